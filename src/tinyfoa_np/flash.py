@@ -1,0 +1,594 @@
+"""Non-volatile store: items read and written straight into and out of the caller's bytes, safe against a kill any time.
+
+A flash is a directory. Each *object* is one file: a group of *items* of fixed sizes, each with one or two *slots* that
+begin on 4096-byte boundaries, so that no two slots share a page. Two *roots*, ``root.0`` and ``root.1``, are written in
+turn; a root names the current slot and the checksum of every item, and that is all there is to a commit.
+
+Why the last commit always survives:
+
+- between commits only slots that the last root does not name are written: the other slot of an item, or a new object;
+- a commit syncs these data first, then writes its root over the *older* of the two, syncs that, and only then removes
+  what was dropped: at every instant one whole root names only whole data;
+- what happened since the last commit is known in memory only, and after any failure this memory is not believed: the
+  flash takes no more writes until it is opened again, which finds out what reached the disk.
+
+    with Flash.create("flash", "my recipe") as flash:
+        flash.new("weights", sizes=[4096, 4096])
+        flash.write("weights", 0, [array])
+        flash.commit({"epoch": 1}, scratch)
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import struct
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate
+from operator import index
+from pathlib import Path
+from typing import Any
+
+from tinyfoa_np.errors import CheckFailed
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: no lock, as there is nothing to lock with
+    fcntl = None  # type: ignore[assignment]
+
+Buffers = Sequence[Any]  # of anything with a C-contiguous buffer: arrays, memoryviews, bytes
+
+ALIGNMENT = 4096
+_RESERVED = ("root.0", "root.1", "lock")
+_HEADER = struct.Struct("<8sQQ")  # magic and version, sequence number, length of the body
+_CRC = struct.Struct("<I")  # of header and body
+_MAGIC = b"TFOAFL\x00\x01"
+_NEVER = -1  # stands for the slot of an item that has not been written
+_VECTORED = hasattr(os, "preadv") and hasattr(os, "pwritev")
+
+
+class FlashError(CheckFailed):
+    """The store cannot be read, written or trusted; the message names the file and what to do."""
+
+
+class _Object:
+    """One file of items, and which slot of each holds what was last written: the committed one, unless it is dirty."""
+
+    def __init__(self, fd: int, sizes: Sequence[int], slots: int) -> None:
+        self.fd = fd
+        self.sizes = tuple(map(index, sizes))  # plain integers, for JSON
+        self.slots = slots
+        self.strides = [-(-size // ALIGNMENT) * ALIGNMENT for size in self.sizes]
+        self.starts = [0, *accumulate(stride * slots for stride in self.strides)]  # the last is the file's end
+        self.latest = [_NEVER] * len(self.sizes)
+        self.crcs: list[int | None] = [None] * len(self.sizes)
+        self.wear = [0] * (len(self.sizes) * slots)  # passes over each slot, item-major
+        self.ends = [sys.maxsize] * len(self.wear)  # where the last write to each slot ended: a slot's first is a pass
+        self.dirty: set[int] = set()  # items written since the last commit
+        self.named = False  # does a root name this object already?
+
+
+class Flash:
+    """A directory of objects with atomic commits; make one with `Flash.create` or `Flash.open`.
+
+    Attributes
+    ----------
+    read_bytes, written_bytes : int
+        Payload moved by `read` and `write` since the flash was created. What commits and `open` read to verify, and the
+        roots, are not counted, so that a resumed run counts what an uninterrupted one counts.
+    exchanges : int
+        Free for the caller to increment; kept with each commit as the other counters are.
+    wear : int
+        The most passes of writing over any one slot of any object so far. A write that begins before the end of the
+        last one in its slot starts another pass, so a stream written piece after piece is one pass.
+    fallback : str
+        Empty, or what `open` found damaged or half-written: it may then have opened the last commit but one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: str) -> None:
+        """Take the lock of an existing directory; use `create` or `open`, which also read or prepare what is in it."""
+        self._path = Path(path)
+        self._identity = identity
+        self._objects: dict[str, _Object] = {}
+        self._dropped: dict[str, _Object] = {}
+        self._roots: list[int] = []
+        self._sequence = 0
+        self._meta = "{}"
+        self._stopped = ""  # why nothing may be written any more
+        self._listing_changed = True  # must the directory itself be synced before the next root?
+        self.read_bytes = self.written_bytes = self.exchanges = self.wear = 0
+        self.fallback = ""
+        self._lock = _open(self._path / "lock", os.O_CREAT)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            self.close()
+            if not isinstance(cause, BlockingIOError):
+                raise
+            raise FlashError(f"{self._path} is in use by another process: wait until it ends, or stop it") from cause
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], identity: str) -> Flash:
+        """Make a new, empty flash at `path` and lock it; `identity` says whose data these are, and `open` asks for it.
+
+        The directory may exist if it is empty, or if it is a flash that was never committed (which is emptied).
+
+        Raises
+        ------
+        FlashError
+            If the directory holds a commit or other files, is in use, or cannot be written.
+        """
+        path = Path(path)
+        with _reported(f"create the flash {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+            there, ours = set(os.listdir(path)), set(_RESERVED)
+            if not (there <= ours or ours <= there):
+                raise FlashError(f"{path} is not empty and not a flash: choose a new directory")
+            flash = cls(path, identity)
+            try:
+                if any(_size(path / name) for name in ("root.0", "root.1")):
+                    raise FlashError(f"{path} already holds a commit: resume it, or choose a new directory")
+                flash._tidy()
+                _sync_directory(path.parent)
+            except BaseException:
+                flash.close()
+                raise
+            return flash
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], identity: str, buffer: memoryview) -> Flash:
+        """Open at the newest commit of which every current slot verifies, and remove files that it does not name.
+
+        Parameters
+        ----------
+        path, identity
+            As for `create`.
+        buffer : memoryview
+            Writable and contiguous, at least one byte: the data pass through it to be verified. The larger the faster.
+
+        Raises
+        ------
+        FlashError
+            If there is no commit, none is whole (the message names the damaged file and item), the identity is another,
+            the directory is in use, or the disk refuses.
+        """
+        path = Path(path)
+        view = _scratch(buffer)
+        with _reported(f"open the flash {path}"):
+            if not path.is_dir() or not any(_size(path / name) for name in ("root.0", "root.1")):
+                raise FlashError(f"{path} holds no commit: begin a new run instead of resuming this one")
+            flash = cls(path, identity)
+            try:
+                flash._load(view)
+                flash._tidy()
+            except BaseException:
+                flash.close()
+                raise
+            return flash
+
+    def close(self) -> None:
+        """Close all files and give up the lock; what was written since the last commit is lost. May be repeated."""
+        self._stopped = self._stopped or "it was closed"
+        for entry in (*self._objects.values(), *self._dropped.values()):
+            os.close(entry.fd)
+        for fd in (*self._roots, *([self._lock] if self._lock >= 0 else [])):  # the lock last
+            os.close(fd)
+        self._objects, self._dropped, self._roots, self._lock = {}, {}, [], -1
+
+    def __enter__(self) -> Flash:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def meta(self) -> Any:
+        """What the last commit was given, as JSON gives it back: a fresh copy; empty before the first commit."""
+        return json.loads(self._meta)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on flash: sizes times slots over all objects (dropped ones until the commit), plus both roots."""
+        entries = (*self._objects.values(), *self._dropped.values())
+        roots = sum(os.fstat(fd).st_size for fd in self._roots)
+        return sum(sum(entry.sizes) * entry.slots for entry in entries) + roots
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all objects, in the order they were made."""
+        return tuple(self._objects)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Sizes of an object's items in bytes."""
+        return self._object(name).sizes
+
+    def new(self, name: str, sizes: Sequence[int], slots: int = 2) -> None:
+        """Make an object: one file of ``len(sizes)`` items, which exists for good from the next commit on.
+
+        Parameters
+        ----------
+        name : str
+            A plain file name.
+        sizes : sequence of int
+            Bytes of each item.
+        slots : {2, 1}
+            2: can be rewritten after a commit. 1: written once, in any pieces, before the object's first commit.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken, dropped since the last commit or no plain file name, or sizes or slots make no sense.
+        FlashError
+            If the file cannot be made.
+        """
+        self._refuse_if_stopped()
+        if not _plain(name) or name in self._objects:
+            raise ValueError(f"object name {name!r} is taken or is not a plain file name")
+        if name in self._dropped:  # its file is part of the last commit until the next one
+            raise ValueError(f"object {name!r} was dropped since the last commit: commit before making it anew")
+        if slots not in (1, 2) or any(size < 0 for size in sizes):
+            raise ValueError(f"object {name!r} needs 1 or 2 slots and sizes of at least 0")
+        with self._careful(f"make {name}"):
+            fd = _open(self._path / name, os.O_CREAT | os.O_EXCL)
+            entry = self._objects[name] = _Object(fd, sizes, slots)
+            self._listing_changed = True
+            os.ftruncate(fd, entry.starts[-1])
+
+    def drop(self, name: str) -> None:
+        """Let go of an object. It is gone with the next commit; its file is removed once that is durable."""
+        self._refuse_if_stopped()
+        self._object(name)  # there must be one
+        self._dropped[name] = self._objects.pop(name)
+
+    def read(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
+        """Read what was last written to an item, from `offset` on, into one buffer after the other.
+
+        Parameters
+        ----------
+        name, item
+            The object, and the number of the item in it.
+        buffers : sequence of arrays or memoryviews
+            Writable, C-contiguous, any shape and dtype; filled completely, in order. No data are copied on the way.
+        offset : int
+            First byte within the item.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item or the bytes asked for do not lie within it.
+        FlashError
+            If the item was never written, is cut short, or the disk refuses.
+        """
+        entry = self._object(name)
+        views, total = _views(buffers)
+        _check_range(name, entry, item, offset, total)
+        slot = entry.latest[item]
+        if slot == _NEVER:
+            raise FlashError(f"{self._path / name}: item {item} was never written: write it before reading it")
+        try:
+            moved = _move(_preadv, entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
+        except OSError as cause:
+            raise FlashError(_told(f"read item {item} of {self._path / name}", cause)) from cause
+        if moved < total:
+            raise FlashError(f"{self._path / name}: item {item} is cut short: restore the directory or train again")
+        self.read_bytes += total
+
+    def write(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
+        """Write one buffer after the other to an item, from `offset` on; durable with the next commit.
+
+        With two slots the first write after a commit goes to the slot that is not current and must cover the whole item
+        (that slot holds older bytes); later ones, of any extent, go to the same slot. With one slot any extent may be
+        written at any time before the object's first commit; what is never written reads as zeros.
+
+        The parameters are those of `read`; the buffers may be read-only.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, the bytes do not fit in it, or the rules above forbid the write.
+        FlashError
+            If the disk refuses (full, read-only, ...): the last commit is intact, but this flash must be opened anew.
+        """
+        self._refuse_if_stopped()
+        entry = self._object(name)
+        views, total = _views(buffers)
+        _check_range(name, entry, item, offset, total)
+        if entry.slots == 1:
+            if entry.named:
+                raise ValueError(f"object {name!r} has one slot and is committed: it can no longer be written")
+            slot = 0
+        elif item in entry.dirty:
+            slot = entry.latest[item]
+        else:
+            if total != entry.sizes[item]:
+                raise ValueError(f"the first write to item {item} of {name!r} after a commit must cover the whole item")
+            slot = 0 if entry.latest[item] == _NEVER else 1 - entry.latest[item]
+        with self._careful(f"write item {item} of {name}"):
+            _put(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
+            entry.latest[item] = slot
+            entry.dirty.add(item)
+            place = item * entry.slots + slot
+            if offset < entry.ends[place]:
+                entry.wear[place] += 1
+                self.wear = max(self.wear, entry.wear[place])
+            entry.ends[place] = offset + total
+            self.written_bytes += total
+
+    def commit(self, meta: Any, buffer: memoryview) -> None:
+        """Make all that was written, made and dropped since the last commit durable, in one step that happens or not.
+
+        Parameters
+        ----------
+        meta : dict
+            Anything JSON can hold; `meta` gives it back.
+        buffer : memoryview
+            Writable and contiguous, at least one byte: written items pass through it for their checksums.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `meta` is not for JSON or the buffer is empty; nothing has happened then.
+        FlashError
+            If the disk refuses. Opening again gives the last commit (or this one, if its root was already written).
+        """
+        self._refuse_if_stopped()
+        text = json.dumps(meta)
+        view = _scratch(buffer)
+        with self._careful("commit"):
+            for name, entry in self._objects.items():
+                for item in sorted(entry.dirty):
+                    entry.crcs[item], whole = _checksum(entry, item, entry.latest[item], view)
+                    if not whole:
+                        raise FlashError(f"{self._path / name}: item {item} was cut short by something else: resume")
+                if entry.dirty or not entry.named:
+                    _sync_data(entry.fd)
+            if self._listing_changed:  # the root must not name files that a power cut could take away
+                _sync_directory(self._path)
+                self._listing_changed = False
+            self._write_root(text)
+            self._sequence += 1
+            self._meta = text
+            for entry in self._objects.values():
+                entry.dirty.clear()
+                entry.named = True
+            while self._dropped:
+                name, entry = self._dropped.popitem()
+                self._listing_changed = True
+                os.close(entry.fd)
+                os.unlink(self._path / name)
+
+    def _write_root(self, meta: str) -> None:
+        objects = {
+            name: {"sizes": o.sizes, "slots": o.slots, "current": o.latest, "crcs": o.crcs, "wear": o.wear}
+            for name, o in self._objects.items()
+        }
+        counters = {name: getattr(self, name) for name in ("read_bytes", "written_bytes", "exchanges", "wear")}
+        fields = {"identity": self._identity, "meta": meta, "counters": counters, "objects": objects}
+        body = json.dumps(fields, separators=(",", ":")).encode()
+        sequence = self._sequence + 1
+        header = _HEADER.pack(_MAGIC, sequence, len(body))
+        crc = _CRC.pack(zlib.crc32(body, zlib.crc32(header)))
+        fd = self._roots[sequence % 2]  # parity: never the root that this flash was opened at or committed last
+        views, total = _views([header, crc, body])
+        _put(fd, views, 0, total)
+        os.fsync(fd)
+
+    def _load(self, view: memoryview) -> None:
+        """Adopt the newest root that is whole and whose data are whole; the lock is held."""
+        records, problems = [], []
+        for parity in (0, 1):
+            record = _read_root(self._path / f"root.{parity}", parity)
+            if isinstance(record, str):
+                problems.append(record)
+            elif record is not None:
+                records.append(record)
+        if len(records) == 1 and not problems and records[0][0] > 1:  # every commit but the first leaves two roots
+            problems.append(f"root.{(records[0][0] + 1) % 2} is missing or empty")
+        for sequence, fields in sorted(records, reverse=True):  # no two sequence numbers are equal: parities differ
+            if fields["identity"] != self._identity:
+                raise FlashError(f"{self._path} belongs to another recipe: resume it with its own, or choose a new one")
+            problem = self._adopt(fields["objects"], view)
+            if not problem:
+                self._sequence = sequence
+                self._meta = fields["meta"]
+                for name, count in fields["counters"].items():
+                    setattr(self, name, count)
+                self.fallback = "; ".join(problems)
+                return
+            problems.append(problem)
+        raise FlashError(f"{self._path} is damaged ({'; '.join(problems)}): restore it from a copy or train again")
+
+    def _adopt(self, objects: dict[str, Any], view: memoryview) -> str:
+        """Open and verify all a root names; what is wrong with it, or nothing."""
+        for entry in self._objects.values():
+            os.close(entry.fd)
+        self._objects = {}
+        for name, fields in objects.items():
+            if not _plain(name):
+                return f"{name!r} is not a plain file name"
+            if not (self._path / name).is_file():
+                return f"{name} is missing"
+            entry = self._objects[name] = _Object(_open(self._path / name), fields["sizes"], fields["slots"])
+            entry.latest, entry.crcs, entry.wear = fields["current"], fields["crcs"], fields["wear"]
+            entry.named = True
+            for item, slot in enumerate(entry.latest):
+                if slot == _NEVER:
+                    continue
+                try:
+                    crc, whole = _checksum(entry, item, slot, view)
+                except OSError as cause:
+                    if cause.errno != errno.EIO:  # a bad medium is damage; anything else may pass: give nothing up
+                        raise
+                    return f"{name} item {item} cannot be read"
+                if not whole:
+                    return f"{name} item {item} is cut short"
+                if crc != entry.crcs[item]:
+                    return f"{name} item {item} has a wrong checksum"
+        return ""
+
+    def _object(self, name: str) -> _Object:
+        entry = self._objects.get(name)
+        if entry is None:
+            raise ValueError(f"there is no object {name!r}")
+        return entry
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise FlashError(f"{self._path} takes no more writes ({self._stopped}): open it again at its last commit")
+
+    @contextmanager
+    def _careful(self, doing: str) -> Iterator[None]:
+        """Whatever goes wrong inside, an interrupt too, stops all further writing: memory and disk may disagree now."""
+        try:
+            yield
+        except OSError as cause:
+            self._stopped = _told(doing, cause)
+            raise FlashError(f"{self._path}: {self._stopped}: the last commit is intact, resume from it") from cause
+        except BaseException as cause:
+            self._stopped = f"{doing} failed: {cause}"
+            raise
+
+    def _tidy(self) -> None:
+        """Remove files no root names (never committed, or their removal was interrupted); have both roots open."""
+        for name in set(os.listdir(self._path)) - set(self._objects) - set(_RESERVED):
+            if stat.S_ISREG(os.lstat(self._path / name).st_mode):
+                os.unlink(self._path / name)
+        self._roots = [_open(self._path / name, os.O_CREAT) for name in ("root.0", "root.1")]
+
+
+def _read_root(path: Path, parity: int) -> tuple[int, dict[str, Any]] | str | None:
+    """Sequence number and fields of a root; None if it was never written; what is wrong with it otherwise."""
+    if not _size(path):
+        return None
+    data = path.read_bytes()
+    head = _HEADER.size + _CRC.size
+    if len(data) >= head:
+        magic, sequence, length = _HEADER.unpack_from(data)
+        (crc,) = _CRC.unpack_from(data, _HEADER.size)
+        body = data[head : head + length]
+        right = zlib.crc32(body, zlib.crc32(data[: _HEADER.size])) == crc and len(body) == length
+        if right and magic == _MAGIC and sequence % 2 == parity:
+            return sequence, json.loads(body)
+    return f"{path.name} is damaged, was not written to its end or is of another version"
+
+
+def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[int, bool]:
+    """CRC-32 of one slot, read through `view`, and whether all of its bytes were there."""
+    position, left, crc = entry.starts[item] + slot * entry.strides[item], entry.sizes[item], 0
+    while left:
+        piece = view[:left]
+        if _move(_preadv, entry.fd, [piece], position, len(piece)) < len(piece):
+            return crc, False
+        crc = zlib.crc32(piece, crc)
+        position += len(piece)
+        left -= len(piece)
+    return crc, True
+
+
+def _views(buffers: Buffers) -> tuple[list[memoryview], int]:
+    """The buffers as flat bytes, without the empty ones (which cannot be cast), and the number of all their bytes."""
+    views, total = [], 0
+    for buffer in buffers:
+        view = memoryview(buffer)
+        if view.nbytes:
+            views.append(view.cast("B"))
+            total += view.nbytes
+    return views, total
+
+
+def _scratch(buffer: memoryview) -> memoryview:
+    views, total = _views([buffer])
+    if not total or views[0].readonly:
+        raise ValueError("verifying needs a writable buffer of at least one byte")
+    return views[0]
+
+
+def _check_range(name: str, entry: _Object, item: int, offset: int, total: int) -> None:
+    if not 0 <= item < len(entry.sizes):
+        raise ValueError(f"object {name!r} has {len(entry.sizes)} items, there is no item {item}")
+    if offset < 0 or offset + total > entry.sizes[item]:
+        raise ValueError(f"item {item} of {name!r} has {entry.sizes[item]} bytes, not {total} from {offset} on")
+
+
+def _move(call: Any, fd: int, views: list[memoryview], position: int, total: int) -> int:
+    """Repeat a positioned read or write until `total` bytes have moved, or nothing moves; the bytes moved."""
+    moved = call(fd, views, position) if total else 0
+    while moved < total:
+        skip, rest = moved, []
+        for view in views:
+            rest += [view[skip:]] if skip < len(view) else []
+            skip = max(0, skip - len(view))
+        step = call(fd, rest, position + moved)
+        if not step:
+            break
+        moved += step
+    return moved
+
+
+def _put(fd: int, views: list[memoryview], position: int, total: int) -> None:
+    if _move(_pwritev, fd, views, position, total) < total:
+        raise OSError(errno.EIO, "the disk took only a part")
+
+
+def _preadv(fd: int, views: list[memoryview], position: int) -> int:
+    if _VECTORED:
+        return os.preadv(fd, views, position)
+    with open(fd, "rb", buffering=0, closefd=False) as file:  # older macOS: one buffer at a time, still no copy
+        file.seek(position)
+        return file.readinto(views[0]) or 0
+
+
+def _pwritev(fd: int, views: list[memoryview], position: int) -> int:
+    if _VECTORED:
+        return os.pwritev(fd, views, position)
+    with open(fd, "r+b", buffering=0, closefd=False) as file:
+        file.seek(position)
+        return file.write(views[0]) or 0
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
+
+
+def _sync_data(fd: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name != "posix":  # elsewhere a directory cannot be opened, and need not be
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _plain(name: str) -> bool:
+    return bool(name) and name not in _RESERVED and name[0] != "." and not set(name) & set("/\\\0")
+
+
+def _told(doing: str, cause: OSError) -> str:
+    return f"cannot {doing} ({cause.strerror or cause})"
+
+
+@contextmanager
+def _reported(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as cause:
+        raise FlashError(f"{_told(doing, cause)}: see to the directory and its permissions") from cause
