@@ -1,0 +1,29 @@
+"""TinyFoA in plain NumPy: slow, obvious, and the specification that the fast kernels are tested against.
+
+Read in this order; every module needs only NumPy and the ones above it.
+
+- :mod:`.optimizers`  Adam, momentum and plain gradient descent
+- :mod:`.slices`      the M x M grid of a layer's weights, and which slice trains when
+- :mod:`.tinyfoa`     the algorithm: forward, logits, loss, gradient, a layer's training, a network's
+- :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
+- :mod:`.random`      Philox: numbers that can be made again anywhere
+
+Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and leave
+their arguments as they were. Floating-point results have the type of the arguments: float32 as in the paper,
+or float64 where a test wants more digits.
+
+Examples
+--------
+Two classes of points, two layers of 32 neurons, each trained for 80 epochs on the same two batches:
+
+>>> import numpy as np
+>>> from tinyfoa_np.reference import tinyfoa
+>>> x = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
+>>> y = (x[:, 0] > x[:, 1]).astype(np.int64)
+>>> batches = [(x[:40], y[:40]), (x[40:], y[40:])]
+>>> layers = tinyfoa.train(batches, widths=[32, 32], classes=2, schedule="stream", epochs=80, lr=1e-2)
+>>> [layer.W.shape for layer in layers]
+[(32, 10), (32, 32)]
+>>> bool(np.mean(tinyfoa.predict(x, layers) == y) > 0.9)
+True
+"""

@@ -1,0 +1,162 @@
+"""Signs and activations packed 64 to a word, and dot products that only count bits.
+
+One order of bits everywhere: input i is bit ``i % 64`` of word ``i // 64``, the lowest bit first. Bits beyond the last
+input, and neurons beyond the last one, are zero; every function here relies on it and keeps it so.
+
+With binary activations a layer sees h in {0, 1}^I (times its scale), with binary weights w in {-1, +1}^I, stored as a
+bit that is 1 for +1. Their dot product needs no multiplication, in either of two forms:
+
+    AND    sum h w = 2 popcount(h & w) - popcount(h)
+           of the inputs that are on, those with weight +1 minus those with weight -1
+
+    XNOR   the paper multiplies +-1 by +-1: with g = 2 h - 1, sum g w = I - 2 popcount(h ^ w), equal bits minus
+           different ones. As h = (g + 1) / 2, and the row sum of w is 2 popcount(w) - I,
+           sum h w = (sum g w + sum w) / 2 = popcount(w) - popcount(h ^ w)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+WORD = 64  # inputs in a word
+PANEL = 8  # neurons in a panel: eight words side by side are one 512-bit register
+
+_PLACES = np.arange(WORD, dtype=np.uint64)
+_ONES_IN_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.int64)
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Pack rows of bits into words.
+
+    Parameters
+    ----------
+    bits : ndarray of bool, (B, I)
+
+    Returns
+    -------
+    ndarray of uint64, (B, ceil(I / 64))
+
+    Examples
+    --------
+    >>> pack(np.array([[True, False, True]]))
+    array([[5]], dtype=uint64)
+    """
+    count, inputs = bits.shape
+    words = -(-inputs // WORD)
+    padded = np.zeros((count, words * WORD), dtype=np.uint64)
+    padded[:, :inputs] = bits
+    return np.bitwise_or.reduce(padded.reshape(count, words, WORD) << _PLACES, axis=2)
+
+
+def unpack(words: np.ndarray, inputs: int) -> np.ndarray:
+    """The rows of bits that :func:`pack` was given.
+
+    Parameters
+    ----------
+    words : ndarray of uint64, (B, ceil(I / 64))
+    inputs : int
+        I, how many of the bits are inputs.
+
+    Returns
+    -------
+    ndarray of bool, (B, I)
+    """
+    bits = (words[:, :, None] >> _PLACES) & np.uint64(1)  # (B, words, 64)
+    return bits.reshape(len(words), -1)[:, :inputs].astype(bool)
+
+
+def pack_panels(signs: np.ndarray) -> np.ndarray:
+    """Pack signs of weights, eight neurons side by side.
+
+    Panel p, word w, lane l of the result holds inputs 64 w to 64 w + 63 of neuron 8 p + l, so that one input word can
+    meet eight neurons at once.
+
+    Parameters
+    ----------
+    signs : ndarray of bool or of any number type, (O, I)
+        True for +1; of numbers their sign is taken, and the sign of 0 is +1.
+
+    Returns
+    -------
+    ndarray of uint64, (ceil(O / 8), ceil(I / 64), 8)
+    """
+    rows = pack(signs if signs.dtype == bool else signs >= 0)  # (O, words)
+    outputs, words = rows.shape
+    panels = -(-outputs // PANEL)
+    padded = np.zeros((panels * PANEL, words), dtype=np.uint64)
+    padded[:outputs] = rows
+    return np.ascontiguousarray(padded.reshape(panels, PANEL, words).transpose(0, 2, 1))
+
+
+def panel_rows(panels: np.ndarray, outputs: int) -> np.ndarray:
+    """The packed rows of a layer's neurons, one after the other, out of its panels.
+
+    Parameters
+    ----------
+    panels : ndarray of uint64, (ceil(O / 8), ceil(I / 64), 8)
+    outputs : int
+        O, how many of the rows are neurons.
+
+    Returns
+    -------
+    ndarray of uint64, (O, ceil(I / 64))
+    """
+    return panels.transpose(0, 2, 1).reshape(-1, panels.shape[1])[:outputs]
+
+
+def unpack_panels(panels: np.ndarray, outputs: int, inputs: int) -> np.ndarray:
+    """The signs that :func:`pack_panels` was given.
+
+    Parameters
+    ----------
+    panels : ndarray of uint64, (ceil(O / 8), ceil(I / 64), 8)
+    outputs, inputs : int
+        O and I.
+
+    Returns
+    -------
+    ndarray of bool, (O, I)
+        True for +1.
+    """
+    return unpack(panel_rows(panels, outputs), inputs)
+
+
+def popcount(words: np.ndarray) -> np.ndarray:
+    """Bits set along the last axis.
+
+    Parameters
+    ----------
+    words : ndarray of uint64, (..., words)
+
+    Returns
+    -------
+    ndarray of int64, (...)
+    """
+    return _ONES_IN_BYTE[np.ascontiguousarray(words).view(np.uint8)].sum(axis=-1)
+
+
+def and_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Dot products of 0/1 activations and +-1 weights, AND form.
+
+    Parameters
+    ----------
+    h : ndarray of uint64, (B, words)
+        Packed activations.
+    w : ndarray of uint64, (O, words)
+        Packed signs of the weights, one neuron a row.
+
+    Returns
+    -------
+    ndarray of int64, (B, O)
+        sum_i h_bi w_oi, an exact count.
+    """
+    return 2 * popcount(h[:, None, :] & w[None, :, :]) - popcount(h)[:, None]
+
+
+def xnor_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The same dot products as :func:`and_dot`, XNOR form, corrected by the row sums of `w`.
+
+    Parameters and result as in :func:`and_dot`. The bits beyond the last input are zero in both words, so they differ
+    nowhere and the number of inputs drops out.
+    """
+    return popcount(w)[None, :] - popcount(h[:, None, :] ^ w[None, :, :])

@@ -1,0 +1,98 @@
+"""Gradient descent three ways.
+
+An optimizer here holds the state of ONE slice of weights, or of one group of biases, and counts its own steps:
+a slice that rests in flash does not age. All of them are written as PyTorch computes them, in the type of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+class SGD:
+    """Plain gradient descent, w <- w - lr g.
+
+    Parameters
+    ----------
+    lr : float
+        Step size.
+    """
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """One step.
+
+        Parameters
+        ----------
+        w, g : ndarray of float, any shape, both the same
+            Weights and their gradient.
+
+        Returns
+        -------
+        ndarray, like `w`
+            The new weights.
+        """
+        return w - self.lr * g
+
+
+class Momentum:
+    """Gradient descent with a memory, u <- 0.9 u + g, w <- w - lr u (Polyak 1964, in PyTorch's scaling).
+
+    Parameters
+    ----------
+    lr : float
+        Step size.
+    """
+
+    MU = 0.9
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+        self.u: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """One step; parameters and result as in :meth:`SGD.step`."""
+        self.u = self.MU * self.u + g
+        return w - self.lr * self.u
+
+
+class Adam:
+    """Adam (Kingma and Ba, ICLR 2015) with the usual constants 0.9, 0.999 and 1e-8.
+
+    At the t-th step, counted from 1::
+
+        m <- 0.9   m + 0.1   g
+        v <- 0.999 v + 0.001 g^2
+        w <- w - lr / (1 - 0.9^t) * m / (sqrt(v) / sqrt(1 - 0.999^t) + 1e-8)
+
+    The two corrections are numbers, not arrays: they are computed in double precision and only then meet the float32.
+
+    Parameters
+    ----------
+    lr : float
+        Step size.
+    """
+
+    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+        self.t = 0
+        self.m: np.ndarray | float = 0.0  # both take the shape of the weights at the first step
+        self.v: np.ndarray | float = 0.0
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """One step; parameters and result as in :meth:`SGD.step`."""
+        self.t += 1
+        self.m = self.BETA1 * self.m + (1 - self.BETA1) * g
+        self.v = self.BETA2 * self.v + (1 - self.BETA2) * g * g
+        step_size = self.lr / (1 - self.BETA1**self.t)
+        denominator = np.sqrt(self.v) / math.sqrt(1 - self.BETA2**self.t) + self.EPSILON
+        return w - step_size * (self.m / denominator)
+
+
+OPTIMIZERS: dict[str, type[Adam] | type[Momentum] | type[SGD]] = {"adam": Adam, "momentum": Momentum, "sgd": SGD}

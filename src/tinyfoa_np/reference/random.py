@@ -1,0 +1,159 @@
+"""Random numbers that can be made again anywhere: Philox4x32-10, keyed by seed, layer, purpose and index.
+
+Nothing is drawn in sequence. Number n of a layer's weights depends on n alone, so a slice of the initial weights, or a
+row of the fixed projection, can be made without the rest, in any order, on any number of threads.
+
+    key      (seed mod 2^32, seed div 2^32)
+    counter  (index mod 2^32, index div 2^32, layer, purpose)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+WEIGHT, BIAS, PROJECTION, SHUFFLE = 1, 2, 3, 4  # purposes
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_KEY_STEPS = 0x9E3779B9, 0xBB67AE85  # golden ratio and sqrt(3) - 1, as fractions of 2^32
+_ROUNDS = 10
+
+
+def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+
+    Parameters
+    ----------
+    counter : ndarray of uint32, (..., 4)
+    key : ndarray of uint32, (2,)
+
+    Returns
+    -------
+    ndarray of uint32, (..., 4)
+        Four words for each counter, uniform over all 32-bit numbers.
+
+    Examples
+    --------
+    >>> [f"{word:08x}" for word in philox(np.zeros(4, np.uint32), np.zeros(2, np.uint32))]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter).astype(np.uint64), -1, 0)
+    k0, k1 = int(key[0]), int(key[1])
+    for _ in range(_ROUNDS):
+        a, b = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2  # products of two 32-bit numbers: high and low halves
+        c0, c1 = (b >> _HALF) ^ c1 ^ np.uint64(k0), b & _LOW
+        c2, c3 = (a >> _HALF) ^ c3 ^ np.uint64(k1), a & _LOW
+        k0, k1 = (k0 + _KEY_STEPS[0]) % 2**32, (k1 + _KEY_STEPS[1]) % 2**32
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def blocks(first: int, count: int, *, seed: int, layer: int, purpose: int) -> np.ndarray:
+    """The `count` blocks of random words that begin with index `first`.
+
+    Parameters
+    ----------
+    first, count : int
+        Indices `first` to `first` + `count` - 1, below 2^64.
+    seed : int
+        0 to 2^64 - 1.
+    layer : int
+        Layer, from 0.
+    purpose : int
+        What the numbers are for, so that no two uses share any: `WEIGHT`, `BIAS`, `PROJECTION`, `SHUFFLE`.
+
+    Returns
+    -------
+    ndarray of uint32, (count, 4)
+    """
+    index = np.arange(count, dtype=np.uint64) + np.uint64(first)
+    counter = np.empty((count, 4), dtype=np.uint32)
+    counter[:, 0] = index & _LOW
+    counter[:, 1] = index >> _HALF
+    counter[:, 2] = layer
+    counter[:, 3] = purpose
+    return philox(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], dtype=np.uint32))
+
+
+def uniform(first: int, count: int, bound: float, *, seed: int, layer: int, purpose: int) -> np.ndarray:
+    """Elements `first` to `first` + `count` - 1 of a sequence that is uniform in +-`bound`.
+
+    Element n is made of word u, lane ``n % 4`` of block ``n // 4``: the odd number 2 (u >> 8) + 1 - 2^24, which float32
+    holds exactly, times 2^-24, times `bound` as float32. Never 0, never the bound, symmetric about 0.
+
+    Parameters
+    ----------
+    first, count : int
+        Which elements.
+    bound : float
+        Half the width of the interval.
+    seed, layer, purpose : int
+        As in :func:`blocks`.
+
+    Returns
+    -------
+    ndarray of float32, (count,)
+    """
+    first_block, stop_block = first // 4, -(-(first + count) // 4)
+    words = blocks(first_block, stop_block - first_block, seed=seed, layer=layer, purpose=purpose).ravel()
+    u = words[first - 4 * first_block :][:count].astype(np.int64)
+    fraction = (2 * (u >> 8) + 1 - 2**24).astype(np.float32) * np.float32(2.0**-24)
+    return fraction * np.float32(bound)
+
+
+def normal(first: int, count: int, deviation: float, *, seed: int, layer: int, purpose: int) -> np.ndarray:
+    """Elements `first` to `first` + `count` - 1 of a normal sequence of mean 0 (Box and Muller 1958).
+
+    Element n is made of block n alone, in float64, and rounded to float32 once, at the end.
+
+    Parameters
+    ----------
+    first, count : int
+        Which elements.
+    deviation : float
+        Standard deviation.
+    seed, layer, purpose : int
+        As in :func:`blocks`.
+
+    Returns
+    -------
+    ndarray of float32, (count,)
+    """
+    lane = blocks(first, count, seed=seed, layer=layer, purpose=purpose).astype(np.float64)
+    u1 = (lane[:, 0] * 2.0**32 + lane[:, 1] + 0.5) * 2.0**-64  # in (0, 1]: its logarithm is finite
+    u2 = np.floor(lane[:, 2] / 2.0**8) * 2.0**-24
+    return (np.sqrt(-2 * np.log(u1)) * np.cos(2 * math.pi * u2) * deviation).astype(np.float32)
+
+
+def weights(outputs: int, inputs: int, *, seed: int, layer: int) -> np.ndarray:
+    """Initial weights of a fully connected layer, uniform in +-1/sqrt(I). Element (o, i) is number o I + i.
+
+    Returns
+    -------
+    W : ndarray of float32, (O, I)
+    """
+    flat = uniform(0, outputs * inputs, 1 / math.sqrt(inputs), seed=seed, layer=layer, purpose=WEIGHT)
+    return flat.reshape(outputs, inputs)
+
+
+def biases(outputs: int, inputs: int, *, seed: int, layer: int) -> np.ndarray:
+    """Initial biases of a fully connected layer, uniform in +-1/sqrt(I). Element o is number o.
+
+    Returns
+    -------
+    b : ndarray of float32, (O,)
+    """
+    return uniform(0, outputs, 1 / math.sqrt(inputs), seed=seed, layer=layer, purpose=BIAS)
+
+
+def projection(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarray:
+    """A layer's fixed projection, normal with variance 2 / O. Element (c, o) is number o C + c.
+
+    Returns
+    -------
+    P : ndarray of float32, (C, O)
+    """
+    flat = normal(0, outputs * classes, math.sqrt(2 / outputs), seed=seed, layer=layer, purpose=PROJECTION)
+    return flat.reshape(outputs, classes).T.copy()
