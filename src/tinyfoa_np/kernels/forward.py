@@ -1,0 +1,312 @@
+"""From a batch to its logits: z = gain (x . w) + bias, what z switches on, and the sums over classes.
+
+Threads share the samples, each thread runs over tiles of neurons that fit its nearest cache; a sample's logits are carried
+from tile to tile in the order of the neurons, so neither the tiles nor the threads show in a result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+from .intrinsics import (
+    CLASSES,
+    DENSE_ROWS,
+    DENSE_SAMPLES,
+    SAMPLES,
+    bit_planes,
+    class_sums_block,
+    class_sums_one,
+    dense_row,
+    dense_rows,
+    dot_panel_planes,
+    dot_panel_samples,
+    popcount,
+    positive_below,
+    share,
+)
+
+#: inputs that a dense product turns over at a time
+DENSE_INPUTS = 128
+#: |z| above this counts as this in the sum that gives the activations' scale
+ABS_Z_RANGE = 2.0**20
+
+
+def scratch_shape(inputs: np.dtype, weights: np.dtype, batch: int, words: int, threads: int) -> tuple[tuple, str]:
+    """Shape and dtype of the scratch that :func:`forward` needs for these operands.
+
+    Parameters
+    ----------
+    inputs : numpy.dtype
+        uint64 (packed bits), uint8 (bytes) or float32.
+    weights : numpy.dtype
+        uint64 (packed signs) or float32.
+    batch, words, threads : int
+        Samples of a full batch, words of a packed row, threads.
+    """
+    if weights == np.uint64 and inputs == np.uint64:
+        return (batch,), "int32"  # set bits of each sample
+    if weights == np.uint64 and inputs == np.uint8:
+        return (threads, 8 * words + 8), "uint64"  # bit planes of one sample; row sums of one panel
+    signs = DENSE_ROWS * DENSE_INPUTS if weights == np.uint64 else 0
+    return (threads, DENSE_SAMPLES * DENSE_INPUTS + signs), "float32"
+
+
+def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+    """z[:neurons, begin:end] = x . w for one tile of neurons, by the kinds of the operands (an overload each)."""
+    raise TypeError
+
+
+@overload(_linear, inline="never")
+def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+    if weights.dtype == types.uint64 and inputs.dtype == types.uint64:
+        return _bits_by_signs
+    if weights.dtype == types.uint64 and inputs.dtype == types.uint8:
+        return _bytes_by_signs
+    return _dense_product
+
+
+def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+    # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32, z (To, B): popcounts of AND, because one
+    # correction per sample (its own set bits) then serves every neuron, and padding bits can only be zero
+    words, batch = inputs.shape[1], z.shape[1]
+    if neuron == 0:
+        for b in range(begin, end):
+            count = 0
+            for k in range(words):
+                count += popcount(inputs[b, k])
+            scratch[b] = count
+    for r in range(0, neurons, 8):
+        panel = (neuron + r) // 8
+        b = begin
+        if r + 8 <= neurons:
+            while b + SAMPLES <= end:
+                dot_panel_samples(
+                    inputs, b * words, words, scratch, b, weights, panel * words * 8, words, z, r * batch + b, batch
+                )
+                b += SAMPLES
+        for s in range(b, end):
+            for lane in range(min(8, neurons - r)):
+                count = 0
+                for k in range(words):
+                    count += popcount(inputs[s, k] & weights[panel, k, lane])
+                z[r + lane, s] = np.float32(2 * count - scratch[s])
+
+
+def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, B): the eight bit planes of a
+    # sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of signs)
+    words, batch = weights.shape[1], z.shape[1]
+    own = thread * scratch.shape[1]
+    row_sums = scratch[thread, 8 * words :]
+    for b in range(begin, end):
+        total = 0
+        for i in range(columns):
+            total += inputs[b, i]
+        full = columns // 64
+        for k in range(full):
+            bit_planes(inputs, b * columns + 64 * k, scratch, own + k, words)
+        if full < words:
+            for plane in range(8):
+                word = np.uint64(0)
+                for i in range(64 * full, columns):
+                    word |= np.uint64((inputs[b, i] >> plane) & 1) << np.uint64(i - 64 * full)
+                scratch[thread, plane * words + full] = word
+        for r in range(0, neurons - 7, 8):
+            dot_panel_planes(
+                scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, r * batch + b, batch
+            )
+        for r in range(neurons // 8 * 8, neurons):
+            panel, lane = (neuron + r) // 8, (neuron + r) % 8
+            dot = 0
+            for plane in range(8):
+                for k in range(words):
+                    dot += popcount(scratch[thread, plane * words + k] & weights[panel, k, lane]) << (plane + 1)
+            z[r, b] = np.float32(dot - total)
+    for r in range(0, neurons, 8):
+        row_sums[:] = np.uint64(0)
+        for k in range(words):
+            for lane in range(8):
+                row_sums[lane] += np.uint64(popcount(weights[(neuron + r) // 8, k, lane]))
+        for lane in range(min(8, neurons - r)):
+            shift = offset * np.float32(2 * np.int64(row_sums[lane]) - columns)
+            for b in range(begin, end):
+                z[r + lane, b] = scale * z[r + lane, b] + shift
+
+
+def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+    # any inputs by any weights in float32, summed over the inputs in order: 32 samples are turned over, DENSE_INPUTS
+    # inputs at a time; packed signs are written out as +-1, packed bits as 0 and 1, bytes as scale * byte + offset
+    batch = z.shape[1]
+    own = thread * scratch.shape[1]
+    signs = own + DENSE_SAMPLES * DENSE_INPUTS
+    flat = scratch.reshape(scratch.size)
+    for r in range(neurons):
+        z[r, begin:end] = np.float32(0)
+    for i0 in range(0, columns, DENSE_INPUTS):
+        width = min(DENSE_INPUTS, columns - i0)
+        for b0 in range(begin, end, DENSE_SAMPLES):
+            few = min(DENSE_SAMPLES, end - b0)
+            for s in range(DENSE_SAMPLES):
+                for i in range(DENSE_INPUTS):
+                    x = np.float32(0)
+                    if s < few and i < width:
+                        x = _value(inputs, b0 + s, i0 + i, scale, offset)
+                    flat[own + i * DENSE_SAMPLES + s] = x
+            r = 0
+            while r < neurons:
+                rows = DENSE_ROWS if r + DENSE_ROWS <= neurons else 1
+                source, start, stride = _rows(weights, neuron + r, rows, i0, columns, flat, signs)
+                out = r * batch + b0
+                if rows == DENSE_ROWS:
+                    dense_rows(source, start, stride, flat, own, width, z, out, batch, few)
+                else:
+                    dense_row(source, start, stride, flat, own, width, z, out, batch, few)
+                r += rows
+
+
+def _value(inputs, sample, column, scale, offset):
+    """One input as the network sees it (an overload for each kind)."""
+    raise TypeError
+
+
+@overload(_value, inline="always")
+def _value_by_kind(inputs, sample, column, scale, offset):
+    if inputs.dtype == types.uint64:
+        return lambda inputs, sample, column, scale, offset: np.float32(
+            (inputs[sample, column >> 6] >> np.uint64(column & 63)) & np.uint64(1)
+        )
+    if inputs.dtype == types.uint8:
+        return lambda inputs, sample, column, scale, offset: scale * np.float32(inputs[sample, column]) + offset
+    return lambda inputs, sample, column, scale, offset: inputs[sample, column]
+
+
+def _rows(weights, neuron, rows, column, columns, flat, signs):
+    """Where the float32 weights of these neurons stand: array, first position, stride (an overload for each kind)."""
+    raise TypeError
+
+
+@overload(_rows, inline="always")
+def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
+    if weights.dtype == types.float32:
+
+        def whole(weights, neuron, rows, column, columns, flat, signs):
+            return weights, neuron * columns + column, columns
+
+        return whole
+
+    def written_out(weights, neuron, rows, column, columns, flat, signs):
+        # every byte of the scratch is written, whatever the width: absent rows and columns as the signs of zero bits
+        for r in range(DENSE_ROWS):
+            for i in range(DENSE_INPUTS):
+                bit = np.uint64(0)
+                if r < rows and column + i < columns:
+                    word = weights[(neuron + r) // 8, (column + i) >> 6, (neuron + r) % 8]
+                    bit = (word >> np.uint64((column + i) & 63)) & np.uint64(1)
+                flat[signs + r * DENSE_INPUTS + i] = np.float32(2) * np.float32(bit) - np.float32(1)
+        return flat, signs, DENSE_INPUTS
+
+    return written_out
+
+
+def _emit(outputs, first, neurons, begin, end, z):
+    """What a trained layer hands over, for one tile of neurons: packed bits or max(z, 0) (an overload for each)."""
+    raise TypeError
+
+
+@overload(_emit, inline="never")
+def _emit_by_kind(outputs, first, neurons, begin, end, z):
+    if outputs.dtype == types.uint64:
+
+        def bits(outputs, first, neurons, begin, end, z):
+            # outputs (B, ceil(O / 64)) uint64; first is a multiple of 64
+            for r0 in range(0, neurons, 64):
+                for b in range(begin, end):
+                    word = np.uint64(0)
+                    for r in range(r0, min(r0 + 64, neurons)):
+                        word |= np.uint64(z[r, b] > 0) << np.uint64(r - r0)
+                    outputs[b, (first + r0) // 64] = word
+
+        return bits
+
+    def values(outputs, first, neurons, begin, end, z):
+        # outputs (B, O) float32
+        for r in range(neurons):
+            for b in range(begin, end):
+                outputs[b, first + r] = max(z[r, b], np.float32(0))
+
+    return values
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _forward_share(
+    thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit, scratch,
+    z, active, active_first, logits, outputs, abs_z,
+):
+    # samples begin..end of the batch, neurons first..last: see forward
+    limit = np.float32(1) if binary else np.float32(np.inf)
+    batch, classes = z.shape[1], projection.shape[1]
+    groups = active.shape[1]
+    total = np.int64(0)
+    for c in range(classes):
+        if first == 0:
+            logits[c, begin:end] = np.float32(0)
+    for tile in range(first, last, z.shape[0]):
+        neurons = min(z.shape[0], last - tile)
+        _linear(inputs, begin, end, weights, tile - first, neurons, columns, scale, offset, scratch, thread, z)
+        for r in range(neurons):
+            row, shift = z[r, begin:end], bias[tile + r]
+            for s in range(end - begin):
+                value = gain * row[s] + shift
+                row[s] = value
+                size = np.float64(abs(value))
+                size = size if size < ABS_Z_RANGE else ABS_Z_RANGE  # a NaN, too
+                total += np.int64(size * unit + 0.5)
+            o = tile + r - active_first
+            if 0 <= o < active.shape[0]:
+                for g in range(begin // 16, (end + 15) // 16):
+                    active[o, g] = positive_below(z, r * batch + 16 * g, min(16, end - 16 * g), limit)
+        for b in range(begin, end, 16):
+            c = 0
+            while c < classes:
+                at, few = c * logits.shape[1] + b, min(16, end - b)
+                if c + CLASSES <= classes:
+                    class_sums_block(
+                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        logits.shape[1], few,
+                    )
+                    c += CLASSES
+                else:
+                    class_sums_one(
+                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        logits.shape[1], few,
+                    )
+                    c += 1
+        if outputs.shape[0] > 0:
+            _emit(outputs, tile, neurons, begin, end, z)
+    abs_z[thread] += total
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def forward(
+    inputs, samples, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit, scratch,
+    z, active, active_first, logits, outputs, abs_z,
+):
+    # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
+    # n = last - first neurons; bias (O,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
+    # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
+    """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a batch.
+
+    z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons from
+    ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0] if
+    ``binary``, else of P[o] max(z, 0). ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
+    """
+    threads = abs_z.shape[0]
+    for thread in prange(threads):
+        begin, end = share(thread, threads, samples, 16)
+        if begin < end:
+            _forward_share(
+                thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary,
+                unit, scratch, z, active, active_first, logits, outputs, abs_z,
+            )

@@ -1,0 +1,490 @@
+"""Vector building blocks that numba lacks, written as LLVM IR: the one module that all kernels share.
+
+Each function works on flat positions in C-contiguous arrays (``array, start`` pairs) and keeps its accumulators in vector
+registers. LLVM lowers the fixed vector types (``<8 x i64>``, ``<16 x float>``) for whatever the CPU has: AVX-512, AVX2 or
+NEON; how many accumulators are kept at a time depends on the CPU, what they hold does not.
+
+No function here uses fast-math; every floating-point sum runs in the order its docstring states.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I1, I8, I16, I32, I64, F32 = (*(ir.IntType(n) for n in (1, 8, 16, 32, 64)), ir.FloatType())
+WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
+FLOATS16 = ir.VectorType(F32, 16)
+
+_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+#: samples that one pass over a panel of packed weights serves
+SAMPLES = 8
+#: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
+GRADIENT_WORDS = 4 if _WIDE else 1
+#: columns of byte or float inputs that one pass over the active samples serves
+GRADIENT_COLUMNS = 128 if _WIDE else 32
+#: neurons that one pass over transposed inputs serves
+DENSE_ROWS = 12 if _WIDE else 4
+#: samples side by side in the transposed inputs: two vectors of 16
+DENSE_SAMPLES = 32
+
+
+class _Lanes:
+    """A few words for writing vector IR: constants, splats, loads and stores at element positions."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
+        self.context, self.builder, self.signature, self.args = context, builder, signature, args
+
+    def pointer(self, argument: int, start: Any, element: ir.Type) -> Any:
+        array = self.context.make_array(self.signature.args[argument])(self.context, self.builder, self.args[argument])
+        return self.builder.bitcast(self.builder.gep(array.data, [start]), element.as_pointer())
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        return self.builder.gep(pointer, [index if isinstance(index, ir.Value) else I64(index)])
+
+    def load(self, pointer: Any, vector: ir.VectorType, align: int) -> Any:
+        value = self.builder.load(self.builder.bitcast(pointer, vector.as_pointer()))
+        value.align = align
+        return value
+
+    def store(self, value: Any, pointer: Any, align: int) -> None:
+        self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer())).align = align
+
+    def splat(self, value: Any, count: int) -> Any:
+        undefined = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+        one = self.builder.insert_element(undefined, value, I32(0))
+        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, count), [0] * count))
+
+    def first(self, count: Any, lanes: int) -> Any:
+        """The mask of the first ``count`` of ``lanes`` lanes."""
+        numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+        return self.builder.icmp_signed("<", numbers, self.splat(count, lanes))
+
+    def masked_load(self, pointer: Any, mask: Any) -> Any:
+        kind = ir.FunctionType(FLOATS16, [FLOATS16.as_pointer(), I32, mask.type, FLOATS16])
+        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.masked.load.v16f32.p0")
+        zero = ir.Constant(FLOATS16, None)
+        return self.builder.call(call, [self.builder.bitcast(pointer, FLOATS16.as_pointer()), I32(4), mask, zero])
+
+    def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [FLOATS16, FLOATS16.as_pointer(), I32, mask.type])
+        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.masked.store.v16f32.p0")
+        self.builder.call(call, [value, self.builder.bitcast(pointer, FLOATS16.as_pointer()), I32(4), mask])
+
+    def registers(self, count: int, vector: ir.Type) -> list[Any]:
+        """Zeroed accumulators; LLVM keeps them in registers."""
+        slots = [cgutils.alloca_once(self.builder, vector) for _ in range(count)]
+        for slot in slots:
+            self.builder.store(ir.Constant(vector, None), slot)
+        return slots
+
+    def add_to(self, slot: Any, value: Any) -> None:
+        add = self.builder.add if isinstance(value.type.element, ir.IntType) else self.builder.fadd
+        self.builder.store(add(self.builder.load(slot), value), slot)
+
+    def popcount(self, value: Any) -> Any:
+        kind = ir.FunctionType(WORDS8, [WORDS8])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, "llvm.ctpop.v8i64"), [value])
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        kind = ir.FunctionType(FLOATS16, [FLOATS16] * 3)
+        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.fma.v16f32")
+        return self.builder.call(call, [a, b, c])
+
+    def nothing(self) -> Any:
+        return self.context.get_dummy_value()
+
+
+@intrinsic
+def popcount(typing: Any, word: Any) -> Any:
+    """Set bits of one 64-bit word, as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c in float32 with one rounding: the scalar twin of the vector sums below."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+def _and_popcounts(lanes: _Lanes, inputs: Any, stride: Any, panel: Any, words: Any, rows: int) -> list[Any]:
+    """popcount(input row r AND neuron l) for ``rows`` rows by the 8 neurons of a panel: one vector register a row."""
+    build = lanes.builder
+    sums = lanes.registers(rows, WORDS8)
+    with cgutils.for_range(build, words) as loop:
+        weight = lanes.load(lanes.at(panel, build.mul(loop.index, I64(8))), WORDS8, 8)
+        for r in range(rows):
+            word = build.load(lanes.at(inputs, build.add(build.mul(stride, I64(r)), loop.index)))
+            lanes.add_to(sums[r], lanes.popcount(build.and_(weight, lanes.splat(word, 8))))
+    return [build.load(s) for s in sums]
+
+
+def _transposed(lanes: _Lanes, rows: list[Any]) -> list[Any]:
+    """An 8 x 8 block turned over: three perfect shuffles."""
+    low = ir.Constant(ir.VectorType(I32, 8), [0, 8, 1, 9, 2, 10, 3, 11])
+    high = ir.Constant(ir.VectorType(I32, 8), [4, 12, 5, 13, 6, 14, 7, 15])
+    for _ in range(3):
+        pairs = [(rows[k], rows[k + 4]) for k in range(4)]
+        rows = [lanes.builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
+    return rows
+
+
+@intrinsic
+def dot_panel_samples(
+    typing: Any, x: Any, x0: Any, stride: Any, counts: Any, n0: Any, w: Any, w0: Any, words: Any, z: Any, z0: Any, row: Any
+) -> Any:
+    """z[l, s] = 2 popcount(x[s] AND w[l]) - counts[s]: eight samples by the eight neurons of a panel.
+
+    x (.., stride) uint64 from flat position x0; counts (..) int32 from n0: popcount of each sample; w (words, 8) uint64
+    from w0; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted once.
+    """
+    signature = types.void(x, types.intp, types.intp, counts, types.intp, w, types.intp, types.intp, z, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        inputs, panel = lanes.pointer(0, args[1], I64), lanes.pointer(5, args[6], I64)
+        sums = _and_popcounts(lanes, inputs, args[2], panel, args[7], SAMPLES)
+        own, rows = lanes.pointer(3, args[4], I32), []
+        for s, total in enumerate(sums):
+            count = lanes.splat(builder.sext(builder.load(lanes.at(own, s)), I64), 8)
+            dot = builder.sub(builder.shl(total, ir.Constant(WORDS8, [1] * 8)), count)
+            rows.append(builder.sitofp(dot, ir.VectorType(F32, 8)))
+        out = lanes.pointer(8, args[9], F32)
+        for neuron, values in enumerate(_transposed(lanes, rows)):
+            lanes.store(values, lanes.at(out, builder.mul(args[10], I64(neuron))), 4)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def dot_panel_planes(
+    typing: Any, planes: Any, p0: Any, w: Any, w0: Any, words: Any, total: Any, z: Any, z0: Any, row: Any
+) -> Any:
+    """z[l] = 2 sum over k of 2^k popcount(planes[k] AND w[l]) - total: one sample of bytes by the eight neurons of a panel.
+
+    planes (8, words) uint64 from p0, plane k holding bit k of each byte; w (words, 8) uint64 from w0; total: the sum of the
+    sample's bytes; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted once.
+    """
+    signature = types.void(planes, types.intp, w, types.intp, types.intp, types.int64, z, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        inputs, panel = lanes.pointer(0, args[1], I64), lanes.pointer(2, args[3], I64)
+        sums = _and_popcounts(lanes, inputs, args[4], panel, args[4], 8)
+        dot = ir.Constant(WORDS8, None)
+        for k, count in enumerate(sums):
+            dot = builder.add(dot, builder.shl(count, ir.Constant(WORDS8, [k + 1] * 8)))
+        values = builder.sitofp(builder.sub(dot, lanes.splat(args[5], 8)), ir.VectorType(F32, 8))
+        out = lanes.pointer(6, args[7], F32)
+        for neuron in range(8):
+            target = lanes.at(out, builder.mul(args[8], I64(neuron)))
+            builder.store(builder.extract_element(values, I32(neuron)), target)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def bit_planes(typing: Any, x: Any, x0: Any, planes: Any, p0: Any, words: Any) -> Any:
+    """planes[k, 0] = bit k of the 64 bytes x[x0 : x0 + 64], input i in bit i; ``words`` positions from plane to plane."""
+    signature = types.void(x, types.intp, planes, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        bytes64 = ir.VectorType(I8, 64)
+        values = lanes.load(lanes.pointer(0, args[1], I8), bytes64, 1)
+        out = lanes.pointer(2, args[3], I64)
+        for k in range(8):
+            moved = builder.shl(values, ir.Constant(bytes64, [7 - k] * 64))  # bit k to the sign
+            mask = builder.icmp_signed("<", moved, ir.Constant(bytes64, None))
+            builder.store(builder.bitcast(mask, I64), lanes.at(out, builder.mul(args[4], I64(k))))
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+def _dense(rows: int) -> Any:
+    @intrinsic
+    def dense(
+        typing: Any, w: Any, w0: Any, stride: Any, xt: Any, xt0: Any, inputs: Any, z: Any, z0: Any, row: Any, samples: Any
+    ) -> Any:
+        """z[r, s] += sum over i of w[r, i] * xt[i, s], in order of i, each step fused: ``rows`` neurons by 32 samples.
+
+        w float32 from w0, ``stride`` positions from one neuron to the next; xt (inputs, 32) float32 from xt0; z float32 from
+        z0, ``row`` positions from neuron to neuron; only the first ``samples`` of the 32 are read and written in z.
+        """
+        signature = types.void(
+            w, types.intp, types.intp, xt, types.intp, types.intp, z, types.intp, types.intp, types.intp
+        )
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            weights, columns = lanes.pointer(0, args[1], F32), lanes.pointer(3, args[4], F32)
+            out = lanes.pointer(6, args[7], F32)
+            half = [lanes.first(builder.sub(args[9], I64(16 * h)), 16) for h in range(2)]
+            sums = lanes.registers(2 * rows, FLOATS16)
+
+            def place(r: int, h: int) -> Any:
+                return lanes.at(out, builder.add(builder.mul(args[8], I64(r)), I64(16 * h)))
+
+            for r in range(rows):
+                for h in range(2):
+                    builder.store(lanes.masked_load(place(r, h), half[h]), sums[2 * r + h])
+            with cgutils.for_range(builder, args[5]) as loop:
+                at = builder.mul(loop.index, I64(DENSE_SAMPLES))
+                x = [lanes.load(lanes.at(columns, builder.add(at, I64(16 * h))), FLOATS16, 4) for h in range(2)]
+                for r in range(rows):
+                    value = builder.load(lanes.at(weights, builder.add(builder.mul(args[2], I64(r)), loop.index)))
+                    for h in range(2):
+                        slot = sums[2 * r + h]
+                        builder.store(lanes.fma(lanes.splat(value, 16), x[h], builder.load(slot)), slot)
+            for r in range(rows):
+                for h in range(2):
+                    lanes.masked_store(builder.load(sums[2 * r + h]), place(r, h), half[h])
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return dense
+
+
+dense_rows, dense_row = _dense(DENSE_ROWS), _dense(1)
+
+
+def _sum_bits(words: int) -> Any:
+    @intrinsic
+    def sum_bits(
+        typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any
+    ) -> Any:
+        """gradient[i] = sum over the listed samples of dz where their input bit i is set, in the list's order.
+
+        samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on; gradient
+        float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the same bits.
+        """
+        signature = types.void(
+            samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
+        )
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
+            bits, out = lanes.pointer(4, args[5], I16), lanes.pointer(7, args[8], F32)
+            row = builder.mul(args[6], I64(4))  # a word is four groups of 16 bits
+            sums = lanes.registers(4 * words, FLOATS16)
+            with cgutils.for_range(builder, args[3]) as loop:
+                sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
+                value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
+                start = lanes.at(bits, builder.mul(sample, row))
+                for k, slot in enumerate(sums):
+                    mask = builder.bitcast(builder.load(lanes.at(start, k)), ir.VectorType(I1, 16))
+                    old = builder.load(slot)
+                    builder.store(builder.select(mask, builder.fadd(old, value), old), slot)
+            for k, slot in enumerate(sums):
+                lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return sum_bits
+
+
+sum_bits_words, sum_bits_word = _sum_bits(GRADIENT_WORDS), _sum_bits(1)
+
+
+def _sum_columns(columns: int) -> Any:
+    @intrinsic
+    def sum_columns(
+        typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any
+    ) -> Any:
+        """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
+
+        As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on; bytes count as 0.0 to 255.0.
+        """
+        signature = types.void(
+            samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
+        )
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            is_bytes = signature.args[4].dtype == types.uint8
+            listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
+            inputs, out = lanes.pointer(4, args[5], I8 if is_bytes else F32), lanes.pointer(7, args[8], F32)
+            sums = lanes.registers(columns // 16, FLOATS16)
+            with cgutils.for_range(builder, args[3]) as loop:
+                sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
+                value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
+                start = lanes.at(inputs, builder.mul(sample, args[6]))
+                for k, slot in enumerate(sums):
+                    if is_bytes:
+                        few = lanes.load(lanes.at(start, 16 * k), ir.VectorType(I8, 16), 1)
+                        x = builder.sitofp(builder.zext(few, ir.VectorType(I32, 16)), FLOATS16)
+                    else:
+                        x = lanes.load(lanes.at(start, 16 * k), FLOATS16, 4)
+                    builder.store(lanes.fma(value, x, builder.load(slot)), slot)
+            for k, slot in enumerate(sums):
+                lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return sum_columns
+
+
+sum_columns_block, sum_columns_few = _sum_columns(GRADIENT_COLUMNS), _sum_columns(16)
+
+
+@intrinsic
+def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
+    """Bit s of the uint16 result: 0 < z[z0 + s] < limit, for the first ``count`` (at most 16) values."""
+    signature = types.uint16(z, types.intp, types.intp, types.float32)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        values = lanes.masked_load(lanes.pointer(0, args[1], F32), lanes.first(args[2], 16))
+        above = builder.fcmp_ordered(">", values, ir.Constant(FLOATS16, None))
+        below = builder.fcmp_ordered("<", values, lanes.splat(args[3], 16))
+        return builder.bitcast(builder.and_(above, below), I16)
+
+    return signature, codegen
+
+
+@intrinsic
+def sign_word(typing: Any, w: Any, w0: Any) -> Any:
+    """Bit i of the uint64 result: w[w0 + i] >= 0, for 64 float32 values; sign(0) is +1, for either zero."""
+    signature = types.uint64(w, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        values = lanes.load(lanes.pointer(0, args[1], F32), ir.VectorType(F32, 64), 4)
+        mask = builder.fcmp_ordered(">=", values, ir.Constant(ir.VectorType(F32, 64), None))
+        return builder.bitcast(mask, I64)
+
+    return signature, codegen
+
+
+CLASSES = 5  # class sums kept in registers at a time
+
+
+def _class_sums(classes: int) -> Any:
+    @intrinsic
+    def class_sums(
+        typing: Any, z: Any, z0: Any, row: Any, neurons: Any, p: Any, p0: Any, stride: Any, binary: Any, a: Any, a0: Any,
+        a_row: Any, samples: Any,
+    ) -> Any:
+        """a[c, s] += sum over o of P[o, c] h[o, s], in order of o: h = [z > 0] if ``binary``, else max(z, 0).
+
+        ``classes`` classes by up to 16 samples; z float32 from z0, ``row`` from neuron to neuron; P (.., stride) float32 from
+        p0; a float32 from a0, ``a_row`` from class to class; ``samples`` of the 16 are read and written.
+        """
+        signature = types.void(
+            z, types.intp, types.intp, types.intp, p, types.intp, types.intp, types.boolean, a, types.intp, types.intp,
+            types.intp,
+        )
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            values, projection = lanes.pointer(0, args[1], F32), lanes.pointer(4, args[5], F32)
+            out, few = lanes.pointer(8, args[9], F32), lanes.first(args[11], 16)
+            zero = ir.Constant(FLOATS16, None)
+            sums = lanes.registers(classes, FLOATS16)
+            for c, slot in enumerate(sums):
+                builder.store(lanes.masked_load(lanes.at(out, builder.mul(args[10], I64(c))), few), slot)
+
+            def over_neurons(step: Any) -> None:
+                with cgutils.for_range(builder, args[3]) as loop:
+                    here = lanes.masked_load(lanes.at(values, builder.mul(loop.index, args[2])), few)
+                    above = builder.fcmp_ordered(">", here, zero)
+                    base = builder.mul(loop.index, args[6])
+                    for c, slot in enumerate(sums):
+                        weight = lanes.splat(builder.load(lanes.at(projection, builder.add(base, I64(c)))), 16)
+                        old = builder.load(slot)
+                        builder.store(step(here, above, weight, old), slot)
+
+            with builder.if_else(args[7]) as (then, otherwise):
+                with then:
+                    over_neurons(lambda here, above, p, old: builder.select(above, builder.fadd(old, p), old))
+                with otherwise:
+                    over_neurons(lambda here, above, p, old: lanes.fma(builder.select(above, here, zero), p, old))
+            for c, slot in enumerate(sums):
+                place = lanes.at(out, builder.mul(args[10], I64(c)))
+                lanes.masked_store(builder.load(slot), place, few)
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return class_sums
+
+
+class_sums_block, class_sums_one = _class_sums(CLASSES), _class_sums(1)
+
+
+@njit(inline="always")
+def share(thread, threads, count, step):
+    """The part of ``count`` that falls to ``thread``: its first and its end, cut at multiples of ``step``."""
+    blocks = (count + step - 1) // step
+    return min(thread * blocks // threads * step, count), min((thread + 1) * blocks // threads * step, count)
+
+
+# exp, log and cos by one scalar routine each, so that a result does not depend on a machine's library.
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts, the first exact in 32 bits
+_EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
+_LOG_TERMS = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
+
+
+@njit(cache=True, error_model="numpy")
+def exp(x):
+    """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
+    if x < -700.0:
+        return 0.0
+    k = np.floor(x / (_LN2_HIGH + _LN2_LOW) + 0.5)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2
+    total = 0.0
+    for term in _EXP_TERMS:
+        total = total * r + term
+    return math.ldexp(total, int(k))
+
+
+@njit(cache=True, error_model="numpy")
+def log(x):
+    """ln x in float64, within 2 units in the last place, for x > 0."""
+    mantissa, k = math.frexp(x)
+    if mantissa < 0.7071067811865476:
+        mantissa, k = mantissa * 2.0, k - 1
+    s = (mantissa - 1.0) / (mantissa + 1.0)  # ln m = 2 artanh s, |s| < 0.172
+    total = 0.0
+    for term in _LOG_TERMS:
+        total = total * (s * s) + term
+    return 2.0 * s * total + (k * _LN2_HIGH + k * _LN2_LOW)
+
+
+_COS_TERMS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(13, -1, -1))
+
+
+@njit(cache=True, error_model="numpy")
+def cos_turn(turn):
+    """cos(2 pi turn) in float64, within 2e-16 of it, for turn in [0, 1)."""
+    turn = min(turn, 1.0 - turn)
+    sign = 1.0
+    if turn > 0.25:
+        turn, sign = 0.5 - turn, -1.0
+    x = turn * (2.0 * math.pi)
+    total = 0.0
+    for term in _COS_TERMS:
+        total = total * (x * x) + term
+    return sign * total

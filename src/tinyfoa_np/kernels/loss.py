@@ -1,0 +1,33 @@
+"""Softmax, cross-entropy and the error it sends back."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .intrinsics import exp, log
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def softmax_cross_entropy(logits, samples, scale, labels, error, result):
+    # logits (C, B), labels (B,) uint16, error (C, B), result (2,) float64
+    """p = softmax(scale * logits); error = (p - onehot) / samples; result += summed cross-entropy, wrong answers.
+
+    The answer is the class with the largest logit, the first of equals. ``result`` may become NaN or infinite: the caller
+    looks.
+    """
+    classes = logits.shape[0]
+    for s in range(samples):
+        best = 0
+        for c in range(1, classes):
+            if logits[c, s] > logits[best, s]:
+                best = c
+        top = scale * logits[best, s]
+        total = 0.0
+        for c in range(classes):
+            total += exp(np.float64(scale * logits[c, s] - top))
+        label = np.int64(labels[s])
+        for c in range(classes):
+            p = exp(np.float64(scale * logits[c, s] - top)) / total
+            error[c, s] = np.float32((p - (1.0 if c == label else 0.0)) / samples)
+        result[0] += log(total) - np.float64(scale * logits[label, s] - top)
+        result[1] += 1.0 if best != label else 0.0

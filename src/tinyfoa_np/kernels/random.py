@@ -1,0 +1,64 @@
+"""Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random numbers by counter, so that any element can be made again.
+
+The key is the recipe's seed; the counter names the element: (index, layer, purpose). Whoever asks for element n of layer l
+gets the same number, in whatever order, tile or run.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .intrinsics import cos_turn, log
+
+WEIGHT, BIAS, PROJECTION, SHUFFLE = 1, 2, 3, 4
+
+
+@njit(cache=True, error_model="numpy")
+def philox(c0, c1, c2, c3, k0, k1):
+    """One block: four uint32 from a counter of four and a key of two words, all held in uint64."""
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        a = np.uint64(0xD2511F53) * c0
+        b = np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (b >> np.uint64(32)) ^ c1 ^ k0, b & low, (a >> np.uint64(32)) ^ c3 ^ k1, a & low
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    return c0, c1, c2, c3
+
+
+@njit(cache=True, error_model="numpy")
+def block(index, layer, purpose, seed):
+    """The block of one index, keyed and counted as the project does everywhere."""
+    low, seed, index = np.uint64(0xFFFFFFFF), np.uint64(seed), np.uint64(index)
+    return philox(
+        index & low, index >> np.uint64(32), np.uint64(layer), np.uint64(purpose), seed & low, seed >> np.uint64(32)
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
+    # out flat ((last - first) (high - low),) float32
+    """Rows ``first`` to ``last``, columns ``low`` to ``high`` of a matrix of ``columns`` columns: uniform in +-``bound``.
+
+    Open, symmetric about 0, in steps of bound 2**-23; element n = row * columns + column is lane n % 4 of block n // 4.
+    """
+    k = 0
+    for row in range(first, last):
+        for column in range(low, high):
+            n = row * columns + column
+            word = block(n // 4, layer, purpose, seed)[n % 4]
+            out[k] = np.float32((2.0 * np.float64(word >> np.uint64(8)) - 16777215.0) / 16777216.0) * bound
+            k += 1
+
+
+@njit(cache=True, error_model="numpy")
+def normal(out, layer, seed, deviation):
+    # out (O, C) float32: the projection, element n = o C + c from block n
+    """Standard normals times ``deviation``: Box and Muller's cosine branch."""
+    flat = out.reshape(out.size)
+    for n in range(out.size):
+        a, b, c, _ = block(n, layer, PROJECTION, seed)
+        u = (np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64
+        flat[n] = np.float32(math.sqrt(-2.0 * log(u)) * cos_turn(np.float64(c >> np.uint64(8)) * 2.0**-24) * deviation)

@@ -1,0 +1,278 @@
+"""From the error of a batch to new weights: gradient, optimizer, clamp, packed signs and the sum of |W| in one pass.
+
+Threads share the rows (neurons) of a tile; a row is walked in runs that stay in the nearest cache, so no gradient is ever
+stored whole. A gradient element is summed over the samples in their order, whatever the runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+from .intrinsics import (
+    GRADIENT_COLUMNS,
+    GRADIENT_WORDS,
+    fma,
+    share,
+    sign_word,
+    sum_bits_word,
+    sum_bits_words,
+    sum_columns_block,
+    sum_columns_few,
+)
+
+SGD, MOMENTUM, ADAM = range(3)
+#: columns of a neuron's gradient that exist at a time, per thread: a run
+RUN = 1024
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _listed_errors(row, samples, error, projection, active, dz, listed, thread):
+    # error (C, B), projection (O, C), active (G,) uint16 of one neuron, dz and listed (T, B)
+    """dz = (error P) [active] of one neuron: the samples that are active are listed first, the others behind them."""
+    own, order = dz[thread], listed[thread]
+    classes, c = error.shape[0], 0
+    for s in range(samples):
+        own[s] = np.float32(0)
+    while c + 5 <= classes:  # five classes a pass: the sum over the classes stays in a register, and in order
+        e0, e1, e2, e3, e4 = error[c], error[c + 1], error[c + 2], error[c + 3], error[c + 4]
+        p = projection[row, c : c + 5]
+        p0, p1, p2, p3, p4 = p[0], p[1], p[2], p[3], p[4]
+        for s in range(samples):
+            own[s] = ((((own[s] + e0[s] * p0) + e1[s] * p1) + e2[s] * p2) + e3[s] * p3) + e4[s] * p4
+        c += 5
+    for c in range(c, classes):
+        p0, e0 = projection[row, c], error[c]
+        for s in range(samples):
+            own[s] += e0[s] * p0
+    count, end, total = 0, samples - 1, np.float32(0)
+    for s in range(samples):  # without branches, which would be mispredicted half the time
+        on = np.int64((active[s >> 4] >> (s & 15)) & 1)
+        value = own[s]
+        own[count] = value  # overwritten by the next, unless it is active
+        order[count if on else end] = s
+        total += value if on else np.float32(0)
+        count += on
+        end -= 1 - on
+    return count, total
+
+
+def _gradient_run(inputs, low, high, count, thread, dz, listed, gradient):
+    """gradient[thread, skip + k] = sum over the listed samples of dz x[low + k], up to column ``high``; returns skip.
+
+    An overload for packed bits, one for columns of bytes or floats.
+    """
+    raise TypeError
+
+
+@overload(_gradient_run, inline="never")
+def _gradient_run_by_kind(inputs, low, high, count, thread, dz, listed, gradient):
+    if inputs.dtype == types.uint64:
+        return _run_of_bits
+    return _run_of_columns
+
+
+def _run_of_bits(inputs, low, high, count, thread, dz, listed, gradient):
+    # inputs (B, W) uint64: whole words, so that the run may begin before ``low`` and end after ``high``
+    word, end, stride = low // 64, (high + 63) // 64, inputs.shape[1]
+    at, out = thread * dz.shape[1], thread * gradient.shape[1]
+    while word < end:
+        if end - word >= GRADIENT_WORDS:
+            sum_bits_words(listed, dz, at, count, inputs, word, stride, gradient, out)
+            word, out = word + GRADIENT_WORDS, out + 64 * GRADIENT_WORDS
+        else:
+            sum_bits_word(listed, dz, at, count, inputs, word, stride, gradient, out)
+            word, out = word + 1, out + 64
+    return low % 64
+
+
+def _run_of_columns(inputs, low, high, count, thread, dz, listed, gradient):
+    # inputs (B, I) uint8 or float32
+    stride = inputs.shape[1]
+    at, out = thread * dz.shape[1], thread * gradient.shape[1]
+    column = low
+    while column < high:
+        if high - column >= GRADIENT_COLUMNS:
+            sum_columns_block(listed, dz, at, count, inputs, column, stride, gradient, out)
+            column, out = column + GRADIENT_COLUMNS, out + GRADIENT_COLUMNS
+        elif high - column >= 16:
+            sum_columns_few(listed, dz, at, count, inputs, column, stride, gradient, out)
+            column, out = column + 16, out + 16
+        else:
+            total = np.float32(0)
+            for k in range(count):
+                total = fma(dz[thread, k], np.float32(inputs[listed[thread, k], column]), total)
+            gradient[thread, out - thread * gradient.shape[1]] = total
+            column, out = column + 1, out + 1
+    return 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _run_end(column, high):
+    # runs end at multiples of RUN columns, which are whole words
+    return min(high, (column // RUN + 1) * RUN)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _step(optimizer, rate, root, w, m, v, g, straight, unit):
+    # w, g (n,); m, v (n,) or (0,); the optimizer's step on n elements in place; the sum of |w| in steps of 1 / unit
+    one, zero = np.float32(1), np.float32(0)
+    open_below = one if straight else np.float32(np.inf)  # the straight-through mask of binary weights
+    if optimizer == ADAM:
+        for k in range(w.size):
+            slope = g[k] if abs(w[k]) < open_below else zero
+            mean = m[k] + (slope - m[k]) * np.float32(0.1)
+            square = v[k] * np.float32(0.999) + slope * slope * np.float32(0.001)
+            m[k], v[k] = mean, square
+            w[k] = min(max(w[k] - rate * mean / (np.sqrt(square) * root + np.float32(1e-8)), -one), one)
+    elif optimizer == MOMENTUM:
+        for k in range(w.size):
+            slope = g[k] if abs(w[k]) < open_below else zero
+            m[k] = m[k] * np.float32(0.9) + slope
+            w[k] = min(max(w[k] - rate * m[k], -one), one)
+    else:
+        for k in range(w.size):
+            slope = g[k] if abs(w[k]) < open_below else zero
+            w[k] = min(max(w[k] - rate * slope, -one), one)
+    total = np.int64(0)
+    for k in range(w.size):
+        total += np.int64(np.float64(abs(w[k])) * unit + 0.5)
+    return total
+
+
+def _publish(weights, row, w, at, low, high):
+    """Hands w[at:] of columns low..high of a neuron to the forward pass: signs or a copy (an overload for each)."""
+    raise TypeError
+
+
+@overload(_publish, inline="never")
+def _publish_by_kind(weights, row, w, at, low, high):
+    if weights.dtype == types.float32:
+
+        def copy(weights, row, w, at, low, high):
+            # weights (O, I) float32
+            for i in range(high - low):
+                weights[row, low + i] = w[at + i]
+
+        return copy
+
+    def signs(weights, row, w, at, low, high):
+        # weights (ceil(O / 8), W, 8) uint64: a word that the columns share with others keeps the others' bits
+        for k in range(low // 64, (high + 63) // 64):
+            begin, end = max(low, 64 * k), min(high, 64 * k + 64)
+            if end - begin == 64:
+                weights[row // 8, k, row % 8] = sign_word(w, at + begin - low)
+            else:
+                word = weights[row // 8, k, row % 8]
+                for i in range(begin, end):
+                    bit = np.uint64(1) << np.uint64(i & 63)
+                    word = word | bit if w[at + i - low] >= 0 else word & ~bit
+                weights[row // 8, k, row % 8] = word
+
+    return signs
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _update_columns(
+    thread, row, low, high, inputs, scale, shift, count, dz, listed, gradient, optimizer, rate, root, straight, unit,
+    weight, moment1, moment2, at, weights,
+):
+    # columns low..high of one neuron, the first of them at position ``at`` of the slice's flat arrays
+    total, column = np.int64(0), low
+    while column < high:
+        end = _run_end(column, high)
+        skip = _gradient_run(inputs, column, end, count, thread, dz, listed, gradient)
+        g = gradient[thread, skip : skip + end - column]
+        for k in range(g.size):
+            g[k] = scale * g[k] + shift
+        here, there = at + column - low, at + end - low
+        m = moment1[here:there] if optimizer != SGD else moment1
+        v = moment2[here:there] if optimizer == ADAM else moment2
+        total += _step(optimizer, rate, root, weight[here:there], m, v, g, straight, unit)
+        _publish(weights, row, weight, here, column, end)
+        column = end
+    return total
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def update(
+    inputs, samples, scale, offset, error, projection, active, active_first, first, last, low, high, weight, moment1,
+    moment2, weights, still, bias, bias_moment1, bias_moment2, train_bias, optimizer, rate, root, bias_rate, bias_root,
+    straight, unit, gradient, dz, listed, abs_w,
+):
+    # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; error (C, B); projection (O, C); active (rows, G) uint16;
+    # weight, moment1, moment2 flat ((last - first) (high - low),) or (0,); weights: what forward reads; bias (O,);
+    # bias_moment1, 2 (last - first,) or (0,); gradient (T, min(RUN, 64 W)); dz (T, B); listed (T, B) int32; abs_w (T,) int64
+    """One optimizer step of columns ``low`` to ``high`` of neurons ``first`` to ``last``, and of their biases if asked.
+
+    The gradient of an element is scale * (sum of dz x) + offset * (sum of dz); ``rate`` is lr over Adam's first bias
+    correction, ``root`` one over the square root of its second. ``still`` = (first, last, low, high) is the rectangle whose
+    moments move but whose weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the new sum of
+    |W| in steps of 1 / ``unit``.
+    """
+    threads = abs_w.shape[0]
+    for thread in prange(threads):
+        begin, end = share(thread, threads, last - first, 1)
+        total = np.int64(0)
+        for row in range(first + begin, first + end):
+            count, sum_dz = _listed_errors(
+                row, samples, error, projection, active[row - active_first], dz, listed, thread
+            )
+            if train_bias:
+                own = bias[row : row + 1]
+                gradient[thread, 0] = sum_dz
+                k = row - first
+                m = bias_moment1[k : k + 1] if optimizer != SGD else bias_moment1
+                v = bias_moment2[k : k + 1] if optimizer == ADAM else bias_moment2
+                _step(optimizer, bias_rate, bias_root, own, m, v, gradient[thread, :1], False, 0.0)
+            shift = offset * sum_dz
+            at = (row - first) * (high - low) - low
+            # up to three runs of columns: before, within and after the rectangle that stays
+            held = still[0] <= row < still[1]
+            left = min(max(still[2], low), high) if held else high
+            right = min(max(still[3], low), high) if held else high
+            for part in range(3):
+                a = low if part == 0 else (left if part == 1 else right)
+                b = left if part == 0 else (right if part == 1 else high)
+                pace = np.float32(0) if part == 1 else rate
+                total += _update_columns(
+                    thread, row, a, b, inputs, scale, shift, count, dz, listed, gradient, optimizer, pace, root,
+                    straight, unit, weight, moment1, moment2, at + a, weights,
+                )
+        abs_w[thread] += total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def slice_gradient(
+    inputs, samples, scale, offset, error, projection, active, active_first, first, last, low, high, weight, straight,
+    gradient, dz, listed, out, bias_out,
+):
+    # as update; weight and out flat ((last - first) (high - low),), bias_out (last - first,)
+    """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
+    for row in range(first, last):
+        count, sum_dz = _listed_errors(row, samples, error, projection, active[row - active_first], dz, listed, 0)
+        bias_out[row - first] = sum_dz
+        at = (row - first) * (high - low) - low
+        column = low
+        while column < high:
+            end = _run_end(column, high)
+            skip = _gradient_run(inputs, column, end, count, 0, dz, listed, gradient)
+            for i in range(column, end):
+                passes = not straight or abs(weight[at + i]) < np.float32(1)
+                value = scale * gradient[0, skip + i - column] + offset * sum_dz
+                out[at + i] = value if passes else np.float32(0)
+            column = end
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def publish_slice(weight, first, last, low, high, weights, unit):
+    # weight flat ((last - first) (high - low),), weights as in update
+    """Hands a whole slice to the forward pass, as :func:`update` does run by run; returns its sum of |W| in 1 / unit."""
+    total = np.int64(0)
+    for row in range(first, last):
+        at = (row - first) * (high - low)
+        _publish(weights, row, weight, at, low, high)
+        for k in range(at, at + high - low):
+            total += np.int64(np.float64(abs(weight[k])) * unit + 0.5)
+    return total
