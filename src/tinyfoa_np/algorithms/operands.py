@@ -1,0 +1,57 @@
+"""What meets in a layer's product: inputs that are packed bits, bytes or real numbers, weights that are signs or real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def words(bits: int) -> int:
+    """64-bit words that hold so many bits."""
+    return -(-bits // 64)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How the inputs of a layer are held.
+
+    Parameters
+    ----------
+    kind : str
+        ``bits`` (packed, times the batch's scale), ``bytes`` (x = scale * byte + offset) or ``real`` (float32).
+    width : int
+        I, inputs per sample.
+    scale, offset : float
+        For ``bytes``.
+    """
+
+    kind: str
+    width: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def dtype(self) -> str:
+        return {"bits": "uint64", "bytes": "uint8", "real": "float32"}[self.kind]
+
+    @property
+    def columns(self) -> int:
+        """Elements of one sample's row."""
+        return words(self.width) if self.kind == "bits" else self.width
+
+    @property
+    def row_bytes(self) -> int:
+        return self.columns * np.dtype(self.dtype).itemsize
+
+
+def outputs_of(width: int, binary_activations: bool) -> Inputs:
+    """What a layer of ``width`` neurons hands to the next: bits with binary activations, else float32."""
+    return Inputs("bits" if binary_activations else "real", width)
+
+
+def weights_shape(outputs: int, inputs: int, binary_weights: bool) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of what the forward pass reads: panels of eight neurons' packed signs, or float32 rows."""
+    if binary_weights:
+        return (-(-outputs // 8), words(inputs), 8), "uint64"
+    return (outputs, inputs), "float32"

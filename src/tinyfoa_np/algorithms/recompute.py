@@ -1,0 +1,106 @@
+"""The layers below the one in training, computed again for every batch: for flash too short to keep their outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arena import Arena
+from ..kernels import forward as forward_kernels
+from ..plan import Region
+from .operands import weights_shape, words
+from .tinyfoa import TILES, Layer, z_tile
+
+
+class Below:
+    """The trained layers below another, read from flash one at a time through the same bytes.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The trained layers, lowest first; at least one.
+    trained : list of dict
+        ``alpha`` and ``scale`` of each, as they were when it froze.
+    """
+
+    def __init__(self, layers: list[Layer], trained: list[dict[str, Any]]) -> None:
+        self.layers, self.trained = layers, trained
+        self.B, self.T = layers[0].B, layers[0].T
+        self.shapes = [weights_shape(k.O, k.I, k.recipe.binary_weights) for k in layers]
+        self.tiles = [z_tile(TILES[-1], k.inputs, k.O, k.recipe.binary_weights) for k in layers]
+        self.scratch = [
+            forward_kernels.scratch_shape(np.dtype(k.inputs.dtype), np.dtype(kind), self.B, words(k.I), self.T)
+            for k, (_, kind) in zip(layers, self.shapes, strict=True)
+        ]
+
+    def regions(self) -> list[Region]:
+        """Regions of the phase ``load`` alone: they share the bytes of what only later phases need."""
+
+        def size(shape: tuple[int, ...], kind: str) -> int:
+            return int(np.prod(shape)) * np.dtype(kind).itemsize
+
+        between = [self.B * k.emitted.row_bytes for k in self.layers[:-1]]
+        return [
+            Region("below.inputs", (self.B, self.layers[0].inputs.columns), self.layers[0].inputs.dtype, ("load",)),
+            Region("below.weights", (max(size(*s) for s in self.shapes),), "uint8", ("load",)),
+            Region("below.bias", (max(k.O for k in self.layers),), "float32", ("load",)),
+            Region("below.z", (max(self.tiles) * self.B,), "float32", ("load",)),
+            Region("below.scratch", (max(size(*s) for s in self.scratch),), "uint8", ("load",)),
+            Region("below.abs_z", (self.T,), "int64", ("load",)),
+            Region("below.even", (max(between[0::2], default=0),), "uint8", ("load",)),
+            Region("below.odd", (max(between[1::2], default=0),), "uint8", ("load",)),
+        ]
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views."""
+        self.views = {r.name[6:]: arena.take(r.name) for r in self.regions() if r.nbytes}
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Where the data set's inputs of a batch go."""
+        return self.views["inputs"]
+
+    def forward(self, flash: Any, samples: int, target: np.ndarray, scale: np.ndarray, stored: bool) -> None:
+        """From the data set's inputs to the outputs of the last of the layers, and their scale.
+
+        Parameters
+        ----------
+        flash : Flash
+        samples : int
+        target : ndarray (B, columns)
+            Gets the outputs.
+        scale : ndarray (1,)
+            Gets s of the batch, or the stored s.
+        stored : bool
+            Whether every layer takes its stored s (for test samples) or the mean |z| of the batch.
+        """
+        inputs, own = self.inputs, self.views
+        unused = np.zeros((0, self.B), np.float32)
+        for n, (layer, known) in enumerate(zip(self.layers, self.trained, strict=True)):
+            shape, kind = self.shapes[n]
+            weights = _as(own["weights"], shape, kind)
+            flash.read(f"layer{n}.trained", 0, [weights])
+            flash.read(f"layer{n}.trained", 1, [own["bias"][: layer.O]])
+            last = n == len(self.layers) - 1
+            columns = (self.B, layer.emitted.columns)
+            outputs = target if last else _as(own["odd" if n % 2 else "even"], columns, layer.emitted.dtype)
+            gain = known["alpha"] if layer.recipe.binary_weights else 1.0
+            gain *= float(scale[0]) if layer.inputs.kind == "bits" else 1.0
+            own["abs_z"][:] = 0
+            forward_kernels.forward(
+                inputs, samples, weights, own["bias"], np.float32(gain), np.float32(layer.inputs.scale),
+                np.float32(layer.inputs.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I,
+                layer.recipe.binary_activations, layer.z_unit, _as(own["scratch"], *self.scratch[n]),
+                _as(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"),
+                layer.no_rows, 0, unused, outputs, own["abs_z"],
+            )
+            if layer.recipe.binary_activations:
+                mean = int(own["abs_z"].sum()) / layer.z_unit / (samples * layer.O)
+                scale[0] = known["scale"] if stored else mean
+            inputs = outputs
+
+
+def _as(block: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """The first bytes of a block as an array of another shape and dtype."""
+    return block[: int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)

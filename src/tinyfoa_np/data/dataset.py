@@ -1,0 +1,47 @@
+"""What a data set is once loaded: two splits of samples, and how its bytes become numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Samples and their labels.
+
+    Attributes
+    ----------
+    inputs : ndarray (N, I), uint8 or float32
+        One sample per row.
+    labels : ndarray (N,), integer
+        Class numbers from 0.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split.
+
+    Attributes
+    ----------
+    name : str
+    train, test : Split
+    classes : int
+        C, the number of classes.
+    scale, offset : float
+        For uint8 inputs the network sees ``scale * byte + offset``; float32 inputs are used as they are.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    scale: float = 1.0
+    offset: float = 0.0

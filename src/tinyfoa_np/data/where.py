@@ -1,0 +1,41 @@
+"""Where data sets are looked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tinyfoa_np.errors import BadRequest
+
+
+def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Directories to look into, in order: `data_dir`, ``$TINYFOA_DATA``, the user's cache.
+
+    Raises
+    ------
+    BadRequest
+        `data_dir` was given but is not a directory.
+    """
+    found = []
+    if data_dir is not None:
+        asked = Path(data_dir).expanduser()
+        if not asked.is_dir():
+            raise BadRequest(f"data directory {asked} does not exist; give one that does, or leave it out")
+        found.append(asked)
+    if os.environ.get("TINYFOA_DATA"):
+        found.append(Path(os.environ["TINYFOA_DATA"]).expanduser())
+    found.append(user_cache())
+    return found
+
+
+def user_cache() -> Path:
+    """This user's cache directory for the package, by the custom of the operating system (it may not exist)."""
+    home = Path("~").expanduser()
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "tinyfoa-np"

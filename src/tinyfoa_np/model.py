@@ -1,0 +1,179 @@
+"""A trained model: save, load, predict.
+
+A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32 rows),
+the bias, the projection, alpha and the stored scale s. An answer depends on its own sample alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .algorithms.operands import Inputs, outputs_of, words
+from .algorithms.tinyfoa import TILES, z_tile, z_unit
+from .errors import BadRequest, CheckFailed
+from .kernels import forward as forward_kernels
+from .kernels import random as random_kernels
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .algorithms.tinyfoa import Layer
+    from .data import Dataset
+    from .flash import Flash
+
+FORMAT = "tinyfoa-np model 1"
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLayer:
+    """One layer for inference: weights as packed or real, bias (O,), projection (O, C), alpha and s."""
+
+    inputs: Inputs
+    weights: np.ndarray
+    bias: np.ndarray
+    projection: np.ndarray
+    alpha: float
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    classes : int
+    layers : list of TrainedLayer
+    """
+
+    recipe: Recipe
+    classes: int
+    layers: list[TrainedLayer]
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a sample must be."""
+        return self.layers[0].inputs
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits (N, C), float32, of the last layer.
+
+        Parameters
+        ----------
+        x : ndarray (N, I)
+            In the data set's own form: uint8 for bytes; any real dtype becomes float32 where real numbers were trained on.
+
+        Raises
+        ------
+        BadRequest
+            If the shape or dtype is not the model's, or a value is not finite.
+        """
+        x = np.asarray(x)
+        wanted = self.inputs
+        if x.ndim != 2 or x.shape[1] != wanted.width:
+            raise BadRequest(f"the samples have shape {x.shape}: (N, {wanted.width}) would be right")
+        if wanted.kind == "bytes" and x.dtype != np.uint8:
+            raise BadRequest(f"the samples are {x.dtype}: this model takes uint8")
+        if wanted.kind == "real":
+            if x.dtype.kind not in "fiub":
+                raise BadRequest(f"the samples are {x.dtype}: this model takes real numbers")
+            x = x.astype(np.float32)
+            if not np.isfinite(x).all():
+                raise BadRequest("the samples hold NaN or infinite values")
+        out = np.zeros((len(x), self.classes), np.float32)
+        for start in range(0, len(x), BATCH):
+            part = np.ascontiguousarray(x[start : start + BATCH])
+            out[start : start + BATCH] = self._forward(part)
+        return out
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Class numbers (N,), int64; see :meth:`logits` for ``x`` and errors."""
+        return self.logits(x).argmax(axis=1)
+
+    def _forward(self, inputs: np.ndarray) -> np.ndarray:
+        samples, scale = len(inputs), 1.0
+        binary = self.recipe.binary_activations
+        for layer in self.layers:
+            outputs, classes = layer.projection.shape
+            emitted = outputs_of(outputs, binary)
+            handed = np.zeros((samples, emitted.columns), emitted.dtype)
+            tile = z_tile(TILES[0], layer.inputs, outputs, self.recipe.binary_weights)
+            shape, kind = forward_kernels.scratch_shape(
+                inputs.dtype, layer.weights.dtype, samples, words(layer.inputs.width), 1
+            )
+            logits = np.zeros((classes, samples), np.float32)
+            gain = (scale if layer.inputs.kind == "bits" else 1.0) * layer.alpha
+            forward_kernels.forward(
+                inputs, samples, layer.weights, layer.bias, np.float32(gain), np.float32(layer.inputs.scale),
+                np.float32(layer.inputs.offset), layer.projection, 0, outputs, layer.inputs.width, binary,
+                z_unit(samples, outputs), np.zeros(shape, kind), np.zeros((tile, samples), np.float32),
+                np.zeros((0, -(-samples // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
+            )
+            inputs, scale = handed, float(np.float32(layer.scale))
+        return logits.T * np.float32(layer.scale)
+
+
+def save(
+    path: Path, recipe: Recipe, dataset: Dataset, layers: list[Layer], meta: dict[str, Any], flash: Flash
+) -> None:
+    """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
+    tensors, known = {}, []
+    for layer, trained in zip(layers, meta["trained"], strict=True):
+        weights, bias = np.zeros_like(layer.ram.weights), np.zeros(layer.O, np.float32)
+        flash.read(f"layer{layer.number}.trained", 0, [weights])
+        flash.read(f"layer{layer.number}.trained", 1, [bias])
+        tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
+        inputs = layer.inputs
+        known.append(
+            {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
+             "outputs": layer.O, "alpha": trained["alpha"] if recipe.binary_weights else 1.0, "scale": trained["scale"],
+             "digest": trained["digest"]}
+        )  # fmt: skip
+    part = path.with_name(path.name + ".part")
+    save_file(
+        tensors,
+        part,
+        {"format": FORMAT, "recipe": recipe.to_json(), "classes": str(dataset.classes), "layers": json.dumps(known)},
+    )
+    os.replace(part, path)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Reads a model that :func:`save` wrote.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such file.
+    CheckFailed
+        If the file is damaged or is no model of ours.
+    """
+    if not Path(path).is_file():
+        raise BadRequest(f"there is no model at {path}: a finished run has one in its directory")
+    try:
+        with safe_open(path, "numpy") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
+            recipe, classes = Recipe.from_json(about["recipe"]), int(about["classes"])
+            layers = []
+            for number, known in enumerate(json.loads(about["layers"])):
+                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
+                weights, bias = (file.get_tensor(f"layer{number}.{what}") for what in ("weights", "bias"))
+                if len(bias) != known["outputs"]:
+                    raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
+                projection = np.zeros((known["outputs"], classes), np.float32)
+                random_kernels.normal(projection, number, recipe.seed, float(np.sqrt(2.0 / known["outputs"])))
+                layers.append(TrainedLayer(inputs, weights, bias, projection, known["alpha"], known["scale"]))
+            return Model(recipe, classes, layers)
+    except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
+        raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error

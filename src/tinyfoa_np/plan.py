@@ -1,0 +1,144 @@
+"""Where each region of the arena lies: from declared lifetimes to offsets.
+
+An algorithm declares its regions: a name, a shape, a dtype and the phases over which the content must be kept. Regions that
+never live in the same phase may share bytes. The planner only decides; :mod:`tinyfoa_np.arena` hands out what was planned.
+
+Examples
+--------
+>>> plan = pack([Region("z", (64,), "float32", ("forward",)), Region("dz", (64,), "float32", ("update",))])
+>>> plan.nbytes, plan.offsets
+(256, {'dz': 0, 'z': 0})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+
+from .errors import BadRequest
+
+#: what a training step goes through, in order; then what happens once per layer or epoch
+PHASES = ("initialize", "load", "forward", "gradient", "update", "hand-over", "evaluate")
+ALIGNMENT = 64
+
+
+def aligned(nbytes: int) -> int:
+    """``nbytes`` rounded up to the alignment of regions."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named, typed piece of the arena with a lifetime.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+    dtype : str
+        A NumPy dtype.
+    phases : tuple of str
+        Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    phases: tuple[str, ...] = PHASES
+
+    @cached_property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def lifetime(self) -> frozenset[str]:
+        return frozenset(self.phases)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Regions with their offsets, in bytes from the start of the block.
+
+    Attributes
+    ----------
+    regions : tuple of Region
+    offsets : dict of str to int
+    """
+
+    regions: tuple[Region, ...]
+    offsets: dict[str, int]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """The end of the last region, in bytes."""
+        return max((self.offsets[r.name] + r.nbytes for r in self.regions), default=0)
+
+    def region(self, name: str) -> Region:
+        return next(r for r in self.regions if r.name == name)
+
+    def phase_bytes(self, phase: str) -> int:
+        """Bytes that live in a phase: its regions, each rounded up to the alignment."""
+        return sum(aligned(r.nbytes) for r in self.regions if phase in r.lifetime)
+
+
+def pack(regions: Iterable[Region]) -> Plan:
+    """Lays regions out, largest first, each at the lowest offset where it meets no region that lives when it does.
+
+    Regions of no bytes are left out.
+
+    Raises
+    ------
+    ValueError
+        If two regions have one name, or a phase is unknown.
+    """
+    wanted = [r for r in regions if r.nbytes]
+    if len({r.name for r in wanted}) != len(wanted):
+        raise ValueError("two regions have the same name")
+    unknown = {p for r in wanted for p in r.phases} - set(PHASES)
+    if unknown:
+        raise ValueError(f"unknown phases: {sorted(unknown)}")
+    wanted.sort(key=lambda r: (-r.nbytes, r.name))
+    placed: list[tuple[int, int, frozenset[str]]] = []  # begin, end, lifetime
+    offsets = {}
+    for region in wanted:
+        offset = 0
+        for begin, end, lifetime in sorted(p for p in placed if p[2] & region.lifetime):
+            if offset + region.nbytes <= begin:
+                break
+            offset = max(offset, aligned(end))
+        offsets[region.name] = offset
+        placed.append((offset, offset + region.nbytes, region.lifetime))
+    return Plan(tuple(wanted), offsets)
+
+
+Choice = TypeVar("Choice")
+
+
+def fit(candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None) -> tuple[Choice, Sequence[Plan]]:
+    """The first candidate whose plans all fit the budget.
+
+    Parameters
+    ----------
+    candidates : sequence of (choice, plans)
+        From the fastest to the smallest: tile sizes, say, with the plan of every layer.
+    budget : int or None
+        Bytes; None takes the first.
+
+    Raises
+    ------
+    BadRequest
+        If none fits; the message says the smallest budget that would do.
+    """
+    needs = [max(plan.nbytes for plan in plans) for _, plans in candidates]
+    for candidate, need in zip(candidates, needs, strict=True):
+        if budget is None or need <= budget:
+            return candidate
+    raise BadRequest(
+        f"training does not fit into {budget:,} bytes of RAM: it needs {min(needs):,}"
+        " (fewer threads, a smaller batch or more slices need less)"
+    )

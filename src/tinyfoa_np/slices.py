@@ -1,0 +1,60 @@
+"""Vertical training: the M x M grid of a layer's weights, and which slice of it trains when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Slice(NamedTuple):
+    """Rows ``first`` to ``last`` (neurons), columns ``low`` to ``high`` (inputs) of a layer's weights."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+
+    @property
+    def size(self) -> int:
+        return (self.last - self.first) * (self.high - self.low)
+
+
+def cuts(length: int, parts: int) -> list[int]:
+    """The ``parts + 1`` bounds of a length cut as numpy.array_split does: the first parts are the longer ones."""
+    short, longer = divmod(length, parts)
+    return [k * short + min(k, longer) for k in range(parts + 1)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A layer's weights (outputs, inputs), cut into ``side`` x ``side`` slices, numbered row by row."""
+
+    outputs: int
+    inputs: int
+    side: int
+
+    def rows(self, group: int) -> tuple[int, int]:
+        """First and last neuron of a group of biases (a row of slices)."""
+        bounds = cuts(self.outputs, self.side)
+        return bounds[group], bounds[group + 1]
+
+    def slice(self, number: int) -> Slice:
+        group, column = divmod(number, self.side)
+        bounds = cuts(self.inputs, self.side)
+        return Slice(*self.rows(group), bounds[column], bounds[column + 1])
+
+    def __len__(self) -> int:
+        return self.side * self.side
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the next slice is due: after every ``hold`` steps, or ``exchanges`` times in ``steps`` steps if hold is 0."""
+
+    hold: int
+    exchanges: int
+    steps: int
+
+    def holds(self, step: int) -> int:
+        """How many holds have passed when step ``step`` (from 0) begins: hold k trains slice k mod M^2."""
+        return step // self.hold if self.hold else step * self.exchanges // self.steps

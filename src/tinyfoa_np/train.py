@@ -1,0 +1,524 @@
+"""The training loop: layers, epochs, exchanges, batches; commits, resume and events.
+
+One layer at a time: its plan is laid out in the arena, its weights are made in flash, and each batch goes through
+
+    load        flash reads batch k into the arena
+    forward     z, what it switches on, logits
+    gradient    logits to error
+    update      exchange in the slices that are due; gradient, optimizer, signs
+
+until the layer's epochs are over; then its outputs are handed over to the next layer's training set.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from . import model
+from .algorithms.operands import Inputs
+from .algorithms.recompute import Below
+from .algorithms.tinyfoa import TILES, Layer, State
+from .arena import Arena
+from .data import Dataset, Split
+from .data.records import Records
+from .errors import BadRequest, CheckFailed, TinyFoAError
+from .flash import Flash
+from .network import layer_shapes
+from .plan import PHASES, Plan, fit, pack
+from .probe import Probe, Rehearsal
+from .recipe import Recipe
+
+VERIFY_BUFFER = 65536
+
+
+class Event(NamedTuple):
+    """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
+
+    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``.
+    """
+
+    kind: str
+    layer: int = 0
+    epoch: int = 0
+    batch: int = 0
+    batches: int = 0
+    loss: float | None = None
+    train_error_pct: float | None = None
+    test_error_pct: float | None = None
+    seconds: float | None = None
+
+
+class Interrupted(TinyFoAError):
+    """Training was asked to stop; the run is committed and can be resumed."""
+
+    exit_code = 130
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    run_dir: str | os.PathLike[str],
+    *,
+    ram: int | None = None,
+    threads: int | None = None,
+    audit: bool = False,
+    commit_every: int | None = None,
+    resume: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> dict[str, Any]:
+    """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    dataset : Dataset
+        With ``resume``, only its shape is looked at: the samples are in flash.
+    run_dir : path
+        A new or empty directory; with ``resume``, one that a run was started in.
+    ram : int, optional
+        The most bytes the arena may have. Without it, tiles are what is fastest.
+    threads : int, optional
+        All cores without it. Results do not depend on it.
+    audit : bool
+        Probe which bytes are written, and poison regions when their lifetime ends.
+    commit_every : int, optional
+        Commit every so many steps, too; without it, after each epoch.
+    resume : bool
+        Continue from the last commit.
+    on_event : callable, optional
+        Called with each :class:`Event`.
+
+    Returns
+    -------
+    dict
+        ``error_pct``, ``layer_errors_pct``, ``seconds_per_epoch``, ``model_sha256``, ``arena``, ``flash``, ``run_dir``,
+        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for. Bytes throughout.
+
+    Raises
+    ------
+    BadRequest
+        If recipe and data do not go together, the arena does not fit ``ram``, or the directory is in use.
+    CheckFailed
+        If training diverges (the last commit is kept) or flash is damaged.
+    Interrupted
+        After Ctrl-C, once the step is finished and committed.
+    """
+    run = _Run(recipe.validated(), dataset, Path(run_dir), ram, threads, audit, commit_every, on_event or _silent)
+    with run.opened(resume):
+        return run.train()
+
+
+def _silent(event: Event) -> None:
+    pass
+
+
+class _Run:
+    """A training run: the plan of every layer, the arena, the flash and the position in between."""
+
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
+        commit_every: int | None, on_event: Callable[[Event], None],
+    ) -> None:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
+        self.dataset, self.directory, self.ram, self.audit = dataset, directory, ram, audit
+        self.commit_every, self.on_event = commit_every, on_event
+        self.recipe = recipe
+        self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
+        samples = min(recipe.limit or math.inf, len(dataset.train.labels))
+        self.N, self.N_test = int(samples), len(dataset.test.labels)
+        # a data set smaller than a batch is one batch: no region holds samples that cannot come
+        inner = replace(recipe, batch=min(recipe.batch, self.N))
+        width = dataset.train.inputs.shape[1]
+        kind = "bytes" if dataset.train.inputs.dtype == np.uint8 else "real"
+        first = Inputs(kind, width, dataset.scale, dataset.offset)
+        self.train_set = Records("train", self.N, inner.batch, first.row_bytes)
+        self.test_set = Records("test", self.N_test, inner.batch, first.row_bytes)
+
+        def layers(tile: int) -> list[Layer]:
+            stack: list[Layer] = []
+            for number, shape in enumerate(layer_shapes(recipe.network, width)):
+                inputs = stack[-1].emitted if stack else first
+                batches = self.train_set.batches
+                stack.append(
+                    Layer(inner, number, inputs, shape.outputs, dataset.classes, batches, self.threads, tile)
+                )
+            return stack
+
+        candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in map(layers, TILES)]
+        self.layers, self.plans = fit(candidates, ram)
+        self.meta: dict[str, Any] = {
+            "layer": 0, "stage": "start", "epoch": 0, "batch": 0, "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
+            "seconds": [], "trained": [], "arena": [], "findings": [], "metrics_bytes": 0,
+        }  # fmt: skip
+        self.stop = False
+
+    def _plan(self, stack: list[Layer], number: int) -> Plan:
+        regions = stack[number].regions()
+        if self.recipe.recompute and number > 0:
+            regions += Below(stack[:number], []).regions()
+        return pack(regions)
+
+    # -- directory and flash -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """The run directory in use: made and filled with the encoded data, or found at its last commit."""
+        identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
+        flash_dir = self.directory / "flash"
+        if resume:
+            self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
+            self.meta = self.flash.meta
+        else:
+            if self.directory.exists() and any(self.directory.iterdir()):
+                raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.flash = Flash.create(flash_dir, identity)
+        self.metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115 - closed below
+        try:
+            if not resume:
+                self._encode("train", self.dataset.train, self.train_set)
+                self._encode("test", self.dataset.test, self.test_set)
+                self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
+                (self.directory / "recipe.json").write_text(self.recipe.to_json())
+            self.metrics.truncate(self.meta["metrics_bytes"])
+            self.metrics.seek(0, os.SEEK_END)
+            with self._signals():
+                yield
+        finally:
+            self.metrics.close()
+            self.flash.close()
+
+    def _encode(self, name: str, split: Split, records: Records) -> None:
+        self.flash.new(name, [records.nbytes], slots=1)
+        one = np.ones(1, np.float32)
+        for k in range(records.batches):
+            rows = slice(k * records.batch, k * records.batch + records.count(k))
+            inputs = np.ascontiguousarray(split.inputs[rows])
+            records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _commit(self) -> None:
+        """Makes everything so far durable; must be called in phase ``load``."""
+        layer = self.layers[self.meta["layer"]] if self.meta["layer"] < len(self.layers) else None
+        self.meta["state"] = asdict(layer.state) if layer and self.meta["stage"] != "start" else None
+        self.metrics.flush()
+        os.fsync(self.metrics.fileno())
+        self.meta["metrics_bytes"] = self.metrics.tell()
+        self.flash.commit(self.meta, memoryview(self.commit_buffer))
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> dict[str, Any]:
+        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        size = max(plan.nbytes for plan in self.plans)
+        self.arena = Arena(size if self.ram is None else max(self.ram, size), poison=self.audit)
+        self.on_event(Event("start", batches=self.train_set.batches))
+        for number in range(self.meta["layer"], len(self.layers)):
+            self._train_layer(number)
+        result = self._result()
+        model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.layers, self.meta, self.flash)
+        _write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1) + "\n")
+        self.on_event(Event("done", test_error_pct=result["error_pct"]))
+        return result
+
+    def _train_layer(self, number: int) -> None:
+        meta, layer, plan = self.meta, self.layers[number], self.plans[number]
+        self.layer = layer
+        self.arena.lay_out(plan)
+        self.arena.enter("initialize")
+        layer.open(self.arena)
+        self.commit_buffer = layer.ram.commit
+        self.below = None
+        if self.recipe.recompute and number > 0:
+            self.below = Below(self.layers[:number], meta["trained"])
+            self.below.open(self.arena)
+        recomputed = self.recipe.recompute or number == 0
+        self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
+        self.test_records = self.test_set if recomputed else self._outputs(number - 1, "test_outputs", self.N_test)
+        if meta["stage"] == "start":
+            layer.create(self.flash)
+            layer.initialize(self.flash)
+            meta.update(stage="train", epoch=0, batch=0, loss=0.0, wrong=0, seen=0)
+            meta["seconds"].append(0.0)
+        else:
+            layer.state = State(**meta["state"])
+        layer.restore(self.flash)
+        self.probe = Probe(self.arena) if self.audit else None
+        if meta["stage"] == "train":
+            while meta["epoch"] < self.recipe.epochs:
+                self._train_epoch(number)
+            layer.flush(self.flash)
+            self.arena.enter("load")
+            meta["stage"] = "hand-over"
+            self._commit()
+        self._hand_over(number)
+
+    def _outputs(self, number: int, what: str, samples: int) -> Records:
+        return Records(f"layer{number}.{what}", samples, self.train_set.batch, self.layers[number].emitted.row_bytes)
+
+    def _load(self, flash: Any, records: Records, k: int) -> int:
+        """Batch k into the arena; returns its samples."""
+        self.arena.enter("load")
+        ram = self.layer.ram
+        if self.below is None:
+            return records.read(flash, k, ram.inputs, ram.labels, ram.input_scale)
+        samples = records.read(flash, k, self.below.inputs, ram.labels, ram.input_scale)
+        self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
+        return samples
+
+    def _step(self, flash: Any, step: int) -> tuple[int, float, int]:
+        """One training step; returns its samples, summed loss and wrong answers."""
+        samples = self._load(flash, self.train_records, step % self.train_records.batches)
+        self.arena.enter("forward")
+        self.layer.forward(samples, step)
+        self.arena.enter("gradient")
+        loss, wrong = self.layer.gradient(samples)
+        if math.isfinite(loss):
+            self.arena.enter("update")
+            self.layer.update(flash, samples, step)
+        return samples, loss, wrong
+
+    def _train_epoch(self, number: int) -> None:
+        meta, layer, batches = self.meta, self.layer, self.train_records.batches
+        epoch, clock = meta["epoch"], time.perf_counter()
+
+        def lap() -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            meta["seconds"][-1] += max(0.0, now - clock)
+            clock = now
+
+        for k in range(meta["batch"], batches):
+            step = epoch * batches + k
+            if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
+                self._rehearse(lambda flash, step=step: self._rehearsed_step(flash, step))
+            samples, loss, wrong = self._step(self.flash, step)
+            if not math.isfinite(loss):
+                raise CheckFailed(
+                    f"training diverged in layer {number + 1}, epoch {epoch + 1}, batch {k + 1}: the loss is {loss};"
+                    " the last commit is kept; start again with a smaller --lr"
+                )
+            meta["loss"] += loss
+            meta["wrong"] += wrong
+            meta["seen"] += samples
+            meta["batch"] = k + 1
+            if step == 0:
+                self.arena.watermark()
+            mean, error = meta["loss"] / meta["seen"], 100.0 * meta["wrong"] / meta["seen"]
+            self.on_event(Event("batch", number, epoch, k, batches, mean, error))
+            if self.stop or (self.commit_every and (step + 1) % self.commit_every == 0):
+                lap()
+                self._stop_or_commit()
+        test_error = self._evaluate(number)
+        lap()
+        row = {
+            "layer": number, "epoch": epoch, "loss": mean, "train_error_pct": error, "test_error_pct": test_error,
+            "seconds": meta["seconds"][-1],
+        }  # fmt: skip
+        self.metrics.write(json.dumps(row).encode() + b"\n")
+        meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
+        self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
+        self._stop_or_commit()
+
+    def _stop_or_commit(self) -> None:
+        self.layer.flush(self.flash)
+        self.arena.enter("load")
+        self._commit()
+        self.arena.watermark()
+        if self.stop:
+            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self.directory}")
+
+    def _evaluate(self, number: int) -> float:
+        """Test error of the layer in training, %."""
+        if self.probe and self.meta["epoch"] == 0:
+            self._rehearse(self._evaluate_batch)
+        wrong = sum(self._evaluate_batch(self.flash, k) for k in range(self.test_records.batches))
+        return 100.0 * wrong / self.N_test
+
+    def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
+        samples = self._load(flash, self.test_records, k)
+        self.arena.enter("evaluate")
+        self.layer.forward(samples)  # the batch's s scales all logits alike: it cannot change an answer
+        return self.layer.gradient(samples)[1]
+
+    def _hand_over(self, number: int) -> None:
+        """Freezes the layer: its digest, its stored scale, its outputs for the next, its inference form in flash."""
+        meta, layer, flash = self.meta, self.layer, self.flash
+        train_out, test_out = (
+            self._outputs(number, "outputs", self.N), self._outputs(number, "test_outputs", self.N_test)
+        )
+        wanted = number + 1 < len(self.layers) and not self.recipe.recompute
+        if wanted:
+            flash.new(train_out.name, [train_out.nbytes], slots=1)
+            flash.new(test_out.name, [test_out.nbytes], slots=1)
+        if self.probe:
+            self._rehearse(lambda other: self._rehearsed_hand_over(other, train_out))
+        self.arena.enter("hand-over")
+        digest = layer.digest(flash)
+        total = 0.0
+        for k in range(self.train_records.batches):
+            total += self._hand_over_batch(flash, self.train_records, k, train_out if wanted else None)[0]
+            self.on_event(Event("handover", number, batch=k, batches=self.train_records.batches))
+        scale = total / (self.N * layer.O) if self.recipe.binary_activations else 1.0
+        wrong = 0
+        for k in range(self.test_records.batches):
+            wrong += self._hand_over_batch(flash, self.test_records, k, test_out if wanted else None, scale)[1]
+        error = 100.0 * wrong / self.N_test
+        layer.keep(flash)
+        self.arena.watermark()
+        if self.probe:
+            meta["findings"] += [f"layer {number + 1}: {line}" for line in self.probe.findings()]
+        meta["arena"].append(self._measured())
+        meta["trained"].append(
+            {"digest": digest, "alpha": layer.state.alpha, "scale": scale, "error_pct": error}
+        )
+        for name in ("outputs", "test_outputs"):
+            if f"layer{number - 1}.{name}" in flash.names():
+                flash.drop(f"layer{number - 1}.{name}")
+        meta.update(layer=number + 1, stage="start")
+        self.arena.enter("load")
+        self._commit()
+        self.on_event(Event("layer", number, test_error_pct=error, seconds=meta["seconds"][-1]))
+        if self.stop and number + 1 < len(self.layers):
+            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self.directory}")
+
+    def _hand_over_batch(
+        self, flash: Any, records: Records, k: int, out: Records | None, scale: float | None = None
+    ) -> tuple[float, int]:
+        """Outputs of batch k, written if ``out`` says where; returns the summed |z| and the wrong answers."""
+        layer = self.layer
+        samples = self._load(flash, records, k)
+        self.arena.enter("hand-over")
+        total = layer.forward(samples, emit=True, stored_scale=scale)
+        _, wrong = layer.gradient(samples)
+        if out:
+            layer.ram.input_scale[0] = layer.state.scale
+            out.write(flash, k, layer.ram.outputs, layer.ram.labels, layer.ram.input_scale)
+        return total, wrong
+
+    # -- measuring -----------------------------------------------------------------------------------------------------
+
+    def _rehearse(self, work: Callable[[Any], Any]) -> None:
+        """Lets the probe see ``work(flash)`` without leaving a trace in flash or in the layer's state."""
+        assert self.probe is not None
+        state = self.layer.state
+
+        def once() -> None:
+            self.layer.state = copy.deepcopy(state)
+            work(Rehearsal(self.flash))
+
+        self.probe.run(once, self.layer.carried() & set(self.arena.plan.offsets))
+        self.layer.state = state
+
+    def _rehearsed_step(self, flash: Rehearsal, step: int) -> None:
+        self._step(flash, step)
+        self.arena.enter("load")
+        flash.verify(f"layer{self.layer.number}.slices", 0, self.commit_buffer)
+
+    def _rehearsed_hand_over(self, flash: Rehearsal, out: Records) -> None:
+        self.arena.enter("hand-over")
+        self.layer.digest(flash)  # type: ignore[arg-type]
+        self._hand_over_batch(flash, self.train_records, 0, out)
+
+    def _measured(self) -> dict[str, Any]:
+        """What the arena says about the layer just trained."""
+        arena, plan = self.arena, self.arena.plan
+        return {
+            "planned_bytes": plan.nbytes,
+            "accounted_bytes": arena.accounted,
+            "watermark_bytes": arena.watermark(),
+            "phases": {
+                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
+            },
+            "regions": [
+                {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases, "offset": plan.offsets[r.name],
+                 "nbytes": r.nbytes}
+                for r in plan.regions
+            ],
+        }  # fmt: skip
+
+    def _result(self) -> dict[str, Any]:
+        meta = self.meta
+        kinds = ("planned_bytes", "accounted_bytes")
+        digests = "".join(layer["digest"] for layer in meta["trained"])
+        result = {
+            "error_pct": meta["trained"][-1]["error_pct"],
+            "layer_errors_pct": [layer["error_pct"] for layer in meta["trained"]],
+            "seconds_per_epoch": [seconds / self.recipe.epochs for seconds in meta["seconds"]],
+            "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
+            "arena": {
+                "budget_bytes": self.ram,
+                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
+                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
+            },
+            "flash": {
+                "bytes": self.flash.bytes, "read_bytes": self.flash.read_bytes,
+                "written_bytes": self.flash.written_bytes, "exchanges": self.flash.exchanges,
+            },
+            "run_dir": str(self.directory),
+            "recipe": asdict(self.recipe),
+        }  # fmt: skip
+        if self.audit:
+            result["findings"] = meta["findings"]
+        return result
+
+    def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
+        return {**result, "layers": self.meta["arena"], "audited": self.audit, "findings": self.meta["findings"]}
+
+
+def check_split(dataset: Dataset, name: str, split: Split) -> None:
+    """Refuses samples that cannot be trained on, with one line that says why."""
+    inputs, labels = split.inputs, split.labels
+    what = f"the {name} split of {dataset.name}"
+    if inputs.ndim != 2 or len(inputs) != len(labels) or not len(labels):
+        raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
+    if inputs.dtype not in (np.uint8, np.float32):
+        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32 would be right")
+    if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
+        raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
+    if inputs.shape[1] != dataset.train.inputs.shape[1]:
+        raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
+    if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
+        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: 0 to {dataset.classes - 1} would be right")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
