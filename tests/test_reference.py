@@ -129,9 +129,10 @@ def test_normal_numbers():
     np.testing.assert_allclose(P.std(), deviation, rtol=0.02)
     np.testing.assert_allclose((P.astype(np.float64) ** 4).mean(), 3 * deviation**4, rtol=0.1)  # a normal's kurtosis
 
-    lane = philox32([4 * 10 + 6, 0, 1, random.PROJECTION], [3, 0])  # element (c, o) = (6, 4)
-    u1, u2 = (lane[0] * 2**32 + lane[1] + 0.5) / 2**64, (lane[2] >> 8) / 2**24
-    np.testing.assert_allclose(P[6, 4], np.sqrt(-2 * np.log(u1)) * np.cos(2 * np.pi * u2) * deviation, rtol=1e-6)
+    lane = philox32([(4 * 10 + 6) // 2, 0, 1, random.PROJECTION], [3, 0])  # elements (c, o) = (6, 4) and (7, 4)
+    u1, angle = (lane[0] * 2**32 + lane[1] + 0.5) / 2**64, 2 * np.pi * lane[2] / 2**32
+    radius = np.sqrt(-2 * np.log(u1)) * deviation
+    np.testing.assert_allclose(P[6:8, 4], [radius * np.cos(angle), radius * np.sin(angle)], rtol=1e-6)
 
 
 def test_seeds_layers_and_purposes_share_nothing():

@@ -1,7 +1,8 @@
 """RAM: one block of bytes from which all of training's arrays are cut, and the instruments that measure it.
 
-The block is the caller's or made here; nothing else holds a number that training needs. A :class:`Arena` hands out exactly
-what a :class:`~tinyfoa_np.plan.Plan` has placed, each view once, and can tell afterwards what was really touched:
+The block is the caller's or made here; nothing else holds a number that training needs. A :class:`Arena` hands out
+exactly what a :class:`~tinyfoa_np.plan.Plan` has placed, each view once, and can tell afterwards what was really
+touched:
 
 planned
     the end of the last region, from the plan;
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .errors import BadRequest
 from .plan import ALIGNMENT, PHASES, Plan, Region, aligned
 
 PATTERN = 0xA5
@@ -36,13 +38,18 @@ class Arena:
 
     Raises
     ------
+    BadRequest
+        If there is no memory for a block of that size.
     ValueError
         If a caller's buffer is read-only or not aligned.
     """
 
     def __init__(self, block: int | bytearray | memoryview | np.ndarray, poison: bool = False) -> None:
         if isinstance(block, int):
-            raw = np.empty(block + GUARD + ALIGNMENT, np.uint8)
+            try:
+                raw = np.empty(block + GUARD + ALIGNMENT, np.uint8)
+            except (MemoryError, ValueError) as error:
+                raise BadRequest(f"this machine cannot give {block:,} bytes of RAM: train a smaller network") from error
             start = -raw.ctypes.data % ALIGNMENT
             self.block = raw[start : start + block + GUARD]
         else:
@@ -88,11 +95,12 @@ class Arena:
         return self.block[offset : offset + region.nbytes]
 
     def enter(self, phase: str) -> None:
-        """Says that a phase begins; with ``poison``, what ended with the last one is overwritten."""
+        """Says that a phase begins; with ``poison``, what was written of regions that ended is overwritten."""
         if self.poison and phase != self.phase:
             for region in self.taken.values():
                 if self.phase in region.lifetime and phase not in region.lifetime:
-                    self._bytes(region)[:] = POISON
+                    view = self._bytes(region)
+                    view[view != PATTERN] = POISON  # what was never written must still look so
         self.phase = phase
 
     def fill(self, pattern: int) -> None:

@@ -1,7 +1,7 @@
 """A trained model: save, load, predict.
 
-A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32 rows),
-the bias, the projection, alpha and the stored scale s. An answer depends on its own sample alone.
+A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32
+rows), the bias, the projection, alpha and the stored scale s. An answer depends on its own sample alone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Model:
         Parameters
         ----------
         x : ndarray (N, I)
-            In the data set's own form: uint8 for bytes; any real dtype becomes float32 where real numbers were trained on.
+            In the data set's own form: uint8 for bytes; any real dtype becomes float32 where real numbers were
+            trained on.
 
         Raises
         ------

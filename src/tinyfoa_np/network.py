@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .errors import BadRequest
 
-_FC = re.compile(r"fc:(\d+(?:x\d+)?(?:,\d+(?:x\d+)?)*)")
+_FC = re.compile(r"fc:(\d{1,9}(?:x\d{1,3})?(?:,\d{1,9}(?:x\d{1,3})?)*)")
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,14 @@ def layer_shapes(network: str, inputs: int) -> tuple[LayerShape, ...]:
     ----------
     network : str
         ``fc:`` and the widths: ``2000x4`` is four layers of 2000; ``500,300`` one of 500, then one of 300.
+        At most 1000 layers.
     inputs : int
         Inputs of the first layer.
 
     Raises
     ------
     BadRequest
-        If the text is not of that form, or a width or count is zero.
+        If the text is not of that form, or a width or count is zero or too large.
 
     Examples
     --------
@@ -44,5 +45,5 @@ def layer_shapes(network: str, inputs: int) -> tuple[LayerShape, ...]:
         width, _, times = part.partition("x")
         widths += [int(width)] * int(times or 1)
     if not widths or min(widths) < 1 or len(widths) > 1000:
-        raise BadRequest(f"network {network!r} is not understood: write 'fc:2000x4' or 'fc:500,300' (widths of at least 1)")
+        raise BadRequest(f"network {network!r} is not understood: write 'fc:2000x4' or 'fc:500,300', widths above 0")
     return tuple(LayerShape(i, o) for i, o in zip([inputs, *widths], widths, strict=False))

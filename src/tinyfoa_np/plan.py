@@ -1,7 +1,8 @@
 """Where each region of the arena lies: from declared lifetimes to offsets.
 
-An algorithm declares its regions: a name, a shape, a dtype and the phases over which the content must be kept. Regions that
-never live in the same phase may share bytes. The planner only decides; :mod:`tinyfoa_np.arena` hands out what was planned.
+An algorithm declares its regions: a name, a shape, a dtype and the phases over which the content must be kept.
+Regions that never live in the same phase may share bytes. The planner only decides; :mod:`tinyfoa_np.arena` hands out
+what was planned.
 
 Examples
 --------
@@ -107,7 +108,7 @@ def pack(regions: Iterable[Region]) -> Plan:
     offsets = {}
     for region in wanted:
         offset = 0
-        for begin, end, lifetime in sorted(p for p in placed if p[2] & region.lifetime):
+        for begin, end, _ in sorted(p for p in placed if p[2] & region.lifetime):
             if offset + region.nbytes <= begin:
                 break
             offset = max(offset, aligned(end))

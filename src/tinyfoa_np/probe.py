@@ -1,4 +1,4 @@
-"""Audit mode's probe: which bytes of the arena does work really touch, found by running it twice without leaving a trace."""
+"""Audit mode's probe: which bytes of the arena work really touches, found by running it twice without a trace."""
 
 from __future__ import annotations
 
@@ -75,8 +75,9 @@ class Probe:
         state : frozenset of str
             Regions that carry their content into the work.
         """
-        arena, phase = self.arena, self.arena.phase
+        arena, phase, poison = self.arena, self.arena.phase, self.arena.poison
         before = arena.block.copy()
+        arena.poison = False  # or poison would pass for work
         for pattern in (PATTERN, PATTERN ^ 0xFF):
             arena.fill(pattern)
             for name in state:
@@ -86,7 +87,7 @@ class Probe:
             arena.phase = phase
             work()
             self.touched |= arena.block != pattern
-        arena.block[:], arena.phase = before, phase
+        arena.block[:], arena.phase, arena.poison = before, phase, poison
 
     def findings(self) -> list[str]:
         """What does not hold, a line each; empty when all is well."""

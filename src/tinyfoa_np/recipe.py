@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from .errors import BadRequest
 
 ALGORITHMS = ("tinyfoa",)
 SCHEDULES = ("auto", "slice", "stream", "frozen")
 OPTIMIZERS = ("adam", "momentum", "sgd")
-_HOLD = re.compile(r"(\d+)(epochs?)?")
+_HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Recipe:
     slices : int
         M: the weights of a layer are cut into M x M slices.
     schedule : str
-        ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one at a
-        time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``auto`` becomes ``slice``.
+        ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
+        at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``auto`` becomes
+        ``slice``.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
@@ -83,22 +85,23 @@ class Recipe:
         _choice("algorithm", self.algorithm, ALGORITHMS)
         _choice("schedule", self.schedule, SCHEDULES)
         _choice("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("slices", "epochs", "batch"):
-            _at_least_one(name, getattr(self, name))
-        for name in ("exchanges", "limit"):
-            if getattr(self, name) is not None:
-                _at_least_one(name, getattr(self, name))
-        if not 0 < self.lr < float("inf"):
-            raise BadRequest(f"lr is {self.lr}: it must be above 0 and finite")
+        for name in ("slices", "epochs", "batch", "exchanges", "limit"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value < 2**40:
+                raise BadRequest(f"{name} is {value:.3g}: it must be at least 1, and below 2**40")
+        if not 0 < self.lr < 1e30:
+            raise BadRequest(f"lr is {self.lr:.3g}: it must be above 0 and finite")
         if not 0 <= self.seed < 2**64:
             raise BadRequest(f"seed is {self.seed}: it must be from 0 to 2**64 - 1")
         if self.batch > 65536:
             raise BadRequest(f"batch is {self.batch}: at most 65536")
         schedule = "slice" if self.schedule == "auto" else self.schedule
+        if schedule == "frozen" and self.slices == 1:
+            raise BadRequest("schedule frozen keeps one diagonal slice still: with 1 slice no weight would train")
         if self.hold is not None and self.exchanges is not None:
             raise BadRequest("hold and exchanges both say when the next slice comes: give one of them")
         if schedule == "stream" and (self.hold is not None or self.exchanges is not None):
-            raise BadRequest("with schedule stream every slice trains in every step: hold and exchanges have no meaning")
+            raise BadRequest("schedule stream trains every slice in every step: hold and exchanges have no meaning")
         hold = self.hold
         if schedule != "stream" and hold is None and self.exchanges is None:
             hold = "1epoch"
@@ -143,15 +146,10 @@ class Recipe:
 
 
 def _is_of(value: object, kind: str) -> bool:
-    kinds = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
+    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
     return any(isinstance(value, kinds[k]) and (k == "bool" or not isinstance(value, bool)) for k in kind.split(" | "))
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise BadRequest(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise BadRequest(f"{name} is {value}: it must be at least 1")

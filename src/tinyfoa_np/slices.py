@@ -49,7 +49,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the next slice is due: after every ``hold`` steps, or ``exchanges`` times in ``steps`` steps if hold is 0."""
+    """When the next slice is due: every ``hold`` steps or, if that is 0, ``exchanges`` times in ``steps`` steps."""
 
     hold: int
     exchanges: int

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -163,6 +164,7 @@ class _Run:
 
         candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in map(layers, TILES)]
         self.layers, self.plans = fit(candidates, ram)
+        self.arena = Arena(ram or max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "layer": 0, "stage": "start", "epoch": 0, "batch": 0, "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
             "seconds": [], "trained": [], "arena": [], "findings": [], "metrics_bytes": 0,
@@ -186,9 +188,12 @@ class _Run:
             self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
             self.meta = self.flash.meta
         else:
-            if self.directory.exists() and any(self.directory.iterdir()):
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
+            if any(self.directory.iterdir()):
                 raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
-            self.directory.mkdir(parents=True, exist_ok=True)
             self.flash = Flash.create(flash_dir, identity)
         self.metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115 - closed below
         try:
@@ -245,8 +250,6 @@ class _Run:
 
     def train(self) -> dict[str, Any]:
         numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
-        size = max(plan.nbytes for plan in self.plans)
-        self.arena = Arena(size if self.ram is None else max(self.ram, size), poison=self.audit)
         self.on_event(Event("start", batches=self.train_set.batches))
         for number in range(self.meta["layer"], len(self.layers)):
             self._train_layer(number)
@@ -314,7 +317,7 @@ class _Run:
         return samples, loss, wrong
 
     def _train_epoch(self, number: int) -> None:
-        meta, layer, batches = self.meta, self.layer, self.train_records.batches
+        meta, batches = self.meta, self.train_records.batches
         epoch, clock = meta["epoch"], time.perf_counter()
 
         def lap() -> None:
@@ -326,7 +329,7 @@ class _Run:
         for k in range(meta["batch"], batches):
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
-                self._rehearse(lambda flash, step=step: self._rehearsed_step(flash, step))
+                self._rehearse(partial(self._rehearsed_step, step=step))
             samples, loss, wrong = self._step(self.flash, step)
             if not math.isfinite(loss):
                 raise CheckFailed(
@@ -339,13 +342,13 @@ class _Run:
             meta["batch"] = k + 1
             if step == 0:
                 self.arena.watermark()
-            mean, error = meta["loss"] / meta["seen"], 100.0 * meta["wrong"] / meta["seen"]
-            self.on_event(Event("batch", number, epoch, k, batches, mean, error))
+            self.on_event(Event("batch", number, epoch, k, batches, *self._so_far()))
             if self.stop or (self.commit_every and (step + 1) % self.commit_every == 0):
                 lap()
                 self._stop_or_commit()
         test_error = self._evaluate(number)
         lap()
+        mean, error = self._so_far()
         row = {
             "layer": number, "epoch": epoch, "loss": mean, "train_error_pct": error, "test_error_pct": test_error,
             "seconds": meta["seconds"][-1],
@@ -354,6 +357,10 @@ class _Run:
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
         self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
+
+    def _so_far(self) -> tuple[float, float]:
+        """Mean loss and training error (%) of the epoch so far."""
+        return self.meta["loss"] / self.meta["seen"], 100.0 * self.meta["wrong"] / self.meta["seen"]
 
     def _stop_or_commit(self) -> None:
         self.layer.flush(self.flash)
@@ -513,8 +520,11 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
         raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:
         raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
     if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
-        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: 0 to {dataset.classes - 1} would be right")
+        right = f"0 to {dataset.classes - 1} would be right"
+        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What meets in a layer's product: inputs that are packed bits, bytes or real numbers, weights that are signs or real."""
+"""What meets in a layer's product: inputs that are bits, bytes or real numbers, weights that are signs or real."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ class Below:
 
     def __init__(self, layers: list[Layer], trained: list[dict[str, Any]]) -> None:
         self.layers, self.trained = layers, trained
-        self.B, self.T = layers[0].B, layers[0].T
+        self.B, self.threads = layers[0].B, layers[0].threads
         self.shapes = [weights_shape(k.O, k.I, k.recipe.binary_weights) for k in layers]
         self.tiles = [z_tile(TILES[-1], k.inputs, k.O, k.recipe.binary_weights) for k in layers]
         self.scratch = [
-            forward_kernels.scratch_shape(np.dtype(k.inputs.dtype), np.dtype(kind), self.B, words(k.I), self.T)
+            forward_kernels.scratch_shape(np.dtype(k.inputs.dtype), np.dtype(kind), self.B, words(k.I), self.threads)
             for k, (_, kind) in zip(layers, self.shapes, strict=True)
         ]
 
@@ -47,7 +47,7 @@ class Below:
             Region("below.bias", (max(k.O for k in self.layers),), "float32", ("load",)),
             Region("below.z", (max(self.tiles) * self.B,), "float32", ("load",)),
             Region("below.scratch", (max(size(*s) for s in self.scratch),), "uint8", ("load",)),
-            Region("below.abs_z", (self.T,), "int64", ("load",)),
+            Region("below.abs_z", (self.threads,), "int64", ("load",)),
             Region("below.even", (max(between[0::2], default=0),), "uint8", ("load",)),
             Region("below.odd", (max(between[1::2], default=0),), "uint8", ("load",)),
         ]

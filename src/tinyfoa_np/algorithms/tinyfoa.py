@@ -107,7 +107,7 @@ class Layer:
         tile: int = TILES[0],
     ) -> None:
         self.recipe, self.number, self.inputs = recipe, number, inputs
-        self.O, self.I, self.C, self.B, self.T = outputs, inputs.width, classes, recipe.batch, threads
+        self.O, self.I, self.C, self.B = outputs, inputs.width, classes, recipe.batch
         self.tile = z_tile(tile, inputs, outputs, recipe.binary_weights)
         if recipe.slices > min(self.O, self.I):
             raise BadRequest(
@@ -117,6 +117,9 @@ class Layer:
         self.full_grid = Grid(self.O, self.I, recipe.slices)
         self.grid = Grid(self.O, self.I, 1) if recipe.schedule == "frozen" else self.full_grid
         self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
+        # a thread takes at least 16 samples forward, and at least one neuron in the update
+        self.threads = min(threads, -(-self.B // 16))
+        self.update_threads = min(threads, self.O // self.grid.side)
         self.moments = MOMENTS[recipe.optimizer]
         self.unit = weight_unit(self.O, self.I)
         self.z_unit = z_unit(self.B, self.O)
@@ -134,7 +137,7 @@ class Layer:
         trained = self.O if self.recipe.schedule != "slice" else rows
         weights, kind = weights_shape(self.O, self.I, self.recipe.binary_weights)
         scratch, scratch_kind = forward_kernels.scratch_shape(
-            np.dtype(self.inputs.dtype), np.dtype(kind), self.B, words(self.I), self.T
+            np.dtype(self.inputs.dtype), np.dtype(kind), self.B, words(self.I), self.threads
         )
         run = min(update_kernels.RUN, 64 * words(self.I))
         resident = ("initialize", *TRAINING, "evaluate")
@@ -152,15 +155,15 @@ class Layer:
             Region("bias_moment2", (rows if self.moments > 1 else 0,), "float32", resident),
             Region("z", (self.tile, self.B), "float32", PASSES),
             Region("scratch", scratch, scratch_kind, PASSES),
-            Region("abs_z", (self.T,), "int64", PASSES),
+            Region("abs_z", (self.threads,), "int64", PASSES),
             Region("active", (trained, -(-self.B // 16)), "uint16", ("forward", "gradient", "update")),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", "hand-over", "evaluate")),
             Region("error", (self.C, self.B), "float32", ("gradient", "update", "hand-over", "evaluate")),
             Region("result", (2,), "float64", ("gradient", "hand-over", "evaluate")),
-            Region("gradient", (self.T, run), "float32", ("update",)),
-            Region("dz", (self.T, self.B), "float32", ("update",)),
-            Region("listed", (self.T, self.B), "int32", ("update",)),
-            Region("abs_w", (self.T,), "int64", ("update",)),
+            Region("gradient", (self.update_threads, run), "float32", ("update",)),
+            Region("dz", (self.update_threads, self.B), "float32", ("update",)),
+            Region("listed", (self.update_threads, self.B), "int32", ("update",)),
+            Region("abs_w", (self.update_threads,), "int64", ("update",)),
             Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (self.I,), "float32", ("hand-over",)),
             Region("commit", (min(COMMIT_BUFFER, 4 * (1 + self.moments) * largest),), "uint8", ("load",)),
@@ -348,8 +351,8 @@ class Layer:
                 ram.inputs, samples, scale, offset, ram.error, ram.projection, ram.active, self._first_trained(step),
                 *part, ram.weight, ram.moment1, ram.moment2, ram.weights, still, ram.bias, ram.bias_moment1,
                 ram.bias_moment2, train_bias, CODES[recipe.optimizer], *self._pace(state.steps[k]),
-                *self._pace(state.bias_steps[group]), recipe.binary_weights, self.unit, ram.gradient, ram.dz, ram.listed,
-                ram.abs_w,
+                *self._pace(state.bias_steps[group]), recipe.binary_weights, self.unit, ram.gradient, ram.dz,
+                ram.listed, ram.abs_w,
             )
             state.sums[k] = int(ram.abs_w.sum())
             state.dirty = True
@@ -358,7 +361,8 @@ class Layer:
         if self.recipe.schedule != "frozen":
             return (0, 0, 0, 0)
         q = (self.schedule.holds(step) + 1) % self.full_grid.side
-        return tuple(self.full_grid.slice(q * self.full_grid.side + q))
+        part = self.full_grid.slice(q * self.full_grid.side + q)
+        return part.first, part.last, part.low, part.high
 
     def _pace(self, t: int) -> tuple[np.float32, np.float32]:
         """Adam's bias corrections at its step t, folded: lr / (1 - 0.9^t) and 1 / sqrt(1 - 0.999^t)."""
@@ -385,7 +389,7 @@ class Layer:
         return hashed.hexdigest()
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer: the weights as the forward pass reads them, and the bias."""
+        """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
         flash.new(self._name("trained"), [self.ram.weights.nbytes, self.ram.bias.nbytes], slots=1)
         flash.write(self._name("trained"), 0, [self.ram.weights])
         flash.write(self._name("trained"), 1, [self.ram.bias])

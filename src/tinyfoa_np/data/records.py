@@ -54,7 +54,7 @@ class Records:
         return k * (self.batch * (self.row_bytes + 2) + 4)
 
     def read(self, flash: Store, k: int, inputs: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> int:
-        """Batch k into the first rows of ``inputs`` (B, ..), ``labels`` (B,) and ``scale`` (1,); returns its samples."""
+        """Batch k into the first rows of ``inputs`` (B, ..), ``labels`` (B,) and ``scale`` (1,); how many there are."""
         n = self.count(k)
         flash.read(self.name, 0, [inputs[:n], labels[:n], scale], self._offset(k))
         return n

@@ -6,3 +6,9 @@ W = ceil(I / 64) words, G = ceil(B / 16) groups of 16 samples. Flat arrays are n
 How the work is cut (threads, tiles) never changes a result: integers are exact, and each floating-point sum runs in one
 stated order. The kernels of one step follow each other in :mod:`forward`, :mod:`loss` and :mod:`update`.
 """
+
+import os
+
+# Threads that wait for work sleep instead of spinning: where other programs use the cores too, spinning costs far more
+# than waking up. Read when the first parallel kernel starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,7 +1,7 @@
 """From a batch to its logits: z = gain (x . w) + bias, what z switches on, and the sums over classes.
 
-Threads share the samples, each thread runs over tiles of neurons that fit its nearest cache; a sample's logits are carried
-from tile to tile in the order of the neurons, so neither the tiles nor the threads show in a result.
+Threads share the samples, each thread runs over tiles of neurons that fit its nearest cache; a sample's logits are
+carried from tile to tile in the order of the neurons, so neither the tiles nor the threads show in a result.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
 
 
 def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, B): the eight bit planes of a
-    # sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of signs)
+    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, B): the eight bit planes
+    # of a sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of
+    # signs)
     words, batch = weights.shape[1], z.shape[1]
     own = thread * scratch.shape[1]
     row_sums = scratch[thread, 8 * words :]
@@ -241,13 +242,12 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward_share(
-    thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit, scratch,
-    z, active, active_first, logits, outputs, abs_z,
+    thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit,
+    scratch, z, active, active_first, logits, outputs, abs_z,
 ):
     # samples begin..end of the batch, neurons first..last: see forward
     limit = np.float32(1) if binary else np.float32(np.inf)
     batch, classes = z.shape[1], projection.shape[1]
-    groups = active.shape[1]
     total = np.int64(0)
     for c in range(classes):
         if first == 0:
@@ -261,7 +261,7 @@ def _forward_share(
                 value = gain * row[s] + shift
                 row[s] = value
                 size = np.float64(abs(value))
-                size = size if size < ABS_Z_RANGE else ABS_Z_RANGE  # a NaN, too
+                size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)  # a NaN, too
                 total += np.int64(size * unit + 0.5)
             o = tile + r - active_first
             if 0 <= o < active.shape[0]:
@@ -296,17 +296,18 @@ def forward(
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
     # n = last - first neurons; bias (O,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
     # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
-    """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a batch.
+    """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
+    batch.
 
-    z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons from
-    ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0] if
-    ``binary``, else of P[o] max(z, 0). ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
+    z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons
+    from ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0]
+    if ``binary``, else of P[o] max(z, 0). ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
     """
     threads = abs_z.shape[0]
     for thread in prange(threads):
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
             _forward_share(
-                thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary,
-                unit, scratch, z, active, active_first, logits, outputs, abs_z,
+                thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns,
+                binary, unit, scratch, z, active, active_first, logits, outputs, abs_z,
             )

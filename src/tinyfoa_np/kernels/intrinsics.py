@@ -1,8 +1,8 @@
 """Vector building blocks that numba lacks, written as LLVM IR: the one module that all kernels share.
 
-Each function works on flat positions in C-contiguous arrays (``array, start`` pairs) and keeps its accumulators in vector
-registers. LLVM lowers the fixed vector types (``<8 x i64>``, ``<16 x float>``) for whatever the CPU has: AVX-512, AVX2 or
-NEON; how many accumulators are kept at a time depends on the CPU, what they hold does not.
+Each function works on flat positions in C-contiguous arrays (``array, start`` pairs) and keeps its accumulators in
+vector registers. LLVM lowers the fixed vector types (``<8 x i64>``, ``<16 x float>``) for whatever the CPU has:
+AVX-512, AVX2 or NEON; how many accumulators are kept at a time depends on the CPU, what they hold does not.
 
 No function here uses fast-math; every floating-point sum runs in the order its docstring states.
 """
@@ -146,14 +146,16 @@ def _transposed(lanes: _Lanes, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def dot_panel_samples(
-    typing: Any, x: Any, x0: Any, stride: Any, counts: Any, n0: Any, w: Any, w0: Any, words: Any, z: Any, z0: Any, row: Any
+    typing: Any, x: Any, x0: Any, stride: Any, counts: Any, n0: Any, w: Any, w0: Any, words: Any,
+    z: Any, z0: Any, row: Any,
 ) -> Any:
     """z[l, s] = 2 popcount(x[s] AND w[l]) - counts[s]: eight samples by the eight neurons of a panel.
 
     x (.., stride) uint64 from flat position x0; counts (..) int32 from n0: popcount of each sample; w (words, 8) uint64
     from w0; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted once.
     """
-    signature = types.void(x, types.intp, types.intp, counts, types.intp, w, types.intp, types.intp, z, types.intp, types.intp)
+    place = types.intp
+    signature = types.void(x, place, place, counts, place, w, place, place, z, place, place)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
@@ -176,10 +178,12 @@ def dot_panel_samples(
 def dot_panel_planes(
     typing: Any, planes: Any, p0: Any, w: Any, w0: Any, words: Any, total: Any, z: Any, z0: Any, row: Any
 ) -> Any:
-    """z[l] = 2 sum over k of 2^k popcount(planes[k] AND w[l]) - total: one sample of bytes by the eight neurons of a panel.
+    """z[l] = 2 sum over k of 2^k popcount(planes[k] AND w[l]) - total: one sample of bytes by the eight neurons of a
+    panel.
 
-    planes (8, words) uint64 from p0, plane k holding bit k of each byte; w (words, 8) uint64 from w0; total: the sum of the
-    sample's bytes; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted once.
+    planes (8, words) uint64 from p0, plane k holding bit k of each byte; w (words, 8) uint64 from w0; total: the sum
+    of the sample's bytes; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted
+    once.
     """
     signature = types.void(planes, types.intp, w, types.intp, types.intp, types.int64, z, types.intp, types.intp)
 
@@ -202,7 +206,7 @@ def dot_panel_planes(
 
 @intrinsic
 def bit_planes(typing: Any, x: Any, x0: Any, planes: Any, p0: Any, words: Any) -> Any:
-    """planes[k, 0] = bit k of the 64 bytes x[x0 : x0 + 64], input i in bit i; ``words`` positions from plane to plane."""
+    """planes[k, 0] = bit k of the 64 bytes x[x0 : x0 + 64], input i in bit i; ``words`` positions a plane."""
     signature = types.void(x, types.intp, planes, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -222,12 +226,14 @@ def bit_planes(typing: Any, x: Any, x0: Any, planes: Any, p0: Any, words: Any) -
 def _dense(rows: int) -> Any:
     @intrinsic
     def dense(
-        typing: Any, w: Any, w0: Any, stride: Any, xt: Any, xt0: Any, inputs: Any, z: Any, z0: Any, row: Any, samples: Any
+        typing: Any, w: Any, w0: Any, stride: Any, xt: Any, xt0: Any, inputs: Any,
+        z: Any, z0: Any, row: Any, samples: Any,
     ) -> Any:
         """z[r, s] += sum over i of w[r, i] * xt[i, s], in order of i, each step fused: ``rows`` neurons by 32 samples.
 
-        w float32 from w0, ``stride`` positions from one neuron to the next; xt (inputs, 32) float32 from xt0; z float32 from
-        z0, ``row`` positions from neuron to neuron; only the first ``samples`` of the 32 are read and written in z.
+        w float32 from w0, ``stride`` positions from one neuron to the next; xt (inputs, 32) float32 from xt0; z
+        float32 from z0, ``row`` positions from neuron to neuron; only the first ``samples`` of the 32 are read and
+        written in z.
         """
         signature = types.void(
             w, types.intp, types.intp, xt, types.intp, types.intp, z, types.intp, types.intp, types.intp
@@ -274,8 +280,9 @@ def _sum_bits(words: int) -> Any:
     ) -> Any:
         """gradient[i] = sum over the listed samples of dz where their input bit i is set, in the list's order.
 
-        samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on; gradient
-        float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the same bits.
+        samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on;
+        gradient float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the
+        same bits.
         """
         signature = types.void(
             samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
@@ -384,13 +391,13 @@ CLASSES = 5  # class sums kept in registers at a time
 def _class_sums(classes: int) -> Any:
     @intrinsic
     def class_sums(
-        typing: Any, z: Any, z0: Any, row: Any, neurons: Any, p: Any, p0: Any, stride: Any, binary: Any, a: Any, a0: Any,
-        a_row: Any, samples: Any,
+        typing: Any, z: Any, z0: Any, row: Any, neurons: Any, p: Any, p0: Any, stride: Any, binary: Any,
+        a: Any, a0: Any, a_row: Any, samples: Any,
     ) -> Any:
         """a[c, s] += sum over o of P[o, c] h[o, s], in order of o: h = [z > 0] if ``binary``, else max(z, 0).
 
-        ``classes`` classes by up to 16 samples; z float32 from z0, ``row`` from neuron to neuron; P (.., stride) float32 from
-        p0; a float32 from a0, ``a_row`` from class to class; ``samples`` of the 16 are read and written.
+        ``classes`` classes by up to 16 samples; z float32 from z0, ``row`` from neuron to neuron; P (.., stride)
+        float32 from p0; a float32 from a0, ``a_row`` from class to class; ``samples`` of the 16 are read and written.
         """
         signature = types.void(
             z, types.intp, types.intp, types.intp, p, types.intp, types.intp, types.boolean, a, types.intp, types.intp,
@@ -442,7 +449,7 @@ def share(thread, threads, count, step):
 
 
 # exp, log and cos by one scalar routine each, so that a result does not depend on a machine's library.
-_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts, the first exact in 32 bits
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 = high + low
 _EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
 _LOG_TERMS = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
 

@@ -7,13 +7,14 @@ from numba import njit
 
 from .intrinsics import exp, log
 
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def softmax_cross_entropy(logits, samples, scale, labels, error, result):
     # logits (C, B), labels (B,) uint16, error (C, B), result (2,) float64
     """p = softmax(scale * logits); error = (p - onehot) / samples; result += summed cross-entropy, wrong answers.
 
-    The answer is the class with the largest logit, the first of equals. ``result`` may become NaN or infinite: the caller
-    looks.
+    The answer is the class with the largest logit, the first of equals. ``result`` may become NaN or infinite: the
+    caller looks.
     """
     classes = logits.shape[0]
     for s in range(samples):

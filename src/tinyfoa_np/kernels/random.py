@@ -1,7 +1,8 @@
-"""Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random numbers by counter, so that any element can be made again.
+"""Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random numbers by counter, so that any element can be made
+again.
 
-The key is the recipe's seed; the counter names the element: (index, layer, purpose). Whoever asks for element n of layer l
-gets the same number, in whatever order, tile or run.
+The key is the recipe's seed; the counter names the element: (index, layer, purpose). Whoever asks for element n of
+layer l gets the same number, in whatever order, tile or run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def block(index, layer, purpose, seed):
 @njit(cache=True, error_model="numpy")
 def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
     # out flat ((last - first) (high - low),) float32
-    """Rows ``first`` to ``last``, columns ``low`` to ``high`` of a matrix of ``columns`` columns: uniform in +-``bound``.
+    """Rows ``first`` to ``last``, columns ``low`` to ``high`` of a matrix of ``columns`` columns: uniform in
+    +-``bound``.
 
     Open, symmetric about 0, in steps of bound 2**-23; element n = row * columns + column is lane n % 4 of block n // 4.
     """
@@ -55,10 +57,13 @@ def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
 
 @njit(cache=True, error_model="numpy")
 def normal(out, layer, seed, deviation):
-    # out (O, C) float32: the projection, element n = o C + c from block n
-    """Standard normals times ``deviation``: Box and Muller's cosine branch."""
+    # out (O, C) float32: the projection; elements 2 k and 2 k + 1, counted row by row, come from block k
+    """Standard normals times ``deviation``: both branches of Box and Muller, so that a block makes two."""
     flat = out.reshape(out.size)
-    for n in range(out.size):
-        a, b, c, _ = block(n, layer, PROJECTION, seed)
-        u = (np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64
-        flat[n] = np.float32(math.sqrt(-2.0 * log(u)) * cos_turn(np.float64(c >> np.uint64(8)) * 2.0**-24) * deviation)
+    for k in range((flat.size + 1) // 2):
+        a, b, c, _ = block(k, layer, PROJECTION, seed)
+        radius = math.sqrt(-2.0 * log((np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64)) * deviation
+        turn = np.float64(c) * 2.0**-32
+        flat[2 * k] = np.float32(radius * cos_turn(turn))
+        if 2 * k + 1 < flat.size:
+            flat[2 * k + 1] = np.float32(radius * cos_turn((turn + 0.75) % 1.0))  # the sine

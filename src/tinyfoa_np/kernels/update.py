@@ -1,7 +1,7 @@
 """From the error of a batch to new weights: gradient, optimizer, clamp, packed signs and the sum of |W| in one pass.
 
-Threads share the rows (neurons) of a tile; a row is walked in runs that stay in the nearest cache, so no gradient is ever
-stored whole. A gradient element is summed over the samples in their order, whatever the runs.
+Threads share the rows (neurons) of a tile; a row is walked in runs that stay in the nearest cache, so no gradient is
+ever stored whole. A gradient element is summed over the samples in their order, whatever the runs.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def _listed_errors(row, samples, error, projection, active, dz, listed, thread):
         for s in range(samples):
             own[s] = ((((own[s] + e0[s] * p0) + e1[s] * p1) + e2[s] * p2) + e3[s] * p3) + e4[s] * p4
         c += 5
-    for c in range(c, classes):
-        p0, e0 = projection[row, c], error[c]
+    for rest in range(c, classes):
+        p0, e0 = projection[row, rest], error[rest]
         for s in range(samples):
             own[s] += e0[s] * p0
     count, end, total = 0, samples - 1, np.float32(0)
     for s in range(samples):  # without branches, which would be mispredicted half the time
-        on = np.int64((active[s >> 4] >> (s & 15)) & 1)
+        on = (active[s >> 4] >> (s & 15)) & 1
         value = own[s]
         own[count] = value  # overwritten by the next, unless it is active
         order[count if on else end] = s
@@ -203,13 +203,14 @@ def update(
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; error (C, B); projection (O, C); active (rows, G) uint16;
     # weight, moment1, moment2 flat ((last - first) (high - low),) or (0,); weights: what forward reads; bias (O,);
-    # bias_moment1, 2 (last - first,) or (0,); gradient (T, min(RUN, 64 W)); dz (T, B); listed (T, B) int32; abs_w (T,) int64
+    # bias_moment1, 2 (last - first,) or (0,); gradient (T, min(RUN, 64 W)); dz (T, B); listed (T, B) int32; abs_w
+    # (T,) int64
     """One optimizer step of columns ``low`` to ``high`` of neurons ``first`` to ``last``, and of their biases if asked.
 
     The gradient of an element is scale * (sum of dz x) + offset * (sum of dz); ``rate`` is lr over Adam's first bias
-    correction, ``root`` one over the square root of its second. ``still`` = (first, last, low, high) is the rectangle whose
-    moments move but whose weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the new sum of
-    |W| in steps of 1 / ``unit``.
+    correction, ``root`` one over the square root of its second. ``still`` = (first, last, low, high) is the rectangle
+    whose moments move but whose weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the
+    new sum of |W| in steps of 1 / ``unit``.
     """
     threads = abs_w.shape[0]
     for thread in prange(threads):
@@ -268,7 +269,7 @@ def slice_gradient(
 @njit(nogil=True, cache=True, error_model="numpy")
 def publish_slice(weight, first, last, low, high, weights, unit):
     # weight flat ((last - first) (high - low),), weights as in update
-    """Hands a whole slice to the forward pass, as :func:`update` does run by run; returns its sum of |W| in 1 / unit."""
+    """Hands a whole slice to the forward pass, as :func:`update` does; returns its sum of |W| in 1 / unit."""
     total = np.int64(0)
     for row in range(first, last):
         at = (row - first) * (high - low)

@@ -12,6 +12,8 @@ bit that is 1 for +1. Their dot product needs no multiplication, in either of tw
     XNOR   the paper multiplies +-1 by +-1: with g = 2 h - 1, sum g w = I - 2 popcount(h ^ w), equal bits minus
            different ones. As h = (g + 1) / 2, and the row sum of w is 2 popcount(w) - I,
            sum h w = (sum g w + sum w) / 2 = popcount(w) - popcount(h ^ w)
+
+Inputs that are bytes are eight such rows of bits, one for each power of two.
 """
 
 from __future__ import annotations
@@ -160,3 +162,24 @@ def xnor_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
     nowhere and the number of inputs drops out.
     """
     return popcount(w)[None, :] - popcount(h[:, None, :] ^ w[None, :, :])
+
+
+def byte_dot(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Dot products of bytes and +-1 weights: bit k of all bytes, a plane, meets the weights in AND form, times 2^k.
+
+    Pixels stay bytes that way. Where the network sees scale * byte + offset, its dot product is scale times this, plus
+    offset times the row sum of the weights, 2 popcount(w) - I.
+
+    Parameters
+    ----------
+    x : ndarray of uint8, (B, I)
+    w : ndarray of uint64, (O, ceil(I / 64))
+        Packed signs of the weights, one neuron a row.
+
+    Returns
+    -------
+    ndarray of int64, (B, O)
+        sum_i x_bi w_oi, exact.
+    """
+    planes = [pack((x >> k) & 1 == 1) for k in range(8)]  # (B, words) each
+    return np.sum([and_dot(plane, w) << k for k, plane in enumerate(planes)], axis=0)

@@ -106,7 +106,8 @@ def uniform(first: int, count: int, bound: float, *, seed: int, layer: int, purp
 def normal(first: int, count: int, deviation: float, *, seed: int, layer: int, purpose: int) -> np.ndarray:
     """Elements `first` to `first` + `count` - 1 of a normal sequence of mean 0 (Box and Muller 1958).
 
-    Element n is made of block n alone, in float64, and rounded to float32 once, at the end.
+    Elements 2 k and 2 k + 1 are the cosine and the sine branch of block k, in float64, rounded to float32 once, at the
+    end.
 
     Parameters
     ----------
@@ -121,10 +122,12 @@ def normal(first: int, count: int, deviation: float, *, seed: int, layer: int, p
     -------
     ndarray of float32, (count,)
     """
-    lane = blocks(first, count, seed=seed, layer=layer, purpose=purpose).astype(np.float64)
+    pairs = (first + count + 1) // 2 - first // 2
+    lane = blocks(first // 2, pairs, seed=seed, layer=layer, purpose=purpose).astype(np.float64)
     u1 = (lane[:, 0] * 2.0**32 + lane[:, 1] + 0.5) * 2.0**-64  # in (0, 1]: its logarithm is finite
-    u2 = np.floor(lane[:, 2] / 2.0**8) * 2.0**-24
-    return (np.sqrt(-2 * np.log(u1)) * np.cos(2 * math.pi * u2) * deviation).astype(np.float32)
+    angle = 2 * math.pi * lane[:, 2] * 2.0**-32
+    both = np.sqrt(-2 * np.log(u1)) * deviation * np.stack([np.cos(angle), np.sin(angle)])  # (2, pairs)
+    return both.T.ravel()[first % 2 :][:count].astype(np.float32)
 
 
 def weights(outputs: int, inputs: int, *, seed: int, layer: int) -> np.ndarray:

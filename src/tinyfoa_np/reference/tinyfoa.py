@@ -117,6 +117,25 @@ def loss(a: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.log(np.exp(a).sum(axis=1)) - a[np.arange(len(labels)), labels]))
 
 
+def error(a: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What the loss sends back to the logits, its gradient (p - Y) / B with p = softmax(a) and Y one-hot.
+
+    Parameters
+    ----------
+    a : ndarray of float, (B, C)
+        Logits.
+    labels : ndarray of integer, (B,)
+        Class numbers, from 0.
+
+    Returns
+    -------
+    ndarray of float, (B, C)
+    """
+    B, C = a.shape
+    Y = np.eye(C, dtype=a.dtype)[labels]
+    return (softmax(a) - Y) / B
+
+
 def gradient(
     X: np.ndarray,
     W: np.ndarray,
@@ -154,9 +173,7 @@ def gradient(
     -------
     dz, dW, db : ndarray of float, (B, O), (O, I), (O,)
     """
-    B, C = a.shape
-    Y = np.eye(C, dtype=a.dtype)[labels]  # (B, C), one-hot
-    dz = ((softmax(a) - Y) / B) @ P * (z > 0)
+    dz = error(a, labels) @ P * (z > 0)
     if binary_activations:
         dz = dz * (np.abs(z) < 1)
     dW = dz.T @ X

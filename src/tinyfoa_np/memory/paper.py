@@ -1,0 +1,218 @@
+"""The closed forms behind the memory columns of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
+
+The paper prints figures, not formulas. These were found by working backwards from them, and reproduce every memory cell
+of its Tables 1, 2 and 3 to the printed digits, except one that is cut off instead of rounded (Table 3, gradient step of
+BP: 10.487 MB, printed as 10.48). A batch is one sample. Weights, biases, activations and gradients take 4 bytes each;
+binary weights and activations a bit each, but only where they are used: a step that changes weights holds them in full.
+
+Fully connected (Tables 1 and 2)
+    Only the matrices between hidden layers count: not the first layer, the classifier or a fixed projection. BP and DRTP
+    hold all of them, PEPITA holds all in forward and trains one at a time, FF and TinyFoA hold one: here the largest,
+    (I, O). Vertical training divides what is trained by M^2, biases by M.
+
+    ======== ============================= ====================================== ===============================
+    system   forward                       gradient                               update
+    ======== ============================= ====================================== ===============================
+    bp       all W, b and activations      dW, W, all b and activations           W, dW, b, db
+    drtp     as bp                         dW, all activations                    as bp
+    pepita   all W, their b, activations   one dW, all activations                one W, dW, b
+    ff       W, b, 2 activations (I and O) dW, 2 activations (I), 3 (O)           W, dW, b
+    tinyfoa  W, b, activations (I and O)   dW, both activations                   W, dW, b
+    ======== ============================= ====================================== ===============================
+
+    FF's activations are two because a positive and a negative sample are at hand. TinyFoA's b are bits where its W are,
+    the other systems' are not. With vertical training TinyFoA's gradient step counts b and db of the slice, too, and BP's
+    W, as it uses them, are those of the slice.
+
+Locally connected (Table 3)
+    A layer's weights are counted for one input channel, O x positions x taps; biases and batch norm are not counted. BP
+    holds every layer, TinyFoA the largest with its two activations. Gradient: dW and activations, for BP also W as it
+    uses them. Update: W and dW. Vertical training divides W in the update, and dW, by M.
+
+Computation
+    ``comp``, in MFLOP x bytes of one inference, is the same for all systems: with real numbers a multiplication and an
+    addition of 4 bytes per weight, with either side binary an addition of 4 bytes, with both an operation on one bit. The
+    printed 96.0, 48.0 and 1.5 are those of four hidden layers of 2000, also for PEPITA, whose memory is that of three.
+
+What none of this counts: the optimizer's moments, a batch of more than one, the input samples, the fixed projection,
+labels, logits, scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+#: the columns of the tables, in order
+STEPS = ("forward", "gradient", "update")
+FULLY_CONNECTED = ("tinyfoa", "bp", "drtp", "pepita", "ff")
+LOCALLY_CONNECTED = ("tinyfoa", "bp")
+
+#: bytes of each thing counted, by step
+Figure = dict[str, dict[str, int]]
+
+
+def fully_connected(
+    system: str, widths: Sequence[int], *, binary_weights: bool = False, binary_activations: bool = False, slices: int = 1
+) -> Figure:
+    """What Tables 1 and 2 count for a fully connected network.
+
+    Parameters
+    ----------
+    system : str
+        One of :data:`FULLY_CONNECTED`.
+    widths : sequence of int
+        Neurons of the hidden layers, lowest first; at least two. The tables' are (2000,) * 4, PEPITA's (2000,) * 3.
+    binary_weights, binary_activations : bool
+        BW and BA.
+    slices : int
+        M of vertical training; 1 is without.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        For each of :data:`STEPS` the bytes of each thing counted; parts of an element are rounded up to a whole one.
+
+    Raises
+    ------
+    ValueError
+        If the system is unknown, or there is no matrix between hidden layers.
+
+    Examples
+    --------
+    >>> figure = fully_connected("tinyfoa", (2000,) * 4, binary_weights=True, binary_activations=True, slices=2)
+    >>> [f"{megabytes(figure[step]):.2f}" for step in STEPS]
+    ['0.50', '4.01', '8.00']
+    """
+    matrices = list(pairwise(widths))
+    if system not in FULLY_CONNECTED:
+        raise ValueError(f"system is {system!r}: it must be one of {', '.join(FULLY_CONNECTED)}")
+    if not matrices:
+        raise ValueError("the tables count matrices between hidden layers: at least two widths are needed")
+    inputs, outputs = max(matrices, key=prod)
+    if system == "tinyfoa":
+        return tinyfoa_layer(
+            inputs, outputs, binary_weights=binary_weights, binary_activations=binary_activations, slices=slices
+        )
+    weights, biases = sum(map(prod, matrices)), sum(widths)
+    if system in ("bp", "drtp"):
+        activations = {"activations": _used(biases, binary_activations)}
+        trained, gradients = _part(weights, slices**2), {"gradients": 4 * _part(weights, slices**2)}
+        used = {"weights": _used(trained, binary_weights), "biases": 4 * biases} if system == "bp" else {}
+        return {
+            "forward": {"weights": _used(weights, binary_weights), "biases": 4 * biases, **activations},
+            "gradient": {**gradients, **used, **activations},
+            "update": {"weights": 4 * trained, **gradients, "biases": 8 * _part(biases, slices)},
+        }
+    trained = _part(inputs * outputs, slices**2)
+    update = {"weights": 4 * trained, "gradients": 4 * trained, "biases": 4 * _part(outputs, slices)}
+    if system == "ff":
+        held, seen, differentiated = inputs * outputs, 2 * (inputs + outputs), 2 * inputs + 3 * outputs
+        forward_biases = outputs
+    else:
+        held, seen, differentiated = weights, sum(widths), sum(widths)
+        forward_biases = sum(widths[1:])
+    return {
+        "forward": {
+            "weights": _used(held, binary_weights), "biases": 4 * forward_biases,
+            "activations": _used(seen, binary_activations),
+        },
+        "gradient": {"gradients": 4 * trained, "activations": _used(differentiated, binary_activations)},
+        "update": update,
+    }  # fmt: skip
+
+
+def tinyfoa_layer(
+    inputs: int, outputs: int, *, binary_weights: bool = True, binary_activations: bool = True, slices: int = 1
+) -> Figure:
+    """What Tables 1 and 2 count for one layer in training with TinyFoA, (I, O); see :func:`fully_connected`."""
+    trained, biases = _part(inputs * outputs, slices**2), 4 * _part(outputs, slices)
+    activations = {"inputs": _used(inputs, binary_activations), "outputs": _used(outputs, binary_activations)}
+    sliced = {"biases": biases, "bias gradients": biases} if slices > 1 else {}
+    return {
+        "forward": {
+            "weights": _used(inputs * outputs, binary_weights), "biases": _used(outputs, binary_weights), **activations
+        },
+        "gradient": {"gradients": 4 * trained, **sliced, **activations},
+        "update": {"weights": 4 * trained, "gradients": 4 * trained, "biases": biases},
+    }  # fmt: skip
+
+
+def locally_connected(
+    system: str,
+    channels: Sequence[int],
+    *,
+    positions: int = 28 * 28,
+    taps: int = 3 * 3,
+    binary_weights: bool = False,
+    binary_activations: bool = False,
+    slices: int = 1,
+) -> Figure:
+    """What Table 3 counts for a locally connected network.
+
+    Parameters
+    ----------
+    system : str
+        One of :data:`LOCALLY_CONNECTED`.
+    channels : sequence of int
+        Channels of the hidden layers, lowest first; at least two. The table's are (16, 32, 64, 64).
+    positions, taps : int
+        Pixels of a channel, and weights per pixel.
+    binary_weights, binary_activations, slices
+        As in :func:`fully_connected`.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        As :func:`fully_connected`.
+
+    Raises
+    ------
+    ValueError
+        If the system is unknown, or there are fewer than two layers.
+    """
+    if system not in LOCALLY_CONNECTED:
+        raise ValueError(f"system is {system!r}: it must be one of {', '.join(LOCALLY_CONNECTED)}")
+    if len(channels) < 2:
+        raise ValueError("the table counts layers above another: at least two are needed")
+    if system == "tinyfoa":
+        held, below = max((above, below) for below, above in pairwise(channels))
+        seen = held + below
+    else:
+        held = seen = sum(channels)
+    weights = held * positions * taps
+    trained, used = 4 * _part(weights, slices), _used(weights, binary_weights)
+    activations = {"activations": _used(seen * positions, binary_activations)}
+    return {
+        "forward": {"weights": used, **activations},
+        "gradient": {"gradients": trained, **({"weights": used} if system == "bp" else {}), **activations},
+        "update": {"weights": trained, "gradients": trained},
+    }
+
+
+def comp(widths: Sequence[int], *, binary_weights: bool = False, binary_activations: bool = False) -> float:
+    """MFLOP x bytes of one inference, as in the last column of Tables 1 and 2.
+
+    Examples
+    --------
+    >>> comp((2000,) * 4), comp((2000,) * 4, binary_weights=True, binary_activations=True)
+    (96.0, 1.5)
+    """
+    flop_bytes = {0: 2 * 4.0, 1: 4.0, 2: 1 / 8}[binary_weights + binary_activations]
+    return sum(map(prod, pairwise(widths))) * flop_bytes / 1e6
+
+
+def megabytes(counted: dict[str, int]) -> float:
+    """The sum of what a step counts, in MB of 10^6 bytes."""
+    return sum(counted.values()) / 1e6
+
+
+def _used(elements: int, binary: bool) -> int:
+    """Bytes of elements that are computed with: a bit each, or 4 bytes."""
+    return -(-elements // 8) if binary else 4 * elements
+
+
+def _part(elements: int, parts: int) -> int:
+    """Elements of one part of several."""
+    return -(-elements // parts)
