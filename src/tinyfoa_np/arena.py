@@ -51,9 +51,10 @@ class Arena:
             except (MemoryError, ValueError) as error:
                 raise BadRequest(f"this machine cannot give {block:,} bytes of RAM: train a smaller network") from error
             start = -raw.ctypes.data % ALIGNMENT
-            self.block = raw[start : start + block + GUARD]
+            self.block, self.nbytes = raw[start : start + block + GUARD], block
         else:
             self.block = np.frombuffer(block, np.uint8)
+            self.nbytes = self.block.size
             if not self.block.flags.writeable or self.block.ctypes.data % ALIGNMENT:
                 raise ValueError(f"the arena's buffer must be writable and aligned to {ALIGNMENT} bytes")
         self.poison = poison
@@ -71,8 +72,8 @@ class Arena:
         ValueError
             If the plan is larger than the block.
         """
-        if plan.nbytes > self.block.size:
-            raise ValueError(f"a plan of {plan.nbytes} bytes does not fit a block of {self.block.size}")
+        if plan.nbytes > self.nbytes:
+            raise ValueError(f"a plan of {plan.nbytes} bytes does not fit a block of {self.nbytes}")
         self.plan, self.taken, self.phase, self._highest = plan, {}, PHASES[0], 0
         self.fill(PATTERN)
 

@@ -6,6 +6,7 @@ rows), the bias, the projection, alpha and the stored scale s. An answer depends
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ class Model:
         BadRequest
             If the shape or dtype is not the model's, or a value is not finite.
         """
+        return self._sums(x) * np.float32(self.layers[-1].scale)
+
+    def _sums(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
         wanted = self.inputs
         if x.ndim != 2 or x.shape[1] != wanted.width:
@@ -97,8 +101,8 @@ class Model:
         return out
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Class numbers (N,), int64; see :meth:`logits` for ``x`` and errors."""
-        return self.logits(x).argmax(axis=1)
+        """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
+        return self._sums(x).argmax(axis=1)  # s scales all logits alike: it cannot change an answer
 
     def _forward(self, inputs: np.ndarray) -> np.ndarray:
         samples, scale = len(inputs), 1.0
@@ -120,7 +124,7 @@ class Model:
                 np.zeros((0, -(-samples // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
             )
             inputs, scale = handed, float(np.float32(layer.scale))
-        return logits.T * np.float32(layer.scale)
+        return logits.T
 
 
 def save(
@@ -139,13 +143,21 @@ def save(
              "outputs": layer.O, "alpha": trained["alpha"] if recipe.binary_weights else 1.0, "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
+    about = {"recipe": recipe.to_json(), "classes": str(dataset.classes), "layers": json.dumps(known)}
+    about = {"format": FORMAT, **about, "sha256": _digest(tensors, about)}
     part = path.with_name(path.name + ".part")
-    save_file(
-        tensors,
-        part,
-        {"format": FORMAT, "recipe": recipe.to_json(), "classes": str(dataset.classes), "layers": json.dumps(known)},
-    )
+    save_file(tensors, part, about)
     os.replace(part, path)
+
+
+def _digest(tensors: dict[str, np.ndarray], about: dict[str, str]) -> str:
+    """SHA-256 over the metadata and every tensor's name, dtype, shape and bytes."""
+    hashed = hashlib.sha256(json.dumps([about[key] for key in ("recipe", "classes", "layers")]).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        hashed.update(f"{name} {array.dtype} {array.shape}".encode())
+        hashed.update(array.data)
+    return hashed.hexdigest()
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -165,11 +177,14 @@ def load(path: str | os.PathLike[str]) -> Model:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if _digest(tensors, about) != about["sha256"]:
+                raise ValueError("its checksum does not hold: the file was altered")
             recipe, classes = Recipe.from_json(about["recipe"]), int(about["classes"])
             layers = []
             for number, known in enumerate(json.loads(about["layers"])):
                 inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
-                weights, bias = (file.get_tensor(f"layer{number}.{what}") for what in ("weights", "bias"))
+                weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
                 if len(bias) != known["outputs"]:
                     raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
                 projection = np.zeros((known["outputs"], classes), np.float32)

@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numba
 import numpy as np
@@ -46,6 +46,8 @@ from .probe import Probe, Rehearsal
 from .recipe import Recipe
 
 VERIFY_BUFFER = 65536
+#: what a run directory holds before its first commit: such a run can only be started over
+BEGUN = ("flash", "metrics.jsonl", "recipe.json", "recipe.json.part")
 
 
 class Event(NamedTuple):
@@ -167,8 +169,9 @@ class _Run:
         self.arena = Arena(ram or max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "layer": 0, "stage": "start", "epoch": 0, "batch": 0, "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "seconds": [], "trained": [], "arena": [], "findings": [], "metrics_bytes": 0,
+            "seconds": [], "trained": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
+        self.metrics: IO[bytes] | None = None
         self.stop = False
 
     def _plan(self, stack: list[Layer], number: int) -> Plan:
@@ -192,22 +195,27 @@ class _Run:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
-            if any(self.directory.iterdir()):
+            if not {p.name for p in self.directory.iterdir()} <= set(BEGUN) or (flash_dir / "root.0").exists():
                 raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
             self.flash = Flash.create(flash_dir, identity)
-        self.metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115 - closed below
+        metrics = self.directory / "metrics.jsonl"
         try:
             if not resume:
+                metrics.write_bytes(b"")
+                _write_whole(self.directory / "recipe.json", self.recipe.to_json())
                 self._encode("train", self.dataset.train, self.train_set)
                 self._encode("test", self.dataset.test, self.test_set)
                 self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
-                (self.directory / "recipe.json").write_text(self.recipe.to_json())
+            if not metrics.is_file() or metrics.stat().st_size < self.meta["metrics_bytes"]:
+                raise CheckFailed(f"{metrics} is shorter than the last commit says: it was altered, put it back")
+            self.metrics = open(metrics, "r+b")
             self.metrics.truncate(self.meta["metrics_bytes"])
             self.metrics.seek(0, os.SEEK_END)
             with self._signals():
                 yield
         finally:
-            self.metrics.close()
+            if self.metrics:
+                self.metrics.close()
             self.flash.close()
 
     def _encode(self, name: str, split: Split, records: Records) -> None:
@@ -241,6 +249,7 @@ class _Run:
         """Makes everything so far durable; must be called in phase ``load``."""
         layer = self.layers[self.meta["layer"]] if self.meta["layer"] < len(self.layers) else None
         self.meta["state"] = asdict(layer.state) if layer and self.meta["stage"] != "start" else None
+        assert self.metrics is not None
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
         self.meta["metrics_bytes"] = self.metrics.tell()
@@ -273,6 +282,8 @@ class _Run:
         recomputed = self.recipe.recompute or number == 0
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
         self.test_records = self.test_set if recomputed else self._outputs(number - 1, "test_outputs", self.N_test)
+        # a layer that was begun before a resume is not probed: what it touched then was not seen
+        self.probe = Probe(self.arena) if self.audit and meta["stage"] == "start" else None
         if meta["stage"] == "start":
             layer.create(self.flash)
             layer.initialize(self.flash)
@@ -281,7 +292,6 @@ class _Run:
         else:
             layer.state = State(**meta["state"])
         layer.restore(self.flash)
-        self.probe = Probe(self.arena) if self.audit else None
         if meta["stage"] == "train":
             while meta["epoch"] < self.recipe.epochs:
                 self._train_epoch(number)
@@ -353,6 +363,7 @@ class _Run:
             "layer": number, "epoch": epoch, "loss": mean, "train_error_pct": error, "test_error_pct": test_error,
             "seconds": meta["seconds"][-1],
         }  # fmt: skip
+        assert self.metrics is not None
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
         self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
@@ -408,6 +419,7 @@ class _Run:
         error = 100.0 * wrong / self.N_test
         layer.keep(flash)
         self.arena.watermark()
+        meta["probed"].append(self.probe is not None)
         if self.probe:
             meta["findings"] += [f"layer {number + 1}: {line}" for line in self.probe.findings()]
         meta["arena"].append(self._measured())
@@ -449,8 +461,9 @@ class _Run:
             self.layer.state = copy.deepcopy(state)
             work(Rehearsal(self.flash))
 
+        moved = self.flash.read_bytes
         self.probe.run(once, self.layer.carried() & set(self.arena.plan.offsets))
-        self.layer.state = state
+        self.layer.state, self.flash.read_bytes = state, moved
 
     def _rehearsed_step(self, flash: Rehearsal, step: int) -> None:
         self._step(flash, step)
@@ -505,7 +518,7 @@ class _Run:
         return result
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
-        return {**result, "layers": self.meta["arena"], "audited": self.audit, "findings": self.meta["findings"]}
+        return {**result, "layers": self.meta["arena"], "probed": self.meta["probed"], "findings": self.meta["findings"]}
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:

@@ -372,15 +372,39 @@ def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
 
 
 @intrinsic
-def sign_word(typing: Any, w: Any, w0: Any) -> Any:
-    """Bit i of the uint64 result: w[w0 + i] >= 0, for 64 float32 values; sign(0) is +1, for either zero."""
-    signature = types.uint64(w, types.intp)
+def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
+    """Asks for ``count`` float32 values to be brought near, to be written soon; changes nothing."""
+    signature = types.void(array, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
-        values = lanes.load(lanes.pointer(0, args[1], F32), ir.VectorType(F32, 64), 4)
-        mask = builder.fcmp_ordered(">=", values, ir.Constant(ir.VectorType(F32, 64), None))
-        return builder.bitcast(mask, I64)
+        begin = builder.bitcast(lanes.pointer(0, args[1], F32), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        lines = builder.udiv(builder.add(args[2], I64(15)), I64(16))
+        with cgutils.for_range(builder, lines) as loop:
+            line = builder.gep(begin, [builder.mul(loop.index, I64(64))])
+            builder.call(call, [line, I32(1), I32(2), I32(1)])  # for writing, into the second-level cache, data
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def sign_bits(typing: Any, w: Any, w0: Any, count: Any) -> Any:
+    """Bit i of the uint64 result: w[w0 + i] >= 0, for the first ``count`` (at most 64) values; sign(0) is +1."""
+    signature = types.uint64(w, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        pointer, word = lanes.pointer(0, args[1], F32), I64(0)
+        for group in range(4):
+            few = lanes.first(builder.sub(args[2], I64(16 * group)), 16)
+            values = lanes.masked_load(lanes.at(pointer, 16 * group), few)
+            positive = builder.and_(builder.fcmp_ordered(">=", values, ir.Constant(FLOATS16, None)), few)
+            bits = builder.zext(builder.bitcast(positive, I16), I64)
+            word = builder.or_(word, builder.shl(bits, I64(16 * group)))
+        return word
 
     return signature, codegen
 

@@ -14,8 +14,9 @@ from .intrinsics import (
     GRADIENT_COLUMNS,
     GRADIENT_WORDS,
     fma,
+    prefetch,
     share,
-    sign_word,
+    sign_bits,
     sum_bits_word,
     sum_bits_words,
     sum_columns_block,
@@ -115,30 +116,45 @@ def _run_end(column, high):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _step(optimizer, rate, root, w, m, v, g, straight, unit):
-    # w, g (n,); m, v (n,) or (0,); the optimizer's step on n elements in place; the sum of |w| in steps of 1 / unit
+def _step(optimizer, rate, root, w, m, v, g, scale, shift, straight, unit):
+    # w, g (n,); m, v (n,) or (0,)
+    """The optimizer's step on n elements, gradient scale * g + shift; returns the sum of |w| in steps of 1 / unit."""
     one, zero = np.float32(1), np.float32(0)
     open_below = one if straight else np.float32(np.inf)  # the straight-through mask of binary weights
     if optimizer == ADAM:
         for k in range(w.size):
-            slope = g[k] if abs(w[k]) < open_below else zero
+            slope = scale * g[k] + shift if abs(w[k]) < open_below else zero
             mean = m[k] + (slope - m[k]) * np.float32(0.1)
             square = v[k] * np.float32(0.999) + slope * slope * np.float32(0.001)
             m[k], v[k] = mean, square
             w[k] = min(max(w[k] - rate * mean / (np.sqrt(square) * root + np.float32(1e-8)), -one), one)
     elif optimizer == MOMENTUM:
         for k in range(w.size):
-            slope = g[k] if abs(w[k]) < open_below else zero
+            slope = scale * g[k] + shift if abs(w[k]) < open_below else zero
             m[k] = m[k] * np.float32(0.9) + slope
             w[k] = min(max(w[k] - rate * m[k], -one), one)
     else:
         for k in range(w.size):
-            slope = g[k] if abs(w[k]) < open_below else zero
+            slope = scale * g[k] + shift if abs(w[k]) < open_below else zero
             w[k] = min(max(w[k] - rate * slope, -one), one)
     total = np.int64(0)
     for k in range(w.size):
         total += np.int64(np.float64(abs(w[k])) * unit + 0.5)
     return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bias_step(optimizer, rate, root, bias, m, v, row, k, slope):
+    # the same for one bias, bias[row], with its moments at k
+    one, step = np.float32(1), rate * slope
+    if optimizer == ADAM:
+        m[k] += (slope - m[k]) * np.float32(0.1)
+        v[k] = v[k] * np.float32(0.999) + slope * slope * np.float32(0.001)
+        step = rate * m[k] / (np.sqrt(v[k]) * root + np.float32(1e-8))
+    elif optimizer == MOMENTUM:
+        m[k] = m[k] * np.float32(0.9) + slope
+        step = rate * m[k]
+    bias[row] = min(max(bias[row] - step, -one), one)
 
 
 def _publish(weights, row, w, at, low, high):
@@ -159,16 +175,13 @@ def _publish_by_kind(weights, row, w, at, low, high):
 
     def signs(weights, row, w, at, low, high):
         # weights (ceil(O / 8), W, 8) uint64: a word that the columns share with others keeps the others' bits
+        panel, lane = row // 8, row % 8
         for k in range(low // 64, (high + 63) // 64):
             begin, end = max(low, 64 * k), min(high, 64 * k + 64)
-            if end - begin == 64:
-                weights[row // 8, k, row % 8] = sign_word(w, at + begin - low)
-            else:
-                word = weights[row // 8, k, row % 8]
-                for i in range(begin, end):
-                    bit = np.uint64(1) << np.uint64(i & 63)
-                    word = word | bit if w[at + i - low] >= 0 else word & ~bit
-                weights[row // 8, k, row % 8] = word
+            count, shift = end - begin, np.uint64(begin & 63)
+            own = (~np.uint64(0) >> np.uint64(64 - count)) << shift
+            bits = sign_bits(w, at + begin - low, count) << shift
+            weights[panel, k, lane] = (weights[panel, k, lane] & ~own) | bits
 
     return signs
 
@@ -182,14 +195,18 @@ def _update_columns(
     total, column = np.int64(0), low
     while column < high:
         end = _run_end(column, high)
+        here, there = at + column - low, at + end - low
+        # the gradient works in the nearest cache: meanwhile the slice's elements can come from memory
+        prefetch(weight, here, end - column)
+        if optimizer != SGD:
+            prefetch(moment1, here, end - column)
+        if optimizer == ADAM:
+            prefetch(moment2, here, end - column)
         skip = _gradient_run(inputs, column, end, count, thread, dz, listed, gradient)
         g = gradient[thread, skip : skip + end - column]
-        for k in range(g.size):
-            g[k] = scale * g[k] + shift
-        here, there = at + column - low, at + end - low
         m = moment1[here:there] if optimizer != SGD else moment1
         v = moment2[here:there] if optimizer == ADAM else moment2
-        total += _step(optimizer, rate, root, weight[here:there], m, v, g, straight, unit)
+        total += _step(optimizer, rate, root, weight[here:there], m, v, g, scale, shift, straight, unit)
         _publish(weights, row, weight, here, column, end)
         column = end
     return total
@@ -221,12 +238,8 @@ def update(
                 row, samples, error, projection, active[row - active_first], dz, listed, thread
             )
             if train_bias:
-                own = bias[row : row + 1]
-                gradient[thread, 0] = sum_dz
                 k = row - first
-                m = bias_moment1[k : k + 1] if optimizer != SGD else bias_moment1
-                v = bias_moment2[k : k + 1] if optimizer == ADAM else bias_moment2
-                _step(optimizer, bias_rate, bias_root, own, m, v, gradient[thread, :1], False, 0.0)
+                _bias_step(optimizer, bias_rate, bias_root, bias, bias_moment1, bias_moment2, row, k, sum_dz)
             shift = offset * sum_dz
             at = (row - first) * (high - low) - low
             # up to three runs of columns: before, within and after the rectangle that stays
