@@ -16,7 +16,7 @@ install: .venv/with-sklearn  ## .venv with the package (editable) and scikit-lea
 
 demo: .venv/with-sklearn  ## train TinyFoA on handwritten digits, print its test error and its memory
 	@rm -rf $(DEMO)
-	$(TINYFOA) train digits --network fc:2000x2 --epochs 30 --audit --out $(DEMO)
+	$(TINYFOA) train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002 --audit --out $(DEMO)
 	$(TINYFOA) audit $(DEMO)
 
 test: .venv/with-test  ## run the tests

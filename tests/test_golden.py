@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from golden_kernels import run_kernels
 
 from tinyfoa_np.reference import tinyfoa
 
@@ -94,7 +95,7 @@ def run_reference(golden):
     return ours
 
 
-IMPLEMENTATIONS = {"reference": run_reference}
+IMPLEMENTATIONS = {"reference": run_reference, "kernels": run_kernels}
 
 
 def compare(ours, golden):

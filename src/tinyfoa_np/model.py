@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .algorithms.operands import Inputs, outputs_of, words
+from .algorithms.operands import Inputs, outputs_of, weights_shape, words
 from .algorithms.tinyfoa import TILES, z_tile, z_unit
 from .errors import BadRequest, CheckFailed
 from .kernels import forward as forward_kernels
@@ -133,7 +133,8 @@ def save(
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
     tensors, known = {}, []
     for layer, trained in zip(layers, meta["trained"], strict=True):
-        weights, bias = np.zeros_like(layer.ram.weights), np.zeros(layer.O, np.float32)
+        weights = np.zeros(*weights_shape(layer.O, layer.I, recipe.binary_weights))
+        bias = np.zeros(layer.O, np.float32)
         flash.read(f"layer{layer.number}.trained", 0, [weights])
         flash.read(f"layer{layer.number}.trained", 1, [bias])
         tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
@@ -188,7 +189,8 @@ def load(path: str | os.PathLike[str]) -> Model:
                 if len(bias) != known["outputs"]:
                     raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
                 projection = np.zeros((known["outputs"], classes), np.float32)
-                random_kernels.normal(projection, number, recipe.seed, float(np.sqrt(2.0 / known["outputs"])))
+                deviation = float(np.sqrt(2.0 / known["outputs"]))
+                random_kernels.normal(projection, number, np.uint64(recipe.seed), deviation)
                 layers.append(TrainedLayer(inputs, weights, bias, projection, known["alpha"], known["scale"]))
             return Model(recipe, classes, layers)
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:

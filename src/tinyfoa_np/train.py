@@ -195,7 +195,8 @@ class _Run:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
-            if not {p.name for p in self.directory.iterdir()} <= set(BEGUN) or (flash_dir / "root.0").exists():
+            committed = any(root.stat().st_size for root in flash_dir.glob("root.*"))
+            if committed or not {p.name for p in self.directory.iterdir()} <= set(BEGUN):
                 raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
             self.flash = Flash.create(flash_dir, identity)
         metrics = self.directory / "metrics.jsonl"
@@ -518,7 +519,8 @@ class _Run:
         return result
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
-        return {**result, "layers": self.meta["arena"], "probed": self.meta["probed"], "findings": self.meta["findings"]}
+        known = {name: self.meta[name] for name in ("probed", "findings")}
+        return {**result, "layers": self.meta["arena"], **known}
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:

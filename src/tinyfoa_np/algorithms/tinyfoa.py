@@ -139,7 +139,9 @@ class Layer:
         scratch, scratch_kind = forward_kernels.scratch_shape(
             np.dtype(self.inputs.dtype), np.dtype(kind), self.B, words(self.I), self.threads
         )
-        run = min(update_kernels.RUN, 64 * words(self.I))
+        columns = [self.grid.slice(k) for k in range(self.grid.side)]
+        packed = self.inputs.kind == "bits"
+        run = max(update_kernels.run_width(part.low, part.high, packed) for part in columns)
         resident = ("initialize", *TRAINING, "evaluate")
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, "hand-over", "evaluate")),
@@ -180,7 +182,7 @@ class Layer:
         ram = {r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype) for r in self.regions()}
         self.ram = SimpleNamespace(**ram)
         self.ram.weights[...] = 0  # absent neurons and inputs stay zero bits
-        random_kernels.normal(self.ram.projection, self.number, self.recipe.seed, sqrt(2.0 / self.O))
+        random_kernels.normal(self.ram.projection, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
@@ -196,7 +198,7 @@ class Layer:
 
     def initialize(self, flash: Flash, W: np.ndarray | None = None, b: np.ndarray | None = None) -> None:
         """Writes the initial slices and biases: uniform in +-1/sqrt(I), or W (O, I) and b (O) where given."""
-        ram, bound, seed = self.ram, np.float32(1 / sqrt(self.I)), self.recipe.seed
+        ram, bound, seed = self.ram, np.float32(1 / sqrt(self.I)), np.uint64(self.recipe.seed)
         for view in (ram.moment1, ram.moment2, ram.bias_moment1, ram.bias_moment2):
             view[:] = 0
         for k in range(len(self.grid)):

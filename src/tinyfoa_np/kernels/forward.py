@@ -304,7 +304,8 @@ def forward(
     if ``binary``, else of P[o] max(z, 0). ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
     """
     threads = abs_z.shape[0]
-    for thread in prange(threads):
+    for lane in prange(threads):
+        thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
             _forward_share(

@@ -115,6 +115,19 @@ def _run_end(column, high):
     return min(high, (column // RUN + 1) * RUN)
 
 
+def run_width(low: int, high: int, packed: bool) -> int:
+    """The most elements of the scratch ``gradient`` that a run of columns ``low`` to ``high`` takes.
+
+    Packed inputs are walked in whole words, so their runs begin and end on multiples of 64.
+    """
+    widest, column = 0, low
+    while column < high:
+        end = min(high, (column // RUN + 1) * RUN)
+        widest = max(widest, 64 * (-(-end // 64) - column // 64) if packed else end - column)
+        column = end
+    return widest
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _step(optimizer, rate, root, w, m, v, g, scale, shift, straight, unit):
     # w, g (n,); m, v (n,) or (0,)
@@ -220,7 +233,7 @@ def update(
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; error (C, B); projection (O, C); active (rows, G) uint16;
     # weight, moment1, moment2 flat ((last - first) (high - low),) or (0,); weights: what forward reads; bias (O,);
-    # bias_moment1, 2 (last - first,) or (0,); gradient (T, min(RUN, 64 W)); dz (T, B); listed (T, B) int32; abs_w
+    # bias_moment1, 2 (last - first,) or (0,); gradient (T, run_width); dz (T, B); listed (T, B) int32; abs_w
     # (T,) int64
     """One optimizer step of columns ``low`` to ``high`` of neurons ``first`` to ``last``, and of their biases if asked.
 
@@ -230,7 +243,8 @@ def update(
     new sum of |W| in steps of 1 / ``unit``.
     """
     threads = abs_w.shape[0]
-    for thread in prange(threads):
+    for lane in prange(threads):
+        thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
         total = np.int64(0)
         for row in range(first + begin, first + end):

@@ -6,9 +6,9 @@ BP: 10.487 MB, printed as 10.48). A batch is one sample. Weights, biases, activa
 binary weights and activations a bit each, but only where they are used: a step that changes weights holds them in full.
 
 Fully connected (Tables 1 and 2)
-    Only the matrices between hidden layers count: not the first layer, the classifier or a fixed projection. BP and DRTP
-    hold all of them, PEPITA holds all in forward and trains one at a time, FF and TinyFoA hold one: here the largest,
-    (I, O). Vertical training divides what is trained by M^2, biases by M.
+    Only the matrices between hidden layers count: not the first layer, the classifier or a fixed projection. BP and
+    DRTP hold all of them, PEPITA holds all in forward and trains one at a time, FF and TinyFoA hold one: here the
+    largest, (I, O). Vertical training divides what is trained by M^2, biases by M.
 
     ======== ============================= ====================================== ===============================
     system   forward                       gradient                               update
@@ -20,9 +20,9 @@ Fully connected (Tables 1 and 2)
     tinyfoa  W, b, activations (I and O)   dW, both activations                   W, dW, b
     ======== ============================= ====================================== ===============================
 
-    FF's activations are two because a positive and a negative sample are at hand. TinyFoA's b are bits where its W are,
-    the other systems' are not. With vertical training TinyFoA's gradient step counts b and db of the slice, too, and BP's
-    W, as it uses them, are those of the slice.
+    FF's activations are two because a positive and a negative sample are at hand. TinyFoA's b are bits where its W
+    are, the other systems' are not. With vertical training TinyFoA's gradient step counts b and db of the slice, too,
+    and BP's W, as it uses them, are those of the slice.
 
 Locally connected (Table 3)
     A layer's weights are counted for one input channel, O x positions x taps; biases and batch norm are not counted. BP
@@ -31,8 +31,9 @@ Locally connected (Table 3)
 
 Computation
     ``comp``, in MFLOP x bytes of one inference, is the same for all systems: with real numbers a multiplication and an
-    addition of 4 bytes per weight, with either side binary an addition of 4 bytes, with both an operation on one bit. The
-    printed 96.0, 48.0 and 1.5 are those of four hidden layers of 2000, also for PEPITA, whose memory is that of three.
+    addition of 4 bytes per weight, with either side binary an addition of 4 bytes, with both an operation on one bit.
+    The printed 96.0, 48.0 and 1.5 are those of four hidden layers of 2000, also for PEPITA, whose memory is that of
+    three.
 
 What none of this counts: the optimizer's moments, a batch of more than one, the input samples, the fixed projection,
 labels, logits, scratch.
@@ -54,7 +55,12 @@ Figure = dict[str, dict[str, int]]
 
 
 def fully_connected(
-    system: str, widths: Sequence[int], *, binary_weights: bool = False, binary_activations: bool = False, slices: int = 1
+    system: str,
+    widths: Sequence[int],
+    *,
+    binary_weights: bool = False,
+    binary_activations: bool = False,
+    slices: int = 1,
 ) -> Figure:
     """What Tables 1 and 2 count for a fully connected network.
 

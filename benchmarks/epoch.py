@@ -1,0 +1,211 @@
+"""One epoch of each layer of fc:2000x4 on MNIST: the package against the published algorithm in PyTorch.
+
+    python benchmarks/epoch.py [--json] [--batches N] [--rounds N]
+
+M = 2, batch 100, Adam, two threads on both sides, in turns. An epoch has 600 batches; ``--batches`` of them are run
+and scaled up on both sides, what the package does once an epoch (exchange, commit) counted once; 600 runs it whole.
+Needs the extra ``bench`` (PyTorch) and MNIST; without PyTorch only the package is measured, without MNIST random bytes
+stand in.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import numba
+import numpy as np
+from measure import arguments, finish, machine, synthetic, table
+
+from tinyfoa_np import data
+from tinyfoa_np.data import Dataset
+from tinyfoa_np.errors import TinyFoAError
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.train import Event, train
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+WIDTH, LAYERS, SLICES, BATCH, LR = 2000, 4, 2, 100, 1e-4
+EPOCH = 600  # batches
+THREADS = 2
+SCHEDULES = ("slice", "frozen", "stream")
+
+
+# -- the package -------------------------------------------------------------------------------------------------------
+
+
+def ours(schedule: str, dataset: Dataset, batches: int) -> list[float]:
+    """Seconds of an epoch of each layer: the second epoch, without the test error that the package finds after it."""
+    seconds = []
+    begin = first = 0.0
+
+    def note(event: Event) -> None:
+        nonlocal begin, first
+        now = time.perf_counter()
+        if event.kind == "epoch":
+            begin = now  # of the first epoch: what follows is its commit
+        elif event.kind == "batch" and event.epoch == 1 and event.batch == 0:
+            first = now
+        elif event.kind == "batch" and event.epoch == 1 and event.batch == batches - 1:
+            a_step = (now - first) / (batches - 1)
+            seconds.append(first - begin + a_step * (EPOCH - 1))
+
+    recipe = Recipe(
+        dataset=dataset.name, network=f"fc:{WIDTH}x{LAYERS}", slices=SLICES, schedule=schedule, epochs=2, batch=BATCH,
+        lr=LR, limit=batches * BATCH,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as directory:
+        train(recipe, dataset, directory, threads=THREADS, on_event=note)
+    return seconds
+
+
+# -- the published algorithm -------------------------------------------------------------------------------------------
+
+if torch is not None:
+
+    class Binarized(torch.autograd.Function):
+        """mean |x| sign(x); its gradient is that of the identity where |x| < 1, else 0."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return x.sign() * x.abs().mean()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+            (x,) = ctx.saved_tensors
+            return gradients[0] * (x.abs() < 1)
+
+    class TorchLayer(torch.nn.Module):
+        """W, b uniform in +-1/sqrt(I); a fixed projection P (C, O) ~ N(0, 2/O)."""
+
+        projection: torch.Tensor
+
+        def __init__(self, inputs: int, outputs: int, classes: int) -> None:
+            super().__init__()
+            bound = 1 / math.sqrt(inputs)
+            self.weight = torch.nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
+            self.bias = torch.nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+            self.register_buffer("projection", torch.randn(classes, outputs) * math.sqrt(2 / outputs))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = torch.nn.functional.linear(x, Binarized.apply(self.weight), self.bias)
+            return torch.relu(Binarized.apply(z))
+
+    class TorchNet:
+        """The layers so far; the last one trains, each step: all but diagonal slice q of its weights."""
+
+        def __init__(self, inputs: int, classes: int) -> None:
+            self.inputs, self.classes = inputs, classes
+            self.layers: list[TorchLayer] = []
+
+        def grow(self) -> None:
+            """Freezes what there is and puts a new layer on top."""
+            for layer in self.layers:
+                layer.requires_grad_(False)
+            self.layers.append(TorchLayer(WIDTH if self.layers else self.inputs, WIDTH, self.classes))
+            self.optimizer = torch.optim.Adam(self.layers[-1].parameters(), lr=LR)
+
+        def step(self, x: torch.Tensor, labels: torch.Tensor, q: int) -> torch.Tensor:
+            """One batch: forward through every layer, autograd, Adam over the whole layer, slice put back, clamp."""
+            for layer in self.layers:
+                x = layer(x)
+            top = self.layers[-1]
+            loss = torch.nn.functional.cross_entropy(x @ top.projection.T, labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            rows, columns = ([k * n // SLICES for k in (q, q + 1)] for n in top.weight.shape)
+            with torch.no_grad():
+                frozen = top.weight[slice(*rows), slice(*columns)].clone()
+                self.optimizer.step()
+                top.weight[slice(*rows), slice(*columns)] = frozen
+                for parameter in top.parameters():
+                    parameter.clamp_(-1, 1)
+            return loss.detach()
+
+    def published(dataset: Dataset, batches: int) -> list[float]:
+        """Seconds of an epoch of each layer; the inputs are normalized beforehand and lie in memory, at no charge."""
+        torch.set_num_threads(THREADS)
+        torch.manual_seed(0)
+        n = batches * BATCH
+        x = torch.from_numpy(np.float32(dataset.scale) * dataset.train.inputs[:n] + np.float32(dataset.offset))
+        labels = torch.from_numpy(dataset.train.labels[:n].astype(np.int64))
+        net = TorchNet(x.shape[1], dataset.classes)
+        seconds = []
+        for _ in range(LAYERS):
+            net.grow()
+            net.step(x[:BATCH], labels[:BATCH], 1)
+            begin = time.perf_counter()
+            for k in range(batches):
+                part = slice(k * BATCH, (k + 1) * BATCH)
+                net.step(x[part], labels[part], 1)
+            seconds.append((time.perf_counter() - begin) * EPOCH / batches)
+        return seconds
+
+
+# -- side by side ------------------------------------------------------------------------------------------------------
+
+
+def mnist() -> Dataset:
+    """MNIST, or bytes of its shape that do the same work."""
+    try:
+        return data.load("mnist")
+    except TinyFoAError as error:
+        print(f"random bytes in place of MNIST: {error}\n")
+        return synthetic(EPOCH * BATCH, 10000)
+
+
+def main() -> None:
+    options: Any = arguments(
+        __doc__, batches=(100, "batches of the 600 of an epoch that are run"), rounds=(2, "turns of each side")
+    )
+    batches = min(max(2, options.batches), EPOCH)
+    print(f"{machine()}, PyTorch {torch.__version__ if torch is not None else 'not installed'}")
+    dataset = mnist()
+    print(
+        f"fc:{WIDTH}x{LAYERS}, {dataset.name}, M = {SLICES}, batch {BATCH}, Adam, {THREADS} threads; seconds an epoch"
+        + ("" if batches == EPOCH else f", scaled up from {batches} of its {EPOCH} batches")
+    )
+    runs: dict[str, list[list[float]]] = {name: [] for name in (*SCHEDULES, "PyTorch")}
+    ours("slice", dataset, 2)  # loads or compiles the kernels
+    for _ in range(max(1, options.rounds)):
+        for schedule in SCHEDULES:
+            runs[schedule].append(ours(schedule, dataset, batches))
+        if torch is not None:
+            runs["PyTorch"].append(published(dataset, batches))
+    layers = {name: [statistics.median(column) for column in zip(*times)] for name, times in runs.items() if times}
+    total = {name: sum(seconds) for name, seconds in layers.items()}
+    torch_total = total.get("PyTorch")
+    rows = [
+        [
+            name if name == "PyTorch" else f"ours, {name}", *(f"{s:.2f}" for s in seconds), f"{total[name]:.2f}",
+            f"{torch_total / total[name]:.1f}" if torch_total else "-",
+        ]
+        for name, seconds in layers.items()
+    ]  # fmt: skip
+    table(["", *(f"layer {k + 1}" for k in range(LAYERS)), "sum", "speedup"], rows)
+    if torch_total is None:
+        print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
+    result: dict[str, Any] = {
+        "speedup_vs_pytorch": torch_total / total["slice"] if torch_total else None,
+        "ours_seconds": total["slice"],
+        "pytorch_seconds": torch_total,
+        "batches_run": batches,
+        "data": dataset.name,
+        "layers": layers,
+    }
+    for schedule in SCHEDULES[1:]:
+        result[f"{schedule}_speedup_vs_pytorch"] = torch_total / total[schedule] if torch_total else None
+        result[f"{schedule}_seconds"] = total[schedule]
+    finish(options.json, result)
+
+
+if __name__ == "__main__":
+    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+    main()

@@ -1,0 +1,175 @@
+"""``tinyfoa audit``: the memory a run planned, accounted for and touched, beside the operating system and the paper."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tinyfoa_np.errors import CheckFailed
+
+from .options import debug_option, json_option
+from .runs import old_run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH = 100  # of tables that are printed into a file or a pipe
+BAR = 40
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa audit runs/digits-tinyfoa-1
+  tinyfoa audit runs/digits-tinyfoa-1 --quick
+  tinyfoa audit runs/digits-tinyfoa-1 --json > memory.json"""
+)
+@click.argument("run")
+@click.option(
+    "--quick",
+    "--no-evidence",
+    "quick",
+    is_flag=True,
+    help="Only what the run wrote down: no short training in a fresh process, watched by the operating system.",
+)
+@json_option
+@debug_option
+def audit(run: str, quick: bool, as_json: bool) -> None:
+    """Print the memory that the training in RUN took, and whether all that measured it agrees.
+
+    Planned, accounted for, touched (the watermark), by phase; what is there at the peak; how each byte more or less
+    than in the paper's formulas comes about; and what the operating system sees of such a training. Exit code 1 when
+    the measurements disagree.
+    """
+    path = old_run(run)
+    from tinyfoa_np.memory import report
+
+    result = report.audit(path, evidence=not quick)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _print(result, report.by_step(result["paper"]))
+    if not result["ok"]:
+        raise CheckFailed(f"the measurements of {run} disagree: {'; '.join(result['problems'])}")
+
+
+def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> None:
+    """The verdict first, then the phases, the peak, the paper, the evidence."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    letters = ", ".join(f"{phase[0]} {phase}" for phase in result["phases"])
+    for part in (
+        *_verdict(result),
+        "",
+        _phases(result),
+        _peak(result["peak"], list(result["phases"])),
+        f"kept in: {letters}; · not kept\n",
+        _paper(result["paper"], differences),
+        *_evidence(result),
+    ):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def _verdict(result: dict[str, Any]) -> list[str]:
+    arena, run, size = result["arena"], result["run"], result["arena"]["watermark_bytes"]
+    lines = [f"planned = accounted for = watermark: {size:,} bytes ({_mb(size)} MB)"]
+    if not result["ok"]:
+        lines = ["the measurements disagree:", *(f"  {problem}" for problem in result["problems"])]
+    budget, planned = arena["budget_bytes"], arena["planned_bytes"]
+    if budget is not None:
+        full = min(BAR, round(BAR * planned / max(1, budget)))
+        lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
+    kinds = (f"{'binary' if run[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
+    grid = f"{run['slices']} x {run['slices']} slices, schedule {run['schedule']}"
+    lines.append(f"run      {run['algorithm']} on {run['dataset']}, {run['network']}, {grid},")
+    lines.append(f"         {', '.join(kinds)}, {run['optimizer']}, batch {run['batch']}")
+    return lines
+
+
+def _phases(result: dict[str, Any]) -> Table:
+    columns = ("phase", "planned >", "accounted for >", "MB >", "the paper, MB >", "in layer >")
+    table = _table("Bytes by phase, the most of any layer", *columns)
+    for phase, row in result["phases"].items():
+        paper = result["paper"].get(phase)
+        table.add_row(
+            phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", _mb(row["planned_bytes"]),
+            _mb(paper["paper_bytes"]) if paper else "", str(row["layer"]),
+        )  # fmt: skip
+    return table
+
+
+def _peak(peak: dict[str, Any], phases: list[str]) -> Table:
+    title = f"Bytes at the peak: layer {peak['layer']}, {peak['phase']}"
+    table = _table(title, "region", "shape", "type", "bytes >", "at >", "kept in")
+    for region in peak["regions"]:
+        kept = "".join(phase[0] if phase in region["phases"] else "·" for phase in phases)
+        shape = " x ".join(map(str, region["shape"]))
+        table.add_row(region["name"], shape, region["dtype"], f"{region['bytes']:,}", f"{region['offset']:,}", kept)
+    table.add_row("(between and behind)", "", "", f"{peak['between_bytes']:,}")
+    table.add_section()
+    table.add_row("the arena", "", "", f"{peak['planned_bytes']:,}")
+    return table
+
+
+def _paper(steps: dict[str, Any], differences: list[tuple[str, list[int]]]) -> Table:
+    """From the paper's figure down to ours, a column for each of its steps."""
+    table = _table("Bytes from the paper's figure to this run's", "", *(f"{step} >" for step in steps))
+    table.add_row("the paper's formula", *(f"{step['paper_bytes']:,}" for step in steps.values()))
+    table.add_section()
+    for what, bytes_more in differences:
+        table.add_row(what, *(f"{more:+,}" if more else "" for more in bytes_more))
+    table.add_section()
+    table.add_row("this run, planned", *(f"{step['planned_bytes']:,}" for step in steps.values()))
+    return table
+
+
+def _evidence(result: dict[str, Any]) -> list[str]:
+    probed, findings, outside = result["probe"]["layers"], result["probe"]["findings"], result["evidence"]
+    if probed:
+        found = f"findings: {len(findings)}" if findings else "every byte is accounted for"
+        lines = [f"probe    while training, in layer {', '.join(map(str, probed))}: {found}"]
+    else:
+        lines = ["probe    not while training; train --audit probes every byte"]
+    if outside is None:
+        return [*lines, "outside  not looked at"]
+    lines.append(f"outside  in a fresh process that trained such layers for {outside['steps']} steps")
+    rss, books = outside["rss"], outside["numba"]
+    if rss["measured"]:
+        lines += [
+            f"         resident memory grew by {rss['growth_bytes']:,} bytes at its peak: the arena, and "
+            f"{rss['beside_arena_bytes']:,} beside it",
+            f"         (2 MiB are allowed), {rss['mapped_files_bytes']:,} of them mapped files;",
+            f"         apart from that the page cache may hold what is in flash, {outside['flash_bytes']:,} bytes",
+        ]
+    else:
+        lines.append(f"         resident memory not measured here: {rss['reason']}")
+    lines.append(
+        f"         allocations by numba not freed: {books['outstanding_first']:,} after the first step, "
+        f"{books['outstanding_last']:,} after the last"
+    )
+    model = "the same" if outside["model"]["same"] else "another"
+    count = len(outside["probe"]["findings"])
+    lines.append(f"         findings of the probe: {count}; with and without it, {model} model, bit for bit")
+    return lines
+
+
+def _mb(nbytes: int) -> str:
+    """As the paper prints it, unless little would be left."""
+    return f"{nbytes / 1e6:.2f}" if nbytes >= 1e5 else f"{nbytes / 1e6:.4f}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    """An empty table; a column whose name ends in ``>`` holds figures."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        number = column.endswith(">")
+        table.add_column(column.removesuffix(" >"), justify="right" if number else "left", no_wrap=number)
+    return table

@@ -1,0 +1,75 @@
+"""``tinyfoa data``: which data sets there are, where they were found, whether they are whole."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from tinyfoa_np.errors import BadRequest, CheckFailed
+
+from .options import data_dir_option, debug_option, json_option
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  tinyfoa data list
+  tinyfoa data verify mnist --data-dir ~/datasets"""
+)
+@debug_option
+def data() -> None:
+    """List the data sets, or verify their files."""
+
+
+@data.command("list")
+@data_dir_option
+@json_option
+@debug_option
+def list_(data_dir: str | None, as_json: bool) -> None:
+    """Name, training and test samples, and where each data set was found or how to get it."""
+    from tinyfoa_np import data as sets
+
+    rows = []
+    for name in sets.names():
+        try:
+            found, detail = True, sets.find(name, data_dir)
+        except BadRequest as error:
+            found, detail = False, str(error)
+        train, test = sets.samples(name)
+        rows.append({"name": name, "train": train, "test": test, "found": found, "where": detail})
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:8} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
+
+
+@data.command()
+@click.argument("name", required=False)
+@data_dir_option
+@json_option
+@debug_option
+def verify(name: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Compare the files of the data set NAME, or of every one that is found, with their published digests.
+
+    Exit code 1 when a file is truncated or altered.
+    """
+    from tinyfoa_np import data as sets
+
+    rows = []
+    for each in [name] if name else sets.names():
+        try:
+            rows += [(each, *row) for row in sets.verify(each, data_dir)]
+        except BadRequest as error:
+            if name:
+                raise
+            click.echo(f"skipped: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps([dict(zip(("name", "file", "ok", "detail"), row)) for row in rows]))
+    else:
+        for _, file, ok, detail in rows:
+            click.echo(f"{'ok     ' if ok else 'ALTERED'} {file}  {detail}")
+    altered = [file for _, file, ok, _ in rows if not ok]
+    if altered:
+        raise CheckFailed(f"not as published: {', '.join(altered)}")

@@ -1,0 +1,41 @@
+"""``tinyfoa evaluate``: the test error of a trained model."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .options import data_dir_option, debug_option, json_option
+from .runs import model_file
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa evaluate runs/digits-tinyfoa-1
+  tinyfoa evaluate runs/mnist-tinyfoa-1 mnist --data-dir ~/datasets --json"""
+)
+@click.argument("run")
+@click.argument("dataset", required=False)
+@data_dir_option
+@json_option
+@debug_option
+def evaluate(run: str, dataset: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Print the test error of a trained model.
+
+    RUN is a run directory or its model.safetensors. Without DATASET, on the data set it was trained with.
+    """
+    path = model_file(run)
+    from tinyfoa_np import data
+    from tinyfoa_np import model as models
+
+    model = models.load(path)
+    name = dataset or model.recipe.dataset
+    test = data.load(name, data_dir).test
+    wrong = int((model.predict(test.inputs) != test.labels).sum())
+    error = 100 * wrong / len(test.labels)
+    if as_json:
+        click.echo(json.dumps({"error_pct": error, "wrong": wrong, "samples": len(test.labels), "dataset": name}))
+    else:
+        click.echo(f"test error  {error:.2f} %  ({wrong:,} of {len(test.labels):,} {name} test samples wrong)")

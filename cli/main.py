@@ -1,0 +1,88 @@
+"""The command ``tinyfoa``: its subcommands, and one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from tinyfoa_np.errors import TinyFoAError
+
+from .audit import audit
+from .data import data
+from .evaluate import evaluate
+from .options import debug_option
+from .predict import predict
+from .train import train
+
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  tinyfoa train digits --network fc:500x2 --epochs 20
+  tinyfoa audit runs/digits-tinyfoa-1
+  tinyfoa train --help""",
+)
+@click.version_option(package_name="tinyfoa-np", message="tinyfoa-np %(version)s")
+@debug_option
+@click.pass_context
+def tinyfoa(context: click.Context) -> None:
+    """Train neural networks forward-only inside one block of bytes, and measure what that took.
+
+    Exit codes: 0 done, 1 a check failed, 2 a bad request, 130 interrupted.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (train, audit, evaluate, predict, data):
+    tinyfoa.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; every error ends as one line on standard error and an exit code, never as a traceback."""
+    settings = {"debug": False}
+    warnings.showwarning = _show_warning
+    try:
+        status = tinyfoa.main(arguments, prog_name="tinyfoa", standalone_mode=False, obj=settings)
+    except (Exception, KeyboardInterrupt) as error:
+        message, status = _explained(error)
+        if settings["debug"]:
+            traceback.print_exc()
+        click.echo(f"tinyfoa: {_one_line(message)}", err=True)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    """What to tell about an error, and the exit code."""
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", INTERRUPTED
+        case click.UsageError(ctx=click.Context(command_path=path)):
+            return f"{error.format_message().rstrip('.')} (see {path} --help)", error.exit_code
+        case click.ClickException():
+            return error.format_message(), error.exit_code
+        case TinyFoAError():
+            return str(error), error.exit_code
+        case OSError(strerror=str(reason), filename=file):
+            return f"{reason}: {file}" if file else reason, 1
+        case OSError():
+            return str(error), 1
+        case MemoryError():
+            return f"out of memory: {error}" if str(error) else "out of memory", 1
+    return f"internal error, {type(error).__name__}: {error} (--debug shows where)", 1
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    click.echo(f"tinyfoa: warning: {_one_line(str(message))}", err=True)

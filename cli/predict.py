@@ -1,0 +1,54 @@
+"""``tinyfoa predict``: classes for the samples in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import click
+
+from tinyfoa_np.errors import BadRequest
+
+from .options import debug_option, json_option
+from .runs import model_file
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa predict runs/digits-tinyfoa-1 samples.npy
+  tinyfoa predict runs/digits-tinyfoa-1 samples.npy --out classes.npy"""
+)
+@click.argument("run")
+@click.argument("file", metavar="FILE.npy")
+@click.option("--out", metavar="FILE.npy", help="Write the classes (N,) int64 to this file instead of printing them.")
+@json_option
+@debug_option
+def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
+    """Print the classes of the samples in FILE.npy.
+
+    One class number per line; RUN is a run directory or its model.safetensors.
+
+    The file holds an array of N rows, one sample each, in the encoding the model was trained on: bytes (uint8) for
+    digits and mnist. Images of N x height x width are taken row by row.
+    """
+    path = model_file(run)
+    import numpy as np
+
+    from tinyfoa_np import model as models
+
+    with open(file, "rb") as opened:
+        try:
+            samples = np.lib.format.read_array(opened, allow_pickle=False)
+        except ValueError as error:
+            raise BadRequest(f"{file} is not a .npy file of numbers: {error}") from error
+    if samples.ndim < 2:
+        raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
+    classes = models.load(path).predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
+    if out:
+        with open(out, "wb") as opened:
+            np.lib.format.write_array(opened, classes)
+    if as_json:
+        click.echo(json.dumps({"classes": classes.tolist()}))
+    elif not out:
+        click.echo("\n".join(map(str, classes.tolist())))

@@ -1,0 +1,88 @@
+"""Training's progress on standard error: three bars on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class TrainingProgress:
+    """Shows the events of a training; a context manager, called with each event.
+
+    Parameters
+    ----------
+    layers, epochs : int
+        How many there will be, counted from 1 for people.
+    console : rich.console.Console, optional
+        Where to; standard error without one.
+    """
+
+    REDRAW = 0.1  # seconds between updates of the batch bar: training sends up to thousands of events a second
+    LINE = 10.0  # seconds between lines in a log
+
+    def __init__(self, layers: int, epochs: int, console: Console | None = None) -> None:
+        self.layers, self.epochs = layers, epochs
+        self.console = console or Console(stderr=True, highlight=False)
+        self.last = 0.0
+        self.bars: Progress | None = None
+        if self.console.is_terminal:
+            self.bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[says]}"),
+                console=self.console,
+            )
+            self.layer = self.bars.add_task("layer", total=layers, says="")
+            self.epoch = self.bars.add_task("epoch", total=epochs, says="")
+            self.batch = self.bars.add_task("batch", total=None, says="")
+
+    def __enter__(self) -> TrainingProgress:
+        if self.bars is not None:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def __call__(self, event: Any) -> None:
+        now = time.monotonic()
+        if event.kind == "batch" and (self.bars is None or now - self.last < self.REDRAW):
+            return
+        if self.bars is not None:
+            self.last = now
+            self._draw(self.bars, event)
+        elif event.kind == "layer" or (event.kind == "epoch" and now - self.last >= self.LINE):
+            self.last = now
+            place = f"layer {event.layer + 1}/{self.layers}"
+            if event.kind == "epoch":
+                place += f", epoch {event.epoch + 1}/{self.epochs}"
+            self.console.print(f"{place}: {_figures(event)}", soft_wrap=True)
+
+    def _draw(self, bars: Progress, event: Any) -> None:
+        if event.kind == "batch":
+            bars.update(self.batch, completed=event.batch + 1, total=event.batches, says=_figures(event))
+            bars.update(self.epoch, completed=event.epoch)
+            bars.update(self.layer, completed=event.layer)
+        elif event.kind == "epoch":
+            bars.update(self.epoch, completed=event.epoch + 1, says=_figures(event))
+        elif event.kind == "handover":
+            bars.update(self.batch, says="handing over to the next layer")
+        elif event.kind == "layer":
+            bars.update(self.layer, completed=event.layer + 1, says=_figures(event))
+
+
+def _figures(event: Any) -> str:
+    figures = []
+    if event.loss is not None:
+        figures.append(f"loss {event.loss:.4f}")
+    if event.train_error_pct is not None:
+        figures.append(f"train error {event.train_error_pct:.2f} %")
+    if event.test_error_pct is not None:
+        figures.append(f"test error {event.test_error_pct:.2f} %")
+    return ", ".join(figures)

@@ -1,0 +1,85 @@
+"""Run directories: a new one to train into, the parts of an old one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinyfoa_np.errors import BadRequest
+
+
+@contextlib.contextmanager
+def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
+    """An empty directory to train into: `out`, or the first free ``runs/<dataset>-<algorithm>-<n>``.
+
+    It is made here, at once, so that two runs started together get two directories; where nothing was written into it
+    by the end (training refused to start), it goes again.
+
+    Raises
+    ------
+    BadRequest
+        `out` is a file, or a directory with something in it.
+    """
+    if out:
+        path = Path(out)
+        if path.exists() and not path.is_dir():
+            raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
+        if path.is_dir() and any(path.iterdir()):
+            raise BadRequest(f"--out {path} is not empty; give another directory, or continue it with --resume {path}")
+        made = _make(path)
+    else:
+        for number in itertools.count(1):
+            path = Path("runs") / f"{dataset}-{algorithm}-{number}"
+            made = _make(path)
+            if path in made:
+                break
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            for directory in made:
+                directory.rmdir()  # fails, and ends the loop, where there is something in it
+
+
+def old_run(run: str) -> Path:
+    """The directory of a run that was started earlier.
+
+    Raises
+    ------
+    BadRequest
+        There is none.
+    """
+    path = Path(run)
+    if not (path / "recipe.json").is_file():
+        raise BadRequest(f"{run} is not a run directory: it has no recipe.json; train makes one (--out)")
+    return path
+
+
+def model_file(run: str) -> Path:
+    """The trained model of a run directory, or the file itself where `run` is one.
+
+    Raises
+    ------
+    BadRequest
+        There is no such file, or the run has not finished training.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    model = old_run(run) / "model.safetensors"
+    if not model.is_file():
+        raise BadRequest(f"{run} has no model yet; finish its training with: tinyfoa train --resume {run}")
+    return model
+
+
+def _make(path: Path) -> list[Path]:
+    """Make a directory and its parents; those that were not there before, deepest first."""
+    made: list[Path] = []
+    for directory in reversed([path, *path.parents]):
+        if not directory.exists():
+            with contextlib.suppress(FileExistsError):  # another run was faster
+                directory.mkdir()
+                made.insert(0, directory)
+    return made

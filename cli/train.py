@@ -1,0 +1,146 @@
+"""``tinyfoa train``: train a network inside one block of bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.network import layer_shapes
+from tinyfoa_np.recipe import Recipe
+
+from .options import Bytes, data_dir_option, debug_option, json_option, recipe_options
+from .runs import new_run, old_run
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa train digits --network fc:2000x2 --epochs 30
+  tinyfoa train mnist --slices 4 --schedule stream --json > result.json
+  tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
+  tinyfoa train --resume runs/small"""
+)
+@click.argument("dataset", required=False)
+@recipe_options
+@click.option(
+    "--ram",
+    type=Bytes(),
+    metavar="SIZE",
+    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: what is fastest]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads; results do not depend on their number. [default: all cores]",
+)
+@data_dir_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Run directory to make; must not exist, or be empty. [default: runs/DATASET-ALGORITHM-N]",
+)
+@click.option("--resume", metavar="DIR", help="Continue an interrupted run from its last commit, with its own recipe.")
+@click.option(
+    "--commit-every",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Make progress durable every K steps, too. [default: at the end of each epoch]",
+)
+@click.option(
+    "--audit", is_flag=True, help="Check while training that every byte is accounted for; slower, same results."
+)
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@debug_option
+def train(
+    dataset: str | None,
+    ram: int | None,
+    threads: int | None,
+    data_dir: str | None,
+    out: str | None,
+    resume: str | None,
+    commit_every: int | None,
+    audit: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Train on a data set, and print the error and the memory.
+
+    DATASET is digits or mnist. Layers train one after another, in one block of bytes with one slice of a layer's
+    full-precision weights in it; the rest lies in the run directory, in place of a device's flash. Ctrl-C stops after
+    a commit and says how to go on.
+    """
+    if resume and out:
+        raise BadRequest("--resume continues in its own directory; leave --out out")
+    if not resume and not dataset:
+        raise BadRequest("name a data set (digits, mnist), or a run to continue with --resume DIR")
+
+    given = {name: value for name, value in given.items() if value is not None}
+    if dataset:
+        given["dataset"] = dataset
+    directory: contextlib.AbstractContextManager[Path]
+    if resume:
+        run = old_run(resume)
+        recipe = Recipe.from_json((run / "recipe.json").read_text())
+        _refuse_contradictions(recipe, given)
+        directory = contextlib.nullcontext(run)
+    else:
+        recipe = Recipe(**given).validated()
+        directory = new_run(out, recipe.dataset, recipe.algorithm)
+
+    # Only now, after everything that can be refused at once: what takes a second to import.
+    from tinyfoa_np import data
+    from tinyfoa_np import train as training
+
+    from .progress import TrainingProgress
+
+    samples = data.load(recipe.dataset, data_dir)
+    layers = len(layer_shapes(recipe.network, samples.train.inputs.shape[1]))
+    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
+    with directory as run, progress as on_event:
+        result = training.train(
+            recipe,
+            samples,
+            run,
+            ram=ram,
+            threads=threads,
+            audit=audit,
+            commit_every=commit_every,
+            resume=bool(resume),
+            on_event=on_event,
+        )
+    click.echo(json.dumps(result) if as_json else _summary(result))
+
+
+def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
+    """Options given beside --resume may repeat the run's recipe, not change it."""
+    asked = dataclasses.replace(recipe, **given).validated()
+    for field in dataclasses.fields(recipe):
+        own, other = getattr(recipe, field.name), getattr(asked, field.name)
+        if own != other:
+            raise BadRequest(
+                f"the run was started with {field.name} {own}, not {other}; leave the option out, or start a new run"
+            )
+
+
+def _summary(result: dict[str, Any]) -> str:
+    arena, flash = result["arena"], result["flash"]
+    layers = ", ".join(f"{error:.2f}" for error in result["layer_errors_pct"])
+    return "\n".join(
+        [
+            f"test error  {result['error_pct']:.2f} %  (layer by layer: {layers})",
+            f"memory      {arena['watermark_bytes'] / 1e6:.2f} MB: {arena['watermark_bytes']:,} bytes touched, "
+            f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
+            f"flash       {flash['bytes'] / 1e6:.1f} MB; {flash['read_bytes'] / 1e6:.1f} MB read, "
+            f"{flash['written_bytes'] / 1e6:.1f} MB written, {flash['exchanges']:,} exchanges",
+            f"run         {result['run_dir']}  (tinyfoa audit {result['run_dir']})",
+        ]
+    )

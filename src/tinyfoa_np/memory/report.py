@@ -1,0 +1,211 @@
+"""A run's memory as one report: do its measurements agree, where is the peak, how far is it from the paper's figure.
+
+The paper counts less than training needs (see :mod:`tinyfoa_np.memory.paper`). The report goes from its figure to ours,
+for each of its three steps: every byte that one counts and the other does not stands in a row with its reason, and the
+rows add up.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from functools import partial
+from itertools import chain, pairwise
+from typing import Any
+
+from ..plan import PHASES, Plan, Region, aligned
+from . import paper
+from .record import Measured, Record, disagreements, read
+
+#: what a region is, and what the paper counts in its place, by step
+_OURS: dict[str, tuple[str, dict[str, str]]] = {
+    "weights": ("{weights} of all weights, always", {"forward": "weights"}),
+    "bias": ("all biases, float32, always", {step: "biases" for step in paper.STEPS}),
+    "weight": ("weights of the {slice} in training, always", {"update": "weights"}),
+    "moment1": ("optimizer's moments of the {slice}'s weights", {}),
+    "moment2": ("optimizer's moments of the {slice}'s weights", {}),
+    "bias_moment1": ("optimizer's moments of the {slice}'s biases", {}),
+    "bias_moment2": ("optimizer's moments of the {slice}'s biases", {}),
+    "gradient": ("weight gradient: in runs, never stored whole", {"gradient": "gradients", "update": "gradients"}),
+    "inputs": ("inputs: a batch of {batch}, not one sample", {"forward": "inputs", "gradient": "inputs"}),
+    "z": ("outputs: z of {tile} neurons at a time, for the batch", {"forward": "outputs"}),
+    "active": ("outputs: which are on, for the batch", {"gradient": "outputs"}),
+    "projection": ("fixed projection", {}),
+    "labels": ("labels", {}),
+    "input_scale": ("scale of the inputs", {}),
+    "scratch": ("scratch of the forward products", {}),
+    "logits": ("logits and error of the batch", {}),
+    "error": ("logits and error of the batch", {}),
+    "dz": ("dz of a neuron for each thread, and its samples", {}),
+    "listed": ("dz of a neuron for each thread, and its samples", {}),
+    "result": ("loss, and exact sums of |z| and |W|", {}),
+    "abs_z": ("loss, and exact sums of |z| and |W|", {}),
+    "abs_w": ("loss, and exact sums of |z| and |W|", {}),
+}
+#: what only the paper counts
+_THEIRS = {"gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored"}
+
+
+def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, Any]:
+    """What a finished run's memory was, and whether all that measured it agrees.
+
+    Parameters
+    ----------
+    run_dir : path
+    evidence : bool
+        Also train shortly in a fresh process, watched from outside (:mod:`tinyfoa_np.memory.evidence`).
+
+    Returns
+    -------
+    dict
+        ``ok`` and ``problems``, the disagreements in a line each; ``run``; ``arena``: budget, planned, accounted and
+        watermark; ``phases``, the same for each; ``peak``: layer, phase and the regions there; ``paper``: the steps of
+        :func:`compare`; ``probe``; ``layers`` with all their regions; ``evidence``, None if not asked for. Bytes
+        throughout, layers from 1.
+
+    Raises
+    ------
+    BadRequest
+        If the run has not finished.
+    CheckFailed
+        If its record is damaged, or the fresh process ends without an answer.
+    """
+    run = read(run_dir)
+    problems = disagreements(run)
+    outside = None
+    if evidence:
+        from .evidence import gather
+
+        outside = gather(run_dir)
+        problems += [f"in a fresh process: {line}" for line in outside["problems"]]
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "run": {"run_dir": str(run_dir), **asdict(run.recipe)},
+        "arena": {"budget_bytes": run.budget, **_three(run.whole)},
+        "phases": {p: {**_two(run.whole, p), "layer": run.largest_in(p) + 1} for p in PHASES},
+        "peak": peak(run),
+        "paper": compare(run),
+        "probe": {"layers": [n + 1 for n, seen in enumerate(run.probed) if seen], "findings": run.findings},
+        "layers": [
+            {**_three(layer), "phases": {p: _two(layer, p) for p in PHASES}, "regions": _table(plan, plan.regions)}
+            for layer, plan in zip(run.layers, run.plans, strict=True)
+        ],
+        "evidence": outside,
+    }
+
+
+def peak(run: Record) -> dict[str, Any]:
+    """The phase that holds most in the largest layer, its regions, and what is left between and behind them."""
+    plan = run.plans[run.largest]
+    phase = max(PHASES, key=plan.phase_bytes)
+    regions = [r for r in plan.regions if phase in r.lifetime]
+    return {
+        "layer": run.largest + 1,
+        "phase": phase,
+        "planned_bytes": plan.nbytes,
+        "regions": _table(plan, regions),
+        "regions_bytes": sum(r.nbytes for r in regions),
+        "between_bytes": plan.nbytes - sum(r.nbytes for r in regions),
+    }
+
+
+def compare(run: Record) -> dict[str, dict[str, Any]]:
+    """From the paper's figure to ours, for each of its steps.
+
+    Parameters
+    ----------
+    run : Record
+
+    Returns
+    -------
+    dict of str to dict
+        For each of :data:`tinyfoa_np.memory.paper.STEPS`: ``layer``, the one that needs most (from 1); ``paper_bytes``
+        and ``paper_mb``; ``planned_bytes`` and ``accounted_bytes`` of the phase; ``rows`` of ``what``,
+        ``paper_bytes``, ``bytes`` and ``difference_bytes``, so that the paper's figure and all differences add up to
+        what was planned.
+    """
+    recipe = run.recipe
+    layer = partial(
+        paper.tinyfoa_layer, binary_weights=recipe.binary_weights, binary_activations=recipe.binary_activations,
+        slices=recipe.slices,
+    )  # fmt: skip
+    widths = [shape.outputs for shape in run.shapes]
+    # a single layer has no matrix between hidden layers: the rule is applied to the one there is
+    pairs = list(pairwise(widths)) or [(run.shapes[0].inputs, run.shapes[0].outputs)]
+    counted = max(pairs, key=lambda pair: pair[0] * pair[1])
+    steps = {}
+    for step in paper.STEPS:
+        number = run.largest_in(step)
+        shape, plan = run.shapes[number], run.plans[number]
+        figure = layer(*counted)[step]
+        own = layer(shape.inputs, shape.outputs)[step]
+        z = plan.region("z").shape
+        words = {
+            "weights": "signs" if recipe.binary_weights else "a float32 copy", "tile": z[0], "batch": z[1],
+            "slice": "layer" if recipe.schedule == "frozen" else "slice",
+        }  # fmt: skip
+        rows = _rows(step, own, plan, words)
+        if counted != (shape.inputs, shape.outputs):
+            what = f"layer {number + 1}, {shape.inputs} to {shape.outputs}, instead of {counted[0]} to {counted[1]}"
+            rows.insert(0, _row(what, sum(figure.values()), sum(own.values())))
+        steps[step] = {
+            "layer": number + 1,
+            "paper_bytes": sum(figure.values()),
+            "paper_mb": paper.megabytes(figure),
+            **_two(run.whole, step),
+            "rows": rows,
+        }
+    return steps
+
+
+def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the paper counts of a layer beside what its regions take in a phase; they differ by the rows' sum."""
+    regions = [r for r in plan.regions if step in r.lifetime]
+    left = dict(figure)
+    rows: dict[str, tuple[int, int]] = {}
+    for region in regions:
+        what, counted = _OURS.get(region.name, (f"region {region.name}", {}))
+        what = what.format(**words)
+        theirs = left.pop(counted.get(step, ""), 0)
+        before = rows.get(what, (0, 0))
+        rows[what] = (before[0] + theirs, before[1] + region.nbytes)
+    for item, theirs in left.items():
+        what = _THEIRS.get(item, item)
+        before = rows.get(what, (0, 0))
+        rows[what] = (before[0] + theirs, before[1])
+    rows["alignment to 64 bytes"] = (0, sum(aligned(r.nbytes) - r.nbytes for r in regions))
+    return [_row(what, *both) for what, both in rows.items()]
+
+
+def _row(what: str, theirs: int, ours: int) -> dict[str, Any]:
+    return {"what": what, "paper_bytes": theirs, "bytes": ours, "difference_bytes": ours - theirs}
+
+
+def _three(measured: Measured) -> dict[str, int]:
+    return {f"{what}_bytes": getattr(measured, what) for what in ("planned", "accounted", "watermark")}
+
+
+def _two(measured: Measured, phase: str) -> dict[str, int]:
+    planned, accounted = measured.phases[phase]
+    return {"planned_bytes": planned, "accounted_bytes": accounted}
+
+
+def _table(plan: Plan, regions: list[Region] | tuple[Region, ...]) -> list[dict[str, Any]]:
+    """Regions, largest first."""
+    return [
+        {"name": r.name, "shape": list(r.shape), "dtype": r.dtype, "bytes": r.nbytes, "offset": plan.offsets[r.name],
+         "phases": list(r.phases)}
+        for r in sorted(regions, key=lambda r: -r.nbytes)
+    ]  # fmt: skip
+
+
+def by_step(compared: dict[str, dict[str, Any]]) -> list[tuple[str, list[int]]]:
+    """The rows of :func:`compare` side by side: what, and the difference in bytes at each step; largest first."""
+    names = dict.fromkeys(row["what"] for row in chain.from_iterable(s["rows"] for s in compared.values()))
+    table = []
+    for what in names:
+        found = [[row["difference_bytes"] for row in s["rows"] if row["what"] == what] for s in compared.values()]
+        table.append((what, [sum(differences) for differences in found]))
+    table.sort(key=lambda row: -max(map(abs, row[1])))
+    return [row for row in table if any(row[1])]

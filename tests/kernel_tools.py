@@ -1,0 +1,274 @@
+"""Calls kernels on arrays that lie in one block, and makes the awkward operands they are tested with.
+
+Whatever a kernel reads beyond its arrays, or takes from memory that nobody wrote, is garbage: so each call is made
+twice, on two kinds of garbage, and must leave the same. What it writes beyond its arrays shows in the garbage around.
+"""
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyfoa_np.kernels import forward, update
+from tinyfoa_np.reference import bits, tinyfoa
+
+EPS = float(np.finfo(np.float32).eps)
+# In blank arrays, and between arrays: bytes that make floats between 0 and 1, where every mask is open, and bytes that
+# make NaN. The two differ, so that a copy of what lies beyond an array cannot pass for an element that was not written.
+GARBAGE = (0x3F, 0xFF), (0xFF, 0x3F)
+GAP = 72  # bytes between arrays; no multiple of 64, so that arrays start at any multiple of 8
+
+KINDS = "bits", "bytes", "real"  # of inputs
+STORED = "signs", "floats"  # of weights, as the forward pass reads them
+
+
+class Blank(NamedTuple):
+    """An array of which nothing is known before the call."""
+
+    shape: tuple
+    dtype: str
+
+
+def in_one_block(arrays, inside, around):
+    """Copies of the arrays, garbage between them; and a function that says whether that is as it was."""
+    wanted = {name: np.prod(a.shape, dtype=int) * np.dtype(a.dtype).itemsize for name, a in arrays.items()}
+    block = np.full(GAP + sum(-(-size // 8) * 8 + GAP for size in wanted.values()) + 8, around, np.uint8)
+    outside, views = np.ones(block.size, bool), {}
+    start = -block.ctypes.data % 8 + GAP
+    for name, array in arrays.items():
+        stop = start + wanted[name]
+        block[start:stop], outside[start:stop] = inside, False
+        views[name] = block[start:stop].view(array.dtype).reshape(array.shape)
+        if isinstance(array, np.ndarray):
+            views[name][...] = array
+        start += -(-wanted[name] // 8) * 8 + GAP
+    return views, lambda: bool((block[outside] == around).all())
+
+
+def run(kernel, may_write, lay_out=in_one_block, **arguments):
+    """What a kernel makes of copies of its arrays.
+
+    Parameters
+    ----------
+    kernel : compiled function
+    may_write : str
+        Names of the arrays that it may change, with spaces between.
+    lay_out : callable
+        Like :func:`in_one_block`.
+    **arguments
+        Its arguments by name: arrays, :class:`Blank`, or numbers.
+
+    Returns
+    -------
+    SimpleNamespace
+        The arrays by name, as they are afterwards; `returned`, what the call returned; and `written`, for each
+        :class:`Blank` which of its elements were written.
+    """
+    order = kernel.py_func.__code__.co_varnames[: kernel.py_func.__code__.co_argcount]
+    assert set(order) == set(arguments)
+    arrays = {name: value for name, value in arguments.items() if isinstance(value, (np.ndarray, Blank))}
+    after, returned = [], []
+    for garbage in GARBAGE:
+        views, untouched = lay_out(arrays, *garbage)
+        returned.append(kernel(*(views.get(name, arguments[name]) for name in order)))
+        assert untouched(), "the kernel wrote outside its arrays"
+        after.append({name: view.copy() for name, view in views.items()})
+    assert returned[0] == returned[1], "what the kernel returns depends on memory that nobody wrote"
+    written = {}
+    for name, array in arrays.items():
+        first, second = (as_bytes(state[name]) for state in after)
+        if isinstance(array, Blank):
+            left = ((first == GARBAGE[0][0]) & (second == GARBAGE[1][0])).all(axis=-1)
+            written[name] = ~left
+        else:
+            left = np.zeros(array.shape, bool)
+        assert (left | (first == second).all(axis=-1)).all(), f"{name} depends on memory that nobody wrote"
+        if name not in may_write.split():
+            kept = not written[name].any() if name in written else (first == as_bytes(array)).all()
+            assert kept, f"the kernel wrote into {name}"
+    return SimpleNamespace(**after[0], returned=returned[0], written=written)
+
+
+def as_bytes(array):
+    """The bytes of each element, along a last axis."""
+    return np.ascontiguousarray(array).reshape(*array.shape, 1).view(np.uint8)
+
+
+def same_bits(a, b):
+    """Whether two arrays hold the same bits (NaN, and 0 of either sign, included)."""
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+class Inputs(NamedTuple):
+    """A batch of inputs as a kernel takes them, and what they mean: X = gain * (scale * operand + offset)."""
+
+    operand: np.ndarray  # (B, words) uint64, (B, I) uint8 or (B, I) float32
+    X: np.ndarray  # (B, I) float64
+    size: np.ndarray  # (B, I) float64: |gain| (|scale * operand| + |offset|), what rounding errors are relative to
+    gain: np.float32  # the scale of bits; 1 for others
+    scale: np.float32  # of bytes; 1 for others
+    offset: np.float32  # of bytes; 0 for others
+
+
+def make_inputs(rng, kind, B, I):
+    """A batch of a kind; of bits and bytes some samples are all zeros or all ones."""
+    gain, scale, offset = np.float32(1), np.float32(1), np.float32(0)
+    if kind == "bits":
+        gain = np.float32(rng.uniform(0.1, 2))
+        values = rng.random((B, I)) < rng.choice([0, 0.1, 0.5, 0.9, 1], (B, 1))
+        operand = bits.pack(values)
+    elif kind == "bytes":
+        scale, offset = np.float32(rng.uniform(0.001, 0.02)), np.float32(rng.uniform(-1, 1))
+        operand = values = (rng.integers(0, 256, (B, I)) * rng.choice([0, 1, 1], (B, 1))).astype(np.uint8)
+        operand[rng.random((B, I)) < 0.1] = 255
+    else:
+        operand = values = rng.standard_normal((B, I)).astype(np.float32)
+    scaled = float(gain) * float(scale) * values.astype(np.float64)
+    return Inputs(operand, scaled + float(offset), np.abs(scaled) + abs(float(offset)), gain, scale, offset)
+
+
+def make_weights(rng, O, I):
+    """Weights (O, I) float32 within +-1, some of them where the masks and the signs have their edges."""
+    edges = np.array([0.0, -0.0, 1.0, -1.0, np.nextafter(np.float32(1), np.float32(0)), 1e-30, -1e-30], np.float32)
+    W = rng.uniform(-1, 1, (O, I)).astype(np.float32)
+    return np.where(rng.random((O, I)) < 0.1, rng.choice(edges, (O, I)), W)
+
+
+def stored(W, form):
+    """Weights as the forward pass reads them."""
+    return bits.pack_panels(W) if form == "signs" else W
+
+
+def pack_active(mask):
+    """A mask (rows, B) as the forward pass writes it: bit s % 16 of [row, s // 16]."""
+    rows, B = mask.shape
+    padded = np.zeros((rows, -(-B // 16) * 16), bool)
+    padded[:, :B] = mask
+    return np.packbits(padded, axis=1, bitorder="little").view("<u2").astype(np.uint16)
+
+
+def exact_sum(values, unit, most=np.inf):
+    """The sum of magnitudes, each rounded to steps of 1 / unit, as an integer."""
+    return int((np.minimum(np.abs(values.astype(np.float64)), most) * unit + 0.5).astype(np.int64).sum())
+
+
+def step_sizes(optimizer, lr, t):
+    """``rate`` and ``root`` of the t-th step, as the update takes them."""
+    if optimizer != "adam":
+        return np.float32(lr), np.float32(1)
+    return np.float32(lr / (1 - 0.9**t)), np.float32(1 / np.sqrt(1 - 0.999**t))
+
+
+class Batch(NamedTuple):
+    """One batch before one layer: all that a step computes with."""
+
+    inputs: Inputs
+    W: np.ndarray  # (O, I) float32
+    form: str  # of the weights that the forward pass reads
+    b: np.ndarray  # (O,) float32
+    P: np.ndarray  # (O, C) float32, a row per neuron: the transpose of the reference's
+    samples: int  # of the B in the region
+    binary: bool  # activations
+    alpha: float  # scale of the weights
+
+    @property
+    def gain(self):
+        return np.float32(float(self.inputs.gain) * self.alpha)
+
+
+def make_batch(seed, kind, form, binary, samples, B, I, O, C):
+    """A batch of random operands."""
+    rng = np.random.default_rng(seed)
+    inputs, W = make_inputs(rng, kind, B, I), make_weights(rng, O, I)
+    b = rng.choice([0, 0.1, 1], O).astype(np.float32) * rng.uniform(-1, 1, O).astype(np.float32)
+    P = (rng.standard_normal((O, C)) * np.sqrt(2 / O)).astype(np.float32)
+    alpha = tinyfoa.binarize_weights(W)[1] if form == "signs" else 1.0
+    return Batch(inputs, W, form, b, P, samples, binary, alpha)
+
+
+def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=None, lay_out=in_one_block):
+    """The forward pass of a batch, the neurons cut into ranges at ``cuts``; its last call's arrays."""
+    inputs, (O, I) = batch.inputs, batch.W.shape
+    B, C, words = len(inputs.operand), batch.P.shape[1], -(-I // 64)
+    rows = O - active_first if active_rows is None else active_rows
+    kind = np.dtype(np.uint64 if batch.form == "signs" else np.float32)
+    carried = {
+        "active": Blank((rows, -(-B // 16)), "uint16"),
+        "logits": Blank((C, B), "float32"),
+        "outputs": Blank((B, -(-O // 64)), "uint64") if batch.binary else Blank((B, O), "float32"),
+        "abs_z": np.zeros(threads, np.int64),
+    }
+    for first, last in zip([0, *cuts], [*cuts, O]):
+        done = run(
+            forward.forward, "scratch z active logits outputs abs_z", lay_out,
+            inputs=inputs.operand, samples=batch.samples, weights=stored(batch.W[first:last], batch.form), bias=batch.b,
+            gain=batch.gain, scale=inputs.scale, offset=inputs.offset, projection=batch.P, first=first, last=last,
+            columns=I, binary=batch.binary, unit=2.0**20, z=Blank((tile, B), "float32"), active_first=active_first,
+            scratch=Blank(*forward.scratch_shape(inputs.operand.dtype, kind, B, words, threads)), **carried,
+        )  # fmt: skip
+        carried = {name: getattr(done, name) for name in carried}
+    return done
+
+
+def run_update(
+    inputs, samples, error, P, active, W, rect, moments, weights, bias, bias_moments, optimizer, active_first=0, t=1,
+    lr=0.01, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, unit=2.0**30, lay_out=in_one_block,
+):  # fmt: skip
+    """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
+
+    ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``active`` has a
+    row for every neuron, of which the kernel gets those from ``active_first`` on. Returns the kernel's arrays, and W,
+    moments and bias moments whole again.
+    """
+    first, last, low, high = rect
+    part = slice(first, last), slice(low, high)
+    none = np.zeros(0, np.float32)
+    B, code = len(inputs.operand), {"sgd": update.SGD, "momentum": update.MOMENTUM, "adam": update.ADAM}[optimizer]
+    rate, root = step_sizes(optimizer, lr, t)
+    own = [*(m[part].ravel() for m in moments), none, none][:2]
+    own_bias = [*(m[first:last] for m in bias_moments), none, none][:2]
+    done = run(
+        update.update,
+        "weight moment1 moment2 weights bias bias_moment1 bias_moment2 gradient dz listed abs_w", lay_out,
+        inputs=inputs.operand, samples=samples, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset,
+        error=error, projection=P, active=active[active_first:], active_first=active_first, first=first, last=last,
+        low=low, high=high, weight=W[part].ravel(), moment1=own[0], moment2=own[1], weights=weights, still=still,
+        bias=bias, bias_moment1=own_bias[0], bias_moment2=own_bias[1], train_bias=train_bias, optimizer=code,
+        rate=rate, root=root, bias_rate=rate, bias_root=root, straight=straight, unit=unit,
+        abs_w=np.zeros(threads, np.int64), **work_space(B, W.shape[1], threads),
+    )  # fmt: skip
+
+    def put_back(whole, place, values):
+        whole = whole.copy()
+        whole[place] = values.reshape(whole[place].shape)
+        return whole
+
+    done.W = put_back(W, part, done.weight)
+    done.moments = [put_back(m, part, new) for m, new in zip(moments, (done.moment1, done.moment2))]
+    own_bias = done.bias_moment1, done.bias_moment2
+    done.bias_moments = [put_back(m, slice(first, last), new) for m, new in zip(bias_moments, own_bias)]
+    return done
+
+
+def run_gradient(inputs, samples, error, P, active, W, rect, active_first=0, straight=True, lay_out=in_one_block):
+    """The gradient of a rectangle of a layer: dW (rows, columns), db (rows,)."""
+    first, last, low, high = rect
+    done = run(
+        update.slice_gradient, "gradient dz listed out bias_out", lay_out,
+        inputs=inputs.operand, samples=samples, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset,
+        error=error, projection=P, active=active[active_first:], active_first=active_first, first=first, last=last,
+        low=low, high=high, weight=W[first:last, low:high].ravel(), straight=straight,
+        out=Blank(((last - first) * (high - low),), "float32"), bias_out=Blank((last - first,), "float32"),
+        **work_space(len(inputs.operand), W.shape[1], 1),
+    )  # fmt: skip
+    assert done.written["out"].all() and done.written["bias_out"].all()
+    return done.out.reshape(last - first, high - low), done.bias_out
+
+
+def work_space(B, I, threads):
+    """What the update computes in, by thread."""
+    return {
+        "gradient": Blank((threads, min(update.RUN, -(-I // 64) * 64)), "float32"),
+        "dz": Blank((threads, B), "float32"),
+        "listed": Blank((threads, B), "int32"),
+    }

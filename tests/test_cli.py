@@ -1,0 +1,464 @@
+"""The command line: what it accepts, what it prints where, and how it ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: run make test")
+
+from tinyfoa_cli import main as cli_main
+from tinyfoa_cli.options import Bytes
+from tinyfoa_cli.runs import new_run
+
+from tinyfoa_np import data, errors
+from tinyfoa_np import train as training
+from tinyfoa_np.recipe import Recipe
+
+SMALL = ["--network", "fc:40x2", "--epochs", "2", "--limit", "300"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs a command line in an empty directory; returns exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli_main.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small finished run in audit mode, and the JSON object that ``train --json`` ended with."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    done = tinyfoa("train", "digits", *SMALL, "--audit", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout), done.stderr
+
+
+def tinyfoa(*arguments, **options):
+    command = [sys.executable, "-m", "tinyfoa_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def one_error_line(err):
+    assert err.startswith("tinyfoa: ") and err.count("\n") == 1, err
+    return err
+
+
+def commands(group, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+# Help
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert tinyfoa("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+    code = "import sys, tinyfoa_cli.main; print([m for m in ('numpy', 'numba', 'rich') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_every_command_and_option_explains_itself(run):
+    for name, command in commands(cli_main.tinyfoa):
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, (name, option.name)
+        code, out, _ = run(*name, "--help")
+        assert code == 0 and "Options:" in out
+        if name[0] != "data":
+            assert f"tinyfoa {name[0]} " in out.split("Examples:")[1]
+    assert "tinyfoa data verify" in run("data", "--help")[1].split("Examples:")[1]
+    assert run()[:2] == run("--help")[:2]
+
+
+def test_train_offers_every_field_of_the_recipe():
+    options = {option.name for option in cli_main.train.params}
+    assert set(Recipe.__dataclass_fields__) <= options
+
+
+# Bad requests
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("65536", 65536),
+        ("64KiB", 65536),
+        ("64 kib", 65536),
+        ("500kB", 500_000),
+        ("1MiB", 2**20),
+        ("2MB", 2 * 10**6),
+        ("1.5MiB", 3 * 2**19),
+        ("1GiB", 2**30),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text, size):
+    assert Bytes().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "12XB", "-1", "64K", "KiB", "1e6", "0x10"])
+def test_no_sizes(text):
+    with pytest.raises(click.BadParameter, match="64KiB"):
+        Bytes().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train"], "name a data set"),
+        (["train", "digitz"], "unknown data set 'digitz'"),
+        (["train", "digits", "--epohcs", "3"], "No such option"),
+        (["train", "digits", "--epochs", "many"], "not a valid integer"),
+        (["train", "digits", "--epochs", "0"], "at least 1"),
+        (["train", "digits", "--schedule", "random"], "'slice', 'stream', 'frozen'"),
+        (["train", "digits", "--algorithm", "magic"], "tinyfoa"),
+        (["train", "digits", "--network", "fc:"], "network"),
+        (["train", "digits", "--slices", "0"], "at least 1"),
+        (["train", "digits", "--network", "fc:40x2", "--slices", "41"], "slices"),
+        (["train", "digits", "--hold", "soon"], "1epoch"),
+        (["train", "digits", "--hold", "1epoch", "--exchanges", "8"], "one of them"),
+        (["train", "digits", "--lr", "nan"], "lr"),
+        (["train", "digits", "--ram", "plenty"], "64KiB"),
+        (["train", "digits", "--ram", "1KiB", *SMALL], "it needs"),
+        (["train", "mnist", "--data-dir", "nowhere"], "does not exist"),
+        (["train", "--resume", "nowhere"], "not a run directory"),
+        (["train", "--resume", "a", "--out", "b"], "--out"),
+        (["trian"], "No such command"),
+        (["audit"], "Missing argument"),
+        (["audit", "nowhere"], "not a run directory"),
+        (["evaluate", "nowhere"], "not a run directory"),
+        (["predict", "nowhere", "x.npy"], "not a run directory"),
+        (["data", "verify", "imagenet"], "digits, mnist"),
+    ],
+)
+def test_bad_requests_end_with_one_line_and_2_and_leave_nothing(run, tmp_path, arguments, says):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert says in one_error_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_mnist_says_what_to_fetch(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TINYFOA_DATA", raising=False)
+    code, _, err = run("train", "mnist")
+    assert code == 2 and "train-images-idx3-ubyte.gz" in one_error_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (errors.CheckFailed("two\nlines"), 1, "two lines"),
+        (errors.BadRequest("--ram 1 is too small"), 2, "--ram 1 is too small"),
+        (OSError(28, "No space left on device", "flash/weights"), 1, "No space left on device: flash/weights"),
+        (OSError("odd"), 1, "odd"),
+        (MemoryError(), 1, "out of memory"),
+        (MemoryError("Unable to allocate 9 TiB"), 1, "9 TiB"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyError("surprise"), 1, "internal error, KeyError"),
+    ],
+)
+def test_no_error_ends_in_a_traceback(run, tmp_path, monkeypatch, error, code, says):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(training, "train", fail)
+    ended, out, err = run("train", "digits", *SMALL)
+    assert (ended, out) == (code, "")
+    assert says in one_error_line(err.lstrip("\n"))
+    assert list(tmp_path.iterdir()) == []
+    for arguments in (["--debug", "train", "digits", *SMALL], ["train", "digits", "--debug", *SMALL]):
+        ended, _, err = run(*arguments)
+        assert ended == code and "Traceback (most recent call last)" in err and says in err.splitlines()[-1]
+
+
+# Run directories
+
+
+def test_new_runs_are_numbered_made_at_once_and_removed_when_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with new_run(None, "digits", "tinyfoa") as first, new_run(None, "digits", "tinyfoa") as second:
+        assert (first, second) == (Path("runs/digits-tinyfoa-1"), Path("runs/digits-tinyfoa-2"))
+        assert first.is_dir() and second.is_dir()
+        (second / "recipe.json").write_text("{}")
+    assert not first.exists() and second.exists()
+
+
+def test_a_given_directory_may_exist_but_only_empty(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with new_run(str(empty), "digits", "tinyfoa") as path:
+        assert path == empty
+    assert empty.is_dir()
+    with new_run(str(tmp_path / "deep" / "er"), "digits", "tinyfoa") as path:
+        assert path.is_dir()
+    assert not (tmp_path / "deep").exists()
+    (empty / "file").touch()
+    for taken, says in ((empty, "not empty"), (empty / "file", "is a file")):
+        with pytest.raises(errors.BadRequest, match=says), new_run(str(taken), "digits", "tinyfoa"):
+            pytest.fail("was given a directory in use")
+    assert (empty / "file").exists()
+
+
+# Data
+
+
+def test_data_list_and_verify(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TINYFOA_DATA", raising=False)
+    code, out, _ = run("data", "list")
+    assert code == 0 and re.search(r"^digits +1,437 \+ +360 +scikit-learn$", out, re.MULTILINE)
+    rows = {row["name"]: row for row in json.loads(run("data", "list", "--json")[1])}
+    assert rows["digits"]["found"] and not rows["mnist"]["found"] and "https://" in rows["mnist"]["where"]
+    code, out, err = run("data", "verify", "--json")
+    assert code == 0 and [row["ok"] for row in json.loads(out)] == [True] and "mnist" in err
+    assert run("data", "verify", "mnist")[0] == 2
+
+
+def test_data_verify_names_what_is_altered(run, tmp_path):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for name in data.mnist.DIGESTS:
+        (folder / name).write_bytes(b"not MNIST")
+    code, out, err = run("data", "verify", "mnist", "--data-dir", tmp_path)
+    assert code == 1 and out.count("ALTERED") == 4 and "t10k-labels-idx1-ubyte" in one_error_line(err)
+    code, _, err = run("train", "mnist", "--data-dir", tmp_path)
+    assert code == 1 and "train-images-idx3-ubyte" in one_error_line(err)
+
+
+# Training, and what comes after
+
+
+def test_train_prints_one_json_object_and_progress_elsewhere(trained):
+    out, result, err = trained
+    assert set(result) >= {
+        "error_pct",
+        "layer_errors_pct",
+        "seconds_per_epoch",
+        "model_sha256",
+        "arena",
+        "flash",
+        "run_dir",
+        "recipe",
+    }
+    assert result["run_dir"] == str(out) and result["recipe"]["epochs"] == 2
+    assert result["error_pct"] == result["layer_errors_pct"][-1] and len(result["layer_errors_pct"]) == 2
+    assert "layer 1/2" in err and "layer 2/2: test error" in err
+    assert sorted(path.name for path in out.iterdir()) == [
+        "audit.json",
+        "flash",
+        "metrics.jsonl",
+        "model.safetensors",
+        "recipe.json",
+    ]
+
+
+def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
+    seen = {}
+
+    def fake(recipe, dataset, run_dir, **others):
+        seen.update(recipe=recipe, dataset=dataset, run_dir=run_dir, **others)
+        raise errors.CheckFailed("seen")
+
+    monkeypatch.setattr(training, "train", fake)
+    options = "--network fc:9,8 --slices 3 --schedule frozen --hold 3epochs --epochs 4 --batch 5 --lr 0.5 --seed 6"
+    options += " --optimizer sgd --no-binary-weights --no-binary-activations --recompute --limit 7"
+    options += " --ram 1MiB --threads 2 --commit-every 9 --audit --quiet --out there"
+    run("train", "digits", *options.split())
+    assert seen["recipe"] == Recipe(
+        dataset="digits",
+        network="fc:9,8",
+        slices=3,
+        schedule="frozen",
+        hold="3epochs",
+        epochs=4,
+        batch=5,
+        lr=0.5,
+        seed=6,
+        optimizer="sgd",
+        binary_weights=False,
+        binary_activations=False,
+        recompute=True,
+        limit=7,
+    )
+    assert (seen["ram"], seen["threads"], seen["commit_every"]) == (2**20, 2, 9)
+    assert seen["audit"] is True and seen["resume"] is False and seen["on_event"] is None
+    assert seen["run_dir"] == Path("there") and seen["dataset"].name == "digits"
+    run("train", "digits", "--exchanges", "16")
+    assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not None
+
+
+def test_train_for_people(run):
+    code, out, err = run("train", "digits", *SMALL, "--quiet")
+    assert (code, err) == (0, "")
+    assert re.match(r"test error +\d+\.\d\d %", out) and "runs/digits-tinyfoa-1" in out
+
+
+def test_a_run_directory_that_exists_is_left_alone(run, trained):
+    out, _, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    code, _, err = run("train", "digits", *SMALL, "--out", out)
+    assert code == 2 and f"--resume {out}" in one_error_line(err)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_resume_refuses_options_that_contradict_the_run(run, trained):
+    out, result, _ = trained
+    for option, value, says in (
+        ("--epochs", "3", "epochs 2, not 3"),
+        ("--hold", "7", "hold 1epoch, not 7"),
+        ("--network", "fc:41x2", "network fc:40x2"),
+    ):
+        code, _, err = run("train", "--resume", out, option, value)
+        assert code == 2 and says in one_error_line(err)
+    code, stdout, err = run("train", "digits", "--resume", out, *SMALL, "--schedule", "auto", "--json")
+    assert code == 0, err
+    assert json.loads(stdout)["model_sha256"] == result["model_sha256"]
+
+
+LONGER = ["--network", "fc:40x2", "--epochs", "8", "--json", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The result of a run that nothing interrupted."""
+    done = tinyfoa("train", "digits", *LONGER, "--out", tmp_path_factory.mktemp("cli") / "whole")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("epochs", [1, 10], ids=["first layer", "second layer"])
+def test_ctrl_c_says_how_to_go_on_and_resume_ends_with_the_same_bits(tmp_path, whole, epochs):
+    out = tmp_path / "broken off"
+    command = [sys.executable, "-m", "tinyfoa_cli", "train", "digits", *LONGER, "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= epochs):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    stdout, err = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, ""), err
+    assert f"tinyfoa train --resume {out}" in err.splitlines()[-1] and "Traceback" not in err
+    assert not (out / "model.safetensors").exists()
+    assert "tinyfoa train --resume" in one_error_line(tinyfoa("evaluate", out).stderr)
+    resumed = tinyfoa("train", "--resume", out, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["model_sha256"] == whole["model_sha256"]
+
+
+def test_evaluate_and_predict_agree_with_training(run, trained, tmp_path):
+    out, result, _ = trained
+    code, stdout, _ = run("evaluate", out, "--json")
+    assert code == 0 and json.loads(stdout)["error_pct"] == pytest.approx(result["error_pct"])
+    test = data.load("digits").test
+    np.save("images.npy", test.inputs.reshape(-1, 8, 8))
+    code, stdout, _ = run("predict", out, "images.npy")
+    classes = np.array(stdout.split(), int)
+    assert code == 0 and 100 * (classes != test.labels).mean() == pytest.approx(result["error_pct"])
+    assert run("predict", out / "model.safetensors", "images.npy", "--out", "classes.npy")[:2] == (0, "")
+    np.testing.assert_array_equal(np.load("classes.npy"), classes)
+    assert json.loads(run("predict", out, "images.npy", "--json")[1]) == {"classes": classes.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("array", "code"),
+    [
+        (np.zeros((3, 63), np.uint8), 2),
+        (np.zeros((3, 64)), 2),
+        (np.zeros(64, np.uint8), 2),
+        (np.array([{}], object), 2),
+        (np.zeros((0, 64), np.uint8), 0),
+    ],
+)
+def test_predict_refuses_what_is_no_sample(run, trained, array, code):
+    np.save("samples.npy", array)
+    ended, out, err = run("predict", trained[0], "samples.npy")
+    assert ended == code and out.strip() == ""
+    assert code == 0 or one_error_line(err)
+
+
+def test_predict_refuses_what_is_no_array(run, trained):
+    Path("text.npy").write_text("1 2 3")
+    assert "not a .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
+    code, _, err = run("predict", trained[0], "nothing.npy")
+    assert code == 1 and "No such file or directory: nothing.npy" in one_error_line(err)
+
+
+def test_evaluate_names_a_damaged_model(run, trained, tmp_path):
+    content = (trained[0] / "model.safetensors").read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
+    code, _, err = run("evaluate", "half.safetensors")
+    assert code == 1 and "half.safetensors" in one_error_line(err)
+
+
+def test_audit(run, trained):
+    out, result, _ = trained
+    code, stdout, err = run("audit", out, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(stdout)
+    assert report["ok"] and report["problems"] == [] and report["evidence"]["ok"]
+    assert report["arena"] == {name: value for name, value in result["arena"].items() if name != "phases"}
+    code, stdout, err = run("audit", out, "--no-evidence")
+    assert (code, err) == (0, "")
+    assert stdout.startswith(f"planned = accounted for = watermark: {result['arena']['planned_bytes']:,} bytes")
+    for part in ("every byte is accounted for", "hand-over", "projection", "the paper's formula"):
+        assert part in stdout
+
+
+def test_audit_fails_where_the_measurements_disagree(run, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    record = tmp_path / "copy" / "audit.json"
+    content = json.loads(record.read_text())
+    content["arena"]["watermark_bytes"] -= 1
+    record.write_text(json.dumps(content))
+    code, stdout, err = run("audit", "copy", "--no-evidence")
+    assert code == 1 and "disagree" in one_error_line(err) and "planned = accounted" not in stdout
+    record.write_text(record.read_text()[:100])
+    code, stdout, err = run("audit", "copy")
+    assert (code, stdout) == (1, "") and "audit.json" in one_error_line(err)
+
+
+def test_progress_draws_bars_on_a_terminal():
+    from rich.console import Console
+    from tinyfoa_cli.progress import TrainingProgress
+
+    console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file, TrainingProgress(2, 3, console) as progress:
+        progress(training.Event("batch", 0, 0, 4, 10, 0.5, 7.0))
+        progress(training.Event("epoch", 0, 0, 0, 10, 0.25, 6.0, 5.0))
+        progress(training.Event("layer", 0, test_error_pct=4.5))
+        shown = {task.description: task for task in progress.bars.tasks}
+        assert (shown["layer"].completed, shown["layer"].total) == (1, 2)
+        assert (shown["epoch"].completed, shown["epoch"].total) == (1, 3)
+        assert (shown["batch"].completed, shown["batch"].total) == (5, 10)
+        assert shown["epoch"].fields["says"] == "loss 0.2500, train error 6.00 %, test error 5.00 %"

@@ -1,0 +1,45 @@
+"""What the packaging lists is what there is."""
+
+import configparser
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def setup_cfg():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def test_every_package_is_listed():
+    packages = {".".join(init.parent.relative_to(ROOT / "src").parts) for init in ROOT.glob("src/**/__init__.py")}
+    assert set(setup_cfg()["options"]["packages"].split()) == packages | {"tinyfoa_cli"}
+
+
+def test_installed_metadata_are_those_of_setup_cfg():
+    try:
+        version = metadata.version("tinyfoa-np")
+    except metadata.PackageNotFoundError:
+        pytest.skip("tinyfoa-np is not installed, only on the path: run make test")
+    assert version == setup_cfg()["metadata"]["version"]
+    [script] = [e for e in metadata.entry_points(group="console_scripts") if e.name == "tinyfoa"]
+    assert script.value == "tinyfoa_cli.main:main"
+
+
+def test_all_holds_every_extra_for_users():
+    extras = setup_cfg()["options.extras_require"]
+    needed = {
+        line for name in extras if name not in ("test", "dev", "all") for line in extras[name].split("\n") if line
+    }
+    assert needed == {line for line in extras["all"].split("\n") if line}
+
+
+def test_importing_the_package_does_not_import_numba():
+    code = "import sys, tinyfoa_np, tinyfoa_np.data, tinyfoa_np.recipe; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

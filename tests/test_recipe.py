@@ -1,0 +1,214 @@
+"""Recipes: every value is looked at, defaults are resolved, JSON goes there and back, nonsense is refused."""
+
+import json
+import math
+import re
+from dataclasses import asdict, fields, replace
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.recipe import OPTIMIZERS, SCHEDULES, Recipe
+
+NAMES = [field.name for field in fields(Recipe)]
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=8),
+    st.sampled_from(["slice", "stream", "frozen", "auto", "adam", "tinyfoa", "1epoch", "5", "9" * 5000, "fc:3"]),
+)  # fmt: skip
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+HOLDS = st.none() | st.integers(1, 999).map(str) | st.sampled_from(["1epoch", "2epochs", "03epoch"])
+RECIPES = st.builds(
+    Recipe, dataset=st.text(max_size=9), network=st.text(max_size=9), slices=st.integers(1, 99),
+    schedule=st.sampled_from(SCHEDULES), hold=HOLDS, exchanges=st.none() | st.integers(1, 99),
+    epochs=st.integers(1, 999), batch=st.integers(1, 65536), lr=st.floats(1e-12, 1e6),
+    optimizer=st.sampled_from(OPTIMIZERS), binary_weights=st.booleans(), binary_activations=st.booleans(),
+    seed=st.integers(0, 2**64 - 1),
+    limit=st.none() | st.integers(1, 10**9), recompute=st.booleans(),
+)  # fmt: skip
+
+
+def repr_cut(value):
+    return repr(value)[:20]
+
+
+def refused(recipe):
+    """The message with which a recipe is refused."""
+    with pytest.raises(BadRequest) as info:
+        recipe.validated()
+    assert info.value.exit_code == 2
+    assert "\n" not in str(info.value) and len(str(info.value)) < 300
+    return str(info.value)
+
+
+# Values
+
+
+@pytest.mark.parametrize("name", ["slices", "epochs", "batch", "exchanges", "limit"])
+@pytest.mark.parametrize("value", [0, -1, -(10**30), -(10**400)], ids=repr_cut)
+def test_counts_are_at_least_one(name, value):
+    assert re.search(f"{name} is .*at least 1", refused(Recipe(**{name: value})))
+    assert getattr(Recipe(**{name: 1}).validated(), name) == 1
+
+
+@pytest.mark.parametrize("lr", [0, 0.0, -1e-4, math.inf, -math.inf, math.nan, 10**400], ids=repr_cut)
+def test_a_learning_rate_is_positive_and_finite(lr):
+    assert "lr" in refused(Recipe(lr=lr))
+
+
+def test_a_whole_learning_rate_becomes_a_float():
+    assert Recipe(lr=1).validated().to_json() == Recipe(lr=1.0).validated().to_json()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_has_64_bits(seed):
+    assert "seed" in refused(Recipe(seed=seed))
+    Recipe(seed=0).validated()
+    Recipe(seed=2**64 - 1).validated()
+
+
+def test_a_batch_has_its_limit():
+    Recipe(batch=65536).validated()
+    assert "65536" in refused(Recipe(batch=65537))
+
+
+@pytest.mark.parametrize("name, right", [("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum")])
+def test_a_choice_that_does_not_exist_names_those_that_do(name, right):
+    message = refused(Recipe(**{name: "novel"}))
+    assert "'novel'" in message and right in message
+
+
+@pytest.mark.parametrize(
+    "hold", ["", "0", "0epochs", "-1", "1.5", "epoch", "1 epoch", "1epochss", "two", "1\n", "9" * 5000], ids=repr_cut
+)
+def test_a_hold_is_epochs_or_steps(hold):
+    assert "1epoch" in refused(Recipe(hold=hold))
+
+
+@pytest.mark.parametrize("hold, steps", [("1epoch", 7), ("3epochs", 21), ("1", 1), ("50", 50), (50, 50)])
+def test_steps_of_a_hold(hold, steps):
+    recipe = Recipe(hold=hold).validated()
+    assert recipe.hold_steps(7) == steps
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_exchanges_leave_no_hold():
+    recipe = Recipe(exchanges=9).validated()
+    assert (recipe.hold, recipe.hold_steps(7)) == (None, 0)
+
+
+@pytest.mark.parametrize("schedule", ["auto", "slice", "frozen"])
+def test_hold_and_exchanges_exclude_each_other(schedule):
+    assert "give one of them" in refused(Recipe(schedule=schedule, hold="1epoch", exchanges=4))
+
+
+@pytest.mark.parametrize("option", [{"hold": "1epoch"}, {"exchanges": 4}])
+def test_stream_has_no_holds(option):
+    assert "stream" in refused(Recipe(schedule="stream", **option))
+
+
+def test_frozen_needs_slices_that_train():
+    """With one slice a side the frozen slice is the whole layer: no weight would ever change."""
+    assert "frozen" in refused(Recipe(schedule="frozen", slices=1))
+    Recipe(schedule="frozen", slices=2).validated()
+
+
+# What a recipe becomes
+
+
+def test_defaults_are_resolved():
+    recipe = Recipe().validated()
+    assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", "1epoch", None)
+    assert recipe == replace(Recipe(), schedule="slice", hold="1epoch")
+    assert Recipe(schedule="stream").validated().hold is None
+    assert Recipe(schedule="frozen").validated().hold == "1epoch"
+
+
+@given(RECIPES)
+def test_validation_changes_nothing_the_second_time(recipe):
+    try:
+        once = recipe.validated()
+    except BadRequest:
+        return
+    assert once.validated() == once
+    assert once.schedule in ("slice", "stream", "frozen")
+    given_, made = asdict(recipe), asdict(once)
+    assert all(made[name] == given_[name] for name in NAMES if name not in ("schedule", "hold"))
+
+
+# JSON
+
+
+@given(RECIPES)
+def test_json_there_and_back(recipe):
+    text = recipe.to_json()
+    assert Recipe.from_json(text) == recipe
+    assert text.isascii() and json.loads(text) == asdict(recipe)
+
+
+def test_what_json_leaves_out_has_its_default():
+    assert Recipe.from_json('{"epochs": 3}') == Recipe(epochs=3)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("epochs", 2.0), ("epochs", True), ("epochs", "2"), ("epochs", None), ("lr", "1e-4"), ("lr", True),
+        ("dataset", 1), ("dataset", None), ("binary_weights", 1), ("recompute", None), ("hold", 3), ("limit", 1.5),
+        ("seed", []), ("network", {}),
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_refused(name, value):
+    with pytest.raises(BadRequest, match=name):
+        Recipe.from_json(json.dumps({name: value}))
+
+
+def read(text):
+    """A recipe from JSON, or None; nothing but a BadRequest of one line may be raised on the way."""
+    try:
+        recipe = Recipe.from_json(text)
+        recipe.validated()
+        return recipe
+    except BadRequest as error:
+        assert "\n" not in str(error)
+        return None
+
+
+@settings(max_examples=200)
+@example("[" * 100_000)
+@example('{"seed": ' + "9" * 5000 + "}")
+@example('{"epochs": 1, "epochs": 2}')
+@example('{"novel\\n": 1}')
+@example("5")
+@example("[[], {}]")
+@given(st.text())
+def test_any_text_is_a_recipe_or_refused(text):
+    read(text)
+
+
+@settings(max_examples=200)
+@given(ANYTHING)
+def test_any_json_is_a_recipe_or_refused(value):
+    if not isinstance(value, dict):
+        assert read(json.dumps(value)) is None
+    else:
+        read(json.dumps(value))
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.sampled_from(NAMES), SCALARS, max_size=6))
+def test_known_keys_with_any_values_are_a_recipe_or_refused(values):
+    recipe = read(json.dumps(values))
+    if recipe is not None:
+        assert all(repr(getattr(recipe, name)) == repr(value) for name, value in values.items())
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_truncated_json_is_refused(cut):
+    with pytest.raises(BadRequest, match="not a recipe"):
+        Recipe.from_json(Recipe().to_json()[:-cut].rstrip("}\n"))

@@ -1,0 +1,99 @@
+"""The grid of slices and the schedules, against numpy.array_split and the reference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyfoa_np.algorithms.operands import Inputs
+from tinyfoa_np.algorithms.tinyfoa import Layer
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.reference import slices as reference
+from tinyfoa_np.slices import Grid, Schedule, cuts
+
+LENGTHS = st.integers(1, 60)
+
+
+@given(LENGTHS, st.data())
+def test_cuts_are_those_of_array_split(length, data):
+    parts = data.draw(st.integers(1, length))
+    bounds = cuts(length, parts)
+    pieces = np.array_split(np.arange(length), parts)
+    assert [list(range(a, b)) for a, b in zip(bounds, bounds[1:])] == [piece.tolist() for piece in pieces]
+    assert [slice(a, b) for a, b in zip(bounds, bounds[1:])] == reference.cuts(length, parts)
+
+
+@given(LENGTHS, LENGTHS, st.data())
+def test_slices_tile_the_layer_in_reference_order(outputs, inputs, data):
+    side = data.draw(st.integers(1, min(outputs, inputs, 6)))
+    grid = Grid(outputs, inputs, side)
+    rows, columns = reference.cuts(outputs, side), reference.cuts(inputs, side)
+    covered = np.zeros((outputs, inputs), int)
+    assert len(grid) == side**2
+    for k, (j, i) in enumerate(reference.all_slices(side)):
+        part = grid.slice(k)
+        assert (slice(part.first, part.last), slice(part.low, part.high)) == (rows[j], columns[i])
+        assert grid.rows(j) == (part.first, part.last)
+        covered[part.first : part.last, part.low : part.high] += 1
+        assert part.size == (part.last - part.first) * (part.high - part.low) <= grid.slice(0).size
+    assert (covered == 1).all()
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**6))
+def test_holds_of_a_number_of_steps(step, hold):
+    assert Schedule(hold, 0, 1).holds(step) == reference.hold_at(step, hold)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 500), st.data())
+def test_holds_of_a_number_of_exchanges(steps, exchanges, data):
+    step = data.draw(st.integers(0, steps - 1))
+    hold = Schedule(0, exchanges, steps).holds(step)
+    assert hold == reference.hold_of_exchanges(step, steps, exchanges)
+    assert 0 <= hold < exchanges
+    assert hold * steps <= step * exchanges < (hold + 1) * steps  # k has begun, k + 1 has not
+
+
+def layer(outputs=11, inputs=13, batches=4, **options):
+    recipe = Recipe(network=f"fc:{outputs}", batch=8, **options).validated()
+    return Layer(recipe, 0, Inputs("bytes", inputs), outputs, 3, batches)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 9), st.booleans(), st.integers(1, 6))
+def test_schedule_slice_trains_the_slices_of_the_reference(side, hold, in_epochs, epochs):
+    batches = 4
+    text = f"{hold}epochs" if in_epochs else str(hold)
+    trained = layer(batches=batches, slices=side, schedule="slice", epochs=epochs, hold=text)
+    for step in range(epochs * batches):
+        j, i = reference.slice_at(reference.hold_at(step, hold * batches if in_epochs else hold), side)
+        assert trained.due(step) == [j * side + i]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 6))
+def test_schedule_slice_moves_on_at_the_exchanges_of_the_reference(side, exchanges, epochs):
+    batches = 4
+    trained = layer(batches=batches, slices=side, schedule="slice", epochs=epochs, exchanges=exchanges)
+    for step in range(epochs * batches):
+        j, i = reference.slice_at(reference.hold_of_exchanges(step, epochs * batches, exchanges), side)
+        assert trained.due(step) == [j * side + i]
+
+
+def test_the_paper_holds_each_slice_for_an_epoch():
+    trained = layer(batches=3, slices=2)
+    assert [trained.due(step) for step in range(15)] == [[k] for k in (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0)]
+
+
+@given(st.integers(1, 5), st.integers(0, 20))
+def test_schedule_stream_trains_every_slice_once_a_step_beginning_with_the_resident_one(side, step):
+    trained = layer(slices=side, schedule="stream")
+    assert sorted(trained.due(step)) == list(range(side**2))
+    assert trained.due(step + 1)[0] == trained.due(step)[-1]
+
+
+def test_more_slices_than_a_layer_has_rows_or_columns():
+    assert layer(slices=11).full_grid.side == 11
+    for shape in ({"outputs": 11, "inputs": 13}, {"outputs": 13, "inputs": 11}):
+        with pytest.raises(BadRequest, match="12 slices per side do not fit layer 1 .* at most 11"):
+            layer(**shape, slices=12)
