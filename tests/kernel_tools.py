@@ -223,7 +223,7 @@ def run_update(
     first, last, low, high = rect
     part = slice(first, last), slice(low, high)
     none = np.zeros(0, np.float32)
-    B, code = len(inputs.operand), {"sgd": update.SGD, "momentum": update.MOMENTUM, "adam": update.ADAM}[optimizer]
+    code = {"sgd": update.SGD, "momentum": update.MOMENTUM, "adam": update.ADAM}[optimizer]
     rate, root = step_sizes(optimizer, lr, t)
     own = [*(m[part].ravel() for m in moments), none, none][:2]
     own_bias = [*(m[first:last] for m in bias_moments), none, none][:2]
@@ -235,7 +235,7 @@ def run_update(
         low=low, high=high, weight=W[part].ravel(), moment1=own[0], moment2=own[1], weights=weights, still=still,
         bias=bias, bias_moment1=own_bias[0], bias_moment2=own_bias[1], train_bias=train_bias, optimizer=code,
         rate=rate, root=root, bias_rate=rate, bias_root=root, straight=straight, unit=unit,
-        abs_w=np.zeros(threads, np.int64), **work_space(B, W.shape[1], threads),
+        abs_w=np.zeros(threads, np.int64), **work_space(inputs, low, high, threads),
     )  # fmt: skip
 
     def put_back(whole, place, values):
@@ -259,16 +259,17 @@ def run_gradient(inputs, samples, error, P, active, W, rect, active_first=0, str
         error=error, projection=P, active=active[active_first:], active_first=active_first, first=first, last=last,
         low=low, high=high, weight=W[first:last, low:high].ravel(), straight=straight,
         out=Blank(((last - first) * (high - low),), "float32"), bias_out=Blank((last - first,), "float32"),
-        **work_space(len(inputs.operand), W.shape[1], 1),
+        **work_space(inputs, low, high, 1),
     )  # fmt: skip
     assert done.written["out"].all() and done.written["bias_out"].all()
     return done.out.reshape(last - first, high - low), done.bias_out
 
 
-def work_space(B, I, threads):
-    """What the update computes in, by thread."""
+def work_space(inputs, low, high, threads):
+    """What the update of columns ``low`` to ``high`` computes in, by thread."""
+    B, packed = len(inputs.operand), inputs.operand.dtype == np.uint64
     return {
-        "gradient": Blank((threads, min(update.RUN, -(-I // 64) * 64)), "float32"),
+        "gradient": Blank((threads, update.run_width(low, high, packed)), "float32"),
         "dz": Blank((threads, B), "float32"),
         "listed": Blank((threads, B), "int32"),
     }

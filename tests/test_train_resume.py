@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from train_tools import (
     WIDTH,
@@ -340,6 +340,9 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, binary_weights):
 
 
 @settings(max_examples=60, deadline=None)
+@example(False, False, "adam", "slice", 18.0, 20.0, 1)  # Adam's mean times its rate overflows
+@example(True, True, "adam", "stream", 29.9, 0.0, 2)
+@example(True, False, "adam", "slice", -3.0, 20.0, 2)  # the square of a gradient overflows
 @given(
     st.booleans(), st.booleans(), st.sampled_from(["adam", "momentum", "sgd"]), st.sampled_from(["slice", "stream"]),
     st.floats(-6, 38), st.floats(-30, 38.5), st.integers(1, 2),

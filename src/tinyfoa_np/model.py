@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .flash import Flash
 
 FORMAT = "tinyfoa-np model 1"
+METADATA = "tinyfoa_np"
 BATCH = 256
 
 
@@ -91,7 +92,8 @@ class Model:
         if wanted.kind == "real":
             if x.dtype.kind not in "fiub":
                 raise BadRequest(f"the samples are {x.dtype}: this model takes real numbers")
-            x = x.astype(np.float32)
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+                x = x.astype(np.float32)
             if not np.isfinite(x).all():
                 raise BadRequest("the samples hold NaN or infinite values")
         out = np.zeros((len(x), self.classes), np.float32)
@@ -144,16 +146,16 @@ def save(
              "outputs": layer.O, "alpha": trained["alpha"] if recipe.binary_weights else 1.0, "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
-    about = {"recipe": recipe.to_json(), "classes": str(dataset.classes), "layers": json.dumps(known)}
-    about = {"format": FORMAT, **about, "sha256": _digest(tensors, about)}
+    about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
+    sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, about)
+    save_file(tensors, part, {METADATA: sealed})  # one key: a file with several orders them at random
     os.replace(part, path)
 
 
-def _digest(tensors: dict[str, np.ndarray], about: dict[str, str]) -> str:
-    """SHA-256 over the metadata and every tensor's name, dtype, shape and bytes."""
-    hashed = hashlib.sha256(json.dumps([about[key] for key in ("recipe", "classes", "layers")]).encode())
+def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
+    """SHA-256 over what is said about a model and every tensor's name, dtype, shape and bytes."""
+    hashed = hashlib.sha256(json.dumps({k: about[k] for k in ("format", "recipe", "classes", "layers")}).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         hashed.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -175,15 +177,15 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise BadRequest(f"there is no model at {path}: a finished run has one in its directory")
     try:
         with safe_open(path, "numpy") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             if about.get("format") != FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             if _digest(tensors, about) != about["sha256"]:
                 raise ValueError("its checksum does not hold: the file was altered")
-            recipe, classes = Recipe.from_json(about["recipe"]), int(about["classes"])
+            recipe, classes = Recipe.from_json(about["recipe"]), about["classes"]
             layers = []
-            for number, known in enumerate(json.loads(about["layers"])):
+            for number, known in enumerate(about["layers"]):
                 inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
                 weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
                 if len(bias) != known["outputs"]:

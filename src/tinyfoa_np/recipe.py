@@ -88,13 +88,13 @@ class Recipe:
         for name in ("slices", "epochs", "batch", "exchanges", "limit"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**40:
-                raise BadRequest(f"{name} is {value:.3g}: it must be at least 1, and below 2**40")
+                raise BadRequest(f"{name} is {_shown(value)}: it must be at least 1, and below 2**40")
         if not 0 < self.lr < 1e30:
-            raise BadRequest(f"lr is {self.lr:.3g}: it must be above 0 and finite")
+            raise BadRequest(f"lr is {_shown(self.lr)}: it must be above 0 and finite")
         if not 0 <= self.seed < 2**64:
-            raise BadRequest(f"seed is {self.seed}: it must be from 0 to 2**64 - 1")
+            raise BadRequest(f"seed is {_shown(self.seed)}: it must be from 0 to 2**64 - 1")
         if self.batch > 65536:
-            raise BadRequest(f"batch is {self.batch}: at most 65536")
+            raise BadRequest(f"batch is {_shown(self.batch)}: at most 65536")
         schedule = "slice" if self.schedule == "auto" else self.schedule
         if schedule == "frozen" and self.slices == 1:
             raise BadRequest("schedule frozen keeps one diagonal slice still: with 1 slice no weight would train")
@@ -108,7 +108,7 @@ class Recipe:
         if hold is not None:
             match = _HOLD.fullmatch(str(hold))
             if not match or int(match[1]) < 1:
-                raise BadRequest(f"hold is {hold!r}: write '1epoch', '3epochs' or a number of steps")
+                raise BadRequest(f"hold is {str(hold)[:40]!r}: write '1epoch', '3epochs' or a number of steps")
             hold = str(hold)
         return replace(self, schedule=schedule, hold=hold, lr=float(self.lr))
 
@@ -148,6 +148,11 @@ class Recipe:
 def _is_of(value: object, kind: str) -> bool:
     kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
     return any(isinstance(value, kinds[k]) and (k == "bool" or not isinstance(value, bool)) for k in kind.split(" | "))
+
+
+def _shown(value: float) -> str:
+    """A number for a message: one with more digits than anyone meant is not written out."""
+    return str(value) if abs(value) < 1e15 or value != value else "out of range"
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -315,17 +315,18 @@ class _Run:
         self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
         return samples
 
-    def _step(self, flash: Any, step: int) -> tuple[int, float, int]:
-        """One training step; returns its samples, summed loss and wrong answers."""
+    def _step(self, flash: Any, step: int) -> tuple[int, float, int, str]:
+        """One training step; returns its samples, summed loss, wrong answers and, if it diverged, how."""
         samples = self._load(flash, self.train_records, step % self.train_records.batches)
         self.arena.enter("forward")
         self.layer.forward(samples, step)
         self.arena.enter("gradient")
         loss, wrong = self.layer.gradient(samples)
-        if math.isfinite(loss):
-            self.arena.enter("update")
-            self.layer.update(flash, samples, step)
-        return samples, loss, wrong
+        if not math.isfinite(loss):
+            return samples, loss, wrong, f"the loss is {loss}"
+        self.arena.enter("update")
+        kept = self.layer.update(flash, samples, step)
+        return samples, loss, wrong, "" if kept else "a weight or a moment is no finite number any more"
 
     def _train_epoch(self, number: int) -> None:
         meta, batches = self.meta, self.train_records.batches
@@ -341,10 +342,10 @@ class _Run:
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
                 self._rehearse(partial(self._rehearsed_step, step=step))
-            samples, loss, wrong = self._step(self.flash, step)
-            if not math.isfinite(loss):
+            samples, loss, wrong, diverged = self._step(self.flash, step)
+            if diverged:
                 raise CheckFailed(
-                    f"training diverged in layer {number + 1}, epoch {epoch + 1}, batch {k + 1}: the loss is {loss};"
+                    f"training diverged in layer {number + 1}, epoch {epoch + 1}, batch {k + 1}: {diverged};"
                     " the last commit is kept; start again with a smaller --lr"
                 )
             meta["loss"] += loss
@@ -529,8 +530,8 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     what = f"the {name} split of {dataset.name}"
     if inputs.ndim != 2 or len(inputs) != len(labels) or not len(labels):
         raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
-    if inputs.dtype not in (np.uint8, np.float32):
-        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32 would be right")
+    if inputs.dtype not in (np.uint8, np.float32) or inputs.dtype != dataset.train.inputs.dtype:
+        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
     if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
         raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:

@@ -335,8 +335,11 @@ class Layer:
             return np.float32(self.inputs.scale), np.float32(self.inputs.offset)
         return np.float32(self._input_scale()), np.float32(0)
 
-    def update(self, flash: Flash, samples: int, step: int) -> None:
-        """Trains the slices that are due, one at a time in the arena, and each group of their biases once."""
+    def update(self, flash: Flash, samples: int, step: int) -> bool:
+        """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
+
+        Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
+        """
         ram, recipe, state = self.ram, self.recipe, self.state
         scale, offset = self._gradient_affine()
         still = self._still(step)
@@ -356,8 +359,11 @@ class Layer:
                 *self._pace(state.bias_steps[group]), recipe.binary_weights, self.unit, ram.gradient, ram.dz,
                 ram.listed, ram.abs_w,
             )
+            if ram.abs_w.min() < 0:
+                return False
             state.sums[k] = int(ram.abs_w.sum())
             state.dirty = True
+        return True
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
         if self.recipe.schedule != "frozen":

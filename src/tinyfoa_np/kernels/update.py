@@ -131,8 +131,11 @@ def run_width(low: int, high: int, packed: bool) -> int:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _step(optimizer, rate, root, w, m, v, g, scale, shift, straight, unit):
     # w, g (n,); m, v (n,) or (0,)
-    """The optimizer's step on n elements, gradient scale * g + shift; returns the sum of |w| in steps of 1 / unit."""
-    one, zero = np.float32(1), np.float32(0)
+    """The optimizer's step on n elements with gradient scale * g + shift.
+
+    Returns the sum of |w| in steps of 1 / unit, or -1 if a weight or a moment is no finite number any more.
+    """
+    one, zero, lost = np.float32(1), np.float32(0), False
     open_below = one if straight else np.float32(np.inf)  # the straight-through mask of binary weights
     if optimizer == ADAM:
         for k in range(w.size):
@@ -140,11 +143,13 @@ def _step(optimizer, rate, root, w, m, v, g, scale, shift, straight, unit):
             mean = m[k] + (slope - m[k]) * np.float32(0.1)
             square = v[k] * np.float32(0.999) + slope * slope * np.float32(0.001)
             m[k], v[k] = mean, square
+            lost = lost | (not square < np.float32(np.inf))
             w[k] = min(max(w[k] - rate * mean / (np.sqrt(square) * root + np.float32(1e-8)), -one), one)
     elif optimizer == MOMENTUM:
         for k in range(w.size):
             slope = scale * g[k] + shift if abs(w[k]) < open_below else zero
             m[k] = m[k] * np.float32(0.9) + slope
+            lost = lost | (not abs(m[k]) < np.float32(np.inf))
             w[k] = min(max(w[k] - rate * m[k], -one), one)
     else:
         for k in range(w.size):
@@ -152,8 +157,10 @@ def _step(optimizer, rate, root, w, m, v, g, scale, shift, straight, unit):
             w[k] = min(max(w[k] - rate * slope, -one), one)
     total = np.int64(0)
     for k in range(w.size):
-        total += np.int64(np.float64(abs(w[k])) * unit + 0.5)
-    return total
+        size = abs(w[k])
+        total += np.int64(np.float64(size) * unit + 0.5)
+        lost = lost | (not size <= one)
+    return np.int64(-1) if lost else total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -168,6 +175,7 @@ def _bias_step(optimizer, rate, root, bias, m, v, row, k, slope):
         m[k] = m[k] * np.float32(0.9) + slope
         step = rate * m[k]
     bias[row] = min(max(bias[row] - step, -one), one)
+    return np.int64(0) if abs(bias[row]) <= one else np.int64(-1)
 
 
 def _publish(weights, row, w, at, low, high):
@@ -200,6 +208,12 @@ def _publish_by_kind(weights, row, w, at, low, high):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _plus(total, part):
+    # sums of |w|, of which one below 0 says that numbers were lost
+    return np.int64(-1) if total < 0 or part < 0 else total + part
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _update_columns(
     thread, row, low, high, inputs, scale, shift, count, dz, listed, gradient, optimizer, rate, root, straight, unit,
     weight, moment1, moment2, at, weights,
@@ -219,7 +233,8 @@ def _update_columns(
         g = gradient[thread, skip : skip + end - column]
         m = moment1[here:there] if optimizer != SGD else moment1
         v = moment2[here:there] if optimizer == ADAM else moment2
-        total += _step(optimizer, rate, root, weight[here:there], m, v, g, scale, shift, straight, unit)
+        part = _step(optimizer, rate, root, weight[here:there], m, v, g, scale, shift, straight, unit)
+        total = _plus(total, part)
         _publish(weights, row, weight, here, column, end)
         column = end
     return total
@@ -240,7 +255,7 @@ def update(
     The gradient of an element is scale * (sum of dz x) + offset * (sum of dz); ``rate`` is lr over Adam's first bias
     correction, ``root`` one over the square root of its second. ``still`` = (first, last, low, high) is the rectangle
     whose moments move but whose weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the
-    new sum of |W| in steps of 1 / ``unit``.
+    new sum of |W| in steps of 1 / ``unit``, and becomes -1 when a number is lost: no longer finite.
     """
     threads = abs_w.shape[0]
     for lane in prange(threads):
@@ -253,7 +268,10 @@ def update(
             )
             if train_bias:
                 k = row - first
-                _bias_step(optimizer, bias_rate, bias_root, bias, bias_moment1, bias_moment2, row, k, sum_dz)
+                kept = _bias_step(
+                    optimizer, bias_rate, bias_root, bias, bias_moment1, bias_moment2, row, k, sum_dz
+                )
+                total = _plus(total, kept)
             shift = offset * sum_dz
             at = (row - first) * (high - low) - low
             # up to three runs of columns: before, within and after the rectangle that stays
@@ -264,11 +282,13 @@ def update(
                 a = low if part == 0 else (left if part == 1 else right)
                 b = left if part == 0 else (right if part == 1 else high)
                 pace = np.float32(0) if part == 1 else rate
-                total += _update_columns(
-                    thread, row, a, b, inputs, scale, shift, count, dz, listed, gradient, optimizer, pace, root,
-                    straight, unit, weight, moment1, moment2, at + a, weights,
-                )
-        abs_w[thread] += total
+                if a < b:
+                    part_sum = _update_columns(
+                        thread, row, a, b, inputs, scale, shift, count, dz, listed, gradient, optimizer, pace, root,
+                        straight, unit, weight, moment1, moment2, at + a, weights,
+                    )
+                    total = _plus(total, part_sum)
+        abs_w[thread] = _plus(abs_w[thread], total)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
