@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,10 @@ class Rehearsal:
 class Probe:
     """Which bytes work really touches: it runs on a pattern and on its complement, from the same state.
 
-    A byte that holds the pattern after one run and the complement after the other was not written. Over all runs of a
-    layer every byte of every region must have been written, and no other byte in any.
+    A byte that holds the pattern in one run and the complement in the other was not written. What the next phase does
+    not inherit is set back to the pattern when a phase ends, so that each region answers for itself, even where it
+    shares bytes: over all runs of a layer every byte of every region must have been written while it lived, and no
+    other byte at any time.
 
     Parameters
     ----------
@@ -59,11 +62,9 @@ class Probe:
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
-        self.regions = np.zeros(arena.block.size, bool)
-        for region in arena.plan.regions:
-            offset = arena.plan.offsets[region.name]
-            self.regions[offset : offset + region.nbytes] = True
-        self.touched = np.zeros(arena.block.size, bool)
+        self.places = {r.name: slice(o := arena.plan.offsets[r.name], o + r.nbytes) for r in arena.plan.regions}
+        self.written = {r.name: np.zeros(r.nbytes, bool) for r in arena.plan.regions}
+        self.stray = np.zeros(arena.block.size, bool)
 
     def run(self, work: Callable[[], None], state: frozenset[str]) -> None:
         """Runs ``work()`` twice, then puts the block back as it was.
@@ -75,29 +76,43 @@ class Probe:
         state : frozenset of str
             Regions that carry their content into the work.
         """
-        arena, phase, poison = self.arena, self.arena.phase, self.arena.poison
+        arena, phase = self.arena, self.arena.phase
         before = arena.block.copy()
-        arena.poison = False  # or poison would pass for work
         for pattern in (PATTERN, PATTERN ^ 0xFF):
             arena.fill(pattern)
             for name in state:
-                begin = arena.plan.offsets[name]
-                end = begin + arena.plan.region(name).nbytes
-                arena.block[begin:end] = before[begin:end]
-            arena.phase = phase
+                arena.block[self.places[name]] = before[self.places[name]]
+            arena.phase, arena.watch = phase, partial(self._leave, pattern)
             work()
-            self.touched |= arena.block != pattern
-        arena.block[:], arena.phase, arena.poison = before, phase, poison
+            self._leave(pattern, arena.phase)
+        arena.block[:], arena.phase, arena.watch = before, phase, None
+
+    def _alive(self, *phases: str) -> np.ndarray:
+        """Which bytes of the block belong to a region that lives in all of these phases."""
+        mask = np.zeros(self.arena.block.size, bool)
+        for region in self.arena.plan.regions:
+            if region.lifetime.issuperset(phases):
+                mask[self.places[region.name]] = True
+        return mask
+
+    def _leave(self, pattern: int, following: str) -> None:
+        """Notes what the phase that ends has written, and clears what the following one does not inherit."""
+        arena = self.arena
+        changed = arena.block != pattern
+        for region in arena.plan.regions:
+            if arena.phase in region.lifetime:
+                self.written[region.name] |= changed[self.places[region.name]]
+        self.stray |= changed & ~self._alive(arena.phase)
+        arena.block[~self._alive(arena.phase, following)] = pattern
 
     def findings(self) -> list[str]:
         """What does not hold, a line each; empty when all is well."""
         found = []
-        stray = np.flatnonzero(self.touched & ~self.regions)
+        stray = np.flatnonzero(self.stray)
         if stray.size:
-            found.append(f"{stray.size} bytes outside all regions were written, the first at {int(stray[0])}")
-        for region in self.arena.plan.regions:
-            begin = self.arena.plan.offsets[region.name]
-            idle = int(region.nbytes - np.count_nonzero(self.touched[begin : begin + region.nbytes]))
+            found.append(f"{stray.size} bytes outside all living regions were written, the first at {int(stray[0])}")
+        for name, written in self.written.items():
+            idle = written.size - int(np.count_nonzero(written))
             if idle:
-                found.append(f"{idle} of {region.nbytes} bytes of region {region.name} were never written")
+                found.append(f"{idle} of {written.size} bytes of region {name} were never written")
         return found

@@ -58,3 +58,7 @@ class Schedule:
     def holds(self, step: int) -> int:
         """How many holds have passed when step ``step`` (from 0) begins: hold k trains slice k mod M^2."""
         return step // self.hold if self.hold else step * self.exchanges // self.steps
+
+    def begins(self, hold: int) -> int:
+        """The step with which a hold begins; it may lie behind the last step."""
+        return hold * self.hold if self.hold else -(-hold * self.steps // self.exchanges)

@@ -341,7 +341,8 @@ class _Run:
         for k in range(meta["batch"], batches):
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
-                self._rehearse(partial(self._rehearsed_step, step=step))
+                for probed in {step, self.layer.widest_step()} if step == 0 else {step}:
+                    self._rehearse(partial(self._rehearsed_step, step=probed))
             samples, loss, wrong, diverged = self._step(self.flash, step)
             if diverged:
                 raise CheckFailed(

@@ -139,9 +139,7 @@ class Layer:
         scratch, scratch_kind = forward_kernels.scratch_shape(
             np.dtype(self.inputs.dtype), np.dtype(kind), self.B, words(self.I), self.threads
         )
-        columns = [self.grid.slice(k) for k in range(self.grid.side)]
-        packed = self.inputs.kind == "bits"
-        run = max(update_kernels.run_width(part.low, part.high, packed) for part in columns)
+        run = max(map(self._run_width, self.visited()))
         resident = ("initialize", *TRAINING, "evaluate")
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, "hand-over", "evaluate")),
@@ -170,6 +168,22 @@ class Layer:
             Region("row", (self.I,), "float32", ("hand-over",)),
             Region("commit", (min(COMMIT_BUFFER, 4 * (1 + self.moments) * largest),), "uint8", ("load",)),
         ]
+
+    def visited(self) -> range:
+        """The slices that train at all."""
+        if self.recipe.schedule != "slice":
+            return range(len(self.grid))
+        return range(min(len(self.grid), self.schedule.holds(self.schedule.steps - 1) + 1))
+
+    def widest_step(self) -> int:
+        """The first step that trains a slice of the widest runs: no other takes more of the arena."""
+        if self.recipe.schedule != "slice":
+            return 0
+        return self.schedule.begins(max(self.visited(), key=self._run_width))
+
+    def _run_width(self, k: int) -> int:
+        part = self.grid.slice(k)
+        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits")
 
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
