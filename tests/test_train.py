@@ -29,6 +29,7 @@ from tinyfoa_np import data
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.plan import PHASES
+from tinyfoa_np.reference import random
 from tinyfoa_np.reference import tinyfoa as reference
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
@@ -244,6 +245,29 @@ def test_weights_are_those_of_the_reference(tmp_path, kind, options):
             limit = 2e-4 * np.abs(wanted).max()
             assert np.abs(mine - wanted).max() <= limit
             assert np.abs(wanted - before).max() > 5 * limit  # training moved them by far more than that
+
+
+@pytest.mark.parametrize("kind", ["bytes", "real"])
+@pytest.mark.parametrize("binary_weights, binary_activations", TOGGLES)
+def test_losses_and_errors_are_those_of_the_reference(tmp_path, kind, binary_weights, binary_activations):
+    """Of an epoch in which no weight moves, so that its 70 samples are answered by the initial layer."""
+    toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    which, dataset = recipe(network="fc:133", lr=1e-30, **toggles), made(kind, tests=50)
+    own = {"seed": 0, "layer": 0}
+    W, b, P = random.weights(133, WIDTH, **own), random.biases(133, WIDTH, **own), random.projection(3, 133, **own)
+    expected = {}
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        x, labels, loss, wrong = seen(dataset, split), split.labels, 0.0, 0
+        for k in range(0, len(labels), 32):
+            _, h = reference.forward(x[k : k + 32], W, b, **toggles)
+            a, y = reference.logits(h, P), labels[k : k + 32]
+            loss, wrong = loss + reference.loss(a, y) * len(y), wrong + np.count_nonzero(a.argmax(axis=1) != y)
+        expected[name] = loss / len(labels), 100 * wrong / len(labels)
+    [row] = metrics(run(tmp_path, which, dataset))
+    assert row["loss"] == pytest.approx(expected["train"][0], rel=1e-4)
+    assert row["train_error_pct"] == pytest.approx(expected["train"][1])
+    assert row["test_error_pct"] == pytest.approx(expected["test"][1])
+    assert expected["train"][1] != expected["test"][1]
 
 
 # What it counts

@@ -214,28 +214,32 @@ def _plus(total, part):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _update_columns(
-    thread, row, low, high, inputs, scale, shift, count, dz, listed, gradient, optimizer, rate, root, straight, unit,
-    weight, moment1, moment2, at, weights,
+def _update_row(
+    thread, row, low, high, left, right, inputs, scale, shift, count, dz, listed, gradient, optimizer, rate, root,
+    straight, unit, weight, moment1, moment2, at, weights,
 ):
-    # columns low..high of one neuron, the first of them at position ``at`` of the slice's flat arrays
+    # columns low..high of one neuron, column c at position at + c of the slice's flat arrays; left..right stay
     total, column = np.int64(0), low
     while column < high:
         end = _run_end(column, high)
-        here, there = at + column - low, at + end - low
         # the gradient works in the nearest cache: meanwhile the slice's elements can come from memory
-        prefetch(weight, here, end - column)
+        prefetch(weight, at + column, end - column)
         if optimizer != SGD:
-            prefetch(moment1, here, end - column)
+            prefetch(moment1, at + column, end - column)
         if optimizer == ADAM:
-            prefetch(moment2, here, end - column)
+            prefetch(moment2, at + column, end - column)
         skip = _gradient_run(inputs, column, end, count, thread, dz, listed, gradient)
-        g = gradient[thread, skip : skip + end - column]
-        m = moment1[here:there] if optimizer != SGD else moment1
-        v = moment2[here:there] if optimizer == ADAM else moment2
-        part = _step(optimizer, rate, root, weight[here:there], m, v, g, scale, shift, straight, unit)
-        total = _plus(total, part)
-        _publish(weights, row, weight, here, column, end)
+        for part in range(3):  # before, within and after the columns that stay
+            a = column if part == 0 else min(max(left if part == 1 else right, column), end)
+            b = end if part == 2 else min(max(left if part == 0 else right, column), end)
+            if a < b:
+                g = gradient[thread, skip + a - column : skip + b - column]
+                w = weight[at + a : at + b]
+                m = moment1[at + a : at + b] if optimizer != SGD else moment1
+                v = moment2[at + a : at + b] if optimizer == ADAM else moment2
+                pace = np.float32(0) if part == 1 else rate
+                total = _plus(total, _step(optimizer, pace, root, w, m, v, g, scale, shift, straight, unit))
+        _publish(weights, row, weight, at + column, column, end)
         column = end
     return total
 
@@ -274,20 +278,13 @@ def update(
                 total = _plus(total, kept)
             shift = offset * sum_dz
             at = (row - first) * (high - low) - low
-            # up to three runs of columns: before, within and after the rectangle that stays
             held = still[0] <= row < still[1]
-            left = min(max(still[2], low), high) if held else high
-            right = min(max(still[3], low), high) if held else high
-            for part in range(3):
-                a = low if part == 0 else (left if part == 1 else right)
-                b = left if part == 0 else (right if part == 1 else high)
-                pace = np.float32(0) if part == 1 else rate
-                if a < b:
-                    part_sum = _update_columns(
-                        thread, row, a, b, inputs, scale, shift, count, dz, listed, gradient, optimizer, pace, root,
-                        straight, unit, weight, moment1, moment2, at + a, weights,
-                    )
-                    total = _plus(total, part_sum)
+            part_sum = _update_row(
+                thread, row, low, high, still[2] if held else high, still[3] if held else high, inputs, scale, shift,
+                count, dz, listed, gradient, optimizer, rate, root, straight, unit, weight, moment1, moment2, at,
+                weights,
+            )
+            total = _plus(total, part_sum)
         abs_w[thread] = _plus(abs_w[thread], total)
 
 
