@@ -20,6 +20,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -166,11 +167,18 @@ class _Run:
 
         candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in map(layers, TILES)]
         self.layers, self.plans = fit(candidates, ram)
-        self.arena = Arena(ram or max(plan.nbytes for plan in self.plans), poison=audit)
+        self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "layer": 0, "stage": "start", "epoch": 0, "batch": 0, "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
             "seconds": [], "trained": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
+        visited, slices = len(self.layers[0].visited()), len(self.layers[0].grid)
+        if visited < slices:
+            warnings.warn(
+                f"only {visited} of a layer's {slices} slices will train: the epochs end before the others' turn"
+                " (a shorter hold, more epochs or more exchanges reach them)",
+                stacklevel=3,
+            )
         self.metrics: IO[bytes] | None = None
         self.stop = False
 
