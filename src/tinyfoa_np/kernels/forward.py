@@ -25,9 +25,10 @@ from .intrinsics import (
     popcount,
     positive_below,
     share,
+    write_signs,
 )
 
-#: inputs that a dense product turns over at a time
+#: inputs that a dense product turns over at a time: whole words
 DENSE_INPUTS = 128
 #: |z| above this counts as this in the sum that gives the activations' scale
 ABS_Z_RANGE = 2.0**20
@@ -200,12 +201,11 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
     def written_out(weights, neuron, rows, column, columns, flat, signs):
         # every byte of the scratch is written, whatever the width: absent rows and columns as the signs of zero bits
         for r in range(DENSE_ROWS):
-            for i in range(DENSE_INPUTS):
-                bit = np.uint64(0)
-                if r < rows and column + i < columns:
-                    word = weights[(neuron + r) // 8, (column + i) >> 6, (neuron + r) % 8]
-                    bit = (word >> np.uint64((column + i) & 63)) & np.uint64(1)
-                flat[signs + r * DENSE_INPUTS + i] = np.float32(2) * np.float32(bit) - np.float32(1)
+            for k in range(DENSE_INPUTS // 64):
+                word, at = np.uint64(0), column // 64 + k
+                if r < rows and at < weights.shape[1]:
+                    word = weights[(neuron + r) // 8, at, (neuron + r) % 8]
+                write_signs(word, flat, signs + r * DENSE_INPUTS + 64 * k)
         return flat, signs, DENSE_INPUTS
 
     return written_out

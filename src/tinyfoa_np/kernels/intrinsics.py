@@ -391,6 +391,22 @@ def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
 
 
 @intrinsic
+def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
+    """out[start + i] = +1.0 where bit i of a 64-bit word is set, else -1.0."""
+    signature = types.void(types.uint64, out, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        floats = ir.VectorType(F32, 64)
+        mask = builder.bitcast(args[0], ir.VectorType(I1, 64))
+        signs = builder.select(mask, ir.Constant(floats, [1.0] * 64), ir.Constant(floats, [-1.0] * 64))
+        lanes.store(signs, lanes.pointer(1, args[2], F32), 4)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
 def sign_bits(typing: Any, w: Any, w0: Any, count: Any) -> Any:
     """Bit i of the uint64 result: w[w0 + i] >= 0, for the first ``count`` (at most 64) values; sign(0) is +1."""
     signature = types.uint64(w, types.intp, types.intp)
