@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 import warnings
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error ends as one line on standard error and an exit code, never as a traceback."""
     settings = {"debug": False}
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a bar that the terminal cannot spell must not end a run
+            stream.reconfigure(errors="replace")
     try:
         status = tinyfoa.main(arguments, prog_name="tinyfoa", standalone_mode=False, obj=settings)
     except (Exception, KeyboardInterrupt) as error:

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.recipe import Recipe
 
 
 @contextlib.contextmanager
@@ -55,6 +56,21 @@ def old_run(run: str) -> Path:
     if not (path / "recipe.json").is_file():
         raise BadRequest(f"{run} is not a run directory: it has no recipe.json; train makes one (--out)")
     return path
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run was started with.
+
+    Raises
+    ------
+    CheckFailed
+        The file is damaged.
+    """
+    path = run / "recipe.json"
+    try:
+        return Recipe.from_json(path.read_text(errors="replace"))
+    except BadRequest as error:
+        raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
 
 
 def model_file(run: str) -> Path:

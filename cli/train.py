@@ -15,7 +15,7 @@ from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.recipe import Recipe
 
 from .options import Bytes, data_dir_option, debug_option, json_option, recipe_options
-from .runs import new_run, old_run
+from .runs import new_run, old_run, recipe_of
 
 
 @click.command(
@@ -89,7 +89,7 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
-        recipe = Recipe.from_json((run / "recipe.json").read_text())
+        recipe = recipe_of(run)
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:

@@ -113,7 +113,7 @@ def test_a_read_only_buffer_is_refused():
 # The instruments
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, BIG - 1), st.integers(0, 255), st.booleans()), max_size=8))
 def test_watermark_is_the_end_of_the_last_changed_byte(writes):
     arena = laid_out(pack([Region("all", (BIG,), "uint8")]))

@@ -59,7 +59,7 @@ def layer(outputs=11, inputs=13, batches=4, **options):
     return Layer(recipe, 0, Inputs("bytes", inputs), outputs, 3, batches)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(1, 9), st.booleans(), st.integers(1, 6))
 def test_schedule_slice_trains_the_slices_of_the_reference(side, hold, in_epochs, epochs):
     batches = 4
@@ -70,7 +70,7 @@ def test_schedule_slice_trains_the_slices_of_the_reference(side, hold, in_epochs
         assert trained.due(step) == [j * side + i]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 6))
 def test_schedule_slice_moves_on_at_the_exchanges_of_the_reference(side, exchanges, epochs):
     batches = 4

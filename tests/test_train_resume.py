@@ -39,6 +39,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed, TinyFoAError
 from tinyfoa_np.train import Interrupted, train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
+pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
 
 WHICH = recipe(epochs=3, slices=2)
 OPTIONS = [
@@ -82,7 +83,7 @@ def whole_runs(tmp_path_factory):
     return get
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, len(OPTIONS) - 1),
     st.lists(st.integers(0, 40), min_size=1, max_size=3),
@@ -339,7 +340,7 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, binary_weights):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "flash", "metrics.jsonl"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(False, False, "adam", "slice", 18.0, 20.0, 1)  # Adam's mean times its rate overflows
 @example(True, True, "adam", "stream", 29.9, 0.0, 2)
 @example(True, False, "adam", "slice", -3.0, 20.0, 2)  # the square of a gradient overflows
