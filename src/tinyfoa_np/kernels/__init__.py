@@ -9,6 +9,8 @@ stated order. The kernels of one step follow each other in :mod:`forward`, :mod:
 
 import os
 
-# Threads that wait for work sleep instead of spinning: where other programs use the cores too, spinning costs far more
-# than waking up. Read when the first parallel kernel starts.
+# Threads that wait for work spin for some microseconds, the time between two kernels of a step, and then sleep: GNU's
+# OpenMP spins for milliseconds otherwise, which is ruinous where other programs use the cores, too. Read when the first
+# parallel kernel starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
