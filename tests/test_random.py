@@ -84,7 +84,8 @@ PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937510582097
 
 def exact(function, x):
     """exp, ln or cos(2 pi x) of a float to 40 digits."""
-    with decimal.localcontext(prec=40, Emin=-9999, Emax=9999):
+    with decimal.localcontext() as context:
+        context.prec, context.Emin, context.Emax = 40, -9999, 9999
         x = decimal.Decimal(x)
         if function != "cos":
             return getattr(x, function)()
@@ -98,7 +99,8 @@ def exact(function, x):
 def units_off(found, function, x):
     """How far a float is from the exact value, in units of the last place of that value."""
     value = exact(function, x)
-    with decimal.localcontext(prec=40):
+    with decimal.localcontext() as context:
+        context.prec = 40
         return abs((decimal.Decimal(found) - value) / decimal.Decimal(math.ulp(float(value))))
 
 
