@@ -27,7 +27,7 @@ INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
     invoke_without_command=True,
     epilog="""\b
 Examples:
-  tinyfoa train digits --network fc:500x2 --epochs 20
+  tinyfoa train digits --network fc:500x2 --epochs 20 --batch 10 --lr 0.002
   tinyfoa audit runs/digits-tinyfoa-1
   tinyfoa train --help""",
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+from pathlib import Path
 
 import click
 
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.rundir import write_whole
 
 from .options import debug_option, json_option
 from .runs import model_file
@@ -37,18 +40,24 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
 
     from tinyfoa_np import model as models
 
-    with open(file, "rb") as opened:
-        try:
+    try:
+        with open(file, "rb") as opened:
             samples = np.lib.format.read_array(opened, allow_pickle=False)
-        except ValueError as error:
-            raise BadRequest(f"{file} is not a .npy file of numbers: {error}") from error
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever a garbled header leads NumPy's parser to
+        raise BadRequest(f"{file} is not a .npy file of numbers: {error}") from error
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
     classes = models.load(path).predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
     if out:
-        with open(out, "wb") as opened:
-            np.lib.format.write_array(opened, classes)
+        content = io.BytesIO()
+        np.lib.format.write_array(content, classes)
+        try:
+            write_whole(Path(out), content.getvalue())
+        except OSError as error:
+            raise BadRequest(f"{out} cannot be written: {error.strerror or error}") from error
     if as_json:
         click.echo(json.dumps({"classes": classes.tolist()}))
     elif not out:
-        click.echo("\n".join(map(str, classes.tolist())))
+        click.echo("".join(f"{number}\n" for number in classes.tolist()), nl=False)

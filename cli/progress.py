@@ -66,13 +66,18 @@ class TrainingProgress:
 
     def _draw(self, bars: Progress, event: Any) -> None:
         if event.kind == "batch":
+            if event.batch == 0 or bars.tasks[self.batch].finished:
+                bars.reset(self.batch)
+                if event.epoch == 0:
+                    bars.reset(self.epoch, total=self.epochs)
             bars.update(self.batch, completed=event.batch + 1, total=event.batches, says=_figures(event))
             bars.update(self.epoch, completed=event.epoch)
             bars.update(self.layer, completed=event.layer)
         elif event.kind == "epoch":
             bars.update(self.epoch, completed=event.epoch + 1, says=_figures(event))
         elif event.kind == "handover":
-            bars.update(self.batch, says="handing over to the next layer")
+            says = "handing over to the next layer" if event.layer + 1 < self.layers else "freezing the last layer"
+            bars.update(self.batch, completed=event.batch + 1, total=event.batches, says=says)
         elif event.kind == "layer":
             bars.update(self.layer, completed=event.layer + 1, says=_figures(event))
 

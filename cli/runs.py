@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.rundir import startable
 
 
 @contextlib.contextmanager
@@ -27,8 +29,9 @@ def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
         path = Path(out)
         if path.exists() and not path.is_dir():
             raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
-        if path.is_dir() and any(path.iterdir()):
-            raise BadRequest(f"--out {path} is not empty; give another directory, or continue it with --resume {path}")
+        if path.is_dir() and not startable(path):
+            resume = f"continue it with --resume {shlex.quote(str(path))}"
+            raise BadRequest(f"--out {path} is not empty; give another directory, or {resume}")
         made = _make(path)
     else:
         for number in itertools.count(1):
@@ -68,7 +71,7 @@ def recipe_of(run: Path) -> Recipe:
     """
     path = run / "recipe.json"
     try:
-        return Recipe.from_json(path.read_text(errors="replace"))
+        return Recipe.from_json(path.read_text(errors="replace")).validated()
     except BadRequest as error:
         raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
 
@@ -95,7 +98,11 @@ def _make(path: Path) -> list[Path]:
     made: list[Path] = []
     for directory in reversed([path, *path.parents]):
         if not directory.exists():
-            with contextlib.suppress(FileExistsError):  # another run was faster
+            try:
                 directory.mkdir()
                 made.insert(0, directory)
+            except FileExistsError:
+                pass  # another run was faster
+            except OSError as error:
+                raise BadRequest(f"{directory} cannot be made a directory: {error.strerror}") from error
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .runs import new_run, old_run, recipe_of
 @click.command(
     epilog="""\b
 Examples:
-  tinyfoa train digits --network fc:2000x2 --epochs 30
+  tinyfoa train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002
   tinyfoa train mnist --slices 4 --schedule stream --json > result.json
   tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
   tinyfoa train --resume runs/small"""
@@ -102,8 +103,8 @@ def train(
 
     from .progress import TrainingProgress
 
-    samples = data.load(recipe.dataset, data_dir)
-    layers = len(layer_shapes(recipe.network, samples.train.inputs.shape[1]))
+    samples = None if resume else data.load(recipe.dataset, data_dir)  # a resumed run has them in flash
+    layers = len(layer_shapes(recipe.network, 1))
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(
@@ -141,6 +142,6 @@ def _summary(result: dict[str, Any]) -> str:
             f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
             f"flash       {flash['bytes'] / 1e6:.1f} MB; {flash['read_bytes'] / 1e6:.1f} MB read, "
             f"{flash['written_bytes'] / 1e6:.1f} MB written, {flash['exchanges']:,} exchanges",
-            f"run         {result['run_dir']}  (tinyfoa audit {result['run_dir']})",
+            f"run         {result['run_dir']}  (tinyfoa audit {shlex.quote(result['run_dir'])})",
         ]
     )

@@ -448,7 +448,8 @@ class Flash:
             yield
         except OSError as cause:
             self._stopped = _told(doing, cause)
-            raise FlashError(f"{self._path}: {self._stopped}: the last commit is intact, resume from it") from cause
+            last = "the last commit is intact, resume from it" if self._sequence else "nothing was committed yet"
+            raise FlashError(f"{self._path}: {self._stopped}: {last}") from cause
         except BaseException as cause:
             self._stopped = f"{doing} failed: {cause}"
             raise

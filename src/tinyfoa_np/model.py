@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 from .algorithms.operands import Inputs, outputs_of, weights_shape, words
 from .algorithms.tinyfoa import TILES, z_tile, z_unit
@@ -23,6 +23,7 @@ from .errors import BadRequest, CheckFailed
 from .kernels import forward as forward_kernels
 from .kernels import random as random_kernels
 from .recipe import Recipe
+from .rundir import write_whole
 
 if TYPE_CHECKING:
     from .algorithms.tinyfoa import Layer
@@ -148,9 +149,7 @@ def save(
         )  # fmt: skip
     about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, {METADATA: sealed})  # one key: a file with several orders them at random
-    os.replace(part, path)
+    write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
 
 
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:

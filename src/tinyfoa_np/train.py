@@ -17,6 +17,8 @@ import hashlib
 import json
 import math
 import os
+import shlex
+import shutil
 import signal
 import threading
 import time
@@ -45,16 +47,16 @@ from .network import layer_shapes
 from .plan import PHASES, Plan, fit, pack
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
+from .rundir import BEGUN, describe, stand_in, startable, write_whole
 
 VERIFY_BUFFER = 65536
-#: what a run directory holds before its first commit: such a run can only be started over
-BEGUN = ("flash", "metrics.jsonl", "recipe.json", "recipe.json.part")
 
 
 class Event(NamedTuple):
     """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
 
-    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``.
+    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``seconds`` are those spent on the
+    layer so far, evaluation and commits included.
     """
 
     kind: str
@@ -76,7 +78,7 @@ class Interrupted(TinyFoAError):
 
 def train(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: Dataset | None,
     run_dir: str | os.PathLike[str],
     *,
     ram: int | None = None,
@@ -91,12 +93,13 @@ def train(
     Parameters
     ----------
     recipe : Recipe
-    dataset : Dataset
-        With ``resume``, only its shape is looked at: the samples are in flash.
+    dataset : Dataset or None
+        Not needed with ``resume``: the samples are in flash.
     run_dir : path
         A new or empty directory; with ``resume``, one that a run was started in.
     ram : int, optional
-        The most bytes the arena may have. Without it, tiles are what is fastest.
+        The most bytes the arena may have. Without it, tiles are what is fastest; with ``resume``, what the run was
+        started with.
     threads : int, optional
         All cores without it. Results do not depend on it.
     audit : bool
@@ -123,6 +126,10 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
+    if dataset is None:
+        if not resume:
+            raise BadRequest("a new run needs a data set")
+        dataset = stand_in(Path(run_dir))
     run = _Run(recipe.validated(), dataset, Path(run_dir), ram, threads, audit, commit_every, on_event or _silent)
     with run.opened(resume):
         return run.train()
@@ -166,10 +173,12 @@ class _Run:
             return stack
 
         candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in map(layers, TILES)]
+        self.candidates = candidates
         self.layers, self.plans = fit(candidates, ram)
         self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
-            "layer": 0, "stage": "start", "epoch": 0, "batch": 0, "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
+            "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
+            "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
             "seconds": [], "trained": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
         visited, slices = len(self.layers[0].visited()), len(self.layers[0].grid)
@@ -181,6 +190,14 @@ class _Run:
             )
         self.metrics: IO[bytes] | None = None
         self.stop = False
+
+    def _budget(self) -> None:
+        """A resumed run keeps its budget, unless it was given another."""
+        if self.ram is None and self.meta["ram"] is not None:
+            self.ram = self.meta["ram"]
+            self.layers, self.plans = fit(self.candidates, self.ram)
+            self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=self.audit)
+        self.meta["ram"] = self.ram
 
     def _plan(self, stack: list[Layer], number: int) -> Plan:
         regions = stack[number].regions()
@@ -198,23 +215,21 @@ class _Run:
         if resume:
             self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
             self.meta = self.flash.meta
+            self._budget()
         else:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
-            committed = any(root.stat().st_size for root in flash_dir.glob("root.*"))
-            if committed or not {p.name for p in self.directory.iterdir()} <= set(BEGUN):
+            if not startable(self.directory):
                 raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
             self.flash = Flash.create(flash_dir, identity)
         metrics = self.directory / "metrics.jsonl"
         try:
+            if self.flash.fallback:
+                warnings.warn(f"{self.flash.fallback}; going on from the commit before", stacklevel=4)
             if not resume:
-                metrics.write_bytes(b"")
-                _write_whole(self.directory / "recipe.json", self.recipe.to_json())
-                self._encode("train", self.dataset.train, self.train_set)
-                self._encode("test", self.dataset.test, self.test_set)
-                self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
+                self._begin(metrics)
             if not metrics.is_file() or metrics.stat().st_size < self.meta["metrics_bytes"]:
                 raise CheckFailed(f"{metrics} is shorter than the last commit says: it was altered, put it back")
             self.metrics = open(metrics, "r+b")
@@ -226,6 +241,21 @@ class _Run:
             if self.metrics:
                 self.metrics.close()
             self.flash.close()
+
+    def _begin(self, metrics: Path) -> None:
+        """Everything up to the first commit; if it does not come to that, nothing is left behind."""
+        try:
+            metrics.write_bytes(b"")
+            write_whole(self.directory / "recipe.json", self.recipe.to_json().encode())
+            write_whole(self.directory / "data.json", describe(self.dataset))
+            self._encode("train", self.dataset.train, self.train_set)
+            self._encode("test", self.dataset.test, self.test_set)
+            self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
+        except BaseException:
+            self.flash.close()
+            for path in [self.directory / name for name in BEGUN] if startable(self.directory) else []:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            raise
 
     def _encode(self, name: str, split: Split, records: Records) -> None:
         self.flash.new(name, [records.nbytes], slots=1)
@@ -273,7 +303,7 @@ class _Run:
             self._train_layer(number)
         result = self._result()
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.layers, self.meta, self.flash)
-        _write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1) + "\n")
+        write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
         self.on_event(Event("done", test_error_pct=result["error_pct"]))
         return result
 
@@ -390,7 +420,10 @@ class _Run:
         self._commit()
         self.arena.watermark()
         if self.stop:
-            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self.directory}")
+            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
+
+    def _quoted(self) -> str:
+        return shlex.quote(str(self.directory))
 
     def _evaluate(self, number: int) -> float:
         """Test error of the layer in training, %."""
@@ -445,7 +478,7 @@ class _Run:
         self._commit()
         self.on_event(Event("layer", number, test_error_pct=error, seconds=meta["seconds"][-1]))
         if self.stop and number + 1 < len(self.layers):
-            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self.directory}")
+            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
     def _hand_over_batch(
         self, flash: Any, records: Records, k: int, out: Records | None, scale: float | None = None
@@ -550,10 +583,3 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
         right = f"0 to {dataset.classes - 1} would be right"
         raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

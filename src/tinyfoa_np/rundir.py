@@ -1,0 +1,68 @@
+"""The run directory: what lies in it, whether a run may start in it, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import CheckFailed
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+#: what a run directory holds before its first commit: such a run can only be started over
+BEGUN = ("flash", "metrics.jsonl", "recipe.json", "data.json")
+
+
+def startable(directory: Path) -> bool:
+    """Whether a run may start here: the directory is empty, or holds one that ended before its first commit."""
+    committed = any(root.stat().st_size for root in (directory / "flash").glob("root.*"))
+    return not committed and {path.name.removesuffix(".part") for path in directory.iterdir()} <= set(BEGUN)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def describe(dataset: Dataset) -> bytes:
+    """The shape of a data set as JSON: what a resumed run must know of samples that are in flash already."""
+    train, test = dataset.train.inputs, dataset.test.inputs
+    about = {
+        "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
+        "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
+    }  # fmt: skip
+    return json.dumps(about, indent=2).encode() + b"\n"
+
+
+def stand_in(directory: Path) -> Dataset:
+    """A data set of the shape that a run was started with, all zeros in no memory.
+
+    Raises
+    ------
+    CheckFailed
+        If data.json is missing or damaged.
+    """
+    import numpy as np
+
+    from .data import Dataset, Split
+
+    path = directory / "data.json"
+    try:
+        about = json.loads(path.read_bytes())
+        width, dtype = about["inputs"], np.dtype(about["dtype"])
+        train, test = (
+            Split(np.broadcast_to(np.zeros(1, dtype), (about[k], width)), np.broadcast_to(np.int64(0), about[k]))
+            for k in ("train", "test")
+        )
+        return Dataset(about["name"], train, test, about["classes"], about["scale"], about["offset"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error
