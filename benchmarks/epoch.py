@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,13 +22,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from measure import arguments, finish, machine, synthetic, table
+from measure import arguments, finish, machine, synthetic, table, trained
 
 from tinyfoa_np import data
 from tinyfoa_np.data import Dataset
 from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.train import Event, train
+from tinyfoa_np.train import Event
 
 try:
     import torch
@@ -65,8 +64,7 @@ def ours(schedule: str, dataset: Dataset, batches: int) -> list[float]:
         dataset=dataset.name, network=f"fc:{WIDTH}x{LAYERS}", slices=SLICES, schedule=schedule, epochs=2, batch=BATCH,
         lr=LR, limit=batches * BATCH,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as directory:
-        train(recipe, dataset, directory, threads=THREADS, on_event=note)
+    trained(recipe, dataset, THREADS, note)
     return seconds
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from measure import arguments, finish, machine, si, synthetic, table
+from measure import arguments, finish, machine, si, synthetic, table, trained
 
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.kernels import forward as forward_kernels
@@ -25,7 +24,7 @@ from tinyfoa_np.kernels import loss as loss_kernels
 from tinyfoa_np.kernels import update as update_kernels
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.slices import Grid
-from tinyfoa_np.train import Event, train
+from tinyfoa_np.train import Event
 
 SHARES = ("forward", "update", "flash")
 #: what is clocked, and which share it belongs to; the gradient begins with the loss
@@ -85,16 +84,16 @@ def clocked() -> Iterator[dict[str, float]]:
             setattr(owner, name, function)
 
 
-def trained(recipe: Recipe, samples: int, tests: int, threads: int) -> tuple[list[Moment], int]:
+def watched(recipe: Recipe, samples: int, tests: int, threads: int) -> tuple[list[Moment], int]:
     """Trains two layers on random bytes: the second's events with the clocks as they stood, and the arena's bytes."""
     moments: list[Moment] = []
-    with clocked() as spent, tempfile.TemporaryDirectory() as directory:
+    with clocked() as spent:
 
         def note(event: Event) -> None:
             if event.layer == 1 and event.kind in ("batch", "epoch"):
                 moments.append((event, {**spent, "seconds": time.perf_counter()}))
 
-        result = train(recipe, synthetic(samples, tests, NARROW), directory, threads=threads, on_event=note)
+        result = trained(recipe, synthetic(samples, tests, NARROW), threads, note)
     return moments, result["arena"]["planned_bytes"]
 
 
@@ -123,7 +122,7 @@ def steps(width: int, side: int, batch: int, threads: int) -> dict[str, Any]:
     """The training steps of a hidden layer (width x width), without evaluation and commits."""
     count = min(200, max(9, round(4e10 / (width**2 * (batch + 20)))))  # about as long for all
     recipe = Recipe(dataset="synthetic", network=f"fc:{width}x2", slices=side, epochs=1, batch=batch)
-    moments, arena = trained(recipe, count * batch, batch, threads)
+    moments, arena = watched(recipe, count * batch, batch, threads)
     batches = [moment for moment in moments if moment[0].kind == "batch"]
     passed = between(batches[0], batches[-1])  # the first step brought in the slice
     n = (count - 1) * batch
@@ -141,7 +140,7 @@ def epoch(schedule: str, side: int, threads: int) -> dict[str, Any]:
     recipe = Recipe(
         dataset="synthetic", network=f"fc:{width}x2", slices=side, schedule=schedule, epochs=2, batch=batch
     )
-    moments, _ = trained(recipe, 60000, 10000, threads)
+    moments, _ = watched(recipe, 60000, 10000, threads)
     ends = [moment for moment in moments if moment[0].kind == "epoch"]
     passed = between(*ends)
     return {"schedule": schedule, "slices": side, "seconds": passed["seconds"], "shares_pct": shares(passed)}
@@ -154,7 +153,7 @@ def percentages(row: dict[str, Any]) -> list[str]:
 def main() -> None:
     options: Any = arguments(__doc__, full=(False, "more of everything"), threads=(os.cpu_count() or 1, "threads"))
     print(f"{machine()}, {options.threads} threads\n")
-    trained(Recipe(network="fc:500x2", epochs=1), 200, 100, options.threads)  # loads or compiles the kernels
+    watched(Recipe(network="fc:500x2", epochs=1), 200, 100, options.threads)  # loads or compiles the kernels
     result: dict[str, Any] = {"growth": {}, "steps": [], "epochs": []}
     columns = {
         "s/sample": "seconds_per_sample", "op/sample": "operations_per_sample", "s/op": "seconds_per_operation",

@@ -29,13 +29,14 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side, synthetic, table
+from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
+from measure import synthetic, table, trained
 from tinyfoa_np.algorithms.operands import Inputs
 from tinyfoa_np.algorithms.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import forward as forward_kernels
 from tinyfoa_np.kernels import update as update_kernels
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.train import Event, train
+from tinyfoa_np.train import Event
 
 B, I, O = 100, 2000, 2000
 PIXELS = 784
@@ -311,9 +312,8 @@ def two_threads(rounds: int) -> Result:
             if event.kind == "epoch" and event.layer == 1 and event.seconds is not None:
                 seconds.append(event.seconds)
 
-        with tempfile.TemporaryDirectory() as directory:
-            recipe = Recipe(dataset="synthetic", network=f"fc:{O}x2", epochs=1, batch=B)
-            digests.add(train(recipe, dataset, directory, threads=threads, on_event=note)["model_sha256"])
+        recipe = Recipe(dataset="synthetic", network=f"fc:{O}x2", epochs=1, batch=B)
+        digests.add(trained(recipe, dataset, threads, note)["model_sha256"])
         return seconds[0]
 
     epoch(2)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -279,6 +280,7 @@ def test_train_prints_one_json_object_and_progress_elsewhere(trained):
     assert "layer 1/2" in err and "layer 2/2: test error" in err
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.json",
+        "data.json",
         "flash",
         "metrics.jsonl",
         "model.safetensors",
@@ -378,7 +380,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_ends_with_the_same_bits(tmp_path, w
     process.send_signal(signal.SIGINT)
     stdout, err = process.communicate(timeout=600)
     assert (process.returncode, stdout) == (130, ""), err
-    assert f"tinyfoa train --resume {out}" in err.splitlines()[-1] and "Traceback" not in err
+    assert f"tinyfoa train --resume {shlex.quote(str(out))}" in err.splitlines()[-1] and "Traceback" not in err
     assert not (out / "model.safetensors").exists()
     assert "tinyfoa train --resume" in one_error_line(tinyfoa("evaluate", out).stderr)
     resumed = tinyfoa("train", "--resume", out, "--json")
@@ -421,7 +423,7 @@ def test_predict_refuses_what_is_no_array(run, trained):
     Path("text.npy").write_text("1 2 3")
     assert "not a .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
     code, _, err = run("predict", trained[0], "nothing.npy")
-    assert code == 1 and "No such file or directory: nothing.npy" in one_error_line(err)
+    assert code == 2 and "nothing.npy cannot be read: No such file or directory" in one_error_line(err)
 
 
 def test_evaluate_names_a_damaged_model(run, trained, tmp_path):

@@ -389,7 +389,7 @@ def test_result_and_run_directory(tmp_path):
     assert all(0 < seconds < math.inf for seconds in result["seconds_per_epoch"])
     directory = Path(result["run_dir"])
     assert {path.name for path in directory.iterdir()} == {
-        "recipe.json", "flash", "metrics.jsonl", "model.safetensors", "audit.json",
+        "recipe.json", "data.json", "flash", "metrics.jsonl", "model.safetensors", "audit.json",
     }  # fmt: skip
     assert (directory / "recipe.json").read_text() == which.validated().to_json()
     on_disk = json.loads((directory / "audit.json").read_text())

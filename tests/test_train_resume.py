@@ -36,6 +36,7 @@ from train_tools import (
 
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed, TinyFoAError
+from tinyfoa_np.rundir import BEGUN
 from tinyfoa_np.train import Interrupted, train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
@@ -337,7 +338,7 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, binary_weights):
     with opened(tmp_path / "run", which) as flash:
         assert flash.meta["layer"] == 0
         assert not flash.fallback
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "flash", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == set(BEGUN)
 
 
 @settings(max_examples=60)
@@ -458,3 +459,34 @@ def test_too_little_ram_leaves_nothing(tmp_path, ram):
     kind, message = outcome(train, WHICH, made(), tmp_path / "run", ram=ram)
     assert kind is BadRequest and "RAM" in message
     assert not (tmp_path / "run").exists()
+
+
+# Resumed with nothing but the directory
+
+
+def test_a_resumed_run_needs_no_data_and_keeps_its_budget(tmp_path):
+    whole = run(tmp_path, WHICH, made())
+    least = whole["arena"]["planned_bytes"]
+    with pytest.raises(Interrupted):
+        train(
+            WHICH, made(), tmp_path / "again", ram=least, threads=1,
+            on_event=signal_at(lambda event: event.kind == "epoch" and event.layer == 1),
+        )  # fmt: skip
+    result = train(WHICH, None, tmp_path / "again", resume=True, threads=1)
+    assert result["model_sha256"] == whole["model_sha256"]
+    assert result["arena"]["budget_bytes"] == least
+    (tmp_path / "again" / "data.json").write_text("{}")
+    with pytest.raises(CheckFailed, match="data.json is missing or damaged"):
+        train(WHICH, None, tmp_path / "again", resume=True)
+
+
+def test_a_run_that_never_began_leaves_nothing(tmp_path, monkeypatch):
+    from tinyfoa_np import train as training
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Run, "_encode", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(WHICH, made(), tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []

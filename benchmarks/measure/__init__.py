@@ -10,6 +10,7 @@ import platform
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from tinyfoa_np.data import Dataset, Split
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.plan import pack
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.train import Event, train
 
 
 def side_by_side(contestants: dict[str, Callable[[], Any]], rounds: int, turn: float = 0.02) -> dict[str, float]:
@@ -122,6 +124,15 @@ def aligned(values: np.ndarray) -> np.ndarray:
     copy = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
     copy[...] = values
     return copy
+
+
+def trained(
+    recipe: Recipe, dataset: Dataset, threads: int, on_event: Callable[[Event], None] | None = None
+) -> dict[str, Any]:
+    """What :func:`tinyfoa_np.train.train` returns; the run directory is gone afterwards."""
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a benchmark's few epochs leave slices untrained
+        return train(recipe, dataset, directory, threads=threads, on_event=on_event)
 
 
 @contextmanager
