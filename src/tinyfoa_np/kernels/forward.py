@@ -81,12 +81,14 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
     for r in range(0, neurons, 8):
         panel = (neuron + r) // 8
         b = begin
-        if r + 8 <= neurons:
-            while b + SAMPLES <= end:
+        if r + 8 <= neurons and end - begin >= SAMPLES:
+            while b < end:  # the last block may go over samples of the one before: to the same integers
+                s = min(b, end - SAMPLES)
                 dot_panel_samples(
-                    inputs, b * words, words, scratch, b, weights, panel * words * 8, words, z, r * batch + b, batch
+                    inputs, s * words, words, scratch, s, weights, panel * words * 8, words, z, r * batch + s, batch
                 )
                 b += SAMPLES
+            b = end
         for s in range(b, end):
             for lane in range(min(8, neurons - r)):
                 count = 0
