@@ -8,7 +8,7 @@ Needs the extra ``bench`` (PyTorch) and MNIST; without PyTorch only the package 
 stand in.
 
 "As published" does what the authors' script does to every batch, operation for operation, but has the samples ready in
-memory; "leaner" is the same mathematics with the passes that could be spared left out.
+memory and leaves out the lower layers' unused logits; "leaner" is the same mathematics with fewer passes over memory.
 """
 
 from __future__ import annotations
