@@ -172,9 +172,9 @@ class _Run:
                 )
             return stack
 
-        candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in map(layers, TILES)]
-        self.candidates = candidates
-        self.layers, self.plans = fit(candidates, ram)
+        stacks = map(layers, TILES)
+        self.candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in stacks]
+        self.layers, self.plans = fit(self.candidates, ram)
         self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
