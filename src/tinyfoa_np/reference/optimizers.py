@@ -1,4 +1,4 @@
-"""Gradient descent three ways.
+"""Gradient descent three ways, and two more that only the systems TinyFoA is compared with use.
 
 An optimizer here holds the state of ONE slice of weights, or of one group of biases, and counts its own steps:
 a slice that rests in flash does not age. All of them are written as PyTorch computes them, in the type of the weights.
@@ -45,6 +45,32 @@ class Momentum:
     Parameters
     ----------
     lr : float
+        Step size; it can be changed between steps.
+    decay : float, optional
+        Weight decay: g + decay w takes the place of g.
+    """
+
+    MU = 0.9
+
+    def __init__(self, lr: float, decay: float = 0.0) -> None:
+        self.lr = lr
+        self.decay = decay
+        self.u: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """One step; parameters and result as in :meth:`SGD.step`."""
+        if self.decay:
+            g = g + self.decay * w
+        self.u = self.MU * self.u + g
+        return w - self.lr * self.u
+
+
+class Nesterov:
+    """Momentum that looks ahead, u <- 0.9 u + g, w <- w - lr (g + 0.9 u) (Nesterov 1983, in PyTorch's form).
+
+    Parameters
+    ----------
+    lr : float
         Step size.
     """
 
@@ -57,7 +83,42 @@ class Momentum:
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
         """One step; parameters and result as in :meth:`SGD.step`."""
         self.u = self.MU * self.u + g
-        return w - self.lr * self.u
+        return w - self.lr * (g + self.MU * self.u)
+
+
+class Velocity:
+    """Momentum whose memory holds steps, not gradients: v <- 0.9 v + lr d, w <- w + v, for a direction d of ascent.
+
+    At a fixed step size it is :class:`Momentum` with g = -d; after a change of `lr` the steps remembered keep their
+    former size. PEPITA's published code has it.
+
+    Parameters
+    ----------
+    lr : float
+        Step size; it can be changed between steps.
+    """
+
+    MU = 0.9
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+        self.v: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+
+    def step(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """One step.
+
+        Parameters
+        ----------
+        w, d : ndarray of float, any shape, both the same
+            Weights, and the direction in which they are to go.
+
+        Returns
+        -------
+        ndarray, like `w`
+            The new weights.
+        """
+        self.v = self.MU * self.v + self.lr * d
+        return w + self.v
 
 
 class Adam:

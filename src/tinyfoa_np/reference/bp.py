@@ -1,0 +1,230 @@
+"""Backpropagation through fully connected layers: what TinyFoA is measured against.
+
+Every layer trains in every step, by the gradient of one loss at the top. All layers but the last can have binary
+weights and binary activations, as TinyFoA's; the last one, the logits, is always of full precision. Hidden layers can
+train a slice at a time ("vertical training"), the last one always trains whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import tinyfoa
+from .layers import Batch, Layer, Trained, mean_magnitudes
+from .optimizers import OPTIMIZERS
+from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slice_at
+from .tinyfoa import SCHEDULES, binarize_weights, clamp, error, loss
+
+
+def forward(
+    X: np.ndarray,
+    layers: Sequence[Layer],
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    scales: Sequence[float] | None = None,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T + b_k, h_k+1 = s_k [z_k > 0] or max(z_k, 0).
+
+    Wb = alpha sign(W), and s_k = mean |z_k|, as in :func:`.tinyfoa.forward`. The last layer has Wb = W and no
+    activation: its z are the logits.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I)
+    layers : sequence of Layer
+        Lowest first, at least one.
+    binary_weights, binary_activations : bool
+        Whether all layers but the last have them.
+    scales : sequence of float, optional
+        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+
+    Returns
+    -------
+    h, z : lists of ndarray of float
+        Inputs (B, I) and pre-activations (B, O) of each layer, lowest first.
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    h, z = [X], []
+    for k, (W, b) in enumerate(layers[:-1]):
+        zk, hk = tinyfoa.forward(h[-1], W, b, **toggles, scale=None if scales is None else scales[k])
+        z.append(zk)
+        h.append(hk)
+    W, b = layers[-1]
+    return h, [*z, h[-1] @ W.T + b]
+
+
+def gradient(
+    h: Sequence[np.ndarray],
+    z: Sequence[np.ndarray],
+    labels: np.ndarray,
+    layers: Sequence[Layer],
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> list[Layer]:
+    """Gradient of the mean cross-entropy, by the chain rule, from the top down.
+
+    ::
+
+        dz_top = (softmax(z_top) - Y) / B
+        dz_k   = dz_k+1 Wb_k+1 [z_k > 0] [|z_k| < 1]      the last factor only with binary activations
+        dW_k   = dz_k^T h_k [|W_k| < 1]                   the last factor only with binary weights, and not at the top
+        db_k   = sum of dz_k over the batch
+
+    What travels down meets the weights the forward pass had, Wb = alpha sign(W) where they are binary. The masks are
+    strict; the scales alpha and s carry no gradient.
+
+    Parameters
+    ----------
+    h, z : sequences of ndarray of float
+        Of each layer, from :func:`forward`.
+    labels : ndarray of integer, (B,)
+    layers : sequence of Layer
+        As given to :func:`forward`.
+
+    Returns
+    -------
+    list of Layer
+        (dW, db) of each layer, lowest first.
+    """
+    top = len(layers) - 1
+    dz = error(z[top], labels)
+    gradients = [Layer(dz.T @ h[top], dz.sum(axis=0))]
+    for k in reversed(range(top)):
+        above = layers[k + 1].W
+        Wb = binarize_weights(above)[0] if binary_weights and k + 1 < top else above
+        dz = dz @ Wb * (z[k] > 0)
+        if binary_activations:
+            dz = dz * (np.abs(z[k]) < 1)
+        dW = dz.T @ h[k]
+        if binary_weights:
+            dW = dW * (np.abs(layers[k].W) < 1)
+        gradients.insert(0, Layer(dW, dz.sum(axis=0)))
+    return gradients
+
+
+def train(
+    batches: Sequence[Batch],
+    layers: Sequence[Layer],
+    *,
+    slices: int = 2,
+    schedule: str = "none",
+    hold: int | None = None,
+    exchanges: int | None = None,
+    epochs: int = 1,
+    optimizer: str = "adam",
+    lr: float = 1e-4,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> Trained:
+    """Train all layers: a step for every batch, in the order given, `epochs` times over.
+
+    The schedules are those of :func:`.tinyfoa.train_layer`, followed by all hidden layers in unison: in ``slice``,
+    slice (j, i) of each trains, with the biases of rows j; in ``frozen``, slice (q, q) of each is put back after the
+    step. The last layer always trains whole.
+
+    With binary weights every weight and bias, the last layer's too, is clamped to +-1 after its update and before a
+    frozen slice is put back; without them nothing is.
+
+    Parameters
+    ----------
+    batches : sequence of (X, labels)
+        X (B, I) of float, labels (B,) of integer; B may differ from batch to batch.
+    layers : sequence of Layer
+        Initial weights and biases.
+    slices, schedule, hold, exchanges, epochs, optimizer, lr
+        As for :func:`.tinyfoa.train_layer`.
+    binary_weights, binary_activations : bool
+        As in :func:`forward`.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    ValueError
+        For a schedule or optimizer that does not exist, more slices than rows or columns, both `hold` and `exchanges`,
+        or nothing to train on.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"no optimizer is called {optimizer!r}; one of {', '.join(OPTIMIZERS)} would be right")
+    if hold is not None and exchanges is not None:
+        raise ValueError("a hold and a number of exchanges are two answers to one question; give one of them")
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    steps = epochs * len(batches)
+    if steps < 1:
+        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
+
+    top = len(layers) - 1
+    sides = [slices if schedule in ("slice", "stream") and n < top else 1 for n in range(len(layers))]
+    rows = [cuts(len(layer.W), side) for layer, side in zip(layers, sides)]
+    columns = [cuts(layer.W.shape[1], side) for layer, side in zip(layers, sides)]
+    weight_optimizers = [{part: OPTIMIZERS[optimizer](lr) for part in all_slices(side)} for side in sides]
+    bias_optimizers = [[OPTIMIZERS[optimizer](lr) for _ in range(side)] for side in sides]
+
+    layers = [Layer(W.copy(), b.copy()) for W, b in layers]
+    losses = np.empty(steps, dtype=np.float64)
+    for t in range(steps):
+        X, labels = batches[t % len(batches)]
+        if exchanges is None:
+            k = hold_at(t, len(batches) if hold is None else hold)
+        else:
+            k = hold_of_exchanges(t, steps, exchanges)
+
+        h, z = forward(X, layers, **toggles)
+        losses[t] = loss(z[top], labels)
+        gradients = gradient(h, z, labels, layers, **toggles)
+        if t == 0:
+            first = gradients
+
+        for n, ((W, b), (dW, db)) in enumerate(zip(layers, gradients)):
+            before = W.copy()
+            trains = [slice_at(k, sides[n])] if schedule == "slice" else all_slices(sides[n])
+            for j, i in trains:
+                part = rows[n][j], columns[n][i]
+                W[part] = weight_optimizers[n][j, i].step(W[part], dW[part])
+            for j in sorted({j for j, _ in trains}):
+                b[rows[n][j]] = bias_optimizers[n][j].step(b[rows[n][j]], db[rows[n][j]])
+            if binary_weights:
+                W[:], b[:] = clamp(W), clamp(b)
+            if schedule == "frozen" and n < top:
+                q = frozen_at(k, slices)
+                part = cuts(W.shape[0], slices)[q], cuts(W.shape[1], slices)[q]
+                W[part] = before[part]
+    return Trained(layers, losses, first)
+
+
+def inference_scales(
+    batches: Iterable[Batch], layers: Sequence[Layer], *, binary_weights: bool = True, binary_activations: bool = True
+) -> list[float]:
+    """The scale s_k that each hidden layer keeps for inference: mean |z_k| over the training set.
+
+    Parameters as in :func:`train`; see :func:`.layers.mean_magnitudes`.
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    return mean_magnitudes(forward(X, layers, **toggles)[1][:-1] for X, _ in batches)
+
+
+def predict(
+    X: np.ndarray,
+    layers: Sequence[Layer],
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    scales: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Class numbers, by the largest logit; parameters as in :func:`forward`.
+
+    Returns
+    -------
+    ndarray of int64, (N,)
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    return forward(X, layers, **toggles, scales=scales)[1][-1].argmax(axis=1)
