@@ -51,3 +51,30 @@ def mean_magnitudes(passes: Iterable[Sequence[np.ndarray]]) -> list[float]:
         totals = [total + float(np.abs(zk).sum(dtype=np.float64)) for total, zk in zip(totals, z)]
         counts = [count + zk.size for count, zk in zip(counts, z)]
     return [total / count for total, count in zip(totals, counts)]
+
+
+def linear(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, *, binary_weights: bool = True) -> np.ndarray:
+    """Pre-activations z = X Wb^T + b with Wb = alpha sign(W), alpha = mean |W|, or with Wb = W.
+
+    Summed in float64 and rounded once. Where rows of X hold only 0 and one other value, as with binary activations,
+    and weights are binary, z is that value times alpha times a count, plus b. Half of the inputs weighing +1 and half
+    -1 then give exactly b, and if that is 0, bit 0: a sum in float32 would leave the bit to the order of its terms.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I)
+    W : ndarray of float, (O, I)
+    b : ndarray of float, (O,), optional
+    binary_weights : bool
+        As in :func:`.tinyfoa.forward`; the sign of 0 is +1.
+
+    Returns
+    -------
+    z : ndarray of float, (B, O)
+    """
+    X64, W64 = X.astype(np.float64), W.astype(np.float64)
+    if binary_weights:
+        z = np.abs(W64).mean() * (X64 @ np.where(W64 >= 0, 1.0, -1.0).T)
+    else:
+        z = X64 @ W64.T
+    return (z + b).astype(X.dtype)
