@@ -2,11 +2,18 @@
 
 Read in this order; every module needs only NumPy and the ones above it.
 
-- :mod:`.optimizers`  Adam, momentum and plain gradient descent
+- :mod:`.optimizers`  Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
 - :mod:`.slices`      the M x M grid of a layer's weights, and which slice trains when
 - :mod:`.tinyfoa`     the algorithm: forward, logits, loss, gradient, a layer's training, a network's
 - :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`      Philox: numbers that can be made again anywhere
+
+The systems that TinyFoA is compared with need the first three and :mod:`.layers`, what they have in common:
+
+- :mod:`.bp`          backpropagation
+- :mod:`.ff`          the forward-forward algorithm
+- :mod:`.drtp`        direct random target projection
+- :mod:`.pepita`      present the error to perturb the input to modulate activity
 
 Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and leave
 their arguments as they were. Floating-point results have the type of the arguments: float32 as in the paper,

@@ -1,0 +1,212 @@
+"""PEPITA on fully connected layers: present the error to perturb the input to modulate activity.
+
+Dellaferrera and Kreiman, "Error-driven input modulation: solving the credit assignment problem without a backward
+pass", ICML 2022. Two forward passes: one of the inputs, and one of the inputs with the error of the first added to them
+through a fixed random matrix. A layer's weights move by how its activations differ between the passes. There are no
+biases. The last layer, a softmax, is always of full precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .layers import linear, magnitude, mean_magnitudes
+from .optimizers import Velocity
+from .tinyfoa import clamp, softmax
+
+Batch = tuple[np.ndarray, np.ndarray, Sequence[np.ndarray] | None]  # inputs X (B, I), labels (B,), dropout (B, O) each
+
+
+def forward(
+    X: np.ndarray,
+    weights: Sequence[np.ndarray],
+    dropout: Sequence[np.ndarray] | None = None,
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    scales: Sequence[float] | None = None,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T, h_k+1 = D_k s_k [z_k > 0] or D_k max(z_k, 0).
+
+    At the top Wb = W and the outputs are softmax(z). Below, Wb = alpha sign(W), of :func:`.layers.linear`, and
+    s_k = mean |z_k| over this batch, before dropout.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I)
+    weights : sequence of ndarray of float, (O, I) each
+        Lowest layer first, at least one.
+    dropout : sequence of ndarray of float, (B, O) each, optional
+        D_k for each layer but the last: 0 or, where the activation is kept, 1 / keep rate. None for inference.
+    binary_weights, binary_activations : bool
+        Whether all layers but the last have them, either without the other too.
+    scales : sequence of float, optional
+        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+
+    Returns
+    -------
+    h, z : lists of ndarray of float
+        h: inputs (B, I) of each layer and, at the end, the outputs (B, C); z: pre-activations (B, O) of each.
+    """
+    h, z = [X], []
+    for k, W in enumerate(weights[:-1]):
+        z.append(linear(h[k], W, binary_weights=binary_weights))
+        if binary_activations:
+            s = magnitude(z[k]) if scales is None else scales[k]
+            active = (s * (z[k] > 0)).astype(X.dtype)
+        else:
+            active = np.maximum(z[k], 0)
+        h.append(active if dropout is None else active * dropout[k])
+    z.append(h[-1] @ weights[-1].T)
+    return [*h, softmax(z[-1])], z
+
+
+def modulate(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """The inputs of the second pass, X + e F^T with e = y - Y.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I)
+    outputs : ndarray of float, (B, C)
+        y of the first pass.
+    labels : ndarray of integer, (B,)
+    F : ndarray of float, (I, C)
+        Fixed and random.
+
+    Returns
+    -------
+    ndarray of float, (B, I)
+    """
+    return X + (outputs - np.eye(F.shape[1], dtype=X.dtype)[labels]) @ F.T
+
+
+def ascent(h: Sequence[np.ndarray], modulated: Sequence[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
+    """The direction in which the weights of each layer go, summed over the batch.
+
+    ::
+
+        dW_k   = (m_k+1 - h_k+1)^T m_k     h of the first pass, m of the second, dropout included; m_0 is X + e F^T
+        dW_top = (Y - m_top+1)^T m_top     m_top+1 is the softmax of the second pass
+
+    No straight-through masks: nothing is differentiated.
+
+    Parameters
+    ----------
+    h, modulated : sequences of ndarray of float
+        From :func:`forward` of X and of :func:`modulate`.
+    labels : ndarray of integer, (B,)
+
+    Returns
+    -------
+    list of ndarray of float, (O, I) each
+        Lowest layer first.
+    """
+    m = modulated
+    Y = np.eye(m[-1].shape[1], dtype=m[-1].dtype)[labels]
+    return [(m[k + 1] - h[k + 1]).T @ m[k] for k in range(len(m) - 2)] + [(Y - m[-1]).T @ m[-2]]
+
+
+class Trained(NamedTuple):
+    """What :func:`train` returns."""
+
+    weights: list[np.ndarray]  # after the last step, lowest first
+    losses: np.ndarray  # (steps,), float64: mean squared error of the first pass, over all B C outputs
+    first: list[np.ndarray]  # the directions of step 0
+    first_outputs: np.ndarray  # (B, C), of the first pass of step 0
+
+
+def train(
+    batches: Sequence[Batch],
+    weights: Sequence[np.ndarray],
+    F: np.ndarray,
+    *,
+    epochs: int = 1,
+    lr: float = 1e-3,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> Trained:
+    """Train all layers: a step for every batch, in the order given, `epochs` times over.
+
+    With v at first 0::
+
+        v <- 0.9 v + lr dW / B
+        W <- W + v, clamped to +-1, whether weights are binary or not, in the last layer too
+
+    Parameters
+    ----------
+    batches : sequence of (X, labels, dropout)
+        X (B, I) of float, labels (B,) of integer, dropout as in :func:`forward`, the same for both passes; B may differ
+        from batch to batch.
+    weights : sequence of ndarray of float, (O, I) each
+        Initial ones.
+    F : ndarray of float, (I, C)
+        Fixed and random.
+    epochs : int
+        How often the batches are gone through.
+    lr : float
+        Step size, constant here.
+    binary_weights, binary_activations : bool
+        As in :func:`forward`.
+
+    Returns
+    -------
+    Trained
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    steps = epochs * len(batches)
+    if steps < 1:
+        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
+    optimizers = [Velocity(lr) for _ in weights]
+
+    weights = list(weights)
+    losses = np.empty(steps, dtype=np.float64)
+    for t in range(steps):
+        X, labels, dropout = batches[t % len(batches)]
+        h, _ = forward(X, weights, dropout, **toggles)
+        m, _ = forward(modulate(X, h[-1], labels, F), weights, dropout, **toggles)
+        losses[t] = np.mean((h[-1].astype(np.float64) - np.eye(F.shape[1])[labels]) ** 2)
+        directions = ascent(h, m, labels)
+        if t == 0:
+            first, first_outputs = directions, h[-1]
+        weights = [clamp(o.step(W, dW / len(X))) for o, W, dW in zip(optimizers, weights, directions)]
+    return Trained(weights, losses, first, first_outputs)
+
+
+def inference_scales(
+    inputs: Iterable[np.ndarray],
+    weights: Sequence[np.ndarray],
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> list[float]:
+    """The scale s_k that each layer but the last keeps for inference: mean |z_k| over the training set, no dropout.
+
+    Parameters
+    ----------
+    inputs : iterable of ndarray of float, (B, I) each
+    weights, binary_weights, binary_activations
+        As in :func:`forward`; see :func:`.layers.mean_magnitudes`.
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    return mean_magnitudes(forward(X, weights, **toggles)[1][:-1] for X in inputs)
+
+
+def predict(
+    X: np.ndarray,
+    weights: Sequence[np.ndarray],
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    scales: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Class numbers, by the largest output of one pass without dropout; parameters as in :func:`forward`.
+
+    Returns
+    -------
+    ndarray of int64, (N,)
+    """
+    toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    return forward(X, weights, **toggles, scales=scales)[0][-1].argmax(axis=1)
