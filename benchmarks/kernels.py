@@ -180,8 +180,8 @@ def agree(a: np.ndarray, b: np.ndarray, tolerance: float, what: str) -> None:
 
 def signs_of(layer: Layer) -> np.ndarray:
     """+-1 (O, I) float32 from the layer's packed signs."""
-    words = np.ascontiguousarray(layer.ram.weights.transpose(0, 2, 1)).view(np.uint8)  # (panels, 8, 8 W)
-    bits = np.unpackbits(words, axis=2, bitorder="little").reshape(-1, 64 * layer.ram.weights.shape[1])
+    words = np.ascontiguousarray(layer.parameters.ram.weights.transpose(0, 2, 1)).view(np.uint8)  # (panels, 8, 8 W)
+    bits = np.unpackbits(words, axis=2, bitorder="little").reshape(-1, 64 * layer.parameters.ram.weights.shape[1])
     return 2 * bits[: layer.O, : layer.I].astype(np.float32) - 1
 
 
@@ -189,7 +189,7 @@ def binary_product(rounds: int) -> Result:
     """(B, I) bits by (O, I) signs: the product alone, and the whole forward pass around it."""
     kind = Inputs("bits", I)
     with prepared_layer(Recipe(batch=B), kind, O) as (layer, _), tempfile.TemporaryDirectory() as directory:
-        x, w, signs = layer.ram.inputs, layer.ram.weights, aligned(signs_of(layer))
+        x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         bits = aligned(np.unpackbits(x.view(np.uint8), axis=1, bitorder="little")[:, :I].astype(np.float32))
         z, z_c, z_blas = (aligned(np.zeros(shape, np.float32)) for shape in ((O, B), (O, B), (B, O)))
         counts = np.zeros(B, np.int32)
@@ -220,7 +220,7 @@ def first_layer(rounds: int) -> Result:
     """(B, 784) pixel bytes by (O, 784) signs against the normalized floats."""
     kind = Inputs("bytes", PIXELS, 1 / (255 * 0.3081), -0.1307 / 0.3081)
     with prepared_layer(Recipe(batch=B), kind, O) as (layer, _):
-        x, w, signs = layer.ram.inputs, layer.ram.weights, aligned(signs_of(layer))
+        x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         floats = aligned(np.float32(kind.scale) * x.astype(np.float32) + np.float32(kind.offset))
         z, z_blas = aligned(np.zeros((O, B), np.float32)), aligned(np.zeros((B, O), np.float32))
         seconds = side_by_side({

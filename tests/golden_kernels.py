@@ -31,8 +31,9 @@ def _train_layer(golden, k, flash):
     layer = _open(golden, k, samples, len(batches))
     layer.ram.projection[:] = P.T
     layer.create(flash)
-    layer.initialize(flash, W, b)
+    layer.parameters.initialize(flash, *given(W, b))
     layer.restore(flash)
+    own = layer.parameters
 
     losses = np.empty(len(batches))
     for step, batch in enumerate(batches):
@@ -42,13 +43,13 @@ def _train_layer(golden, k, flash):
         if step == 0:
             ours[f"gW{k}_step0"], ours[f"gb{k}_step0"] = _gradients(layer, flash, samples)
         layer.update(flash, samples, step)
-    ours[f"loss{k}"], ours[f"b{k}_end"] = losses, layer.ram.bias.copy()
+    ours[f"loss{k}"], ours[f"b{k}_end"] = losses, own.ram.bias.copy()
 
     ours[f"W{k}_end"] = np.empty_like(W)
-    for number in range(len(layer.grid)):
-        layer.exchange(flash, number)  # what has changed is written back first
-        part = layer.grid.slice(number)
-        resident = layer.ram.weight[: part.size].reshape(part.last - part.first, part.high - part.low)
+    for number in range(len(own.grid)):
+        own.exchange(flash, number)  # what has changed is written back first
+        part = own.grid.slice(number)
+        resident = own.ram.slice[: part.size].reshape(part.last - part.first, part.high - part.low)
         ours[f"W{k}_end"][part.first : part.last, part.low : part.high] = resident
 
     outputs = []
@@ -57,7 +58,7 @@ def _train_layer(golden, k, flash):
         layer.forward(samples, emit=True)
         h = layer.ram.outputs.copy()  # (B, words) or (B, O)
         if layer.recipe.binary_activations:
-            h = np.float32(layer.state.scale) * bits.unpack(h, layer.O)
+            h = np.float32(layer.scale) * bits.unpack(h, layer.O)
         outputs.append(h)
     ours[f"h{k}_end"] = np.stack(outputs)
     return ours
@@ -87,6 +88,18 @@ def _open(golden, k, samples, steps):
     return layer
 
 
+def given(W, b=None):
+    """Initializers that write these weights (O, I) and biases (O,)."""
+
+    def weights(out, first, last, low, high):
+        out[: (last - first) * (high - low)] = W[first:last, low:high].ravel()
+
+    def biases(out, first, last, low, high):
+        out[:] = b
+
+    return weights, biases
+
+
 def _load(layer, X, labels):
     """One batch (B, I) into the arena: as bits with their scale, which is the one value that is not 0, or as it is."""
     layer.ram.labels[:] = labels
@@ -96,10 +109,11 @@ def _load(layer, X, labels):
 
 def _gradients(layer, flash, samples):
     """dW and db of all that trains in step 0, from the gradient kernel alone: of one slice, or of the whole layer."""
-    parts = [(layer.grid.slice(number), number) for number in layer.due(0)]
+    own = layer.parameters
+    parts = [(own.grid.slice(number), number) for number in own.due(0)]
     dW, db = np.zeros((layer.O, layer.I), np.float32), np.zeros(layer.O, np.float32)
     for (first, last, low, high), number in parts:
-        layer.exchange(flash, number)  # the straight-through mask is that of the resident weights
-        dW[first:last, low:high], db[first:last] = layer.slice_gradient(samples, number)
+        own.exchange(flash, number)  # the straight-through mask is that of the resident weights
+        dW[first:last, low:high], db[first:last] = layer.slice_gradient(samples, 0, number)
     first, last, low, high = parts[0][0] if layer.recipe.schedule == "slice" else (0, layer.O, 0, layer.I)
     return dW[first:last, low:high], db[first:last]

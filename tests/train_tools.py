@@ -112,6 +112,7 @@ def opened(directory, which):
 
 def weights(directory, which, inputs=WIDTH):
     """W (O, I) and b (O,) of each layer that has begun, put together from the slices in flash."""
+    which = which.validated()
     side = 1 if which.schedule == "frozen" else which.slices
     copies, layers = COPIES[which.optimizer], []
     with opened(directory, which) as flash:

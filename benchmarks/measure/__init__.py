@@ -162,7 +162,7 @@ def prepared_layer(recipe: Recipe, inputs: Inputs, outputs: int, classes: int = 
         layer.create(flash)
         layer.initialize(flash)
         layer.restore(flash)
-        layer.exchange(flash, 0)
+        layer.parameters.exchange(flash, 0)
         pixels = random.integers(0, 256, (layer.B, inputs.width), dtype=np.uint8)
         layer.ram.inputs[:] = packed(pixels & 1) if inputs.kind == "bits" else pixels
         layer.ram.input_scale[0] = 0.25

@@ -1,7 +1,7 @@
 """A trained model: save, load, predict.
 
 A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32
-rows), the bias, the projection, alpha and the stored scale s. An answer depends on its own sample alone.
+rows), the bias, alpha and the stored scale s. An answer depends on its own sample alone.
 """
 
 from __future__ import annotations
@@ -17,34 +17,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from .algorithms.operands import Inputs, outputs_of, weights_shape, words
-from .algorithms.tinyfoa import TILES, z_tile, z_unit
+from .algorithms.inference import TrainedLayer
+from .algorithms.operands import Inputs, weights_shape
+from .algorithms.stages import answers
 from .errors import BadRequest, CheckFailed
-from .kernels import forward as forward_kernels
-from .kernels import random as random_kernels
 from .recipe import Recipe
 from .rundir import write_whole
 
 if TYPE_CHECKING:
-    from .algorithms.tinyfoa import Layer
+    from .algorithms.stage import Stage
     from .data import Dataset
     from .flash import Flash
 
 FORMAT = "tinyfoa-np model 1"
 METADATA = "tinyfoa_np"
 BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedLayer:
-    """One layer for inference: weights as packed or real, bias (O,), projection (O, C), alpha and s."""
-
-    inputs: Inputs
-    weights: np.ndarray
-    bias: np.ndarray
-    projection: np.ndarray
-    alpha: float
-    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +68,13 @@ class Model:
         BadRequest
             If the shape or dtype is not the model's, or a value is not finite.
         """
-        return self._sums(x) * np.float32(self.layers[-1].scale)
+        return self._scores(x)
 
-    def _sums(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
+        return self._scores(x).argmax(axis=1)
+
+    def _scores(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
         wanted = self.inputs
         if x.ndim != 2 or x.shape[1] != wanted.width:
@@ -100,52 +91,26 @@ class Model:
         out = np.zeros((len(x), self.classes), np.float32)
         for start in range(0, len(x), BATCH):
             part = np.ascontiguousarray(x[start : start + BATCH])
-            out[start : start + BATCH] = self._forward(part)
+            out[start : start + BATCH] = answers(self.recipe, self.layers, self.classes, part).T
         return out
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
-        return self._sums(x).argmax(axis=1)  # s scales all logits alike: it cannot change an answer
-
-    def _forward(self, inputs: np.ndarray) -> np.ndarray:
-        samples, scale = len(inputs), 1.0
-        binary = self.recipe.binary_activations
-        for layer in self.layers:
-            outputs, classes = layer.projection.shape
-            emitted = outputs_of(outputs, binary)
-            handed = np.zeros((samples, emitted.columns), emitted.dtype)
-            tile = z_tile(TILES[0], layer.inputs, outputs, self.recipe.binary_weights)
-            shape, kind = forward_kernels.scratch_shape(
-                inputs.dtype, layer.weights.dtype, samples, words(layer.inputs.width), 1
-            )
-            logits = np.zeros((classes, samples), np.float32)
-            gain = (scale if layer.inputs.kind == "bits" else 1.0) * layer.alpha
-            forward_kernels.forward(
-                inputs, samples, layer.weights, layer.bias, np.float32(gain), np.float32(layer.inputs.scale),
-                np.float32(layer.inputs.offset), layer.projection, 0, outputs, layer.inputs.width, binary,
-                z_unit(samples, outputs), np.zeros(shape, kind), np.zeros((tile, samples), np.float32),
-                np.zeros((0, -(-samples // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
-            )
-            inputs, scale = handed, float(np.float32(layer.scale))
-        return logits.T
 
 
 def save(
-    path: Path, recipe: Recipe, dataset: Dataset, layers: list[Layer], meta: dict[str, Any], flash: Flash
+    path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash
 ) -> None:
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
     tensors, known = {}, []
+    layers = [layer for stage in stages for layer in stage.layers]
     for layer, trained in zip(layers, meta["trained"], strict=True):
-        weights = np.zeros(*weights_shape(layer.O, layer.I, recipe.binary_weights))
-        bias = np.zeros(layer.O, np.float32)
-        flash.read(f"layer{layer.number}.trained", 0, [weights])
-        flash.read(f"layer{layer.number}.trained", 1, [bias])
+        weights = np.zeros(*weights_shape(layer.O, layer.I, layer.binary_weights))
+        bias = np.zeros(layer.O if layer.biased else 0, np.float32)
+        flash.read(layer.name("trained"), 0, [weights])
+        flash.read(layer.name("trained"), 1, [bias])
         tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
         inputs = layer.inputs
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
-             "outputs": layer.O, "alpha": trained["alpha"] if recipe.binary_weights else 1.0, "scale": trained["scale"],
-             "digest": trained["digest"]}
+             "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"], "digest": trained["digest"]}
         )  # fmt: skip
     about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
@@ -187,12 +152,11 @@ def load(path: str | os.PathLike[str]) -> Model:
             for number, known in enumerate(about["layers"]):
                 inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
                 weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
-                if len(bias) != known["outputs"]:
+                if len(bias) not in (0, known["outputs"]):
                     raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
-                projection = np.zeros((known["outputs"], classes), np.float32)
-                deviation = float(np.sqrt(2.0 / known["outputs"]))
-                random_kernels.normal(projection, number, np.uint64(recipe.seed), deviation)
-                layers.append(TrainedLayer(inputs, weights, bias, projection, known["alpha"], known["scale"]))
+                layers.append(
+                    TrainedLayer(inputs, weights, bias, known["alpha"], known["scale"], known["outputs"])
+                )
             return Model(recipe, classes, layers)
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
         raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error

@@ -12,10 +12,30 @@ from typing import Any
 
 from .errors import BadRequest
 
-ALGORITHMS = ("tinyfoa",)
-SCHEDULES = ("auto", "slice", "stream", "frozen")
-OPTIMIZERS = ("adam", "momentum", "sgd")
+ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
+SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
+OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
+NORMALIZATIONS = ("standard", "unit")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
+_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+
+#: what each algorithm takes for a field that is not given; a field that is not here has no meaning for it
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "tinyfoa": {"lr": 1e-4, "optimizer": "adam", "normalize": "standard", "shuffle": False},
+    "bp": {"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
+    "drtp": {"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+    "pepita": {"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
+    "ff": {
+        "lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": True, "decay": 3e-4,
+        "classifier_lr": 1e-2, "classifier_decay": 3e-3, "label_scale": 1.0, "peer": 0.03,
+    },
+}  # fmt: skip
+#: the schedules of each algorithm; the first is what ``auto`` becomes
+VERTICAL = {
+    "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
+    "drtp": ("none",), "pepita": ("none",), "ff": ("none",),
+}  # fmt: skip
+_OWN = ("dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer")
 
 
 @dataclass(frozen=True)
@@ -30,24 +50,41 @@ class Recipe:
         Layers, see :func:`tinyfoa_np.network.layer_shapes`.
     algorithm : str
         One of :data:`ALGORITHMS`.
-    slices : int
-        M: the weights of a layer are cut into M x M slices.
+    slices : int or None
+        M: the weights of a layer are cut into M x M slices; 2 where the schedule has slices.
     schedule : str
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
-        at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``auto`` becomes
-        ``slice``.
+        at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
+        all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
     epochs : int
-        Epochs per layer.
+        Epochs: of each layer with TinyFoA, of the network with the others.
     batch : int
         B: samples per step.
     lr : float
         Learning rate.
+    lr_schedule : str
+        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a tenth after so many epochs, and again; ``cooldown``: down to
+        zero in a straight line over the second half.
     optimizer : str
         One of :data:`OPTIMIZERS`.
+    decay : float or None
+        FF: weight decay.
+    classifier_lr, classifier_decay : float or None
+        FF: those of its linear classifier.
+    label_scale : float or None
+        FF: the size of a label that is written into the inputs.
+    peer : float or None
+        FF: weight of the peer normalization.
+    dropout : float or None
+        PEPITA: the share of hidden outputs that a batch does without.
+    normalize : str or None
+        ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
+    shuffle : bool or None
+        Shuffle the training samples once, before they are cut into batches.
     binary_weights, binary_activations : bool
     seed : int
         Of every random number, 0 to 2**64 - 1.
@@ -60,14 +97,23 @@ class Recipe:
     dataset: str = "digits"
     network: str = "fc:2000x4"
     algorithm: str = "tinyfoa"
-    slices: int = 2
+    slices: int | None = None
     schedule: str = "auto"
     hold: str | None = None
     exchanges: int | None = None
     epochs: int = 100
     batch: int = 100
-    lr: float = 1e-4
-    optimizer: str = "adam"
+    lr: float | None = None
+    lr_schedule: str = "constant"
+    optimizer: str | None = None
+    decay: float | None = None
+    classifier_lr: float | None = None
+    classifier_decay: float | None = None
+    label_scale: float | None = None
+    peer: float | None = None
+    dropout: float | None = None
+    normalize: str | None = None
+    shuffle: bool | None = None
     binary_weights: bool = True
     binary_activations: bool = True
     seed: int = 0
@@ -84,33 +130,77 @@ class Recipe:
         """
         _choice("algorithm", self.algorithm, ALGORITHMS)
         _choice("schedule", self.schedule, SCHEDULES)
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
+        filled = self._filled()
+        _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
+        _choice("normalize", str(filled.normalize), NORMALIZATIONS)
+        filled._check_numbers()
+        return filled._scheduled()
+
+    def _filled(self) -> Recipe:
+        """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
+        known = DEFAULTS[self.algorithm]
+        for name in _OWN:
+            if name not in known and getattr(self, name) is not None:
+                raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}")
+        values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
+        for name in ("lr", *_OWN):
+            if values.get(name) is not None:
+                values[name] = float(values[name])
+        schedules = VERTICAL[self.algorithm]
+        schedule = schedules[0] if self.schedule == "auto" else self.schedule
+        if schedule not in schedules:
+            raise BadRequest(f"algorithm {self.algorithm} has no schedule {schedule}: {' or '.join(schedules)}")
+        slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
+        if self.algorithm != "tinyfoa" and self.recompute:
+            raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
+        return replace(self, schedule=schedule, slices=slices, **values)
+
+    def _check_numbers(self) -> None:
         for name in ("slices", "epochs", "batch", "exchanges", "limit"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**40:
                 raise BadRequest(f"{name} is {_shown(value)}: it must be at least 1, and below 2**40")
-        if not 0 < self.lr < 1e30:
-            raise BadRequest(f"lr is {_shown(self.lr)}: it must be above 0 and finite")
+        for name in ("lr", "classifier_lr", "label_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e30:
+                raise BadRequest(f"{name} is {_shown(value)}: it must be above 0 and finite")
+        for name in ("decay", "classifier_decay", "peer"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1e30:
+                raise BadRequest(f"{name} is {_shown(value)}: it must be 0 or more, and finite")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise BadRequest(f"dropout is {_shown(self.dropout)}: it must be from 0 to below 1")
         if not 0 <= self.seed < 2**64:
             raise BadRequest(f"seed is {_shown(self.seed)}: it must be from 0 to 2**64 - 1")
         if self.batch > 65536:
             raise BadRequest(f"batch is {_shown(self.batch)}: at most 65536")
-        schedule = "slice" if self.schedule == "auto" else self.schedule
-        if schedule == "frozen" and self.slices == 1:
+        if self.lr_schedule not in ("constant", "cooldown") and not _DROPS.fullmatch(self.lr_schedule):
+            raise BadRequest(
+                f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown' or epochs as in 'drop:60%,90%'"
+            )
+
+    def _scheduled(self) -> Recipe:
+        """The recipe with its hold; slices, schedule, hold and exchanges must go together."""
+        schedule, hold, slices = self.schedule, self.hold, self.slices
+        assert slices is not None
+        if schedule == "none" and slices != 1:
+            raise BadRequest(f"schedule none trains whole layers: {slices} slices have no meaning")
+        if schedule == "frozen" and slices == 1:
             raise BadRequest("schedule frozen keeps one diagonal slice still: with 1 slice no weight would train")
-        if self.hold is not None and self.exchanges is not None:
+        if hold is not None and self.exchanges is not None:
             raise BadRequest("hold and exchanges both say when the next slice comes: give one of them")
-        if schedule == "stream" and (self.hold is not None or self.exchanges is not None):
-            raise BadRequest("schedule stream trains every slice in every step: hold and exchanges have no meaning")
-        hold = self.hold
-        if schedule != "stream" and hold is None and self.exchanges is None:
+        if schedule in ("stream", "none") and (hold is not None or self.exchanges is not None):
+            raise BadRequest(
+                f"schedule {schedule} trains every slice in every step: hold and exchanges have no meaning"
+            )
+        if schedule in ("slice", "frozen") and hold is None and self.exchanges is None:
             hold = "1epoch"
         if hold is not None:
             match = _HOLD.fullmatch(str(hold))
             if not match or int(match[1]) < 1:
                 raise BadRequest(f"hold is {str(hold)[:40]!r}: write '1epoch', '3epochs' or a number of steps")
             hold = str(hold)
-        return replace(self, schedule=schedule, hold=hold, lr=float(self.lr))
+        return replace(self, hold=hold)
 
     def hold_steps(self, batches: int) -> int:
         """Steps for which a slice is held, in a layer whose epoch has ``batches`` steps; 0 if ``exchanges`` decides."""
@@ -118,6 +208,16 @@ class Recipe:
         if not match:
             return 0
         return int(match[1]) * (batches if match[2] else 1)
+
+    def lr_at(self, epoch: int) -> float:
+        """What the learning rate is multiplied by in an epoch, from 0."""
+        if self.lr_schedule == "cooldown":
+            return min(1.0, 2 * (self.epochs - epoch) / self.epochs)
+        if self.lr_schedule == "constant":
+            return 1.0
+        drops = self.lr_schedule.removeprefix("drop:").split(",")
+        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
+        return 0.1 ** sum(epoch >= end for end in ends)
 
     def to_json(self) -> str:
         """The recipe as JSON, one key a line."""

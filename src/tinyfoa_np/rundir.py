@@ -39,6 +39,7 @@ def describe(dataset: Dataset) -> bytes:
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
         "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
+        "unit": dataset.unit,
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
 
@@ -63,6 +64,6 @@ def stand_in(directory: Path) -> Dataset:
             Split(np.broadcast_to(np.zeros(1, dtype), (about[k], width)), np.broadcast_to(np.int64(0), about[k]))
             for k in ("train", "test")
         )
-        return Dataset(about["name"], train, test, about["classes"], about["scale"], about["offset"])
+        return Dataset(about["name"], train, test, about["classes"], about["scale"], about["offset"], about["unit"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

@@ -1,18 +1,18 @@
-"""The training loop: layers, epochs, exchanges, batches; commits, resume and events.
+"""The training loop: stages, epochs, exchanges, batches; commits, resume and events.
 
-One layer at a time: its plan is laid out in the arena, its weights are made in flash, and each batch goes through
+One stage at a time, a layer of TinyFoA or the whole network of the others: its plan is laid out in the arena, its
+weights are made in flash, and each batch goes through
 
     load        flash reads batch k into the arena
     forward     z, what it switches on, logits
     gradient    logits to error
     update      exchange in the slices that are due; gradient, optimizer, signs
 
-until the layer's epochs are over; then its outputs are handed over to the next layer's training set.
+until the stage's epochs are over; then its outputs are handed over to the next stage's training set.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -37,17 +37,20 @@ import numpy as np
 from . import model
 from .algorithms.operands import Inputs
 from .algorithms.recompute import Below
-from .algorithms.tinyfoa import TILES, Layer, State
+from .algorithms.stage import Outcome, Stage
+from .algorithms.stages import TILES, stages
 from .arena import Arena
 from .data import Dataset, Split
 from .data.records import Records
 from .errors import BadRequest, CheckFailed, TinyFoAError
 from .flash import Flash
+from .kernels import random as random_kernels
 from .network import layer_shapes
 from .plan import PHASES, Plan, fit, pack
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
 from .rundir import BEGUN, describe, stand_in, startable, write_whole
+from .slices import Schedule
 
 VERIFY_BUFFER = 65536
 
@@ -55,8 +58,9 @@ VERIFY_BUFFER = 65536
 class Event(NamedTuple):
     """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
 
-    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``seconds`` are those spent on the
-    layer so far, evaluation and commits included.
+    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``layer`` counts what trains
+    together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and commits
+    included.
     """
 
     kind: str
@@ -74,6 +78,10 @@ class Interrupted(TinyFoAError):
     """Training was asked to stop; the run is committed and can be resumed."""
 
     exit_code = 130
+
+
+class Diverged(CheckFailed):
+    """A loss, a weight or a moment is no finite number any more; the last commit is kept."""
 
 
 def train(
@@ -121,8 +129,10 @@ def train(
     ------
     BadRequest
         If recipe and data do not go together, the arena does not fit ``ram``, or the directory is in use.
+    Diverged
+        If numbers are no longer finite; the last commit is kept.
     CheckFailed
-        If training diverges (the last commit is kept) or flash is damaged.
+        If flash is damaged.
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
@@ -140,7 +150,7 @@ def _silent(event: Event) -> None:
 
 
 class _Run:
-    """A training run: the plan of every layer, the arena, the flash and the position in between."""
+    """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
@@ -153,35 +163,32 @@ class _Run:
         self.recipe = recipe
         self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
         samples = min(recipe.limit or math.inf, len(dataset.train.labels))
+        if recipe.algorithm == "ff" and samples > recipe.batch:
+            samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
         self.N, self.N_test = int(samples), len(dataset.test.labels)
         # a data set smaller than a batch is one batch: no region holds samples that cannot come
         inner = replace(recipe, batch=min(recipe.batch, self.N))
         width = dataset.train.inputs.shape[1]
-        kind = "bytes" if dataset.train.inputs.dtype == np.uint8 else "real"
-        first = Inputs(kind, width, dataset.scale, dataset.offset)
+        if dataset.train.inputs.dtype == np.uint8:
+            scale, offset = dataset.affine(str(recipe.normalize))
+            first = Inputs("bytes", width, scale, offset)
+        else:
+            first = Inputs("real", width)
         self.train_set = Records("train", self.N, inner.batch, first.row_bytes)
         self.test_set = Records("test", self.N_test, inner.batch, first.row_bytes)
-
-        def layers(tile: int) -> list[Layer]:
-            stack: list[Layer] = []
-            for number, shape in enumerate(layer_shapes(recipe.network, width)):
-                inputs = stack[-1].emitted if stack else first
-                batches = self.train_set.batches
-                stack.append(
-                    Layer(inner, number, inputs, shape.outputs, dataset.classes, batches, self.threads, tile)
-                )
-            return stack
-
-        stacks = map(layers, TILES)
+        shapes = layer_shapes(recipe.network, width)
+        stacks = [
+            stages(inner, first, shapes, dataset.classes, self.train_set.batches, self.threads, tile) for tile in TILES
+        ]
         self.candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in stacks]
-        self.layers, self.plans = fit(self.candidates, ram)
+        self.stages, self.plans = fit(self.candidates, ram)
         self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "seconds": [], "trained": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
+            "seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
-        visited, slices = len(self.layers[0].visited()), len(self.layers[0].grid)
+        visited, slices = self._visited(inner)
         if visited < slices:
             warnings.warn(
                 f"only {visited} of a layer's {slices} slices will train: the epochs end before the others' turn"
@@ -191,18 +198,26 @@ class _Run:
         self.metrics: IO[bytes] | None = None
         self.stop = False
 
+    def _visited(self, recipe: Recipe) -> tuple[int, int]:
+        """How many slices of a layer will train, and how many there are."""
+        if recipe.schedule != "slice" or recipe.slices is None:
+            return 1, 1
+        steps = recipe.epochs * self.train_set.batches
+        schedule = Schedule(recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps)
+        return min(recipe.slices**2, schedule.holds(steps - 1) + 1), recipe.slices**2
+
     def _budget(self) -> None:
         """A resumed run keeps its budget, unless it was given another."""
         if self.ram is None and self.meta["ram"] is not None:
             self.ram = self.meta["ram"]
-            self.layers, self.plans = fit(self.candidates, self.ram)
+            self.stages, self.plans = fit(self.candidates, self.ram)
             self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=self.audit)
         self.meta["ram"] = self.ram
 
-    def _plan(self, stack: list[Layer], number: int) -> Plan:
+    def _plan(self, stack: list[Stage], number: int) -> Plan:
         regions = stack[number].regions()
         if self.recipe.recompute and number > 0:
-            regions += Below(stack[:number], []).regions()
+            regions += Below(stack[:number], []).regions()  # type: ignore[arg-type]
         return pack(regions)
 
     # -- directory and flash -------------------------------------------------------------------------------------------
@@ -260,8 +275,11 @@ class _Run:
     def _encode(self, name: str, split: Split, records: Records) -> None:
         self.flash.new(name, [records.nbytes], slots=1)
         one = np.ones(1, np.float32)
+        order = np.arange(records.samples)
+        if self.recipe.shuffle and name == "train":
+            random_kernels.shuffle(order, np.uint64(self.recipe.seed))
         for k in range(records.batches):
-            rows = slice(k * records.batch, k * records.batch + records.count(k))
+            rows = order[k * records.batch : k * records.batch + records.count(k)]
             inputs = np.ascontiguousarray(split.inputs[rows])
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
@@ -286,8 +304,8 @@ class _Run:
 
     def _commit(self) -> None:
         """Makes everything so far durable; must be called in phase ``load``."""
-        layer = self.layers[self.meta["layer"]] if self.meta["layer"] < len(self.layers) else None
-        self.meta["state"] = asdict(layer.state) if layer and self.meta["stage"] != "start" else None
+        stage = self.stages[self.meta["layer"]] if self.meta["layer"] < len(self.stages) else None
+        self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
         assert self.metrics is not None
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
@@ -299,24 +317,24 @@ class _Run:
     def train(self) -> dict[str, Any]:
         numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
         self.on_event(Event("start", batches=self.train_set.batches))
-        for number in range(self.meta["layer"], len(self.layers)):
-            self._train_layer(number)
+        for number in range(self.meta["layer"], len(self.stages)):
+            self._train_stage(number)
         result = self._result()
-        model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.layers, self.meta, self.flash)
+        model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
         write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
         self.on_event(Event("done", test_error_pct=result["error_pct"]))
         return result
 
-    def _train_layer(self, number: int) -> None:
-        meta, layer, plan = self.meta, self.layers[number], self.plans[number]
-        self.layer = layer
+    def _train_stage(self, number: int) -> None:
+        meta, stage, plan = self.meta, self.stages[number], self.plans[number]
+        self.stage = stage
         self.arena.lay_out(plan)
         self.arena.enter("initialize")
-        layer.open(self.arena)
-        self.commit_buffer = layer.ram.commit
+        stage.open(self.arena)
+        self.commit_buffer = stage.ram.commit
         self.below = None
         if self.recipe.recompute and number > 0:
-            self.below = Below(self.layers[:number], meta["trained"])
+            self.below = Below(self.stages[:number], meta["trained"])  # type: ignore[arg-type]
             self.below.open(self.arena)
         recomputed = self.recipe.recompute or number == 0
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
@@ -324,47 +342,41 @@ class _Run:
         # a layer that was begun before a resume is not probed: what it touched then was not seen
         self.probe = Probe(self.arena) if self.audit and meta["stage"] == "start" else None
         if meta["stage"] == "start":
-            layer.create(self.flash)
-            layer.initialize(self.flash)
+            stage.create(self.flash)
+            stage.initialize(self.flash)
             meta.update(stage="train", epoch=0, batch=0, loss=0.0, wrong=0, seen=0)
             meta["seconds"].append(0.0)
         else:
-            layer.state = State(**meta["state"])
-        layer.restore(self.flash)
+            stage.state = meta["state"]
+        stage.restore(self.flash)
         if meta["stage"] == "train":
             while meta["epoch"] < self.recipe.epochs:
                 self._train_epoch(number)
-            layer.flush(self.flash)
+            stage.flush(self.flash)
             self.arena.enter("load")
             meta["stage"] = "hand-over"
             self._commit()
         self._hand_over(number)
 
     def _outputs(self, number: int, what: str, samples: int) -> Records:
-        return Records(f"layer{number}.{what}", samples, self.train_set.batch, self.layers[number].emitted.row_bytes)
+        emitted = self.stages[number].emitted
+        assert emitted is not None
+        return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
 
     def _load(self, flash: Any, records: Records, k: int) -> int:
         """Batch k into the arena; returns its samples."""
         self.arena.enter("load")
-        ram = self.layer.ram
+        ram = self.stage.ram
         if self.below is None:
             return records.read(flash, k, ram.inputs, ram.labels, ram.input_scale)
         samples = records.read(flash, k, self.below.inputs, ram.labels, ram.input_scale)
         self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
         return samples
 
-    def _step(self, flash: Any, step: int) -> tuple[int, float, int, str]:
-        """One training step; returns its samples, summed loss, wrong answers and, if it diverged, how."""
+    def _step(self, flash: Any, step: int) -> tuple[int, Outcome]:
+        """One training step; returns its samples and what came of it."""
         samples = self._load(flash, self.train_records, step % self.train_records.batches)
-        self.arena.enter("forward")
-        self.layer.forward(samples, step)
-        self.arena.enter("gradient")
-        loss, wrong = self.layer.gradient(samples)
-        if not math.isfinite(loss):
-            return samples, loss, wrong, f"the loss is {loss}"
-        self.arena.enter("update")
-        kept = self.layer.update(flash, samples, step)
-        return samples, loss, wrong, "" if kept else "a weight or a moment is no finite number any more"
+        return samples, self.stage.train_step(flash, samples, step)
 
     def _train_epoch(self, number: int) -> None:
         meta, batches = self.meta, self.train_records.batches
@@ -379,16 +391,17 @@ class _Run:
         for k in range(meta["batch"], batches):
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
-                for probed in {step, self.layer.widest_step()} if step == 0 else {step}:
+                for probed in {step, self.stage.widest_step()} if step == 0 else {step}:
                     self._rehearse(partial(self._rehearsed_step, step=probed))
-            samples, loss, wrong, diverged = self._step(self.flash, step)
-            if diverged:
-                raise CheckFailed(
-                    f"training diverged in layer {number + 1}, epoch {epoch + 1}, batch {k + 1}: {diverged};"
+            samples, outcome = self._step(self.flash, step)
+            if outcome.diverged:
+                where = f"layer {number + 1}, " if len(self.stages) > 1 else ""
+                raise Diverged(
+                    f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
                     " the last commit is kept; start again with a smaller --lr"
                 )
-            meta["loss"] += loss
-            meta["wrong"] += wrong
+            meta["loss"] += outcome.loss
+            meta["wrong"] += outcome.wrong
             meta["seen"] += samples
             meta["batch"] = k + 1
             if step == 0:
@@ -415,7 +428,7 @@ class _Run:
         return self.meta["loss"] / self.meta["seen"], 100.0 * self.meta["wrong"] / self.meta["seen"]
 
     def _stop_or_commit(self) -> None:
-        self.layer.flush(self.flash)
+        self.stage.flush(self.flash)
         self.arena.enter("load")
         self._commit()
         self.arena.watermark()
@@ -426,7 +439,7 @@ class _Run:
         return shlex.quote(str(self.directory))
 
     def _evaluate(self, number: int) -> float:
-        """Test error of the layer in training, %."""
+        """Test error of the stage in training, %."""
         if self.probe and self.meta["epoch"] == 0:
             self._rehearse(self._evaluate_batch)
         wrong = sum(self._evaluate_batch(self.flash, k) for k in range(self.test_records.batches))
@@ -434,42 +447,36 @@ class _Run:
 
     def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
         samples = self._load(flash, self.test_records, k)
-        self.arena.enter("evaluate")
-        self.layer.forward(samples)  # the batch's s scales all logits alike: it cannot change an answer
-        return self.layer.gradient(samples)[1]
+        return self.stage.evaluate(samples)
 
     def _hand_over(self, number: int) -> None:
-        """Freezes the layer: its digest, its stored scale, its outputs for the next, its inference form in flash."""
-        meta, layer, flash = self.meta, self.layer, self.flash
-        train_out, test_out = (
-            self._outputs(number, "outputs", self.N), self._outputs(number, "test_outputs", self.N_test)
-        )
-        wanted = number + 1 < len(self.layers) and not self.recipe.recompute
-        if wanted:
+        """Freezes the stage: digests, what inference takes from the training set, outputs for the next stage."""
+        meta, stage, flash = self.meta, self.stage, self.flash
+        train_out = test_out = None
+        if number + 1 < len(self.stages) and not self.recipe.recompute:
+            train_out = self._outputs(number, "outputs", self.N)
+            test_out = self._outputs(number, "test_outputs", self.N_test)
             flash.new(train_out.name, [train_out.nbytes], slots=1)
             flash.new(test_out.name, [test_out.nbytes], slots=1)
         if self.probe:
-            self._rehearse(lambda other: self._rehearsed_hand_over(other, train_out))
+            self._rehearse(self._rehearsed_hand_over)
         self.arena.enter("hand-over")
-        digest = layer.digest(flash)
-        total = 0.0
-        for k in range(self.train_records.batches):
-            total += self._hand_over_batch(flash, self.train_records, k, train_out if wanted else None)[0]
+        digests = stage.begin_hand_over(flash)
+        for k in range(self.train_records.batches if stage.surveys else 0):
+            self._hand_over_batch(self.train_records, k, True, train_out)
             self.on_event(Event("handover", number, batch=k, batches=self.train_records.batches))
-        scale = total / (self.N * layer.O) if self.recipe.binary_activations else 1.0
-        wrong = 0
-        for k in range(self.test_records.batches):
-            wrong += self._hand_over_batch(flash, self.test_records, k, test_out if wanted else None, scale)[1]
+        stage.settle(self.N)
+        wrong = sum(self._hand_over_batch(self.test_records, k, False, test_out) for k in range(self.test_records.batches))
         error = 100.0 * wrong / self.N_test
-        layer.keep(flash)
+        stage.keep(flash)
         self.arena.watermark()
         meta["probed"].append(self.probe is not None)
         if self.probe:
-            meta["findings"] += [f"layer {number + 1}: {line}" for line in self.probe.findings()]
+            where = f"layer {number + 1}: " if len(self.stages) > 1 else ""
+            meta["findings"] += [f"{where}{line}" for line in self.probe.findings()]
         meta["arena"].append(self._measured())
-        meta["trained"].append(
-            {"digest": digest, "alpha": layer.state.alpha, "scale": scale, "error_pct": error}
-        )
+        meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
+        meta["errors"].append(error)
         for name in ("outputs", "test_outputs"):
             if f"layer{number - 1}.{name}" in flash.names():
                 flash.drop(f"layer{number - 1}.{name}")
@@ -477,50 +484,44 @@ class _Run:
         self.arena.enter("load")
         self._commit()
         self.on_event(Event("layer", number, test_error_pct=error, seconds=meta["seconds"][-1]))
-        if self.stop and number + 1 < len(self.layers):
+        if self.stop and number + 1 < len(self.stages):
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
-    def _hand_over_batch(
-        self, flash: Any, records: Records, k: int, out: Records | None, scale: float | None = None
-    ) -> tuple[float, int]:
-        """Outputs of batch k, written if ``out`` says where; returns the summed |z| and the wrong answers."""
-        layer = self.layer
-        samples = self._load(flash, records, k)
-        self.arena.enter("hand-over")
-        total = layer.forward(samples, emit=True, stored_scale=scale)
-        _, wrong = layer.gradient(samples)
+    def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
+        """Batch k through the trained stage, its outputs written if ``out`` says where; how many answers are wrong."""
+        wrong = self.stage.hand_over(self._load(self.flash, records, k), trained)
         if out:
-            layer.ram.input_scale[0] = layer.state.scale
-            out.write(flash, k, layer.ram.outputs, layer.ram.labels, layer.ram.input_scale)
-        return total, wrong
+            ram = self.stage.ram
+            out.write(self.flash, k, ram.outputs, ram.labels, ram.input_scale)
+        return wrong
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
     def _rehearse(self, work: Callable[[Any], Any]) -> None:
-        """Lets the probe see ``work(flash)`` without leaving a trace in flash or in the layer's state."""
+        """Lets the probe see ``work(flash)`` without leaving a trace in flash or in the stage's state."""
         assert self.probe is not None
-        state = self.layer.state
+        state = self.stage.state
 
         def once() -> None:
-            self.layer.state = copy.deepcopy(state)
+            self.stage.state = state
             work(Rehearsal(self.flash))
 
         moved = self.flash.read_bytes
-        self.probe.run(once, self.layer.carried() & set(self.arena.plan.offsets))
-        self.layer.state, self.flash.read_bytes = state, moved
+        self.probe.run(once, self.stage.carried() & set(self.arena.plan.offsets))
+        self.stage.state, self.flash.read_bytes = state, moved
 
     def _rehearsed_step(self, flash: Rehearsal, step: int) -> None:
         self._step(flash, step)
         self.arena.enter("load")
-        flash.verify(f"layer{self.layer.number}.slices", 0, self.commit_buffer)
+        flash.verify(self.stage.layers[0].name("slices"), 0, self.commit_buffer)
 
-    def _rehearsed_hand_over(self, flash: Rehearsal, out: Records) -> None:
+    def _rehearsed_hand_over(self, flash: Rehearsal) -> None:
         self.arena.enter("hand-over")
-        self.layer.digest(flash)  # type: ignore[arg-type]
-        self._hand_over_batch(flash, self.train_records, 0, out)
+        self.stage.begin_hand_over(flash)  # type: ignore[arg-type]
+        self.stage.hand_over(self._load(flash, self.train_records, 0), True)
 
     def _measured(self) -> dict[str, Any]:
-        """What the arena says about the layer just trained."""
+        """What the arena says about the stage just trained."""
         arena, plan = self.arena, self.arena.plan
         return {
             "planned_bytes": plan.nbytes,
@@ -541,8 +542,8 @@ class _Run:
         kinds = ("planned_bytes", "accounted_bytes")
         digests = "".join(layer["digest"] for layer in meta["trained"])
         result = {
-            "error_pct": meta["trained"][-1]["error_pct"],
-            "layer_errors_pct": [layer["error_pct"] for layer in meta["trained"]],
+            "error_pct": meta["errors"][-1],
+            "layer_errors_pct": meta["errors"],
             "seconds_per_epoch": [seconds / self.recipe.epochs for seconds in meta["seconds"]],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, log2, prod
 
 import numpy as np
+
+
+#: neurons whose z exists at a time, from the fastest to the smallest
+TILES = (256, 128, 64)
 
 
 def words(bits: int) -> int:
@@ -55,3 +60,19 @@ def weights_shape(outputs: int, inputs: int, binary_weights: bool) -> tuple[tupl
     if binary_weights:
         return (-(-outputs // 8), words(inputs), 8), "uint64"
     return (outputs, inputs), "float32"
+
+
+def view(block: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """The first bytes of a block of bytes as an array of some shape and dtype."""
+    return block[: prod(shape) * np.dtype(kind).itemsize].view(kind).reshape(shape)
+
+
+def z_unit(batch: int, outputs: int) -> float:
+    """Steps per 1.0 of the exact sum of |z| over a batch: a 64-bit sum of |z| <= 2**20 cannot overflow."""
+    return 2.0 ** min(28, 42 - ceil(log2(batch * outputs)))
+
+
+def z_tile(tile: int, inputs: Inputs, outputs: int, binary_weights: bool) -> int:
+    """Neurons per tile: products by popcount are fastest on the smallest tile, dense ones on a large one."""
+    popcounts = binary_weights and inputs.kind != "real"
+    return min(TILES[-1] if popcounts else tile, outputs)

@@ -9,8 +9,8 @@ import numpy as np
 from ..arena import Arena
 from ..kernels import forward as forward_kernels
 from ..plan import Region
-from .operands import weights_shape, words
-from .tinyfoa import TILES, Layer, z_tile
+from .operands import TILES, view, weights_shape, words, z_tile
+from .tinyfoa import Layer
 
 
 class Below:
@@ -79,20 +79,20 @@ class Below:
         unused = np.zeros((0, self.B), np.float32)
         for n, (layer, known) in enumerate(zip(self.layers, self.trained, strict=True)):
             shape, kind = self.shapes[n]
-            weights = _as(own["weights"], shape, kind)
+            weights = view(own["weights"], shape, kind)
             flash.read(f"layer{n}.trained", 0, [weights])
             flash.read(f"layer{n}.trained", 1, [own["bias"][: layer.O]])
             last = n == len(self.layers) - 1
             columns = (self.B, layer.emitted.columns)
-            outputs = target if last else _as(own["odd" if n % 2 else "even"], columns, layer.emitted.dtype)
+            outputs = target if last else view(own["odd" if n % 2 else "even"], columns, layer.emitted.dtype)
             gain = known["alpha"] if layer.recipe.binary_weights else 1.0
             gain *= float(scale[0]) if layer.inputs.kind == "bits" else 1.0
             own["abs_z"][:] = 0
             forward_kernels.forward(
                 inputs, samples, weights, own["bias"], np.float32(gain), np.float32(layer.inputs.scale),
                 np.float32(layer.inputs.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I,
-                layer.recipe.binary_activations, layer.z_unit, _as(own["scratch"], *self.scratch[n]),
-                _as(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"),
+                layer.recipe.binary_activations, layer.z_unit, view(own["scratch"], *self.scratch[n]),
+                view(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"),
                 layer.no_rows, 0, unused, outputs, own["abs_z"],
             )
             if layer.recipe.binary_activations:
@@ -100,7 +100,3 @@ class Below:
                 scale[0] = known["scale"] if stored else mean
             inputs = outputs
 
-
-def _as(block: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """The first bytes of a block as an array of another shape and dtype."""
-    return block[: int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)

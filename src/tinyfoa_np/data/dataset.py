@@ -37,6 +37,8 @@ class Dataset:
         C, the number of classes.
     scale, offset : float
         For uint8 inputs the network sees ``scale * byte + offset``; float32 inputs are used as they are.
+    unit : float
+        What makes uint8 inputs 0 to 1: one over the largest byte.
     """
 
     name: str
@@ -45,3 +47,8 @@ class Dataset:
     classes: int
     scale: float = 1.0
     offset: float = 0.0
+    unit: float = 1 / 255
+
+    def affine(self, normalize: str) -> tuple[float, float]:
+        """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
+        return (self.scale, self.offset) if normalize == "standard" else (self.unit, 0.0)

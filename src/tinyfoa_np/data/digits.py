@@ -42,6 +42,7 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         test=Split(pixels[cut:], labels[cut:]),
         classes=10,
         scale=1 / 16,
+        unit=1 / 16,
     )
 
 

@@ -14,7 +14,7 @@ from numba import njit
 
 from .intrinsics import cos_turn, log
 
-WEIGHT, BIAS, PROJECTION, SHUFFLE = 1, 2, 3, 4
+WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG = 1, 2, 3, 4, 5, 6
 
 
 @njit(cache=True, error_model="numpy")
@@ -67,3 +67,13 @@ def normal(out, layer, seed, deviation):
         flat[2 * k] = np.float32(radius * cos_turn(turn))
         if 2 * k + 1 < flat.size:
             flat[2 * k + 1] = np.float32(radius * cos_turn((turn + 0.75) % 1.0))  # the sine
+
+
+@njit(cache=True, error_model="numpy")
+def shuffle(order, seed):
+    # order (n,) int64, shuffled in place
+    """Fisher and Yates, from the end; a draw below k is the high half of 32 random bits times k."""
+    for k in range(order.size - 1, 0, -1):
+        word = block(k, 0, SHUFFLE, seed)[0]
+        other = np.int64((word * np.uint64(k + 1)) >> np.uint64(32))
+        order[k], order[other] = order[other], order[k]

@@ -21,7 +21,7 @@ from .record import Measured, Record, disagreements, read
 _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "weights": ("{weights} of all weights, always", {"forward": "weights"}),
     "bias": ("all biases, float32, always", {step: "biases" for step in paper.STEPS}),
-    "weight": ("weights of the {slice} in training, always", {"update": "weights"}),
+    "slice": ("weights of the {slice} in training, always", {"update": "weights"}),
     "moment1": ("optimizer's moments of the {slice}'s weights", {}),
     "moment2": ("optimizer's moments of the {slice}'s weights", {}),
     "bias_moment1": ("optimizer's moments of the {slice}'s biases", {}),
@@ -128,7 +128,7 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
     recipe = run.recipe
     layer = partial(
         paper.tinyfoa_layer, binary_weights=recipe.binary_weights, binary_activations=recipe.binary_activations,
-        slices=recipe.slices,
+        slices=recipe.slices or 1,
     )  # fmt: skip
     widths = [shape.outputs for shape in run.shapes]
     # a single layer has no matrix between hidden layers: the rule is applied to the one there is

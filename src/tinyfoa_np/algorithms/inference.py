@@ -1,0 +1,83 @@
+"""A batch through trained layers: what the algorithms' answers have in common. Arrays are made as they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels import forward as forward_kernels
+from .operands import TILES, Inputs, words, z_tile, z_unit
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLayer:
+    """One layer for inference.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        How what it reads is held.
+    weights : ndarray
+        Packed signs (ceil(O / 8), W, 8) uint64, or (O, I) float32.
+    bias : ndarray (O,) or (0,)
+    alpha : float
+        What the signs stand for; 1 where weights are real.
+    scale : float
+        s: what the bits it hands on stand for.
+    outputs : int
+        O.
+    """
+
+    inputs: Inputs
+    weights: np.ndarray
+    bias: np.ndarray
+    alpha: float
+    scale: float
+    outputs: int
+
+
+def passed(
+    layer: TrainedLayer,
+    values: np.ndarray,
+    binary: bool,
+    *,
+    gain: float = 1.0,
+    emitted: Inputs | None = None,
+    projection: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One layer's forward pass over a batch.
+
+    Parameters
+    ----------
+    layer : TrainedLayer
+    values : ndarray (n, columns)
+        As ``layer.inputs`` says.
+    binary : bool
+        Whether activations are.
+    gain : float
+        What the bits of ``values`` stand for.
+    emitted : Inputs, optional
+        How outputs are to be held; none without it.
+    projection : ndarray (O, C), optional
+        Of a layer that answers through one.
+
+    Returns
+    -------
+    z, outputs, logits : ndarray
+        (O, n), where nothing is emitted; (n, columns), where it is; (C, n).
+    """
+    n, outputs = len(values), layer.outputs
+    tile = outputs if emitted is None else z_tile(TILES[0], layer.inputs, outputs, layer.weights.dtype == np.uint64)
+    shape, kind = forward_kernels.scratch_shape(
+        values.dtype, layer.weights.dtype, n, words(layer.inputs.width), 1
+    )  # fmt: skip
+    projection = np.zeros((outputs, 0), np.float32) if projection is None else projection
+    handed = np.zeros((n, emitted.columns), emitted.dtype) if emitted else np.zeros((0, 0), np.float32)
+    z, logits = np.zeros((tile, n), np.float32), np.zeros((projection.shape[1], n), np.float32)
+    forward_kernels.forward(
+        values, n, layer.weights, layer.bias, np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
+        np.float32(layer.inputs.offset), projection, 0, outputs, layer.inputs.width, binary, z_unit(n, outputs),
+        np.zeros(shape, kind), z, np.zeros((0, -(-n // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
+    )
+    return z, handed, logits

@@ -1,0 +1,381 @@
+"""The weights and biases of one layer in training: all in flash, one slice at a time in the arena.
+
+Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does what
+the forward pass reads: the signs of all weights, or a copy of all (the slice itself, where the whole layer is one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil, inf, log2, sqrt
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..arena import Arena
+from ..errors import BadRequest
+from ..flash import Flash
+from ..kernels import random as random_kernels
+from ..kernels import update as update_kernels
+from ..kernels.update import Biases, Resident, Scratch, Step
+from ..plan import PHASES, Region
+from ..recipe import Recipe
+from ..slices import Grid, Schedule
+from .operands import Inputs, weights_shape
+
+#: moments per weight of each optimizer, and its number in the kernels
+MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+CODES = {
+    "sgd": update_kernels.SGD, "momentum": update_kernels.MOMENTUM, "nesterov": update_kernels.NESTEROV,
+    "adam": update_kernels.ADAM,
+}  # fmt: skip
+#: bytes through which flash reads back what it commits
+COMMIT_BUFFER = 16384
+#: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
+RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
+#: a weight that is not clamped counts as lost beyond this
+WEIGHT_RANGE = 256.0
+
+#: writes initial values for the rows and columns of a slice into a flat view
+Initializer = Callable[[np.ndarray, int, int, int, int], None]
+
+
+def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
+    """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
+    room = ceil(log2(min(limit, WEIGHT_RANGE)))
+    return 2.0 ** min(32, 60 - room - ceil(log2(outputs * inputs)))
+
+
+@dataclass
+class State:
+    """What is known of a layer's parameters beside the arena's bytes; a commit's root carries it."""
+
+    steps: list[int]  # optimizer steps of each slice
+    bias_steps: list[int]  # and of each group of biases
+    sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
+    resident: int | None = None  # the slice in the arena
+    group: int | None = None  # the group of biases whose moments are in the arena
+    dirty: bool = False  # the resident slice or group differs from its copy in flash
+
+
+class Parameters:
+    """Weights W (O, I) and biases b (O,) of one layer in training.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one: schedule, slices, optimizer, seed.
+    number : int
+        Layer, from 0: names its objects in flash and its random numbers.
+    inputs : Inputs
+        What the layer reads.
+    outputs : int
+        O.
+    batches : int
+        Steps per epoch.
+    threads : int
+        T: how many ways a kernel's work is cut.
+    binary_weights : bool
+    vertical : bool
+        Whether the recipe's slices and schedule hold for this layer; otherwise all of it trains, and is resident.
+    biased : bool
+    limit : float
+        Weights and biases are clamped to +- this; infinite: not at all.
+    straight : bool
+        Whether the gradient of a weight counts only where |w| < 1.
+    lr, decay : float
+        Of this layer's weights, before the recipe's schedule.
+    prefix : str
+        Of its regions' names.
+
+    Raises
+    ------
+    BadRequest
+        If the layer cannot be cut into M x M slices.
+    """
+
+    def __init__(
+        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
+        binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
+        straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
+    ) -> None:
+        assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
+        self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
+        self.O, self.I, self.B = outputs, inputs.width, recipe.batch
+        self.binary_weights, self.biased, self.limit = binary_weights, biased, limit
+        self.straight = binary_weights if straight is None else straight
+        self.lr, self.decay, self.batches = recipe.lr if lr is None else lr, decay, batches
+        self.kind = recipe.schedule if vertical else "none"
+        side = recipe.slices if vertical else 1
+        if side > min(self.O, self.I):
+            raise BadRequest(
+                f"{side} slices per side do not fit layer {number + 1} of {self.O} x {self.I} weights:"
+                f" at most {min(self.O, self.I)}"
+            )
+        self.full_grid = Grid(self.O, self.I, side)
+        self.grid = Grid(self.O, self.I, 1) if self.kind == "frozen" else self.full_grid
+        self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
+        # a thread takes at least one neuron
+        self.threads = min(threads, self.O // self.grid.side)
+        self.moments = MOMENTS[recipe.optimizer]
+        self.unit = weight_unit(self.O, self.I, limit)
+        # a layer that is one slice of real weights is read where it lies
+        self.shared = not binary_weights and len(self.grid) == 1
+        self.state = State([0] * len(self.grid), [0] * self.grid.side)
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def regions(self) -> list[Region]:
+        """What the parameters need of the arena, and when; the update's scratch is :meth:`scratch_shapes`."""
+        largest = self.grid.slice(0).size
+        rows = self.grid.rows(0)[1] if self.biased else 0
+        weights, kind = weights_shape(self.O, self.I, self.binary_weights)
+        # where the layer is read from its only slice, that slice is needed to the end
+        resident = PHASES if self.shared else RESIDENT
+        return [
+            Region(self.prefix + "weights", (0,) if self.shared else weights, kind),
+            Region(self.prefix + "bias", (self.O if self.biased else 0,), "float32"),
+            Region(self.prefix + "slice", (largest,), "float32", resident),
+            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), "float32", RESIDENT),
+            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), "float32", RESIDENT),
+            Region(self.prefix + "bias_moment1", (rows if self.moments > 0 else 0,), "float32", RESIDENT),
+            Region(self.prefix + "bias_moment2", (rows if self.moments > 1 else 0,), "float32", RESIDENT),
+        ]
+
+    def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of what one call of :meth:`update` needs for itself."""
+        run = max(map(self.run_width, self.visited()))
+        return {
+            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, self.B), "float32"),
+            "listed": ((self.threads, self.B), "int32"), "abs_w": ((self.threads,), "int64"),
+        }  # fmt: skip
+
+    @property
+    def commit_bytes(self) -> int:
+        """Bytes of the buffer through which a commit reads back: no larger than the largest item."""
+        return min(COMMIT_BUFFER, 4 * (1 + self.moments) * self.grid.slice(0).size)
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        names = ("weights", "bias", "slice", "moment1", "moment2", "bias_moment1", "bias_moment2")
+        return frozenset(self.prefix + name for name in names)
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views from an arena laid out with the regions."""
+        planned = arena.plan.offsets
+        views = {r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype) for r in self.regions()}
+        self.ram = SimpleNamespace(**{name.removeprefix(self.prefix): view for name, view in views.items()})
+        if self.shared:
+            self.ram.weights = self.ram.slice.reshape(self.O, self.I)
+        else:
+            self.ram.weights[...] = 0  # absent neurons and inputs stay zero bits
+
+    # -- which slices train --------------------------------------------------------------------------------------------
+
+    def visited(self) -> range:
+        """The slices that train at all."""
+        if self.kind != "slice":
+            return range(len(self.grid))
+        return range(min(len(self.grid), self.schedule.holds(self.schedule.steps - 1) + 1))
+
+    def widest_step(self) -> int:
+        """The first step that trains a slice of the widest runs: no other takes more of the arena."""
+        if self.kind != "slice":
+            return 0
+        return self.schedule.begins(max(self.visited(), key=self.run_width))
+
+    def run_width(self, k: int) -> int:
+        part = self.grid.slice(k)
+        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits")
+
+    def due(self, step: int) -> list[int]:
+        """The slices that train in a step, in the order in which they become resident."""
+        if self.kind == "slice":
+            return [self.schedule.holds(step) % len(self.grid)]
+        everyone = list(range(len(self.grid)))
+        return everyone[::-1] if step % 2 else everyone  # to and fro: the resident slice need not travel
+
+    def first_trained(self, step: int | None) -> int:
+        """The first neuron that trains in a step."""
+        if step is None or self.kind != "slice":
+            return 0
+        return self.grid.slice(self.due(step)[0]).first
+
+    @property
+    def trained_rows(self) -> int:
+        """The most neurons that train in a step."""
+        return self.O if self.kind != "slice" else self.grid.rows(0)[1]
+
+    # -- flash ---------------------------------------------------------------------------------------------------------
+
+    def name(self, what: str) -> str:
+        """An object of this layer in flash."""
+        return f"layer{self.number}.{what}"
+
+    def create(self, flash: Flash) -> None:
+        """Makes the layer's objects in flash: slices and groups of biases, each with its moments."""
+        copies = 4 * (1 + self.moments)
+        flash.new(self.name("slices"), [copies * self.grid.slice(k).size for k in range(len(self.grid))])
+        if self.biased:
+            rows = [self.grid.rows(j) for j in range(self.grid.side)]
+            flash.new(self.name("biases"), [copies * (last - first) for first, last in rows])
+
+    def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
+        """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
+        seed, number, columns = np.uint64(self.recipe.seed), self.number, self.I
+
+        def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            random_kernels.uniform(
+                out, first, last, low, high, columns, number, random_kernels.WEIGHT, seed, np.float32(bound)
+            )
+
+        def biases(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            value = np.float32(bound if bias_bound is None else bias_bound)
+            random_kernels.uniform(out, first, last, low, high, 1, number, random_kernels.BIAS, seed, value)
+
+        return weights, biases
+
+    def initialize(self, flash: Flash, weights: Initializer | None = None, biases: Initializer | None = None) -> None:
+        """Writes the initial slices and biases: uniform in +-1/sqrt(I) where nothing else is asked for."""
+        ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
+        weights, biases = weights or usual[0], biases or usual[1]
+        for view in (ram.moment1, ram.moment2, ram.bias_moment1, ram.bias_moment2):
+            view[:] = 0
+        for k in range(len(self.grid)):
+            weights(ram.slice, *self.grid.slice(k))
+            flash.write(self.name("slices"), k, self._slice_views(k))
+        if self.biased:
+            biases(ram.bias, 0, self.O, 0, 1)
+            for j in range(self.grid.side):
+                flash.write(self.name("biases"), j, self._bias_views(j))
+
+    def restore(self, flash: Flash) -> None:
+        """Reads every slice and bias once: what the forward pass reads is rebuilt, and the sums of |W| with it."""
+        ram, state = self.ram, self.state
+        state.sums = []
+        for k in range(len(self.grid)):
+            flash.read(self.name("slices"), k, self._slice_views(k)[:1])
+            state.sums.append(update_kernels.publish_slice(ram.slice, *self.grid.slice(k), ram.weights, self.unit))
+        for j in range(self.grid.side if self.biased else 0):
+            flash.read(self.name("biases"), j, self._bias_views(j)[:1])
+        state.resident = state.group = None
+        state.dirty = False
+
+    def _slice_views(self, k: int) -> list[np.ndarray]:
+        size, ram = self.grid.slice(k).size, self.ram
+        return [view[:size] for view in (ram.slice, ram.moment1, ram.moment2)[: 1 + self.moments]]
+
+    def _bias_views(self, j: int) -> list[np.ndarray]:
+        first, last = self.grid.rows(j)
+        moments = (self.ram.bias_moment1, self.ram.bias_moment2)[: self.moments]
+        return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
+
+    def flush(self, flash: Flash) -> None:
+        """Writes the resident slice and group of biases back, if they have changed."""
+        if self.state.dirty and self.state.resident is not None and self.state.group is not None:
+            flash.write(self.name("slices"), self.state.resident, self._slice_views(self.state.resident))
+            if self.biased:
+                flash.write(self.name("biases"), self.state.group, self._bias_views(self.state.group))
+            self.state.dirty = False
+
+    def exchange(self, flash: Flash, k: int) -> None:
+        """Makes slice k resident, and the moments of its group of biases."""
+        if k == self.state.resident:
+            return
+        self.flush(flash)
+        flash.read(self.name("slices"), k, self._slice_views(k))
+        group = k // self.grid.side
+        if group != self.state.group and self.biased:
+            first, last = self.grid.rows(group)
+            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
+        self.state.resident, self.state.group = k, group
+        flash.exchanges += 1
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    @property
+    def alpha(self) -> float:
+        """Mean |W| over the whole layer, now; 1 without binary weights."""
+        return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
+
+    def update(
+        self, flash: Flash, inputs: update_kernels.Inputs, samples: int,
+        source: update_kernels.Projected | update_kernels.Given, step: int, scratch: Scratch, abs_w: np.ndarray,
+    ) -> bool:
+        """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
+
+        Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
+        """
+        state, ram = self.state, self.ram
+        still = self._still(step)
+        trained: set[int] = set()
+        for k in self.due(step):
+            self.exchange(flash, k)
+            group = k // self.grid.side
+            train_bias = self.biased and group not in trained
+            state.steps[k] += 1
+            state.bias_steps[group] += train_bias
+            trained.add(group)
+            abs_w[:] = 0
+            update_kernels.update(
+                inputs, samples, source, self.grid.slice(k), Resident(ram.slice, ram.moment1, ram.moment2), ram.weights,
+                still, Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), self._step(state.steps[k], step),
+                self._step(max(1, state.bias_steps[group]), step), train_bias, self.straight, self.unit, scratch, abs_w,
+            )  # fmt: skip
+            if abs_w.min() < 0:
+                return False
+            state.sums[k] = int(abs_w.sum())
+            state.dirty = True
+        return True
+
+    def slice_gradient(
+        self, inputs: update_kernels.Inputs, samples: int, source: update_kernels.Projected | update_kernels.Given,
+        k: int, scratch: Scratch,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients of slice k, which must be resident, and of its biases, stored whole: for inspection."""
+        part = self.grid.slice(k)
+        dW, db = np.zeros(part.size, np.float32), np.zeros(part.last - part.first, np.float32)
+        update_kernels.slice_gradient(inputs, samples, source, part, self.ram.slice, self.straight, scratch, dW, db)
+        return dW.reshape(part.last - part.first, part.high - part.low), db
+
+    def _still(self, step: int) -> tuple[int, int, int, int]:
+        if self.kind != "frozen":
+            return (0, 0, 0, 0)
+        q = (self.schedule.holds(step) + 1) % self.full_grid.side
+        part = self.full_grid.slice(q * self.full_grid.side + q)
+        return part.first, part.last, part.low, part.high
+
+    def _step(self, t: int, step: int) -> Step:
+        """The optimizer at its own step t, in step ``step`` of the training.
+
+        Adam's bias corrections are folded into its rate, lr / (1 - 0.9^t), and its root, 1 / sqrt(1 - 0.999^t).
+        """
+        rate, root = self.lr * self.recipe.lr_at(step // self.batches), 1.0
+        if self.recipe.optimizer == "adam":
+            rate, root = rate / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
+        limit = np.float32(self.limit if self.limit < inf else np.inf)
+        return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root), np.float32(self.decay), limit)
+
+    # -- a trained layer -----------------------------------------------------------------------------------------------
+
+    def digest(self, flash: Flash, row: np.ndarray) -> str:
+        """SHA-256 of W (row by row), then b, as little-endian float32; reads the slices from flash through ``row``."""
+        hashed, side = hashlib.sha256(), self.grid.side
+        for j in range(side):
+            first, last = self.grid.rows(j)
+            parts = [(k, self.grid.slice(k)) for k in range(j * side, (j + 1) * side)]
+            for o in range(last - first):
+                for k, part in parts:
+                    width = part.high - part.low
+                    flash.read(self.name("slices"), k, [row[part.low : part.high]], 4 * o * width)
+                hashed.update(row[: self.I])
+        hashed.update(self.ram.bias)
+        return hashed.hexdigest()
+
+    def keep(self, flash: Flash) -> None:
+        """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
+        flash.new(self.name("trained"), [self.ram.weights.nbytes, self.ram.bias.nbytes], slots=1)
+        flash.write(self.name("trained"), 0, [self.ram.weights])
+        flash.write(self.name("trained"), 1, [self.ram.bias])

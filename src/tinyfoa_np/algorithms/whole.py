@@ -1,0 +1,269 @@
+"""What the algorithms that train the whole network in every step have in common: their layers, regions and flash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from math import prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..arena import Arena
+from ..flash import Flash
+from ..kernels import forward as forward_kernels
+from ..kernels import update as update_kernels
+from ..kernels.update import Given, Scratch
+from ..network import LayerShape
+from ..plan import Region
+from ..recipe import Recipe
+from .operands import Inputs, view, weights_shape, words, z_tile, z_unit
+from .parameters import Parameters, State
+
+TRAINING = ("load", "forward", "gradient", "update")
+#: what a batch goes through when it is only looked at
+LOOKING = ("evaluate", "hand-over")
+#: phases of a pass through the layers
+PASSES = ("forward", *LOOKING)
+#: scratch of an update, shared by all layers
+UPDATE = ("gradient", "dz", "listed", "abs_w")
+
+
+class Whole:
+    """All layers of a network, in training together, in one arena.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    inputs : Inputs
+        What a sample is.
+    shapes : sequence of LayerShape
+        Hidden layers, lowest first.
+    classes : int
+        C.
+    batches : int
+        Steps per epoch.
+    threads : int
+        T: how many ways a kernel's work is cut.
+    tile : int
+        The most neurons whose z exists at a time, where an algorithm does not need all.
+
+    Notes
+    -----
+    Layers are numbered from 0; ``reads[k]`` is how layer k's inputs are held.
+    """
+
+    emitted = None  # a network hands nothing to another stage
+    reads: list[Inputs]
+    layers: list[Parameters]
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        tile: int,
+    ) -> None:
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, recipe.batch, batches
+        self.cores, self.tile = threads, tile
+        self.widths = [shape.outputs for shape in shapes]
+        self.binary = recipe.binary_activations
+        self.scales = [1.0] * len(shapes)  # s of each hidden layer that inference takes
+        self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since it was last set to 0
+        self.seen = 0  # those samples
+        self.inspect: Callable[..., None] | None = None  # called before each update with (k, inputs, source, scratch)
+
+    @property
+    def groups(self) -> int:
+        """Words of 16 samples that a mask takes."""
+        return -(-self.B // 16)
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def common_regions(self, rows: int) -> list[Region]:
+        """The regions of every algorithm; ``rows`` are the samples of a pass, and of the update."""
+        forward = max(prod(s) * np.dtype(k).itemsize for s, k in (self._scratch(k, rows) for k in self._numbers()))
+        update = dict.fromkeys(UPDATE, 0)
+        for layer in self.layers:
+            for name, (shape, kind) in layer.scratch_shapes().items():
+                update[name] = max(update[name], prod(shape) * np.dtype(kind).itemsize)
+        return [
+            *(region for layer in self.layers for region in layer.regions()),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
+            Region("input_scale", (1,), "float32", ("load",)),
+            Region("labels", (self.B,), "uint16", (*TRAINING, *LOOKING)),
+            Region("scratch", (forward,), "uint8", PASSES),
+            Region("abs_z", (self._pass_threads(rows),), "int64", PASSES),
+            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            *(Region("update." + name, (size,), "uint8", ("update",)) for name, size in update.items()),
+            Region("row", (max(layer.I for layer in self.layers),), "float32", ("hand-over",)),
+            Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
+        ]
+
+    def regions(self) -> list[Region]:
+        raise NotImplementedError
+
+    def _numbers(self) -> range:
+        return range(len(self.layers))
+
+    def _pass_threads(self, rows: int) -> int:
+        # a thread takes at least 16 samples
+        return min(self.cores, -(-rows // 16))
+
+    def _scratch(self, k: int, rows: int) -> tuple[tuple[int, ...], str]:
+        layer = self.layers[k]
+        weights = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
+        return forward_kernels.scratch_shape(
+            np.dtype(self.reads[k].dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
+        )
+
+    def _tile(self, k: int) -> int:
+        return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return frozenset().union(*(layer.carried() for layer in self.layers))
+
+    def widest_step(self) -> int:
+        """The first step that takes as much of the arena as any."""
+        return max((layer.widest_step() for layer in self.layers), default=0)
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views from an arena laid out with the regions."""
+        self.arena = arena
+        for layer in self.layers:
+            layer.open(arena)
+        planned = arena.plan.offsets
+        taken = {region.name for layer in self.layers for region in layer.regions()}
+        self.ram = SimpleNamespace(**{
+            r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
+            for r in self.regions() if r.name not in taken
+        })  # fmt: skip
+        self.scratch = {name: getattr(self.ram, "update." + name) for name in UPDATE}
+
+    # -- flash and state -----------------------------------------------------------------------------------------------
+
+    def create(self, flash: Flash) -> None:
+        """Makes all layers' objects in flash."""
+        for layer in self.layers:
+            layer.create(flash)
+
+    def initialize(self, flash: Flash) -> None:
+        """Writes the initial weights and biases: uniform in +-1/sqrt(I)."""
+        for layer in self.layers:
+            layer.initialize(flash)
+
+    def restore(self, flash: Flash) -> None:
+        """Rebuilds what the passes read from flash."""
+        for layer in self.layers:
+            layer.restore(flash)
+
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        for layer in self.layers:
+            layer.flush(flash)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known beside the arena's bytes, as JSON can hold it."""
+        own = {"scales": list(self.scales), "sums": list(self.sums), "seen": self.seen}
+        return {"layers": [asdict(layer.state) for layer in self.layers], **own}
+
+    @state.setter
+    def state(self, known: dict[str, Any]) -> None:
+        for layer, state in zip(self.layers, known["layers"], strict=True):
+            layer.state = State(**deepcopy(state))
+        self.scales, self.sums, self.seen = list(known["scales"]), list(known["sums"]), known["seen"]
+
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def _pass(
+        self, k: int, values: np.ndarray, samples: int, z: np.ndarray, outputs: np.ndarray, active: np.ndarray,
+        gain: float = 1.0,
+    ) -> float:
+        """z = gain alpha (x . w) + b of layer k, tile by tile, and what follows from it; returns the summed |z|.
+
+        Parameters
+        ----------
+        k : int
+        values : ndarray (rows, columns)
+            The layer's inputs, as ``reads[k]`` says.
+        samples : int
+            How many of the rows.
+        z : ndarray (To, rows)
+            For a tile of neurons; all of z, if it has a row for each neuron.
+        outputs : ndarray (rows, columns) or (0, 0)
+            Gets the bits z > 0, or max(z, 0).
+        active : ndarray (O, G) or (0, G)
+            Gets the masks 0 < z, with binary activations 0 < z < 1.
+        gain : float
+            The scale of inputs that are bits.
+        """
+        layer, ram = self.layers[k], self.ram
+        rows = z.shape[1]
+        unit = z_unit(rows, layer.O)
+        ram.abs_z[:] = 0
+        forward_kernels.forward(
+            values, samples, layer.ram.weights, layer.ram.bias, np.float32(gain * layer.alpha),
+            np.float32(self.reads[k].scale), np.float32(self.reads[k].offset), np.zeros((layer.O, 0), np.float32), 0,
+            layer.O, layer.I, self.binary, unit, view(ram.scratch, *self._scratch(k, rows)), z, active, 0,
+            np.zeros((0, rows), np.float32), outputs, ram.abs_z,
+        )
+        return int(ram.abs_z.sum()) / unit
+
+    def train_layer(
+        self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
+        factor: np.ndarray | None = None,
+    ) -> bool:
+        """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
+
+        ``scale`` is that of inputs that are bits, ``factor`` (rows,) each sample's own beside it.
+        """
+        layer, reads = self.layers[k], self.reads[k]
+        affine = (reads.scale, reads.offset) if reads.kind == "bytes" else (scale, 0.0)
+        inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
+        source = Given(dz, 0, np.zeros(0, np.float32) if factor is None else factor)
+        blocks = {name: view(self.scratch[name], *shape) for name, shape in layer.scratch_shapes().items()}
+        scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
+        if self.inspect:
+            self.inspect(k, inputs, source, scratch)
+        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"])
+
+    def _note(self, samples: int, step: int, sums: Sequence[float]) -> None:
+        """Adds the |z| of a training batch to those of its epoch."""
+        if step % self.batches == 0:
+            self.sums, self.seen = [0.0] * len(self.sums), 0
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+        self.seen += samples
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.binary:
+            self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
+
+    # -- a trained network ---------------------------------------------------------------------------------------------
+
+    @property
+    def surveys(self) -> bool:
+        """Whether inference takes anything from a last pass over the training set."""
+        return self.binary
+
+    def begin_hand_over(self, flash: Flash) -> list[str]:
+        """Digests of the trained layers."""
+        self.sums, self.seen = [0.0] * len(self.sums), 0
+        return [layer.digest(flash, self.ram.row) for layer in self.layers]
+
+    def settle(self, samples: int) -> None:
+        """Fixes the stored s of each hidden layer: the mean |z| over the training set."""
+        if self.seen:
+            self._settle()
+
+    def known(self) -> list[dict[str, Any]]:
+        """What inference must know of each trained layer beside its weights."""
+        scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
+        return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]
+
+    def keep(self, flash: Flash) -> None:
+        """Writes what inference needs of the trained layers."""
+        for layer in self.layers:
+            layer.keep(flash)
