@@ -333,21 +333,26 @@ class Layer:
 
     def slice_gradient(self, samples: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k, which must be resident, and of its biases, stored whole: for inspection."""
-        part, ram = self.grid.slice(k), self.ram
+        part = self.grid.slice(k)
+        source = self._source(part.first if self.recipe.schedule == "slice" else 0)
         dW, db = np.zeros(part.size, np.float32), np.zeros(part.last - part.first, np.float32)
-        scale, offset = self._gradient_affine()
-        first = 0 if self.recipe.schedule != "slice" else part.first
         update_kernels.slice_gradient(
-            ram.inputs, samples, scale, offset, ram.error, ram.projection, ram.active, first, *part, ram.weight,
-            self.recipe.binary_weights, ram.gradient, ram.dz, ram.listed, dW, db,
+            self._held_inputs(), samples, source, part, self.ram.weight, self.recipe.binary_weights, self._scratch(),
+            dW, db,
         )
         return dW.reshape(part.last - part.first, part.high - part.low), db
 
-    def _gradient_affine(self) -> tuple[np.float32, np.float32]:
-        """dW = scale (sum of dz x) + offset (sum of dz), for inputs as they are held."""
+    def _held_inputs(self) -> update_kernels.Inputs:
+        scale, offset = self._input_scale(), 0.0
         if self.inputs.kind == "bytes":
-            return np.float32(self.inputs.scale), np.float32(self.inputs.offset)
-        return np.float32(self._input_scale()), np.float32(0)
+            scale, offset = self.inputs.scale, self.inputs.offset
+        return update_kernels.Inputs(self.ram.inputs, np.float32(scale), np.float32(offset))
+
+    def _source(self, first: int) -> update_kernels.Projected:
+        return update_kernels.Projected(self.ram.error, self.ram.projection, self.ram.active, first)
+
+    def _scratch(self) -> update_kernels.Scratch:
+        return update_kernels.Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
         """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
@@ -355,7 +360,9 @@ class Layer:
         Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
         """
         ram, recipe, state = self.ram, self.recipe, self.state
-        scale, offset = self._gradient_affine()
+        inputs, source, scratch = self._held_inputs(), self._source(self._first_trained(step)), self._scratch()
+        resident = update_kernels.Resident(ram.weight, ram.moment1, ram.moment2)
+        biases = update_kernels.Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
         still = self._still(step)
         trained: set[int] = set()
         for k in self.due(step):
@@ -367,11 +374,8 @@ class Layer:
             trained.add(group)
             ram.abs_w[:] = 0
             update_kernels.update(
-                ram.inputs, samples, scale, offset, ram.error, ram.projection, ram.active, self._first_trained(step),
-                *part, ram.weight, ram.moment1, ram.moment2, ram.weights, still, ram.bias, ram.bias_moment1,
-                ram.bias_moment2, train_bias, CODES[recipe.optimizer], *self._pace(state.steps[k]),
-                *self._pace(state.bias_steps[group]), recipe.binary_weights, self.unit, ram.gradient, ram.dz,
-                ram.listed, ram.abs_w,
+                inputs, samples, source, part, resident, ram.weights, still, biases, self._pace(state.steps[k]),
+                self._pace(state.bias_steps[group]), train_bias, recipe.binary_weights, self.unit, scratch, ram.abs_w,
             )
             if ram.abs_w.min() < 0:
                 return False
@@ -386,12 +390,13 @@ class Layer:
         part = self.full_grid.slice(q * self.full_grid.side + q)
         return part.first, part.last, part.low, part.high
 
-    def _pace(self, t: int) -> tuple[np.float32, np.float32]:
-        """Adam's bias corrections at its step t, folded: lr / (1 - 0.9^t) and 1 / sqrt(1 - 0.999^t)."""
-        lr = self.recipe.lr
-        if self.recipe.optimizer != "adam":
-            return np.float32(lr), np.float32(1)
-        return np.float32(lr / (1 - 0.9**t)), np.float32(1 / sqrt(1 - 0.999**t))
+    def _pace(self, t: int) -> update_kernels.Step:
+        """The optimizer at its step t, with Adam's bias corrections folded: lr / (1 - 0.9^t), 1 / sqrt(1 - 0.999^t)."""
+        lr, root = self.recipe.lr, 1.0
+        if self.recipe.optimizer == "adam":
+            lr, root = lr / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
+        decay, limit = np.float32(0), np.float32(1)
+        return update_kernels.Step(CODES[self.recipe.optimizer], np.float32(lr), np.float32(root), decay, limit)
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
