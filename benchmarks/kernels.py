@@ -271,11 +271,13 @@ def fused(rounds: int) -> Result:
             signs=aligned(np.zeros((SLICE // 8, -(-SLICE // 64), 8), np.uint64)), t=0, mean=0.0,
         )  # fmt: skip
 
+        flat = apart.g.reshape(-1)
+
         def step_by_step() -> None:
             apart.t += 1
             np.matmul(dz.T, floats, out=apart.g)
-            rate, root = layer._pace(apart.t)
-            _adam(apart.w, apart.m, apart.v, apart.g.reshape(-1), rate, root)
+            pace = layer._pace(apart.t)
+            _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root)
             _pack_signs(apart.w, SLICE, SLICE, apart.signs)
             apart.mean = _sum_abs(apart.w) / apart.w.size
 
@@ -286,7 +288,7 @@ def fused(rounds: int) -> Result:
         pace = layer._pace(apart.t)
         parts = side_by_side({
             "  of which gradient": lambda: np.matmul(dz.T, floats, out=apart.g),
-            "  of which Adam, clamp": lambda: _adam(apart.w, apart.m, apart.v, apart.g.reshape(-1), *pace),
+            "  of which Adam, clamp": lambda: _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root),
             "  of which signs": lambda: _pack_signs(apart.w, SLICE, SLICE, apart.signs),
             "  of which mean |W|": lambda: _sum_abs(apart.w),
         }, max(3, rounds // 4))  # fmt: skip

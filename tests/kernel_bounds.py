@@ -11,6 +11,8 @@ import mmap
 import numpy as np
 from kernel_tools import GARBAGE, make_batch, pack_active, run_forward, run_gradient, run_update, stored
 
+from tinyfoa_np.kernels.update import Given, Projected
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
 
@@ -48,16 +50,19 @@ def check(kind, form, binary, shape, threads):
     assert forward.written["logits"][:, :samples].all()
 
     rng = np.random.default_rng(1)
-    error, active = rng.standard_normal((C, B)).astype(np.float32), pack_active(rng.random((O, B)) < 0.5)
+    active = rng.random((O, B)) < 0.5
+    dz, factor = (active * rng.standard_normal((O, B))).astype(np.float32), np.ones(B, np.float32)
+    error = rng.standard_normal((C, B)).astype(np.float32)
     moments, bias_moments = list(np.zeros((2, O, I), np.float32)), list(np.zeros((2, O), np.float32))
-    step = {"inputs": batch.inputs, "samples": samples, "error": error, "P": batch.P, "active": active, "W": batch.W}
-    for rect in ((0, O, 0, I), (O // 2, O, I // 3, I)):
-        dW, _ = run_gradient(**step, rect=rect, lay_out=between_forbidden_pages)
-        done = run_update(
-            **step, rect=rect, moments=moments, weights=stored(batch.W, form), bias=batch.b, bias_moments=bias_moments,
-            optimizer="adam", threads=threads, lay_out=between_forbidden_pages,
-        )  # fmt: skip
-        assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
+    for source in (Projected(error, batch.P, pack_active(active), 0), Given(dz, 0, factor), Given(dz, 0, factor[:0])):
+        step = {"inputs": batch.inputs, "samples": samples, "source": source, "W": batch.W}
+        for rect in ((0, O, 0, I), (O // 2, O, I // 3, I)):
+            dW, _ = run_gradient(**step, rect=rect, lay_out=between_forbidden_pages)
+            done = run_update(
+                **step, rect=rect, moments=moments, weights=stored(batch.W, form), bias=batch.b,
+                bias_moments=bias_moments, optimizer="adam", threads=threads, lay_out=between_forbidden_pages,
+            )  # fmt: skip
+            assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
 
 
 def main():

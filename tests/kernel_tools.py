@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyfoa_np.kernels import forward, update
 from tinyfoa_np.reference import bits, tinyfoa
+from tinyfoa_np.slices import Slice
 
 EPS = float(np.finfo(np.float32).eps)
 # In blank arrays, and between arrays: bytes that make floats between 0 and 1, where every mask is open, and bytes that
@@ -19,6 +20,7 @@ GARBAGE = (0x3F, 0xFF), (0xFF, 0x3F)
 GAP = 72  # bytes between arrays; no multiple of 64, so that arrays start at any multiple of 8
 
 KINDS = "bits", "bytes", "real"  # of inputs
+MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # per weight
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
 
 
@@ -52,25 +54,34 @@ def run(kernel, may_write, lay_out=in_one_block, **arguments):
     ----------
     kernel : compiled function
     may_write : str
-        Names of the arrays that it may change, with spaces between.
+        Names of the arrays that it may change, with spaces between; ``argument.field`` for one in a named tuple.
     lay_out : callable
         Like :func:`in_one_block`.
     **arguments
-        Its arguments by name: arrays, :class:`Blank`, or numbers.
+        Its arguments by name: arrays, :class:`Blank`, numbers, or named tuples of such.
 
     Returns
     -------
     SimpleNamespace
-        The arrays by name, as they are afterwards; `returned`, what the call returned; and `written`, for each
+        The arguments by name, as they are afterwards; `returned`, what the call returned; and `written`, for each
         :class:`Blank` which of its elements were written.
     """
     order = kernel.py_func.__code__.co_varnames[: kernel.py_func.__code__.co_argcount]
     assert set(order) == set(arguments)
-    arrays = {name: value for name, value in arguments.items() if isinstance(value, (np.ndarray, Blank))}
+    arrays = {}
+    for name, value in arguments.items():
+        members = {f"{name}.{field}": member for field, member in fields_of(value).items()} or {name: value}
+        arrays |= {name: member for name, member in members.items() if isinstance(member, (np.ndarray, Blank))}
+
+    def in_place(name, values):
+        value = arguments[name]
+        whole = {field: values.get(f"{name}.{field}", member) for field, member in fields_of(value).items()}
+        return type(value)(**whole) if whole else values.get(name, value)
+
     after, returned = [], []
     for garbage in GARBAGE:
         views, untouched = lay_out(arrays, *garbage)
-        returned.append(kernel(*(views.get(name, arguments[name]) for name in order)))
+        returned.append(kernel(*(in_place(name, views) for name in order)))
         assert untouched(), "the kernel wrote outside its arrays"
         after.append({name: view.copy() for name, view in views.items()})
     assert returned[0] == returned[1], "what the kernel returns depends on memory that nobody wrote"
@@ -86,7 +97,12 @@ def run(kernel, may_write, lay_out=in_one_block, **arguments):
         if name not in may_write.split():
             kept = not written[name].any() if name in written else (first == as_bytes(array)).all()
             assert kept, f"the kernel wrote into {name}"
-    return SimpleNamespace(**after[0], returned=returned[0], written=written)
+    return SimpleNamespace(**{n: in_place(n, after[0]) for n in order}, returned=returned[0], written=written)
+
+
+def fields_of(value):
+    """The fields of a named tuple; of anything else, none."""
+    return value._asdict() if hasattr(value, "_asdict") and not isinstance(value, Blank) else {}
 
 
 def as_bytes(array):
@@ -211,31 +227,30 @@ def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=Non
 
 
 def run_update(
-    inputs, samples, error, P, active, W, rect, moments, weights, bias, bias_moments, optimizer, active_first=0, t=1,
-    lr=0.01, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, unit=2.0**30, lay_out=in_one_block,
+    inputs, samples, source, W, rect, moments, weights, bias, bias_moments, optimizer, first_row=0, t=1, lr=0.01,
+    decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, unit=2.0**30,
+    lay_out=in_one_block,
 ):  # fmt: skip
     """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
 
-    ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``active`` has a
-    row for every neuron, of which the kernel gets those from ``active_first`` on. Returns the kernel's arrays, and W,
-    moments and bias moments whole again.
+    ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``source`` has a
+    row for every neuron, of which the kernel gets those from ``first_row`` on. Returns the kernel's arguments, and W,
+    moments, bias and bias moments whole again.
     """
     first, last, low, high = rect
     part = slice(first, last), slice(low, high)
     none = np.zeros(0, np.float32)
-    code = {"sgd": update.SGD, "momentum": update.MOMENTUM, "adam": update.ADAM}[optimizer]
-    rate, root = step_sizes(optimizer, lr, t)
-    own = [*(m[part].ravel() for m in moments), none, none][:2]
-    own_bias = [*(m[first:last] for m in bias_moments), none, none][:2]
+    code = {name: getattr(update, name.upper()) for name in MOMENTS}[optimizer]
+    step = update.Step(code, *step_sizes(optimizer, lr, t), np.float32(decay), np.float32(limit))
     done = run(
         update.update,
-        "weight moment1 moment2 weights bias bias_moment1 bias_moment2 gradient dz listed abs_w", lay_out,
-        inputs=inputs.operand, samples=samples, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset,
-        error=error, projection=P, active=active[active_first:], active_first=active_first, first=first, last=last,
-        low=low, high=high, weight=W[part].ravel(), moment1=own[0], moment2=own[1], weights=weights, still=still,
-        bias=bias, bias_moment1=own_bias[0], bias_moment2=own_bias[1], train_bias=train_bias, optimizer=code,
-        rate=rate, root=root, bias_rate=rate, bias_root=root, straight=straight, unit=unit,
-        abs_w=np.zeros(threads, np.int64), **work_space(inputs, low, high, threads),
+        "resident.weight resident.moment1 resident.moment2 weights biases.bias biases.moment1 biases.moment2 "
+        "scratch.gradient scratch.dz scratch.listed abs_w", lay_out,
+        inputs=held(inputs), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
+        resident=update.Resident(W[part].ravel(), *[*(m[part].ravel() for m in moments), none, none][:2]),
+        weights=weights, still=still, step=step, bias_step=step,
+        biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
+        straight=straight, unit=unit, scratch=work_space(inputs, low, high, threads), abs_w=np.zeros(threads, np.int64),
     )  # fmt: skip
 
     def put_back(whole, place, values):
@@ -243,33 +258,38 @@ def run_update(
         whole[place] = values.reshape(whole[place].shape)
         return whole
 
-    done.W = put_back(W, part, done.weight)
-    done.moments = [put_back(m, part, new) for m, new in zip(moments, (done.moment1, done.moment2))]
-    own_bias = done.bias_moment1, done.bias_moment2
-    done.bias_moments = [put_back(m, slice(first, last), new) for m, new in zip(bias_moments, own_bias)]
+    done.W, done.bias = put_back(W, part, done.resident.weight), done.biases.bias
+    done.moments = [put_back(m, part, new) for m, new in zip(moments, done.resident[1:])]
+    done.bias_moments = [put_back(m, slice(first, last), new) for m, new in zip(bias_moments, done.biases[1:])]
     return done
 
 
-def run_gradient(inputs, samples, error, P, active, W, rect, active_first=0, straight=True, lay_out=in_one_block):
+def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, lay_out=in_one_block):
     """The gradient of a rectangle of a layer: dW (rows, columns), db (rows,)."""
     first, last, low, high = rect
     done = run(
-        update.slice_gradient, "gradient dz listed out bias_out", lay_out,
-        inputs=inputs.operand, samples=samples, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset,
-        error=error, projection=P, active=active[active_first:], active_first=active_first, first=first, last=last,
-        low=low, high=high, weight=W[first:last, low:high].ravel(), straight=straight,
+        update.slice_gradient, "scratch.gradient scratch.dz scratch.listed out bias_out", lay_out,
+        inputs=held(inputs), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
+        weight=W[first:last, low:high].ravel(), straight=straight, scratch=work_space(inputs, low, high, 1),
         out=Blank(((last - first) * (high - low),), "float32"), bias_out=Blank((last - first,), "float32"),
-        **work_space(inputs, low, high, 1),
     )  # fmt: skip
     assert done.written["out"].all() and done.written["bias_out"].all()
     return done.out.reshape(last - first, high - low), done.bias_out
 
 
+def held(inputs):
+    """A batch of inputs as the update takes them."""
+    return update.Inputs(inputs.operand, np.float32(inputs.gain * inputs.scale), inputs.offset)
+
+
+def from_row(source, first):
+    """Errors of a layer from neuron ``first`` on."""
+    name = "active" if isinstance(source, update.Projected) else "dz"
+    return source._replace(**{name: getattr(source, name)[first:], "first": first})
+
+
 def work_space(inputs, low, high, threads):
     """What the update of columns ``low`` to ``high`` computes in, by thread."""
     B, packed = len(inputs.operand), inputs.operand.dtype == np.uint64
-    return {
-        "gradient": Blank((threads, update.run_width(low, high, packed)), "float32"),
-        "dz": Blank((threads, B), "float32"),
-        "listed": Blank((threads, B), "int32"),
-    }
+    gradient = Blank((threads, update.run_width(low, high, packed)), "float32")
+    return update.Scratch(gradient, Blank((threads, B), "float32"), Blank((threads, B), "int32"))
