@@ -83,7 +83,7 @@ class Network(Whole):
     def _backward_scratch(self, k: int) -> tuple[tuple[int, ...], str]:
         layer = self.layers[k]
         kind = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
-        return backward_kernels.scratch_shape(np.dtype(kind), self.cores)
+        return backward_kernels.scratch_shape(np.dtype(kind), layer.O, layer.I, self.cores)
 
     def _backward_bytes(self, k: int) -> int:
         shape, kind = self._backward_scratch(k)
