@@ -102,11 +102,10 @@ class Network(Whole):
         for k, width in enumerate(self.widths):
             z = ram.z[: self._tile(k)]
             active = getattr(ram, f"active{k}") if masks else nothing
-            sums.append(self._pass(k, self._values(k), samples, z, self._values(k + 1), active, self.gains[k]))
+            sums.append(self.tile_pass(k, self._values(k), samples, z, self._values(k + 1), active, self.gains[k]))
             own = sums[k] / (samples * width) if scales is None else scales[k]
             self.gains.append(own if self.binary else 1.0)
-        outputs = np.zeros((0, 0), np.float32)
-        self._pass(self.top, self._values(self.top), samples, ram.logits, outputs, nothing, self.gains[-1])
+        self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
         return sums
 
     def _values(self, k: int) -> np.ndarray:
@@ -117,7 +116,7 @@ class Network(Whole):
         """One training step on the batch that was loaded."""
         ram, arena = self.ram, self.arena
         arena.enter("forward")
-        self._note(samples, step, self.forward(samples, masks=True))
+        self.note(samples, step, self.forward(samples, masks=True))
         arena.enter("gradient")
         loss, wrong = self._error(samples)
         if not np.isfinite(loss):
@@ -146,20 +145,9 @@ class Network(Whole):
         loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result)
         return float(ram.result[0]), int(ram.result[1])
 
-    def evaluate(self, samples: int) -> int:
-        """Wrong answers in the batch that was loaded, with the mean scales of the epoch so far."""
-        self.arena.enter("evaluate")
-        self.forward(samples, self.scales)
-        return self._error(samples)[1]
-
-    def hand_over(self, samples: int, trained: bool) -> int:
-        """The batch that was loaded through the trained network; how many answers are wrong."""
-        self.arena.enter("hand-over")
-        sums = self.forward(samples, None if trained else self.scales)
-        if trained:
-            self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
-            self.seen += samples
-        return self._error(samples)[1]
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
+        return self.forward(samples, scales), self._error(samples)[1]
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:

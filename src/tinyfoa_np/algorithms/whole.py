@@ -82,7 +82,11 @@ class Whole:
 
     def common_regions(self, rows: int) -> list[Region]:
         """The regions of every algorithm; ``rows`` are the samples of a pass, and of the update."""
-        forward = max(prod(s) * np.dtype(k).itemsize for s, k in (self._scratch(k, rows) for k in self._numbers()))
+        forward = max(
+            prod(shape) * np.dtype(kind).itemsize
+            for k in range(len(self.layers)) for held in self.scratch_kinds(k)
+            for shape, kind in [self._scratch(k, held, rows)]
+        )  # fmt: skip
         update = dict.fromkeys(UPDATE, 0)
         for layer in self.layers:
             for name, (shape, kind) in layer.scratch_shapes().items():
@@ -101,20 +105,22 @@ class Whole:
         ]
 
     def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
         raise NotImplementedError
 
-    def _numbers(self) -> range:
-        return range(len(self.layers))
+    def scratch_kinds(self, k: int) -> list[Inputs]:
+        """How layer k's inputs may come."""
+        return [self.reads[k]]
 
     def _pass_threads(self, rows: int) -> int:
         # a thread takes at least 16 samples
         return min(self.cores, -(-rows // 16))
 
-    def _scratch(self, k: int, rows: int) -> tuple[tuple[int, ...], str]:
+    def _scratch(self, k: int, held: Inputs, rows: int) -> tuple[tuple[int, ...], str]:
         layer = self.layers[k]
         weights = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
         return forward_kernels.scratch_shape(
-            np.dtype(self.reads[k].dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
+            np.dtype(held.dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
         )
 
     def _tile(self, k: int) -> int:
@@ -177,7 +183,11 @@ class Whole:
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def _pass(
+    def held(self, block: np.ndarray, reads: Inputs, rows: int) -> np.ndarray:
+        """A block of bytes as inputs (rows, columns)."""
+        return view(block, (rows, reads.columns), reads.dtype)
+
+    def tile_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, outputs: np.ndarray, active: np.ndarray,
         gain: float = 1.0,
     ) -> float:
@@ -187,7 +197,7 @@ class Whole:
         ----------
         k : int
         values : ndarray (rows, columns)
-            The layer's inputs, as ``reads[k]`` says.
+            The layer's inputs.
         samples : int
             How many of the rows.
         z : ndarray (To, rows)
@@ -200,16 +210,22 @@ class Whole:
             The scale of inputs that are bits.
         """
         layer, ram = self.layers[k], self.ram
+        held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
         rows = z.shape[1]
         unit = z_unit(rows, layer.O)
         ram.abs_z[:] = 0
         forward_kernels.forward(
-            values, samples, layer.ram.weights, layer.ram.bias, np.float32(gain * layer.alpha),
-            np.float32(self.reads[k].scale), np.float32(self.reads[k].offset), np.zeros((layer.O, 0), np.float32), 0,
-            layer.O, layer.I, self.binary, unit, view(ram.scratch, *self._scratch(k, rows)), z, active, 0,
-            np.zeros((0, rows), np.float32), outputs, ram.abs_z,
+            values, samples, layer.ram.weights, layer.ram.bias, np.float32(gain * layer.alpha), np.float32(held.scale),
+            np.float32(held.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I, self.binary, unit,
+            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, np.zeros((0, rows), np.float32), outputs,
+            ram.abs_z[: self._pass_threads(rows)],
         )
         return int(ram.abs_z.sum()) / unit
+
+    def whole_pass(self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0) -> float:
+        """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
+        nothing = np.zeros((0, 0), np.float32), np.zeros((0, -(-z.shape[1] // 16)), np.uint16)
+        return self.tile_pass(k, values, samples, z, *nothing, gain)
 
     def train_layer(
         self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
@@ -217,10 +233,13 @@ class Whole:
     ) -> bool:
         """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
 
-        ``scale`` is that of inputs that are bits, ``factor`` (rows,) each sample's own beside it.
+        ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own beside it.
         """
         layer, reads = self.layers[k], self.reads[k]
-        affine = (reads.scale, reads.offset) if reads.kind == "bytes" else (scale, 0.0)
+        if values.dtype == np.uint8:
+            affine = reads.scale, reads.offset
+        else:
+            affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
         inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
         source = Given(dz, 0, np.zeros(0, np.float32) if factor is None else factor)
         blocks = {name: view(self.scratch[name], *shape) for name, shape in layer.scratch_shapes().items()}
@@ -229,7 +248,7 @@ class Whole:
             self.inspect(k, inputs, source, scratch)
         return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"])
 
-    def _note(self, samples: int, step: int, sums: Sequence[float]) -> None:
+    def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
         """Adds the |z| of a training batch to those of its epoch."""
         if step % self.batches == 0:
             self.sums, self.seen = [0.0] * len(self.sums), 0
@@ -240,6 +259,29 @@ class Whole:
     def _settle(self) -> None:
         if self.binary:
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
+
+    # -- passes without training ---------------------------------------------------------------------------------------
+
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """The summed |z| of each hidden layer and the wrong answers of the batch that was loaded.
+
+        ``scales`` are stored s_k in place of the batch's own.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, samples: int) -> int:
+        """Wrong answers in the batch that was loaded, with the mean scales of the epoch so far."""
+        self.arena.enter("evaluate")
+        return self.look(samples, self.scales)[1]
+
+    def hand_over(self, samples: int, trained: bool) -> int:
+        """The batch that was loaded through the trained network; how many answers are wrong."""
+        self.arena.enter("hand-over")
+        sums, wrong = self.look(samples, None if trained else self.scales)
+        if trained:
+            self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+            self.seen += samples
+        return wrong
 
     # -- a trained network ---------------------------------------------------------------------------------------------
 

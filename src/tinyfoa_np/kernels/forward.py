@@ -70,7 +70,8 @@ def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale
 
 def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
     # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32, z (To, B): popcounts of AND, because one
-    # correction per sample (its own set bits) then serves every neuron, and padding bits can only be zero
+    # correction per sample (its own set bits) then serves every neuron, and padding bits can only be zero; with an
+    # offset an input is bit + offset, which adds offset * (sum of signs)
     words, batch = inputs.shape[1], z.shape[1]
     if neuron == 0:
         for b in range(begin, end):
@@ -95,6 +96,14 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
                 for k in range(words):
                     count += popcount(inputs[s, k] & weights[panel, k, lane])
                 z[r + lane, s] = np.float32(2 * count - scratch[s])
+    if offset != 0:
+        for r in range(neurons):
+            signs = 0
+            for k in range(words):
+                signs += popcount(weights[(neuron + r) // 8, k, (neuron + r) % 8])
+            shift = offset * np.float32(2 * signs - columns)
+            for b in range(begin, end):
+                z[r, b] += shift
 
 
 def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
@@ -258,7 +267,7 @@ def _forward_share(
         neurons = min(z.shape[0], last - tile)
         _linear(inputs, begin, end, weights, tile - first, neurons, columns, scale, offset, scratch, thread, z)
         for r in range(neurons):
-            row, shift = z[r, begin:end], bias[tile + r]
+            row, shift = z[r, begin:end], bias[tile + r] if bias.shape[0] else np.float32(0)
             for s in range(end - begin):
                 value = gain * row[s] + shift
                 row[s] = value
@@ -296,7 +305,7 @@ def forward(
     z, active, active_first, logits, outputs, abs_z,
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
-    # n = last - first neurons; bias (O,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
+    # n = last - first bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
     # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
     """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
     batch.

@@ -77,3 +77,26 @@ def shuffle(order, seed):
         word = block(k, 0, SHUFFLE, seed)[0]
         other = np.int64((word * np.uint64(k + 1)) >> np.uint64(32))
         order[k], order[other] = order[other], order[k]
+
+
+@njit(cache=True, error_model="numpy")
+def mask(out, samples, width, kept, step, layer, seed):
+    # out (B, ceil(width / 64)) uint64; the first ``samples`` rows are written
+    """Random bits, set with probability ``kept`` / 65536: bit i of sample s is lane n % 8 of block n // 8 of a step.
+
+    n = s * (width, whole words) + i; each step has 2^32 blocks of its own.
+    """
+    words = out.shape[1]
+    for s in range(samples):
+        for k in range(words):
+            word = np.uint64(0)
+            for part in range(8):
+                index = (np.uint64(step) << np.uint64(32)) + np.uint64((s * words + k) * 8 + part)
+                lanes = block(index, layer, MASK, seed)
+                for lane in range(4):
+                    at = np.uint64(8 * part + 2 * lane)
+                    word |= np.uint64((lanes[lane] & np.uint64(0xFFFF)) < kept) << at
+                    word |= np.uint64((lanes[lane] >> np.uint64(16)) < kept) << (at + np.uint64(1))
+            if 64 * (k + 1) > width:
+                word &= ~np.uint64(0) >> np.uint64(64 * (k + 1) - width)
+            out[s, k] = word

@@ -1,0 +1,91 @@
+"""What only direct random target projection computes: activations by tanh and sigmoid, and errors made of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+from .intrinsics import log, share, tanh
+
+
+def _activate(outputs, first, last, samples, step, z):
+    """z becomes the activation, which outputs keep for the layer above (an overload for bits, one for values)."""
+    raise TypeError
+
+
+@overload(_activate, inline="never")
+def _activate_by_kind(outputs, first, last, samples, step, z):
+    if outputs.dtype == types.uint64:
+
+        def bits(outputs, first, last, samples, step, z):
+            # outputs (B, ceil(O / 64)) uint64, z (O, B): sign(z) as a bit, 1 for 0; first is a multiple of 64
+            for o0 in range(first, last, 64):
+                for s in range(samples):
+                    word = np.uint64(0)
+                    for o in range(o0, min(o0 + 64, last)):
+                        word |= np.uint64(z[o, s] >= 0) << np.uint64(o - o0)
+                    outputs[s, o0 // 64] = word
+
+        return bits
+
+    def values(outputs, first, last, samples, step, z):
+        # outputs (B, O) float32
+        for o in range(first, last):
+            row = z[o]
+            for s in range(samples):
+                row[s] = np.float32(tanh(np.float64(row[s])))
+            for s in range(samples):
+                outputs[s, o] = row[s]
+
+    return values
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def hidden(z, samples, labels, feedback, step, binary, outputs, threads):
+    # z (O, B), becomes dz; labels (B,) uint16; feedback (O, C); outputs (B, ceil(O / 64)) uint64 | (B, O) float32
+    """A hidden layer's outputs, tanh z, and its errors dz = feedback[label] (1 - tanh^2 z).
+
+    With ``binary``, the activation is sign(z) tanh(s): ``step`` is tanh(s), and errors count only where |z| < 1. Without
+    labels, (0,), there are no errors, and z is left as it comes.
+    """
+    for lane in prange(threads):
+        first, last = share(np.int64(lane), threads, z.shape[0], 64)
+        _activate(outputs, first, last, samples, step, z)
+        for o in range(first, last if labels.shape[0] else first):
+            row, own = z[o], feedback[o]
+            for s in range(samples):
+                t = step if binary else row[s]
+                passes = not binary or abs(row[s]) < np.float32(1)
+                row[s] = own[labels[s]] * (np.float32(1) - t * t) if passes else np.float32(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def output(z, samples, labels, scale, binary, result):
+    # z (C, B), becomes dz; labels (B,) uint16; result (2,) float64
+    """y = sigmoid(z), with ``binary`` of scale sign(z); dz = (y - Y) / (B C); result += loss, wrong answers.
+
+    The loss of a sample is its binary cross-entropy averaged over the classes, logarithms not below -100. The answer is
+    the class with the largest y, the first of equals.
+    """
+    classes = z.shape[0]
+    for s in range(samples):
+        best, top, total = 0, -1.0, 0.0
+        for c in range(classes):
+            q = np.float64(z[c, s])
+            passes = True
+            if binary:
+                passes = abs(q) < 1.0
+                q = scale if q >= 0 else -scale
+            y = 0.5 + 0.5 * tanh(0.5 * q)
+            if y > top:
+                best, top = c, y
+            right = labels[s] == c
+            p = y if right else 0.5 - 0.5 * tanh(0.5 * q)
+            total -= max(log(p), -100.0) if p > 0 else -100.0
+            slope = (y - (1.0 if right else 0.0)) / (samples * classes)
+            z[c, s] = np.float32(slope) if passes else np.float32(0)
+            if not abs(q) < np.inf:
+                total = np.nan
+        result[0] += total / classes
+        result[1] += 1.0 if best != labels[s] else 0.0
