@@ -13,18 +13,17 @@ from numba.extending import overload
 from .intrinsics import (
     CLASSES,
     DENSE_ROWS,
-    DENSE_SAMPLES,
     SAMPLES,
     bit_planes,
     class_sums_block,
     class_sums_one,
-    dense_row,
-    dense_rows,
+    dense_product,
     dot_panel_planes,
     dot_panel_samples,
     popcount,
     positive_below,
     share,
+    turn_over,
     write_signs,
 )
 
@@ -51,11 +50,17 @@ def scratch_shape(inputs: np.dtype, weights: np.dtype, batch: int, words: int, t
     if weights == np.uint64 and inputs == np.uint8:
         return (threads, 8 * words + 8), "uint64"  # bit planes of one sample; row sums of one panel
     signs = DENSE_ROWS * DENSE_INPUTS if weights == np.uint64 else 0
-    return (threads, DENSE_SAMPLES * DENSE_INPUTS + signs), "float32"
+    return (threads, _room.py_func(batch, threads) * DENSE_INPUTS + signs), "float32"
+
+
+@njit(inline="always")
+def _room(batch, threads):
+    # samples that a thread turns over: the most that fall to one, in whole vectors
+    return (batch + 16 * threads - 1) // (16 * threads) * 16
 
 
 def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    """z[:neurons, begin:end] = x . w for one tile of neurons, by the kinds of the operands (an overload each)."""
+    """z[:neurons, : end - begin] = x . w for one tile of neurons and samples begin..end (an overload for each kind)."""
     raise TypeError
 
 
@@ -69,9 +74,9 @@ def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale
 
 
 def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32, z (To, B): popcounts of AND, because one
+    # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32, z (To, Bt): popcounts of AND, because one
     # correction per sample (its own set bits) then serves every neuron, and padding bits can only be zero
-    words, batch = inputs.shape[1], z.shape[1]
+    words, row = inputs.shape[1], z.shape[1]
     if neuron == 0:
         for b in range(begin, end):
             count = 0
@@ -84,9 +89,8 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
         if r + 8 <= neurons and end - begin >= SAMPLES:
             while b < end:  # the last block may go over samples of the one before: to the same integers
                 s = min(b, end - SAMPLES)
-                dot_panel_samples(
-                    inputs, s * words, words, scratch, s, weights, panel * words * 8, words, z, r * batch + s, batch
-                )
+                out = r * row + s - begin
+                dot_panel_samples(inputs, s * words, words, scratch, s, weights, panel * words * 8, words, z, out, row)
                 b += SAMPLES
             b = end
         for s in range(b, end):
@@ -94,14 +98,14 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
                 count = 0
                 for k in range(words):
                     count += popcount(inputs[s, k] & weights[panel, k, lane])
-                z[r + lane, s] = np.float32(2 * count - scratch[s])
+                z[r + lane, s - begin] = np.float32(2 * count - scratch[s])
 
 
 def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, B): the eight bit planes
+    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, Bt): the eight bit planes
     # of a sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of
     # signs)
-    words, batch = weights.shape[1], z.shape[1]
+    words, row = weights.shape[1], z.shape[1]
     own = thread * scratch.shape[1]
     row_sums = scratch[thread, 8 * words :]
     for b in range(begin, end):
@@ -118,16 +122,15 @@ def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale
                     word |= np.uint64((inputs[b, i] >> plane) & 1) << np.uint64(i - 64 * full)
                 scratch[thread, plane * words + full] = word
         for r in range(0, neurons - 7, 8):
-            dot_panel_planes(
-                scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, r * batch + b, batch
-            )
+            out = r * row + b - begin
+            dot_panel_planes(scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, out, row)
         for r in range(neurons // 8 * 8, neurons):
             panel, lane = (neuron + r) // 8, (neuron + r) % 8
             dot = 0
             for plane in range(8):
                 for k in range(words):
                     dot += popcount(scratch[thread, plane * words + k] & weights[panel, k, lane]) << (plane + 1)
-            z[r, b] = np.float32(dot - total)
+            z[r, b - begin] = np.float32(dot - total)
     for r in range(0, neurons, 8):
         row_sums[:] = np.uint64(0)
         for k in range(words):
@@ -135,55 +138,33 @@ def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale
                 row_sums[lane] += np.uint64(popcount(weights[(neuron + r) // 8, k, lane]))
         for lane in range(min(8, neurons - r)):
             shift = offset * np.float32(2 * np.int64(row_sums[lane]) - columns)
-            for b in range(begin, end):
-                z[r + lane, b] = scale * z[r + lane, b] + shift
+            for s in range(end - begin):
+                z[r + lane, s] = scale * z[r + lane, s] + shift
 
 
 def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # any inputs by any weights in float32, summed over the inputs in order: 32 samples are turned over, DENSE_INPUTS
-    # inputs at a time; packed signs are written out as +-1, packed bits as 0 and 1, bytes as scale * byte + offset
-    batch = z.shape[1]
+    # any inputs by any weights in float32, summed over the inputs in order: the samples are turned over, DENSE_INPUTS
+    # inputs at a time; packed signs are written out as +-1, packed bits as 0 and 1, bytes as scale * byte + offset.
+    # Every byte of the scratch is written, whatever the width: what is absent, as 0.
+    samples = end - begin
+    room = _room(inputs.shape[0], scratch.shape[0])
     own = thread * scratch.shape[1]
-    signs = own + DENSE_SAMPLES * DENSE_INPUTS
+    signs = own + room * DENSE_INPUTS
     flat = scratch.reshape(scratch.size)
-    for r in range(neurons):
-        z[r, begin:end] = np.float32(0)
     for i0 in range(0, columns, DENSE_INPUTS):
         width = min(DENSE_INPUTS, columns - i0)
-        for b0 in range(begin, end, DENSE_SAMPLES):
-            few = min(DENSE_SAMPLES, end - b0)
-            for s in range(DENSE_SAMPLES):
-                for i in range(DENSE_INPUTS):
-                    x = np.float32(0)
-                    if s < few and i < width:
-                        x = _value(inputs, b0 + s, i0 + i, scale, offset)
-                    flat[own + i * DENSE_SAMPLES + s] = x
-            r = 0
-            while r < neurons:
-                rows = DENSE_ROWS if r + DENSE_ROWS <= neurons else 1
-                source, start, stride = _rows(weights, neuron + r, rows, i0, columns, flat, signs)
-                out = r * batch + b0
-                if rows == DENSE_ROWS:
-                    dense_rows(source, start, stride, flat, own, width, z, out, batch, few)
-                else:
-                    dense_row(source, start, stride, flat, own, width, z, out, batch, few)
-                r += rows
-
-
-def _value(inputs, sample, column, scale, offset):
-    """One input as the network sees it (an overload for each kind)."""
-    raise TypeError
-
-
-@overload(_value, inline="always")
-def _value_by_kind(inputs, sample, column, scale, offset):
-    if inputs.dtype == types.uint64:
-        return lambda inputs, sample, column, scale, offset: np.float32(
-            (inputs[sample, column >> 6] >> np.uint64(column & 63)) & np.uint64(1)
-        )
-    if inputs.dtype == types.uint8:
-        return lambda inputs, sample, column, scale, offset: scale * np.float32(inputs[sample, column]) + offset
-    return lambda inputs, sample, column, scale, offset: inputs[sample, column]
+        for i in range(0, DENSE_INPUTS, 16):
+            for s in range(0, room, 16):
+                few = samples - s if i < width else 0
+                turn_over(
+                    inputs, inputs.shape[1], begin + s, few, i0 + i, width - i, scale, offset, flat,
+                    own + i * room + s, room,
+                )
+        for r in range(0, neurons, DENSE_ROWS):
+            rows = min(DENSE_ROWS, neurons - r)
+            source, start, stride = _rows(weights, neuron + r, rows, i0, columns, flat, signs)
+            out, row = r * z.shape[1], z.shape[1]
+            dense_product(source, start, stride, 1, rows, flat, own, room, width, z, out, row, samples, i0 > 0)
 
 
 def _rows(weights, neuron, rows, column, columns, flat, signs):
@@ -201,7 +182,7 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
         return whole
 
     def written_out(weights, neuron, rows, column, columns, flat, signs):
-        # every byte of the scratch is written, whatever the width: absent rows and columns as the signs of zero bits
+        # every byte of the scratch is written, whatever the width: absent rows and columns as those of zero bits
         for r in range(DENSE_ROWS):
             for k in range(DENSE_INPUTS // 64):
                 word, at = np.uint64(0), column // 64 + k
@@ -228,7 +209,7 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z):
                 for b in range(begin, end):
                     word = np.uint64(0)
                     for r in range(r0, min(r0 + 64, neurons)):
-                        word |= np.uint64(z[r, b] > 0) << np.uint64(r - r0)
+                        word |= np.uint64(z[r, b - begin] > 0) << np.uint64(r - r0)
                     outputs[b, (first + r0) // 64] = word
 
         return bits
@@ -237,7 +218,7 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z):
         # outputs (B, O) float32
         for r in range(neurons):
             for b in range(begin, end):
-                outputs[b, first + r] = max(z[r, b], np.float32(0))
+                outputs[b, first + r] = max(z[r, b - begin], np.float32(0))
 
     return values
 
@@ -247,9 +228,9 @@ def _forward_share(
     thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit,
     scratch, z, active, active_first, logits, outputs, abs_z,
 ):
-    # samples begin..end of the batch, neurons first..last: see forward
+    # samples begin..end of the batch, neurons first..last, z (To, Bt) of the thread: see forward
     limit = np.float32(1) if binary else np.float32(np.inf)
-    batch, classes = z.shape[1], projection.shape[1]
+    classes = projection.shape[1]
     total = np.int64(0)
     for c in range(classes):
         if first == 0:
@@ -258,7 +239,7 @@ def _forward_share(
         neurons = min(z.shape[0], last - tile)
         _linear(inputs, begin, end, weights, tile - first, neurons, columns, scale, offset, scratch, thread, z)
         for r in range(neurons):
-            row, shift = z[r, begin:end], bias[tile + r]
+            row, shift = z[r], bias[tile + r]
             for s in range(end - begin):
                 value = gain * row[s] + shift
                 row[s] = value
@@ -268,20 +249,21 @@ def _forward_share(
             o = tile + r - active_first
             if 0 <= o < active.shape[0]:
                 for g in range(begin // 16, (end + 15) // 16):
-                    active[o, g] = positive_below(z, r * batch + 16 * g, min(16, end - 16 * g), limit)
+                    at, few = r * z.shape[1] + 16 * g - begin, min(16, end - 16 * g)
+                    active[o, g] = positive_below(z, at, few, limit)
         for b in range(begin, end, 16):
             c = 0
             while c < classes:
                 at, few = c * logits.shape[1] + b, min(16, end - b)
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        z, b - begin, z.shape[1], neurons, projection, tile * classes + c, classes, binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        z, b - begin, z.shape[1], neurons, projection, tile * classes + c, classes, binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += 1
@@ -296,8 +278,8 @@ def forward(
     z, active, active_first, logits, outputs, abs_z,
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
-    # n = last - first neurons; bias (O,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
-    # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
+    # n = last - first neurons; bias (O,); projection (O, C); z (To, B), cut into a (To, Bt) for each thread; active
+    # (rows, G) uint16; logits (C, B); outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
     """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
     batch.
 
@@ -310,7 +292,10 @@ def forward(
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
+            # each thread's part of z lies by itself: where rows are shared, threads wait for each other's cache lines
+            room = (z.shape[1] if end == samples else end) - begin
+            own = z.reshape(z.size)[z.shape[0] * begin : z.shape[0] * (begin + room)].reshape(z.shape[0], room)
             _forward_share(
                 thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns,
-                binary, unit, scratch, z, active, active_first, logits, outputs, abs_z,
+                binary, unit, scratch, own, active, active_first, logits, outputs, abs_z,
             )
