@@ -53,8 +53,8 @@ def _product(inputs, weights, outputs, tile, columns, scale, offset, scratch, z)
     for first in range(0, outputs, tile):
         neurons = min(tile, outputs - first)
         forward_kernels._linear(
-            inputs, 0, inputs.shape[0], weights, first, neurons, columns, scale, offset, scratch, 0,
-            z[first : first + neurons],
+            inputs, 0, inputs.shape[0], weights, first, neurons, columns, scale, offset, scratch, 0, z.reshape(z.size),
+            first * z.shape[1], z.shape[1],
         )
 
 

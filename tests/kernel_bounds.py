@@ -9,7 +9,7 @@ import faulthandler
 import mmap
 
 import numpy as np
-from kernel_tools import GARBAGE, make_batch, pack_active, run_forward, run_gradient, run_update, stored
+from kernel_tools import GARBAGE, make_batch, pack_active, run_backward, run_forward, run_gradient, run_update, stored
 
 from tinyfoa_np.kernels.update import Given, Projected
 
@@ -43,13 +43,17 @@ def between_forbidden_pages(arrays, inside, around):
 
 
 def check(kind, form, binary, shape, threads):
-    """One step of one layer: forward in tiles, gradient, and an update of an inner slice."""
+    """One step of one layer: forward in tiles, backward, gradient, and an update of an inner slice."""
     samples, B, I, O, C = shape
     batch = make_batch(0, kind, form, binary, *shape)
     forward = run_forward(batch, min(O, 64), threads, lay_out=between_forbidden_pages)
     assert forward.written["logits"][:, :samples].all()
 
     rng = np.random.default_rng(1)
+    given, below = rng.standard_normal((O, B)).astype(np.float32), pack_active(rng.random((I, B)) < 0.5)
+    done = run_backward(given, samples, batch.W, form, np.float32(1), below, threads, lay_out=between_forbidden_pages)
+    assert done.written["out"][:, :samples].all()
+
     active = rng.random((O, B)) < 0.5
     dz, factor = (active * rng.standard_normal((O, B))).astype(np.float32), np.ones(B, np.float32)
     error = rng.standard_normal((C, B)).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyfoa_np.kernels import forward, update
+from tinyfoa_np.kernels import backward, forward, update
 from tinyfoa_np.reference import bits, tinyfoa
 from tinyfoa_np.slices import Slice
 
@@ -224,6 +224,18 @@ def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=Non
         )  # fmt: skip
         carried = {name: getattr(done, name) for name in carried}
     return done
+
+
+def run_backward(dz, samples, W, form, gain, active, threads=1, lay_out=in_one_block):
+    """gain W^T dz where the neuron below was active; the kernel's arrays."""
+    O, I = W.shape
+    weights = stored(W, form)
+    return run(
+        backward.backward, "scratch out", lay_out,
+        dz=dz, samples=samples, weights=weights, columns=I, gain=gain, active=active,
+        scratch=Blank(*backward.scratch_shape(weights.dtype, O, I, threads)),
+        out=Blank((I, dz.shape[1]), "float32"),
+    )  # fmt: skip
 
 
 def run_update(

@@ -27,12 +27,14 @@ from kernel_tools import (
     make_weights,
     pack_active,
     run,
+    run_backward,
     run_forward,
     run_gradient,
     run_update,
     same_bits,
     stored,
 )
+from numba import njit
 
 from tinyfoa_np.kernels import forward, intrinsics, loss, update
 from tinyfoa_np.kernels.update import Given, Projected
@@ -192,6 +194,67 @@ def test_a_z_beyond_all_bounds_counts_as_the_bound(binary):
     done = run_forward(batch, tile=5)
     assert done.abs_z.sum() == 3 * 4 * 2**20 * 2**20
     assert same_bits(done.active, pack_active(np.array([[0], [0], [0], [not binary], [0]], bool) * np.ones(3, bool)))
+
+
+# Backward -------------------------------------------------------------------------------------------------------------
+
+# Weights are at hand for 128 neurons and 64 inputs at a time.
+BACKWARD = shapes(sizes(150, 64, 128), sizes(300, 8, 128, 129, 256), st.just(0))
+
+
+def make_dz(rng, samples, B, O):
+    """dz (O, B), half of it 0 as after ReLU; of samples that do not count, NaN."""
+    dz = (rng.standard_normal((O, B)) * rng.choice([0, 1], (O, B))).astype(np.float32)
+    dz[:, samples:] = np.nan
+    return dz
+
+
+@njit
+def sum_in_order(W, dz, out):
+    """W^T dz, each sum over the neurons in order, each step fused."""
+    for i in range(out.shape[0]):
+        for s in range(out.shape[1]):
+            total = np.float32(0)
+            for o in range(len(dz)):
+                total = intrinsics.fma(W[o, i], dz[o, s], total)
+            out[i, s] = total
+
+
+@pytest.mark.parametrize("form", STORED)
+@more
+@given(BACKWARD, seeds, st.booleans())
+@example((1, 1, 1, 1, 0), 0, True)
+@example((130, 130, 70, 140, 0), 1, False)
+def test_backward_equals_its_reference(form, shape, seed, masked):
+    samples, B, I, O, _ = shape
+    rng = np.random.default_rng(seed)
+    W, dz, gain = make_weights(rng, O, I), make_dz(rng, samples, B, O), np.float32(rng.uniform(0.1, 2))
+    passes = rng.random((I, B)) < (0.5 if masked else 1)
+    active = pack_active(passes) if masked else np.zeros((0, -(-B // 16)), np.uint16)
+    done = run_backward(dz, samples, W, form, gain, active)
+    assert (done.written["out"] == (np.arange(B) < samples)).all()
+
+    out, passes, dz = done.out[:, :samples], passes[:, :samples], dz[:, :samples]
+    Wb = np.where(W >= 0, np.float32(1), np.float32(-1)) if form == "signs" else W
+    theirs = passes * (float(gain) * (Wb.T.astype(np.float64) @ dz.astype(np.float64)))
+    bound = (O + 2) * EPS * float(gain) * (np.abs(Wb.T).astype(np.float64) @ np.abs(dz))
+    assert (np.abs(out - theirs) <= bound).all()
+
+    exactly = np.zeros_like(out)
+    sum_in_order(Wb, dz, exactly)
+    assert same_bits(np.ascontiguousarray(out), np.where(passes, gain * exactly, np.float32(0)))
+
+
+@pytest.mark.parametrize("form", STORED)
+@few
+@given(BACKWARD, seeds, threads)
+def test_backward_gives_the_same_bits_for_any_number_of_threads(form, shape, seed, many):
+    samples, B, I, O, _ = shape
+    rng = np.random.default_rng(seed)
+    W, dz, active = make_weights(rng, O, I), make_dz(rng, samples, B, O), pack_active(rng.random((I, B)) < 0.5)
+    whole, done = (run_backward(dz, samples, W, form, np.float32(0.5), active, n) for n in (1, many))
+    assert same_bits(whole.out[:, :samples], done.out[:, :samples])
+    assert done.written["scratch"].all()  # no row for a thread without a share, and none too long
 
 
 # Loss -----------------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class Network(Whole):
                 layer = self.layers[k]
                 below = (ram.dz_odd if (k - 1) % 2 else ram.dz_even)[: layer.I]
                 backward_kernels.backward(
-                    dz, samples, layer.ram.weights, np.float32(layer.alpha), getattr(ram, f"active{k - 1}"),
+                    dz, samples, layer.ram.weights, layer.I, np.float32(layer.alpha), getattr(ram, f"active{k - 1}"),
                     view(ram.backward, *self._backward_scratch(k)), below,
                 )
             arena.enter("update")

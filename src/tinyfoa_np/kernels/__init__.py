@@ -4,7 +4,8 @@ Shapes are written in the letters of the equations: B samples of a batch, I inpu
 W = ceil(I / 64) words, G = ceil(B / 16) groups of 16 samples. Flat arrays are named with the shape they stand for.
 
 How the work is cut (threads, tiles) never changes a result: integers are exact, and each floating-point sum runs in one
-stated order. The kernels of one step follow each other in :mod:`forward`, :mod:`loss` and :mod:`update`.
+stated order. The kernels of one step follow each other in :mod:`forward`, :mod:`loss`,
+:mod:`backward` (where errors go down through the layers) and :mod:`update`.
 """
 
 import os

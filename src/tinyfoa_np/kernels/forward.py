@@ -13,18 +13,17 @@ from numba.extending import overload
 from .intrinsics import (
     CLASSES,
     DENSE_ROWS,
-    DENSE_SAMPLES,
     SAMPLES,
     bit_planes,
     class_sums_block,
     class_sums_one,
-    dense_row,
-    dense_rows,
+    dense_product,
     dot_panel_planes,
     dot_panel_samples,
     popcount,
     positive_below,
     share,
+    turn_over,
     write_signs,
 )
 
@@ -51,16 +50,25 @@ def scratch_shape(inputs: np.dtype, weights: np.dtype, batch: int, words: int, t
     if weights == np.uint64 and inputs == np.uint8:
         return (threads, 8 * words + 8), "uint64"  # bit planes of one sample; row sums of one panel
     signs = DENSE_ROWS * DENSE_INPUTS if weights == np.uint64 else 0
-    return (threads, DENSE_SAMPLES * DENSE_INPUTS + signs), "float32"
+    return (threads, _room.py_func(batch, threads) * DENSE_INPUTS + signs), "float32"
 
 
-def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    """z[:neurons, begin:end] = x . w for one tile of neurons, by the kinds of the operands (an overload each)."""
+@njit(inline="always")
+def _room(batch, threads):
+    # samples that a thread turns over: the most that fall to one, in whole vectors
+    return (batch + 16 * threads - 1) // (16 * threads) * 16
+
+
+def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
+    """z = x . w for one tile of neurons and samples begin..end (an overload for each kind).
+
+    z is flat: neuron r of the tile by sample begin + s stands at z0 + r * row + s.
+    """
     raise TypeError
 
 
 @overload(_linear, inline="never")
-def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
+def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
     if weights.dtype == types.uint64 and inputs.dtype == types.uint64:
         return _bits_by_signs
     if weights.dtype == types.uint64 and inputs.dtype == types.uint8:
@@ -68,11 +76,11 @@ def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale
     return _dense_product
 
 
-def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32, z (To, B): popcounts of AND, because one
+def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
+    # inputs (B, W) uint64, weights (panels, W, 8) uint64, scratch (B,) int32: popcounts of AND, because one
     # correction per sample (its own set bits) then serves every neuron, and padding bits can only be zero; with an
     # offset an input is bit + offset, which adds offset * (sum of signs)
-    words, batch = inputs.shape[1], z.shape[1]
+    words = inputs.shape[1]
     if neuron == 0:
         for b in range(begin, end):
             count = 0
@@ -85,9 +93,8 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
         if r + 8 <= neurons and end - begin >= SAMPLES:
             while b < end:  # the last block may go over samples of the one before: to the same integers
                 s = min(b, end - SAMPLES)
-                dot_panel_samples(
-                    inputs, s * words, words, scratch, s, weights, panel * words * 8, words, z, r * batch + s, batch
-                )
+                out = z0 + r * row + s - begin
+                dot_panel_samples(inputs, s * words, words, scratch, s, weights, panel * words * 8, words, z, out, row)
                 b += SAMPLES
             b = end
         for s in range(b, end):
@@ -95,22 +102,22 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
                 count = 0
                 for k in range(words):
                     count += popcount(inputs[s, k] & weights[panel, k, lane])
-                z[r + lane, s] = np.float32(2 * count - scratch[s])
+                z[z0 + (r + lane) * row + s - begin] = np.float32(2 * count - scratch[s])
     if offset != 0:
         for r in range(neurons):
             signs = 0
             for k in range(words):
                 signs += popcount(weights[(neuron + r) // 8, k, (neuron + r) % 8])
             shift = offset * np.float32(2 * signs - columns)
-            for b in range(begin, end):
-                z[r, b] += shift
+            for s in range(end - begin):
+                z[z0 + r * row + s] += shift
 
 
-def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64, z (To, B): the eight bit planes
-    # of a sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of
+def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
+    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64: the eight bit planes of a
+    # sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of
     # signs)
-    words, batch = weights.shape[1], z.shape[1]
+    words = weights.shape[1]
     own = thread * scratch.shape[1]
     row_sums = scratch[thread, 8 * words :]
     for b in range(begin, end):
@@ -127,16 +134,15 @@ def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale
                     word |= np.uint64((inputs[b, i] >> plane) & 1) << np.uint64(i - 64 * full)
                 scratch[thread, plane * words + full] = word
         for r in range(0, neurons - 7, 8):
-            dot_panel_planes(
-                scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, r * batch + b, batch
-            )
+            out = z0 + r * row + b - begin
+            dot_panel_planes(scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, out, row)
         for r in range(neurons // 8 * 8, neurons):
             panel, lane = (neuron + r) // 8, (neuron + r) % 8
             dot = 0
             for plane in range(8):
                 for k in range(words):
                     dot += popcount(scratch[thread, plane * words + k] & weights[panel, k, lane]) << (plane + 1)
-            z[r, b] = np.float32(dot - total)
+            z[z0 + r * row + b - begin] = np.float32(dot - total)
     for r in range(0, neurons, 8):
         row_sums[:] = np.uint64(0)
         for k in range(words):
@@ -144,55 +150,34 @@ def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale
                 row_sums[lane] += np.uint64(popcount(weights[(neuron + r) // 8, k, lane]))
         for lane in range(min(8, neurons - r)):
             shift = offset * np.float32(2 * np.int64(row_sums[lane]) - columns)
-            for b in range(begin, end):
-                z[r + lane, b] = scale * z[r + lane, b] + shift
+            at = z0 + (r + lane) * row
+            for s in range(at, at + end - begin):
+                z[s] = scale * z[s] + shift
 
 
-def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z):
-    # any inputs by any weights in float32, summed over the inputs in order: 32 samples are turned over, DENSE_INPUTS
-    # inputs at a time; packed signs are written out as +-1, packed bits as 0 and 1, bytes as scale * byte + offset
-    batch = z.shape[1]
+def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
+    # any inputs by any weights in float32, summed over the inputs in order: the samples are turned over, DENSE_INPUTS
+    # inputs at a time; packed signs are written out as +-1, packed bits as 0 and 1, bytes as scale * byte + offset.
+    # Every byte of the scratch is written, whatever the width: what is absent, as 0.
+    samples = end - begin
+    room = _room(inputs.shape[0], scratch.shape[0])
     own = thread * scratch.shape[1]
-    signs = own + DENSE_SAMPLES * DENSE_INPUTS
+    signs = own + room * DENSE_INPUTS
     flat = scratch.reshape(scratch.size)
-    for r in range(neurons):
-        z[r, begin:end] = np.float32(0)
     for i0 in range(0, columns, DENSE_INPUTS):
         width = min(DENSE_INPUTS, columns - i0)
-        for b0 in range(begin, end, DENSE_SAMPLES):
-            few = min(DENSE_SAMPLES, end - b0)
-            for s in range(DENSE_SAMPLES):
-                for i in range(DENSE_INPUTS):
-                    x = np.float32(0)
-                    if s < few and i < width:
-                        x = _value(inputs, b0 + s, i0 + i, scale, offset)
-                    flat[own + i * DENSE_SAMPLES + s] = x
-            r = 0
-            while r < neurons:
-                rows = DENSE_ROWS if r + DENSE_ROWS <= neurons else 1
-                source, start, stride = _rows(weights, neuron + r, rows, i0, columns, flat, signs)
-                out = r * batch + b0
-                if rows == DENSE_ROWS:
-                    dense_rows(source, start, stride, flat, own, width, z, out, batch, few)
-                else:
-                    dense_row(source, start, stride, flat, own, width, z, out, batch, few)
-                r += rows
-
-
-def _value(inputs, sample, column, scale, offset):
-    """One input as the network sees it (an overload for each kind)."""
-    raise TypeError
-
-
-@overload(_value, inline="always")
-def _value_by_kind(inputs, sample, column, scale, offset):
-    if inputs.dtype == types.uint64:
-        return lambda inputs, sample, column, scale, offset: np.float32(
-            (inputs[sample, column >> 6] >> np.uint64(column & 63)) & np.uint64(1)
-        )
-    if inputs.dtype == types.uint8:
-        return lambda inputs, sample, column, scale, offset: scale * np.float32(inputs[sample, column]) + offset
-    return lambda inputs, sample, column, scale, offset: inputs[sample, column]
+        for i in range(0, DENSE_INPUTS, 16):
+            for s in range(0, room, 16):
+                few = samples - s if i < width else 0
+                turn_over(
+                    inputs, inputs.shape[1], begin + s, few, i0 + i, width - i, scale, offset, flat,
+                    own + i * room + s, room,
+                )
+        for r in range(0, neurons, DENSE_ROWS):
+            rows = min(DENSE_ROWS, neurons - r)
+            source, start, stride = _rows(weights, neuron + r, rows, i0, columns, flat, signs)
+            out = z0 + r * row
+            dense_product(source, start, stride, 1, rows, flat, own, room, width, z, out, row, samples, i0 > 0)
 
 
 def _rows(weights, neuron, rows, column, columns, flat, signs):
@@ -210,7 +195,7 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
         return whole
 
     def written_out(weights, neuron, rows, column, columns, flat, signs):
-        # every byte of the scratch is written, whatever the width: absent rows and columns as the signs of zero bits
+        # every byte of the scratch is written, whatever the width: absent rows and columns as those of zero bits
         for r in range(DENSE_ROWS):
             for k in range(DENSE_INPUTS // 64):
                 word, at = np.uint64(0), column // 64 + k
@@ -222,31 +207,31 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
     return written_out
 
 
-def _emit(outputs, first, neurons, begin, end, z):
+def _emit(outputs, first, neurons, begin, end, z, z0, row):
     """What a trained layer hands over, for one tile of neurons: packed bits or max(z, 0) (an overload for each)."""
     raise TypeError
 
 
 @overload(_emit, inline="never")
-def _emit_by_kind(outputs, first, neurons, begin, end, z):
+def _emit_by_kind(outputs, first, neurons, begin, end, z, z0, row):
     if outputs.dtype == types.uint64:
 
-        def bits(outputs, first, neurons, begin, end, z):
+        def bits(outputs, first, neurons, begin, end, z, z0, row):
             # outputs (B, ceil(O / 64)) uint64; first is a multiple of 64
             for r0 in range(0, neurons, 64):
                 for b in range(begin, end):
                     word = np.uint64(0)
                     for r in range(r0, min(r0 + 64, neurons)):
-                        word |= np.uint64(z[r, b] > 0) << np.uint64(r - r0)
+                        word |= np.uint64(z[z0 + r * row + b - begin] > 0) << np.uint64(r - r0)
                     outputs[b, (first + r0) // 64] = word
 
         return bits
 
-    def values(outputs, first, neurons, begin, end, z):
+    def values(outputs, first, neurons, begin, end, z, z0, row):
         # outputs (B, O) float32
         for r in range(neurons):
             for b in range(begin, end):
-                outputs[b, first + r] = max(z[r, b], np.float32(0))
+                outputs[b, first + r] = max(z[z0 + r * row + b - begin], np.float32(0))
 
     return values
 
@@ -254,48 +239,49 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward_share(
     thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit,
-    scratch, z, active, active_first, logits, outputs, abs_z,
+    scratch, z, z0, row, tile, active, active_first, logits, outputs, abs_z,
 ):
-    # samples begin..end of the batch, neurons first..last: see forward
+    # samples begin..end of the batch, neurons first..last, ``tile`` of them at a time, whose z stands from z0 on in the
+    # flat z, ``row`` from neuron to neuron: see forward
     limit = np.float32(1) if binary else np.float32(np.inf)
-    batch, classes = z.shape[1], projection.shape[1]
+    classes = projection.shape[1]
     total = np.int64(0)
     for c in range(classes):
         if first == 0:
             logits[c, begin:end] = np.float32(0)
-    for tile in range(first, last, z.shape[0]):
-        neurons = min(z.shape[0], last - tile)
-        _linear(inputs, begin, end, weights, tile - first, neurons, columns, scale, offset, scratch, thread, z)
+    for low in range(first, last, tile):
+        neurons = min(tile, last - low)
+        _linear(inputs, begin, end, weights, low - first, neurons, columns, scale, offset, scratch, thread, z, z0, row)
         for r in range(neurons):
-            row, shift = z[r, begin:end], bias[tile + r] if bias.shape[0] else np.float32(0)
-            for s in range(end - begin):
-                value = gain * row[s] + shift
-                row[s] = value
+            own, shift = z0 + r * row, bias[low + r] if bias.shape[0] else np.float32(0)
+            for s in range(own, own + end - begin):
+                value = gain * z[s] + shift
+                z[s] = value
                 size = np.float64(abs(value))
                 size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)  # a NaN, too
                 total += np.int64(size * unit + 0.5)
-            o = tile + r - active_first
+            o = low + r - active_first
             if 0 <= o < active.shape[0]:
                 for g in range(begin // 16, (end + 15) // 16):
-                    active[o, g] = positive_below(z, r * batch + 16 * g, min(16, end - 16 * g), limit)
+                    active[o, g] = positive_below(z, own + 16 * g - begin, min(16, end - 16 * g), limit)
         for b in range(begin, end, 16):
             c = 0
             while c < classes:
                 at, few = c * logits.shape[1] + b, min(16, end - b)
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        z, z0 + b - begin, row, neurons, projection, low * classes + c, classes, binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        z, b, batch, neurons, projection, tile * classes + c, classes, binary, logits, at,
+                        z, z0 + b - begin, row, neurons, projection, low * classes + c, classes, binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += 1
         if outputs.shape[0] > 0:
-            _emit(outputs, tile, neurons, begin, end, z)
+            _emit(outputs, low, neurons, begin, end, z, z0, row)
     abs_z[thread] += total
 
 
@@ -305,21 +291,26 @@ def forward(
     z, active, active_first, logits, outputs, abs_z,
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
-    # n = last - first bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
-    # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
+    # n = last - first neurons; bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B); outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
     """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
     batch.
 
     z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons
     from ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0]
-    if ``binary``, else of P[o] max(z, 0). ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
+    if ``binary``, else of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
     """
     threads = abs_z.shape[0]
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
+            z0, row = begin, z.shape[1]
+            if z.shape[0] < last - first:
+                # nobody looks into a tile of z: each thread has a part of its own, for where rows are shared, threads
+                # wait for each other's cache lines
+                z0, row = z.shape[0] * begin, (z.shape[1] if end == samples else end) - begin
             _forward_share(
                 thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns,
-                binary, unit, scratch, z, active, active_first, logits, outputs, abs_z,
+                binary, unit, scratch, z.reshape(z.size), z0, row, z.shape[0], active, active_first, logits, outputs,
+                abs_z,
             )

@@ -31,9 +31,9 @@ GRADIENT_WORDS = 4 if _WIDE else 1
 #: columns of byte or float inputs that one pass over the active samples serves
 GRADIENT_COLUMNS = 128 if _WIDE else 32
 #: neurons that one pass over transposed inputs serves
-DENSE_ROWS = 12 if _WIDE else 4
-#: samples side by side in the transposed inputs: two vectors of 16
-DENSE_SAMPLES = 32
+DENSE_ROWS = 8 if _WIDE else 4
+#: vectors of 16 samples
+DENSE_VECTORS = 3 if _WIDE else 1
 
 
 class _Lanes:
@@ -67,11 +67,14 @@ class _Lanes:
         numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
         return self.builder.icmp_signed("<", numbers, self.splat(count, lanes))
 
-    def masked_load(self, pointer: Any, mask: Any) -> Any:
-        kind = ir.FunctionType(FLOATS16, [FLOATS16.as_pointer(), I32, mask.type, FLOATS16])
-        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.masked.load.v16f32.p0")
-        zero = ir.Constant(FLOATS16, None)
-        return self.builder.call(call, [self.builder.bitcast(pointer, FLOATS16.as_pointer()), I32(4), mask, zero])
+    def masked_load(self, pointer: Any, mask: Any, element: ir.Type = F32) -> Any:
+        """16 values, those outside of the mask not read: 0."""
+        vector, name = ir.VectorType(element, 16), "f32" if element is F32 else element.intrinsic_name
+        kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
+        call = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.v16{name}.p0")
+        size = I32(4 if element is F32 else element.width // 8)
+        zero = ir.Constant(vector, None)
+        return self.builder.call(call, [self.builder.bitcast(pointer, vector.as_pointer()), size, mask, zero])
 
     def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [FLOATS16, FLOATS16.as_pointer(), I32, mask.type])
@@ -135,11 +138,15 @@ def _and_popcounts(lanes: _Lanes, inputs: Any, stride: Any, panel: Any, words: A
 
 
 def _transposed(lanes: _Lanes, rows: list[Any]) -> list[Any]:
-    """An 8 x 8 block turned over: three perfect shuffles."""
-    low = ir.Constant(ir.VectorType(I32, 8), [0, 8, 1, 9, 2, 10, 3, 11])
-    high = ir.Constant(ir.VectorType(I32, 8), [4, 12, 5, 13, 6, 14, 7, 15])
-    for _ in range(3):
-        pairs = [(rows[k], rows[k + 4]) for k in range(4)]
+    """A square block turned over, 8 x 8 or 16 x 16: three or four perfect shuffles."""
+    size = len(rows)
+    half = size // 2
+    low, high = (
+        ir.Constant(ir.VectorType(I32, size), [start + k + size * other for k in range(half) for other in (0, 1)])
+        for start in (0, half)
+    )
+    for _ in range(size.bit_length() - 1):
+        pairs = [(rows[k], rows[k + half]) for k in range(half)]
         rows = [lanes.builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
     return rows
 
@@ -223,46 +230,93 @@ def bit_planes(typing: Any, x: Any, x0: Any, planes: Any, p0: Any, words: Any) -
     return signature, codegen
 
 
-def _dense(rows: int) -> Any:
+@intrinsic
+def turn_over(
+    typing: Any, x: Any, stride: Any, sample: Any, samples: Any, column: Any, columns: Any, scale: Any, offset: Any,
+    xt: Any, xt0: Any, row: Any,
+) -> Any:
+    """xt[i, s] = what input ``column`` + i of sample ``sample`` + s stands for, for 16 inputs by 16 samples.
+
+    x (.., stride) uint64 (packed bits, standing for 0 and 1), uint8 (for scale * byte + offset) or float32; ``column``
+    is a multiple of 16; xt float32 from xt0, ``row`` positions from input to input. Only the first ``samples`` by
+    ``columns`` of the 16 by 16 are read, and the others are 0; but bits are read by 16.
+    """
+    place = types.intp
+    signature = types.void(
+        x, place, place, place, place, place, types.float32, types.float32, xt, place, place
+    )
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        _, stride, sample, samples, column, columns, scale, offset, _, xt0, row = args
+        kind, few, rows = signature.args[0].dtype, lanes.first(columns, 16), lanes.registers(16, FLOATS16)
+        for s, slot in enumerate(rows):
+            with builder.if_then(builder.icmp_signed("<", I64(s), samples)):
+                first = builder.mul(stride, builder.add(sample, I64(s)))
+                if kind == types.uint64:
+                    place = lanes.at(lanes.pointer(0, first, I16), builder.lshr(column, I64(4)))
+                    value = builder.uitofp(builder.bitcast(builder.load(place), ir.VectorType(I1, 16)), FLOATS16)
+                elif kind == types.uint8:
+                    place = lanes.at(lanes.pointer(0, first, I8), column)
+                    number = builder.uitofp(lanes.masked_load(place, few, I8), FLOATS16)
+                    value = builder.fadd(builder.fmul(lanes.splat(scale, 16), number), lanes.splat(offset, 16))
+                    value = builder.select(few, value, ir.Constant(FLOATS16, None))
+                else:
+                    value = lanes.masked_load(lanes.at(lanes.pointer(0, first, F32), column), few)
+                builder.store(value, slot)
+        out = lanes.pointer(8, xt0, F32)
+        for i, value in enumerate(_transposed(lanes, [builder.load(slot) for slot in rows])):
+            lanes.store(value, lanes.at(out, builder.mul(row, I64(i))), 4)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+def _dense(rows: int, vectors: int, masked: bool = False) -> Any:
     @intrinsic
     def dense(
-        typing: Any, w: Any, w0: Any, stride: Any, xt: Any, xt0: Any, inputs: Any,
-        z: Any, z0: Any, row: Any, samples: Any,
+        typing: Any, w: Any, w0: Any, w_row: Any, w_step: Any, x: Any, x0: Any, x_step: Any, steps: Any,
+        z: Any, z0: Any, z_row: Any, samples: Any, carry: Any,
     ) -> Any:
-        """z[r, s] += sum over i of w[r, i] * xt[i, s], in order of i, each step fused: ``rows`` neurons by 32 samples.
+        """z[r, s] = sum over k of w[r, k] * x[k, s], in order of k, each step fused: ``rows`` by 16 ``vectors``.
 
-        w float32 from w0, ``stride`` positions from one neuron to the next; xt (inputs, 32) float32 from xt0; z
-        float32 from z0, ``row`` positions from neuron to neuron; only the first ``samples`` of the 32 are read and
-        written in z.
+        w float32 from w0, ``w_row`` positions from one r to the next and ``w_step`` from one of the ``steps`` k to the
+        next; x float32 from x0, ``x_step`` from one k to the next; z float32 from z0, ``z_row`` from one r to the next.
+        With ``carry`` the sum begins with what z holds, otherwise with 0. If ``masked``, only the first ``samples`` of
+        x and z are read and written.
         """
-        signature = types.void(
-            w, types.intp, types.intp, xt, types.intp, types.intp, z, types.intp, types.intp, types.intp
-        )
+        place = types.intp
+        signature = types.void(w, place, place, place, x, place, place, place, z, place, place, place, types.boolean)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
-            weights, columns = lanes.pointer(0, args[1], F32), lanes.pointer(3, args[4], F32)
-            out = lanes.pointer(6, args[7], F32)
-            half = [lanes.first(builder.sub(args[9], I64(16 * h)), 16) for h in range(2)]
-            sums = lanes.registers(2 * rows, FLOATS16)
+            _, w0, w_row, w_step, _, x0, x_step, steps, _, z0, z_row, samples, carry = args
+            left, right, out = lanes.pointer(0, w0, F32), lanes.pointer(4, x0, F32), lanes.pointer(8, z0, F32)
+            few = [lanes.first(builder.sub(samples, I64(16 * v)), 16) for v in range(vectors)]
+            sums = [lanes.registers(vectors, FLOATS16) for _ in range(rows)]
 
-            def place(r: int, h: int) -> Any:
-                return lanes.at(out, builder.add(builder.mul(args[8], I64(r)), I64(16 * h)))
+            def load(pointer: Any, v: int) -> Any:
+                at = lanes.at(pointer, 16 * v)
+                return lanes.masked_load(at, few[v]) if masked else lanes.load(at, FLOATS16, 4)
 
-            for r in range(rows):
-                for h in range(2):
-                    builder.store(lanes.masked_load(place(r, h), half[h]), sums[2 * r + h])
-            with cgutils.for_range(builder, args[5]) as loop:
-                at = builder.mul(loop.index, I64(DENSE_SAMPLES))
-                x = [lanes.load(lanes.at(columns, builder.add(at, I64(16 * h))), FLOATS16, 4) for h in range(2)]
+            with builder.if_then(carry):
                 for r in range(rows):
-                    value = builder.load(lanes.at(weights, builder.add(builder.mul(args[2], I64(r)), loop.index)))
-                    for h in range(2):
-                        slot = sums[2 * r + h]
-                        builder.store(lanes.fma(lanes.splat(value, 16), x[h], builder.load(slot)), slot)
+                    for v in range(vectors):
+                        builder.store(load(lanes.at(out, builder.mul(z_row, I64(r))), v), sums[r][v])
+            with cgutils.for_range(builder, steps) as loop:
+                here, own = lanes.at(right, builder.mul(loop.index, x_step)), builder.mul(loop.index, w_step)
+                values = [load(here, v) for v in range(vectors)]
+                for r in range(rows):
+                    weight = builder.load(lanes.at(left, builder.add(builder.mul(w_row, I64(r)), own)))
+                    for slot, value in zip(sums[r], values):
+                        builder.store(lanes.fma(lanes.splat(weight, 16), value, builder.load(slot)), slot)
             for r in range(rows):
-                for h in range(2):
-                    lanes.masked_store(builder.load(sums[2 * r + h]), place(r, h), half[h])
+                for v in range(vectors):
+                    total, at = builder.load(sums[r][v]), lanes.at(lanes.at(out, builder.mul(z_row, I64(r))), 16 * v)
+                    if masked:
+                        lanes.masked_store(total, at, few[v])
+                    else:
+                        lanes.store(total, at, 4)
             return lanes.nothing()
 
         return signature, codegen
@@ -270,7 +324,31 @@ def _dense(rows: int) -> Any:
     return dense
 
 
-dense_rows, dense_row = _dense(DENSE_ROWS), _dense(1)
+_dense_rows, _dense_row = _dense(DENSE_ROWS, DENSE_VECTORS), _dense(1, DENSE_VECTORS)
+_dense_rows_few, _dense_row_few = _dense(DENSE_ROWS, 1, masked=True), _dense(1, 1, masked=True)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def dense_product(w, w0, w_row, w_step, rows, x, x0, x_step, steps, z, z0, z_row, samples, carry):
+    # as _dense, for any number of rows and samples
+    b = 0
+    while b < samples:
+        whole, r = samples - b >= 16 * DENSE_VECTORS, 0
+        while r < rows:
+            own, out = w0 + r * w_row, z0 + r * z_row + b
+            if r + DENSE_ROWS <= rows:
+                if whole:
+                    _dense_rows(w, own, w_row, w_step, x, x0 + b, x_step, steps, z, out, z_row, 0, carry)
+                else:
+                    _dense_rows_few(w, own, w_row, w_step, x, x0 + b, x_step, steps, z, out, z_row, samples - b, carry)
+                r += DENSE_ROWS
+            else:
+                if whole:
+                    _dense_row(w, own, w_row, w_step, x, x0 + b, x_step, steps, z, out, z_row, 0, carry)
+                else:
+                    _dense_row_few(w, own, w_row, w_step, x, x0 + b, x_step, steps, z, out, z_row, samples - b, carry)
+                r += 1
+        b += 16 * DENSE_VECTORS if whole else 16
 
 
 def _sum_bits(words: int) -> Any:
@@ -367,6 +445,22 @@ def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
         above = builder.fcmp_ordered(">", values, ir.Constant(FLOATS16, None))
         below = builder.fcmp_ordered("<", values, lanes.splat(args[3], 16))
         return builder.bitcast(builder.and_(above, below), I16)
+
+    return signature, codegen
+
+
+@intrinsic
+def scale_where(typing: Any, z: Any, z0: Any, count: Any, scale: Any, bits: Any) -> Any:
+    """z[z0 + s] = scale * z[z0 + s] where bit s of a uint16 is set, else 0, for the first ``count`` (at most 16)."""
+    signature = types.void(z, types.intp, types.intp, types.float32, types.uint16)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        place, few = lanes.pointer(0, args[1], F32), lanes.first(args[2], 16)
+        scaled = builder.fmul(lanes.splat(args[3], 16), lanes.masked_load(place, few))
+        passes = builder.bitcast(args[4], ir.VectorType(I1, 16))
+        lanes.masked_store(builder.select(passes, scaled, ir.Constant(FLOATS16, None)), place, few)
+        return lanes.nothing()
 
     return signature, codegen
 
