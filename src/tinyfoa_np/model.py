@@ -100,14 +100,14 @@ def save(
 ) -> None:
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
     tensors, known = {}, []
-    layers = [layer for stage in stages for layer in stage.layers]
-    for layer, trained in zip(layers, meta["trained"], strict=True):
+    # the first layer's inputs are the samples, however they come to it
+    layers = [(layer, stage.inputs if n == 0 else layer.inputs) for stage in stages for n, layer in enumerate(stage.layers)]
+    for (layer, inputs), trained in zip(layers, meta["trained"], strict=True):
         weights = np.zeros(*weights_shape(layer.O, layer.I, layer.binary_weights))
         bias = np.zeros(layer.O if layer.biased else 0, np.float32)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
-        inputs = layer.inputs
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
              "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"], "digest": trained["digest"]}

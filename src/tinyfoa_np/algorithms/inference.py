@@ -45,6 +45,7 @@ def passed(
     gain: float = 1.0,
     emitted: Inputs | None = None,
     projection: np.ndarray | None = None,
+    biased: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One layer's forward pass over a batch.
 
@@ -61,6 +62,8 @@ def passed(
         How outputs are to be held; none without it.
     projection : ndarray (O, C), optional
         Of a layer that answers through one.
+    biased : bool
+        Whether the bias is added.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def passed(
     handed = np.zeros((n, emitted.columns), emitted.dtype) if emitted else np.zeros((0, 0), np.float32)
     z, logits = np.zeros((tile, n), np.float32), np.zeros((projection.shape[1], n), np.float32)
     forward_kernels.forward(
-        values, n, layer.weights, layer.bias, np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
+        values, n, layer.weights, layer.bias if biased else layer.bias[:0], np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
         np.float32(layer.inputs.offset), projection, 0, outputs, layer.inputs.width, binary, z_unit(n, outputs),
         np.zeros(shape, kind), z, np.zeros((0, -(-n // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
     )

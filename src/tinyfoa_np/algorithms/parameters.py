@@ -89,6 +89,8 @@ class Parameters:
         Of this layer's weights, before the recipe's schedule.
     prefix : str
         Of its regions' names.
+    rows : int, optional
+        Samples of an update, where they are not the recipe's batch.
 
     Raises
     ------
@@ -100,10 +102,11 @@ class Parameters:
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
         binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
         straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
+        rows: int | None = None,
     ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
         self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
-        self.O, self.I, self.B = outputs, inputs.width, recipe.batch
+        self.O, self.I, self.rows = outputs, inputs.width, rows or recipe.batch
         self.binary_weights, self.biased, self.limit = binary_weights, biased, limit
         self.straight = binary_weights if straight is None else straight
         self.lr, self.decay, self.batches = recipe.lr if lr is None else lr, decay, batches
@@ -148,8 +151,8 @@ class Parameters:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         run = max(map(self.run_width, self.visited()))
         return {
-            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, self.B), "float32"),
-            "listed": ((self.threads, self.B), "int32"), "abs_w": ((self.threads,), "int64"),
+            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, self.rows), "float32"),
+            "listed": ((self.threads, self.rows), "int32"), "abs_w": ((self.threads,), "int64"),
         }  # fmt: skip
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network import LayerShape
 from ..recipe import Recipe
-from . import bp, drtp, pepita, tinyfoa
+from . import bp, drtp, ff, pepita, tinyfoa
 from .inference import TrainedLayer
 from .operands import TILES, Inputs
 from .stage import Stage
@@ -17,10 +17,10 @@ from .whole import Whole
 __all__ = ["TILES", "stages"]
 
 #: algorithms that train the whole network in every step
-WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network}
+WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
 #: how a trained network answers: (recipe, layers, classes, samples as they are held) to scores (C, n)
 ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
-    "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers,
+    "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
 }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class Whole:
     """
 
     emitted = None  # a network hands nothing to another stage
+    passes = 1  # of a sample through the network when it is only looked at
     reads: list[Inputs]
     layers: list[Parameters]
 
@@ -189,7 +190,7 @@ class Whole:
 
     def tile_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, outputs: np.ndarray, active: np.ndarray,
-        gain: float = 1.0,
+        gain: float = 1.0, biased: bool = True,
     ) -> float:
         """z = gain alpha (x . w) + b of layer k, tile by tile, and what follows from it; returns the summed |z|.
 
@@ -208,24 +209,29 @@ class Whole:
             Gets the masks 0 < z, with binary activations 0 < z < 1.
         gain : float
             The scale of inputs that are bits.
+        biased : bool
+            Whether the bias is added.
         """
         layer, ram = self.layers[k], self.ram
+        bias = layer.ram.bias if biased else layer.ram.bias[:0]
         held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
         rows = z.shape[1]
         unit = z_unit(rows, layer.O)
         ram.abs_z[:] = 0
         forward_kernels.forward(
-            values, samples, layer.ram.weights, layer.ram.bias, np.float32(gain * layer.alpha), np.float32(held.scale),
+            values, samples, layer.ram.weights, bias, np.float32(gain * layer.alpha), np.float32(held.scale),
             np.float32(held.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I, self.binary, unit,
             view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, np.zeros((0, rows), np.float32), outputs,
             ram.abs_z[: self._pass_threads(rows)],
         )
         return int(ram.abs_z.sum()) / unit
 
-    def whole_pass(self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0) -> float:
+    def whole_pass(
+        self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
+    ) -> float:
         """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
         nothing = np.zeros((0, 0), np.float32), np.zeros((0, -(-z.shape[1] // 16)), np.uint16)
-        return self.tile_pass(k, values, samples, z, *nothing, gain)
+        return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
 
     def train_layer(
         self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
@@ -280,7 +286,7 @@ class Whole:
         sums, wrong = self.look(samples, None if trained else self.scales)
         if trained:
             self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
-            self.seen += samples
+            self.seen += self.passes * samples
         return wrong
 
     # -- a trained network ---------------------------------------------------------------------------------------------

@@ -56,17 +56,22 @@ def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
 
 
 @njit(cache=True, error_model="numpy")
-def normal(out, layer, seed, deviation):
-    # out (O, C) float32: the projection; elements 2 k and 2 k + 1, counted row by row, come from block k
-    """Standard normals times ``deviation``: both branches of Box and Muller, so that a block makes two."""
-    flat = out.reshape(out.size)
+def _normal(flat, layer, purpose, seed, deviation):
+    # elements 2 k and 2 k + 1 come from block k: both branches of Box and Muller, so that a block makes two
     for k in range((flat.size + 1) // 2):
-        a, b, c, _ = block(k, layer, PROJECTION, seed)
+        a, b, c, _ = block(k, layer, purpose, seed)
         radius = math.sqrt(-2.0 * log((np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64)) * deviation
         turn = np.float64(c) * 2.0**-32
         flat[2 * k] = np.float32(radius * cos_turn(turn))
         if 2 * k + 1 < flat.size:
             flat[2 * k + 1] = np.float32(radius * cos_turn((turn + 0.75) % 1.0))  # the sine
+
+
+@njit(cache=True, error_model="numpy")
+def normal(out, layer, seed, deviation):
+    # out (O, C) float32: the projection, counted row by row
+    """Standard normals times ``deviation``."""
+    _normal(out.reshape(out.size), layer, PROJECTION, seed, deviation)
 
 
 @njit(cache=True, error_model="numpy")
@@ -100,3 +105,20 @@ def mask(out, samples, width, kept, step, layer, seed):
             if 64 * (k + 1) > width:
                 word &= ~np.uint64(0) >> np.uint64(64 * (k + 1) - width)
             out[s, k] = word
+
+
+@njit(cache=True, error_model="numpy")
+def wrong_labels(labels, samples, classes, epoch, first, out, seed):
+    # labels, out (B,) uint16
+    """A wrong label for each sample, uniform over the others, by epoch and sample; ``first`` is the batch's first."""
+    for s in range(samples):
+        word = block((np.uint64(epoch) << np.uint64(32)) + np.uint64(first + s), 0, WRONG, seed)[0]
+        other = (word * np.uint64(classes - 1)) >> np.uint64(32)
+        out[s] = other + np.uint64(1) if other >= labels[s] else other
+
+
+@njit(cache=True, error_model="numpy")
+def normal_weights(out, layer, seed, deviation):
+    # out flat (O I,) float32: element n, counted row by row, is one of the two of block n // 2
+    """Initial weights: standard normals times ``deviation``."""
+    _normal(out, layer, WEIGHT, seed, deviation)
