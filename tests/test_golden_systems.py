@@ -1,4 +1,4 @@
-"""Golden trajectories of the systems TinyFoA is compared with, by the plain NumPy reference.
+"""Golden trajectories of the systems TinyFoA is compared with, by the plain NumPy reference and the kernels.
 
 The files lie where those of :mod:`test_golden` do and are judged as there: every array that a file holds beyond the
 initial state must come out, to 1e-5 of its largest magnitude, or 2e-4 for the state after all steps. Nothing about
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from golden_networks import run_networks
 
 from tinyfoa_np.reference import bp, drtp, ff, layers, pepita
 from tinyfoa_np.reference.layers import Layer
@@ -292,11 +293,13 @@ if not PATHS:
     pytest.skip(WHY_NONE, allow_module_level=True)
 
 
+@pytest.mark.parametrize("implementation", ["reference", "kernels"])
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_golden(path):
+def test_golden(path, implementation, monkeypatch):
     golden = read(path)
     system = golden.meta["system"]
-    compare(SYSTEMS[system](golden), golden, LEFT_TO_ROUNDING.get(system, lambda _: {})(golden))
+    ours = SYSTEMS[system](golden) if implementation == "reference" else run_networks(golden, monkeypatch)
+    compare(ours, golden, LEFT_TO_ROUNDING.get(system, lambda _: {})(golden))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
