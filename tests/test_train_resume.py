@@ -37,7 +37,7 @@ from train_tools import (
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed, TinyFoAError
 from tinyfoa_np.rundir import BEGUN
-from tinyfoa_np.train import Interrupted, train
+from tinyfoa_np.train import Diverged, Interrupted, train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
 pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
@@ -333,7 +333,7 @@ def scaled(dataset, factor):
 def test_a_loss_that_is_no_number_stops_training(tmp_path, binary_weights):
     which = recipe(network="fc:20", binary_weights=binary_weights, binary_activations=False, epochs=3)
     kind, message = outcome(train, which, scaled(made("real"), 3e38), tmp_path / "run")
-    assert kind is CheckFailed
+    assert kind is Diverged
     assert "diverged in layer 1, epoch 1, batch" in message and "last commit" in message
     with opened(tmp_path / "run", which) as flash:
         assert flash.meta["layer"] == 0
