@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 I1, I8, I16, I32, I64, F32 = (*(ir.IntType(n) for n in (1, 8, 16, 32, 64)), ir.FloatType())
 WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
-FLOATS16 = ir.VectorType(F32, 16)
+FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 #: samples that one pass over a panel of packed weights serves
@@ -67,19 +67,34 @@ class _Lanes:
         numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
         return self.builder.icmp_signed("<", numbers, self.splat(count, lanes))
 
-    def masked_load(self, pointer: Any, mask: Any, element: ir.Type = F32) -> Any:
-        """16 values, those outside of the mask not read: 0."""
-        vector, name = ir.VectorType(element, 16), "f32" if element is F32 else element.intrinsic_name
+    def masked_load(self, pointer: Any, mask: Any, vector: ir.VectorType = FLOATS16) -> Any:
+        """The values inside of the mask; those outside are not read: 0."""
+        element = vector.element
         kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
-        call = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.v16{name}.p0")
-        size = I32(4 if element is F32 else element.width // 8)
+        name = f"v{vector.count}{'f32' if element is F32 else element.intrinsic_name}"
+        call = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.{name}.p0")
+        align = I32(4 if element is F32 else element.width // 8)
         zero = ir.Constant(vector, None)
-        return self.builder.call(call, [self.builder.bitcast(pointer, vector.as_pointer()), size, mask, zero])
+        return self.builder.call(call, [self.builder.bitcast(pointer, vector.as_pointer()), align, mask, zero])
 
     def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [FLOATS16, FLOATS16.as_pointer(), I32, mask.type])
         call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.masked.store.v16f32.p0")
         self.builder.call(call, [value, self.builder.bitcast(pointer, FLOATS16.as_pointer()), I32(4), mask])
+
+    def quarters(self, pointer: Any) -> list[Any]:
+        """The four masks of 16 lanes in a 64-bit word.
+
+        Mask registers are filled from memory at two thirds the pace of the additions that they guard, but shifted at
+        the full pace; without ``atomic``, LLVM would make four loads of the one.
+        """
+        if not _WIDE:
+            parts = self.builder.bitcast(pointer, I16.as_pointer())
+            return [self.builder.bitcast(self.builder.load(self.at(parts, k)), MASK16) for k in range(4)]
+        word = self.builder.bitcast(self.builder.load_atomic(pointer, "monotonic", 8), ir.VectorType(I1, 64))
+        undefined = ir.Constant(word.type, ir.Undefined)
+        orders = [ir.Constant(INTS16, list(range(16 * k, 16 * k + 16))) for k in range(4)]
+        return [self.builder.shuffle_vector(word, undefined, order) for order in orders]
 
     def registers(self, count: int, vector: ir.Type) -> list[Any]:
         """Zeroed accumulators; LLVM keeps them in registers."""
@@ -95,6 +110,43 @@ class _Lanes:
     def popcount(self, value: Any) -> Any:
         kind = ir.FunctionType(WORDS8, [WORDS8])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, "llvm.ctpop.v8i64"), [value])
+
+    def call(self, name: str, result: ir.Type, *values: Any) -> Any:
+        """An LLVM intrinsic."""
+        kind = ir.FunctionType(result, [value.type for value in values])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), values)
+
+    def load_few(self, pointer: Any, few: Any) -> Any:
+        """16 floats, or those in the mask ``few`` if there is one, and zeros."""
+        return self.load(pointer, FLOATS16, 4) if few is None else self.masked_load(pointer, few)
+
+    def store_few(self, value: Any, pointer: Any, few: Any) -> None:
+        if few is None:
+            self.store(value, pointer, 4)
+        else:
+            self.masked_store(value, pointer, few)
+
+    def size_bits(self, vector: Any, few: Any = None) -> Any:
+        """The bits of |x|: as integers they are in order, then infinity, then NaN; 0 outside a mask."""
+        bits = self.builder.bitcast(self.magnitude(vector), INTS16)
+        return bits if few is None else self.builder.select(few, bits, ir.Constant(INTS16, None))
+
+    def constant(self, value: float) -> Any:
+        """A float32 number, 16 times."""
+        return ir.Constant(FLOATS16, [float(np.float32(value))] * 16)
+
+    def largest(self, slot: Any, value: Any) -> None:
+        """Keeps the larger of unsigned integers."""
+        old = self.builder.load(slot)
+        self.builder.store(self.builder.select(self.builder.icmp_unsigned(">", value, old), value, old), slot)
+
+    def exceeds(self, slot: Any, limits: Any) -> Any:
+        """Whether any of 16 unsigned integers is above its limit."""
+        above = self.builder.icmp_unsigned(">", self.builder.load(slot), limits)
+        return self.builder.icmp_unsigned("!=", self.builder.bitcast(above, I16), I16(0))
+
+    def magnitude(self, vector: Any) -> Any:
+        return self.call("llvm.fabs.v16f32", FLOATS16, vector)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         kind = ir.FunctionType(FLOATS16, [FLOATS16] * 3)
@@ -258,7 +310,7 @@ def turn_over(
                     value = builder.uitofp(builder.bitcast(builder.load(place), ir.VectorType(I1, 16)), FLOATS16)
                 elif kind == types.uint8:
                     place = lanes.at(lanes.pointer(0, first, I8), column)
-                    number = builder.uitofp(lanes.masked_load(place, few, I8), FLOATS16)
+                    number = builder.uitofp(lanes.masked_load(place, few, ir.VectorType(I8, 16)), FLOATS16)
                     value = builder.fadd(builder.fmul(lanes.splat(scale, 16), number), lanes.splat(offset, 16))
                     value = builder.select(few, value, ir.Constant(FLOATS16, None))
                 else:
@@ -369,15 +421,14 @@ def _sum_bits(words: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
             listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
-            bits, out = lanes.pointer(4, args[5], I16), lanes.pointer(7, args[8], F32)
-            row = builder.mul(args[6], I64(4))  # a word is four groups of 16 bits
+            bits, out = lanes.pointer(4, args[5], I64), lanes.pointer(7, args[8], F32)
             sums = lanes.registers(4 * words, FLOATS16)
             with cgutils.for_range(builder, args[3]) as loop:
                 sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
                 value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
-                start = lanes.at(bits, builder.mul(sample, row))
-                for k, slot in enumerate(sums):
-                    mask = builder.bitcast(builder.load(lanes.at(start, k)), ir.VectorType(I1, 16))
+                start = lanes.at(bits, builder.mul(sample, args[6]))
+                masks = [mask for k in range(words) for mask in lanes.quarters(lanes.at(start, k))]
+                for mask, slot in zip(masks, sums):
                     old = builder.load(slot)
                     builder.store(builder.select(mask, builder.fadd(old, value), old), slot)
             for k, slot in enumerate(sums):
@@ -435,6 +486,66 @@ sum_columns_block, sum_columns_few = _sum_columns(GRADIENT_COLUMNS), _sum_column
 
 
 @intrinsic
+def trailing_zeros(typing: Any, word: Any) -> Any:
+    """The lowest set bit of a 64-bit word that is not 0, as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], I1(1))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def project_errors(
+    typing: Any, error: Any, e0: Any, stride: Any, classes: Any, p: Any, p0: Any, active: Any, a0: Any,
+    dz: Any, d0: Any, samples: Any,
+) -> Any:
+    """dz[s] = sum over c of error[c, s] P[c], in order of c; returns the samples that are active as bits of a word.
+
+    For up to 64 samples: error (.., stride) float32 from e0; P float32 from p0; active uint16 from a0, 16 samples
+    each; dz float32 from d0.
+    """
+    place = types.intp
+    signature = types.uint64(error, place, place, place, p, place, active, place, dz, place, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        errors, projection = lanes.pointer(0, args[1], F32), lanes.pointer(4, args[5], F32)
+        out, sums = lanes.pointer(8, args[9], F32), lanes.registers(4, FLOATS16)
+        few = [lanes.first(builder.sub(args[10], I64(16 * k)), 16) for k in range(4)]
+        with cgutils.for_range(builder, args[3]) as loop:
+            weight = lanes.splat(builder.load(lanes.at(projection, loop.index)), 16)
+            start = lanes.at(errors, builder.mul(loop.index, args[2]))
+            for k, slot in enumerate(sums):
+                lanes.add_to(slot, builder.fmul(lanes.masked_load(lanes.at(start, 16 * k), few[k]), weight))
+        for k, slot in enumerate(sums):
+            lanes.masked_store(builder.load(slot), lanes.at(out, 16 * k), few[k])
+        groups = lanes.first(builder.udiv(builder.add(args[10], I64(15)), I64(16)), 4)
+        words = lanes.masked_load(lanes.pointer(6, args[7], I16), groups, ir.VectorType(I16, 4))
+        return builder.and_(builder.bitcast(words, I64), builder.bitcast(lanes.first(args[10], 64), I64))
+
+    return signature, codegen
+
+
+@intrinsic
+def nonzero_bits(typing: Any, values: Any, start: Any, count: Any) -> Any:
+    """Bit i of the uint64 result: values[start + i] is not 0 (NaN is not), for the first ``count`` (at most 64)."""
+    signature = types.uint64(values, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        pointer, word = lanes.pointer(0, args[1], F32), I64(0)
+        for k in range(4):
+            few = lanes.first(builder.sub(args[2], I64(16 * k)), 16)
+            loaded = lanes.masked_load(lanes.at(pointer, 16 * k), few)
+            bits = builder.bitcast(builder.fcmp_unordered("!=", loaded, ir.Constant(FLOATS16, None)), I16)
+            word = builder.or_(word, builder.shl(builder.zext(bits, I64), I64(16 * k)))
+        return word
+
+    return signature, codegen
+
+
+@intrinsic
 def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
     """Bit s of the uint16 result: 0 < z[z0 + s] < limit, for the first ``count`` (at most 16) values."""
     signature = types.uint16(z, types.intp, types.intp, types.float32)
@@ -484,6 +595,161 @@ def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
     return signature, codegen
 
 
+# The optimizers' rules: from slope, moments, rate and root to what w loses, and the new moments.
+
+
+def _sgd(lanes: _Lanes, slope: Any, rate: Any, root: Any) -> tuple[Any, ...]:
+    return (lanes.builder.fmul(rate, slope),)
+
+
+def _momentum(lanes: _Lanes, slope: Any, m: Any, rate: Any, root: Any) -> tuple[Any, ...]:
+    m = lanes.builder.fadd(lanes.builder.fmul(m, lanes.constant(0.9)), slope)
+    return lanes.builder.fmul(rate, m), m
+
+
+def _nesterov(lanes: _Lanes, slope: Any, m: Any, rate: Any, root: Any) -> tuple[Any, ...]:
+    build = lanes.builder
+    m = build.fadd(build.fmul(m, lanes.constant(0.9)), slope)
+    return build.fmul(rate, build.fadd(slope, build.fmul(lanes.constant(0.9), m))), m
+
+
+def _adam(lanes: _Lanes, slope: Any, m: Any, v: Any, rate: Any, root: Any) -> tuple[Any, ...]:
+    build = lanes.builder
+    m = build.fadd(m, build.fmul(build.fsub(slope, m), lanes.constant(0.1)))
+    square = build.fmul(build.fmul(slope, slope), lanes.constant(0.001))
+    v = build.fadd(build.fmul(v, lanes.constant(0.999)), square)
+    below = build.fadd(build.fmul(lanes.call("llvm.sqrt.v16f32", FLOATS16, v), root), lanes.constant(1e-8))
+    return build.fdiv(build.fmul(rate, m), below), m, v
+
+
+def _stepper(rule: Any, moments: int) -> Any:
+    @intrinsic
+    def step_run(
+        typing: Any, w: Any, m: Any, v: Any, at: Any, gradient: Any, g0: Any, count: Any, scale: Any, shift: Any,
+        below: Any, rate: Any, root: Any, decay: Any, limit: Any,
+    ) -> Any:
+        """One step of the optimizer for ``count`` weights from flat position ``at``, with their moments m and v.
+
+        The gradient is scale * gradient[g0 + k] + shift, or 0 unless |w| < ``below``, plus decay * w; the new w is
+        clamped to +-``limit``. All float32. Returns whether a moment is no finite number any more.
+        """
+        place, number = types.intp, types.float32
+        signature = types.boolean(w, m, v, place, gradient, place, place, *[number] * 7)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            state = [lanes.pointer(k, args[3], F32) for k in range(1 + moments)]
+            gradients, zero = lanes.pointer(4, args[5], F32), ir.Constant(FLOATS16, None)
+            scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[7:])
+            decays, floor = builder.fcmp_unordered("!=", decay, zero), builder.fneg(limit)
+            (worst,) = lanes.registers(1, INTS16)
+
+            def group(k: Any, few: Any) -> None:
+                places = [lanes.at(pointer, k) for pointer in state]
+                w, *old = (lanes.load_few(here, few) for here in places)
+                slope = builder.fadd(builder.fmul(scale, lanes.load_few(lanes.at(gradients, k), few)), shift)
+                slope = builder.select(builder.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)
+                slope = builder.select(decays, builder.fadd(slope, builder.fmul(decay, w)), slope)
+                move, *new = rule(lanes, slope, *old, rate, root)
+                w = builder.fsub(w, move)
+                w = builder.select(builder.fcmp_ordered("<", w, floor), floor, w)  # NaN stays
+                w = builder.select(builder.fcmp_ordered(">", w, limit), limit, w)
+                for value, here in zip((w, *new), places):
+                    lanes.store_few(value, here, few)
+                if new:  # of Adam's moments the second tells of both
+                    lanes.largest(worst, lanes.size_bits(new[-1], few))
+
+            whole = builder.and_(args[6], I64(-16))
+            with cgutils.for_range_slice(builder, I64(0), whole, I64(16), I64) as (k, _):
+                group(k, None)
+            with builder.if_then(builder.icmp_signed("<", whole, args[6])):
+                group(whole, lanes.first(builder.sub(args[6], whole), 16))
+            return lanes.exceeds(worst, ir.Constant(INTS16, [0x7F7FFFFF] * 16))  # infinity, NaN
+
+        return signature, codegen
+
+    return step_run
+
+
+step_sgd, step_momentum = _stepper(_sgd, 0), _stepper(_momentum, 1)
+step_nesterov, step_adam = _stepper(_nesterov, 1), _stepper(_adam, 2)
+
+
+@intrinsic
+def publish_run(
+    typing: Any, w: Any, at: Any, low: Any, high: Any, largest: Any, unit: Any, out: Any, o0: Any
+) -> Any:
+    """Hands columns ``low`` to ``high`` of a neuron, at most 1,024, to the forward pass; returns their sum of |w|.
+
+    Column c is w[at + c]. It goes to out[o0 + c] if that is float32; if it is uint64, its sign to bit c % 64 of
+    out[o0 + c // 64 * 8], the word's other bits being kept. The sum is in steps of 1 / ``unit``, a power of two up to
+    2**32, each |w| rounded half up; it is -1 if one is not <= ``largest`` <= 256.
+    """
+    place = types.intp
+    signature = types.int64(w, place, place, place, types.float32, types.float64, out, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        weights, low, high = lanes.pointer(0, args[1], F32), args[2], args[3]
+        packed = signature.args[6].dtype == types.uint64
+        published, zero = lanes.pointer(6, args[7], I64 if packed else F32), ir.Constant(FLOATS16, None)
+        # |w| unit = 2^16 (whole + rest): the first an integer, the second cut to half steps, all of it exact
+        coarse = lanes.splat(builder.fptrunc(builder.fmul(args[5], ir.DoubleType()(2.0**-16)), F32), 16)
+        wholes, rests, worst = lanes.registers(3, INTS16)
+        one = ir.Constant(INTS16, [1] * 16)
+
+        def group(column: Any, few: Any) -> Any:
+            w = lanes.load_few(lanes.at(weights, column), few)
+            lanes.largest(worst, lanes.size_bits(w))
+            steps = builder.fmul(lanes.magnitude(w), coarse)
+            whole = builder.fptosi(steps, INTS16)
+            rest = builder.fsub(steps, builder.sitofp(whole, FLOATS16))
+            halves = builder.fptosi(builder.fmul(rest, lanes.constant(2.0**17)), INTS16)
+            lanes.add_to(wholes, whole)
+            lanes.add_to(rests, builder.lshr(builder.add(halves, one), one))
+            if not packed:
+                lanes.store_few(w, lanes.at(published, column), few)
+            return builder.zext(builder.bitcast(builder.fcmp_ordered(">=", w, zero), I16), I64)
+
+        def word(k: Any, own: Any) -> None:
+            signs = I64(0)
+            for part in range(4):
+                few = own and builder.bitcast(
+                    builder.trunc(builder.lshr(own, I64(16 * part)), I16), MASK16
+                )
+                column = builder.add(builder.shl(k, I64(6)), I64(16 * part))
+                signs = builder.or_(signs, builder.shl(group(column, few), I64(16 * part)))
+            if packed:
+                target = lanes.at(published, builder.shl(k, I64(3)))
+                if own:
+                    others = builder.and_(builder.load(target), builder.not_(own))
+                    signs = builder.or_(builder.and_(signs, own), others)
+                builder.store(signs, target)
+
+        def cut(distance: Any) -> Any:
+            return builder.select(builder.icmp_signed(">", distance, I64(0)), distance, I64(0))
+
+        first, last = builder.ashr(low, I64(6)), builder.ashr(builder.add(high, I64(63)), I64(6))
+        with cgutils.for_range_slice(builder, first, last, I64(1), I64) as (k, _):
+            begin = builder.shl(k, I64(6))
+            before, behind = cut(builder.sub(low, begin)), cut(builder.sub(builder.add(begin, I64(64)), high))
+            own = builder.and_(builder.shl(I64(-1), before), builder.lshr(I64(-1), behind))
+            with builder.if_else(builder.icmp_signed("==", own, I64(-1))) as (then, otherwise):
+                with then:
+                    word(k, None)
+                with otherwise:
+                    word(k, own)
+
+        longs = ir.VectorType(I64, 16)
+        total = builder.shl(builder.sext(builder.load(wholes), longs), ir.Constant(longs, [16] * 16))
+        total = builder.add(total, builder.sext(builder.load(rests), longs))
+        total = lanes.call("llvm.vector.reduce.add.v16i64", I64, total)
+        lost = lanes.exceeds(worst, lanes.splat(builder.bitcast(args[4], I32), 16))
+        return builder.select(lost, I64(-1), total)
+
+    return signature, codegen
+
+
 @intrinsic
 def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
     """out[start + i] = +1.0 where bit i of a 64-bit word is set, else -1.0."""
@@ -496,25 +762,6 @@ def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
         signs = builder.select(mask, ir.Constant(floats, [1.0] * 64), ir.Constant(floats, [-1.0] * 64))
         lanes.store(signs, lanes.pointer(1, args[2], F32), 4)
         return lanes.nothing()
-
-    return signature, codegen
-
-
-@intrinsic
-def sign_bits(typing: Any, w: Any, w0: Any, count: Any) -> Any:
-    """Bit i of the uint64 result: w[w0 + i] >= 0, for the first ``count`` (at most 64) values; sign(0) is +1."""
-    signature = types.uint64(w, types.intp, types.intp)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = _Lanes(context, builder, signature, args)
-        pointer, word = lanes.pointer(0, args[1], F32), I64(0)
-        for group in range(4):
-            few = lanes.first(builder.sub(args[2], I64(16 * group)), 16)
-            values = lanes.masked_load(lanes.at(pointer, 16 * group), few)
-            positive = builder.and_(builder.fcmp_ordered(">=", values, ir.Constant(FLOATS16, None)), few)
-            bits = builder.zext(builder.bitcast(positive, I16), I64)
-            word = builder.or_(word, builder.shl(bits, I64(16 * group)))
-        return word
 
     return signature, codegen
 

@@ -17,18 +17,25 @@ from .intrinsics import (
     GRADIENT_COLUMNS,
     GRADIENT_WORDS,
     fma,
+    nonzero_bits,
     prefetch,
+    project_errors,
+    publish_run,
     share,
-    sign_bits,
+    step_adam,
+    step_momentum,
+    step_nesterov,
+    step_sgd,
     sum_bits_word,
     sum_bits_words,
     sum_columns_block,
     sum_columns_few,
+    trailing_zeros,
 )
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run
-RUN = 1024
+RUN = 256
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
 LARGEST = 256.0
 
@@ -92,59 +99,54 @@ class Scratch(NamedTuple):
     listed: np.ndarray  # (T, B) int32
 
 
-def _listed_errors(source, row, samples, scratch, thread):
-    """One neuron's samples whose dz is not zero, in order, and their dz, as the head of the thread's scratch.
+def _listed_errors(source, row, samples, dz, listed, thread):
+    """One neuron's samples whose dz is not zero, in order, and their dz, as the head of the thread's dz and listed.
 
     Returns how many there are, and the sum of dz. An overload for each kind of source.
     """
     raise TypeError
 
 
-@overload(_listed_errors, inline="never")
-def _listed_errors_by_source(source, row, samples, scratch, thread):
+@overload(_listed_errors, inline="always")
+def _listed_errors_by_source(source, row, samples, dz, listed, thread):
     return _listed_of_given if source.instance_class is Given else _listed_of_projected
 
 
-def _listed_of_given(source, row, samples, scratch, thread):
-    # source: Given
-    own, values, order = source.dz[row - source.first], scratch.dz[thread], scratch.listed[thread]
+def _listed_of_given(source, row, samples, dz, listed, thread):
+    # source: Given; dz, listed (T, B)
+    own, factor, r = source.dz, source.factor, row - source.first
     count, total = 0, np.float32(0)
-    for s in range(samples):
-        value = own[s]
-        values[count] = value * source.factor[s] if source.factor.size else value
-        order[count] = s  # both overwritten by the next, if the error is zero
-        total += value
-        count += value != np.float32(0)
+    for start in range(0, samples, 64):
+        bits = nonzero_bits(own, r * own.shape[1] + start, min(64, samples - start))
+        while bits:
+            s = start + trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+            value = own[r, s]
+            dz[thread, count] = value * factor[s] if factor.size else value
+            listed[thread, count] = s
+            total += value
+            count += 1
     return count, total
 
 
-def _listed_of_projected(source, row, samples, scratch, thread):
-    # source: Projected; the samples that are not active are listed, too, behind the others
-    error, projection, active = source.error, source.projection, source.active[row - source.first]
-    own, order = scratch.dz[thread], scratch.listed[thread]
-    classes, c = error.shape[0], 0
-    for s in range(samples):
-        own[s] = np.float32(0)
-    while c + 5 <= classes:  # five classes a pass: the sum over the classes stays in a register, and in order
-        e0, e1, e2, e3, e4 = error[c], error[c + 1], error[c + 2], error[c + 3], error[c + 4]
-        p = projection[row, c : c + 5]
-        p0, p1, p2, p3, p4 = p[0], p[1], p[2], p[3], p[4]
-        for s in range(samples):
-            own[s] = ((((own[s] + e0[s] * p0) + e1[s] * p1) + e2[s] * p2) + e3[s] * p3) + e4[s] * p4
-        c += 5
-    for rest in range(c, classes):
-        p0, e0 = projection[row, rest], error[rest]
-        for s in range(samples):
-            own[s] += e0[s] * p0
-    count, end, total = 0, samples - 1, np.float32(0)
-    for s in range(samples):  # without branches, which would be mispredicted half the time
-        on = (active[s >> 4] >> (s & 15)) & 1
-        value = own[s]
-        own[count] = value  # overwritten by the next, unless it is active
-        order[count if on else end] = s
-        total += value if on else np.float32(0)
-        count += on
-        end -= 1 - on
+def _listed_of_projected(source, row, samples, dz, listed, thread):
+    # source: Projected; dz, listed (T, B)
+    error, projection, active, r = source.error, source.projection, source.active, row - source.first
+    B, classes, groups = error.shape[1], error.shape[0], active.shape[1]
+    count, total = 0, np.float32(0)
+    for start in range(0, samples, 64):
+        bits = project_errors(
+            error, start, B, classes, projection, row * classes, active, r * groups + start // 16, dz,
+            thread * dz.shape[1] + start, min(64, samples - start),
+        )
+        while bits:
+            s = start + trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+            value = dz[thread, s]
+            dz[thread, count] = value  # count <= s
+            listed[thread, count] = s
+            total += value
+            count += 1
     return count, total
 
 
@@ -156,7 +158,7 @@ def _gradient_run(inputs, low, high, count, thread, dz, listed, gradient):
     raise TypeError
 
 
-@overload(_gradient_run, inline="never")
+@overload(_gradient_run, inline="always")
 def _gradient_run_by_kind(inputs, low, high, count, thread, dz, listed, gradient):
     if inputs.dtype == types.uint64:
         return _run_of_bits
@@ -217,43 +219,25 @@ def run_width(low: int, high: int, packed: bool) -> int:
     return widest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _step(step, rate, w, m, v, g, scale, shift, straight, unit):
-    # w, g (n,); m, v (n,) or (0,)
-    """The optimizer's step on n elements with gradient scale * g + shift, at ``rate``, which may differ from step's.
-
-    Returns the sum of |w| in steps of 1 / unit, or -1 if a weight or a moment is lost.
-    """
-    root, decay, limit, infinite = step.root, step.decay, step.limit, np.float32(np.inf)
-    lost = False
-    open_below = np.float32(1) if straight else infinite  # the straight-through mask of binary weights
-    for k in range(w.size):
-        slope = scale * g[k] + shift if abs(w[k]) < open_below else np.float32(0)
-        g[k] = slope + decay * w[k] if decay != np.float32(0) else slope
+@njit(inline="always")
+def _step(step, rate, resident, at, gradient, g0, count, scale, shift, straight):
+    """The optimizer's step on ``count`` weights at ``rate``, which may differ from step's: whether a moment is lost."""
+    weight, moment1, moment2 = resident
+    below = np.float32(1) if straight else np.float32(np.inf)  # the straight-through mask of binary weights
+    root, decay, limit = step.root, step.decay, step.limit
     if step.optimizer == ADAM:
-        for k in range(w.size):
-            mean = m[k] + (g[k] - m[k]) * np.float32(0.1)
-            square = v[k] * np.float32(0.999) + g[k] * g[k] * np.float32(0.001)
-            m[k], v[k] = mean, square
-            lost = lost | (not square < infinite)
-            w[k] = min(max(w[k] - rate * mean / (np.sqrt(square) * root + np.float32(1e-8)), -limit), limit)
-    elif step.optimizer == SGD:
-        for k in range(w.size):
-            w[k] = min(max(w[k] - rate * g[k], -limit), limit)
-    else:
-        ahead = step.optimizer == NESTEROV
-        for k in range(w.size):
-            mean = m[k] * np.float32(0.9) + g[k]
-            m[k] = mean
-            lost = lost | (not abs(mean) < infinite)
-            slope = g[k] + np.float32(0.9) * mean if ahead else mean
-            w[k] = min(max(w[k] - rate * slope, -limit), limit)
-    total, largest = np.int64(0), min(limit, np.float32(LARGEST))
-    for k in range(w.size):
-        size = abs(w[k])
-        total += np.int64(np.float64(size) * unit + 0.5)
-        lost = lost | (not size <= largest)
-    return np.int64(-1) if lost else total
+        return step_adam(
+            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
+        )
+    if step.optimizer == NESTEROV:
+        return step_nesterov(
+            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
+        )
+    if step.optimizer == MOMENTUM:
+        return step_momentum(
+            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
+        )
+    return step_sgd(weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -275,69 +259,73 @@ def _bias_step(step, biases, row, k, slope):
     return np.int64(0) if abs(new) <= step.limit and abs(new) < np.float32(np.inf) else np.int64(-1)
 
 
-def _publish(weights, row, w, at, low, high):
-    """Hands w[at:] of columns low..high of a neuron to the forward pass: signs or a copy (an overload for each)."""
-    raise TypeError
-
-
-@overload(_publish, inline="never")
-def _publish_by_kind(weights, row, w, at, low, high):
-    if weights.dtype == types.float32:
-
-        def copy(weights, row, w, at, low, high):
-            # weights (O, I) float32
-            for i in range(high - low):
-                weights[row, low + i] = w[at + i]
-
-        return copy
-
-    def signs(weights, row, w, at, low, high):
-        # weights (ceil(O / 8), W, 8) uint64: a word that the columns share with others keeps the others' bits
-        panel, lane = row // 8, row % 8
-        for k in range(low // 64, (high + 63) // 64):
-            begin, end = max(low, 64 * k), min(high, 64 * k + 64)
-            count, shift = end - begin, np.uint64(begin & 63)
-            own = (~np.uint64(0) >> np.uint64(64 - count)) << shift
-            bits = sign_bits(w, at + begin - low, count) << shift
-            weights[panel, k, lane] = (weights[panel, k, lane] & ~own) | bits
-
-    return signs
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(inline="always")
 def _plus(total, part):
     # sums of |w|, of which one below 0 says that numbers were lost
     return np.int64(-1) if total < 0 or part < 0 else total + part
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _update_row(
-    thread, row, low, high, left, right, inputs, shift, count, resident, at, weights, step, straight, unit, scratch
-):
-    # columns low..high of one neuron, column c at position at + c of the slice's flat arrays; left..right stay
-    weight, moment1, moment2 = resident.weight, resident.moment1, resident.moment2
+@njit(inline="always")
+def _publish_row(weight, at, low, high, largest, unit, weights, out):
+    """Hands columns ``low`` to ``high`` of one neuron to the forward pass: their sum of |w|, -1 if one is lost."""
     total, column = np.int64(0), low
     while column < high:
-        end = _run_end(column, high)
-        # the gradient works in the nearest cache: meanwhile the slice's elements can come from memory
-        prefetch(weight, at + column, end - column)
-        if step.optimizer != SGD:
-            prefetch(moment1, at + column, end - column)
-        if step.optimizer == ADAM:
-            prefetch(moment2, at + column, end - column)
-        skip = _gradient_run(inputs.values, column, end, count, thread, scratch.dz, scratch.listed, scratch.gradient)
-        for part in range(3):  # before, within and after the columns that stay
-            a = column if part == 0 else min(max(left if part == 1 else right, column), end)
-            b = end if part == 2 else min(max(left if part == 0 else right, column), end)
-            if a < b:
-                g = scratch.gradient[thread, skip + a - column : skip + b - column]
-                w = weight[at + a : at + b]
-                m = moment1[at + a : at + b] if step.optimizer != SGD else moment1
-                v = moment2[at + a : at + b] if step.optimizer == ADAM else moment2
-                rate = np.float32(0) if part == 1 else step.rate
-                total = _plus(total, _step(step, rate, w, m, v, g, inputs.scale, shift, straight, unit))
-        _publish(weights, row, weight, at + column, column, end)
-        column = end
+        stop = min(high, (column // 1024 + 1) * 1024)
+        total = _plus(total, publish_run(weight, at, column, stop, largest, unit, weights, out))
+        column = stop
+    return total
+
+
+def _published_at(weights, row):
+    """Where column 0 of a neuron lies in what the forward pass reads."""
+    raise TypeError
+
+
+@overload(_published_at, inline="always")
+def _published_at_by_kind(weights, row):
+    if weights.dtype == types.float32:
+        return lambda weights, row: row * weights.shape[1]  # (O, I)
+    return lambda weights, row: row // 8 * weights.shape[1] * 8 + row % 8  # (ceil(O / 8), W, 8)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _update_rows(
+    thread, begin, end, inputs, samples, source, part, resident, weights, still, biases, step, bias_step, train_bias,
+    straight, unit, scratch,
+):
+    # as update
+    """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
+    first, _, low, high = part
+    values, scale, offset = inputs
+    weight, moment1, moment2 = resident
+    gradient, dz, listed = scratch
+    total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
+    for row in range(begin, end):
+        count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread)
+        if train_bias:
+            total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+        at, out, shift = (row - first) * (high - low) - low, _published_at(weights, row), offset * sum_dz
+        left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
+        column = low
+        while column < high:
+            stop = _run_end(column, high)
+            # the gradient works in the nearest cache: meanwhile the slice's elements can come from memory
+            prefetch(weight, at + stop, stop - column)
+            if step.optimizer != SGD:
+                prefetch(moment1, at + stop, stop - column)
+            if step.optimizer == ADAM:
+                prefetch(moment2, at + stop, stop - column)
+            skip = _gradient_run(values, column, stop, count, thread, dz, listed, gradient)
+            origin = thread * gradient.shape[1] + skip
+            for k in range(3):  # before, within and after the columns that stay
+                a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
+                b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
+                if a < b:
+                    rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
+                    if _step(step, rate, resident, at + a, gradient, g0, b - a, scale, shift, straight):
+                        total = np.int64(-1)
+            column = stop
+        total = _plus(total, _publish_row(weight, at, low, high, largest, unit, weights, out))
     return total
 
 
@@ -355,22 +343,14 @@ def update(
     weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the new sum of |W| in steps of
     1 / ``unit``, and becomes -1 when a number is lost: no longer finite, or a weight beyond :data:`LARGEST`.
     """
-    threads, (first, last, low, high) = abs_w.shape[0], part
+    threads, first, last = abs_w.shape[0], part[0], part[1]
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
-        total = np.int64(0)
-        for row in range(first + begin, first + end):
-            count, sum_dz = _listed_errors(source, row, samples, scratch, thread)
-            if train_bias:
-                total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
-            at = (row - first) * (high - low) - low
-            held = still[0] <= row < still[1]
-            part_sum = _update_row(
-                thread, row, low, high, still[2] if held else high, still[3] if held else high, inputs,
-                inputs.offset * sum_dz, count, resident, at, weights, step, straight, unit, scratch,
-            )
-            total = _plus(total, part_sum)
+        total = _update_rows(
+            thread, first + begin, first + end, inputs, samples, source, part, resident, weights, still, biases, step,
+            bias_step, train_bias, straight, unit, scratch,
+        )
         abs_w[thread] = _plus(abs_w[thread], total)
 
 
@@ -380,7 +360,7 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
     """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
     first, last, low, high = part
     for row in range(first, last):
-        count, sum_dz = _listed_errors(source, row, samples, scratch, 0)
+        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0)
         bias_out[row - first] = sum_dz
         at = (row - first) * (high - low) - low
         column = low
@@ -400,8 +380,6 @@ def publish_slice(weight, first, last, low, high, weights, unit):
     """Hands a whole slice to the forward pass, as :func:`update` does; returns its sum of |W| in 1 / unit."""
     total = np.int64(0)
     for row in range(first, last):
-        at = (row - first) * (high - low)
-        _publish(weights, row, weight, at, low, high)
-        for k in range(at, at + high - low):
-            total += np.int64(np.float64(abs(weight[k])) * unit + 0.5)
+        at, out = (row - first) * (high - low) - low, _published_at(weights, row)
+        total += _publish_row(weight, at, low, high, np.float32(LARGEST), unit, weights, out)
     return total
