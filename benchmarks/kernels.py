@@ -33,9 +33,11 @@ from measure import aligned, arguments, finish, machine, packed, prepared_layer,
 from measure import synthetic, table, trained
 from tinyfoa_np.algorithms.operands import Inputs
 from tinyfoa_np.algorithms.tinyfoa import TILES, Layer, z_tile
+from tinyfoa_np.kernels import backward as backward_kernels
 from tinyfoa_np.kernels import forward as forward_kernels
 from tinyfoa_np.kernels import update as update_kernels
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.reference import bits as reference_bits
 from tinyfoa_np.train import Event
 
 B, I, O = 100, 2000, 2000
@@ -83,6 +85,15 @@ def slice_gradient(inputs: np.ndarray, columns: int, dz: np.ndarray) -> tuple[np
         errors[row, :count] = dz[listed[row, :count], row]
     gradient = aligned(np.zeros((len(errors), 64 * inputs.shape[1]), np.float32))
     return gradient[:, :columns], lambda: _gradient(inputs, columns, counts, errors, listed, gradient)
+
+
+def below(dz: np.ndarray, weights: np.ndarray, out: np.ndarray) -> Callable[[], None]:
+    """A call of the kernel that turns dz (O, B) into W^T dz, here (I, B), every neuron below active."""
+    (outputs, samples), inputs = dz.shape, len(out)
+    scratch = aligned(np.zeros(*backward_kernels.scratch_shape(weights.dtype, outputs, inputs, 1)))
+    active = np.full((inputs, -(-samples // 16)), 0xFFFF, np.uint16)
+    operands = dz, samples, weights, inputs, np.float32(1), active, scratch, out
+    return lambda: backward_kernels.backward(*operands)
 
 
 # -- the yardsticks --------------------------------------------------------------------------------------------------
@@ -233,6 +244,43 @@ def first_layer(rounds: int) -> Result:
     return {"first_layer_vs_openblas": seconds[f"{blas()}, float32"] / seconds["ours"]}
 
 
+def dense_forward(rounds: int) -> Result:
+    """(B, I) floats by (O, I) floats, and by signs."""
+    random = np.random.default_rng(3)
+    x, w = (aligned(random.standard_normal((n, I), np.float32)) for n in (B, O))
+    signs, signs_as_floats = aligned(reference_bits.pack_panels(w)), aligned(np.where(w >= 0, np.float32(1), -1))
+    z, z_signs, z_blas = (aligned(np.zeros(shape, np.float32)) for shape in ((O, B), (O, B), (B, O)))
+    seconds = side_by_side({
+        "ours": product(x, w, Inputs("real", I), z),
+        "ours, by signs": product(x, signs, Inputs("real", I), z_signs),
+        f"{blas()}, float32": lambda: np.matmul(x, w.T, out=z_blas),
+    }, rounds)  # fmt: skip
+    agree(z, z_blas.T, 1e-5, "dense product")
+    agree(z_signs, (x @ signs_as_floats.T).T, 1e-5, "dense product by signs")
+    show(f"dense product: floats ({B} x {I}) by floats ({O} x {I})", seconds, B * I * O, "multiply-adds")
+    return {"dense_forward_vs_openblas": seconds[f"{blas()}, float32"] / seconds["ours"]}
+
+
+def backward(rounds: int) -> Result:
+    """W^T dz for a hidden layer, with float weights and with signs; then for the output layer."""
+    random = np.random.default_rng(4)
+    ratios = []
+    for outputs in (O, 10):
+        w, dz = (aligned(random.standard_normal((outputs, n), np.float32)) for n in (I, B))
+        signs, signs_as_floats = aligned(reference_bits.pack_panels(w)), aligned(np.where(w >= 0, np.float32(1), -1))
+        out, out_signs, out_blas = (aligned(np.zeros((I, B), np.float32)) for _ in range(3))
+        seconds = side_by_side({
+            "ours": below(dz, w, out),
+            "ours, signs": below(dz, signs, out_signs),
+            f"{blas()}, float32": lambda w=w, dz=dz, out=out_blas: np.matmul(w.T, dz, out=out),
+        }, rounds)  # fmt: skip
+        agree(out, out_blas, 1e-5, "backward")
+        agree(out_signs, signs_as_floats.T @ dz, 1e-5, "backward with signs")
+        show(f"backward: floats ({outputs} x {I}) by dz ({outputs} x {B})", seconds, B * I * outputs, "multiply-adds")
+        ratios.append(seconds[f"{blas()}, float32"] / seconds["ours"])
+    return {"backward_vs_openblas": ratios[0]}
+
+
 def gradient(rounds: int) -> Result:
     """dz.T x for dz (B, 1000) floats and x (B, 1000) bits, one slice of M = 2."""
     random = np.random.default_rng(2)
@@ -333,7 +381,7 @@ def main() -> None:
     numba.set_num_threads(1)
     print(f"{machine()}, {blas()}\n")
     result: Result = {}
-    for figure in (binary_product, gradient, fused, first_layer, two_threads):
+    for figure in (binary_product, gradient, fused, first_layer, dense_forward, backward, two_threads):
         result.update(figure(options.rounds))
     table(["above 1 is in our favour", ""], [[k, "-" if v is None else f"{v:.2f}"] for k, v in result.items()])
     finish(options.json, result)

@@ -10,13 +10,12 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from .intrinsics import dense_product, scale_where, share, write_signs
+from .intrinsics import DENSE_ROWS, dense_product, prefetch_read, scale_where, share, write_signs
 
-#: neurons whose weights are at hand at a time
-NEURONS = 128
 #: inputs that go together: a word of signs
 WORD = 64
-ALL = np.uint16(0xFFFF)
+#: neurons whose weights are at hand at a time: 16 KiB
+NEURONS = 64
 
 
 def scratch_shape(weights: np.dtype, outputs: int, inputs: int, threads: int) -> tuple[tuple, str]:
@@ -58,6 +57,23 @@ def _at_hand_by_kind(weights, neuron, neurons, column, scratch, thread):
     return written_out
 
 
+def _ask_for(weights, neuron, neurons, column):
+    """Has weights brought near while others are multiplied, if they are many bytes (an overload for each kind)."""
+    raise TypeError
+
+
+@overload(_ask_for, inline="always")
+def _ask_for_by_kind(weights, neuron, neurons, column):
+    if weights.dtype == types.uint64:
+        return lambda weights, neuron, neurons, column: None
+
+    def rows(weights, neuron, neurons, column):
+        for o in range(neuron, min(neuron + neurons, weights.shape[0])):
+            prefetch_read(weights, o * weights.shape[1] + column, WORD)
+
+    return rows
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _backward_share(thread, begin, end, dz, samples, weights, gain, active, scratch, out):
     # inputs begin..end: see backward
@@ -67,18 +83,21 @@ def _backward_share(thread, begin, end, dz, samples, weights, gain, active, scra
         for neuron in range(0, outputs, NEURONS):
             neurons = min(NEURONS, outputs - neuron)
             source, start, step = _at_hand(weights, neuron, neurons, column, scratch, thread)
-            dense_product(
-                source, start, 1, step, width, dz, neuron * batch, batch, neurons, out, column * batch, batch,
-                samples, neuron > 0,
-            )
-        for i in range(column, column + width):
+            for i in range(0, width, DENSE_ROWS):
+                _ask_for(weights, neuron + NEURONS + i, DENSE_ROWS, column)  # the next neurons', a few at a time
+                dense_product(
+                    source, start + i, 1, step, min(DENSE_ROWS, width - i), dz, neuron * batch, batch, neurons,
+                    out, (column + i) * batch, batch, samples, neuron > 0,
+                )
+        if active.shape[0] > 0:
             for g in range((samples + 15) // 16):
-                passes = active[i, g] if active.shape[0] else ALL
-                at, few = i * batch + 16 * g, samples - 16 * g
-                if few >= 16:
-                    scale_where(out, at, 16, gain, passes)
-                else:
-                    scale_where(out, at, few, gain, passes)
+                at, few = column * batch + 16 * g, min(16, samples - 16 * g)
+                groups = active.shape[1]
+                scale_where(out, at, batch, width, few, gain, active, column * groups + g, groups)
+        else:
+            for i in range(column, column + width):
+                for s in range(samples):
+                    out[i, s] *= gain
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")

@@ -561,38 +561,54 @@ def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
 
 
 @intrinsic
-def scale_where(typing: Any, z: Any, z0: Any, count: Any, scale: Any, bits: Any) -> Any:
-    """z[z0 + s] = scale * z[z0 + s] where bit s of a uint16 is set, else 0, for the first ``count`` (at most 16)."""
-    signature = types.void(z, types.intp, types.intp, types.float32, types.uint16)
+def scale_where(
+    typing: Any, z: Any, z0: Any, z_row: Any, rows: Any, count: Any, scale: Any, bits: Any, b0: Any, b_row: Any
+) -> Any:
+    """z[r, s] = scale * z[r, s] where bit s of bits[r] is set, else 0, for the first ``count`` (at most 16) of a row.
+
+    z float32 from z0, bits uint16 from b0; ``z_row`` and ``b_row`` positions from one of the ``rows`` to the next.
+    """
+    place = types.intp
+    signature = types.void(z, place, place, place, place, types.float32, bits, place, place)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
-        place, few = lanes.pointer(0, args[1], F32), lanes.first(args[2], 16)
-        scaled = builder.fmul(lanes.splat(args[3], 16), lanes.masked_load(place, few))
-        passes = builder.bitcast(args[4], ir.VectorType(I1, 16))
-        lanes.masked_store(builder.select(passes, scaled, ir.Constant(FLOATS16, None)), place, few)
+        values, passes = lanes.pointer(0, args[1], F32), lanes.pointer(6, args[7], I16)
+        few, factor = lanes.first(args[4], 16), lanes.splat(args[5], 16)
+        with cgutils.for_range(builder, args[3]) as loop:
+            here = lanes.at(values, builder.mul(loop.index, args[2]))
+            word = builder.load(lanes.at(passes, builder.mul(loop.index, args[8])))
+            scaled = builder.fmul(factor, lanes.masked_load(here, few))
+            mask = builder.bitcast(word, ir.VectorType(I1, 16))
+            lanes.masked_store(builder.select(mask, scaled, ir.Constant(FLOATS16, None)), here, few)
         return lanes.nothing()
 
     return signature, codegen
 
 
-@intrinsic
-def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
-    """Asks for ``count`` float32 values to be brought near, to be written soon; changes nothing."""
-    signature = types.void(array, types.intp, types.intp)
+def _prefetch(writing: int) -> Any:
+    @intrinsic
+    def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
+        """Asks for ``count`` float32 values to be brought near, to be written or read soon; changes nothing."""
+        signature = types.void(array, types.intp, types.intp)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = _Lanes(context, builder, signature, args)
-        begin = builder.bitcast(lanes.pointer(0, args[1], F32), I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        lines = builder.udiv(builder.add(args[2], I64(15)), I64(16))
-        with cgutils.for_range(builder, lines) as loop:
-            line = builder.gep(begin, [builder.mul(loop.index, I64(64))])
-            builder.call(call, [line, I32(1), I32(2), I32(1)])  # for writing, into the second-level cache, data
-        return lanes.nothing()
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            begin = builder.bitcast(lanes.pointer(0, args[1], F32), I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            lines = builder.udiv(builder.add(args[2], I64(15)), I64(16))
+            with cgutils.for_range(builder, lines) as loop:
+                line = builder.gep(begin, [builder.mul(loop.index, I64(64))])
+                builder.call(call, [line, I32(writing), I32(2), I32(1)])  # into the second-level cache, data
+            return lanes.nothing()
 
-    return signature, codegen
+        return signature, codegen
+
+    return prefetch
+
+
+prefetch, prefetch_read = _prefetch(1), _prefetch(0)
 
 
 # The optimizers' rules: from slope, moments, rate and root to what w loses, and the new moments.
