@@ -23,7 +23,7 @@ from tinyfoa_cli import main as cli_main
 from tinyfoa_cli.options import Bytes
 from tinyfoa_cli.runs import new_run
 
-from tinyfoa_np import data, errors
+from tinyfoa_np import data, errors, presets
 from tinyfoa_np import train as training
 from tinyfoa_np.recipe import Recipe
 
@@ -149,6 +149,13 @@ def test_no_sizes(text):
         (["train", "digits", "--hold", "soon"], "1epoch"),
         (["train", "digits", "--hold", "1epoch", "--exchanges", "8"], "one of them"),
         (["train", "digits", "--lr", "nan"], "lr"),
+        (["train", "digits", "--lr-schedule", "linear"], "drop:60%,90%"),
+        (["train", "digits", "--peer", "1"], "peer has no meaning for algorithm tinyfoa"),
+        (["train", "digits", "--algorithm", "ff", "--dropout", "0.5"], "dropout has no meaning for algorithm ff"),
+        (["train", "digits", "--algorithm", "drtp", "--schedule", "slice"], "drtp has no schedule slice"),
+        (["train", "digits", "--algorithm", "bp", "--slices", "2"], "whole layers"),
+        (["train", "digits", "--preset", "best"], "'paper'"),
+        (["train", "digits", "--preset", "paper", "--algorithm", "bp", "--recompute"], "recompute"),
         (["train", "digits", "--ram", "plenty"], "64KiB"),
         (["train", "digits", "--ram", "1KiB", *SMALL], "it needs"),
         (["train", "mnist", "--data-dir", "nowhere"], "does not exist"),
@@ -300,27 +307,71 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
     options += " --optimizer sgd --no-binary-weights --no-binary-activations --recompute --limit 7"
     options += " --ram 1MiB --threads 2 --commit-every 9 --audit --quiet --out there"
     run("train", "digits", *options.split())
-    assert seen["recipe"] == Recipe(
-        dataset="digits",
-        network="fc:9,8",
-        slices=3,
-        schedule="frozen",
-        hold="3epochs",
-        epochs=4,
-        batch=5,
-        lr=0.5,
-        seed=6,
-        optimizer="sgd",
-        binary_weights=False,
-        binary_activations=False,
-        recompute=True,
-        limit=7,
+    assert (
+        seen["recipe"]
+        == Recipe(
+            dataset="digits",
+            network="fc:9,8",
+            slices=3,
+            schedule="frozen",
+            hold="3epochs",
+            epochs=4,
+            batch=5,
+            lr=0.5,
+            seed=6,
+            optimizer="sgd",
+            binary_weights=False,
+            binary_activations=False,
+            recompute=True,
+            limit=7,
+        ).validated()
     )
     assert (seen["ram"], seen["threads"], seen["commit_every"]) == (2**20, 2, 9)
     assert seen["audit"] is True and seen["resume"] is False and seen["on_event"] is None
     assert seen["run_dir"] == Path("there") and seen["dataset"].name == "digits"
     run("train", "digits", "--exchanges", "16")
     assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not None
+
+
+def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch):
+    seen = []
+
+    def fake(recipe, *_, **__):
+        seen.append(recipe)
+        raise errors.CheckFailed("seen")
+
+    monkeypatch.setattr(training, "train", fake)
+    options = "--algorithm ff --decay 0 --classifier-lr 0.5 --classifier-decay 0.25 --label-scale 5 --peer 0.125"
+    options += " --lr-schedule cooldown --normalize standard --no-shuffle"
+    run("train", "digits", *options.split())
+    assert (
+        seen.pop()
+        == Recipe(
+            algorithm="ff",
+            decay=0,
+            classifier_lr=0.5,
+            classifier_decay=0.25,
+            label_scale=5,
+            peer=0.125,
+            lr_schedule="cooldown",
+            normalize="standard",
+            shuffle=False,
+        ).validated()
+    )
+    run("train", "digits", "--algorithm", "pepita", "--dropout", "0.5", "--shuffle")
+    assert seen.pop() == Recipe(algorithm="pepita", dropout=0.5, shuffle=True).validated()
+    run("train", "digits", "--preset", "paper", "--algorithm", "pepita", "--epochs", "7")
+    fields = presets.paper("pepita", "digits")
+    assert seen.pop() == Recipe(**{**fields, "epochs": 7}).validated()
+    run("train", "digits", "--preset", "paper", "--algorithm", "bp", "--schedule", "frozen", "--no-binary-weights")
+    assert seen.pop() == Recipe(**presets.paper("bp", "digits", binary_weights=False, vertical=True)).validated()
+
+
+def test_help_says_whose_an_option_is_and_what_each_takes(run):
+    text = " ".join(run("train", "--help")[1].split())
+    assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
+    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with pepita and ff]" in text
+    assert "shuffle with drtp and ff]" in text and "None" not in text
 
 
 def test_train_for_people(run):
@@ -343,12 +394,18 @@ def test_resume_refuses_options_that_contradict_the_run(run, trained):
         ("--epochs", "3", "epochs 4, not 3"),
         ("--hold", "7", "hold 1epoch, not 7"),
         ("--network", "fc:41x2", "network fc:40x2"),
+        ("--algorithm", "drtp", "algorithm tinyfoa, not drtp"),
+        ("--schedule", "stream", "schedule slice, not stream"),
+        ("--normalize", "unit", "normalize standard, not unit"),
+        ("--preset", "paper", "network fc:40x2, not fc:2000x4"),
+        ("--peer", "1", "no meaning"),
     ):
         code, _, err = run("train", "--resume", out, option, value)
         assert code == 2 and says in one_error_line(err)
     code, stdout, err = run("train", "digits", "--resume", out, *SMALL, "--schedule", "auto", "--json")
     assert code == 0, err
     assert json.loads(stdout)["model_sha256"] == result["model_sha256"]
+    assert run("train", "--resume", out, "--preset", "paper", *SMALL, "--quiet")[0] == 0
 
 
 LONGER = ["--network", "fc:40x2", "--epochs", "8", "--json", "--threads", "1"]
