@@ -1,7 +1,7 @@
 """The figures of Tables 1 and 2 of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
 
 ``table1.csv`` and ``table2.csv`` beside this module hold them as printed: errors in % with their standard deviation
-over three runs, memory in MB of 10^6 bytes (theoretical, for one sample), computation in MFLOP x bytes of one inference.
+over three runs, memory in MB of 10^6 bytes (theoretical, one sample), computation in MFLOP x bytes of one inference.
 Table 2 holds only the rows that Table 1 does not.
 """
 
