@@ -88,6 +88,8 @@ def tasks(
         raise BadRequest(f"seeds is {seeds}: at least one is needed")
     if not datasets:
         raise BadRequest(f"name a data set: {', '.join(data.names())}")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise BadRequest(f"--out {out} is a file; give a directory")
     found = []
     for dataset in dict.fromkeys(datasets):
         data.samples(dataset)  # refuses what is no data set
@@ -430,9 +432,6 @@ def write(table: str, todo: Sequence[Task], rows: Sequence[Summary], out: str | 
     """Writes the table as CSV, JSON and Markdown into its directory."""
     title = caption(table, todo)
     contents = {"csv": to_csv(rows), "json": to_json(title, rows) + "\n", "md": to_markdown(title, rows)}
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadRequest(f"--out {out} cannot be made a directory: {error.strerror}") from error
+    Path(out).mkdir(parents=True, exist_ok=True)
     for kind, content in contents.items():
         write_whole(Path(out) / f"{table}.{kind}", content.encode())
