@@ -167,6 +167,15 @@ def test_no_sizes(text):
         (["evaluate", "nowhere"], "not a run directory"),
         (["predict", "nowhere", "x.npy"], "not a run directory"),
         (["data", "verify", "imagenet"], "digits, mnist"),
+        (["reproduce"], "Missing argument"),
+        (["reproduce", "table9"], "'table1', 'table2'"),
+        (["reproduce", "table1", "--systems", "bp+v"], "Table 1 has no system 'bp+v'"),
+        (["reproduce", "table2", "--datasets", "digits,imagenet"], "unknown data set 'imagenet'"),
+        (["reproduce", "table2", "--datasets", "digits", "--epochs", "0"], "at least 1"),
+        (["reproduce", "table2", "--datasets", "digits", "--network", "lc:3"], "network"),
+        (["reproduce", "table2", "--seeds", "0"], "seeds"),
+        (["reproduce", "table2", "--jobs", "many"], "jobs"),
+        (["reproduce", "table2", "--systems", "bp+v", "--data-dir", "nowhere"], "does not exist"),
     ],
 )
 def test_bad_requests_end_with_one_line_and_2_and_leave_nothing(run, tmp_path, arguments, says):
@@ -525,6 +534,104 @@ def test_audit_fails_where_the_measurements_disagree(run, trained, tmp_path):
     record.write_text(record.read_text()[:100])
     code, stdout, err = run("audit", "copy")
     assert (code, stdout) == (1, "") and "audit.json" in one_error_line(err)
+
+
+# The paper's tables
+
+TABLE = ["reproduce", "table1", "--datasets", "digits", "--network", "fc:20x2", "--limit", "150", "--epochs", "2"]
+
+
+def test_reproduce_prints_writes_and_trains_nothing_twice(run, tmp_path):
+    command = [*TABLE, "--systems", "tinyfoa,bp+bw+ba+v", "--seeds", "2", "--jobs", "2"]
+    code, out, err = run(*command, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert "2 epochs instead of the published 100" in result["caption"]
+    assert [row["system"] for row in result["rows"]] == ["tinyfoa", "bp+bw+ba+v"]
+    assert all(row["outcome"] == "2 seeds" and row["arena_mb"] > 0 for row in result["rows"])
+    assert "digits bp+bw+ba+v: " in err and "(2 seeds)" in err
+    assert json.loads((tmp_path / "runs" / "table1" / "table1.json").read_text()) == result
+    runs = sorted((tmp_path / "runs" / "table1" / "digits").glob("*/seed-*"))
+    assert len(runs) == 4 and not any((path / "flash").exists() for path in runs)
+    report = json.loads(run("audit", runs[-1], "--quick", "--json")[1])
+    assert report["arena"]["watermark_bytes"] in [row["arena_mb"] * 1e6 for row in result["rows"]]
+    assert run("evaluate", runs[0])[0] == 0
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "table1" / "digits").rglob("*")}
+    code, out, err = run(*command, "--quiet")
+    assert (code, err) == (0, "")
+    assert "2 epochs instead of the published 100" in out.splitlines()[0] and "runs/table1/table1.csv" in out
+    for row in result["rows"]:
+        assert re.search(rf"{re.escape(row['system'])} +digits +- +{row['error_pct']:.2f} \+- ", out)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    code, _, err = run(*command, "--epochs", "3")
+    assert code == 2 and "epochs 2, not 3: give another --out" in one_error_line(err)
+
+
+def test_a_run_that_fails_is_an_exit_code_and_one_that_diverges_is_not(run, tmp_path, monkeypatch):
+    paper = presets.paper
+
+    def altered(algorithm, dataset, **toggles):
+        fields = paper(algorithm, dataset, **toggles)
+        return {**fields, **({"optimizer": "sgd", "lr": 1e29} if algorithm == "bp" else {"slices": 21})}
+
+    monkeypatch.setattr(presets, "paper", altered)
+    code, out, err = run(*TABLE, "--systems", "bp,tinyfoa", "--seeds", "1", "--json", "--quiet")
+    assert code == 1 and "1 of 2 runs failed: digits tinyfoa seed 0: 21 slices" in one_error_line(err)
+    assert [row["outcome"] for row in json.loads(out)["rows"]] == ["diverged (epoch 1)", "0 of 1 seed; seed 0 failed"]
+    code, out, err = run(*TABLE, "--systems", "bp", "--seeds", "1")
+    assert code == 0 and "diverged (epoch 1)" in out and "digits bp: diverged (epoch 1)" in err
+
+
+def test_ctrl_c_stops_a_table_which_then_goes_on(run, tmp_path):
+    command = [
+        *TABLE,
+        "--systems",
+        "tinyfoa",
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--epochs",
+        "60",
+        "--out",
+        tmp_path / "out",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyfoa_cli", *map(str, command)], stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "out" / "digits" / "tinyfoa" / "seed-0" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 130 and "the same command goes on from here" in one_error_line(err)
+    assert "not finished" in (tmp_path / "out" / "table1.csv").read_text()
+    code, out, err = run(*command, "--json", "--quiet")
+    assert code == 0, err
+    [row] = json.loads(out)["rows"]
+    assert row["outcome"] == "2 seeds"
+    same = [*TABLE[4:], "--epochs", "60", "--preset", "paper", "--quiet", "--json"]
+    assert json.loads(run("train", "digits", *same)[1])["model_sha256"] == row["runs"][0]["model_sha256"]
+
+
+def test_progress_of_many_runs():
+    from rich.console import Console
+    from tinyfoa_cli.progress import RunsProgress
+
+    class Run:
+        name = "mnist bp seed 0"
+
+    console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file, RunsProgress(4, console) as progress:
+        progress(Run, 0.25, "epoch 3/12")
+        [task] = progress.bars.tasks
+        assert (task.completed, task.total, task.fields["done"]) == (0.25, 4, 0)
+        assert task.fields["says"] == "mnist bp seed 0: epoch 3/12"
+        progress(Run, 1.0, "")
+        progress.row("mnist bp: 1.33 %")
+        assert (task.completed, task.fields["done"]) == (1, 1)
+    assert "mnist bp: 1.33 %" in console.export_text()
 
 
 def test_progress_draws_bars_on_a_terminal():

@@ -56,7 +56,7 @@ def test_a_run_that_was_broken_off_is_resumed(tmp_path, at):
 
 
 def test_a_run_that_ended_before_its_result_was_written_is_not_trained_again(tmp_path):
-    run = made(tmp_path)
+    run = made(tmp_path, schedule="stream")
     training.train(run.recipe, data.load("digits"), run.directory, threads=1)
     before = (run.directory / "metrics.jsonl").read_bytes()
     kinds = []
