@@ -32,6 +32,7 @@ from .workers import Run
 
 #: a row: what stands in the CSV's columns, and ``runs`` and ``notes``
 Summary = dict[str, Any]
+PEPITA = "fc:2000x3"  # as published
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
         "error_pct": statistics.mean(errors) if errors else None,
         "error_sd": statistics.stdev(errors) if len(errors) > 1 else None,
         "seeds": len(runs), "finished": len(done), "outcome": outcome(runs),
-        "epochs": recipe.epochs, "paper_epochs": task.published.epochs,
+        "network": recipe.network, "epochs": recipe.epochs, "paper_epochs": task.published.epochs,
         "epochs_of": "layer" if recipe.algorithm == "tinyfoa" else "network",
     }  # fmt: skip
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
@@ -316,7 +317,7 @@ def caption(table: str, todo: Sequence[Task]) -> str:
     parts = [f"{tables.TABLES[table]} on {datasets}, {'seed 0' if seeds == 1 else f'seeds 0 to {seeds - 1}'}"]
     recipe, published = todo[0].recipe, todo[0].published
     if recipe.epochs != published.epochs:
-        parts.append(f"{recipe.epochs} epochs instead of the published {published.epochs}")
+        parts.append(f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} instead of the published {published.epochs}")
     if any(task.recipe.network != task.published.network for task in todo):
         parts.append(f"network {recipe.network} instead of the published ones")
     if recipe.limit is not None:
@@ -335,7 +336,7 @@ def remarks(rows: Sequence[Summary]) -> list[str]:
         "Memory in MB of 10^6 bytes: the paper / its closed form for this network / measured here, with the whole "
         "batch, the optimizer and all else that training needs. arena: the most at any time, by its watermark.",
     ]
-    if any(row["system"].startswith("pepita") for row in rows):
+    if any(row["system"].startswith("pepita") and row["network"] == PEPITA for row in rows):
         lines.append("The paper's comp of PEPITA is that of four layers; its network has three.")
     noted: dict[str, list[str]] = {}
     for row in rows:
