@@ -10,6 +10,7 @@ import click
 from tinyfoa_np.errors import CheckFailed
 
 from .options import debug_option, json_option
+from .printing import empty_table, output
 from .runs import old_run
 
 if TYPE_CHECKING:
@@ -57,11 +58,7 @@ def audit(run: str, quick: bool, as_json: bool) -> None:
 
 def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> None:
     """The verdict first, then the phases, the peak, the paper, the evidence."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = output(WIDTH)
     letters = ", ".join(f"{phase[0]} {phase}" for phase in result["phases"])
     for part in (
         *_verdict(result),
@@ -93,7 +90,7 @@ def _verdict(result: dict[str, Any]) -> list[str]:
 
 def _phases(result: dict[str, Any]) -> Table:
     columns = ("phase", "planned >", "accounted for >", "MB >", "the paper, MB >", "in layer >")
-    table = _table("Bytes by phase, the most of any layer", *columns)
+    table = empty_table("Bytes by phase, the most of any layer", *columns)
     for phase, row in result["phases"].items():
         paper = result["paper"].get(phase)
         table.add_row(
@@ -105,7 +102,7 @@ def _phases(result: dict[str, Any]) -> Table:
 
 def _peak(peak: dict[str, Any], phases: list[str]) -> Table:
     title = f"Bytes at the peak: layer {peak['layer']}, {peak['phase']}"
-    table = _table(title, "region", "shape", "type", "bytes >", "at >", "kept in")
+    table = empty_table(title, "region", "shape", "type", "bytes >", "at >", "kept in")
     for region in peak["regions"]:
         kept = "".join(phase[0] if phase in region["phases"] else "·" for phase in phases)
         shape = " x ".join(map(str, region["shape"]))
@@ -118,7 +115,7 @@ def _peak(peak: dict[str, Any], phases: list[str]) -> Table:
 
 def _paper(steps: dict[str, Any], differences: list[tuple[str, list[int]]]) -> Table:
     """From the paper's figure down to ours, a column for each of its steps."""
-    table = _table("Bytes from the paper's figure to this run's", "", *(f"{step} >" for step in steps))
+    table = empty_table("Bytes from the paper's figure to this run's", "", *(f"{step} >" for step in steps))
     table.add_row("the paper's formula", *(f"{step['paper_bytes']:,}" for step in steps.values()))
     table.add_section()
     for what, bytes_more in differences:
@@ -161,15 +158,3 @@ def _evidence(result: dict[str, Any]) -> list[str]:
 def _mb(nbytes: int) -> str:
     """As the paper prints it, unless little would be left."""
     return f"{nbytes / 1e6:.2f}" if nbytes >= 1e5 else f"{nbytes / 1e6:.4f}"
-
-
-def _table(title: str, *columns: str) -> Table:
-    """An empty table; a column whose name ends in ``>`` holds figures."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        number = column.endswith(">")
-        table.add_column(column.removesuffix(" >"), justify="right" if number else "left", no_wrap=number)
-    return table

@@ -18,6 +18,7 @@ from .data import data
 from .evaluate import evaluate
 from .options import debug_option
 from .predict import predict
+from .reproduce import reproduce
 from .train import train
 
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -43,7 +44,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, audit, evaluate, predict, data):
+for command in (train, audit, evaluate, predict, reproduce, data):
     tinyfoa.add_command(command)
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyfoa_np.recipe import ALGORITHMS, OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.presets import PRESETS
+from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,6 +52,25 @@ data_dir_option = click.option(
     help="Where to look for data first; then in $TINYFOA_DATA, then in the user's cache directory.",
 )
 
+
+def _defaults(field: str) -> str:
+    """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
+    algorithms: dict[str, list[str]] = {}
+    for algorithm in ALGORITHMS:
+        if field in DEFAULTS[algorithm]:
+            value = DEFAULTS[algorithm][field]
+            shown = f"{field if value else f'no-{field}'}" if isinstance(value, bool) else str(value)
+            algorithms.setdefault(shown, []).append(algorithm)
+    if len(algorithms) == 1:
+        [(value, _)] = algorithms.items()
+        return f"[default: {value}]"
+    return f"[default: {'; '.join(f'{value} with {_listed(names)}' for value, names in algorithms.items())}]"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 # The recipe has the defaults; here an option that was not given is None, to be told from one that was: a resumed run
 # has its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
@@ -64,14 +84,15 @@ _RECIPE_OPTIONS = (
         "--slices",
         type=int,
         metavar="M",
-        help=f"A layer's weights are an M x M grid of slices, one of them in RAM. [default: {Recipe.slices}]",
+        help="tinyfoa, bp: a layer's weights are an M x M grid of slices. [default: 2, or 1 with --schedule none]",
     ),
     click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        help="slice: the slice in RAM trains, exchanged after each hold; stream: every slice trains in every step; "
-        "frozen: all but one diagonal slice train, which needs the whole layer in RAM; auto: slice. "
-        f"[default: {Recipe.schedule}]",
+        help="slice: one slice trains, exchanged after each hold (with tinyfoa it alone is in RAM); stream (tinyfoa): "
+        "every slice trains in every step, one at a time in RAM; frozen: all but one diagonal slice train, the whole "
+        "layer in RAM; none: all train, all in RAM. tinyfoa has slice, stream and frozen; bp none, slice and frozen; "
+        f"the others none. auto is the first of these. [default: {Recipe.schedule}]",
     ),
     click.option(
         "--hold",
@@ -86,14 +107,31 @@ _RECIPE_OPTIONS = (
         "--epochs",
         type=int,
         metavar="E",
-        help=f"Passes over the training samples, per layer. [default: {Recipe.epochs}]",
+        help=f"Passes over the training samples; with tinyfoa, for each layer. [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
-    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. [default: {Recipe.lr}]"),
+    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. {_defaults('lr')}"),
+    click.option(
+        "--lr-schedule",
+        metavar="SCHEDULE",
+        help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, a tenth from that epoch on, and "
+        f"again; cooldown, down to zero over the second half. [default: {Recipe.lr_schedule}]",
+    ),
     click.option(
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
-        help=f"How a gradient becomes a step. [default: {Recipe.optimizer}]",
+        help=f"How a gradient becomes a step. {_defaults('optimizer')}",
+    ),
+    click.option(
+        "--normalize",
+        type=click.Choice(NORMALIZATIONS),
+        help="How bytes are seen: with the data set's published mean and deviation, or from 0 to 1. "
+        f"{_defaults('normalize')}",
+    ),
+    click.option(
+        "--shuffle/--no-shuffle",
+        default=None,
+        help=f"Shuffle the training samples once, before they are cut into batches. {_defaults('shuffle')}",
     ),
     click.option(
         "--binary-weights/--no-binary-weights",
@@ -109,7 +147,35 @@ _RECIPE_OPTIONS = (
         "--recompute",
         is_flag=True,
         default=None,
-        help="Compute the layers below anew for every batch, instead of keeping their outputs in flash.",
+        help="tinyfoa: compute the layers below anew for every batch, instead of keeping their outputs in flash.",
+    ),
+    click.option(
+        "--dropout",
+        type=float,
+        metavar="SHARE",
+        help=f"pepita: share of hidden outputs that a batch does without. {_defaults('dropout')}",
+    ),
+    click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
+    click.option(
+        "--classifier-lr",
+        type=float,
+        metavar="RATE",
+        help=f"ff: learning rate of its linear classifier. {_defaults('classifier_lr')}",
+    ),
+    click.option(
+        "--classifier-decay",
+        type=float,
+        metavar="RATE",
+        help=f"ff: weight decay of its linear classifier. {_defaults('classifier_decay')}",
+    ),
+    click.option(
+        "--label-scale",
+        type=float,
+        metavar="SIZE",
+        help=f"ff: size of a label that is written into the inputs. {_defaults('label_scale')}",
+    ),
+    click.option(
+        "--peer", type=float, metavar="WEIGHT", help=f"ff: weight of the peer normalization. {_defaults('peer')}"
     ),
     click.option(
         "--seed",
@@ -118,6 +184,13 @@ _RECIPE_OPTIONS = (
         help=f"All randomness follows from it: same seed, same model. [default: {Recipe.seed}]",
     ),
     click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]"),
+)
+
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="paper: what the TinyFoA paper's authors ran for this algorithm and data set (MNIST's recipe for a data set "
+    "that has none); what else is given here comes first. [default: the defaults named here]",
 )
 
 

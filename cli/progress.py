@@ -1,4 +1,4 @@
-"""Training's progress on standard error: three bars on a terminal, a line now and then in a log."""
+"""Progress on standard error: bars on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -80,6 +80,61 @@ class TrainingProgress:
             bars.update(self.batch, completed=event.batch + 1, total=event.batches, says=says)
         elif event.kind == "layer":
             bars.update(self.layer, completed=event.layer + 1, says=_figures(event))
+
+
+class RunsProgress:
+    """Shows how far several runs are, and each row of a table as it is finished; a context manager.
+
+    Parameters
+    ----------
+    total : int
+        Runs.
+    console : rich.console.Console, optional
+        Where to; standard error without one.
+    """
+
+    LINE = 60.0  # seconds between lines in a log
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.total = total
+        self.console = console or Console(stderr=True, highlight=False)
+        self.parts: dict[str, float] = {}
+        self.last = time.monotonic()
+        self.bars: Progress | None = None
+        if self.console.is_terminal:
+            self.bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[done]}/{task.total:.0f}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[says]}", markup=False),
+                console=self.console,
+            )
+            self.bar = self.bars.add_task("runs", total=total, done=0, says="")
+
+    def __enter__(self) -> RunsProgress:
+        if self.bars is not None:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def __call__(self, run: Any, part: float, where: str) -> None:
+        """How far a run is, and where, in words; part 1: it has ended."""
+        self.parts[run.name] = part
+        done = sum(part >= 1 for part in self.parts.values())
+        says = f"{run.name}: {where}" if where else ""
+        if self.bars is not None:
+            self.bars.update(self.bar, completed=sum(self.parts.values()), done=done, says=says)
+        elif says and time.monotonic() - self.last >= self.LINE:
+            self.last = time.monotonic()
+            self.console.print(f"{done} of {self.total} runs; {says}", soft_wrap=True, markup=False)
+
+    def row(self, text: str) -> None:
+        """A row of the table that is finished."""
+        self.console.print(text, soft_wrap=True, markup=False)
 
 
 def _figures(event: Any) -> str:

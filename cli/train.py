@@ -11,12 +11,16 @@ from typing import Any
 
 import click
 
+from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import layer_shapes
-from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.recipe import VERTICAL, Recipe
 
-from .options import Bytes, data_dir_option, debug_option, json_option, recipe_options
+from .options import Bytes, data_dir_option, debug_option, json_option, preset_option, recipe_options
 from .runs import new_run, old_run, recipe_of
+
+#: what a preset depends on
+_SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
 
 
 @click.command(
@@ -24,10 +28,12 @@ from .runs import new_run, old_run, recipe_of
 Examples:
   tinyfoa train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002
   tinyfoa train mnist --slices 4 --schedule stream --json > result.json
+  tinyfoa train mnist --algorithm ff --preset paper --epochs 10
   tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
   tinyfoa train --resume runs/small"""
 )
 @click.argument("dataset", required=False)
+@preset_option
 @recipe_options
 @click.option(
     "--ram",
@@ -62,6 +68,7 @@ Examples:
 @debug_option
 def train(
     dataset: str | None,
+    preset: str | None,
     ram: int | None,
     threads: int | None,
     data_dir: str | None,
@@ -75,9 +82,11 @@ def train(
 ) -> None:
     """Train on a data set, and print the error and the memory.
 
-    DATASET is digits or mnist. Layers train one after another, in one block of bytes with one slice of a layer's
-    full-precision weights in it; the rest lies in the run directory, in place of a device's flash. Ctrl-C stops after
-    a commit and says how to go on.
+    DATASET is digits or mnist. Training happens in one block of bytes; with tinyfoa, layers train one after another,
+    with one slice of a layer's full-precision weights in the block. The rest lies in the run directory, in place of a
+    device's flash. Ctrl-C stops after a commit and says how to go on.
+
+    An option that names algorithms is refused with the others.
     """
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
@@ -91,10 +100,12 @@ def train(
     if resume:
         run = old_run(resume)
         recipe = recipe_of(run)
+        if preset:
+            given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = Recipe(**given).validated()
+        recipe = Recipe(**(presets.around(given) if preset else given)).validated()
         directory = new_run(out, recipe.dataset, recipe.algorithm)
 
     # Only now, after everything that can be refused at once: what takes a second to import.
@@ -123,13 +134,21 @@ def train(
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
     """Options given beside --resume may repeat the run's recipe, not change it."""
+    given = dict(given)
+    if given.get("schedule") == "auto":
+        given["schedule"] = VERTICAL[recipe.algorithm][0]
+    for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
+        if given.get(name, own := getattr(recipe, name)) != own:
+            raise _contradiction(name, own, given[name])
     asked = dataclasses.replace(recipe, **given).validated()
     for field in dataclasses.fields(recipe):
         own, other = getattr(recipe, field.name), getattr(asked, field.name)
         if own != other:
-            raise BadRequest(
-                f"the run was started with {field.name} {own}, not {other}; leave the option out, or start a new run"
-            )
+            raise _contradiction(field.name, own, other)
+
+
+def _contradiction(name: str, own: object, other: object) -> BadRequest:
+    return BadRequest(f"the run was started with {name} {own}, not {other}; leave the option out, or start a new run")
 
 
 def _summary(result: dict[str, Any]) -> str:

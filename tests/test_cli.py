@@ -23,7 +23,7 @@ from tinyfoa_cli import main as cli_main
 from tinyfoa_cli.options import Bytes
 from tinyfoa_cli.runs import new_run
 
-from tinyfoa_np import data, errors
+from tinyfoa_np import data, errors, presets
 from tinyfoa_np import train as training
 from tinyfoa_np.recipe import Recipe
 
@@ -149,6 +149,13 @@ def test_no_sizes(text):
         (["train", "digits", "--hold", "soon"], "1epoch"),
         (["train", "digits", "--hold", "1epoch", "--exchanges", "8"], "one of them"),
         (["train", "digits", "--lr", "nan"], "lr"),
+        (["train", "digits", "--lr-schedule", "linear"], "drop:60%,90%"),
+        (["train", "digits", "--peer", "1"], "peer has no meaning for algorithm tinyfoa"),
+        (["train", "digits", "--algorithm", "ff", "--dropout", "0.5"], "dropout has no meaning for algorithm ff"),
+        (["train", "digits", "--algorithm", "drtp", "--schedule", "slice"], "drtp has no schedule slice"),
+        (["train", "digits", "--algorithm", "bp", "--slices", "2"], "whole layers"),
+        (["train", "digits", "--preset", "best"], "'paper'"),
+        (["train", "digits", "--preset", "paper", "--algorithm", "bp", "--recompute"], "recompute"),
         (["train", "digits", "--ram", "plenty"], "64KiB"),
         (["train", "digits", "--ram", "1KiB", *SMALL], "it needs"),
         (["train", "mnist", "--data-dir", "nowhere"], "does not exist"),
@@ -160,6 +167,15 @@ def test_no_sizes(text):
         (["evaluate", "nowhere"], "not a run directory"),
         (["predict", "nowhere", "x.npy"], "not a run directory"),
         (["data", "verify", "imagenet"], "digits, mnist"),
+        (["reproduce"], "Missing argument"),
+        (["reproduce", "table9"], "'table1', 'table2'"),
+        (["reproduce", "table1", "--systems", "bp+v"], "Table 1 has no system 'bp+v'"),
+        (["reproduce", "table2", "--datasets", "digits,imagenet"], "unknown data set 'imagenet'"),
+        (["reproduce", "table2", "--datasets", "digits", "--epochs", "0"], "at least 1"),
+        (["reproduce", "table2", "--datasets", "digits", "--network", "lc:3"], "network"),
+        (["reproduce", "table2", "--seeds", "0"], "seeds"),
+        (["reproduce", "table2", "--jobs", "many"], "jobs"),
+        (["reproduce", "table2", "--systems", "bp+v", "--data-dir", "nowhere"], "does not exist"),
     ],
 )
 def test_bad_requests_end_with_one_line_and_2_and_leave_nothing(run, tmp_path, arguments, says):
@@ -300,27 +316,71 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
     options += " --optimizer sgd --no-binary-weights --no-binary-activations --recompute --limit 7"
     options += " --ram 1MiB --threads 2 --commit-every 9 --audit --quiet --out there"
     run("train", "digits", *options.split())
-    assert seen["recipe"] == Recipe(
-        dataset="digits",
-        network="fc:9,8",
-        slices=3,
-        schedule="frozen",
-        hold="3epochs",
-        epochs=4,
-        batch=5,
-        lr=0.5,
-        seed=6,
-        optimizer="sgd",
-        binary_weights=False,
-        binary_activations=False,
-        recompute=True,
-        limit=7,
+    assert (
+        seen["recipe"]
+        == Recipe(
+            dataset="digits",
+            network="fc:9,8",
+            slices=3,
+            schedule="frozen",
+            hold="3epochs",
+            epochs=4,
+            batch=5,
+            lr=0.5,
+            seed=6,
+            optimizer="sgd",
+            binary_weights=False,
+            binary_activations=False,
+            recompute=True,
+            limit=7,
+        ).validated()
     )
     assert (seen["ram"], seen["threads"], seen["commit_every"]) == (2**20, 2, 9)
     assert seen["audit"] is True and seen["resume"] is False and seen["on_event"] is None
     assert seen["run_dir"] == Path("there") and seen["dataset"].name == "digits"
     run("train", "digits", "--exchanges", "16")
     assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not None
+
+
+def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch):
+    seen = []
+
+    def fake(recipe, *_, **__):
+        seen.append(recipe)
+        raise errors.CheckFailed("seen")
+
+    monkeypatch.setattr(training, "train", fake)
+    options = "--algorithm ff --decay 0 --classifier-lr 0.5 --classifier-decay 0.25 --label-scale 5 --peer 0.125"
+    options += " --lr-schedule cooldown --normalize standard --no-shuffle"
+    run("train", "digits", *options.split())
+    assert (
+        seen.pop()
+        == Recipe(
+            algorithm="ff",
+            decay=0,
+            classifier_lr=0.5,
+            classifier_decay=0.25,
+            label_scale=5,
+            peer=0.125,
+            lr_schedule="cooldown",
+            normalize="standard",
+            shuffle=False,
+        ).validated()
+    )
+    run("train", "digits", "--algorithm", "pepita", "--dropout", "0.5", "--shuffle")
+    assert seen.pop() == Recipe(algorithm="pepita", dropout=0.5, shuffle=True).validated()
+    run("train", "digits", "--preset", "paper", "--algorithm", "pepita", "--epochs", "7")
+    fields = presets.paper("pepita", "digits")
+    assert seen.pop() == Recipe(**{**fields, "epochs": 7}).validated()
+    run("train", "digits", "--preset", "paper", "--algorithm", "bp", "--schedule", "frozen", "--no-binary-weights")
+    assert seen.pop() == Recipe(**presets.paper("bp", "digits", binary_weights=False, vertical=True)).validated()
+
+
+def test_help_says_whose_an_option_is_and_what_each_takes(run):
+    text = " ".join(run("train", "--help")[1].split())
+    assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
+    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with pepita and ff]" in text
+    assert "shuffle with drtp and ff]" in text and "None" not in text
 
 
 def test_train_for_people(run):
@@ -343,12 +403,18 @@ def test_resume_refuses_options_that_contradict_the_run(run, trained):
         ("--epochs", "3", "epochs 4, not 3"),
         ("--hold", "7", "hold 1epoch, not 7"),
         ("--network", "fc:41x2", "network fc:40x2"),
+        ("--algorithm", "drtp", "algorithm tinyfoa, not drtp"),
+        ("--schedule", "stream", "schedule slice, not stream"),
+        ("--normalize", "unit", "normalize standard, not unit"),
+        ("--preset", "paper", "network fc:40x2, not fc:2000x4"),
+        ("--peer", "1", "no meaning"),
     ):
         code, _, err = run("train", "--resume", out, option, value)
         assert code == 2 and says in one_error_line(err)
     code, stdout, err = run("train", "digits", "--resume", out, *SMALL, "--schedule", "auto", "--json")
     assert code == 0, err
     assert json.loads(stdout)["model_sha256"] == result["model_sha256"]
+    assert run("train", "--resume", out, "--preset", "paper", *SMALL, "--quiet")[0] == 0
 
 
 LONGER = ["--network", "fc:40x2", "--epochs", "8", "--json", "--threads", "1"]
@@ -468,6 +534,104 @@ def test_audit_fails_where_the_measurements_disagree(run, trained, tmp_path):
     record.write_text(record.read_text()[:100])
     code, stdout, err = run("audit", "copy")
     assert (code, stdout) == (1, "") and "audit.json" in one_error_line(err)
+
+
+# The paper's tables
+
+TABLE = ["reproduce", "table1", "--datasets", "digits", "--network", "fc:20x2", "--limit", "150", "--epochs", "2"]
+
+
+def test_reproduce_prints_writes_and_trains_nothing_twice(run, tmp_path):
+    command = [*TABLE, "--systems", "tinyfoa,bp+bw+ba+v", "--seeds", "2", "--jobs", "2"]
+    code, out, err = run(*command, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert "2 epochs instead of the published 100" in result["caption"]
+    assert [row["system"] for row in result["rows"]] == ["tinyfoa", "bp+bw+ba+v"]
+    assert all(row["outcome"] == "2 seeds" and row["arena_mb"] > 0 for row in result["rows"])
+    assert "digits bp+bw+ba+v: " in err and "(2 seeds)" in err
+    assert json.loads((tmp_path / "runs" / "table1" / "table1.json").read_text()) == result
+    runs = sorted((tmp_path / "runs" / "table1" / "digits").glob("*/seed-*"))
+    assert len(runs) == 4 and not any((path / "flash").exists() for path in runs)
+    report = json.loads(run("audit", runs[-1], "--quick", "--json")[1])
+    assert report["arena"]["watermark_bytes"] in [row["arena_mb"] * 1e6 for row in result["rows"]]
+    assert run("evaluate", runs[0])[0] == 0
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "table1" / "digits").rglob("*")}
+    code, out, err = run(*command, "--quiet")
+    assert (code, err) == (0, "")
+    assert "2 epochs instead of the published 100" in out.splitlines()[0] and "runs/table1/table1.csv" in out
+    for row in result["rows"]:
+        assert re.search(rf"{re.escape(row['system'])} +digits +- +{row['error_pct']:.2f} \+- ", out)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    code, _, err = run(*command, "--epochs", "3")
+    assert code == 2 and "epochs 2, not 3: give another --out" in one_error_line(err)
+
+
+def test_a_run_that_fails_is_an_exit_code_and_one_that_diverges_is_not(run, tmp_path, monkeypatch):
+    paper = presets.paper
+
+    def altered(algorithm, dataset, **toggles):
+        fields = paper(algorithm, dataset, **toggles)
+        return {**fields, **({"optimizer": "sgd", "lr": 1e29} if algorithm == "bp" else {"slices": 21})}
+
+    monkeypatch.setattr(presets, "paper", altered)
+    code, out, err = run(*TABLE, "--systems", "bp,tinyfoa", "--seeds", "1", "--json", "--quiet")
+    assert code == 1 and "1 of 2 runs failed: digits tinyfoa seed 0: 21 slices" in one_error_line(err)
+    assert [row["outcome"] for row in json.loads(out)["rows"]] == ["diverged (epoch 1)", "0 of 1 seed; seed 0 failed"]
+    code, out, err = run(*TABLE, "--systems", "bp", "--seeds", "1")
+    assert code == 0 and "diverged (epoch 1)" in out and "digits bp: diverged (epoch 1)" in err
+
+
+def test_ctrl_c_stops_a_table_which_then_goes_on(run, tmp_path):
+    command = [
+        *TABLE,
+        "--systems",
+        "tinyfoa",
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--epochs",
+        "60",
+        "--out",
+        tmp_path / "out",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyfoa_cli", *map(str, command)], stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "out" / "digits" / "tinyfoa" / "seed-0" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 130 and "the same command goes on from here" in one_error_line(err)
+    assert "not finished" in (tmp_path / "out" / "table1.csv").read_text()
+    code, out, err = run(*command, "--json", "--quiet")
+    assert code == 0, err
+    [row] = json.loads(out)["rows"]
+    assert row["outcome"] == "2 seeds"
+    same = [*TABLE[4:], "--epochs", "60", "--preset", "paper", "--quiet", "--json"]
+    assert json.loads(run("train", "digits", *same)[1])["model_sha256"] == row["runs"][0]["model_sha256"]
+
+
+def test_progress_of_many_runs():
+    from rich.console import Console
+    from tinyfoa_cli.progress import RunsProgress
+
+    class Run:
+        name = "mnist bp seed 0"
+
+    console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file, RunsProgress(4, console) as progress:
+        progress(Run, 0.25, "epoch 3/12")
+        [task] = progress.bars.tasks
+        assert (task.completed, task.total, task.fields["done"]) == (0.25, 4, 0)
+        assert task.fields["says"] == "mnist bp seed 0: epoch 3/12"
+        progress(Run, 1.0, "")
+        progress.row("mnist bp: 1.33 %")
+        assert (task.completed, task.fields["done"]) == (1, 1)
+    assert "mnist bp: 1.33 %" in console.export_text()
 
 
 def test_progress_draws_bars_on_a_terminal():

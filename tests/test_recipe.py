@@ -10,12 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.recipe import OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, VERTICAL, Recipe
 
 NAMES = [field.name for field in fields(Recipe)]
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=8),
-    st.sampled_from(["slice", "stream", "frozen", "auto", "adam", "tinyfoa", "1epoch", "5", "9" * 5000, "fc:3"]),
+    st.sampled_from(["slice", "frozen", "none", "auto", "adam", "ff", "1epoch", "5", "9" * 5000, "fc:3", "drop:9%"]),
 )  # fmt: skip
 ANYTHING = st.recursive(
     SCALARS,
@@ -23,14 +23,31 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 HOLDS = st.none() | st.integers(1, 999).map(str) | st.sampled_from(["1epoch", "2epochs", "03epoch"])
-RECIPES = st.builds(
-    Recipe, dataset=st.text(max_size=9), network=st.text(max_size=9), slices=st.integers(1, 99),
-    schedule=st.sampled_from(SCHEDULES), hold=HOLDS, exchanges=st.none() | st.integers(1, 99),
-    epochs=st.integers(1, 999), batch=st.integers(1, 65536), lr=st.floats(1e-12, 1e6),
-    optimizer=st.sampled_from(OPTIMIZERS), binary_weights=st.booleans(), binary_activations=st.booleans(),
-    seed=st.integers(0, 2**64 - 1),
-    limit=st.none() | st.integers(1, 10**9), recompute=st.booleans(),
-)  # fmt: skip
+LR_SCHEDULES = st.sampled_from(["constant", "cooldown", "drop:60%,90%", "drop:3", "drop:0,100%"])
+RATES, WEIGHTS = st.none() | st.floats(1e-12, 1e6), st.none() | st.floats(0, 1e6)
+OWN = {
+    "decay": WEIGHTS, "classifier_lr": RATES, "classifier_decay": WEIGHTS, "label_scale": RATES, "peer": WEIGHTS,
+    "dropout": st.none() | st.floats(0, 0.999),
+}  # fmt: skip
+COMMON = {
+    "dataset": st.text(max_size=9), "network": st.text(max_size=9), "slices": st.none() | st.integers(1, 99),
+    "hold": HOLDS, "exchanges": st.none() | st.integers(1, 99), "epochs": st.integers(1, 999),
+    "batch": st.integers(1, 65536), "lr": RATES, "lr_schedule": LR_SCHEDULES,
+    "optimizer": st.none() | st.sampled_from(OPTIMIZERS), "normalize": st.none() | st.sampled_from(NORMALIZATIONS),
+    "shuffle": st.none() | st.booleans(), "binary_weights": st.booleans(), "binary_activations": st.booleans(),
+    "seed": st.integers(0, 2**64 - 1), "limit": st.none() | st.integers(1, 10**9),
+}  # fmt: skip
+
+
+def recipes_of(algorithm):
+    """Recipes of an algorithm in which most things have a meaning."""
+    own = {name: values for name, values in OWN.items() if name in DEFAULTS[algorithm]}
+    schedules = st.sampled_from(["auto", *VERTICAL[algorithm]])
+    recompute = st.booleans() if algorithm == "tinyfoa" else st.just(False)
+    return st.builds(Recipe, algorithm=st.just(algorithm), schedule=schedules, recompute=recompute, **COMMON, **own)
+
+
+RECIPES = st.sampled_from(ALGORITHMS).flatmap(recipes_of)
 
 
 def repr_cut(value):
@@ -77,7 +94,10 @@ def test_a_batch_has_its_limit():
     assert "65536" in refused(Recipe(batch=65537))
 
 
-@pytest.mark.parametrize("name, right", [("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum")])
+@pytest.mark.parametrize(
+    "name, right",
+    [("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum"), ("normalize", "unit")],
+)
 def test_a_choice_that_does_not_exist_names_those_that_do(name, right):
     message = refused(Recipe(**{name: "novel"}))
     assert "'novel'" in message and right in message
@@ -124,9 +144,56 @@ def test_frozen_needs_slices_that_train():
 def test_defaults_are_resolved():
     recipe = Recipe().validated()
     assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", "1epoch", None)
-    assert recipe == replace(Recipe(), schedule="slice", hold="1epoch")
+    assert recipe == replace(
+        Recipe(), schedule="slice", hold="1epoch", slices=2, lr=1e-4, optimizer="adam", normalize="standard",
+        shuffle=False,
+    )  # fmt: skip
     assert Recipe(schedule="stream").validated().hold is None
     assert Recipe(schedule="frozen").validated().hold == "1epoch"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_each_algorithm_has_its_own_defaults(algorithm):
+    recipe = Recipe(algorithm=algorithm).validated()
+    assert {name: getattr(recipe, name) for name in DEFAULTS[algorithm]} == DEFAULTS[algorithm]
+    assert all(getattr(recipe, name) is None for name in OWN if name not in DEFAULTS[algorithm])
+    assert recipe.schedule == VERTICAL[algorithm][0]
+    assert recipe.slices == (2 if recipe.schedule == "slice" else 1)
+    assert Recipe(algorithm=algorithm, shuffle=not recipe.shuffle).validated().shuffle is not recipe.shuffle
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("name", OWN)
+def test_a_field_without_meaning_for_the_algorithm_is_refused(algorithm, name):
+    recipe = Recipe(algorithm=algorithm, **{name: 0.25})
+    if name in DEFAULTS[algorithm]:
+        assert getattr(recipe.validated(), name) == 0.25
+    else:
+        assert refused(recipe) == f"{name} has no meaning for algorithm {algorithm}"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("schedule", SCHEDULES[1:])
+def test_slices_are_two_where_the_schedule_has_some(algorithm, schedule):
+    recipe = Recipe(algorithm=algorithm, schedule=schedule)
+    if schedule not in VERTICAL[algorithm]:
+        assert all(word in refused(recipe) for word in (algorithm, schedule, *VERTICAL[algorithm]))
+        return
+    assert recipe.validated().slices == (1 if schedule == "none" else 2)
+    if schedule == "none":
+        assert "whole layers" in refused(replace(recipe, slices=2))
+        assert "no meaning" in refused(replace(recipe, hold="1epoch"))
+    else:
+        assert replace(recipe, slices=3).validated().slices == 3
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_only_tinyfoa_has_layers_below_to_recompute(algorithm):
+    recipe = Recipe(algorithm=algorithm, recompute=True)
+    if algorithm == "tinyfoa":
+        assert recipe.validated().recompute
+    else:
+        assert "recompute" in refused(recipe)
 
 
 @given(RECIPES)
@@ -136,9 +203,51 @@ def test_validation_changes_nothing_the_second_time(recipe):
     except BadRequest:
         return
     assert once.validated() == once
-    assert once.schedule in ("slice", "stream", "frozen")
+    assert once.schedule in VERTICAL[recipe.algorithm]
     given_, made = asdict(recipe), asdict(once)
-    assert all(made[name] == given_[name] for name in NAMES if name not in ("schedule", "hold"))
+    assert all(made[name] == given_[name] for name in NAMES if name != "schedule" and given_[name] is not None)
+    assert all(made[name] is not None for name in ("slices", *DEFAULTS[recipe.algorithm]))
+
+
+# The learning rate over the epochs
+
+
+@pytest.mark.parametrize(
+    ("lr_schedule", "epochs", "factors"),
+    [
+        ("constant", 3, [1, 1, 1]),
+        ("drop:60%,90%", 10, [1, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01]),
+        ("drop:60,90", 10, [1] * 10),
+        ("drop:1,2", 4, [1, 0.1, 0.01, 0.01]),
+        ("drop:0", 2, [0.1, 0.1]),
+        ("cooldown", 1, [1]),
+        ("cooldown", 4, [1, 1, 1, 0.5]),
+        ("cooldown", 5, [1, 1, 1, 0.8, 0.4]),
+    ],
+)
+def test_lr_at(lr_schedule, epochs, factors):
+    recipe = Recipe(lr_schedule=lr_schedule, epochs=epochs).validated()
+    assert [recipe.lr_at(epoch) for epoch in range(epochs)] == pytest.approx(factors)
+
+
+@given(RECIPES.filter(lambda recipe: recipe.epochs <= 99))
+def test_a_learning_rate_never_rises_or_vanishes(recipe):
+    factors = [recipe.lr_at(epoch) for epoch in range(recipe.epochs)]
+    assert factors == sorted(factors, reverse=True)
+    assert 0 < factors[-1] and factors[0] <= 1
+
+
+@pytest.mark.parametrize("text", ["", "linear", "drop", "drop:", "drop:60%90%", "drop:-1", "drop:6.5", "drop:9" * 99])
+def test_a_schedule_of_the_learning_rate_is_understood_or_refused(text):
+    assert "drop:60%,90%" in refused(Recipe(lr_schedule=text))
+
+
+@pytest.mark.parametrize("name, values", [("decay", (-1e-9, math.inf, math.nan)), ("dropout", (-0.1, 1.0, math.nan))])
+def test_weights_and_shares_have_their_ranges(name, values):
+    algorithm = "ff" if name == "decay" else "pepita"
+    assert getattr(Recipe(algorithm=algorithm, **{name: 0}).validated(), name) == 0.0
+    for value in values:
+        assert f"{name} is" in refused(Recipe(algorithm=algorithm, **{name: value}))
 
 
 # JSON
@@ -159,6 +268,7 @@ def test_what_json_leaves_out_has_its_default():
     "name, value",
     [
         ("epochs", 2.0), ("epochs", True), ("epochs", "2"), ("epochs", None), ("lr", "1e-4"), ("lr", True),
+        ("decay", True), ("dropout", "0.1"), ("shuffle", 1), ("normalize", 2), ("lr_schedule", None), ("slices", 2.0),
         ("dataset", 1), ("dataset", None), ("binary_weights", 1), ("recompute", None), ("hold", 3), ("limit", 1.5),
         ("seed", []), ("network", {}),
     ],

@@ -134,7 +134,9 @@ class Recipe:
         _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
         _choice("normalize", str(filled.normalize), NORMALIZATIONS)
         filled._check_numbers()
-        return filled._scheduled()
+        rates = {name: getattr(filled, name) for name in ("lr", *_OWN)}
+        rates = {name: value if value is None else float(value) for name, value in rates.items()}
+        return replace(filled, **rates)._scheduled()
 
     def _filled(self) -> Recipe:
         """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
@@ -143,9 +145,6 @@ class Recipe:
             if name not in known and getattr(self, name) is not None:
                 raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}")
         values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
-        for name in ("lr", *_OWN):
-            if values.get(name) is not None:
-                values[name] = float(values[name])
         schedules = VERTICAL[self.algorithm]
         schedule = schedules[0] if self.schedule == "auto" else self.schedule
         if schedule not in schedules:
