@@ -347,6 +347,9 @@ def update(
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
+        # a list is as long as a neuron has errors: what no neuron fills is this training's, too
+        scratch.dz[thread, :] = np.float32(0)
+        scratch.listed[thread, :] = 0
         total = _update_rows(
             thread, first + begin, first + end, inputs, samples, source, part, resident, weights, still, biases, step,
             bias_step, train_bias, straight, unit, scratch,
