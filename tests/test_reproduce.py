@@ -149,6 +149,13 @@ def test_every_row_of_the_paper_is_met_by_its_closed_form(tmp_path):
             assert row["comp"] == (row["comp_paper"] * 2 / 3 if "pepita" in row["system"] else row["comp_paper"])
 
 
+def test_rows_that_train_as_others_say_so(tmp_path):
+    rows = [reproduce.summary(task) for task in tasks(tmp_path, "*+ba", table="table2")]
+    assert any(line.startswith("drtp+ba, ff+ba: ") and "as without +ba" in line for line in reproduce.remarks(rows))
+    assert any(line.startswith("ff+ba: ") for line in reproduce.remarks(rows[2:]))
+    assert not any("without +ba" in line for line in reproduce.remarks(rows[3:]))
+
+
 def test_runs_that_diverged_failed_or_are_missing_are_told(tmp_path):
     [task] = tasks(tmp_path, "tinyfoa", seeds=4, changes=CHANGES)
     assert reproduce.summary(task)["outcome"] == "0 of 4 seeds; not finished"

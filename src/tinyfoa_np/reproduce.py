@@ -338,6 +338,12 @@ def remarks(rows: Sequence[Summary]) -> list[str]:
     ]
     if any(row["system"].startswith("pepita") and row["network"] == PEPITA for row in rows):
         lines.append("The paper's comp of PEPITA is that of four layers; its network has three.")
+    never = [name for name in ("drtp+ba", "ff+ba") if any(row["system"] == name for row in rows)]
+    if never:
+        lines.append(
+            f"{', '.join(never)}: as in the published code, activations are binary only where weights are, so that "
+            f"{'these train' if len(never) > 1 else 'this trains'} as without +ba; the closed form counts bits."
+        )
     noted: dict[str, list[str]] = {}
     for row in rows:
         for line in row["notes"]:
