@@ -300,6 +300,8 @@ def _update_rows(
     weight, moment1, moment2 = resident
     gradient, dz, listed = scratch
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
+    for s in range(dz.shape[1]):  # a list is as long as a neuron has errors: what no neuron fills is written, too
+        dz[thread, s], listed[thread, s] = np.float32(0), 0
     for row in range(begin, end):
         count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread)
         if train_bias:
@@ -347,9 +349,6 @@ def update(
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
-        # a list is as long as a neuron has errors: what no neuron fills is this training's, too
-        scratch.dz[thread, :] = np.float32(0)
-        scratch.listed[thread, :] = 0
         total = _update_rows(
             thread, first + begin, first + end, inputs, samples, source, part, resident, weights, still, biases, step,
             bias_step, train_bias, straight, unit, scratch,
