@@ -182,7 +182,8 @@ def _ff(run):
         parts = [run.ours.pop(there.format(stage.top + k)) for k in range(stage.top)]
         run.ours[name.format("C")] = np.concatenate(parts, axis=1)
     # goodness from the golden end state, which our own may differ from by more than 1e-5
-    run._start([layer.W for layer in golden.layers_at_end], [layer.b for layer in golden.layers_at_end], golden.arrays["C"])
+    end = golden.layers_at_end
+    run._start([layer.W for layer in end], [layer.b for layer in end], golden.arrays["C"])
     run.load(*golden.batches[-1])
     run.arena.enter("evaluate")
     stage.look(run.samples, None)

@@ -101,8 +101,9 @@ def save(
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
     tensors, known = {}, []
     # the first layer's inputs are the samples, however they come to it
-    layers = [(layer, stage.inputs if n == 0 else layer.inputs) for stage in stages for n, layer in enumerate(stage.layers)]
-    for (layer, inputs), trained in zip(layers, meta["trained"], strict=True):
+    layers = [layer for stage in stages for layer in stage.layers]
+    reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
+    for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
         weights = np.zeros(*weights_shape(layer.O, layer.I, layer.binary_weights))
         bias = np.zeros(layer.O if layer.biased else 0, np.float32)
         flash.read(layer.name("trained"), 0, [weights])

@@ -59,8 +59,8 @@ class Event(NamedTuple):
     """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
 
     ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``layer`` counts what trains
-    together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and commits
-    included.
+    together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and
+    commits included.
     """
 
     kind: str
@@ -359,7 +359,7 @@ class _Run:
         self._hand_over(number)
 
     def _outputs(self, number: int, what: str, samples: int) -> Records:
-        emitted = self.stages[number].emitted
+        emitted = self.stages[number].hands_on
         assert emitted is not None
         return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
 
@@ -466,7 +466,8 @@ class _Run:
             self._hand_over_batch(self.train_records, k, True, train_out)
             self.on_event(Event("handover", number, batch=k, batches=self.train_records.batches))
         stage.settle(self.N)
-        wrong = sum(self._hand_over_batch(self.test_records, k, False, test_out) for k in range(self.test_records.batches))
+        tests = self.test_records
+        wrong = sum(self._hand_over_batch(tests, k, False, test_out) for k in range(tests.batches))
         error = 100.0 * wrong / self.N_test
         stage.keep(flash)
         self.arena.watermark()

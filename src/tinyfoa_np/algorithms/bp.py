@@ -2,15 +2,15 @@
 
 For hidden layers k = 0, 1, ... with weights W_k (O, I) and biases b_k, and an output layer of full precision on top
 
-    forward             z_k = h_k Wb_k^T + b_k,  h_0 = X,  Wb = alpha sign(W)   (Wb = W without binary weights, and on top)
+    forward             z_k = h_k Wb_k^T + b_k,  h_0 = X,  Wb = alpha sign(W)   (without binary weights, and on top, W)
     binary activations  h_k+1 = s_k [z_k > 0],  s_k = mean |z_k| over the batch (otherwise h_k+1 = max(z_k, 0))
     error               dz_top = (softmax(z_top) - Y) / B
     backward            dz_k = (dz_k+1 Wb_k+1) [z_k > 0] [|z_k| < 1]            ([|z| < 1] only with binary activations)
-    gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k         ([|W| < 1] only with binary weights, not on top)
+    gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k         ([|W| < 1] only with binary weights)
     update              the optimizer's step; with binary weights W and b are then clamped to +-1
 
-All layers' inputs live until their weights are updated; errors live for two layers at a time. A layer is updated as soon
-as the error of the one below is known.
+All layers' inputs live until their weights are updated; errors live for two layers at a time. A layer is updated as
+soon as the error of the one below is known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Direct random target projection (Frenkel, Lefebvre and Bol, Frontiers in Neuroscience 2021).
 
-For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_k and fixed projections B_k (here (O, C))
+For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_k, fixed projections B_k (here (O, C))
 
     forward             z_k = h_k Wb_k^T + b_k,  h_0 = X,  Wb = alpha sign(W)      (Wb = W without binary weights)
     binary activations  q_k = s_k sign(z_k),  s_k = mean |z_k| over the batch      (otherwise q_k = z_k)
@@ -10,8 +10,8 @@ For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_
     gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k
     update              Nesterov's momentum; nothing is clamped
 
-([|z| < 1] only with binary activations, [|W| < 1] only with binary weights.) A hidden layer's error is the label itself:
-a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at a time.
+([|z| < 1] only with binary activations, [|W| < 1] only with binary weights.) A hidden layer's error is the label
+itself: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at a time.
 
 As in the published code, activations are binary only where weights are, too.
 """
@@ -35,7 +35,7 @@ from .inference import TrainedLayer, passed
 from .operands import Inputs
 from .parameters import Parameters
 from .stage import Outcome
-from .whole import LOOKING, PASSES, Whole
+from .whole import LOOKING, Whole
 
 NO_LABELS = np.zeros(0, np.uint16)
 
@@ -112,7 +112,7 @@ class Network(Whole):
     def _layer(
         self, k: int, samples: int, given: float, labels: np.ndarray, scale: float | None
     ) -> tuple[float, float]:
-        """Hidden layer k, from its inputs, of gain ``given``, to those of the next; returns its summed |z| and its s."""
+        """Hidden layer k, from its inputs, of gain ``given``, to those of the next; its summed |z| and its s."""
         z = self.ram.z[: self.widths[k]]
         total = self.whole_pass(k, self._values(k), samples, z, given)
         s = total / (samples * self.widths[k]) if scale is None else scale

@@ -7,15 +7,15 @@ layers k = 0, 1, ... with weights W_k and biases b_k
     forward             z_k = x_k Wb_k^T + b_k,  Wb = alpha sign(W)              (Wb = W without binary weights)
     activations         h_k = max(z_k, 0), or s_k [z_k > 0] with s_k = mean |z_k| over all rows;  x_k+1 = norm(h_k)
     goodness            g = sum h_k^2,  l = g - O,  p = sigmoid(l),  Y = 1 for right labels, 0 for wrong ones
-    loss                mean cross-entropy of p, + 0.03 var(m_k) over the neurons, m_k a running mean of h_k, right labels
-    error               dz = (2 (p - Y) / 2B) h + [right] 0.03 (2 / O) (m - mean m) (0.1 / B),  times [|z| < 1] if binary
+    loss                mean cross-entropy of p, + 0.03 var(m_k) over neurons, m_k a running mean of h_k, right labels
+    error               dz = (2 (p - Y) / 2B) h + [right] 0.03 (2 / O) (m - mean m) (0.1 / B),  binary: times [|z| < 1]
     gradient            dW_k = dz^T x_k [|W_k| < 1],  db_k = sum dz              ([|W| < 1] only with binary weights)
     classifier          on x_1, x_2, ... of inputs with 1/C for each label: cross-entropy of sum_k x_k+1 C_k^T
     update              momentum with weight decay; then everything is clamped to +-1
     answer              the label with the largest goodness, summed over layers: a pass for each label
 
-Nothing flows down: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at a
-time. The classifier comes first, as it must see all layers before they move; its features are all alive.
+Nothing flows down: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at
+a time. The classifier comes first, as it must see all layers before they move; its features are all alive.
 
 As in the published code, activations are binary only where weights are, too; a batch that is not full is left out.
 """

@@ -78,8 +78,9 @@ def passed(
     projection = np.zeros((outputs, 0), np.float32) if projection is None else projection
     handed = np.zeros((n, emitted.columns), emitted.dtype) if emitted else np.zeros((0, 0), np.float32)
     z, logits = np.zeros((tile, n), np.float32), np.zeros((projection.shape[1], n), np.float32)
+    bias = layer.bias if biased else layer.bias[:0]
     forward_kernels.forward(
-        values, n, layer.weights, layer.bias if biased else layer.bias[:0], np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
+        values, n, layer.weights, bias, np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
         np.float32(layer.inputs.offset), projection, 0, outputs, layer.inputs.width, binary, z_unit(n, outputs),
         np.zeros(shape, kind), z, np.zeros((0, -(-n // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
     )

@@ -7,7 +7,6 @@ from math import ceil, log2, prod
 
 import numpy as np
 
-
 #: neurons whose z exists at a time, from the fastest to the smallest
 TILES = (256, 128, 64)
 

@@ -1,7 +1,7 @@
 """The weights and biases of one layer in training: all in flash, one slice at a time in the arena.
 
-Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does what
-the forward pass reads: the signs of all weights, or a copy of all (the slice itself, where the whole layer is one).
+Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does
+what the forward pass reads: the signs of all weights, or a copy of all (the slice itself, where a layer is one slice).
 """
 
 from __future__ import annotations
@@ -168,8 +168,10 @@ class Parameters:
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
         planned = arena.plan.offsets
-        views = {r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype) for r in self.regions()}
-        self.ram = SimpleNamespace(**{name.removeprefix(self.prefix): view for name, view in views.items()})
+        self.ram = SimpleNamespace(**{
+            r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
+            for r in self.regions()
+        })  # fmt: skip
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.O, self.I)
         else:
@@ -359,7 +361,8 @@ class Parameters:
         if self.recipe.optimizer == "adam":
             rate, root = rate / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
         limit = np.float32(self.limit if self.limit < inf else np.inf)
-        return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root), np.float32(self.decay), limit)
+        code = CODES[str(self.recipe.optimizer)]
+        return Step(code, np.float32(rate), np.float32(root), np.float32(self.decay), limit)
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
@@ -373,8 +376,8 @@ class Parameters:
                 for k, part in parts:
                     width = part.high - part.low
                     flash.read(self.name("slices"), k, [row[part.low : part.high]], 4 * o * width)
-                hashed.update(row[: self.I])
-        hashed.update(self.ram.bias)
+                hashed.update(row[: self.I].data)
+        hashed.update(self.ram.bias.data)
         return hashed.hexdigest()
 
     def keep(self, flash: Flash) -> None:

@@ -2,7 +2,7 @@
 
 For hidden layers k = 0, 1, ... with weights W_k, no biases, and an output layer of full precision on top
 
-    first pass          z_k = h_k Wb_k^T,  h_0 = X,  Wb = alpha sign(W)           (Wb = W without binary weights, and on top)
+    first pass          z_k = h_k Wb_k^T,  h_0 = X,  Wb = alpha sign(W)          (without binary weights, and on top, W)
     activations         h_k+1 = D_k max(z_k, 0), or D_k s_k [z_k > 0] with s_k = mean |z_k| over the batch
     output              y = softmax(z_top)
     second pass         the same from m_0 = X + (y - Y) F^T, by the same masks D_k; its own s_k; outputs m_k and y'
@@ -191,7 +191,7 @@ class Network(Whole):
         return Outcome(loss, wrong, "" if kept else lost)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:
-        """At an epoch that changes the rate, moments, which are counted in rates, keep the size of the steps they hold."""
+        """At an epoch that changes the rate, moments, counted in rates, keep the size of the steps they hold."""
         before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
         if before != now:
             for layer in self.layers:

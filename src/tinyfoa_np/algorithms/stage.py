@@ -26,11 +26,20 @@ class Stage(Protocol):
     loads a batch has entered phase ``load``; the stage enters the others as it goes.
     """
 
-    inputs: Inputs  # what a sample is
-    emitted: Inputs | None  # what a trained stage hands to the next; None: it has no next
-    ram: Any
-    surveys: bool  # whether :meth:`settle` takes anything from a last pass over the training set
     state: dict[str, Any]  # what is known beside the arena's bytes, as JSON can hold it: a fresh copy
+    ram: Any
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a sample is."""
+
+    @property
+    def hands_on(self) -> Inputs | None:
+        """What a trained stage hands to the next; None: it has no next."""
+
+    @property
+    def surveys(self) -> bool:
+        """Whether :meth:`settle` takes anything from a last pass over the training set."""
 
     @property
     def layers(self) -> list[Parameters]:

@@ -51,7 +51,7 @@ def stages(
         return [WHOLE[recipe.algorithm](recipe, inputs, shapes, classes, batches, threads, tile)]
     stack: list[Stage] = []
     for number, shape in enumerate(shapes):
-        below = stack[-1].emitted if stack else inputs
+        below = stack[-1].hands_on if stack else inputs
         assert below is not None
         stack.append(tinyfoa.Layer(recipe, number, below, shape.outputs, classes, batches, threads, tile))
     return stack

@@ -93,6 +93,11 @@ class Layer:
     # -- regions, flash, state: what the training loop asks of a stage -------------------------------------------------
 
     @property
+    def hands_on(self) -> Inputs:
+        """What a trained layer hands to the next."""
+        return self.emitted
+
+    @property
     def layers(self) -> list[Parameters]:
         """The layers that train here."""
         return [self.parameters]

@@ -21,6 +21,7 @@ from ..plan import Region
 from ..recipe import Recipe
 from .operands import Inputs, view, weights_shape, words, z_tile, z_unit
 from .parameters import Parameters, State
+from .stage import Outcome
 
 TRAINING = ("load", "forward", "gradient", "update")
 #: what a batch goes through when it is only looked at
@@ -56,7 +57,7 @@ class Whole:
     Layers are numbered from 0; ``reads[k]`` is how layer k's inputs are held.
     """
 
-    emitted = None  # a network hands nothing to another stage
+    hands_on = None  # a network hands nothing to another stage
     passes = 1  # of a sample through the network when it is only looked at
     reads: list[Inputs]
     layers: list[Parameters]
@@ -239,7 +240,8 @@ class Whole:
     ) -> bool:
         """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
 
-        ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own beside it.
+        ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
+        beside it.
         """
         layer, reads = self.layers[k], self.reads[k]
         if values.dtype == np.uint8:
@@ -265,6 +267,10 @@ class Whole:
     def _settle(self) -> None:
         if self.binary:
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
+
+    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
+        """One training step on the batch that was loaded."""
+        raise NotImplementedError
 
     # -- passes without training ---------------------------------------------------------------------------------------
 

@@ -46,8 +46,8 @@ def hidden(z, samples, labels, feedback, step, binary, outputs, threads):
     # z (O, B), becomes dz; labels (B,) uint16; feedback (O, C); outputs (B, ceil(O / 64)) uint64 | (B, O) float32
     """A hidden layer's outputs, tanh z, and its errors dz = feedback[label] (1 - tanh^2 z).
 
-    With ``binary``, the activation is sign(z) tanh(s): ``step`` is tanh(s), and errors count only where |z| < 1. Without
-    labels, (0,), there are no errors, and z is left as it comes.
+    With ``binary``, the activation is sign(z) tanh(s): ``step`` is tanh(s), and errors count only where |z| < 1.
+    Without labels, (0,), there are no errors, and z is left as it comes.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, z.shape[0], 64)
@@ -73,9 +73,8 @@ def output(z, samples, labels, scale, binary, result):
         best, top, total = 0, -1.0, 0.0
         for c in range(classes):
             q = np.float64(z[c, s])
-            passes = True
+            passes = not binary or abs(q) < 1.0
             if binary:
-                passes = abs(q) < 1.0
                 q = scale if q >= 0 else -scale
             y = 0.5 + 0.5 * tanh(0.5 * q)
             if y > top:

@@ -159,12 +159,14 @@ def judge(goodness, samples, width, coefficient):
     With l = goodness - O the loss is the mean over the rows of log(1 + exp(-l)), right labels, and log(1 + exp(l)),
     wrong ones; the coefficients are 2 (sigmoid(l) - Y) / R.
     """
-    total = 0.0
+    total = np.float64(0)
     for r in range(2 * samples):
         excess = goodness[r] - width
         right = r < samples
         x = -excess if right else excess
-        total += max(x, 0.0) + log(1.0 + exp(-abs(x))) if x == x else np.nan
+        total += max(x, 0.0) + log(1.0 + exp(-abs(x)))
+        if x != x:
+            total = np.float64(np.nan)
         p = 0.5 + 0.5 * tanh(0.5 * excess)
         coefficient[r] = np.float32((p - (1.0 if right else 0.0)) / samples)
     return total / (2 * samples)
@@ -204,8 +206,8 @@ def errors(z, samples, scale, binary, coefficient, mean, middle, peer, threads):
     # z (O, R), becomes dz; coefficient (R,); mean (O,)
     """dz = coefficient h, and in the rows of right labels + ``peer`` (2 / O) (mean - middle) (0.1 / B).
 
-    With ``binary``, h = scale [z > 0], and dz counts only where |z| < 1. There is no factor [z > 0]: the ReLU passes its
-    gradient through, so that neurons that are off are reached.
+    With ``binary``, h = scale [z > 0], and dz counts only where |z| < 1. There is no factor [z > 0]: the ReLU passes
+    its gradient through, so that neurons that are off are reached.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, z.shape[0], 16)

@@ -291,13 +291,15 @@ def forward(
     z, active, active_first, logits, outputs, abs_z,
 ):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
-    # n = last - first neurons; bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B); outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
+    # n = last - first neurons; bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
+    # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
     """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
     batch.
 
     z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons
     from ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0]
-    if ``binary``, else of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
+    if ``binary``, else of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows
+    by the sum of |z| in steps of 1 / ``unit``.
     """
     threads = abs_z.shape[0]
     for lane in prange(threads):

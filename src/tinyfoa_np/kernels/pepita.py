@@ -1,4 +1,4 @@
-"""What only PEPITA computes: activations with dropout, the modulated inputs, and errors as differences of two passes."""
+"""What only PEPITA computes: activations with dropout, modulated inputs, errors as differences of two passes."""
 
 from __future__ import annotations
 

@@ -171,7 +171,8 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset]:
         shapes.pop()
     recipe = replace(
         run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=2, batch=batch,
-        hold=None if run.recipe.schedule == "stream" else "1", exchanges=None, limit=None, lr=min(run.recipe.lr or 1e-3, 1e-3),
+        hold="1" if run.recipe.schedule in ("slice", "frozen") else None, exchanges=None, limit=None,
+        lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
     classes = run.plans[0].region("projection").shape[1]
     rng = np.random.default_rng(0)
