@@ -5,6 +5,8 @@ Rows are passes of samples: those with right labels first, then those with wrong
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
@@ -159,14 +161,14 @@ def judge(goodness, samples, width, coefficient):
     With l = goodness - O the loss is the mean over the rows of log(1 + exp(-l)), right labels, and log(1 + exp(l)),
     wrong ones; the coefficients are 2 (sigmoid(l) - Y) / R.
     """
-    total = np.float64(0)
+    total: Any = 0.0
     for r in range(2 * samples):
         excess = goodness[r] - width
         right = r < samples
         x = -excess if right else excess
         total += max(x, 0.0) + log(1.0 + exp(-abs(x)))
         if x != x:
-            total = np.float64(np.nan)
+            total = np.nan
         p = 0.5 + 0.5 * tanh(0.5 * excess)
         coefficient[r] = np.float32((p - (1.0 if right else 0.0)) / samples)
     return total / (2 * samples)
