@@ -64,7 +64,7 @@ def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> 
         *_verdict(result),
         "",
         _phases(result),
-        _peak(result["peak"], list(result["phases"])),
+        _peak(result),
         f"kept in: {letters}; · not kept\n",
         _paper(result["paper"], differences),
         *_evidence(result),
@@ -83,25 +83,29 @@ def _verdict(result: dict[str, Any]) -> list[str]:
         lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
     kinds = (f"{'binary' if run[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
     grid = f"{run['slices']} x {run['slices']} slices, schedule {run['schedule']}"
+    grid = "whole layers" if run["schedule"] == "none" else grid
     lines.append(f"run      {run['algorithm']} on {run['dataset']}, {run['network']}, {grid},")
     lines.append(f"         {', '.join(kinds)}, {run['optimizer']}, batch {run['batch']}")
     return lines
 
 
 def _phases(result: dict[str, Any]) -> Table:
-    columns = ("phase", "planned >", "accounted for >", "MB >", "the paper, MB >", "in layer >")
-    table = empty_table("Bytes by phase, the most of any layer", *columns)
+    columns = ["phase", "planned >", "accounted for >", "MB >", "the paper, MB >", "in layer >"]
+    columns = columns[:-1] if result["whole_network"] else columns
+    most = "" if result["whole_network"] else ", the most of any layer"
+    table = empty_table(f"Bytes by phase{most}", *columns)
     for phase, row in result["phases"].items():
         paper = result["paper"].get(phase)
         table.add_row(
             phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", _mb(row["planned_bytes"]),
-            _mb(paper["paper_bytes"]) if paper else "", str(row["layer"]),
+            _mb(paper["paper_bytes"]) if paper else "", *([] if result["whole_network"] else [str(row["layer"])]),
         )  # fmt: skip
     return table
 
 
-def _peak(peak: dict[str, Any], phases: list[str]) -> Table:
-    title = f"Bytes at the peak: layer {peak['layer']}, {peak['phase']}"
+def _peak(result: dict[str, Any]) -> Table:
+    peak, phases = result["peak"], list(result["phases"])
+    title = f"Bytes at the peak: {_where(result, peak['layer'])}, {peak['phase']}"
     table = empty_table(title, "region", "shape", "type", "bytes >", "at >", "kept in")
     for region in peak["regions"]:
         kept = "".join(phase[0] if phase in region["phases"] else "·" for phase in phases)
@@ -129,7 +133,8 @@ def _evidence(result: dict[str, Any]) -> list[str]:
     probed, findings, outside = result["probe"]["layers"], result["probe"]["findings"], result["evidence"]
     if probed:
         found = f"findings: {len(findings)}" if findings else "every byte is accounted for"
-        lines = [f"probe    while training, in layer {', '.join(map(str, probed))}: {found}"]
+        where = "the network" if result["whole_network"] else f"layer {', '.join(map(str, probed))}"
+        lines = [f"probe    while training, in {where}: {found}"]
     else:
         lines = ["probe    not while training; train --audit probes every byte"]
     if outside is None:
@@ -153,6 +158,10 @@ def _evidence(result: dict[str, Any]) -> list[str]:
     count = len(outside["probe"]["findings"])
     lines.append(f"         findings of the probe: {count}; with and without it, {model} model, bit for bit")
     return lines
+
+
+def _where(result: dict[str, Any], layer: int) -> str:
+    return "the network" if result["whole_network"] else f"layer {layer}"
 
 
 def _mb(nbytes: int) -> str:

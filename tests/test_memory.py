@@ -191,7 +191,7 @@ def test_what_the_differences_are(tmp_path):
     assert rows["fixed projection"] == 4 * 4 * 40
     assert rows["inputs: a batch of 20, not one sample"] == 20 * 8
     assert rows["all biases, float32, always"] == 4 * 40 - 4 * 20
-    assert rows["logits and error of the batch"] == 4 * 4 * 20
+    assert rows["logits, errors and scores of the batch"] == 4 * 4 * 20
 
 
 def test_a_region_nobody_knows_is_named_too(run):

@@ -565,7 +565,8 @@ class _Run:
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
         known = {name: self.meta[name] for name in ("probed", "findings")}
-        return {**result, "layers": self.meta["arena"], **known}
+        about = {"classes": self.dataset.classes, "threads": self.threads}
+        return {**result, **about, "layers": self.meta["arena"], **known}
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:

@@ -161,14 +161,12 @@ def judge(goodness, samples, width, coefficient):
     With l = goodness - O the loss is the mean over the rows of log(1 + exp(-l)), right labels, and log(1 + exp(l)),
     wrong ones; the coefficients are 2 (sigmoid(l) - Y) / R.
     """
-    total: Any = 0.0
+    total = 0.0
     for r in range(2 * samples):
         excess = goodness[r] - width
         right = r < samples
-        x = -excess if right else excess
-        total += max(x, 0.0) + log(1.0 + exp(-abs(x)))
-        if x != x:
-            total = np.nan
+        x: Any = -excess if right else excess
+        total += max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
         p = 0.5 + 0.5 * tanh(0.5 * excess)
         coefficient[r] = np.float32((p - (1.0 if right else 0.0)) / samples)
     return total / (2 * samples)

@@ -81,8 +81,7 @@ def watch(run: Record) -> dict[str, Any]:
         and the last step; ``probe``: its ``findings``; ``model``: both digests.
     """
     os.environ["NUMBA_NRT_STATS"] = "1"  # read when numba is imported
-    # small layers do not use all of a run's threads: the most that any used plan the same
-    threads = max(plan.region(name).shape[0] for plan in run.plans for name in ("abs_z", "abs_w"))
+    threads = run.threads
     recipe, dataset = _rehearsal(run)
     audited = _trained(recipe, dataset, run.budget, threads, audit=True)
     watcher = Watcher()
@@ -167,24 +166,23 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset]:
     batch, width = first.shape
     shapes = list(run.shapes)
     # a layer like one below needs the same arena, unless it recomputes the layers between: from the top, those may go
-    while not run.recipe.recompute and len(shapes) > 2 and shapes[-1] in shapes[1:-1]:
+    while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and shapes[-1] in shapes[1:-1]:
         shapes.pop()
     recipe = replace(
         run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=2, batch=batch,
         hold="1" if run.recipe.schedule in ("slice", "frozen") else None, exchanges=None, limit=None,
         lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
-    classes = run.plans[0].region("projection").shape[1]
     rng = np.random.default_rng(0)
 
     def split(samples: int) -> Split:
         inputs: np.ndarray = rng.standard_normal((samples, width), dtype=np.float32)
         if first.dtype == "uint8":
             inputs = rng.integers(0, 256, (samples, width), dtype=np.uint8)
-        return Split(inputs, rng.integers(0, classes, samples))
+        return Split(inputs, rng.integers(0, run.classes, samples))
 
     # three batches an epoch, the last one not full; a full one and another for the test
-    return recipe, Dataset("made up", split(2 * batch + -(-batch // 2)), split(batch + 1), classes, 1 / 128, -1.0)
+    return recipe, Dataset("made up", split(2 * batch + -(-batch // 2)), split(batch + 1), run.classes, 1 / 128, -1.0)
 
 
 def _trained(

@@ -48,20 +48,24 @@ class Record:
     ----------
     recipe : Recipe
     shapes : tuple of LayerShape
+    classes, threads : int
     budget : int or None
         Bytes.
     whole : Measured
     layers : list of Measured
+        Of what trained together: of each layer, or of the network.
     plans : list of Plan
-        Regions and offsets of each layer.
+        Regions and offsets of each of them.
     probed : list of bool
-        For each layer, whether the probe saw all of its training.
+        For each of them, whether the probe saw all of its training.
     findings : list of str
         What the probe found: nothing, where every byte is accounted for.
     """
 
     recipe: Recipe
     shapes: tuple[LayerShape, ...]
+    classes: int
+    threads: int
     budget: int | None
     whole: Measured
     layers: list[Measured]
@@ -73,6 +77,15 @@ class Record:
     def largest(self) -> int:
         """The layer whose plan is the largest, from 0."""
         return max(range(len(self.plans)), key=lambda n: self.plans[n].nbytes)
+
+    @property
+    def whole_network(self) -> bool:
+        """Whether all layers trained together."""
+        return self.recipe.algorithm != "tinyfoa"
+
+    def where(self, number: int) -> str:
+        """What plan ``number`` is of, in words."""
+        return "the network" if self.whole_network else f"layer {number + 1}"
 
     def largest_in(self, phase: str) -> int:
         """The layer that needs most in a phase, from 0."""
@@ -101,12 +114,13 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         recipe = Recipe.from_json(json.dumps(written["recipe"]))
         plans = [_plan(layer["regions"]) for layer in written["layers"]]
         shapes = layer_shapes(recipe.network, plans[0].region("inputs").shape[1])
-        if len(shapes) != len(plans):
-            raise ValueError(f"it has {len(plans)} layers, its network {len(shapes)}")
+        stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
+        if len(plans) != stages:
+            raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]
         return Record(
-            recipe, shapes, None if budget is None else int(budget), Measured.of(written["arena"]),
-            [Measured.of(layer) for layer in written["layers"]], plans,
+            recipe, shapes, int(written["classes"]), int(written["threads"]), None if budget is None else int(budget),
+            Measured.of(written["arena"]), [Measured.of(layer) for layer in written["layers"]], plans,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]],
         )  # fmt: skip
@@ -127,7 +141,7 @@ def disagreements(record: Record) -> list[str]:
     """What does not hold, a line each; empty when all measurements agree."""
     found = []
     for number, (layer, plan) in enumerate(zip(record.layers, record.plans, strict=True)):
-        found += [f"layer {number + 1}: {line}" for line in _of_layer(layer, plan)]
+        found += [f"{record.where(number)}: {line}" for line in _of_layer(layer, plan)]
     whole = record.whole
     if not whole.planned == whole.accounted == whole.watermark:
         found.append(f"the run: {_three(whole)}")

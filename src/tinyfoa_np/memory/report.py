@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from functools import partial
 from itertools import chain, pairwise
 from typing import Any
 
@@ -17,9 +16,9 @@ from ..plan import PHASES, Plan, Region, aligned
 from . import paper
 from .record import Measured, Record, disagreements, read
 
-#: what a region is, and what the paper counts in its place, by step
+#: what a region is, and what the paper counts in its place, by step; names without the number of their layer
 _OURS: dict[str, tuple[str, dict[str, str]]] = {
-    "weights": ("{weights} of all weights, always", {"forward": "weights"}),
+    "weights": ("{weights} of all weights, always", {"forward": "weights", "gradient": "weights"}),
     "bias": ("all biases, float32, always", {step: "biases" for step in paper.STEPS}),
     "slice": ("weights of the {slice} in training, always", {"update": "weights"}),
     "moment1": ("optimizer's moments of the {slice}'s weights", {}),
@@ -28,22 +27,46 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "bias_moment2": ("optimizer's moments of the {slice}'s biases", {}),
     "gradient": ("weight gradient: in runs, never stored whole", {"gradient": "gradients", "update": "gradients"}),
     "inputs": ("inputs: a batch of {batch}, not one sample", {"forward": "inputs", "gradient": "inputs"}),
+    "h": ("activations, for a batch of {batch}", {"forward": "activations", "gradient": "activations"}),
+    "x": ("inputs with labels, normalized, for the batch", {}),
+    "modulated": ("modulated inputs, for the batch", {}),
+    "feature": ("features for the classifier, for the batch", {}),
     "z": ("outputs: z of {tile} neurons at a time, for the batch", {"forward": "outputs"}),
     "active": ("outputs: which are on, for the batch", {"gradient": "outputs"}),
+    "mask": ("dropout masks of the batch", {}),
     "projection": ("fixed projection", {}),
+    "feedback": ("fixed projections", {}),
+    "mean": ("running mean activities", {}),
     "labels": ("labels", {}),
+    "wrong": ("labels", {}),
     "input_scale": ("scale of the inputs", {}),
-    "scratch": ("scratch of the forward products", {}),
-    "logits": ("logits and error of the batch", {}),
-    "error": ("logits and error of the batch", {}),
+    "scratch": ("scratch of the products", {}),
+    "backward": ("scratch of the products", {}),
+    "logits": ("logits, errors and scores of the batch", {}),
+    "error": ("logits, errors and scores of the batch", {}),
+    "goodness": ("logits, errors and scores of the batch", {}),
+    "coefficient": ("logits, errors and scores of the batch", {}),
+    "scores": ("logits, errors and scores of the batch", {}),
+    "factor": ("logits, errors and scores of the batch", {}),
+    "feature_factor": ("logits, errors and scores of the batch", {}),
     "dz": ("dz of a neuron for each thread, and its samples", {}),
     "listed": ("dz of a neuron for each thread, and its samples", {}),
+    "errors": ("dz of two layers, for the batch", {}),
     "result": ("loss, and exact sums of |z| and |W|", {}),
     "abs_z": ("loss, and exact sums of |z| and |W|", {}),
     "abs_w": ("loss, and exact sums of |z| and |W|", {}),
 }
 #: what only the paper counts
 _THEIRS = {"gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored"}
+#: regions of which there are several: two that take turns, or one for each layer
+_TURNS = {"h_even": "h", "h_odd": "h", "factor_even": "factor", "factor_odd": "factor", "dz_even": "errors",
+          "dz_odd": "errors"}  # fmt: skip
+
+
+def _kind(name: str) -> str:
+    """What a region is, whichever layer it belongs to: ``layer3.moment1`` is ``moment1``, ``active2`` is ``active``."""
+    name = name.rpartition(".")[2]
+    return name if name in _OURS else _TURNS.get(name) or name.rstrip("0123456789")
 
 
 def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, Any]:
@@ -58,7 +81,8 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
     Returns
     -------
     dict
-        ``ok`` and ``problems``, the disagreements in a line each; ``run``; ``arena``: budget, planned, accounted and
+        ``ok`` and ``problems``, the disagreements in a line each; ``run``; ``whole_network``, whether all its layers
+        trained together, as one layer of the following; ``arena``: budget, planned, accounted and
         watermark; ``phases``, the same for each; ``peak``: layer, phase and the regions there; ``paper``: the steps of
         :func:`compare`; ``probe``; ``layers`` with all their regions; ``evidence``, None if not asked for. Bytes
         throughout, layers from 1.
@@ -83,6 +107,7 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
         "problems": problems,
         "run": {"run_dir": str(run_dir), **asdict(run.recipe)},
         "arena": {"budget_bytes": run.budget, **_three(run.whole)},
+        "whole_network": run.whole_network,
         "phases": {p: {**_two(run.whole, p), "layer": run.largest_in(p) + 1} for p in PHASES},
         "peak": peak(run),
         "paper": compare(run),
@@ -125,30 +150,14 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
         ``paper_bytes``, ``bytes`` and ``difference_bytes``, so that the paper's figure and all differences add up to
         what was planned.
     """
-    recipe = run.recipe
-    layer = partial(
-        paper.tinyfoa_layer, binary_weights=recipe.binary_weights, binary_activations=recipe.binary_activations,
-        slices=recipe.slices or 1,
-    )  # fmt: skip
-    widths = [shape.outputs for shape in run.shapes]
-    # a single layer has no matrix between hidden layers: the rule is applied to the one there is
-    pairs = list(pairwise(widths)) or [(run.shapes[0].inputs, run.shapes[0].outputs)]
-    counted = max(pairs, key=lambda pair: pair[0] * pair[1])
     steps = {}
     for step in paper.STEPS:
         number = run.largest_in(step)
-        shape, plan = run.shapes[number], run.plans[number]
-        figure = layer(*counted)[step]
-        own = layer(shape.inputs, shape.outputs)[step]
-        z = plan.region("z").shape
-        words = {
-            "weights": "signs" if recipe.binary_weights else "a float32 copy", "tile": z[0], "batch": z[1],
-            "slice": "layer" if recipe.schedule == "frozen" else "slice",
-        }  # fmt: skip
-        rows = _rows(step, own, plan, words)
-        if counted != (shape.inputs, shape.outputs):
-            what = f"layer {number + 1}, {shape.inputs} to {shape.outputs}, instead of {counted[0]} to {counted[1]}"
-            rows.insert(0, _row(what, sum(figure.values()), sum(own.values())))
+        figure, own, instead = _figures(run, number, step)
+        plan = run.plans[number]
+        rows = _rows(step, own, plan, _words(run, plan))
+        if instead:
+            rows.insert(0, _row(instead, sum(figure.values()), sum(own.values())))
         steps[step] = {
             "layer": number + 1,
             "paper_bytes": sum(figure.values()),
@@ -159,15 +168,49 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
     return steps
 
 
+def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[str, int], str]:
+    """What the paper counts in a step; the same for plan ``number``'s own layer, and in words where that is another."""
+    recipe, widths = run.recipe, [shape.outputs for shape in run.shapes]
+    toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
+    slices = recipe.slices or 1
+    # a single layer has no matrix between hidden layers: the rule is applied to the one there is
+    if run.whole_network:
+        counted = widths if len(widths) > 1 else [run.shapes[0].inputs, *widths]
+        figure = paper.fully_connected(recipe.algorithm, counted, **toggles, slices=slices)[step]
+        return figure, figure, ""
+    shape = run.shapes[number]
+    pairs = list(pairwise(widths)) or [(run.shapes[0].inputs, run.shapes[0].outputs)]
+    largest = max(pairs, key=lambda pair: pair[0] * pair[1])
+    figure = paper.tinyfoa_layer(*largest, **toggles, slices=slices)[step]
+    own = paper.tinyfoa_layer(shape.inputs, shape.outputs, **toggles, slices=slices)[step]
+    if largest == (shape.inputs, shape.outputs):
+        return figure, own, ""
+    instead = f"layer {number + 1}, {shape.inputs} to {shape.outputs}, instead of {largest[0]} to {largest[1]}"
+    return figure, own, instead
+
+
+def _words(run: Record, plan: Plan) -> dict[str, Any]:
+    """What stands for the braces in :data:`_OURS`."""
+    resident = {"frozen": "layer", "none": "network", "stream": "slice", "slice": "slice"}[run.recipe.schedule]
+    return {
+        "weights": "signs" if run.recipe.binary_weights else "a float32 copy", "tile": plan.region("z").shape[0],
+        "batch": plan.region("inputs").shape[0], "slice": resident,
+    }  # fmt: skip
+
+
 def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) -> list[dict[str, Any]]:
     """What the paper counts of a layer beside what its regions take in a phase; they differ by the rows' sum."""
     regions = [r for r in plan.regions if step in r.lifetime]
+    # where nothing else holds the weights, the passes read the slice itself
+    read = "weights" if any(_kind(r.name) == "weights" for r in plan.regions) else "slice"
     left = dict(figure)
     rows: dict[str, tuple[int, int]] = {}
     for region in regions:
-        what, counted = _OURS.get(region.name, (f"region {region.name}", {}))
+        kind = _kind(region.name)
+        what, counted = _OURS.get(kind, (f"region {region.name}", {}))
+        item = counted.get(step, "weights" if kind == read and step in ("forward", "gradient") else "")
         what = what.format(**words)
-        theirs = left.pop(counted.get(step, ""), 0)
+        theirs = left.pop(item, 0)
         before = rows.get(what, (0, 0))
         rows[what] = (before[0] + theirs, before[1] + region.nbytes)
     for item, theirs in left.items():
