@@ -139,7 +139,10 @@ class Layer:
         scratch, scratch_kind = forward_kernels.scratch_shape(
             np.dtype(self.inputs.dtype), np.dtype(kind), self.B, words(self.I), self.threads
         )
-        run = max(map(self._run_width, self.visited()))
+        run, neurons = max(map(self._run_width, self.visited())), 1
+        if self.inputs.kind == "real" and self.tile == TILES[0]:
+            neurons = min(update_kernels.NEURONS, self.O // self.grid.side // self.update_threads)
+        lists = update_kernels.list_width(self.B, neurons)
         resident = ("initialize", *TRAINING, "evaluate")
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, "hand-over", "evaluate")),
@@ -161,8 +164,8 @@ class Layer:
             Region("error", (self.C, self.B), "float32", ("gradient", "update", "hand-over", "evaluate")),
             Region("result", (2,), "float64", ("gradient", "hand-over", "evaluate")),
             Region("gradient", (self.update_threads, run), "float32", ("update",)),
-            Region("dz", (self.update_threads, self.B), "float32", ("update",)),
-            Region("listed", (self.update_threads, self.B), "int32", ("update",)),
+            Region("dz", (self.update_threads, lists), "float32", ("update",)),
+            Region("listed", (self.update_threads, lists), "int32", ("update",)),
             Region("abs_w", (self.update_threads,), "int64", ("update",)),
             Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (self.I,), "float32", ("hand-over",)),
