@@ -73,7 +73,7 @@ def product(inputs: np.ndarray, weights: np.ndarray, kind: Inputs, z: np.ndarray
 def _gradient(inputs, columns, counts, dz, listed, gradient):
     # inputs (B, W) uint64; counts (O,); dz, listed (O, B); gradient (O, 64 W): each neuron's run of columns
     for row in range(dz.shape[0]):
-        update_kernels._gradient_run(inputs, 0, columns, counts[row], row, dz, listed, gradient)
+        update_kernels._gradient_run(inputs, 0, columns, counts[row], row, 0, dz, listed, gradient)
 
 
 def slice_gradient(inputs: np.ndarray, columns: int, dz: np.ndarray) -> tuple[np.ndarray, Callable[[], None]]:

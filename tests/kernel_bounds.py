@@ -64,7 +64,8 @@ def check(kind, form, binary, shape, threads):
             dW, _ = run_gradient(**step, rect=rect, lay_out=between_forbidden_pages)
             done = run_update(
                 **step, rect=rect, moments=moments, weights=stored(batch.W, form), bias=batch.b,
-                bias_moments=bias_moments, optimizer="adam", threads=threads, lay_out=between_forbidden_pages,
+                bias_moments=bias_moments, optimizer="adam", threads=threads, neurons=threads,
+                lay_out=between_forbidden_pages,
             )  # fmt: skip
             assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
 

@@ -240,7 +240,7 @@ def run_backward(dz, samples, W, form, gain, active, threads=1, lay_out=in_one_b
 
 def run_update(
     inputs, samples, source, W, rect, moments, weights, bias, bias_moments, optimizer, first_row=0, t=1, lr=0.01,
-    decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, unit=2.0**30,
+    decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, neurons=1, unit=2.0**30,
     lay_out=in_one_block,
 ):  # fmt: skip
     """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
@@ -262,7 +262,8 @@ def run_update(
         resident=update.Resident(W[part].ravel(), *[*(m[part].ravel() for m in moments), none, none][:2]),
         weights=weights, still=still, step=step, bias_step=step,
         biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
-        straight=straight, unit=unit, scratch=work_space(inputs, low, high, threads), abs_w=np.zeros(threads, np.int64),
+        straight=straight, unit=unit, scratch=work_space(inputs, low, high, threads, neurons),
+        abs_w=np.zeros(threads, np.int64),
     )  # fmt: skip
 
     def put_back(whole, place, values):
@@ -300,8 +301,8 @@ def from_row(source, first):
     return source._replace(**{name: getattr(source, name)[first:], "first": first})
 
 
-def work_space(inputs, low, high, threads):
-    """What the update of columns ``low`` to ``high`` computes in, by thread."""
-    B, packed = len(inputs.operand), inputs.operand.dtype == np.uint64
+def work_space(inputs, low, high, threads, neurons=1):
+    """What the update of columns ``low`` to ``high`` computes in, by thread, with lists for so many neurons."""
+    packed, lists = inputs.operand.dtype == np.uint64, update.list_width(len(inputs.operand), neurons)
     gradient = Blank((threads, update.run_width(low, high, packed)), "float32")
-    return update.Scratch(gradient, Blank((threads, B), "float32"), Blank((threads, B), "int32"))
+    return update.Scratch(gradient, Blank((threads, lists), "float32"), Blank((threads, lists), "int32"))

@@ -477,6 +477,7 @@ def test_update_gives_the_same_bits_however_it_is_cut(kind, data):
     total = 0
     for (first, last), (low, high) in parts:
         given |= {"rect": (first, last, low, high), "train_bias": low == 0, "threads": data.draw(threads)}
+        given |= {"neurons": data.draw(st.sampled_from([1, 2, 5]))}
         done = run_update(**given)
         given |= {name: getattr(done, name) for name in ("W", "moments", "weights", "bias", "bias_moments")}
         total += done.abs_w.sum()
@@ -517,6 +518,19 @@ def test_published_slices_make_up_the_layer(form, data):
         weights, total = done.weights, total + done.returned
     np.testing.assert_array_equal(weights, stored(W, form))
     assert total == exact_sum(W, 2.0**30)
+
+
+@more
+@given(st.lists(st.floats(-256, 256, width=32), min_size=1, max_size=200), st.integers(-4, 32), seeds)
+@example([1.0, -1.0, 0.0, -0.0, 256.0, 1e-45, 1.1754944e-38], 32, 0)
+def test_the_sum_of_magnitudes_is_exact(values, exponent, seed):
+    """Each rounded half up to steps of 1 / unit, ties and what double precision would just not round up among them."""
+    rng, unit = np.random.default_rng(seed), 2.0**exponent
+    halves = (rng.integers(0, min(2**16, int(256 * unit)), 200) + 0.5) / unit
+    w = np.concatenate([values, halves, np.nextafter(np.float32(halves), np.float32(0))]).astype(np.float32)
+    weights = np.zeros((1, -(-w.size // 64), 8), np.uint64)
+    arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "weights": weights, "unit": unit}
+    assert run(update.publish_slice, "weights", **arguments).returned == exact_sum(w, unit)
 
 
 @given(st.integers(0, 500), st.integers(1, 9), st.sampled_from([1, 16]))

@@ -91,6 +91,8 @@ class Parameters:
         Of its regions' names.
     rows : int, optional
         Samples of an update, where they are not the recipe's batch.
+    roomy : bool
+        Whether an update of real inputs may list the errors of several neurons at a time, which is faster.
 
     Raises
     ------
@@ -102,7 +104,7 @@ class Parameters:
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
         binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
         straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
-        rows: int | None = None,
+        rows: int | None = None, roomy: bool = True,
     ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
         self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
@@ -122,7 +124,7 @@ class Parameters:
         self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
         # a thread takes at least one neuron
         self.threads = min(threads, self.O // self.grid.side)
-        self.moments = MOMENTS[recipe.optimizer]
+        self.moments, self.roomy = MOMENTS[recipe.optimizer], roomy
         self.unit = weight_unit(self.O, self.I, limit)
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1
@@ -149,10 +151,13 @@ class Parameters:
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
-        run = max(map(self.run_width, self.visited()))
+        run, neurons = max(map(self.run_width, self.visited())), 1
+        if self.inputs.kind == "real" and self.roomy:
+            neurons = min(update_kernels.NEURONS, self.O // self.grid.side // self.threads)
+        lists = update_kernels.list_width(self.rows, neurons)
         return {
-            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, self.rows), "float32"),
-            "listed": ((self.threads, self.rows), "int32"), "abs_w": ((self.threads,), "int64"),
+            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, lists), "float32"),
+            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
         }  # fmt: skip
 
     @property

@@ -81,7 +81,8 @@ class Layer:
         # a thread takes at least 16 samples forward
         self.threads = min(threads, -(-self.B // 16))
         self.parameters = Parameters(
-            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights
+            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights,
+            roomy=tile == TILES[0],
         )
         self.z_unit = z_unit(self.B, self.O)
         self.emitted = outputs_of(self.O, recipe.binary_activations)

@@ -5,8 +5,6 @@ Rows are passes of samples: those with right labels first, then those with wrong
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
@@ -165,7 +163,7 @@ def judge(goodness, samples, width, coefficient):
     for r in range(2 * samples):
         excess = goodness[r] - width
         right = r < samples
-        x: Any = -excess if right else excess
+        x = -excess if right else excess
         total += max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
         p = 0.5 + 0.5 * tanh(0.5 * excess)
         coefficient[r] = np.float32((p - (1.0 if right else 0.0)) / samples)
@@ -183,7 +181,7 @@ def remember(z, samples, scale, binary, mean, threads):
             for r in range(samples):
                 h = np.float64(max(z[o, r], np.float32(0)))
                 if binary:
-                    h = scale if z[o, r] > 0 else 0.0
+                    h = np.float64(scale if z[o, r] > 0 else 0.0)
                 total += h
             mean[o] = np.float32(MEMORY * np.float64(mean[o]) + (1.0 - MEMORY) * (total / samples))
 

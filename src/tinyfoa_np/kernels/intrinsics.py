@@ -29,7 +29,7 @@ SAMPLES = 8
 #: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
 GRADIENT_WORDS = 4 if _WIDE else 1
 #: columns of byte or float inputs that one pass over the active samples serves
-GRADIENT_COLUMNS = 128 if _WIDE else 32
+GRADIENT_COLUMNS = 96 if _WIDE else 32
 #: neurons that one pass over transposed inputs serves
 DENSE_ROWS = 8 if _WIDE else 4
 #: vectors of 16 samples
@@ -116,9 +116,11 @@ class _Lanes:
         kind = ir.FunctionType(result, [value.type for value in values])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), values)
 
-    def load_few(self, pointer: Any, few: Any) -> Any:
-        """16 floats, or those in the mask ``few`` if there is one, and zeros."""
-        return self.load(pointer, FLOATS16, 4) if few is None else self.masked_load(pointer, few)
+    def load_few(self, pointer: Any, few: Any, vector: ir.VectorType = FLOATS16) -> Any:
+        """A vector's elements, or those in the mask ``few`` if there is one, and zeros."""
+        if few is not None:
+            return self.masked_load(pointer, few, vector)
+        return self.load(pointer, vector, 4 if vector.element == F32 else 1)
 
     def store_few(self, value: Any, pointer: Any, few: Any) -> None:
         if few is None:
@@ -443,46 +445,50 @@ def _sum_bits(words: int) -> Any:
 sum_bits_words, sum_bits_word = _sum_bits(GRADIENT_WORDS), _sum_bits(1)
 
 
-def _sum_columns(columns: int) -> Any:
-    @intrinsic
-    def sum_columns(
-        typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any
-    ) -> Any:
-        """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
+@intrinsic
+def sum_columns(
+    typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
+    columns: Any,
+) -> Any:
+    """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
 
-        As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on; bytes count as 0.0 to 255.0.
-        """
-        signature = types.void(
-            samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
-        )
+    As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on: GRADIENT_COLUMNS of them, or
+    ``columns`` if that is less. Bytes count as 0.0 to 255.0.
+    """
+    signature = types.void(
+        samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp
+    )
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = _Lanes(context, builder, signature, args)
-            is_bytes = signature.args[4].dtype == types.uint8
-            listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
-            inputs, out = lanes.pointer(4, args[5], I8 if is_bytes else F32), lanes.pointer(7, args[8], F32)
-            sums = lanes.registers(columns // 16, FLOATS16)
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        is_bytes = signature.args[4].dtype == types.uint8
+        listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
+        inputs, out = lanes.pointer(4, args[5], I8 if is_bytes else F32), lanes.pointer(7, args[8], F32)
+        bytes16 = ir.VectorType(I8, 16)
+
+        def sums_of(masks: list[Any]) -> None:
+            sums = lanes.registers(len(masks), FLOATS16)
             with cgutils.for_range(builder, args[3]) as loop:
                 sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
                 value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
                 start = lanes.at(inputs, builder.mul(sample, args[6]))
-                for k, slot in enumerate(sums):
+                for k, (few, slot) in enumerate(zip(masks, sums)):
+                    x = lanes.load_few(lanes.at(start, 16 * k), few, bytes16 if is_bytes else FLOATS16)
                     if is_bytes:
-                        few = lanes.load(lanes.at(start, 16 * k), ir.VectorType(I8, 16), 1)
-                        x = builder.sitofp(builder.zext(few, ir.VectorType(I32, 16)), FLOATS16)
-                    else:
-                        x = lanes.load(lanes.at(start, 16 * k), FLOATS16, 4)
+                        x = builder.sitofp(builder.zext(x, INTS16), FLOATS16)
                     builder.store(lanes.fma(value, x, builder.load(slot)), slot)
-            for k, slot in enumerate(sums):
-                lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
-            return lanes.nothing()
+            for k, (few, slot) in enumerate(zip(masks, sums)):
+                lanes.store_few(builder.load(slot), lanes.at(out, 16 * k), few)
 
-        return signature, codegen
+        vectors = GRADIENT_COLUMNS // 16
+        with builder.if_else(builder.icmp_signed(">=", args[9], I64(GRADIENT_COLUMNS))) as (whole, part):
+            with whole:
+                sums_of([None] * vectors)
+            with part:
+                sums_of([lanes.first(builder.sub(args[9], I64(16 * k)), 16) for k in range(vectors)])
+        return lanes.nothing()
 
-    return sum_columns
-
-
-sum_columns_block, sum_columns_few = _sum_columns(GRADIENT_COLUMNS), _sum_columns(16)
+    return signature, codegen
 
 
 @intrinsic
@@ -528,19 +534,37 @@ def project_errors(
 
 
 @intrinsic
-def nonzero_bits(typing: Any, values: Any, start: Any, count: Any) -> Any:
-    """Bit i of the uint64 result: values[start + i] is not 0 (NaN is not), for the first ``count`` (at most 64)."""
-    signature = types.uint64(values, types.intp, types.intp)
+def copy_errors(typing: Any, errors: Any, start: Any, dz: Any, d0: Any, samples: Any) -> Any:
+    """dz[d0 + s] = errors[start + s] for up to 64 samples; returns those that are not 0, or NaN, as bits of a word."""
+    signature = types.uint64(errors, types.intp, dz, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
-        pointer, word = lanes.pointer(0, args[1], F32), I64(0)
+        source, target, word = lanes.pointer(0, args[1], F32), lanes.pointer(2, args[3], F32), I64(0)
         for k in range(4):
-            few = lanes.first(builder.sub(args[2], I64(16 * k)), 16)
-            loaded = lanes.masked_load(lanes.at(pointer, 16 * k), few)
-            bits = builder.bitcast(builder.fcmp_unordered("!=", loaded, ir.Constant(FLOATS16, None)), I16)
+            few = lanes.first(builder.sub(args[4], I64(16 * k)), 16)
+            values = lanes.masked_load(lanes.at(source, 16 * k), few)
+            lanes.masked_store(values, lanes.at(target, 16 * k), few)
+            bits = builder.bitcast(builder.fcmp_unordered("!=", values, ir.Constant(FLOATS16, None)), I16)
             word = builder.or_(word, builder.shl(builder.zext(bits, I64), I64(16 * k)))
         return word
+
+    return signature, codegen
+
+
+@intrinsic
+def count_up(typing: Any, out: Any, start: Any, first: Any, count: Any) -> Any:
+    """out[start + k] = first + k, int32, for up to 64 elements."""
+    signature = types.void(out, types.intp, types.int64, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        target, base = lanes.pointer(0, args[1], F32), lanes.splat(builder.trunc(args[2], I32), 16)
+        for k in range(0, 64, 16):
+            numbers = builder.add(base, ir.Constant(INTS16, list(range(k, k + 16))))
+            few = lanes.first(builder.sub(args[3], I64(k)), 16)
+            lanes.masked_store(builder.bitcast(numbers, FLOATS16), lanes.at(target, k), few)
+        return lanes.nothing()
 
     return signature, codegen
 

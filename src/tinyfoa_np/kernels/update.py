@@ -16,8 +16,8 @@ from numba.extending import overload
 from .intrinsics import (
     GRADIENT_COLUMNS,
     GRADIENT_WORDS,
-    fma,
-    nonzero_bits,
+    copy_errors,
+    count_up,
     prefetch,
     project_errors,
     publish_run,
@@ -28,14 +28,16 @@ from .intrinsics import (
     step_sgd,
     sum_bits_word,
     sum_bits_words,
-    sum_columns_block,
-    sum_columns_few,
+    sum_columns,
     trailing_zeros,
 )
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
-#: columns of a neuron's gradient that exist at a time, per thread: a run
-RUN = 256
+#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
+#: which a batch of 100 then stays in the nearest cache
+BIT_RUN, RUN = 256, 96
+#: neurons that a run of floats serves before the next
+NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
 LARGEST = 256.0
 
@@ -95,62 +97,72 @@ class Scratch(NamedTuple):
     """What each of T threads computes in."""
 
     gradient: np.ndarray  # (T, run_width) float32
-    dz: np.ndarray  # (T, B) float32
-    listed: np.ndarray  # (T, B) int32
+    dz: np.ndarray  # (T, list_width) float32
+    listed: np.ndarray  # (T, list_width) int32
 
 
-def _listed_errors(source, row, samples, dz, listed, thread):
-    """One neuron's samples whose dz is not zero, in order, and their dz, as the head of the thread's dz and listed.
+def _errors(source, row, start, samples, dz, at):
+    """dz of one neuron for up to 64 samples from ``start``, flat from dz[at]; returns those not left out, as bits.
 
-    Returns how many there are, and the sum of dz. An overload for each kind of source.
+    An overload for each kind of source.
     """
     raise TypeError
 
 
-@overload(_listed_errors, inline="always")
-def _listed_errors_by_source(source, row, samples, dz, listed, thread):
-    return _listed_of_given if source.instance_class is Given else _listed_of_projected
+@overload(_errors, inline="always")
+def _errors_by_source(source, row, start, samples, dz, at):
+    return _given_errors if source.instance_class is Given else _projected_errors
 
 
-def _listed_of_given(source, row, samples, dz, listed, thread):
-    # source: Given; dz, listed (T, B)
-    own, factor, r = source.dz, source.factor, row - source.first
+def _given_errors(source, row, start, samples, dz, at):
+    # source: Given
+    return copy_errors(source.dz, (row - source.first) * source.dz.shape[1] + start, dz, at, samples)
+
+
+def _projected_errors(source, row, start, samples, dz, at):
+    # source: Projected
+    error, projection, active, classes = source.error, source.projection, source.active, source.error.shape[0]
+    return project_errors(
+        error, start, error.shape[1], classes, projection, row * classes, active,
+        (row - source.first) * active.shape[1] + start // 16, dz, at, samples,
+    )
+
+
+def _times_factor(source, value, s):
+    """What a sample's dz counts for in the gradient of a weight."""
+    raise TypeError
+
+
+@overload(_times_factor, inline="always")
+def _times_factor_by_source(source, value, s):
+    if source.instance_class is Given:
+        return lambda source, value, s: value * source.factor[s] if source.factor.size else value
+    return lambda source, value, s: value
+
+
+@njit(inline="always")
+def _listed_errors(source, row, samples, dz, listed, thread, at):
+    """One neuron's samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at + count].
+
+    Returns how many there are, and the sum of dz.
+    """
     count, total = 0, np.float32(0)
     for start in range(0, samples, 64):
-        bits = nonzero_bits(own, r * own.shape[1] + start, min(64, samples - start))
+        few, head = min(64, samples - start), thread * dz.shape[1] + at + start
+        bits = _errors(source, row, start, few, dz, head)
+        count_up(listed, head, start, few)  # behind the list, too, every byte is to be written: an audit looks for it
         while bits:
             s = start + trailing_zeros(bits)
             bits &= bits - np.uint64(1)
-            value = own[r, s]
-            dz[thread, count] = value * factor[s] if factor.size else value
-            listed[thread, count] = s
+            value = dz[thread, at + s]
+            dz[thread, at + count] = _times_factor(source, value, s)  # count <= s
+            listed[thread, at + count] = s
             total += value
             count += 1
     return count, total
 
 
-def _listed_of_projected(source, row, samples, dz, listed, thread):
-    # source: Projected; dz, listed (T, B)
-    error, projection, active, r = source.error, source.projection, source.active, row - source.first
-    B, classes, groups = error.shape[1], error.shape[0], active.shape[1]
-    count, total = 0, np.float32(0)
-    for start in range(0, samples, 64):
-        bits = project_errors(
-            error, start, B, classes, projection, row * classes, active, r * groups + start // 16, dz,
-            thread * dz.shape[1] + start, min(64, samples - start),
-        )
-        while bits:
-            s = start + trailing_zeros(bits)
-            bits &= bits - np.uint64(1)
-            value = dz[thread, s]
-            dz[thread, count] = value  # count <= s
-            listed[thread, count] = s
-            total += value
-            count += 1
-    return count, total
-
-
-def _gradient_run(inputs, low, high, count, thread, dz, listed, gradient):
+def _gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
     """gradient[thread, skip + k] = sum over the listed samples of dz x[low + k], up to column ``high``; returns skip.
 
     An overload for packed bits, one for columns of bytes or floats.
@@ -159,51 +171,58 @@ def _gradient_run(inputs, low, high, count, thread, dz, listed, gradient):
 
 
 @overload(_gradient_run, inline="always")
-def _gradient_run_by_kind(inputs, low, high, count, thread, dz, listed, gradient):
-    if inputs.dtype == types.uint64:
+def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, gradient):
+    if values.dtype == types.uint64:
         return _run_of_bits
     return _run_of_columns
 
 
-def _run_of_bits(inputs, low, high, count, thread, dz, listed, gradient):
-    # inputs (B, W) uint64: whole words, so that the run may begin before ``low`` and end after ``high``
-    word, end, stride = low // 64, (high + 63) // 64, inputs.shape[1]
-    at, out = thread * dz.shape[1], thread * gradient.shape[1]
+def _run_of_bits(values, low, high, count, thread, at, dz, listed, gradient):
+    # values (B, W) uint64: whole words, so that the run may begin before ``low`` and end after ``high``
+    word, end, stride = low // 64, (high + 63) // 64, values.shape[1]
+    head, out = thread * dz.shape[1] + at, thread * gradient.shape[1]
     while word < end:
         if end - word >= GRADIENT_WORDS:
-            sum_bits_words(listed, dz, at, count, inputs, word, stride, gradient, out)
+            sum_bits_words(listed, dz, head, count, values, word, stride, gradient, out)
             word, out = word + GRADIENT_WORDS, out + 64 * GRADIENT_WORDS
         else:
-            sum_bits_word(listed, dz, at, count, inputs, word, stride, gradient, out)
+            sum_bits_word(listed, dz, head, count, values, word, stride, gradient, out)
             word, out = word + 1, out + 64
     return low % 64
 
 
-def _run_of_columns(inputs, low, high, count, thread, dz, listed, gradient):
-    # inputs (B, I) uint8 or float32
-    stride = inputs.shape[1]
-    at, out = thread * dz.shape[1], thread * gradient.shape[1]
-    column = low
-    while column < high:
-        if high - column >= GRADIENT_COLUMNS:
-            sum_columns_block(listed, dz, at, count, inputs, column, stride, gradient, out)
-            column, out = column + GRADIENT_COLUMNS, out + GRADIENT_COLUMNS
-        elif high - column >= 16:
-            sum_columns_few(listed, dz, at, count, inputs, column, stride, gradient, out)
-            column, out = column + 16, out + 16
-        else:
-            total = np.float32(0)
-            for k in range(count):
-                total = fma(dz[thread, k], np.float32(inputs[listed[thread, k], column]), total)
-            gradient[thread, out - thread * gradient.shape[1]] = total
-            column, out = column + 1, out + 1
+def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
+    # values (B, I) uint8 or float32
+    stride, out = values.shape[1], thread * gradient.shape[1] - low
+    for column in range(low, high, GRADIENT_COLUMNS):
+        sum_columns(
+            listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column
+        )
     return 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _run_end(column, high):
-    # runs end at multiples of RUN columns, which are whole words
-    return min(high, (column // RUN + 1) * RUN)
+def _run_end(values, column, high):
+    """Where a run from ``column`` on ends: with packed inputs at a multiple of BIT_RUN, with a whole word."""
+    raise TypeError
+
+
+@overload(_run_end, inline="always")
+def _run_end_by_kind(values, column, high):
+    if values.dtype == types.uint64:
+        return lambda values, column, high: min(high, (column // BIT_RUN + 1) * BIT_RUN)
+    return lambda values, column, high: min(high, column + RUN)
+
+
+def _tile(values, dz):
+    """Neurons whose lists are kept while a run is walked: as many as scratch has room for; with packed inputs one."""
+    raise TypeError
+
+
+@overload(_tile, inline="always")
+def _tile_by_kind(values, dz):
+    if values.dtype == types.uint64:
+        return lambda values, dz: 1
+    return lambda values, dz: max(1, dz.shape[1] // (values.shape[0] + 1))
 
 
 def run_width(low: int, high: int, packed: bool) -> int:
@@ -211,12 +230,22 @@ def run_width(low: int, high: int, packed: bool) -> int:
 
     Packed inputs are walked in whole words, so their runs begin and end on multiples of 64.
     """
+    if not packed:
+        return min(RUN, high - low)
     widest, column = 0, low
     while column < high:
-        end = min(high, (column // RUN + 1) * RUN)
-        widest = max(widest, 64 * (-(-end // 64) - column // 64) if packed else end - column)
+        end = min(high, (column // BIT_RUN + 1) * BIT_RUN)
+        widest = max(widest, 64 * (-(-end // 64) - column // 64))
         column = end
     return widest
+
+
+def list_width(batch: int, neurons: int = NEURONS) -> int:
+    """The second dimension of the scratch ``dz`` and ``listed`` that keeps the lists of so many neurons at a time.
+
+    One is enough; floats come from the nearest cache only if a run of them serves more.
+    """
+    return neurons * (batch + 1) if neurons > 1 else batch
 
 
 @njit(inline="always")
@@ -300,34 +329,48 @@ def _update_rows(
     weight, moment1, moment2 = resident
     gradient, dz, listed = scratch
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
+    width, batch = high - low, values.shape[0]
+    tile = _tile(values, dz)
+    count, sum_dz = 0, np.float32(0)
     for s in range(dz.shape[1]):  # a list is as long as a neuron has errors: what no neuron fills is written, too
         dz[thread, s], listed[thread, s] = np.float32(0), 0
-    for row in range(begin, end):
-        count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread)
-        if train_bias:
-            total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
-        at, out, shift = (row - first) * (high - low) - low, _published_at(weights, row), offset * sum_dz
-        left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
+    for top in range(begin, end, tile):
+        bottom = min(top + tile, end) if tile > 1 else top + 1
+        for row in range(top, bottom):
+            own = (row - top) * (batch + 1)
+            count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread, own)
+            if tile > 1:  # behind the list
+                listed[thread, own + batch], dz[thread, own + batch] = count, sum_dz
+            if train_bias:
+                total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
         column = low
         while column < high:
-            stop = _run_end(column, high)
-            # the gradient works in the nearest cache: meanwhile the slice's elements can come from memory
-            prefetch(weight, at + stop, stop - column)
-            if step.optimizer != SGD:
-                prefetch(moment1, at + stop, stop - column)
-            if step.optimizer == ADAM:
-                prefetch(moment2, at + stop, stop - column)
-            skip = _gradient_run(values, column, stop, count, thread, dz, listed, gradient)
-            origin = thread * gradient.shape[1] + skip
-            for k in range(3):  # before, within and after the columns that stay
-                a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
-                b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
-                if a < b:
-                    rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
-                    if _step(step, rate, resident, at + a, gradient, g0, b - a, scale, shift, straight):
-                        total = np.int64(-1)
+            stop = _run_end(values, column, high)
+            for row in range(top, bottom):
+                own, at = (row - top) * (batch + 1), (row - first) * width - low
+                if tile > 1:
+                    count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
+                # the gradient works in the nearest cache: meanwhile what comes next can be brought from memory
+                soon = at + stop if tile == 1 else at + column + width
+                prefetch(weight, soon, stop - column)
+                if step.optimizer != SGD:
+                    prefetch(moment1, soon, stop - column)
+                if step.optimizer == ADAM:
+                    prefetch(moment2, soon, stop - column)
+                skip = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
+                origin, shift = thread * gradient.shape[1] + skip, offset * sum_dz
+                left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
+                for k in range(3):  # before, within and after the columns that stay
+                    a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
+                    b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
+                    if a < b:
+                        rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
+                        if _step(step, rate, resident, at + a, gradient, g0, b - a, scale, shift, straight):
+                            total = np.int64(-1)
             column = stop
-        total = _plus(total, _publish_row(weight, at, low, high, largest, unit, weights, out))
+        for row in range(top, bottom):
+            at, out = (row - first) * width - low, _published_at(weights, row)
+            total = _plus(total, _publish_row(weight, at, low, high, largest, unit, weights, out))
     return total
 
 
@@ -362,13 +405,15 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
     """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
     first, last, low, high = part
     for row in range(first, last):
-        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0)
+        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0, 0)
         bias_out[row - first] = sum_dz
         at = (row - first) * (high - low) - low
         column = low
         while column < high:
-            end = _run_end(column, high)
-            skip = _gradient_run(inputs.values, column, end, count, 0, scratch.dz, scratch.listed, scratch.gradient)
+            end = _run_end(inputs.values, column, high)
+            skip = _gradient_run(
+                inputs.values, column, end, count, 0, 0, scratch.dz, scratch.listed, scratch.gradient
+            )
             for i in range(column, end):
                 passes = not straight or abs(weight[at + i]) < np.float32(1)
                 value = inputs.scale * scratch.gradient[0, skip + i - column] + inputs.offset * sum_dz
