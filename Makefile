@@ -26,7 +26,7 @@ check: .venv/with-dev  ## ruff and mypy
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
 
-bench: .venv/with-test  ## run every script in benchmarks/
+bench: .venv/with-bench  ## run every script in benchmarks/, beside PyTorch
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV_PYTHON) "$$script"; done
 
 clean:  ## remove .venv, builds and caches (Python's, numba's, the tools'); keeps runs/

@@ -89,14 +89,6 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, options, says):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_algorithms_that_are_not_there_are_named_and_those_that_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "WHOLE", {"bp": None})
-    says = "^drtp, pepita, ff cannot be trained yet; of Table 1, these can: .*bp, .*tinyfoa"
-    with pytest.raises(BadRequest, match=says):
-        tasks(tmp_path)
-    assert len(tasks(tmp_path, "bp*", "tinyfoa*")) == 8
-
-
 def test_data_must_be_there_for_what_is_not_begun(tmp_path):
     with pytest.raises(BadRequest, match="does not exist"):
         tasks(tmp_path, "bp", datasets=("mnist",), data_dir="nowhere")

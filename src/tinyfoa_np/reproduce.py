@@ -115,7 +115,6 @@ def tasks(
                 for seed in range(seeds)
             )
             found.append(Task(row, dataset, Recipe(**fields).validated(), runs))
-    _refuse_unbuilt(table, [task.row for task in found])
     for dataset in dict.fromkeys(task.dataset for task in found):
         fresh = [
             r for t in found if t.dataset == dataset for r in t.runs if not (workers.finished(r) or workers.begun(r))
@@ -132,18 +131,6 @@ def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
             names = ", ".join(row.name for row in rows)
             raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r}; it has {names}")
     return [row for row in rows if not systems or any(fnmatchcase(row.name, pattern) for pattern in systems)]
-
-
-def _refuse_unbuilt(table: str, rows: Sequence[tables.Row]) -> None:
-    from .algorithms.stages import WHOLE
-
-    built = {"tinyfoa", *WHOLE}
-    missing = dict.fromkeys(row.system.algorithm for row in rows if row.system.algorithm not in built)
-    if missing:
-        possible = ", ".join(row.name for row in tables.rows(table) if row.system.algorithm in built)
-        raise BadRequest(
-            f"{', '.join(missing)} cannot be trained yet; of {tables.TABLES[table]}, these can: {possible}"
-        )
 
 
 def carry_out(

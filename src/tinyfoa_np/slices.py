@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -39,12 +40,17 @@ class Grid:
         return bounds[group], bounds[group + 1]
 
     def slice(self, number: int) -> Slice:
-        group, column = divmod(number, self.side)
-        bounds = cuts(self.inputs, self.side)
-        return Slice(*self.rows(group), bounds[column], bounds[column + 1])
+        return _slice(self.outputs, self.inputs, self.side, number)
 
     def __len__(self) -> int:
         return self.side * self.side
+
+
+@lru_cache(maxsize=1024)  # asked for again and again in every step
+def _slice(outputs: int, inputs: int, side: int, number: int) -> Slice:
+    group, column = divmod(number, side)
+    rows, columns = cuts(outputs, side), cuts(inputs, side)
+    return Slice(rows[group], rows[group + 1], columns[column], columns[column + 1])
 
 
 @dataclass(frozen=True)
