@@ -308,13 +308,13 @@ def fused(rounds: int) -> Result:
     with prepared_layer(Recipe(batch=B, slices=2, hold="1"), Inputs("bits", I), O) as (layer, flash):
         layer.forward(B, 0)
         layer.gradient(B)
-        ram = layer.ram
+        ram, own = layer.ram, layer.parameters.ram
         active = np.unpackbits(np.array(ram.active).view(np.uint8), axis=1, bitorder="little")[:, :B]  # (1000, B)
         dz = aligned(((ram.projection[:SLICE] @ ram.error) * active).T)  # (B, 1000), at no charge
         bits = np.unpackbits(np.array(ram.inputs).view(np.uint8), axis=1, bitorder="little")[:, :SLICE]
         floats = aligned(bits.astype(np.float32) * ram.input_scale[0])
         apart = SimpleNamespace(
-            w=aligned(ram.weight), m=aligned(ram.moment1), v=aligned(ram.moment2),
+            w=aligned(own.slice), m=aligned(own.moment1), v=aligned(own.moment2),
             g=aligned(np.zeros((SLICE, SLICE), np.float32)),
             signs=aligned(np.zeros((SLICE // 8, -(-SLICE // 64), 8), np.uint64)), t=0, mean=0.0,
         )  # fmt: skip
@@ -324,16 +324,16 @@ def fused(rounds: int) -> Result:
         def step_by_step() -> None:
             apart.t += 1
             np.matmul(dz.T, floats, out=apart.g)
-            pace = layer._pace(apart.t)
+            pace = layer.parameters._step(apart.t, 0)
             _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root)
             _pack_signs(apart.w, SLICE, SLICE, apart.signs)
             apart.mean = _sum_abs(apart.w) / apart.w.size
 
         layer.update(flash, B, 0)
         step_by_step()
-        agree(ram.weight, apart.w, 1e-4, "fused update")  # Adam's step is large where a gradient is but rounding
+        agree(own.slice, apart.w, 1e-4, "fused update")  # Adam's step is large where a gradient is but rounding
         seconds = side_by_side({"ours": lambda: layer.update(flash, B, 0), "step by step": step_by_step}, rounds)
-        pace = layer._pace(apart.t)
+        pace = layer.parameters._step(apart.t, 0)
         parts = side_by_side({
             "  of which gradient": lambda: np.matmul(dz.T, floats, out=apart.g),
             "  of which Adam, clamp": lambda: _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root),
