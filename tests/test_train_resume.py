@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from train_tools import (
     WIDTH,
     Crash,
-    arenas,
     crash_at,
     digest,
     is_committed,
@@ -31,6 +30,9 @@ from train_tools import (
     outcome,
     recipe,
     run,
+    same,
+    signal_at,
+    until_done,
     weights,
 )
 
@@ -47,25 +49,6 @@ OPTIONS = [
     {}, {"schedule": "stream", "slices": 3}, {"schedule": "frozen", "optimizer": "momentum"}, {"recompute": True},
     {"binary_activations": False, "exchanges": 7}, {"binary_weights": False, "hold": "2", "optimizer": "sgd"},
 ]  # fmt: skip
-
-
-def same(resumed, whole):
-    """Does a resumed run end as the uninterrupted one did: model, errors, metrics, memory, every file of the model?"""
-    assert resumed["model_sha256"] == whole["model_sha256"]
-    assert resumed["layer_errors_pct"] == whole["layer_errors_pct"]
-    assert metrics(resumed) == metrics(whole)
-    assert arenas(resumed) == arenas(whole)
-    assert model_file(resumed["run_dir"]) == model_file(whole["run_dir"])
-
-
-def until_done(which, dataset, where, crashes, **options):
-    """Trains in `where`, crashing at each of the event numbers in turn, and resumes until it is done."""
-    for number in crashes:
-        try:
-            return train(which, dataset, where, resume=where.exists(), on_event=crash_at(number), **options)
-        except Crash:
-            pass
-    return train(which, dataset, where, resume=where.exists(), **options)
 
 
 # Killed
@@ -204,18 +187,6 @@ def test_a_committed_run_has_its_recipe(tmp_path, monkeypatch):
 
 
 # Interrupted
-
-
-def signal_at(when, number=signal.SIGINT):
-    """An `on_event` that sends this process a signal at the first event for which ``when(event)``."""
-    sent = []
-
-    def look(event):
-        if not sent and when(event):
-            sent.append(event)
-            os.kill(os.getpid(), number)
-
-    return look
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tinyfoa_np.slices import Grid
 from tinyfoa_np.train import train
 
 WIDTH, CLASSES = 70, 3  # inputs: more than a word, and not a whole number of them
-COPIES = {"sgd": 1, "momentum": 2, "adam": 3}  # a weight and its moments
+COPIES = {"sgd": 1, "momentum": 2, "nesterov": 2, "adam": 3}  # a weight and its moments
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,10 +48,11 @@ def made(kind="bytes", samples=70, tests=20, inputs=WIDTH, classes=CLASSES, seed
     return Dataset("made", split(samples), split(tests), classes, 1 / 40, -128 / 40)
 
 
-def seen(dataset, split):
+def seen(dataset, split, normalize="standard"):
     """The inputs as the network sees them, float32."""
     if split.inputs.dtype == np.uint8:
-        return (split.inputs * np.float32(dataset.scale) + np.float32(dataset.offset)).astype(np.float32)
+        scale, offset = (dataset.scale, dataset.offset) if normalize == "standard" else (1 / 255, 0.0)
+        return (split.inputs * np.float32(scale) + np.float32(offset)).astype(np.float32)
     return split.inputs
 
 
@@ -110,26 +112,38 @@ def opened(directory, which):
     return Flash.open(Path(directory) / "flash", identity, memoryview(bytearray(65536)))
 
 
-def weights(directory, which, inputs=WIDTH):
-    """W (O, I) and b (O,) of each layer that has begun, put together from the slices in flash."""
+def layout(which, inputs=WIDTH, classes=CLASSES):
+    """Every layer that a recipe trains, in order: its outputs, inputs, slices per side, and whether it has biases."""
     which = which.validated()
-    side = 1 if which.schedule == "frozen" else which.slices
+    shapes = [(shape.outputs, shape.inputs) for shape in layer_shapes(which.network, inputs)]
+    side = which.slices if which.schedule in ("slice", "stream") else 1
+    layers = [(O, I, side, which.algorithm != "pepita") for O, I in shapes]
+    if which.algorithm == "ff":  # a part of the classifier for each layer
+        return layers + [(classes, O, 1, False) for O, _ in shapes]
+    if which.algorithm != "tinyfoa":
+        layers.append((classes, shapes[-1][0], 1, which.algorithm != "pepita"))
+    return layers
+
+
+def weights(directory, which, inputs=WIDTH, classes=CLASSES):
+    """W (O, I) and b (O,) or (0,) of each layer that has begun, put together from the slices in flash."""
+    which = which.validated()
     copies, layers = COPIES[which.optimizer], []
     with opened(directory, which) as flash:
-        for number, shape in enumerate(layer_shapes(which.network, inputs)):
+        for number, (O, I, side, biased) in enumerate(layout(which, inputs, classes)):
             if f"layer{number}.slices" not in flash.names():
                 break
-            grid, W, b = Grid(shape.outputs, shape.inputs, side), np.zeros((shape.outputs, shape.inputs)), []
+            grid, W, b = Grid(O, I, side), np.zeros((O, I), np.float32), [np.zeros(0, np.float32)]
             for k in range(len(grid)):
                 part = grid.slice(k)
                 block = np.zeros((part.last - part.first, part.high - part.low), np.float32)
                 flash.read(f"layer{number}.slices", k, [block])
                 W[part.first : part.last, part.low : part.high] = block
-            for j in range(side):
+            for j in range(side if biased else 0):
                 block = np.zeros(flash.sizes(f"layer{number}.biases")[j] // 4 // copies, np.float32)
                 flash.read(f"layer{number}.biases", j, [block])
                 b.append(block)
-            layers.append((W.astype(np.float32), np.concatenate(b)))
+            layers.append((W, np.concatenate(b)))
     return layers
 
 
@@ -151,3 +165,32 @@ def is_committed(directory):
     return any(path.stat().st_size for path in Path(directory).glob("flash/root.?"))
 
 
+def same(resumed, whole):
+    """Does a resumed run end as the uninterrupted one did: model, errors, metrics, memory, every file of the model?"""
+    assert resumed["model_sha256"] == whole["model_sha256"]
+    assert resumed["layer_errors_pct"] == whole["layer_errors_pct"]
+    assert metrics(resumed) == metrics(whole)
+    assert arenas(resumed) == arenas(whole)
+    assert model_file(resumed["run_dir"]) == model_file(whole["run_dir"])
+
+
+def until_done(which, dataset, where, crashes, **options):
+    """Trains in `where`, crashing at each of the event numbers in turn, and resumes until it is done."""
+    for number in crashes:
+        try:
+            return train(which, dataset, where, resume=where.exists(), on_event=crash_at(number), **options)
+        except Crash:
+            pass
+    return train(which, dataset, where, resume=where.exists(), **options)
+
+
+def signal_at(when, number=signal.SIGINT):
+    """An `on_event` that sends this process a signal at the first event for which ``when(event)``."""
+    sent = []
+
+    def look(event):
+        if not sent and when(event):
+            sent.append(event)
+            os.kill(os.getpid(), number)
+
+    return look
