@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from network_tools import given
 
 from tinyfoa_np.algorithms.operands import Inputs
 from tinyfoa_np.algorithms.tinyfoa import Layer
@@ -86,18 +87,6 @@ def _open(golden, k, samples, steps):
     arena.lay_out(plan)
     layer.open(arena)
     return layer
-
-
-def given(W, b=None):
-    """Initializers that write these weights (O, I) and biases (O,)."""
-
-    def weights(out, first, last, low, high):
-        out[: (last - first) * (high - low)] = W[first:last, low:high].ravel()
-
-    def biases(out, first, last, low, high):
-        out[:] = b
-
-    return weights, biases
 
 
 def _load(layer, X, labels):

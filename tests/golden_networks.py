@@ -5,38 +5,23 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from golden_kernels import given
+from network_tools import Network
 
-from tinyfoa_np.algorithms.operands import TILES, Inputs
-from tinyfoa_np.algorithms.stages import stages
-from tinyfoa_np.arena import Arena
+from tinyfoa_np.algorithms.operands import Inputs
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.kernels import drtp as drtp_kernels
-from tinyfoa_np.network import layer_shapes
-from tinyfoa_np.plan import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 
-THREADS = 2
 
-
-class Run:
-    """A golden file's network in an arena of its own, with what comes out of it under the file's names."""
+class Run(Network):
+    """A golden file's network, with what comes out of it under the file's names."""
 
     def __init__(self, golden, flash, patch):
-        self.golden, self.flash, self.patch, self.ours = golden, flash, patch, {}
+        self.golden, self.patch, self.ours = golden, patch, {}
         self.samples, self.classes = len(golden.batches[0][1]), self._classes()
-        self.recipe = self._recipe().validated()
         inputs = Inputs("real", golden.batches[0][0].shape[1])
-        shapes = layer_shapes(self.recipe.network, inputs.width)
-        self.stage = stages(self.recipe, inputs, shapes, self.classes, len(golden.batches), THREADS, TILES[0])[0]
-        plan = pack(self.stage.regions())
-        self.arena = Arena(plan.nbytes, poison=True)
-        self.arena.lay_out(plan)
-        self.arena.enter("initialize")
-        self.stage.open(self.arena)
-        self.stage.create(flash)
-        self.stage.initialize(flash)
+        super().__init__(self._recipe().validated(), inputs, self.classes, len(golden.batches), flash)
         self._start(golden.all("W"), golden.all("b"), golden.arrays.get("C"))
 
     def _classes(self):
@@ -67,21 +52,13 @@ class Run:
         if classifier is not None:
             ends = np.cumsum([0] + [len(W) for W in weights])
             parts += [classifier[:, a:b] for a, b in zip(ends, ends[1:])]
-        self.arena.enter("initialize")
-        for k, (layer, W) in enumerate(zip(self.stage.layers, parts, strict=True)):
-            layer.initialize(self.flash, *given(W, biases[k] if k < len(biases) else None))
-        self.stage.restore(self.flash)
-
-    def load(self, X, labels):
-        self.arena.enter("load")
-        self.stage.ram.inputs[:], self.stage.ram.labels[:] = X, labels
+        self.start([(W, biases[k] if k < len(biases) else None) for k, W in enumerate(parts)])
 
     def steps(self):
         """Trains; yields the number and the outcome of each step."""
         for step, (X, labels) in enumerate(self.golden.batches):
-            self.load(X, labels)
             self.stage.inspect = self._note_gradient if step == 0 else None
-            outcome = self.stage.train_step(self.flash, self.samples, step)
+            outcome = self.step(step, X, labels)
             assert not outcome.diverged
             yield step, outcome
 
@@ -97,18 +74,11 @@ class Run:
             self.ours[f"gb{k}_step0"] = db
 
     def end(self):
-        """Weights and biases as they are now, put together from their slices."""
-        self.arena.enter("load")
-        for k, layer in enumerate(self.stage.layers):
-            W = np.empty((layer.O, layer.I), np.float32)
-            for number in range(len(layer.grid)):
-                layer.exchange(self.flash, number)  # what has changed is written back first
-                part = layer.grid.slice(number)
-                resident = layer.ram.slice[: part.size].reshape(part.last - part.first, part.high - part.low)
-                W[part.first : part.last, part.low : part.high] = resident
+        """Notes weights and biases as they are now."""
+        for k, (W, b) in enumerate(self.parameters()):
             self.ours[f"W{k}_end"] = W
-            if layer.biased:
-                self.ours[f"b{k}_end"] = layer.ram.bias.copy()
+            if self.stage.layers[k].biased:
+                self.ours[f"b{k}_end"] = b
 
 
 def run_networks(golden, patch):
