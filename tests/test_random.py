@@ -5,13 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import random_twins
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernel_tools import Blank, run, same_bits
 
 from tinyfoa_np.kernels import intrinsics
 from tinyfoa_np.kernels import random as kernels
-from tinyfoa_np.reference import random
+from tinyfoa_np.reference import bits, random
 
 words = st.integers(0, 2**64 - 1)
 
@@ -19,6 +20,8 @@ words = st.integers(0, 2**64 - 1)
 def test_purposes_are_those_of_the_reference():
     names = "WEIGHT", "BIAS", "PROJECTION", "SHUFFLE"
     assert [getattr(kernels, name) for name in names] == [getattr(random, name) for name in names]
+    assert (kernels.MASK, kernels.WRONG) == (random_twins.MASK, random_twins.WRONG)
+    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG")}) == 6
 
 
 @settings(deadline=None, max_examples=200)
@@ -75,6 +78,134 @@ def test_projection_equals_its_reference(O, C, seed, layer):
     # both are made in float64 and rounded once; near 0 the cosine of NumPy's rounded angle is off by a few 1e-16
     theirs = random.projection(C, O, seed=seed, layer=layer).T
     np.testing.assert_allclose(done.out, theirs, rtol=2**-23, atol=1e-14 * deviation)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 60), st.integers(1, 40), words, st.integers(0, 99))
+@example(1, 1, 2**64 - 1, 0)
+def test_normal_weights_equal_their_reference(O, I, seed, layer):
+    out = Blank((O * I,), "float32")
+    done = run(kernels.normal_weights, "out", out=out, layer=layer, seed=np.uint64(seed), deviation=0.25)
+    assert done.written["out"].all()
+    theirs = random_twins.normal_weights(O, I, 0.25, seed=seed, layer=layer).ravel()
+    np.testing.assert_allclose(done.out, theirs, rtol=2**-23, atol=1e-14)
+
+
+def test_normal_weights_are_normal():
+    out = np.zeros(200_001, np.float32)
+    kernels.normal_weights(out, 2, np.uint64(5), 0.5)
+    z = out / 0.5
+    assert abs(z.mean()) < 5 / math.sqrt(z.size) and abs(z.std() - 1) < 5 / math.sqrt(2 * z.size)
+    for bound, share in ((0.5, 0.38292), (1, 0.68269), (2, 0.95450), (3, 0.99730)):
+        assert abs((np.abs(z) < bound).mean() - share) < 5 * math.sqrt(share * (1 - share) / z.size)
+    pairs = z[: z.size // 2 * 2].reshape(-1, 2)  # the two numbers of a block
+    assert abs(np.corrcoef(pairs.T)[0, 1]) < 5 / math.sqrt(len(pairs))
+
+
+# The order of samples
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 300), words)
+@example(1, 0)
+@example(2, 2**64 - 1)
+def test_shuffle_equals_its_twin_and_is_a_permutation(count, seed):
+    done = run(kernels.shuffle, "order", order=np.arange(count), seed=np.uint64(seed))
+    assert sorted(done.order) == list(range(count))
+    assert done.order.tolist() == random_twins.shuffled(count, seed).tolist()
+
+
+def test_every_order_comes_equally_often():
+    counts = {}
+    for seed in range(6000):
+        order = np.arange(4)
+        kernels.shuffle(order, np.uint64(seed))
+        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
+    assert len(counts) == 24
+    assert sum((count - 250) ** 2 / 250 for count in counts.values()) < 50  # chi squared, 23 degrees: 1 in 1000
+
+
+# Dropout
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_masks_equal_their_twin(data):
+    B, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 200) | st.sampled_from([63, 64, 65, 128]))
+    samples, step = data.draw(st.integers(1, B)), data.draw(st.integers(0, 10**6) | st.just(2**31))
+    kept = data.draw(st.integers(0, 65536) | st.sampled_from([0, 1, 32768, 65535, 65536]))
+    seed, layer = data.draw(words), data.draw(st.integers(0, 99))
+    done = run(
+        kernels.mask, "out", out=Blank((B, -(-width // 64)), "uint64"), samples=samples, width=width,
+        kept=np.uint64(kept), step=step, layer=layer, seed=np.uint64(seed),
+    )  # fmt: skip
+    assert (done.written["out"].T == (np.arange(B) < samples)).all()
+    theirs = random_twins.dropout_bits(samples, width, kept, step=step, layer=layer, seed=seed)
+    assert (done.out[:samples] == bits.pack(theirs)).all()  # and 0 beyond the width
+    if kept in (0, 65536):
+        assert (theirs == (kept > 0)).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_mask_keeps_its_share_anew_in_each_step_and_layer(share):
+    """Of all, of samples, of neurons, of neighbours, within five or six deviations; and no two masks are alike."""
+    samples, width = 300, 1000
+    masks = []
+    for step, layer in ((0, 0), (1, 0), (0, 1)):
+        out = np.zeros((samples, 16), np.uint64)
+        kernels.mask(out, samples, width, np.uint64(round(share * 65536)), step, layer, np.uint64(3))
+        masks.append(bits.unpack(out, width))
+    variance = share * (1 - share)
+    for mask in masks:
+        assert abs(mask.mean() - share) < 5 * math.sqrt(variance / mask.size)
+        assert np.abs(mask.mean(axis=0) - share).max() < 6 * math.sqrt(variance / samples)
+        assert np.abs(mask.mean(axis=1) - share).max() < 6 * math.sqrt(variance / width)
+        both = (mask[:, 1:] & mask[:, :-1]).mean()
+        assert abs(both - share**2) < 5 * math.sqrt(share**2 * (1 - share**2) / mask.size)
+    for other in masks[1:]:
+        assert abs((masks[0] & other).mean() - share**2) < 5 * math.sqrt(share**2 / other.size)
+
+
+# Wrong labels
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_wrong_labels_equal_their_twin_and_are_wrong(data):
+    B, classes = data.draw(st.integers(1, 60)), data.draw(st.integers(2, 12) | st.sampled_from([2, 1000, 65536]))
+    samples, seed = data.draw(st.integers(1, B)), data.draw(words)
+    draw = np.random.default_rng(seed)
+    labels = draw.choice([0, classes - 1, *draw.integers(0, classes, 5)], B).astype(np.uint16)
+    epoch, first = data.draw(st.integers(0, 10**4)), data.draw(st.integers(0, 2**32 - 100))
+    done = run(
+        kernels.wrong_labels, "out", labels=labels, samples=samples, classes=classes, epoch=epoch, first=first,
+        out=Blank((B,), "uint16"), seed=np.uint64(seed),
+    )  # fmt: skip
+    assert (done.written["out"] == (np.arange(B) < samples)).all()
+    wrong = done.out[:samples].astype(np.int64)
+    assert (wrong != labels[:samples]).all() and (wrong < classes).all()
+    theirs = random_twins.wrong_labels(labels[:samples].astype(np.int64), classes, epoch=epoch, first=first, seed=seed)
+    assert wrong.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_every_other_label_comes_equally_often(classes):
+    samples = 1000 * classes * (classes - 1)
+    labels = (np.arange(samples) % classes).astype(np.uint16)
+    wrong = np.zeros((2, samples), np.uint16)
+    for epoch, out in enumerate(wrong):
+        kernels.wrong_labels(labels, samples, classes, epoch, 0, out, np.uint64(1))
+        counts = np.bincount(labels.astype(int) * classes + out, minlength=classes**2).reshape(classes, classes)
+        assert not counts.diagonal().any()
+        others = counts[~np.eye(classes, dtype=bool)]
+        assert np.abs(others - 1000).max() <= 5 * math.sqrt(1000)
+        if classes > 2:  # with two there is but one
+            again = np.zeros(samples, np.uint16)  # a batch of the middle, alone
+            kernels.wrong_labels(labels[70:], 30, classes, epoch, 70, again, np.uint64(1))
+            assert (again[:30] == out[70:100]).all()
+    alike = (wrong[0] == wrong[1]).mean()  # each epoch draws anew
+    expected = 1 / (classes - 1)
+    assert abs(alike - expected) <= 5 * math.sqrt(expected * (1 - expected) / samples)
 
 
 # One scalar routine each, to the digits they promise ------------------------------------------------------------------
