@@ -51,6 +51,9 @@ class Whole:
         T: how many ways a kernel's work is cut.
     tile : int
         The most neurons whose z exists at a time, where an algorithm does not need all.
+    held : int
+        B: the most samples that are held at a time. Where that is less than the recipe's batch, gradients are added up
+        over micro-batches: in the order of the samples, so that the sums are those of the whole batch.
 
     Notes
     -----
@@ -64,9 +67,10 @@ class Whole:
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, recipe.batch, batches
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
+        self.micro = held < recipe.batch
         self.cores, self.tile = threads, tile
         self.widths = [shape.outputs for shape in shapes]
         self.binary = recipe.binary_activations
@@ -236,12 +240,12 @@ class Whole:
 
     def train_layer(
         self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
-        factor: np.ndarray | None = None,
+        factor: np.ndarray | None = None, begun: bool = False, ended: bool = True,
     ) -> bool:
         """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
 
         ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
-        beside it.
+        beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
         """
         layer, reads = self.layers[k], self.reads[k]
         if values.dtype == np.uint8:
@@ -254,7 +258,7 @@ class Whole:
         scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
         if self.inspect:
             self.inspect(k, inputs, source, scratch)
-        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"])
+        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"], begun, ended)
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
         """Adds the |z| of a training batch to those of its epoch."""
@@ -268,8 +272,13 @@ class Whole:
         if self.binary:
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        return self.B
+
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+        """One training step on the batch that was loaded, or on ``samples`` of its ``of`` from the ``first`` on."""
         raise NotImplementedError
 
     # -- passes without training ---------------------------------------------------------------------------------------
