@@ -1,8 +1,9 @@
 """From the errors of a batch to new weights: gradient, optimizer, clamp, packed signs and the sum of |W| in one pass.
 
 The errors at a layer's outputs are projected from those at the logits (TinyFoA, DRTP) or given; samples whose error is
-zero are left out. Threads share the rows (neurons) of a tile; a row is walked in runs that stay in the nearest cache,
+zero are left out. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest cache,
 so no gradient is ever stored whole. A gradient element is summed over the samples in their order, whatever the runs.
+Step and publishing are two passes, as one would be too long a chain of instructions for the processor to overlap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from .intrinsics import (
     GRADIENT_WORDS,
     copy_errors,
     count_up,
-    prefetch,
     project_errors,
     publish_run,
     share,
@@ -35,7 +35,7 @@ from .intrinsics import (
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
 #: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 256, 96
+BIT_RUN, RUN = 512, 96
 #: neurons that a run of floats serves before the next
 NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
@@ -249,24 +249,18 @@ def list_width(batch: int, neurons: int = NEURONS) -> int:
 
 
 @njit(inline="always")
-def _step(step, rate, resident, at, gradient, g0, count, scale, shift, straight):
+def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, straight):
     """The optimizer's step on ``count`` weights at ``rate``, which may differ from step's: whether a moment is lost."""
     weight, moment1, moment2 = resident
     below = np.float32(1) if straight else np.float32(np.inf)  # the straight-through mask of binary weights
-    root, decay, limit = step.root, step.decay, step.limit
+    numbers = scale, shift, below, rate, step.root, step.decay, step.limit
     if step.optimizer == ADAM:
-        return step_adam(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
+        return step_adam(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
     if step.optimizer == NESTEROV:
-        return step_nesterov(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
+        return step_nesterov(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
     if step.optimizer == MOMENTUM:
-        return step_momentum(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
-    return step_sgd(weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit)
+        return step_momentum(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
+    return step_sgd(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -331,6 +325,7 @@ def _update_rows(
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
     width, batch = high - low, values.shape[0]
     tile = _tile(values, dz)
+    ahead = width if tile > 1 else BIT_RUN  # from a run to the next
     count, sum_dz = 0, np.float32(0)
     for top in range(begin, end, tile):
         bottom = min(top + tile, end) if tile > 1 else top + 1
@@ -348,13 +343,6 @@ def _update_rows(
                 own, at = (row - top) * (batch + 1), (row - first) * width - low
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
-                # the gradient works in the nearest cache: meanwhile what comes next can be brought from memory
-                soon = at + stop if tile == 1 else at + column + width
-                prefetch(weight, soon, stop - column)
-                if step.optimizer != SGD:
-                    prefetch(moment1, soon, stop - column)
-                if step.optimizer == ADAM:
-                    prefetch(moment2, soon, stop - column)
                 skip = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
                 origin, shift = thread * gradient.shape[1] + skip, offset * sum_dz
                 left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
@@ -363,7 +351,7 @@ def _update_rows(
                     b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
                     if a < b:
                         rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
-                        if _step(step, rate, resident, at + a, gradient, g0, b - a, scale, shift, straight):
+                        if _step(step, rate, resident, at + a, gradient, g0, b - a, ahead, scale, shift, straight):
                             total = np.int64(-1)
             column = stop
         for row in range(top, bottom):
