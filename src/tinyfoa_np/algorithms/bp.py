@@ -144,7 +144,9 @@ class Network(Whole):
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
         ram = self.ram
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
         return float(ram.result[0]), int(ram.result[1])
 
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:

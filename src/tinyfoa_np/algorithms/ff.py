@@ -263,7 +263,9 @@ class Network(Whole):
             ff_kernels.add(z, samples, factor, ram.logits)
         self.arena.enter("gradient")
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, samples)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, samples
+        )
         loss, wrong, kept = float(ram.result[0]), int(ram.result[1]), True
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):

@@ -145,7 +145,9 @@ class Network(Whole):
         """(y - Y) / B for a batch of B = ``of``; the summed squared error per class, as PEPITA's loss is quoted, and the wrong answers."""
         ram = self.ram
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
         finite = np.isfinite(ram.result[0])
         loss = pepita_kernels.squared_error(ram.error, samples, of or samples) if finite else float(ram.result[0])
         return float(loss), int(ram.result[1])
