@@ -142,7 +142,7 @@ class Network(Whole):
         return sums, loss, wrong
 
     def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
-        """(y - Y) / B for a batch of B = ``of``; the summed squared error per class, as PEPITA's loss is quoted, and the wrong answers."""
+        """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
         ram = self.ram
         ram.result[:] = 0
         loss_kernels.softmax_cross_entropy(
@@ -178,8 +178,8 @@ class Network(Whole):
             self.arena.enter("gradient")
             outputs = self._values(k + 1)
             pepita_kernels.second(
-                z, samples, of, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now), outputs,
-                self.cores,
+                z, samples, of, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now),
+                outputs, self.cores,
             )
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):

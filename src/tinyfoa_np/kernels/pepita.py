@@ -93,7 +93,7 @@ def _second_by_kind(outputs, first, last, samples, of, z, mask, grown, before, n
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def second(z, samples, of, mask, grown, before, now, outputs, threads):
     # z (O, B), becomes dz; mask (B, W) uint64 | (0, 0); outputs (B, W) uint64 | (B, O) float32
-    """Outputs m of the second pass in place of those of the first, h, and dz = (h - m) / B, B = ``of``: the direction down.
+    """Outputs m of the second pass in place of those of the first, h, and dz = (h - m) / B, with B = ``of``.
 
     Where outputs are bits, they stand for ``before`` in the first pass and for ``now`` in the second.
     """
