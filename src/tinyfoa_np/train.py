@@ -184,7 +184,7 @@ class _Run:
             for tile, held in sizes
         ]
         self.candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in stacks]
-        self.stages, self.plans = fit(self.candidates, ram)
+        self.stages, self.plans = fit(self.candidates, ram, self._advice())
         self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
@@ -209,11 +209,17 @@ class _Run:
         schedule = Schedule(recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps)
         return min(recipe.slices**2, schedule.holds(steps - 1) + 1), recipe.slices**2
 
+    def _advice(self) -> str:
+        if self.recipe.algorithm == "tinyfoa":
+            return "fewer threads, a smaller batch or more slices need less"
+        what = "fewer threads, a smaller batch or narrower layers need less"
+        return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+
     def _budget(self) -> None:
         """A resumed run keeps its budget, unless it was given another."""
         if self.ram is None and self.meta["ram"] is not None:
             self.ram = self.meta["ram"]
-            self.stages, self.plans = fit(self.candidates, self.ram)
+            self.stages, self.plans = fit(self.candidates, self.ram, self._advice())
             self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=self.audit)
         self.meta["ram"] = self.ram
 

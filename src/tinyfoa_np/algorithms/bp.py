@@ -28,7 +28,7 @@ from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
 from .inference import TrainedLayer, passed
-from .operands import Inputs, outputs_of, view, weights_shape
+from .operands import Inputs, empty, outputs_of, view, weights_shape
 from .parameters import Parameters
 from .stage import Outcome
 from .whole import LOOKING, PASSES, Whole
@@ -98,7 +98,7 @@ class Network(Whole):
         """
         ram, sums = self.ram, []
         self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        nothing = np.zeros((0, self.groups), np.uint16)
+        nothing = empty((0, self.groups), "uint16")
         for k, width in enumerate(self.widths):
             z = ram.z[: self._tile(k)]
             active = getattr(ram, f"active{k}") if masks else nothing

@@ -112,6 +112,7 @@ class Network(Whole):
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
             Region("error", (self.C, self.B), "float32", ("gradient", "update")),
             Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("guess", (self.B,), "uint16", LOOKING),
         ]
 
     def carried(self) -> frozenset[str]:
@@ -279,7 +280,8 @@ class Network(Whole):
         """A pass for each label, without training: the summed |z| of each layer, and the wrong answers."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):
-            self._embed(samples, np.full(samples, label, np.uint16))
+            ram.guess[:] = label
+            self._embed(samples, ram.guess)
             ram.scores[label] = 0
             for k in range(self.top):
                 outputs = self._values(k + 1, samples)

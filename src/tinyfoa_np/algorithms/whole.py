@@ -19,7 +19,7 @@ from ..kernels.update import Given, Scratch
 from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
-from .operands import Inputs, view, weights_shape, words, z_tile, z_unit
+from .operands import Inputs, empty, view, weights_shape, words, z_tile, z_unit
 from .parameters import Parameters, State
 from .stage import Outcome
 
@@ -225,8 +225,8 @@ class Whole:
         ram.abs_z[:] = 0
         forward_kernels.forward(
             values, samples, layer.ram.weights, bias, np.float32(gain * layer.alpha), np.float32(held.scale),
-            np.float32(held.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I, self.binary, unit,
-            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, np.zeros((0, rows), np.float32), outputs,
+            np.float32(held.offset), empty((layer.O, 0)), 0, layer.O, layer.I, self.binary, unit,
+            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, empty((0, rows)), outputs,
             ram.abs_z[: self._pass_threads(rows)],
         )
         return int(ram.abs_z.sum()) / unit
@@ -235,7 +235,7 @@ class Whole:
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
     ) -> float:
         """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
-        nothing = np.zeros((0, 0), np.float32), np.zeros((0, -(-z.shape[1] // 16)), np.uint16)
+        nothing = empty((0, 0)), empty((0, -(-z.shape[1] // 16)), "uint16")
         return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
 
     def train_layer(
@@ -253,7 +253,7 @@ class Whole:
         else:
             affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
         inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
-        source = Given(dz, 0, np.zeros(0, np.float32) if factor is None else factor)
+        source = Given(dz, 0, empty((0,)) if factor is None else factor)
         blocks = {name: view(self.scratch[name], *shape) for name, shape in layer.scratch_shapes().items()}
         scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
         if self.inspect:
