@@ -99,10 +99,10 @@ def _drtp(run):
         getattr(run.stage.ram, f"feedback{k}")[:] = B.T
     outputs = []
 
-    def output(z, samples, labels, scale, binary, result):
+    def output(z, samples, labels, scale, binary, result, of):
         q = np.where(z >= 0, scale, -scale) if binary else z.astype(np.float64)
         outputs.append(1 / (1 + np.exp(-q)).T)
-        return kernel(z, samples, labels, scale, binary, result)
+        return kernel(z, samples, labels, scale, binary, result, of)
 
     kernel = drtp_kernels.output
     run.patch.setattr(drtp_kernels, "output", output)
@@ -115,15 +115,15 @@ def _pepita(run):
     golden, stage, outputs = run.golden, run.stage, []
     stage.ram.feedback[:] = golden.arrays["F"]
 
-    def draw(k, samples, step):
+    def draw(k, samples, step, first):
         mask = getattr(stage.ram, f"mask{k}")
         if not mask.size:
             return np.zeros((0, 0), np.uint64)
         mask[:] = bits.pack(golden.arrays["masks"][step, k] > 0)
         return mask
 
-    def error(samples):
-        done = first(samples)
+    def error(samples, of=None):
+        done = first(samples, of)
         one_hot = np.eye(run.classes, dtype=np.float32)[stage.ram.labels[:samples]]
         outputs.append((stage.ram.error[:, :samples] * samples).T + one_hot)
         return done

@@ -25,12 +25,14 @@ class Network:
         Steps per epoch.
     flash : Flash
     threads : int
+    held : int, optional
+        Samples that the arena holds at a time, if not all of a batch.
     """
 
-    def __init__(self, recipe, inputs, classes, batches, flash, threads=THREADS):
+    def __init__(self, recipe, inputs, classes, batches, flash, threads=THREADS, held=None):
         self.recipe, self.flash = recipe, flash
-        shapes = layer_shapes(recipe.network, inputs.width)
-        self.stage = stages(recipe, inputs, shapes, classes, batches, threads, TILES[0])[0]
+        shapes, held = layer_shapes(recipe.network, inputs.width), held or recipe.batch
+        self.stage = stages(recipe, inputs, shapes, classes, batches, threads, TILES[0], held)[0]
         plan = pack(self.stage.regions())
         self.arena = Arena(plan.nbytes, poison=True)
         self.arena.lay_out(plan)

@@ -133,14 +133,15 @@ def test_every_order_comes_equally_often():
 def test_masks_equal_their_twin(data):
     B, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 200) | st.sampled_from([63, 64, 65, 128]))
     samples, step = data.draw(st.integers(1, B)), data.draw(st.integers(0, 10**6) | st.just(2**31))
+    first = data.draw(st.integers(0, 100))
     kept = data.draw(st.integers(0, 65536) | st.sampled_from([0, 1, 32768, 65535, 65536]))
     seed, layer = data.draw(words), data.draw(st.integers(0, 99))
     done = run(
-        kernels.mask, "out", out=Blank((B, -(-width // 64)), "uint64"), samples=samples, width=width,
-        kept=np.uint64(kept), step=step, layer=layer, seed=np.uint64(seed),
+        kernels.mask, "out", out=Blank((B, -(-width // 64)), "uint64"), first=first, samples=samples,
+        width=width, kept=np.uint64(kept), step=step, layer=layer, seed=np.uint64(seed),
     )  # fmt: skip
     assert (done.written["out"].T == (np.arange(B) < samples)).all()
-    theirs = random_twins.dropout_bits(samples, width, kept, step=step, layer=layer, seed=seed)
+    theirs = random_twins.dropout_bits(first + samples, width, kept, step=step, layer=layer, seed=seed)[first:]
     assert (done.out[:samples] == bits.pack(theirs)).all()  # and 0 beyond the width
     if kept in (0, 65536):
         assert (theirs == (kept > 0)).all()
@@ -153,7 +154,7 @@ def test_a_mask_keeps_its_share_anew_in_each_step_and_layer(share):
     masks = []
     for step, layer in ((0, 0), (1, 0), (0, 1)):
         out = np.zeros((samples, 16), np.uint64)
-        kernels.mask(out, samples, width, np.uint64(round(share * 65536)), step, layer, np.uint64(3))
+        kernels.mask(out, 0, samples, width, np.uint64(round(share * 65536)), step, layer, np.uint64(3))
         masks.append(bits.unpack(out, width))
     variance = share * (1 - share)
     for mask in masks:

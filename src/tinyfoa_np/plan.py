@@ -120,7 +120,9 @@ def pack(regions: Iterable[Region]) -> Plan:
 Choice = TypeVar("Choice")
 
 
-def fit(candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None) -> tuple[Choice, Sequence[Plan]]:
+def fit(
+    candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None, advice: str = "a smaller batch needs less"
+) -> tuple[Choice, Sequence[Plan]]:
     """The first candidate whose plans all fit the budget.
 
     Parameters
@@ -129,6 +131,8 @@ def fit(candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None)
         From the fastest to the smallest: tile sizes, say, with the plan of every layer.
     budget : int or None
         Bytes; None takes the first.
+    advice : str
+        What would need less, for the message.
 
     Raises
     ------
@@ -141,5 +145,5 @@ def fit(candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None)
             return candidate
     raise BadRequest(
         f"training does not fit into {budget:,} bytes of RAM: it needs {min(needs):,}"
-        " (fewer threads, a smaller batch or more slices need less)"
+        f" ({advice})"
     )

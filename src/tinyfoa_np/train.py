@@ -38,7 +38,7 @@ from . import model
 from .algorithms.operands import Inputs
 from .algorithms.recompute import Below
 from .algorithms.stage import Outcome, Stage
-from .algorithms.stages import TILES, stages
+from .algorithms.stages import TILES, micro_batches, stages
 from .arena import Arena
 from .data import Dataset, Split
 from .data.records import Records
@@ -177,11 +177,14 @@ class _Run:
         self.train_set = Records("train", self.N, inner.batch, first.row_bytes)
         self.test_set = Records("test", self.N_test, inner.batch, first.row_bytes)
         shapes = layer_shapes(recipe.network, width)
+        # from the fastest to the smallest: tiles of neurons, then micro-batches
+        sizes = [(tile, inner.batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(inner)]
         stacks = [
-            stages(inner, first, shapes, dataset.classes, self.train_set.batches, self.threads, tile) for tile in TILES
+            stages(inner, first, shapes, dataset.classes, self.train_set.batches, self.threads, tile, held)
+            for tile, held in sizes
         ]
         self.candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in stacks]
-        self.stages, self.plans = fit(self.candidates, ram)
+        self.stages, self.plans = fit(self.candidates, ram, self._advice())
         self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
         self.meta: dict[str, Any] = {
             "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
@@ -206,11 +209,17 @@ class _Run:
         schedule = Schedule(recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps)
         return min(recipe.slices**2, schedule.holds(steps - 1) + 1), recipe.slices**2
 
+    def _advice(self) -> str:
+        if self.recipe.algorithm == "tinyfoa":
+            return "fewer threads, a smaller batch or more slices need less"
+        what = "fewer threads, a smaller batch or narrower layers need less"
+        return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+
     def _budget(self) -> None:
         """A resumed run keeps its budget, unless it was given another."""
         if self.ram is None and self.meta["ram"] is not None:
             self.ram = self.meta["ram"]
-            self.stages, self.plans = fit(self.candidates, self.ram)
+            self.stages, self.plans = fit(self.candidates, self.ram, self._advice())
             self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=self.audit)
         self.meta["ram"] = self.ram
 
@@ -373,10 +382,30 @@ class _Run:
         self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
         return samples
 
+    def _parts(self, flash: Any, records: Records, k: int) -> Iterator[int]:
+        """Loads batch k, as many samples at a time as the arena holds; yields how many they are."""
+        held, n = self.stage.held_samples, records.count(k)
+        if held >= n:
+            yield self._load(flash, records, k)
+            return
+        ram = self.stage.ram
+        for first in range(0, n, held):
+            self.arena.enter("load")
+            count = min(held, n - first)
+            records.read_part(flash, k, first, count, ram.inputs, ram.labels, ram.input_scale)
+            yield count
+
     def _step(self, flash: Any, step: int) -> tuple[int, Outcome]:
         """One training step; returns its samples and what came of it."""
-        samples = self._load(flash, self.train_records, step % self.train_records.batches)
-        return samples, self.stage.train_step(flash, samples, step)
+        samples, outcome = 0, Outcome(0.0, 0)
+        k = step % self.train_records.batches
+        for part in self._parts(flash, self.train_records, k):
+            samples, done = samples + part, outcome
+            outcome = self.stage.train_step(flash, part, step, self.train_records.count(k), samples - part)
+            outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)
+            if outcome.diverged:
+                break
+        return samples, outcome
 
     def _train_epoch(self, number: int) -> None:
         meta, batches = self.meta, self.train_records.batches
@@ -446,8 +475,7 @@ class _Run:
         return 100.0 * wrong / self.N_test
 
     def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
-        samples = self._load(flash, self.test_records, k)
-        return self.stage.evaluate(samples)
+        return sum(self.stage.evaluate(samples) for samples in self._parts(flash, self.test_records, k))
 
     def _hand_over(self, number: int) -> None:
         """Freezes the stage: digests, what inference takes from the training set, outputs for the next stage."""
@@ -490,7 +518,7 @@ class _Run:
 
     def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
         """Batch k through the trained stage, its outputs written if ``out`` says where; how many answers are wrong."""
-        wrong = self.stage.hand_over(self._load(self.flash, records, k), trained)
+        wrong = sum(self.stage.hand_over(samples, trained) for samples in self._parts(self.flash, records, k))
         if out:
             ram = self.stage.ram
             out.write(self.flash, k, ram.outputs, ram.labels, ram.input_scale)
@@ -520,7 +548,8 @@ class _Run:
     def _rehearsed_hand_over(self, flash: Rehearsal) -> None:
         self.arena.enter("hand-over")
         self.stage.begin_hand_over(flash)  # type: ignore[arg-type]
-        self.stage.hand_over(self._load(flash, self.train_records, 0), True)
+        for samples in self._parts(flash, self.train_records, 0):
+            self.stage.hand_over(samples, True)
 
     def _measured(self) -> dict[str, Any]:
         """What the arena says about the stage just trained."""

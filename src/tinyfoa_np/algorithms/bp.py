@@ -28,7 +28,7 @@ from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
 from .inference import TrainedLayer, passed
-from .operands import Inputs, outputs_of, view, weights_shape
+from .operands import Inputs, empty, outputs_of, view, weights_shape
 from .parameters import Parameters
 from .stage import Outcome
 from .whole import LOOKING, PASSES, Whole
@@ -42,15 +42,15 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         limit = 1.0 if recipe.binary_weights else inf
         self.layers = [
             Parameters(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=limit,
-                prefix=f"layer{k}.",
+                prefix=f"layer{k}.", rows=held, partial=self.micro,
             )
             for k, width in enumerate(self.widths)
         ]
@@ -58,7 +58,7 @@ class Network(Whole):
         self.layers.append(
             Parameters(
                 recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-                limit=limit, prefix=f"layer{self.top}.",
+                limit=limit, prefix=f"layer{self.top}.", rows=held, partial=self.micro,
             )
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ class Network(Whole):
         """
         ram, sums = self.ram, []
         self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        nothing = np.zeros((0, self.groups), np.uint16)
+        nothing = empty((0, self.groups), "uint16")
         for k, width in enumerate(self.widths):
             z = ram.z[: self._tile(k)]
             active = getattr(ram, f"active{k}") if masks else nothing
@@ -112,13 +112,14 @@ class Network(Whole):
         """Inputs of layer k (B, columns)."""
         return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
         """One training step on the batch that was loaded."""
-        ram, arena = self.ram, self.arena
+        ram, arena, of = self.ram, self.arena, of or samples
+        begun, ended = first > 0, first + samples == of
         arena.enter("forward")
         self.note(samples, step, self.forward(samples, masks=True))
         arena.enter("gradient")
-        loss, wrong = self._error(samples)
+        loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
         dz = ram.error
@@ -133,16 +134,19 @@ class Network(Whole):
                     view(ram.backward, *self._backward_scratch(k)), below,
                 )
             arena.enter("update")
-            if not self.train_layer(flash, k, self._values(k), self.gains[k], samples, dz, step):
+            values, gain = self._values(k), self.gains[k]
+            if not self.train_layer(flash, k, values, gain, samples, dz, step, None, begun, ended):
                 return Outcome(loss, wrong, "a weight or a moment is no finite number any more")
             dz = below
         return Outcome(loss, wrong)
 
-    def _error(self, samples: int) -> tuple[float, int]:
-        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
+    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
+        """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
         ram = self.ram
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
         return float(ram.result[0]), int(ram.result[1])
 
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:

@@ -61,15 +61,15 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
         self.binary = binary_activations(recipe)
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
             Parameters(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
-                prefix=f"layer{k}.",
+                prefix=f"layer{k}.", rows=held, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
@@ -124,36 +124,38 @@ class Network(Whole):
         )
         return total, s
 
-    def _output(self, samples: int, given: float) -> tuple[float, int]:
-        """The output layer: its errors in z, the batch's summed loss and its wrong answers."""
+    def _output(self, samples: int, given: float, of: int | None = None) -> tuple[float, int]:
+        """The output layer: its errors, in a batch of ``of``, in z; the summed loss and the wrong answers."""
         ram = self.ram
         z = ram.z[: self.C]
         total = self.whole_pass(self.top, self._values(self.top), samples, z, given)
         if self.arena.phase == "forward":
             self.arena.enter("gradient")
         ram.result[:] = 0
-        drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result)
+        drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result, of or samples)
         return float(ram.result[0]), int(ram.result[1])
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
         """One training step on the batch that was loaded, layer by layer."""
-        ram, lost = self.ram, "a weight or a moment is no finite number any more"
+        ram, lost, of = self.ram, "a weight or a moment is no finite number any more", of or samples
+        begun, ended = first > 0, first + samples == of
         given, sums = 1.0, []
         for k, width in enumerate(self.widths):
             self.arena.enter("forward")
             total, s = self._layer(k, samples, given, ram.labels, None)
             sums.append(total)
             self.arena.enter("update")
-            if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step):
+            if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step, None, begun, ended):
                 return Outcome(np.nan, 0, lost)
             given = gain(s, self.binary)
         self.note(samples, step, sums)
         self.arena.enter("forward")
-        loss, wrong = self._output(samples, given)
+        loss, wrong = self._output(samples, given, of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
         self.arena.enter("update")
-        kept = self.train_layer(flash, self.top, self._values(self.top), given, samples, ram.z[: self.C], step)
+        values, z = self._values(self.top), ram.z[: self.C]
+        kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
         return Outcome(loss, wrong, "" if kept else lost)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:

@@ -60,9 +60,9 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
         if not 2 <= classes <= inputs.width:
             raise BadRequest(
                 f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
@@ -112,6 +112,7 @@ class Network(Whole):
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
             Region("error", (self.C, self.B), "float32", ("gradient", "update")),
             Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("guess", (self.B,), "uint16", LOOKING),
         ]
 
     def carried(self) -> frozenset[str]:
@@ -205,7 +206,7 @@ class Network(Whole):
         random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, batch * self.B, wrong, seed)
         return wrong
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
         """One training step on the batch that was loaded: the classifier, then layer by layer."""
         lost = "a weight or a moment is no finite number any more"
         self.losses = []
@@ -263,7 +264,9 @@ class Network(Whole):
             ff_kernels.add(z, samples, factor, ram.logits)
         self.arena.enter("gradient")
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, samples
+        )
         loss, wrong, kept = float(ram.result[0]), int(ram.result[1]), True
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):
@@ -277,7 +280,8 @@ class Network(Whole):
         """A pass for each label, without training: the summed |z| of each layer, and the wrong answers."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):
-            self._embed(samples, np.full(samples, label, np.uint16))
+            ram.guess[:] = label
+            self._embed(samples, ram.guess)
             ram.scores[label] = 0
             for k in range(self.top):
                 outputs = self._values(k + 1, samples)

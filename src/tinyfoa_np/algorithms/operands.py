@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2, prod
 
 import numpy as np
@@ -47,6 +48,13 @@ class Inputs:
     @property
     def row_bytes(self) -> int:
         return self.columns * np.dtype(self.dtype).itemsize
+
+
+@lru_cache(maxsize=256)
+def empty(shape: tuple[int, ...], kind: str = "float32") -> np.ndarray:
+    """An array without elements, which stands for what a kernel is not to read or write: always the same one."""
+    assert 0 in shape
+    return np.zeros(shape, kind)
 
 
 def outputs_of(width: int, binary_activations: bool) -> Inputs:

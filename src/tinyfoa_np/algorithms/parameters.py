@@ -35,6 +35,8 @@ CODES = {
 COMMIT_BUFFER = 16384
 #: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
 RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
+#: the phases of a step
+TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
 
@@ -93,6 +95,8 @@ class Parameters:
         Samples of an update, where they are not the recipe's batch.
     roomy : bool
         Whether an update of real inputs may list the errors of several neurons at a time, which is faster.
+    partial : bool
+        Whether updates come in micro-batches, over which gradients are added up: they are then stored.
 
     Raises
     ------
@@ -104,7 +108,7 @@ class Parameters:
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
         binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
         straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
-        rows: int | None = None, roomy: bool = True,
+        rows: int | None = None, roomy: bool = True, partial: bool = False,
     ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
         self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
@@ -124,7 +128,7 @@ class Parameters:
         self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
         # a thread takes at least one neuron
         self.threads = min(threads, self.O // self.grid.side)
-        self.moments, self.roomy = MOMENTS[recipe.optimizer], roomy
+        self.moments, self.roomy, self.partial = MOMENTS[recipe.optimizer], roomy and not partial, partial
         self.unit = weight_unit(self.O, self.I, limit)
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1
@@ -147,6 +151,8 @@ class Parameters:
             Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), "float32", RESIDENT),
             Region(self.prefix + "bias_moment1", (rows if self.moments > 0 else 0,), "float32", RESIDENT),
             Region(self.prefix + "bias_moment2", (rows if self.moments > 1 else 0,), "float32", RESIDENT),
+            Region(self.prefix + "sums", (largest if self.partial else 0,), "float32", TRAINING),
+            Region(self.prefix + "bias_sums", (self.grid.rows(0)[1] if self.partial else 0,), "float32", TRAINING),
         ]
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -156,7 +162,8 @@ class Parameters:
             neurons = min(update_kernels.NEURONS, self.O // self.grid.side // self.threads)
         lists = update_kernels.list_width(self.rows, neurons)
         return {
-            "gradient": ((self.threads, run), "float32"), "dz": ((self.threads, lists), "float32"),
+            "gradient": ((self.threads, 0 if self.partial else run), "float32"),
+            "dz": ((self.threads, lists), "float32"),
             "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
         }  # fmt: skip
 
@@ -313,27 +320,40 @@ class Parameters:
     def update(
         self, flash: Flash, inputs: update_kernels.Inputs, samples: int,
         source: update_kernels.Projected | update_kernels.Given, step: int, scratch: Scratch, abs_w: np.ndarray,
+        begun: bool = False, ended: bool = True,
     ) -> bool:
         """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
 
-        Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
+        Returns False, and leaves off, as soon as a weight or a moment is no longer finite. Of a micro-batch: whether
+        the gradient was ``begun`` by one before, and is ``ended`` with this one; until then nothing trains.
         """
         state, ram = self.state, self.ram
         still = self._still(step)
         trained: set[int] = set()
         for k in self.due(step):
             self.exchange(flash, k)
+            if self.partial:
+                update_kernels.add_gradient(
+                    inputs.values, samples, source, self.grid.slice(k), scratch, ram.sums, ram.bias_sums, begun,
+                    self.threads,
+                )
+            if not ended:
+                continue
             group = k // self.grid.side
             train_bias = self.biased and group not in trained
             state.steps[k] += 1
             state.bias_steps[group] += train_bias
             trained.add(group)
             abs_w[:] = 0
-            update_kernels.update(
-                inputs, samples, source, self.grid.slice(k), Resident(ram.slice, ram.moment1, ram.moment2), ram.weights,
-                still, Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), self._step(state.steps[k], step),
-                self._step(max(1, state.bias_steps[group]), step), train_bias, self.straight, self.unit, scratch, abs_w,
+            what = (
+                self.grid.slice(k), Resident(ram.slice, ram.moment1, ram.moment2), ram.weights, still,
+                Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), self._step(state.steps[k], step),
+                self._step(max(1, state.bias_steps[group]), step), train_bias, self.straight, self.unit,
             )  # fmt: skip
+            if self.partial:
+                update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
+            else:
+                update_kernels.update(inputs, samples, source, *what, scratch, abs_w)
             if abs_w.min() < 0:
                 return False
             state.sums[k] = int(abs_w.sum())

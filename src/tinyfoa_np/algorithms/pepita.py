@@ -45,9 +45,9 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
         assert recipe.dropout is not None
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         self.modulated = Inputs("real", inputs.width)
@@ -58,7 +58,7 @@ class Network(Whole):
             Parameters(
                 recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
                 binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
-                prefix=f"layer{k}.",
+                prefix=f"layer{k}.", rows=held, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
@@ -111,17 +111,17 @@ class Network(Whole):
         """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
         return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
 
-    def draw(self, k: int, samples: int, step: int) -> np.ndarray:
-        """Layer k's dropout mask of a step."""
+    def draw(self, k: int, samples: int, step: int, first: int = 0) -> np.ndarray:
+        """Layer k's dropout mask of a step, for the samples from the ``first`` on."""
         mask, dropout = getattr(self.ram, f"mask{k}"), self.recipe.dropout
         if not dropout:
             return NO_MASK
         kept = np.uint64(round((1 - dropout) * 65536))
-        random_kernels.mask(mask, samples, self.widths[k], kept, step, k, np.uint64(self.recipe.seed))
+        random_kernels.mask(mask, first, samples, self.widths[k], kept, step, k, np.uint64(self.recipe.seed))
         return mask
 
     def _first(
-        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None
+        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
     ) -> tuple[list[float], float, int]:
         """The first pass: summed |z| of each hidden layer, the batch's summed loss and its wrong answers."""
         ram, sums = self.ram, []
@@ -138,33 +138,36 @@ class Network(Whole):
         self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
         if self.arena.phase == "forward":
             self.arena.enter("gradient")
-        loss, wrong = self._error(samples)
+        loss, wrong = self._error(samples, of)
         return sums, loss, wrong
 
-    def _error(self, samples: int) -> tuple[float, int]:
-        """(y - Y) / B; the summed squared error per class, as PEPITA's loss is quoted, and the wrong answers."""
+    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
+        """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
         ram = self.ram
         ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result)
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
         finite = np.isfinite(ram.result[0])
-        loss = pepita_kernels.squared_error(ram.error, samples) if finite else float(ram.result[0])
+        loss = pepita_kernels.squared_error(ram.error, samples, of or samples) if finite else float(ram.result[0])
         return float(loss), int(ram.result[1])
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
         """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
-        ram, lost = self.ram, "a weight or a moment is no finite number any more"
-        if step % self.batches == 0:
+        ram, lost, of = self.ram, "a weight or a moment is no finite number any more", of or samples
+        begun, ended = first > 0, first + samples == of
+        if step % self.batches == 0 and not begun:
             self._rescale(flash, step // self.batches)
         self.arena.enter("forward")
-        masks = [self.draw(k, samples, step) for k in range(self.top)]
-        sums, loss, wrong = self._first(samples, masks, None)
+        masks = [self.draw(k, samples, step, first) for k in range(self.top)]
+        sums, loss, wrong = self._first(samples, masks, None, of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
         self.note(samples, step, sums)
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         pepita_kernels.modulate(
-            ram.inputs, np.float32(scale), np.float32(offset), samples, ram.error, ram.feedback, ram.modulated,
-            self.cores,
+            ram.inputs, np.float32(scale), np.float32(offset), samples, of, ram.error, ram.feedback,
+            ram.modulated, self.cores,
         )
         values, given = ram.modulated, 1.0
         for k, width in enumerate(self.widths):
@@ -175,19 +178,19 @@ class Network(Whole):
             self.arena.enter("gradient")
             outputs = self._values(k + 1)
             pepita_kernels.second(
-                z, samples, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now), outputs,
-                self.cores,
+                z, samples, of, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now),
+                outputs, self.cores,
             )
             self.arena.enter("update")
-            if not self.train_layer(flash, k, values, given, samples, z, step):
+            if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):
                 return Outcome(loss, wrong, lost)
             values, given = outputs, now
         self.arena.enter("forward")
         self.whole_pass(self.top, values, samples, ram.logits, given)
         self.arena.enter("gradient")
-        self._error(samples)
+        self._error(samples, of)
         self.arena.enter("update")
-        kept = self.train_layer(flash, self.top, values, given, samples, ram.error, step)
+        kept = self.train_layer(flash, self.top, values, given, samples, ram.error, step, None, begun, ended)
         return Outcome(loss, wrong, "" if kept else lost)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:

@@ -69,8 +69,12 @@ class Stage(Protocol):
     def flush(self, flash: Flash) -> None:
         """Writes back what has changed."""
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+        """One training step on the batch that was loaded, or on ``samples`` of its ``of`` from the ``first`` on."""
 
     def evaluate(self, samples: int) -> int:
         """Wrong answers in the batch that was loaded."""

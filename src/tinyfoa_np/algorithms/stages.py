@@ -24,13 +24,33 @@ ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], n
 }  # fmt: skip
 
 
+def micro_batches(recipe: Recipe) -> list[int]:
+    """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
+
+    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities.
+    """
+    if recipe.algorithm in ("tinyfoa", "ff") or binary(recipe):
+        return []
+    sizes, size = [], recipe.batch
+    while size > 1:
+        size = -(-size // 2)
+        sizes.append(size)
+    return sizes
+
+
+def binary(recipe: Recipe) -> bool:
+    """Whether activations are bits."""
+    return drtp.binary_activations(recipe) if recipe.algorithm in ("drtp", "ff") else recipe.binary_activations
+
+
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
     """A trained network's scores (C, n), float32: the largest is the answer."""
     return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
 
 
 def stages(
-    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int, tile: int
+    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int, tile: int,
+    held: int,
 ) -> list[Stage]:
     """What trains together, lowest first.
 
@@ -46,9 +66,11 @@ def stages(
         C, steps per epoch, T.
     tile : int
         One of :data:`TILES`: the most neurons whose z exists at a time.
+    held : int
+        The most samples that are held at a time: the batch, or one of :func:`micro_batches`.
     """
     if recipe.algorithm != "tinyfoa":
-        return [WHOLE[recipe.algorithm](recipe, inputs, shapes, classes, batches, threads, tile)]
+        return [WHOLE[recipe.algorithm](recipe, inputs, shapes, classes, batches, threads, tile, held)]
     stack: list[Stage] = []
     for number, shape in enumerate(shapes):
         below = stack[-1].hands_on if stack else inputs

@@ -174,8 +174,13 @@ class Layer:
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch."""
+        return self.B
+
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+        """One training step on the batch that was loaded; there are no micro-batches here."""
         self.arena.enter("forward")
         self.forward(samples, step)
         self.arena.enter("gradient")
@@ -229,7 +234,7 @@ class Layer:
         ram = self.ram
         ram.result[:] = 0
         loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(self.scale), ram.labels, ram.error, ram.result
+            ram.logits, samples, np.float32(self.scale), ram.labels, ram.error, ram.result, samples
         )
         return float(ram.result[0]), int(ram.result[1])
 

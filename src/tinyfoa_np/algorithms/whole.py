@@ -19,7 +19,7 @@ from ..kernels.update import Given, Scratch
 from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
-from .operands import Inputs, view, weights_shape, words, z_tile, z_unit
+from .operands import Inputs, empty, view, weights_shape, words, z_tile, z_unit
 from .parameters import Parameters, State
 from .stage import Outcome
 
@@ -51,6 +51,9 @@ class Whole:
         T: how many ways a kernel's work is cut.
     tile : int
         The most neurons whose z exists at a time, where an algorithm does not need all.
+    held : int
+        B: the most samples that are held at a time. Where that is less than the recipe's batch, gradients are added up
+        over micro-batches: in the order of the samples, so that the sums are those of the whole batch.
 
     Notes
     -----
@@ -64,9 +67,10 @@ class Whole:
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int,
+        tile: int, held: int,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, recipe.batch, batches
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
+        self.micro = held < recipe.batch
         self.cores, self.tile = threads, tile
         self.widths = [shape.outputs for shape in shapes]
         self.binary = recipe.binary_activations
@@ -221,8 +225,8 @@ class Whole:
         ram.abs_z[:] = 0
         forward_kernels.forward(
             values, samples, layer.ram.weights, bias, np.float32(gain * layer.alpha), np.float32(held.scale),
-            np.float32(held.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I, self.binary, unit,
-            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, np.zeros((0, rows), np.float32), outputs,
+            np.float32(held.offset), empty((layer.O, 0)), 0, layer.O, layer.I, self.binary, unit,
+            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, empty((0, rows)), outputs,
             ram.abs_z[: self._pass_threads(rows)],
         )
         return int(ram.abs_z.sum()) / unit
@@ -231,17 +235,17 @@ class Whole:
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
     ) -> float:
         """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
-        nothing = np.zeros((0, 0), np.float32), np.zeros((0, -(-z.shape[1] // 16)), np.uint16)
+        nothing = empty((0, 0)), empty((0, -(-z.shape[1] // 16)), "uint16")
         return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
 
     def train_layer(
         self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
-        factor: np.ndarray | None = None,
+        factor: np.ndarray | None = None, begun: bool = False, ended: bool = True,
     ) -> bool:
         """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
 
         ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
-        beside it.
+        beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
         """
         layer, reads = self.layers[k], self.reads[k]
         if values.dtype == np.uint8:
@@ -249,12 +253,12 @@ class Whole:
         else:
             affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
         inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
-        source = Given(dz, 0, np.zeros(0, np.float32) if factor is None else factor)
+        source = Given(dz, 0, empty((0,)) if factor is None else factor)
         blocks = {name: view(self.scratch[name], *shape) for name, shape in layer.scratch_shapes().items()}
         scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
         if self.inspect:
             self.inspect(k, inputs, source, scratch)
-        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"])
+        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"], begun, ended)
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
         """Adds the |z| of a training batch to those of its epoch."""
@@ -268,8 +272,13 @@ class Whole:
         if self.binary:
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
 
-    def train_step(self, flash: Flash, samples: int, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        return self.B
+
+    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+        """One training step on the batch that was loaded, or on ``samples`` of its ``of`` from the ``first`` on."""
         raise NotImplementedError
 
     # -- passes without training ---------------------------------------------------------------------------------------

@@ -59,6 +59,15 @@ class Records:
         flash.read(self.name, 0, [inputs[:n], labels[:n], scale], self._offset(k))
         return n
 
+    def read_part(
+        self, flash: Store, k: int, first: int, count: int, inputs: np.ndarray, labels: np.ndarray, scale: np.ndarray
+    ) -> None:
+        """As :meth:`read`, but only ``count`` samples of batch k from its sample ``first`` on."""
+        begin, n = self._offset(k), self.count(k)
+        flash.read(self.name, 0, [inputs[:count]], begin + first * self.row_bytes)
+        flash.read(self.name, 0, [labels[:count]], begin + n * self.row_bytes + 2 * first)
+        flash.read(self.name, 0, [scale], begin + n * (self.row_bytes + 2))
+
     def write(self, flash: Store, k: int, inputs: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> None:
         """Writes batch k from the first rows of the arrays."""
         n = self.count(k)

@@ -61,9 +61,10 @@ def hidden(z, samples, labels, feedback, step, binary, outputs, threads):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def output(z, samples, labels, scale, binary, result):
+def output(z, samples, labels, scale, binary, result, of):
     # z (C, B), becomes dz; labels (B,) uint16; result (2,) float64
-    """y = sigmoid(z), with ``binary`` of scale sign(z); dz = (y - Y) / (B C); result += loss, wrong answers.
+    """y = sigmoid(z), with ``binary`` of scale sign(z); dz = (y - Y) / (B C), B = ``of``; result += loss, wrong.
+
 
     The loss of a sample is its binary cross-entropy averaged over the classes, logarithms not below -100. The answer is
     the class with the largest y, the first of equals.
@@ -82,7 +83,7 @@ def output(z, samples, labels, scale, binary, result):
             right = labels[s] == c
             p = y if right else 0.5 - 0.5 * tanh(0.5 * q)
             total -= max(log(p), -100.0) if p > 0 else -100.0
-            slope = (y - (1.0 if right else 0.0)) / (samples * classes)
+            slope = (y - (1.0 if right else 0.0)) / (of * classes)
             z[c, s] = np.float32(slope) if passes else np.float32(0)
             if not abs(q) < np.inf:
                 total = np.nan

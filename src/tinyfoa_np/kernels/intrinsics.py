@@ -96,6 +96,11 @@ class _Lanes:
         orders = [ir.Constant(INTS16, list(range(16 * k, 16 * k + 16))) for k in range(4)]
         return [self.builder.shuffle_vector(word, undefined, order) for order in orders]
 
+    def prefetch(self, pointer: Any) -> None:
+        """Asks for a line of memory to be brought near, to be written soon; changes nothing."""
+        begin = self.builder.bitcast(pointer, I8.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), begin, I32(1), I32(2), I32(1))  # second-level cache, data
+
     def registers(self, count: int, vector: ir.Type) -> list[Any]:
         """Zeroed accumulators; LLVM keeps them in registers."""
         slots = [cgutils.alloca_once(self.builder, vector) for _ in range(count)]
@@ -448,15 +453,15 @@ sum_bits_words, sum_bits_word = _sum_bits(GRADIENT_WORDS), _sum_bits(1)
 @intrinsic
 def sum_columns(
     typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
-    columns: Any,
+    columns: Any, carry: Any,
 ) -> Any:
     """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
 
     As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on: GRADIENT_COLUMNS of them, or
-    ``columns`` if that is less. Bytes count as 0.0 to 255.0.
+    ``columns`` if that is less. Bytes count as 0.0 to 255.0. With ``carry`` the sum goes on from what gradient holds.
     """
     signature = types.void(
-        samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp
+        samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp, types.boolean
     )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -468,6 +473,9 @@ def sum_columns(
 
         def sums_of(masks: list[Any]) -> None:
             sums = lanes.registers(len(masks), FLOATS16)
+            with builder.if_then(args[10]):
+                for k, (few, slot) in enumerate(zip(masks, sums)):
+                    builder.store(lanes.load_few(lanes.at(out, 16 * k), few, FLOATS16), slot)
             with cgutils.for_range(builder, args[3]) as loop:
                 sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
                 value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
@@ -610,29 +618,23 @@ def scale_where(
     return signature, codegen
 
 
-def _prefetch(writing: int) -> Any:
-    @intrinsic
-    def prefetch(typing: Any, array: Any, start: Any, count: Any) -> Any:
-        """Asks for ``count`` float32 values to be brought near, to be written or read soon; changes nothing."""
-        signature = types.void(array, types.intp, types.intp)
+@intrinsic
+def prefetch_read(typing: Any, array: Any, start: Any, count: Any) -> Any:
+    """Asks for ``count`` float32 values to be brought near, to be read soon; changes nothing."""
+    signature = types.void(array, types.intp, types.intp)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = _Lanes(context, builder, signature, args)
-            begin = builder.bitcast(lanes.pointer(0, args[1], F32), I8.as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            lines = builder.udiv(builder.add(args[2], I64(15)), I64(16))
-            with cgutils.for_range(builder, lines) as loop:
-                line = builder.gep(begin, [builder.mul(loop.index, I64(64))])
-                builder.call(call, [line, I32(writing), I32(2), I32(1)])  # into the second-level cache, data
-            return lanes.nothing()
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        begin = builder.bitcast(lanes.pointer(0, args[1], F32), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        lines = builder.udiv(builder.add(args[2], I64(15)), I64(16))
+        with cgutils.for_range(builder, lines) as loop:
+            line = builder.gep(begin, [builder.mul(loop.index, I64(64))])
+            builder.call(call, [line, I32(0), I32(2), I32(1)])  # for reading, into the second-level cache, data
+        return lanes.nothing()
 
-        return signature, codegen
-
-    return prefetch
-
-
-prefetch, prefetch_read = _prefetch(1), _prefetch(0)
+    return signature, codegen
 
 
 # The optimizers' rules: from slope, moments, rate and root to what w loses, and the new moments.
@@ -665,27 +667,30 @@ def _adam(lanes: _Lanes, slope: Any, m: Any, v: Any, rate: Any, root: Any) -> tu
 def _stepper(rule: Any, moments: int) -> Any:
     @intrinsic
     def step_run(
-        typing: Any, w: Any, m: Any, v: Any, at: Any, gradient: Any, g0: Any, count: Any, scale: Any, shift: Any,
-        below: Any, rate: Any, root: Any, decay: Any, limit: Any,
+        typing: Any, w: Any, m: Any, v: Any, at: Any, gradient: Any, g0: Any, count: Any, ahead: Any, scale: Any,
+        shift: Any, below: Any, rate: Any, root: Any, decay: Any, limit: Any,
     ) -> Any:
         """One step of the optimizer for ``count`` weights from flat position ``at``, with their moments m and v.
 
         The gradient is scale * gradient[g0 + k] + shift, or 0 unless |w| < ``below``, plus decay * w; the new w is
-        clamped to +-``limit``. All float32. Returns whether a moment is no finite number any more.
+        clamped to +-``limit``. All float32. What lies ``ahead`` positions further is asked for meanwhile: its turn
+        comes after the next gradient. Returns whether a moment is no finite number any more.
         """
         place, number = types.intp, types.float32
-        signature = types.boolean(w, m, v, place, gradient, place, place, *[number] * 7)
+        signature = types.boolean(w, m, v, place, gradient, place, place, place, *[number] * 7)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
             state = [lanes.pointer(k, args[3], F32) for k in range(1 + moments)]
             gradients, zero = lanes.pointer(4, args[5], F32), ir.Constant(FLOATS16, None)
-            scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[7:])
+            scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[8:])
             decays, floor = builder.fcmp_unordered("!=", decay, zero), builder.fneg(limit)
             (worst,) = lanes.registers(1, INTS16)
 
             def group(k: Any, few: Any) -> None:
                 places = [lanes.at(pointer, k) for pointer in state]
+                for here in places:
+                    lanes.prefetch(lanes.at(here, args[7]))
                 w, *old = (lanes.load_few(here, few) for here in places)
                 slope = builder.fadd(builder.fmul(scale, lanes.load_few(lanes.at(gradients, k), few)), shift)
                 slope = builder.select(builder.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)

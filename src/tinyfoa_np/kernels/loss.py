@@ -9,10 +9,11 @@ from .intrinsics import exp, log
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def softmax_cross_entropy(logits, samples, scale, labels, error, result):
+def softmax_cross_entropy(logits, samples, scale, labels, error, result, of):
     # logits (C, B), labels (B,) uint16, error (C, B), result (2,) float64
-    """p = softmax(scale * logits); error = (p - onehot) / samples; result += summed cross-entropy, wrong answers.
+    """p = softmax(scale * logits); error = (p - onehot) / of; result += summed cross-entropy, wrong answers.
 
+    ``of`` are the samples of the whole batch, of which these may be a part.
     The answer is the class with the largest logit, the first of equals. ``result`` may become NaN or infinite: the
     caller looks.
     """
@@ -29,6 +30,6 @@ def softmax_cross_entropy(logits, samples, scale, labels, error, result):
         label = np.int64(labels[s])
         for c in range(classes):
             p = exp(np.float64(scale * logits[c, s] - top)) / total
-            error[c, s] = np.float32((p - (1.0 if c == label else 0.0)) / samples)
+            error[c, s] = np.float32((p - (1.0 if c == label else 0.0)) / of)
         result[0] += log(total) - np.float64(scale * logits[label, s] - top)
         result[1] += 1.0 if best != label else 0.0

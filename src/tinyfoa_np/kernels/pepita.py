@@ -51,17 +51,17 @@ def first(z, samples, mask, grown, outputs, threads):
         _first(outputs, begin, end, samples, z, mask, grown)
 
 
-def _second(outputs, first, last, samples, z, mask, grown, before, now):
+def _second(outputs, first, last, samples, of, z, mask, grown, before, now):
     """The second pass of neurons first..last: its outputs for those of the first, and in z how far they are apart."""
     raise TypeError
 
 
 @overload(_second, inline="never")
-def _second_by_kind(outputs, first, last, samples, z, mask, grown, before, now):
+def _second_by_kind(outputs, first, last, samples, of, z, mask, grown, before, now):
     if outputs.dtype == types.uint64:
 
-        def bits(outputs, first, last, samples, z, mask, grown, before, now):
-            share = np.float32(1) / np.float32(samples)
+        def bits(outputs, first, last, samples, of, z, mask, grown, before, now):
+            share = np.float32(1) / np.float32(of)
             for o0 in range(first, last, 64):
                 for s in range(samples):
                     old, word = outputs[s, o0 // 64], np.uint64(0)
@@ -77,8 +77,8 @@ def _second_by_kind(outputs, first, last, samples, z, mask, grown, before, now):
 
         return bits
 
-    def values(outputs, first, last, samples, z, mask, grown, before, now):
-        share = np.float32(1) / np.float32(samples)
+    def values(outputs, first, last, samples, of, z, mask, grown, before, now):
+        share = np.float32(1) / np.float32(of)
         for o in range(first, last):
             for s in range(samples):
                 kept = mask.shape[0] == 0 or (mask[s, o >> 6] >> np.uint64(o & 63)) & np.uint64(1)
@@ -91,20 +91,20 @@ def _second_by_kind(outputs, first, last, samples, z, mask, grown, before, now):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def second(z, samples, mask, grown, before, now, outputs, threads):
+def second(z, samples, of, mask, grown, before, now, outputs, threads):
     # z (O, B), becomes dz; mask (B, W) uint64 | (0, 0); outputs (B, W) uint64 | (B, O) float32
-    """Outputs m of the second pass in place of those of the first, h, and dz = (h - m) / B: the descent's direction.
+    """Outputs m of the second pass in place of those of the first, h, and dz = (h - m) / B, with B = ``of``.
 
     Where outputs are bits, they stand for ``before`` in the first pass and for ``now`` in the second.
     """
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, z.shape[0], 64)
-        _second(outputs, begin, end, samples, z, mask, grown, before, now)
+        _second(outputs, begin, end, samples, of, z, mask, grown, before, now)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def modulate(inputs, scale, offset, samples, error, projection, out, threads):
-    # inputs (B, I) uint8 | float32; error (C, B): (y - Y) / B; projection (I, C); out (B, I) float32
+def modulate(inputs, scale, offset, samples, of, error, projection, out, threads):
+    # inputs (B, I) uint8 | float32; error (C, B): (y - Y) / ``of``; projection (I, C); out (B, I) float32
     """The inputs of the second pass: x + (y - Y) F^T, with x = scale * input + offset."""
     classes = error.shape[0]
     for lane in prange(threads):
@@ -114,18 +114,18 @@ def modulate(inputs, scale, offset, samples, error, projection, out, threads):
             for i in range(row.size):
                 row[i] = scale * np.float32(inputs[s, i]) + offset
             for c in range(classes):
-                e = error[c, s] * np.float32(samples)
+                e = error[c, s] * np.float32(of)
                 for i in range(row.size):
                     row[i] += e * projection[i, c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def squared_error(error, samples):
-    # error (C, B): (y - Y) / B
+def squared_error(error, samples, of):
+    # error (C, B): (y - Y) / ``of``
     """Summed over the batch: each sample's mean over the classes of (y - Y)^2."""
     total = 0.0
     for c in range(error.shape[0]):
         for s in range(samples):
-            e = np.float64(error[c, s]) * samples
+            e = np.float64(error[c, s]) * of
             total += e * e
     return total / error.shape[0]

@@ -85,8 +85,8 @@ def shuffle(order, seed):
 
 
 @njit(cache=True, error_model="numpy")
-def mask(out, samples, width, kept, step, layer, seed):
-    # out (B, ceil(width / 64)) uint64; the first ``samples`` rows are written
+def mask(out, first, samples, width, kept, step, layer, seed):
+    # out (B, ceil(width / 64)) uint64; its rows are ``samples`` of a batch from the ``first`` on
     """Random bits, set with probability ``kept`` / 65536: bit i of sample s is lane n % 8 of block n // 8 of a step.
 
     n = s * (width, whole words) + i; each step has 2^32 blocks of its own.
@@ -96,7 +96,7 @@ def mask(out, samples, width, kept, step, layer, seed):
         for k in range(words):
             word = np.uint64(0)
             for part in range(8):
-                index = (np.uint64(step) << np.uint64(32)) + np.uint64((s * words + k) * 8 + part)
+                index = (np.uint64(step) << np.uint64(32)) + np.uint64(((first + s) * words + k) * 8 + part)
                 lanes = block(index, layer, MASK, seed)
                 for lane in range(4):
                     at = np.uint64(8 * part + 2 * lane)

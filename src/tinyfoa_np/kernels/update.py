@@ -1,8 +1,9 @@
 """From the errors of a batch to new weights: gradient, optimizer, clamp, packed signs and the sum of |W| in one pass.
 
 The errors at a layer's outputs are projected from those at the logits (TinyFoA, DRTP) or given; samples whose error is
-zero are left out. Threads share the rows (neurons) of a tile; a row is walked in runs that stay in the nearest cache,
+zero are left out. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest cache,
 so no gradient is ever stored whole. A gradient element is summed over the samples in their order, whatever the runs.
+Step and publishing are two passes, as one would be too long a chain of instructions for the processor to overlap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from .intrinsics import (
     GRADIENT_WORDS,
     copy_errors,
     count_up,
-    prefetch,
     project_errors,
     publish_run,
     share,
@@ -35,7 +35,7 @@ from .intrinsics import (
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
 #: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 256, 96
+BIT_RUN, RUN = 512, 96
 #: neurons that a run of floats serves before the next
 NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
@@ -196,7 +196,8 @@ def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
     stride, out = values.shape[1], thread * gradient.shape[1] - low
     for column in range(low, high, GRADIENT_COLUMNS):
         sum_columns(
-            listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column
+            listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column,
+            False,
         )
     return 0
 
@@ -249,24 +250,18 @@ def list_width(batch: int, neurons: int = NEURONS) -> int:
 
 
 @njit(inline="always")
-def _step(step, rate, resident, at, gradient, g0, count, scale, shift, straight):
+def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, straight):
     """The optimizer's step on ``count`` weights at ``rate``, which may differ from step's: whether a moment is lost."""
     weight, moment1, moment2 = resident
     below = np.float32(1) if straight else np.float32(np.inf)  # the straight-through mask of binary weights
-    root, decay, limit = step.root, step.decay, step.limit
+    numbers = scale, shift, below, rate, step.root, step.decay, step.limit
     if step.optimizer == ADAM:
-        return step_adam(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
+        return step_adam(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
     if step.optimizer == NESTEROV:
-        return step_nesterov(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
+        return step_nesterov(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
     if step.optimizer == MOMENTUM:
-        return step_momentum(
-            weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit
-        )
-    return step_sgd(weight, moment1, moment2, at, gradient, g0, count, scale, shift, below, rate, root, decay, limit)
+        return step_momentum(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
+    return step_sgd(weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -317,6 +312,23 @@ def _published_at_by_kind(weights, row):
     return lambda weights, row: row // 8 * weights.shape[1] * 8 + row % 8  # (ceil(O / 8), W, 8)
 
 
+@njit(inline="always")
+def _step_run(step, resident, at, column, stop, row, still, high, gradient, origin, ahead, scale, shift, straight):
+    """The optimizer's step on a run of a neuron's columns, those of ``still`` at no rate: whether a number is lost.
+
+    Column c stands at ``at`` + c of the slice, its gradient at ``origin`` + c - column.
+    """
+    lost = False
+    left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
+    for k in range(3):  # before, within and after the columns that stay
+        a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
+        b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
+        if a < b:
+            rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
+            lost |= _step(step, rate, resident, at + a, gradient, g0, b - a, ahead, scale, shift, straight)
+    return lost
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _update_rows(
     thread, begin, end, inputs, samples, source, part, resident, weights, still, biases, step, bias_step, train_bias,
@@ -331,9 +343,8 @@ def _update_rows(
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
     width, batch = high - low, values.shape[0]
     tile = _tile(values, dz)
+    ahead = width if tile > 1 else BIT_RUN  # from a run to the next
     count, sum_dz = 0, np.float32(0)
-    for s in range(dz.shape[1]):  # a list is as long as a neuron has errors: what no neuron fills is written, too
-        dz[thread, s], listed[thread, s] = np.float32(0), 0
     for top in range(begin, end, tile):
         bottom = min(top + tile, end) if tile > 1 else top + 1
         for row in range(top, bottom):
@@ -350,23 +361,12 @@ def _update_rows(
                 own, at = (row - top) * (batch + 1), (row - first) * width - low
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
-                # the gradient works in the nearest cache: meanwhile what comes next can be brought from memory
-                soon = at + stop if tile == 1 else at + column + width
-                prefetch(weight, soon, stop - column)
-                if step.optimizer != SGD:
-                    prefetch(moment1, soon, stop - column)
-                if step.optimizer == ADAM:
-                    prefetch(moment2, soon, stop - column)
                 skip = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
                 origin, shift = thread * gradient.shape[1] + skip, offset * sum_dz
-                left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
-                for k in range(3):  # before, within and after the columns that stay
-                    a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
-                    b = stop if k == 2 else min(max(left if k == 0 else right, column), stop)
-                    if a < b:
-                        rate, g0 = np.float32(0) if k == 1 else step.rate, origin + a - column
-                        if _step(step, rate, resident, at + a, gradient, g0, b - a, scale, shift, straight):
-                            total = np.int64(-1)
+                lost = _step_run(
+                    step, resident, at, column, stop, row, still, high, gradient, origin, ahead, scale, shift, straight
+                )
+                total = np.int64(-1) if lost else total
             column = stop
         for row in range(top, bottom):
             at, out = (row - first) * width - low, _published_at(weights, row)
@@ -397,6 +397,65 @@ def update(
             bias_step, train_bias, straight, unit, scratch,
         )
         abs_w[thread] = _plus(abs_w[thread], total)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, bias_sums, begun):
+    # as add_gradient
+    first, _, low, high = part
+    _, dz, listed = scratch
+    for row in range(begin, end):
+        count, _ = _listed_errors(source, row, samples, dz, listed, thread, 0)
+        total = bias_sums[row - first] if begun else np.float32(0)
+        for k in range(count):
+            total += dz[thread, k]
+        bias_sums[row - first] = total
+        at = (row - first) * (high - low) - low
+        for column in range(low, high, GRADIENT_COLUMNS):
+            sum_columns(
+                listed, dz, thread * dz.shape[1], count, values, column, values.shape[1], sums, at + column,
+                high - column, begun,
+            )
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun, threads):
+    # values (B, I) uint8 | float32; source: Given without factor; part (4,); scratch: Scratch; sums flat
+    # ((last - first) (high - low),); bias_sums (last - first,)
+    """Adds a micro-batch to the sums of dz values and of dz that a batch's gradient is made of.
+
+    Where one was ``begun`` the sums go on, sample after sample: in the end they have the bits of those over the batch.
+    """
+    first, last = part[0], part[1]
+    for lane in prange(threads):
+        thread = np.int64(lane)
+        begin, end = share(thread, threads, last - first, 1)
+        _add_rows(thread, first + begin, first + end, values, samples, source, part, scratch, sums, bias_sums, begun)
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def update_from(
+    sums, bias_sums, scale, offset, part, resident, weights, still, biases, step, bias_step, train_bias, straight, unit,
+    abs_w,
+):
+    # sums, bias_sums as in add_gradient; the rest as in update
+    """The step of :func:`update` from sums that :func:`add_gradient` has put together."""
+    threads, first, last, low, high = abs_w.shape[0], part[0], part[1], part[2], part[3]
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, last - first, 1)
+        total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
+        for row in range(first + begin, first + end):
+            sum_dz = bias_sums[row - first]
+            if train_bias:
+                total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+            at, out = (row - first) * (high - low) - low, _published_at(weights, row)
+            lost = _step_run(
+                step, resident, at, low, high, row, still, high, sums, at + low, high - low, scale, offset * sum_dz,
+                straight,
+            )
+            total = np.int64(-1) if lost else total
+            total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, weights, out))
+        abs_w[lane] = _plus(abs_w[lane], total)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

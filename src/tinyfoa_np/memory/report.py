@@ -39,6 +39,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "mean": ("running mean activities", {}),
     "labels": ("labels", {}),
     "wrong": ("labels", {}),
+    "guess": ("labels", {}),
     "input_scale": ("scale of the inputs", {}),
     "scratch": ("scratch of the products", {}),
     "backward": ("scratch of the products", {}),
