@@ -115,7 +115,7 @@ def train(
     from .progress import TrainingProgress
 
     samples = None if resume else data.load(recipe.dataset, data_dir)  # a resumed run has them in flash
-    layers = len(layer_shapes(recipe.network, 1))
+    layers = len(layer_shapes(recipe.network, 1)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(
@@ -153,10 +153,11 @@ def _contradiction(name: str, own: object, other: object) -> BadRequest:
 
 def _summary(result: dict[str, Any]) -> str:
     arena, flash = result["arena"], result["flash"]
-    layers = ", ".join(f"{error:.2f}" for error in result["layer_errors_pct"])
+    errors = result["layer_errors_pct"]
+    layers = f"  (layer by layer: {', '.join(f'{error:.2f}' for error in errors)})" if len(errors) > 1 else ""
     return "\n".join(
         [
-            f"test error  {result['error_pct']:.2f} %  (layer by layer: {layers})",
+            f"test error  {result['error_pct']:.2f} %{layers}",
             f"memory      {arena['watermark_bytes'] / 1e6:.2f} MB: {arena['watermark_bytes']:,} bytes touched, "
             f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
             f"flash       {flash['bytes'] / 1e6:.1f} MB; {flash['read_bytes'] / 1e6:.1f} MB read, "
