@@ -94,7 +94,7 @@ class Network(Whole):
     def regions(self) -> list[Region]:
         """What the network needs of the arena, and when."""
         hidden, rows = self.reads[self.top :], 2 * self.B
-        sizes = [rows * kind.row_bytes for kind in hidden]
+        sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
         return [
             *self.common_regions(rows),
             Region("wrong", (self.B,), "uint16", PASSING),
@@ -105,7 +105,7 @@ class Network(Whole):
             Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", PASSING),
             Region("factor_even", (rows,), "float32", ALIVE),
             Region("factor_odd", (rows if self.top > 1 else 0,), "float32", ALIVE),
-            Region("z", (max(*self.widths, self.C), rows), "float32", ALIVE),
+            Region("z", (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B), "float32", ALIVE),
             *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
             Region("goodness", (rows,), "float64", ALIVE),
             Region("coefficient", (rows,), "float32", ("gradient",)),
@@ -183,7 +183,7 @@ class Network(Whole):
         own: np.ndarray,
     ) -> tuple[float, float]:
         """Layer k: z, outputs, each row's goodness and its own factor; returns the summed |z| and s."""
-        z, width = self.ram.z[: self.widths[k]], self.widths[k]
+        z, width = self._z(self.widths[k], 2 * self.B), self.widths[k]
         self.whole_pass(k, values, rows, z, biased=False)
         unit, abs_z = z_unit(2 * self.B, width), self.ram.abs_z
         abs_z[:] = 0
@@ -192,6 +192,10 @@ class Network(Whole):
         s = (total / (rows * width) if scale is None else scale) if self.binary else 1.0
         ff_kernels.measure(outputs, rows, width, s, self.ram.goodness, own, self.cores)
         return total, s
+
+    def _z(self, neurons: int, rows: int) -> np.ndarray:
+        """z (neurons, rows)."""
+        return self.ram.z.reshape(-1)[: neurons * rows].reshape(neurons, rows)
 
     def _row_factor(self, k: int) -> np.ndarray:
         """Where the factor of each row of layer k's outputs goes."""
@@ -226,7 +230,7 @@ class Network(Whole):
             sums.append(total)
             self.arena.enter("gradient")
             self.losses.append(ff_kernels.judge(ram.goodness, samples, width, ram.coefficient))
-            z, mean = ram.z[:width], getattr(ram, f"mean{k}")
+            z, mean = self._z(width, 2 * self.B), getattr(ram, f"mean{k}")
             ff_kernels.remember(z, samples, s, self.binary, mean, self.cores)
             middle, spread = ff_kernels.average(mean)
             peers += spread
@@ -259,7 +263,7 @@ class Network(Whole):
             if not self.binary:
                 ff_kernels.normalize(feature, samples, own, self.cores)
             values, factor = feature, own if self.binary else NO_FACTOR
-            z = ram.z[: self.C]
+            z = self._z(self.C, self.B)
             self.whole_pass(self.top + k, feature, samples, z)
             ff_kernels.add(z, samples, factor, ram.logits)
         self.arena.enter("gradient")
