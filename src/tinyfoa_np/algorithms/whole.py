@@ -138,7 +138,8 @@ class Whole:
 
     def widest_step(self) -> int:
         """The first step that takes as much of the arena as any."""
-        return max((layer.widest_step() for layer in self.layers), default=0)
+        # of all that an update takes, only the gradient is longer for some slices than for others
+        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_step()
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
