@@ -194,9 +194,9 @@ class Network(Whole):
         return Outcome(loss, wrong, "" if kept else lost)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:
-        """At an epoch that changes the rate, moments, counted in rates, keep the size of the steps they hold."""
+        """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""
         before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
-        if before != now:
+        if before != now and self.recipe.optimizer in ("momentum", "nesterov"):
             for layer in self.layers:
                 layer.exchange(flash, 0)
                 layer.ram.moment1 *= np.float32(before / now)
