@@ -135,14 +135,25 @@ def trained(patch, start, rates):
     return [*done.layers, *parts], done.losses
 
 
+class NesterovOfSteps(optimizers.Velocity):
+    """Nesterov's momentum that holds steps, v <- 0.9 v + lr d, w <- w + 0.9 v + lr d."""
+
+    def step(self, w, d):
+        self.v = self.MU * self.v + self.lr * d
+        return w + self.MU * self.v + self.lr * d
+
+
+HOLDING_STEPS = {"momentum": optimizers.Velocity, "nesterov": NesterovOfSteps}
+
+
 def _pepita(patch, start, ticking, scheduled, options):
-    """PEPITA's optimizer ascends, and its momentum holds steps."""
+    """PEPITA's optimizer ascends, and where it has momentum, that holds steps."""
     which = start.which
-    kind = scheduled(optimizers.Velocity if which.optimizer == "momentum" else OPTIMIZERS[which.optimizer])
+    kind = scheduled({**OPTIMIZERS, **HOLDING_STEPS}[which.optimizer])
 
     class Ascending(kind):
         def step(self, w, d):
-            return super().step(w, d if which.optimizer == "momentum" else -d)
+            return super().step(w, d if which.optimizer in HOLDING_STEPS else -d)
 
     ticking(pepita, "modulate")
     patch.setattr(pepita, "Velocity", Ascending)
@@ -191,8 +202,8 @@ def inference_scales(start, layers):
     return ff.inference_scales(once, layers[: len(layers) // 2], start.classes, strength=strength, **toggles)
 
 
-def scores(start, X, layers, scales):
-    """(N, C): the largest is the answer of a trained network, the first of equals."""
+def scores(start, X, layers, scales=None):
+    """(N, C): the largest is the answer of a network, the first of equals."""
     algorithm, toggles = start.which.algorithm, {**start.toggles, "scales": scales}
     layers = [Layer(*layer) for layer in layers]
     if algorithm == "bp":
@@ -201,5 +212,24 @@ def scores(start, X, layers, scales):
         return drtp.forward(X, layers, **toggles)[0][-1]
     if algorithm == "pepita":
         return pepita.forward(X, [W for W, _ in layers], **toggles)[1][-1]
-    hidden, strength = layers[: len(layers) // 2], start.which.label_scale
-    return ff.class_goodness(X, hidden, start.classes, strength=strength, **toggles)
+    hidden, classes = layers[: len(layers) // 2], start.classes
+    passes = []
+    for label in range(classes):
+        labels = np.full(len(X), label)
+        h = ff.forward(ff.with_labels(X, labels, classes, start.which.label_scale), hidden, **toggles)[2]
+        # in float64, where counts of one value over and over are exact: with bits, many labels are equally good
+        passes.append(np.sum([ff.goodness(own.astype(np.float64)) for own in h], axis=0))
+    return np.stack(passes, axis=1)
+
+
+def in_training(start, step, X):
+    """The answers to the samples of a step, on the way, by the initial network."""
+    algorithm, toggles = start.which.algorithm, start.toggles
+    layers = [Layer(*layer) for layer in start.layers]
+    if algorithm == "ff":  # the classifier's
+        x = ff.forward(ff.without_label(X, start.classes), layers[: len(layers) // 2], **toggles)[0]
+        return (ff.features(x) @ classifier(start.layers).T).argmax(axis=1)
+    if algorithm == "pepita":
+        masks = dropout(start, step, len(X))
+        return pepita.forward(X, [W for W, _ in layers], masks, **toggles)[1][-1].argmax(axis=1)
+    return scores(start, X, layers).argmax(axis=1)

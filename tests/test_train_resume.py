@@ -31,6 +31,7 @@ from train_tools import (
     recipe,
     run,
     same,
+    scaled,
     signal_at,
     until_done,
     weights,
@@ -289,15 +290,6 @@ def test_metrics_that_are_not_all_there_are_not_made_up(tmp_path, change):
 
 
 # Diverging
-
-
-def scaled(dataset, factor):
-    """The same samples, so much larger, as far as float32 goes."""
-
-    def larger(split):
-        return Split((split.inputs.astype(np.float64) * factor).clip(-3e38, 3e38).astype(np.float32), split.labels)
-
-    return replace(dataset, train=larger(dataset.train), test=larger(dataset.test))
 
 
 @pytest.mark.parametrize("binary_weights", [True, False])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def made(kind="bytes", samples=70, tests=20, inputs=WIDTH, classes=CLASSES, seed
         return Split(values.astype(np.float32), labels)
 
     return Dataset("made", split(samples), split(tests), classes, 1 / 40, -128 / 40)
+
+
+def scaled(dataset, factor):
+    """The same samples, so much larger, as far as float32 goes."""
+
+    def larger(split):
+        return Split((split.inputs.astype(np.float64) * factor).clip(-3e38, 3e38).astype(np.float32), split.labels)
+
+    return replace(dataset, train=larger(dataset.train), test=larger(dataset.test))
 
 
 def seen(dataset, split, normalize="standard"):
