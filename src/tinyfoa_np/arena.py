@@ -67,8 +67,14 @@ class Arena:
         self._highest = 0
         self.fill(PATTERN)
 
-    def lay_out(self, plan: Plan) -> None:
+    def lay_out(self, plan: Plan, seen: int = 0) -> None:
         """Starts over with another plan on a fresh pattern: the views of the last one are void.
+
+        Parameters
+        ----------
+        plan : Plan
+        seen : int
+            The watermark that is known already: of the process that a resumed run was begun in.
 
         Raises
         ------
@@ -77,7 +83,7 @@ class Arena:
         """
         if plan.nbytes > self.nbytes:
             raise ValueError(f"a plan of {plan.nbytes} bytes does not fit a block of {self.nbytes}")
-        self.plan, self.taken, self.phase, self._highest = plan, {}, PHASES[0], 0
+        self.plan, self.taken, self.phase, self._highest = plan, {}, PHASES[0], seen
         self.fill(PATTERN)
 
     def take(self, name: str) -> np.ndarray:

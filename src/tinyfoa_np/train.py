@@ -315,6 +315,7 @@ class _Run:
         """Makes everything so far durable; must be called in phase ``load``."""
         stage = self.stages[self.meta["layer"]] if self.meta["layer"] < len(self.stages) else None
         self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
+        self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
         assert self.metrics is not None
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
@@ -337,7 +338,9 @@ class _Run:
     def _train_stage(self, number: int) -> None:
         meta, stage, plan = self.meta, self.stages[number], self.plans[number]
         self.stage = stage
-        self.arena.lay_out(plan)
+        # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
+        before, seen = meta.get("watermark", (0, 0))
+        self.arena.lay_out(plan, seen if meta["stage"] != "start" and before == plan.nbytes else 0)
         self.arena.enter("initialize")
         stage.open(self.arena)
         self.commit_buffer = stage.ram.commit
@@ -460,7 +463,6 @@ class _Run:
         self.stage.flush(self.flash)
         self.arena.enter("load")
         self._commit()
-        self.arena.watermark()
         if self.stop:
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
