@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from train_tools import (
     arenas,
     digest,
+    least,
     made,
     metrics,
     no_waiting_for_the_disk,
@@ -124,13 +125,6 @@ def test_the_slice_that_takes_most_is_probed_whichever_layer_has_it(tmp_path):
     """The second layer's second slice, of three words; the first layer's are never as wide, the third's one later."""
     which = recipe(algorithm="bp", network="fc:300,270,3", schedule="slice", slices=3, hold="1", epochs=3)
     assert run(tmp_path, which, made(samples=20), threads=2, audit=True)["findings"] == []
-
-
-def least(where, which, dataset, **options):
-    """The smallest arena that a recipe trains in."""
-    what, message = outcome(run, where, which, dataset, ram=100, **options)
-    assert what is BadRequest
-    return max(int(word.replace(",", "")) for word in message.split() if word[0].isdigit())
 
 
 @pytest.mark.parametrize("toggles", TOGGLES, ids=str)

@@ -1,11 +1,14 @@
 """BP, DRTP, PEPITA and FF killed or interrupted anywhere: resumed, they end with the bits of a run that was not."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_tools import (
     Crash,
     crash_at,
+    least,
     made,
     no_waiting_for_the_disk,
     opened,
@@ -111,14 +114,17 @@ def test_ctrl_c_commits_and_can_be_resumed(tmp_path, whole_runs, name, stop):
 
 
 @pytest.mark.parametrize("name", ["bp_frozen", "pepita_real"])
-def test_a_run_goes_on_in_micro_batches_and_without(tmp_path, whole_runs, name):
-    """A resumed run may have another arena."""
-    planned = whole_runs(name)["arena"]["planned_bytes"]
-    for number, budgets in enumerate(((None, planned * 3 // 4), (planned * 3 // 4, planned))):
-        where = tmp_path / f"run{number}"
+def test_a_run_goes_on_in_another_arena(tmp_path, name):
+    """From whole batches to micro-batches, and back: a resumed run may have another budget and other threads."""
+    which, dataset = replace(of(name), batch=64), made(samples=150)
+    whole = run(tmp_path, which, dataset, threads=1)
+    most, fewest = whole["arena"]["planned_bytes"], least(tmp_path, which, dataset, threads=1)
+    assert fewest < most
+    for number, (first, then) in enumerate(((most, fewest), (fewest, most))):
+        where = tmp_path / f"other{number}"
         with pytest.raises(Crash):
-            train(of(name), made(), where, ram=budgets[0], commit_every=1, threads=1, on_event=crash_at(6))
-        result = train(of(name), None, where, resume=True, ram=budgets[1], threads=2)
-        assert result["arena"]["planned_bytes"] <= budgets[1]
-        assert result["model_sha256"] == whole_runs(name)["model_sha256"]
-        assert result["layer_errors_pct"] == whole_runs(name)["layer_errors_pct"]
+            train(which, dataset, where, ram=first, commit_every=1, threads=1, on_event=crash_at(6))
+        result = train(which, None, where, resume=True, ram=then, threads=1)
+        assert result["arena"]["planned_bytes"] == then
+        assert result["model_sha256"] == whole["model_sha256"]
+        assert result["layer_errors_pct"] == whole["layer_errors_pct"]

@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from tinyfoa_np.data import Dataset, Split
-from tinyfoa_np.errors import TinyFoAError
+from tinyfoa_np.errors import BadRequest, TinyFoAError
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.recipe import Recipe
@@ -102,6 +102,13 @@ def outcome(work, *args, **options):
         work(*args, **options)
     assert "\n" not in str(info.value) and str(info.value)
     return type(info.value), str(info.value)
+
+
+def least(where, which, dataset, **options):
+    """The smallest arena that a recipe trains in."""
+    what, message = outcome(run, where, which, dataset, ram=100, **options)
+    assert what is BadRequest
+    return max(int(word.replace(",", "")) for word in message.split() if word[0].isdigit())
 
 
 def arenas(result):
