@@ -65,21 +65,20 @@ def output(z, samples, labels, scale, binary, result, of):
     # z (C, B), becomes dz; labels (B,) uint16; result (2,) float64
     """y = sigmoid(z), with ``binary`` of scale sign(z); dz = (y - Y) / (B C), B = ``of``; result += loss, wrong.
 
-
     The loss of a sample is its binary cross-entropy averaged over the classes, logarithms not below -100. The answer is
     the class with the largest y, the first of equals.
     """
     classes = z.shape[0]
     for s in range(samples):
-        best, top, total = 0, -1.0, 0.0
+        best, top, total = 0, -np.inf, 0.0
         for c in range(classes):
             q = np.float64(z[c, s])
             passes = not binary or abs(q) < 1.0
             if binary:
                 q = scale if q >= 0 else -scale
             y = 0.5 + 0.5 * tanh(0.5 * q)
-            if y > top:
-                best, top = c, y
+            if q > top:  # as y, but where many y are 1
+                best, top = c, q
             right = labels[s] == c
             p = y if right else 0.5 - 0.5 * tanh(0.5 * q)
             total -= max(log(p), -100.0) if p > 0 else -100.0
