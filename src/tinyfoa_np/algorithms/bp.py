@@ -159,5 +159,5 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
     values, gain = samples, 1.0
     for layer, above in pairwise(layers):
         _, values, _ = passed(layer, values, recipe.binary_activations, gain=gain, emitted=above.inputs)
-        gain = float(np.float32(layer.scale)) if recipe.binary_activations else 1.0
+        gain = layer.scale if recipe.binary_activations else 1.0
     return passed(layers[-1], values, recipe.binary_activations, gain=gain)[0]

@@ -213,5 +213,5 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
     values, given = samples, 1.0
     for layer, above in pairwise(layers):
         _, values, _ = passed(layer, values, recipe.binary_activations, gain=given, emitted=above.inputs)
-        given = float(np.float32(layer.scale)) if recipe.binary_activations else 1.0
+        given = layer.scale if recipe.binary_activations else 1.0
     return passed(layers[-1], values, recipe.binary_activations, gain=given)[0]
