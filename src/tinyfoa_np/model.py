@@ -55,7 +55,7 @@ class Model:
         return self.layers[0].inputs
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (N, C), float32, of the last layer.
+        """Logits (N, C), float32, of the last layer; what takes their place where a network has none.
 
         Parameters
         ----------
@@ -68,11 +68,11 @@ class Model:
         BadRequest
             If the shape or dtype is not the model's, or a value is not finite.
         """
-        return self._scores(x)
+        return (self._scores(x) * np.float32(self.layers[-1].scale)).astype(np.float32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
-        return self._scores(x).argmax(axis=1)
+        return self._scores(x).argmax(axis=1)  # the scale cannot change an answer, but rounding with it could
 
     def _scores(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -88,7 +88,7 @@ class Model:
                 x = x.astype(np.float32)
             if not np.isfinite(x).all():
                 raise BadRequest("the samples hold NaN or infinite values")
-        out = np.zeros((len(x), self.classes), np.float32)
+        out = np.zeros((len(x), self.classes))
         for start in range(0, len(x), BATCH):
             part = np.ascontiguousarray(x[start : start + BATCH])
             out[start : start + BATCH] = answers(self.recipe, self.layers, self.classes, part).T

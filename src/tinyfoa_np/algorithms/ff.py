@@ -307,7 +307,7 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
     """Goodness of each label (C, n), for samples as they are held."""
     n, binary = len(samples), binary_activations(recipe)
     hidden = layers[: len(layers) // 2]
-    scores = np.zeros((classes, n), np.float32)
+    scores = np.zeros((classes, n))
     affine = np.float32(layers[0].inputs.scale), np.float32(layers[0].inputs.offset)
     for label in range(classes):
         values = np.zeros((n, samples.shape[1]), np.float32)

@@ -44,7 +44,7 @@ def binary(recipe: Recipe) -> bool:
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """A trained network's scores (C, n), float32: the largest is the answer."""
+    """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
     return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
 
 

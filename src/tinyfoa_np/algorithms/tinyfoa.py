@@ -289,7 +289,7 @@ class Layer:
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer, for samples as they are held."""
+    """Logits (C, n) of the last layer without its scale, for samples as they are held."""
     values, gain, logits = samples, 1.0, np.zeros((classes, len(samples)), np.float32)
     for number, layer in enumerate(layers):
         projection = _projection(number, layer.outputs, classes, recipe.seed)
@@ -298,7 +298,7 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
             layer, values, recipe.binary_activations, gain=gain, emitted=emitted, projection=projection
         )
         gain = float(np.float32(layer.scale)) if recipe.binary_activations else 1.0
-    return logits * np.float32(gain)
+    return logits
 
 
 @lru_cache(maxsize=16)
