@@ -11,6 +11,7 @@ from train_tools import WIDTH, made, model_file, no_waiting_for_the_disk, outcom
 
 from tinyfoa_np import model
 from tinyfoa_np.algorithms import bp, ff, pepita, tinyfoa
+from tinyfoa_np.algorithms.stages import answers
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.kernels import drtp as drtp_kernels
 from tinyfoa_np.train import train
@@ -104,11 +105,13 @@ def test_answers_are_those_that_training_measured(trained, algorithm, binary_wei
 @pytest.mark.parametrize("algorithm, binary_weights, binary_activations", KINDS)
 def test_logits_are_those_of_its_own_passes(trained, algorithm, binary_weights, binary_activations):
     """Bit for bit: what a sample's answer hangs on may be the last one."""
-    dataset, _, _, ours, own = trained(algorithm, binary_weights, binary_activations)
+    dataset, which, _, ours, own = trained(algorithm, binary_weights, binary_activations)
     logits = ours.logits(dataset.test.inputs)
     assert logits.dtype == np.float32 and logits.shape == (300, dataset.classes)
     scale = np.float32(ours.layers[-1].scale) if algorithm == "tinyfoa" else np.float32(1)
     assert (logits == own.astype(np.float32) * scale).all()
+    exactly = answers(ours.recipe, ours.layers, ours.classes, dataset.test.inputs).T  # FF's in double precision
+    assert exactly.dtype == own.dtype and (exactly == own).all()
 
 
 @pytest.mark.parametrize("algorithm", RECIPES)
@@ -159,11 +162,28 @@ def test_answers_are_those_of_the_reference(trained, algorithm, binary_weights, 
     assert (ours.predict(dataset.test.inputs) == theirs.argmax(axis=1)).mean() > 0.98
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_scale_and_rounding_change_no_answer(trained, monkeypatch, kind):
+    """Two scores that are one as logits: the larger one is still the answer."""
+    _, _, _, ours, _ = trained("tinyfoa")
+    scale = np.float32(ours.layers[-1].scale)
+    if kind == np.float32:
+        pairs = ((np.float32(1 + k / 1000), np.nextafter(np.float32(1 + k / 1000), np.float32(9))) for k in range(1000))
+        pair = next(pair for pair in pairs if pair[0] * scale == pair[1] * scale)
+    else:
+        pair = 1.0, 1.0 + 1e-12
+    monkeypatch.setattr(model, "answers", lambda *_: np.array([[0], *([value] for value in pair)], kind))
+    x = np.zeros((1, WIDTH), np.float32)
+    logits = ours.logits(x)[0]
+    assert logits[1] == logits[2] == np.float32(pair[0]) * scale
+    assert ours.predict(x) == [2]
+
+
 @pytest.mark.parametrize("algorithm", RECIPES)
 def test_sure_answers_are_measured_alike(tmp_path, algorithm):
     """Where all numbers are so large that many outputs, or their differences, are no longer told apart in float32."""
     which = recipe(
-        algorithm=algorithm, network="fc:20", lr=0.3, epochs=3, binary_weights=False, binary_activations=False,
+        algorithm=algorithm, network="fc:20", lr=0.3, epochs=3, slices=1, binary_weights=False, binary_activations=False,
         normalize="unit",
     )  # fmt: skip
     dataset = scaled(made("real", tests=300), 40.0)
