@@ -82,14 +82,14 @@ class Ours:
     def __init__(self, stage: Whole, flash: Flash, records: Records) -> None:
         self.stage, self.flash, self.records = stage, flash, records
         self.steps = 0
-        self.spent = dict.fromkeys((*PHASES, stage.arena.phase), 0.0)
+        self.spent: dict[str, float] = {}
         self.since = time.perf_counter()
         stage.arena.watch = self._lap
 
     def _lap(self, _: str = "") -> None:
         # the arena's phase is still the one that ends
         now = time.perf_counter()
-        self.spent[self.stage.arena.phase] += now - self.since
+        self.spent[self.stage.arena.phase] = self.spent.get(self.stage.arena.phase, 0.0) + now - self.since
         self.since = now
 
     def start(self) -> Start:
