@@ -14,7 +14,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,7 +148,7 @@ def ours(recipe: Recipe, dataset: Dataset, batches: int) -> Iterator[Ours]:
     """A fresh network, its data and its weights in flash."""
     inputs = Inputs("bytes", dataset.train.inputs.shape[1], *dataset.affine(str(recipe.normalize)))
     shapes = layer_shapes(recipe.network, inputs.width)
-    (stage,) = stages(recipe, inputs, shapes, dataset.classes, EPOCH, THREADS, TILES[0])
+    (stage,) = stages(recipe, inputs, shapes, dataset.classes, EPOCH, THREADS, TILES[0], recipe.batch)
     assert isinstance(stage, Whole)
     plan = pack(stage.regions())
     arena = Arena(plan.nbytes)
