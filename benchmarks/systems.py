@@ -1,6 +1,6 @@
 """One epoch of BP, DRTP, PEPITA and FF, which train all layers in each step: the package against PyTorch.
 
-    python benchmarks/systems.py [--json] [--rows bp,ff+bw] [--batches N] [--rounds N] [--fused] [--memory]
+    python benchmarks/systems.py [--json] [--rows bp,ff+bw] [--batches N] [--rounds N] [--fused]
 
 The paper's networks on MNIST's shapes, batch 100, two threads on both sides, in turns. An epoch has 600 batches;
 ``--batches`` of them are run in a turn and scaled up. Both sides start from the same weights and must agree on the loss
@@ -10,12 +10,10 @@ measured, without MNIST random bytes stand in.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -411,35 +409,6 @@ class Theirs:
         return (time.perf_counter() - begin) / batches
 
 
-def torch_growth(row: str, fused: bool) -> int | None:
-    """Bytes by which PyTorch's peak of resident memory rises over a few steps; for a process of its own."""
-    dataset = synthetic(2 * BATCH, BATCH)
-    recipe = recipe_of(row, dataset)
-    with ours(recipe, dataset, 2) as mine:
-        start = mine.start()
-    # PyTorch's threads, kernels and buffers for products are there before; the weights are counted as PyTorch's own
-    small = torch.randn(BATCH, BATCH, requires_grad=True)
-    torch.set_num_threads(THREADS)
-    (small @ small).sum().backward()
-    weights = sum(array.nbytes for array in (*start.weights, *start.biases, *start.projections))
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-        before = resident("VmRSS") - weights
-        theirs = Theirs(recipe, dataset, 2, start, fused)
-        start = Start([], [], [])
-        for _ in range(3):
-            theirs.step()
-        return resident("VmHWM") - before - weights
-    except OSError:
-        return None
-
-
-def resident(name: str) -> int:
-    """Bytes of this process, as Linux names them."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(lines[name].split()[0])
-
-
 # -- side by side ------------------------------------------------------------------------------------------------------
 
 
@@ -499,7 +468,6 @@ def main() -> None:
     options: Any = arguments(
         __doc__, rows=(",".join(ROWS), "which rows"), batches=(20, "batches of the 600 of an epoch that make a turn"),
         rounds=(3, "turns of each side"), fused=(False, "PyTorch's fused optimizers, which are not its default"),
-        memory=(False, "PyTorch's resident memory, in processes of its own"),
     )  # fmt: skip
     rows, batches = options.rows.split(","), min(max(1, options.batches), EPOCH)
     if unknown := [row for row in rows if row not in ROWS]:
@@ -511,31 +479,22 @@ def main() -> None:
         f" {batches} of its {EPOCH} batches; milliseconds a step in each phase, seconds of the epoch's commit"
     )
     results = {row: compared(row, dataset, batches, options.rounds, options.fused) for row in rows}
-    if options.memory and torch is not None:
-        for row in rows:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                results[row]["pytorch_mb"] = pool.submit(_megabytes, row, options.fused).result()
 
     def shown(value: float | None, digits: int) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
     table(
-        ["", "ours", "PyTorch", "PyTorch / ours", *PHASES, "commit", "arena MB", "PyTorch MB"],
+        ["", "ours", "PyTorch", "PyTorch / ours", *PHASES, "commit", "arena MB"],
         [
             [row, shown(of["seconds"], 2), shown(of["pytorch_seconds"], 2), shown(of["speedup"], 2),
              *(shown(of["step_ms"][phase], 2) for phase in PHASES), shown(of["commit_seconds"], 2),
-             shown(of["arena_mb"], 1), shown(of.get("pytorch_mb"), 1)]
+             shown(of["arena_mb"], 1)]
             for row, of in results.items()
         ],
     )  # fmt: skip
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
     finish(options.json, results)
-
-
-def _megabytes(row: str, fused: bool) -> float | None:
-    grown = torch_growth(row, fused)
-    return None if grown is None else grown / 1e6
 
 
 if __name__ == "__main__":
