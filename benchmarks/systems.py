@@ -52,8 +52,8 @@ ROWS = (
     "pepita", "pepita+bw", "pepita+bw+ba", "pepita+ba", "ff", "ff+bw", "ff+bw+ba",
 )  # fmt: skip
 PHASES = ("load", "forward", "gradient", "update")
-#: steps in which both sides must agree, and how closely of the loss: where activations are bits, those of a z near 0 may
-#: fall either way
+#: steps in which both sides must agree, and how closely in their loss: where activations are bits, those of a z near 0
+#: may fall either way
 CHECKED, CLOSE, CLOSE_BITS = 3, 1e-5, 0.05
 
 
