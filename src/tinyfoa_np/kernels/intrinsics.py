@@ -684,17 +684,18 @@ def _stepper(rule: Any, moments: int) -> Any:
             state = [lanes.pointer(k, args[3], F32) for k in range(1 + moments)]
             gradients, zero = lanes.pointer(4, args[5], F32), ir.Constant(FLOATS16, None)
             scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[8:])
-            decays, floor = builder.fcmp_unordered("!=", decay, zero), builder.fneg(limit)
+            floor = builder.fneg(limit)
             (worst,) = lanes.registers(1, INTS16)
 
-            def group(k: Any, few: Any) -> None:
+            def group(k: Any, few: Any, decays: bool) -> None:
                 places = [lanes.at(pointer, k) for pointer in state]
                 for here in places:
                     lanes.prefetch(lanes.at(here, args[7]))
                 w, *old = (lanes.load_few(here, few) for here in places)
                 slope = builder.fadd(builder.fmul(scale, lanes.load_few(lanes.at(gradients, k), few)), shift)
                 slope = builder.select(builder.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)
-                slope = builder.select(decays, builder.fadd(slope, builder.fmul(decay, w)), slope)
+                if decays:
+                    slope = builder.fadd(slope, builder.fmul(decay, w))
                 move, *new = rule(lanes, slope, *old, rate, root)
                 w = builder.fsub(w, move)
                 w = builder.select(builder.fcmp_ordered("<", w, floor), floor, w)  # NaN stays
@@ -704,11 +705,18 @@ def _stepper(rule: Any, moments: int) -> Any:
                 if new:  # of Adam's moments the second tells of both
                     lanes.largest(worst, lanes.size_bits(new[-1], few))
 
-            whole = builder.and_(args[6], I64(-16))
-            with cgutils.for_range_slice(builder, I64(0), whole, I64(16), I64) as (k, _):
-                group(k, None)
-            with builder.if_then(builder.icmp_signed("<", whole, args[6])):
-                group(whole, lanes.first(builder.sub(args[6], whole), 16))
+            def all_groups(decays: bool) -> None:
+                whole = builder.and_(args[6], I64(-16))
+                with cgutils.for_range_slice(builder, I64(0), whole, I64(16), I64) as (k, _):
+                    group(k, None, decays)
+                with builder.if_then(builder.icmp_signed("<", whole, args[6])):
+                    group(whole, lanes.first(builder.sub(args[6], whole), 16), decays)
+
+            with builder.if_else(builder.fcmp_ordered("==", args[13], F32(0.0))) as (plain, decaying):
+                with plain:
+                    all_groups(False)
+                with decaying:
+                    all_groups(True)
             return lanes.exceeds(worst, ir.Constant(INTS16, [0x7F7FFFFF] * 16))  # infinity, NaN
 
         return signature, codegen

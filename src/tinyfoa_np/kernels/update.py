@@ -35,7 +35,7 @@ from .intrinsics import (
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
 #: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 512, 96
+BIT_RUN, RUN = 1024, 96
 #: neurons that a run of floats serves before the next
 NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
