@@ -888,17 +888,25 @@ _EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
 _LOG_TERMS = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
 
 
-@njit(cache=True, error_model="numpy")
+@intrinsic
+def _power_of_two(typing: Any, k: Any) -> Any:
+    """2.0**k as float64, for k in [-1022, 1023]: its bits, put together."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.add(args[0], I64(1023)), I64(52)), ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@njit(inline="always")
 def exp(x):
     """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
-    if x < -700.0:
-        return 0.0
-    k = np.floor(x / (_LN2_HIGH + _LN2_LOW) + 0.5)
+    k = np.floor((-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2
     total = 0.0
     for term in _EXP_TERMS:
         total = total * r + term
-    return math.ldexp(total, int(k))
+    return total * _power_of_two(np.int64(k)) if not x < -700.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -929,16 +937,6 @@ def cos_turn(turn):
     for term in _COS_TERMS:
         total = total * (x * x) + term
     return sign * total
-
-
-@intrinsic
-def _power_of_two(typing: Any, k: Any) -> Any:
-    """2.0**k as float64, for k in [-1022, 1023]: its bits, put together."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.add(args[0], I64(1023)), I64(52)), ir.DoubleType())
-
-    return types.float64(types.int64), codegen
 
 
 @njit(inline="always")
