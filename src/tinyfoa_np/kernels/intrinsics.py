@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -24,6 +25,8 @@ WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
 FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+#: whether the elements of a vector under a mask can be moved together
+COMPRESSES = _WIDE and numba.config.CPU_NAME in (None, "", "host")
 #: samples that one pass over a panel of packed weights serves
 SAMPLES = 8
 #: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
@@ -573,6 +576,37 @@ def count_up(typing: Any, out: Any, start: Any, first: Any, count: Any) -> Any:
             few = lanes.first(builder.sub(args[3], I64(k)), 16)
             lanes.masked_store(builder.bitcast(numbers, FLOATS16), lanes.at(target, k), few)
         return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def move_up(typing: Any, dz: Any, d0: Any, first: Any, bits: Any, listed: Any, d1: Any, l1: Any) -> Any:
+    """Those of up to 64 errors whose bit is set, close together: dz[d1 + k], and their numbers listed[l1 + k].
+
+    dz float32 from d0, d1 <= d0; numbers count from ``first``, int32. Returns how many there are. Only where a vector
+    can be compressed (:data:`COMPRESSES`).
+    """
+    place = types.intp
+    signature = types.int64(dz, place, types.int64, types.uint64, listed, place, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        source, values = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[5], F32)
+        numbers, base = lanes.pointer(4, args[6], F32), lanes.splat(builder.trunc(args[2], I32), 16)
+        zero, moved = ir.Constant(FLOATS16, None), I64(0)
+        for k in range(0, 64, 16):
+            part = builder.trunc(builder.lshr(args[3], I64(k)), I16)
+            mask = builder.bitcast(part, MASK16)
+            number = builder.bitcast(builder.add(base, ir.Constant(INTS16, list(range(k, k + 16)))), FLOATS16)
+            error = lanes.masked_load(lanes.at(source, k), mask)
+            count = builder.zext(builder.ctpop(part), I64)
+            few = builder.bitcast(builder.trunc(builder.sub(builder.shl(I64(1), count), I64(1)), I16), MASK16)
+            for value, target in ((error, values), (number, numbers)):
+                close = lanes.call("llvm.x86.avx512.mask.compress.v16f32", FLOATS16, value, zero, mask)
+                lanes.masked_store(close, lanes.at(target, moved), few)
+            moved = builder.add(moved, count)
+        return moved
 
     return signature, codegen
 

@@ -15,10 +15,12 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from .intrinsics import (
+    COMPRESSES,
     GRADIENT_COLUMNS,
     GRADIENT_WORDS,
     copy_errors,
     count_up,
+    move_up,
     project_errors,
     publish_run,
     share,
@@ -140,17 +142,33 @@ def _times_factor_by_source(source, value, s):
     return lambda source, value, s: value
 
 
+def _has_factor(source):
+    """Whether samples' dz count for something else in the gradient of a weight."""
+    raise TypeError
+
+
+@overload(_has_factor, inline="always")
+def _has_factor_by_source(source):
+    if source.instance_class is Given:
+        return lambda source: source.factor.size > 0
+    return lambda source: False
+
+
 @njit(inline="always")
 def _listed_errors(source, row, samples, dz, listed, thread, at):
     """One neuron's samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at + count].
 
     Returns how many there are, and the sum of dz.
     """
-    count, total = 0, np.float32(0)
+    count, total, own = 0, np.float32(0), thread * dz.shape[1] + at
+    together = COMPRESSES and not _has_factor(source)
     for start in range(0, samples, 64):
-        few, head = min(64, samples - start), thread * dz.shape[1] + at + start
+        few, head = min(64, samples - start), own + start
         bits = _errors(source, row, start, few, dz, head)
         count_up(listed, head, start, few)  # behind the list, too, every byte is to be written: an audit looks for it
+        if together:
+            count += move_up(dz, head, start, bits, listed, own + count, own + count)
+            continue
         while bits:
             s = start + trailing_zeros(bits)
             bits &= bits - np.uint64(1)
@@ -159,6 +177,9 @@ def _listed_errors(source, row, samples, dz, listed, thread, at):
             listed[thread, at + count] = s
             total += value
             count += 1
+    if together:
+        for k in range(count):
+            total += dz[thread, at + k]
     return count, total
 
 
