@@ -184,6 +184,9 @@ class Parameters:
             r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
             for r in self.regions()
         })  # fmt: skip
+        ram = self.ram
+        self.resident = Resident(ram.slice, ram.moment1, ram.moment2)
+        self.biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.O, self.I)
         else:
@@ -330,6 +333,7 @@ class Parameters:
         state, ram = self.state, self.ram
         still = self._still(step)
         trained: set[int] = set()
+        steps: dict[int, Step] = {}  # weights and biases are most often at the same step
         for k in self.due(step):
             self.exchange(flash, k)
             if self.partial:
@@ -345,18 +349,21 @@ class Parameters:
             state.bias_steps[group] += train_bias
             trained.add(group)
             abs_w[:] = 0
+            for t in (state.steps[k], max(1, state.bias_steps[group])):
+                if t not in steps:
+                    steps[t] = self._step(t, step)
             what = (
-                self.grid.slice(k), Resident(ram.slice, ram.moment1, ram.moment2), ram.weights, still,
-                Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), self._step(state.steps[k], step),
-                self._step(max(1, state.bias_steps[group]), step), train_bias, self.straight, self.unit,
+                self.grid.slice(k), self.resident, ram.weights, still, self.biases, steps[state.steps[k]],
+                steps[max(1, state.bias_steps[group])], train_bias, self.straight, self.unit,
             )  # fmt: skip
             if self.partial:
                 update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
             else:
                 update_kernels.update(inputs, samples, source, *what, scratch, abs_w)
-            if abs_w.min() < 0:
+            sums = abs_w.tolist()
+            if min(sums) < 0:
                 return False
-            state.sums[k] = int(abs_w.sum())
+            state.sums[k] = sum(sums)
             state.dirty = True
         return True
 

@@ -117,7 +117,8 @@ class Network(Whole):
         if not dropout:
             return NO_MASK
         kept = np.uint64(round((1 - dropout) * 65536))
-        random_kernels.mask(mask, first, samples, self.widths[k], kept, step, k, np.uint64(self.recipe.seed))
+        seed = np.uint64(self.recipe.seed)
+        random_kernels.mask(mask, first, samples, self.widths[k], kept, step, k, seed, self.cores)
         return mask
 
     def _first(

@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -24,6 +25,8 @@ WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
 FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+#: whether the elements of a vector under a mask can be moved together
+COMPRESSES = _WIDE and numba.config.CPU_NAME in (None, "", "host")
 #: samples that one pass over a panel of packed weights serves
 SAMPLES = 8
 #: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
@@ -419,9 +422,9 @@ def _sum_bits(words: int) -> Any:
 
         samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on;
         gradient float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the
-        same bits.
+        same bits. Returns the sum of all listed dz, also in order: beside the others it costs nothing.
         """
-        signature = types.void(
+        signature = types.float32(
             samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
         )
 
@@ -429,10 +432,13 @@ def _sum_bits(words: int) -> Any:
             lanes = _Lanes(context, builder, signature, args)
             listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
             bits, out = lanes.pointer(4, args[5], I64), lanes.pointer(7, args[8], F32)
-            sums = lanes.registers(4 * words, FLOATS16)
+            sums, total = lanes.registers(4 * words, FLOATS16), cgutils.alloca_once(builder, F32)
+            builder.store(F32(0.0), total)
             with cgutils.for_range(builder, args[3]) as loop:
                 sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
-                value = lanes.splat(builder.load(lanes.at(error, loop.index)), 16)
+                one = builder.load(lanes.at(error, loop.index))
+                builder.store(builder.fadd(builder.load(total), one), total)
+                value = lanes.splat(one, 16)
                 start = lanes.at(bits, builder.mul(sample, args[6]))
                 masks = [mask for k in range(words) for mask in lanes.quarters(lanes.at(start, k))]
                 for mask, slot in zip(masks, sums):
@@ -440,7 +446,7 @@ def _sum_bits(words: int) -> Any:
                     builder.store(builder.select(mask, builder.fadd(old, value), old), slot)
             for k, slot in enumerate(sums):
                 lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
-            return lanes.nothing()
+            return builder.load(total)
 
         return signature, codegen
 
@@ -578,6 +584,37 @@ def count_up(typing: Any, out: Any, start: Any, first: Any, count: Any) -> Any:
 
 
 @intrinsic
+def move_up(typing: Any, dz: Any, d0: Any, first: Any, bits: Any, listed: Any, d1: Any, l1: Any) -> Any:
+    """Those of up to 64 errors whose bit is set, close together: dz[d1 + k], and their numbers listed[l1 + k].
+
+    dz float32 from d0, d1 <= d0; numbers count from ``first``, int32. Returns how many there are. Only where a vector
+    can be compressed (:data:`COMPRESSES`).
+    """
+    place = types.intp
+    signature = types.int64(dz, place, types.int64, types.uint64, listed, place, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        source, values = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[5], F32)
+        numbers, base = lanes.pointer(4, args[6], F32), lanes.splat(builder.trunc(args[2], I32), 16)
+        zero, moved = ir.Constant(FLOATS16, None), I64(0)
+        for k in range(0, 64, 16):
+            part = builder.trunc(builder.lshr(args[3], I64(k)), I16)
+            mask = builder.bitcast(part, MASK16)
+            number = builder.bitcast(builder.add(base, ir.Constant(INTS16, list(range(k, k + 16)))), FLOATS16)
+            error = lanes.masked_load(lanes.at(source, k), mask)
+            count = builder.zext(builder.ctpop(part), I64)
+            few = builder.bitcast(builder.trunc(builder.sub(builder.shl(I64(1), count), I64(1)), I16), MASK16)
+            for value, target in ((error, values), (number, numbers)):
+                close = lanes.call("llvm.x86.avx512.mask.compress.v16f32", FLOATS16, value, zero, mask)
+                lanes.masked_store(close, lanes.at(target, moved), few)
+            moved = builder.add(moved, count)
+        return moved
+
+    return signature, codegen
+
+
+@intrinsic
 def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
     """Bit s of the uint16 result: 0 < z[z0 + s] < limit, for the first ``count`` (at most 16) values."""
     signature = types.uint16(z, types.intp, types.intp, types.float32)
@@ -684,17 +721,18 @@ def _stepper(rule: Any, moments: int) -> Any:
             state = [lanes.pointer(k, args[3], F32) for k in range(1 + moments)]
             gradients, zero = lanes.pointer(4, args[5], F32), ir.Constant(FLOATS16, None)
             scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[8:])
-            decays, floor = builder.fcmp_unordered("!=", decay, zero), builder.fneg(limit)
+            floor = builder.fneg(limit)
             (worst,) = lanes.registers(1, INTS16)
 
-            def group(k: Any, few: Any) -> None:
+            def group(k: Any, few: Any, decays: bool) -> None:
                 places = [lanes.at(pointer, k) for pointer in state]
                 for here in places:
                     lanes.prefetch(lanes.at(here, args[7]))
                 w, *old = (lanes.load_few(here, few) for here in places)
                 slope = builder.fadd(builder.fmul(scale, lanes.load_few(lanes.at(gradients, k), few)), shift)
                 slope = builder.select(builder.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)
-                slope = builder.select(decays, builder.fadd(slope, builder.fmul(decay, w)), slope)
+                if decays:
+                    slope = builder.fadd(slope, builder.fmul(decay, w))
                 move, *new = rule(lanes, slope, *old, rate, root)
                 w = builder.fsub(w, move)
                 w = builder.select(builder.fcmp_ordered("<", w, floor), floor, w)  # NaN stays
@@ -704,11 +742,18 @@ def _stepper(rule: Any, moments: int) -> Any:
                 if new:  # of Adam's moments the second tells of both
                     lanes.largest(worst, lanes.size_bits(new[-1], few))
 
-            whole = builder.and_(args[6], I64(-16))
-            with cgutils.for_range_slice(builder, I64(0), whole, I64(16), I64) as (k, _):
-                group(k, None)
-            with builder.if_then(builder.icmp_signed("<", whole, args[6])):
-                group(whole, lanes.first(builder.sub(args[6], whole), 16))
+            def all_groups(decays: bool) -> None:
+                whole = builder.and_(args[6], I64(-16))
+                with cgutils.for_range_slice(builder, I64(0), whole, I64(16), I64) as (k, _):
+                    group(k, None, decays)
+                with builder.if_then(builder.icmp_signed("<", whole, args[6])):
+                    group(whole, lanes.first(builder.sub(args[6], whole), 16), decays)
+
+            with builder.if_else(builder.fcmp_ordered("==", args[13], F32(0.0))) as (plain, decaying):
+                with plain:
+                    all_groups(False)
+                with decaying:
+                    all_groups(True)
             return lanes.exceeds(worst, ir.Constant(INTS16, [0x7F7FFFFF] * 16))  # infinity, NaN
 
         return signature, codegen
@@ -880,17 +925,25 @@ _EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
 _LOG_TERMS = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
 
 
-@njit(cache=True, error_model="numpy")
+@intrinsic
+def _power_of_two(typing: Any, k: Any) -> Any:
+    """2.0**k as float64, for k in [-1022, 1023]: its bits, put together."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.add(args[0], I64(1023)), I64(52)), ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@njit(inline="always")
 def exp(x):
     """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
-    if x < -700.0:
-        return 0.0
-    k = np.floor(x / (_LN2_HIGH + _LN2_LOW) + 0.5)
+    k = np.floor((-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2
     total = 0.0
     for term in _EXP_TERMS:
         total = total * r + term
-    return math.ldexp(total, int(k))
+    return total * _power_of_two(np.int64(k)) if not x < -700.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -921,16 +974,6 @@ def cos_turn(turn):
     for term in _COS_TERMS:
         total = total * (x * x) + term
     return sign * total
-
-
-@intrinsic
-def _power_of_two(typing: Any, k: Any) -> Any:
-    """2.0**k as float64, for k in [-1022, 1023]: its bits, put together."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.add(args[0], I64(1023)), I64(52)), ir.DoubleType())
-
-    return types.float64(types.int64), codegen
 
 
 @njit(inline="always")

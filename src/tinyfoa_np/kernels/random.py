@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
-from .intrinsics import cos_turn, log
+from .intrinsics import cos_turn, log, share
 
 WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG = 1, 2, 3, 4, 5, 6
 
@@ -84,27 +84,29 @@ def shuffle(order, seed):
         order[k], order[other] = order[other], order[k]
 
 
-@njit(cache=True, error_model="numpy")
-def mask(out, first, samples, width, kept, step, layer, seed):
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def mask(out, first, samples, width, kept, step, layer, seed, threads):
     # out (B, ceil(width / 64)) uint64; its rows are ``samples`` of a batch from the ``first`` on
     """Random bits, set with probability ``kept`` / 65536: bit i of sample s is lane n % 8 of block n // 8 of a step.
 
     n = s * (width, whole words) + i; each step has 2^32 blocks of its own.
     """
     words = out.shape[1]
-    for s in range(samples):
-        for k in range(words):
-            word = np.uint64(0)
-            for part in range(8):
-                index = (np.uint64(step) << np.uint64(32)) + np.uint64(((first + s) * words + k) * 8 + part)
-                lanes = block(index, layer, MASK, seed)
-                for lane in range(4):
-                    at = np.uint64(8 * part + 2 * lane)
-                    word |= np.uint64((lanes[lane] & np.uint64(0xFFFF)) < kept) << at
-                    word |= np.uint64((lanes[lane] >> np.uint64(16)) < kept) << (at + np.uint64(1))
-            if 64 * (k + 1) > width:
-                word &= ~np.uint64(0) >> np.uint64(64 * (k + 1) - width)
-            out[s, k] = word
+    for thread in prange(threads):
+        begin, end = share(np.int64(thread), threads, samples, 1)
+        for s in range(begin, end):
+            for k in range(words):
+                word = np.uint64(0)
+                for part in range(8):
+                    index = (np.uint64(step) << np.uint64(32)) + np.uint64(((first + s) * words + k) * 8 + part)
+                    lanes = block(index, layer, MASK, seed)
+                    for lane in range(4):
+                        at = np.uint64(8 * part + 2 * lane)
+                        word |= np.uint64((lanes[lane] & np.uint64(0xFFFF)) < kept) << at
+                        word |= np.uint64((lanes[lane] >> np.uint64(16)) < kept) << (at + np.uint64(1))
+                if 64 * (k + 1) > width:
+                    word &= ~np.uint64(0) >> np.uint64(64 * (k + 1) - width)
+                out[s, k] = word
 
 
 @njit(cache=True, error_model="numpy")

@@ -15,10 +15,12 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from .intrinsics import (
+    COMPRESSES,
     GRADIENT_COLUMNS,
     GRADIENT_WORDS,
     copy_errors,
     count_up,
+    move_up,
     project_errors,
     publish_run,
     share,
@@ -35,7 +37,7 @@ from .intrinsics import (
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
 #: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 512, 96
+BIT_RUN, RUN = 1024, 96
 #: neurons that a run of floats serves before the next
 NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
@@ -140,17 +142,45 @@ def _times_factor_by_source(source, value, s):
     return lambda source, value, s: value
 
 
+def _has_factor(source):
+    """Whether samples' dz count for something else in the gradient of a weight."""
+    raise TypeError
+
+
+@overload(_has_factor, inline="always")
+def _has_factor_by_source(source):
+    if source.instance_class is Given:
+        return lambda source: source.factor.size > 0
+    return lambda source: False
+
+
+def _adds_up(values):
+    """Whether the gradient's pass tells the sum of dz."""
+    raise TypeError
+
+
+@overload(_adds_up, inline="always")
+def _adds_up_by_kind(values):
+    if values.dtype == types.uint64:
+        return lambda values: True
+    return lambda values: False
+
+
 @njit(inline="always")
-def _listed_errors(source, row, samples, dz, listed, thread, at):
+def _listed_errors(source, row, samples, dz, listed, thread, at, add_up):
     """One neuron's samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at + count].
 
-    Returns how many there are, and the sum of dz.
+    Returns how many there are, and the sum of dz, or what there was no need to ``add_up``.
     """
-    count, total = 0, np.float32(0)
+    count, total, own = 0, np.float32(0), thread * dz.shape[1] + at
+    together = COMPRESSES and not _has_factor(source)
     for start in range(0, samples, 64):
-        few, head = min(64, samples - start), thread * dz.shape[1] + at + start
+        few, head = min(64, samples - start), own + start
         bits = _errors(source, row, start, few, dz, head)
         count_up(listed, head, start, few)  # behind the list, too, every byte is to be written: an audit looks for it
+        if together:
+            count += move_up(dz, head, start, bits, listed, own + count, own + count)
+            continue
         while bits:
             s = start + trailing_zeros(bits)
             bits &= bits - np.uint64(1)
@@ -159,13 +189,17 @@ def _listed_errors(source, row, samples, dz, listed, thread, at):
             listed[thread, at + count] = s
             total += value
             count += 1
+    if together and add_up:
+        for k in range(count):
+            total += dz[thread, at + k]
     return count, total
 
 
 def _gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
-    """gradient[thread, skip + k] = sum over the listed samples of dz x[low + k], up to column ``high``; returns skip.
+    """gradient[thread, skip + k] = sum over the listed samples of dz x[low + k], up to column ``high``.
 
-    An overload for packed bits, one for columns of bytes or floats.
+    Returns skip and, with packed bits, the sum of the listed dz. An overload for packed bits, one for columns of bytes
+    or floats.
     """
     raise TypeError
 
@@ -180,15 +214,15 @@ def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, grad
 def _run_of_bits(values, low, high, count, thread, at, dz, listed, gradient):
     # values (B, W) uint64: whole words, so that the run may begin before ``low`` and end after ``high``
     word, end, stride = low // 64, (high + 63) // 64, values.shape[1]
-    head, out = thread * dz.shape[1] + at, thread * gradient.shape[1]
+    head, out, total = thread * dz.shape[1] + at, thread * gradient.shape[1], np.float32(0)
     while word < end:
         if end - word >= GRADIENT_WORDS:
-            sum_bits_words(listed, dz, head, count, values, word, stride, gradient, out)
+            total = sum_bits_words(listed, dz, head, count, values, word, stride, gradient, out)
             word, out = word + GRADIENT_WORDS, out + 64 * GRADIENT_WORDS
         else:
-            sum_bits_word(listed, dz, head, count, values, word, stride, gradient, out)
+            total = sum_bits_word(listed, dz, head, count, values, word, stride, gradient, out)
             word, out = word + 1, out + 64
-    return low % 64
+    return low % 64, total
 
 
 def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
@@ -199,7 +233,7 @@ def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
             listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column,
             False,
         )
-    return 0
+    return 0, np.float32(0)
 
 
 def _run_end(values, column, high):
@@ -344,15 +378,16 @@ def _update_rows(
     width, batch = high - low, values.shape[0]
     tile = _tile(values, dz)
     ahead = width if tile > 1 else BIT_RUN  # from a run to the next
+    later = _adds_up(values) and not _has_factor(source)  # the gradient's pass has the sum of dz for nothing
     count, sum_dz = 0, np.float32(0)
     for top in range(begin, end, tile):
         bottom = min(top + tile, end) if tile > 1 else top + 1
         for row in range(top, bottom):
             own = (row - top) * (batch + 1)
-            count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread, own)
+            count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread, own, not later)
             if tile > 1:  # behind the list
                 listed[thread, own + batch], dz[thread, own + batch] = count, sum_dz
-            if train_bias:
+            if train_bias and not later:
                 total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
         column = low
         while column < high:
@@ -361,7 +396,11 @@ def _update_rows(
                 own, at = (row - top) * (batch + 1), (row - first) * width - low
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
-                skip = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
+                skip, added = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
+                if later and column == low:
+                    sum_dz = added
+                    if train_bias:
+                        total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
                 origin, shift = thread * gradient.shape[1] + skip, offset * sum_dz
                 lost = _step_run(
                     step, resident, at, column, stop, row, still, high, gradient, origin, ahead, scale, shift, straight
@@ -405,7 +444,7 @@ def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, 
     first, _, low, high = part
     _, dz, listed = scratch
     for row in range(begin, end):
-        count, _ = _listed_errors(source, row, samples, dz, listed, thread, 0)
+        count, _ = _listed_errors(source, row, samples, dz, listed, thread, 0, False)
         total = bias_sums[row - first] if begun else np.float32(0)
         for k in range(count):
             total += dz[thread, k]
@@ -464,13 +503,13 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
     """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
     first, last, low, high = part
     for row in range(first, last):
-        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0, 0)
+        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0, 0, True)
         bias_out[row - first] = sum_dz
         at = (row - first) * (high - low) - low
         column = low
         while column < high:
             end = _run_end(inputs.values, column, high)
-            skip = _gradient_run(
+            skip, _ = _gradient_run(
                 inputs.values, column, end, count, 0, 0, scratch.dz, scratch.listed, scratch.gradient
             )
             for i in range(column, end):
