@@ -183,8 +183,8 @@ def test_a_scale_and_rounding_change_no_answer(trained, monkeypatch, kind):
 def test_sure_answers_are_measured_alike(tmp_path, algorithm):
     """Where all numbers are so large that many outputs, or their differences, are no longer told apart in float32."""
     which = recipe(
-        algorithm=algorithm, network="fc:20", lr=0.3, epochs=3, slices=1, binary_weights=False, binary_activations=False,
-        normalize="unit",
+        algorithm=algorithm, network="fc:20", lr=0.3, epochs=3, slices=1, normalize="unit", binary_weights=False,
+        binary_activations=False,
     )  # fmt: skip
     dataset = scaled(made("real", tests=300), 40.0)
     result = run(tmp_path, which, dataset)
