@@ -262,7 +262,8 @@ def test_backward_gives_the_same_bits_for_any_number_of_threads(form, shape, see
 
 @more
 @given(
-    shapes(st.just(1), st.just(1), st.integers(1, 30)), st.sampled_from([0.0, 1e-3, 1.0, 30.0]), st.integers(0, 9), seeds
+    shapes(st.just(1), st.just(1), st.integers(1, 30)), st.sampled_from([0.0, 1e-3, 1.0, 30.0]), st.integers(0, 9),
+    seeds,
 )
 @example((1, 1, 1, 1, 1), 1.0, 0, 0)
 def test_softmax_and_loss_equal_their_reference(shape, spread, whole, seed):
