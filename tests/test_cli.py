@@ -153,7 +153,14 @@ def test_no_sizes(text):
         (["train", "digits", "--peer", "1"], "peer has no meaning for algorithm tinyfoa"),
         (["train", "digits", "--algorithm", "ff", "--dropout", "0.5"], "dropout has no meaning for algorithm ff"),
         (["train", "digits", "--algorithm", "drtp", "--schedule", "slice"], "drtp has no schedule slice"),
+        (["train", "digits", "--algorithm", "drtp", "--slices", "2"], "whole layers"),
+        (["train", "digits", "--algorithm", "pepita", "--hold", "1epoch"], "no meaning"),
         (["train", "digits", "--algorithm", "bp", "--slices", "2"], "whole layers"),
+        (["train", "digits", "--algorithm", "bp", "--schedule", "stream"], "none or slice or frozen"),
+        (["train", "digits", "--algorithm", "bp", "--dropout", "0.1"], "dropout has no meaning for algorithm bp"),
+        (["train", "digits", "--algorithm", "bp", "--recompute"], "recompute has no meaning"),
+        (["train", "digits", "--algorithm", "pepita", "--dropout", "1"], "from 0 to below 1"),
+        (["train", "digits", "--algorithm", "bp", "--ram", "1KiB", *SMALL], "bp holds the weights of all layers"),
         (["train", "digits", "--preset", "best"], "'paper'"),
         (["train", "digits", "--preset", "paper", "--algorithm", "bp", "--recompute"], "recompute"),
         (["train", "digits", "--ram", "plenty"], "64KiB"),
@@ -415,6 +422,82 @@ def test_resume_refuses_options_that_contradict_the_run(run, trained):
     assert code == 0, err
     assert json.loads(stdout)["model_sha256"] == result["model_sha256"]
     assert run("train", "--resume", out, "--preset", "paper", *SMALL, "--quiet")[0] == 0
+
+
+# Networks that train as a whole
+
+WHOLE = {
+    "bp": ["--schedule", "slice", "--hold", "2", "--epochs", "8"],
+    "drtp": ["--lr", "1e-3", "--lr-schedule", "cooldown"],
+    "pepita": ["--lr", "1e-2", "--lr-schedule", "drop:50%"],
+    "ff": ["--lr", "1e-2"],
+}
+
+
+@pytest.mark.parametrize("algorithm", WHOLE)
+def test_each_algorithm_trains_and_its_model_answers(run, algorithm, tmp_path):
+    options = ["--algorithm", algorithm, *SMALL, *WHOLE[algorithm], "--seed", "3", "--audit", "--json"]
+    code, out, err = run("train", "digits", *options)
+    assert code == 0, err
+    assert "layer 1/1: test error" in err and "layer 2" not in err
+    result = json.loads(out.splitlines()[-1])
+    assert set(result) == {
+        "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
+        "findings",
+    }  # fmt: skip
+    assert result["run_dir"] == f"runs/digits-{algorithm}-1" and result["findings"] == []
+    assert result["layer_errors_pct"] == [result["error_pct"]] and len(result["seconds_per_epoch"]) == 1
+    asked = {"algorithm": algorithm, "seed": 3, "network": "fc:40x2", "limit": 300}
+    assert {name: result["recipe"][name] for name in asked} == asked
+    arena = result["arena"]
+    assert arena["planned_bytes"] == arena["accounted_bytes"] == arena["watermark_bytes"] > 0
+    assert len(result["model_sha256"]) == 64 and result["flash"]["written_bytes"] > 0
+
+    code, out, _ = run("evaluate", result["run_dir"], "--json")
+    assert code == 0 and json.loads(out)["error_pct"] == result["error_pct"]
+    test = data.load("digits").test
+    np.save("images.npy", test.inputs)
+    classes = np.array(run("predict", result["run_dir"], "images.npy")[1].split(), int)
+    assert 100 * np.count_nonzero(classes != test.labels) / len(classes) == result["error_pct"]
+
+    code, out, err = run("audit", result["run_dir"], "--quick")
+    assert (code, err) == (0, "") and f"{arena['planned_bytes']:,} bytes" in out.splitlines()[0]
+    assert "every byte is accounted for" in out and "region " not in out.split("Bytes from the paper")[-1]
+    code, out, _ = run("train", "--resume", result["run_dir"], "--json", "--quiet")
+    assert code == 0 and json.loads(out)["model_sha256"] == result["model_sha256"]
+    code, out, err = run("train", "--resume", result["run_dir"], "--algorithm", "tinyfoa")
+    assert code == 2 and f"algorithm {algorithm}, not tinyfoa" in one_error_line(err)
+
+
+def test_people_are_told_of_no_layers_where_there_is_one_network(run):
+    code, out, _ = run("train", "digits", "--algorithm", "bp", *SMALL, "--quiet")
+    assert code == 0 and re.match(r"test error +\d+\.\d\d %\n", out)
+
+
+@pytest.mark.parametrize("classes, inputs", [(1, 64), (10, 9)])
+def test_ff_needs_two_classes_and_an_input_for_each(run, monkeypatch, tmp_path, classes, inputs):
+    def some(*_):
+        parts = [
+            data.Split(split.inputs[:, :inputs], np.minimum(split.labels, classes - 1))
+            for split in (digits.train, digits.test)
+        ]
+        return data.Dataset("digits", *parts, classes)
+
+    digits = data.load("digits")
+    monkeypatch.setattr(data, "load", some)
+    code, out, err = run("train", "digits", "--algorithm", "ff", *SMALL)
+    assert (code, out) == (2, "")
+    assert f"one of {classes} labels into {inputs} inputs" in one_error_line(err)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "drtp"])
+def test_a_run_that_diverges_ends_with_one_line_and_1(run, tmp_path, algorithm):
+    options = ["--algorithm", algorithm, "--no-binary-weights", "--lr", "1e29", *SMALL, "--json", "--out", "out"]
+    code, out, err = run("train", "digits", *options)
+    assert (code, out) == (1, "")
+    assert "diverged in epoch 1, batch" in one_error_line(err) and "smaller --lr" in err
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 LONGER = ["--network", "fc:40x2", "--epochs", "8", "--json", "--threads", "1"]
