@@ -139,6 +139,7 @@ def test_masks_equal_their_twin(data):
     done = run(
         kernels.mask, "out", out=Blank((B, -(-width // 64)), "uint64"), first=first, samples=samples,
         width=width, kept=np.uint64(kept), step=step, layer=layer, seed=np.uint64(seed),
+        threads=data.draw(st.integers(1, 5)),
     )  # fmt: skip
     assert (done.written["out"].T == (np.arange(B) < samples)).all()
     theirs = random_twins.dropout_bits(first + samples, width, kept, step=step, layer=layer, seed=seed)[first:]
@@ -154,7 +155,7 @@ def test_a_mask_keeps_its_share_anew_in_each_step_and_layer(share):
     masks = []
     for step, layer in ((0, 0), (1, 0), (0, 1)):
         out = np.zeros((samples, 16), np.uint64)
-        kernels.mask(out, 0, samples, width, np.uint64(round(share * 65536)), step, layer, np.uint64(3))
+        kernels.mask(out, 0, samples, width, np.uint64(round(share * 65536)), step, layer, np.uint64(3), 2)
         masks.append(bits.unpack(out, width))
     variance = share * (1 - share)
     for mask in masks:
