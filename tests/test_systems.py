@@ -89,7 +89,7 @@ def test_planned_is_accounted_is_watermark(tmp_path, form, toggles, kind):
         assert len(set(names)) == len(names) and all(region["nbytes"] for region in stage["regions"])
 
 
-@settings(max_examples=15)
+@settings(max_examples=40)
 @given(st.data())
 def test_memory_of_any_shape(tmp_path_factory, data):
     """One sample, one class, one neuron, layers that grow, more threads than samples: all audited, all the same."""
@@ -114,7 +114,10 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     dataset = made(kind, samples, tests, inputs, classes)
     where = tmp_path_factory.mktemp("any")
     plain = run(where, which, dataset, threads=draw(st.integers(1, 5)))
-    audited = run(where, which, dataset, threads=draw(st.integers(1, 5)), audit=True)
+    threads = draw(st.integers(1, 5))
+    fewest = least(where, which, dataset, threads=threads) if draw(st.booleans()) else None
+    audited = run(where, which, dataset, threads=threads, audit=True, ram=fewest)
+    assert fewest in (None, audited["arena"]["planned_bytes"])
     assert audited["findings"] == []
     assert plain["model_sha256"] == audited["model_sha256"] == digest(weights(plain["run_dir"], which, inputs, classes))
     for result in (plain, audited):
@@ -327,7 +330,7 @@ def test_losses_and_errors_are_those_of_the_reference(tmp_path, monkeypatch, alg
 # Numbers out of range
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(st.data())
 def test_what_is_kept_is_always_a_number(tmp_path_factory, data):
     """However large inputs and steps are: a run ends with finite weights, or says that it diverged (or refuses)."""

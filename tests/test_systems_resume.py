@@ -56,7 +56,7 @@ def whole_runs(tmp_path_factory):
     return get
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(RECIPES)),
     st.lists(st.integers(0, 16), min_size=1, max_size=3),

@@ -179,7 +179,7 @@ def clearly(scores):
 
 
 @pytest.mark.parametrize("algorithm", MODULES)
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_steps_are_those_of_the_reference(algorithm, data):
     compare(data.draw(cases(algorithm)))
