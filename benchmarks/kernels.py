@@ -32,6 +32,7 @@ from numba.extending import intrinsic
 from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
 from measure import synthetic, table, trained
 from tinyfoa_np.algorithms.operands import Inputs
+from tinyfoa_np.algorithms.stage import whole
 from tinyfoa_np.algorithms.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import backward as backward_kernels
 from tinyfoa_np.kernels import forward as forward_kernels
@@ -199,14 +200,14 @@ def signs_of(layer: Layer) -> np.ndarray:
 def binary_product(rounds: int) -> Result:
     """(B, I) bits by (O, I) signs: the product alone, and the whole forward pass around it."""
     kind = Inputs("bits", I)
-    with prepared_layer(Recipe(batch=B), kind, O) as (layer, _), tempfile.TemporaryDirectory() as directory:
+    with prepared_layer(Recipe(batch=B), kind, O) as (layer, flash), tempfile.TemporaryDirectory() as directory:
         x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         bits = aligned(np.unpackbits(x.view(np.uint8), axis=1, bitorder="little")[:, :I].astype(np.float32))
         z, z_c, z_blas = (aligned(np.zeros(shape, np.float32)) for shape in ((O, B), (O, B), (B, O)))
         counts = np.zeros(B, np.int32)
         contestants = {
             "ours": product(x, w, kind, z),
-            "ours, whole forward": lambda: layer.forward(B, 0),
+            "ours, whole forward": lambda: layer.forward(flash, whole(B), 0),
             f"{blas()}, float32": lambda: np.matmul(bits, signs.T, out=z_blas),
         }
         function, why = xnor_in_c(directory)
@@ -230,13 +231,13 @@ def binary_product(rounds: int) -> Result:
 def first_layer(rounds: int) -> Result:
     """(B, 784) pixel bytes by (O, 784) signs against the normalized floats."""
     kind = Inputs("bytes", PIXELS, 1 / (255 * 0.3081), -0.1307 / 0.3081)
-    with prepared_layer(Recipe(batch=B), kind, O) as (layer, _):
+    with prepared_layer(Recipe(batch=B), kind, O) as (layer, flash):
         x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         floats = aligned(np.float32(kind.scale) * x.astype(np.float32) + np.float32(kind.offset))
         z, z_blas = aligned(np.zeros((O, B), np.float32)), aligned(np.zeros((B, O), np.float32))
         seconds = side_by_side({
             "ours": product(x, w, kind, z),
-            "ours, whole forward": lambda: layer.forward(B, 0),
+            "ours, whole forward": lambda: layer.forward(flash, whole(B), 0),
             f"{blas()}, float32": lambda: np.matmul(floats, signs.T, out=z_blas),
         }, rounds)  # fmt: skip
         agree(z, z_blas.T, 1e-5, "first layer")
@@ -306,7 +307,7 @@ def gradient(rounds: int) -> Result:
 def fused(rounds: int) -> Result:
     """One optimizer step of a slice: the package's single pass against product, Adam, packing and mean one by one."""
     with prepared_layer(Recipe(batch=B, slices=2, hold="1"), Inputs("bits", I), O) as (layer, flash):
-        layer.forward(B, 0)
+        layer.forward(flash, whole(B), 0)
         layer.gradient(B)
         ram, own = layer.ram, layer.parameters.ram
         active = np.unpackbits(np.array(ram.active).view(np.uint8), axis=1, bitorder="little")[:, :B]  # (1000, B)

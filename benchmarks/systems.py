@@ -24,7 +24,9 @@ from measure import arguments, finish, machine, synthetic, table
 
 from tinyfoa_np import data
 from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.stages import TILES, stages
+from tinyfoa_np.algorithms.stage import whole
+from tinyfoa_np.algorithms.stages import makers
+from tinyfoa_np.algorithms.tiling import Tiling
 from tinyfoa_np.algorithms.whole import Whole
 from tinyfoa_np.arena import Arena
 from tinyfoa_np.data import Dataset
@@ -111,7 +113,7 @@ class Ours:
         samples = self.records.read(
             self.flash, self.steps % self.records.batches, ram.inputs, ram.labels, ram.input_scale
         )
-        outcome = self.stage.train_step(self.flash, samples, self.steps)
+        outcome = self.stage.train_step(self.flash, whole(samples), self.steps)
         if outcome.diverged:
             raise SystemExit(f"{self.stage.recipe.algorithm}: {outcome.diverged}")
         self.steps += 1
@@ -147,7 +149,8 @@ def ours(recipe: Recipe, dataset: Dataset, batches: int) -> Iterator[Ours]:
     """A fresh network, its data and its weights in flash."""
     inputs = Inputs("bytes", dataset.train.inputs.shape[1], *dataset.affine(str(recipe.normalize)))
     shapes = layer_shapes(recipe.network, inputs.width)
-    (stage,) = stages(recipe, inputs, shapes, dataset.classes, EPOCH, THREADS, TILES[0], recipe.batch)
+    (make,) = makers(recipe, inputs, shapes, dataset.classes, EPOCH, THREADS)
+    stage = make(Tiling(recipe.batch))
     assert isinstance(stage, Whole)
     plan = pack(stage.regions())
     arena = Arena(plan.nbytes)

@@ -65,10 +65,10 @@ class Run(Network):
     def _note_gradient(self, k, inputs, source, scratch):
         layer = self.stage.layers[k]
         number = layer.due(0)[0]
-        layer.exchange(self.flash, number)  # the straight-through mask is that of the resident weights
+        layer.exchange(self.flash, number)
         rows = inputs.values.shape[0] if source.factor.size == 0 else source.factor.size
         samples = min(rows, self.samples * (2 if layer.rows > self.samples else 1))
-        dW, db = layer.slice_gradient(inputs, samples, source, number, scratch)
+        dW, db = layer.slice_gradient(self.flash, inputs, samples, lambda first, last: source, number, scratch)
         self.ours[f"gW{k}_step0"] = dW
         if layer.biased:
             self.ours[f"gb{k}_step0"] = db

@@ -47,7 +47,7 @@ def check(kind, form, binary, shape, threads):
     samples, B, I, O, C = shape
     batch = make_batch(0, kind, form, binary, *shape)
     forward = run_forward(batch, min(O, 64), threads, lay_out=between_forbidden_pages)
-    assert forward.written["logits"][:, :samples].all()
+    assert forward.written["results.logits"][:, :samples].all()
 
     rng = np.random.default_rng(1)
     given, below = rng.standard_normal((O, B)).astype(np.float32), pack_active(rng.random((I, B)) < 0.5)

@@ -202,8 +202,11 @@ def make_batch(seed, kind, form, binary, samples, B, I, O, C):
     return Batch(inputs, W, form, b, P, samples, binary, alpha)
 
 
-def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=None, lay_out=in_one_block):
-    """The forward pass of a batch, the neurons cut into ranges at ``cuts``; its last call's arrays."""
+def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=None, parts=(), lay_out=in_one_block):
+    """The forward pass of a batch, the neurons cut at ``cuts``, the samples at ``parts``; its last call's arrays.
+
+    ``outputs`` are those of the last part.
+    """
     inputs, (O, I) = batch.inputs, batch.W.shape
     B, C, words = len(inputs.operand), batch.P.shape[1], -(-I // 64)
     rows = O - active_first if active_rows is None else active_rows
@@ -211,18 +214,23 @@ def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=Non
     carried = {
         "active": Blank((rows, -(-B // 16)), "uint16"),
         "logits": Blank((C, B), "float32"),
-        "outputs": Blank((B, -(-O // 64)), "uint64") if batch.binary else Blank((B, O), "float32"),
         "abs_z": np.zeros(threads, np.int64),
     }
-    for first, last in zip([0, *cuts], [*cuts, O]):
-        done = run(
-            forward.forward, "scratch z active logits outputs abs_z", lay_out,
-            inputs=inputs.operand, samples=batch.samples, weights=stored(batch.W[first:last], batch.form), bias=batch.b,
-            gain=batch.gain, scale=inputs.scale, offset=inputs.offset, projection=batch.P, first=first, last=last,
-            columns=I, binary=batch.binary, unit=2.0**20, z=Blank((tile, B), "float32"), active_first=active_first,
-            scratch=Blank(*forward.scratch_shape(inputs.operand.dtype, kind, B, words, threads)), **carried,
-        )  # fmt: skip
-        carried = {name: getattr(done, name) for name in carried}
+    for start, stop in zip([0, *parts], [*parts, B]):
+        held = stop - start
+        carried["outputs"] = Blank((held, -(-O // 64)), "uint64") if batch.binary else Blank((held, O), "float32")
+        for first, last in zip([0, *cuts], [*cuts, O]):
+            weights = stored(batch.W[first:last], batch.form)
+            done = run(
+                forward.forward, "scratch z " + " ".join(f"results.{name}" for name in carried), lay_out,
+                inputs=inputs.operand[start:stop].copy(), samples=max(0, min(batch.samples, stop) - start),
+                scale=inputs.scale, offset=inputs.offset, columns=I, binary=batch.binary, unit=2.0**20,
+                neurons=forward.Neurons(first, last, weights, batch.b, batch.gain, batch.P[first:last].copy()),
+                z=Blank((tile, held), "float32"), results=forward.Results(start, active_first=active_first, **carried),
+                scratch=Blank(*forward.scratch_shape(inputs.operand.dtype, kind, held, words, threads)),
+            )  # fmt: skip
+            carried = {name: getattr(done.results, name) for name in carried}
+    vars(done).update(carried)
     return done
 
 
@@ -241,12 +249,13 @@ def run_backward(dz, samples, W, form, gain, active, threads=1, lay_out=in_one_b
 def run_update(
     inputs, samples, source, W, rect, moments, weights, bias, bias_moments, optimizer, first_row=0, t=1, lr=0.01,
     decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, neurons=1, unit=2.0**30,
-    lay_out=in_one_block,
+    first_column=0, first_published=0, lay_out=in_one_block,
 ):  # fmt: skip
     """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
 
     ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``source`` has a
-    row for every neuron, of which the kernel gets those from ``first_row`` on. Returns the kernel's arguments, and W,
+    row for every neuron, of which the kernel gets those from ``first_row`` on, as it gets the inputs from
+    ``first_column`` and what is published from ``first_published`` on. Returns the kernel's arguments, and W,
     moments, bias and bias moments whole again.
     """
     first, last, low, high = rect
@@ -256,11 +265,12 @@ def run_update(
     step = update.Step(code, *step_sizes(optimizer, lr, t), np.float32(decay), np.float32(limit))
     done = run(
         update.update,
-        "resident.weight resident.moment1 resident.moment2 weights biases.bias biases.moment1 biases.moment2 "
+        "resident.weight resident.moment1 resident.moment2 published.weights "
+        "biases.bias biases.moment1 biases.moment2 "
         "scratch.gradient scratch.dz scratch.listed abs_w", lay_out,
-        inputs=held(inputs), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
+        inputs=held(inputs, first_column), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
         resident=update.Resident(W[part].ravel(), *[*(m[part].ravel() for m in moments), none, none][:2]),
-        weights=weights, still=still, step=step, bias_step=step,
+        published=published_from(weights, first_published), still=still, step=step, bias_step=step,
         biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
         straight=straight, unit=unit, scratch=work_space(inputs, low, high, threads, neurons),
         abs_w=np.zeros(threads, np.int64),
@@ -271,6 +281,8 @@ def run_update(
         whole[place] = values.reshape(whole[place].shape)
         return whole
 
+    done.weights = weights.copy()
+    done.weights[len(weights) - len(done.published.weights) :] = done.published.weights
     done.W, done.bias = put_back(W, part, done.resident.weight), done.biases.bias
     done.moments = [put_back(m, part, new) for m, new in zip(moments, done.resident[1:])]
     done.bias_moments = [put_back(m, slice(first, last), new) for m, new in zip(bias_moments, done.biases[1:])]
@@ -290,15 +302,23 @@ def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, l
     return done.out.reshape(last - first, high - low), done.bias_out
 
 
-def held(inputs):
-    """A batch of inputs as the update takes them."""
-    return update.Inputs(inputs.operand, np.float32(inputs.gain * inputs.scale), inputs.offset)
+def held(inputs, first=0):
+    """A batch of inputs from column ``first`` on, of bits a multiple of 64, as the update takes them."""
+    skip = first // 64 if inputs.operand.dtype == np.uint64 else first
+    values = np.ascontiguousarray(inputs.operand[:, skip:])
+    return update.Inputs(values, np.float32(inputs.gain * inputs.scale), inputs.offset, first)
+
+
+def published_from(weights, first):
+    """What the forward pass reads, from neuron ``first`` on, of signs a multiple of 8."""
+    rows = first // 8 if weights.dtype == np.uint64 else first
+    return update.Published(weights[rows:].copy(), first)
 
 
 def from_row(source, first):
     """Errors of a layer from neuron ``first`` on."""
-    name = "active" if isinstance(source, update.Projected) else "dz"
-    return source._replace(**{name: getattr(source, name)[first:], "first": first})
+    names = ("active", "projection") if isinstance(source, update.Projected) else ("dz",)
+    return source._replace(**{name: getattr(source, name)[first:] for name in names}, first=first)
 
 
 def work_space(inputs, low, high, threads, neurons=1):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tinyfoa_np.algorithms.operands import TILES
-from tinyfoa_np.algorithms.stages import stages
+from tinyfoa_np.algorithms.stage import whole
+from tinyfoa_np.algorithms.stages import makers
+from tinyfoa_np.algorithms.tiling import Tiling
 from tinyfoa_np.arena import Arena
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.plan import pack
@@ -32,7 +33,7 @@ class Network:
     def __init__(self, recipe, inputs, classes, batches, flash, threads=THREADS, held=None):
         self.recipe, self.flash = recipe, flash
         shapes, held = layer_shapes(recipe.network, inputs.width), held or recipe.batch
-        self.stage = stages(recipe, inputs, shapes, classes, batches, threads, TILES[0], held)[0]
+        self.stage = makers(recipe, inputs, shapes, classes, batches, threads)[0](Tiling(held))
         plan = pack(self.stage.regions())
         self.arena = Arena(plan.nbytes, poison=True)
         self.arena.lay_out(plan)
@@ -57,21 +58,24 @@ class Network:
     def step(self, number, X, labels):
         """Trains on a batch; the outcome of the step."""
         self.load(X, labels)
-        return self.stage.train_step(self.flash, len(X), number)
+        return self.stage.train_step(self.flash, whole(len(X)), number)
 
     def parameters(self):
         """(W, b) of each layer as they are now, put together from their slices; b (0,) where there are no biases."""
         self.arena.enter("load")
-        layers = []
-        for layer in self.stage.layers:
-            W = np.empty((layer.O, layer.I), np.float32)
-            for number in range(len(layer.grid)):
-                layer.exchange(self.flash, number)  # what has changed is written back first
-                part = layer.grid.slice(number)
-                resident = layer.ram.slice[: part.size].reshape(part.last - part.first, part.high - part.low)
-                W[part.first : part.last, part.low : part.high] = resident
-            layers.append((W, layer.ram.bias.copy()))
-        return layers
+        return [(weights(self.flash, layer), layer.ram.bias.copy()) for layer in self.stage.layers]
+
+
+def weights(flash, layer):
+    """A layer's weights (O, I) as they are now, from its slices."""
+    layer.flush(flash)  # what has changed is written back first
+    W = np.empty((layer.O, layer.I), np.float32)
+    for number in range(len(layer.grid)):
+        part = layer.grid.slice(number)
+        values = np.empty((part.last - part.first, part.high - part.low), np.float32)
+        flash.read(layer.name("slices"), number, [values])
+        W[part.first : part.last, part.low : part.high] = values
+    return W
 
 
 def given(W, b=None):

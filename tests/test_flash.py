@@ -156,6 +156,34 @@ def test_rules_of_one_slot(where):
         flash.write("s", 0, [bytes(10)])
 
 
+def test_working_memory_is_in_no_commit(where):
+    with Flash.create(where, ME) as flash:
+        flash.new("p", [10], slots=0)
+        flash.write("p", 0, [b"ab"], 4)
+        flash.commit({}, scratch())
+        flash.write("p", 0, [b"cd"], 5)
+        assert read(flash, "p", 0) == bytes(4) + b"acd" + bytes(3)
+    with Flash.open(where, ME, scratch()) as flash:
+        assert flash.names() == () and "p" not in os.listdir(where)
+        flash.new("p", [3], slots=0)
+        flash.drop("p")
+        flash.commit({}, scratch())
+        assert "p" not in os.listdir(where)
+
+
+def test_rewriting_must_cover_the_item(where):
+    with Flash.create(where, ME) as flash:
+        flash.new("w", [10])
+        flash.write("w", 0, [b"0123456789"])
+        flash.commit({"n": 1}, scratch())
+        with pytest.raises(ValueError, match="9 of 10 bytes"), flash.rewriting("w", 0):
+            flash.write("w", 0, [bytes(9)])
+        with pytest.raises(FlashError, match="open it again"):  # what was begun is in doubt
+            flash.commit({"n": 2}, scratch())
+    with Flash.open(where, ME, scratch()) as flash:
+        assert flash.meta == {"n": 1} and read(flash, "w", 0) == b"0123456789"
+
+
 @pytest.mark.parametrize("item, size, offset", [(-1, 1, 0), (2, 1, 0), (0, 11, 0), (0, 1, 10), (0, 1, -1)])
 def test_out_of_range(where, item, size, offset):
     with Flash.create(where, ME) as flash:
@@ -173,7 +201,7 @@ def test_names(where):
         for name in ("", "root.0", "root.1", "lock", "a/b", "..", ".hidden", "a\\b"):
             with pytest.raises(ValueError, match="plain file name"):
                 flash.new(name, [1])
-        for sizes, slots in (([-1], 2), ([1], 0), ([1], 3)):
+        for sizes, slots in (([-1], 2), ([1], -1), ([1], 3)):
             with pytest.raises(ValueError, match="slots"):
                 flash.new("w", sizes, slots)
         flash.new("w", [1])
@@ -311,7 +339,7 @@ class Against(RuleBasedStateMachine):
         self.directory.cleanup()
 
     @precondition(lambda self: len(self.now) < 4)
-    @rule(name=st.sampled_from("abcd"), sizes=st.lists(st.integers(0, 5000), max_size=3), slots=st.integers(1, 2))
+    @rule(name=st.sampled_from("abcd"), sizes=st.lists(st.integers(0, 5000), max_size=3), slots=st.integers(0, 2))
     def new(self, name, sizes, slots):
         if name in self.now or name in self.gone:
             with pytest.raises(ValueError):
@@ -339,7 +367,9 @@ class Against(RuleBasedStateMachine):
         item = data.draw(st.integers(0, len(sizes) - 1))
         start, stop = (0, sizes[item]) if whole else sorted(data.draw(st.integers(0, sizes[item])) for _ in "ab")
         block = pattern(stop - start, seed)
-        allowed = name in self.fresh if slots == 1 else len(block) == sizes[item] or (name, item) in self.dirty
+        allowed = len(block) == sizes[item] or (name, item) in self.dirty
+        if slots < 2:
+            allowed = name in self.fresh or slots == 0
         if not allowed:
             with pytest.raises(ValueError):
                 self.flash.write(name, item, [block], start)
@@ -349,12 +379,30 @@ class Against(RuleBasedStateMachine):
         items[item] = old[:start] + block + old[stop:]
         self.dirty.add((name, item))
 
+    @precondition(lambda self: any(slots == 2 and sizes for slots, sizes, _ in self.now.values()))
+    @rule(data=st.data(), seed=st.integers(0, 1000), pieces=st.integers(1, 5))
+    def rewrite(self, data, seed, pieces):
+        names = sorted(name for name, (slots, sizes, _) in self.now.items() if slots == 2 and sizes)
+        name = data.draw(st.sampled_from(names))
+        _, sizes, items = self.now[name]
+        item = data.draw(st.integers(0, len(sizes) - 1))
+        block, bounds = pattern(sizes[item], seed), [sizes[item] * n // pieces for n in range(pieces + 1)]
+        with self.flash.rewriting(name, item):
+            for start, stop in data.draw(st.permutations(list(zip(bounds, bounds[1:])))):
+                if items[item]:  # until a piece is written, it is what it was
+                    kept = bytearray(stop - start)
+                    self.flash.read(name, item, [kept], start)
+                    assert kept == items[item][start:stop]
+                self.flash.write(name, item, [block[start:stop]], start)
+        items[item] = block
+        self.dirty.add((name, item))
+
     @rule()
     def commit(self):
         self.count += 1
         self.flash.commit({"count": self.count}, scratch())
         self.gone, self.fresh, self.dirty = set(), set(), set()
-        self.kept = {name: (slots, sizes, list(items)) for name, (slots, sizes, items) in self.now.items()}
+        self.kept = {name: (slots, sizes, list(items)) for name, (slots, sizes, items) in self.now.items() if slots}
         self.kept_count = self.count
 
     @rule()

@@ -8,6 +8,7 @@ nothing about shapes, slices or step sizes is taken for granted.
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,9 @@ def run_reference(golden):
     return ours
 
 
-IMPLEMENTATIONS = {"reference": run_reference, "kernels": run_kernels}
+IMPLEMENTATIONS = {
+    "reference": run_reference, "kernels": run_kernels, "streamed": partial(run_kernels, streamed=True)
+}  # fmt: skip
 
 
 def compare(ours, golden):

@@ -117,9 +117,10 @@ def test_forward_equals_its_reference(kind, form, binary, shape, seed):
     outputs = bits.pack(z > 0) if binary else np.maximum(z, 0).astype(np.float32)
     np.testing.assert_array_equal(done.outputs[:samples], outputs)
 
-    for written in (done.written["z"], done.written["logits"], done.written["outputs"].T):
+    names = ("z", "results.logits", "results.outputs")
+    for written in (done.written[n].T if "outputs" in n else done.written[n] for n in names):
         assert (written == (np.arange(B) < samples)).all()  # the region's other samples are left alone
-    assert (done.written["active"] == (np.arange(-(-B // 16)) < groups)).all()
+    assert (done.written["results.active"] == (np.arange(-(-B // 16)) < groups)).all()
 
 
 @pytest.mark.parametrize("kind", ["bits", "bytes"])
@@ -156,14 +157,17 @@ def test_forward_gives_the_same_bits_however_it_is_cut(kind, form, binary, data)
     samples, _, _, O, _ = shape
     batch = make_batch(data.draw(seeds), kind, form, binary, *shape)
     whole = run_forward(batch, tile=O)
-    cuts = data.draw(st.lists(st.sampled_from(range(64, O, 64)), max_size=3, unique=True)) if O > 64 else []
+    cuts = data.draw(st.lists(st.sampled_from(range(8, O, 8)), max_size=3, unique=True)) if O > 8 else []
+    inner = range(16, samples, 16)
+    parts = data.draw(st.lists(st.sampled_from(inner), max_size=2, unique=True)) if inner else []
     active_first, active_last = data.draw(ranges(O))
     done = run_forward(
-        batch, data.draw(st.sampled_from([64, 128, 256, O])), data.draw(threads), sorted(cuts), active_first,
-        active_last - active_first,
+        batch, data.draw(st.sampled_from([8, 64, 128, 256, O])), data.draw(threads), sorted(cuts), active_first,
+        active_last - active_first, sorted(parts),
     )  # fmt: skip
+    last = max(parts, default=0)
     assert same_bits(done.logits[:, :samples], whole.logits[:, :samples])
-    assert same_bits(done.outputs[:samples], whole.outputs[:samples])
+    assert same_bits(done.outputs[: samples - last], whole.outputs[last:samples])
     assert same_bits(done.active, whole.active[active_first:active_last])
     assert done.abs_z.sum() == whole.abs_z.sum()
 
@@ -173,20 +177,21 @@ def test_forward_can_leave_out_masks_outputs_and_logits():
     batch = make_batch(3, "bits", "signs", True, 20, 20, 100, 70, 3)
     whole = run_forward(batch, tile=64)
     arguments = {
-        "inputs": batch.inputs.operand, "samples": 20, "weights": stored(batch.W, "signs"), "bias": batch.b,
-        "gain": batch.gain, "scale": np.float32(1), "offset": np.float32(0), "first": 0, "last": 70, "columns": 100,
+        "inputs": batch.inputs.operand, "samples": 20, "scale": np.float32(1), "offset": np.float32(0), "columns": 100,
         "binary": True, "unit": 2.0**20, "scratch": Blank((20,), "int32"), "z": Blank((64, 20), "float32"),
-        "active": Blank((0, 2), "uint16"), "active_first": 0, "abs_z": np.array([5]),
     }  # fmt: skip
     for C, outputs in ((0, Blank((20, 2), "uint64")), (3, Blank((0, 0), "uint64"))):
-        logits, P = Blank((C, 20), "float32"), batch.P[:, :C].copy()
-        writes = "scratch z logits outputs abs_z"
-        done = run(forward.forward, writes, projection=P, logits=logits, outputs=outputs, **arguments)
-        assert done.abs_z.sum() == whole.abs_z.sum() + 5  # the sum grows
+        P = batch.P[:, :C].copy()
+        neurons = forward.Neurons(0, 70, stored(batch.W, "signs"), batch.b, batch.gain, P)
+        active, logits = Blank((0, 2), "uint16"), Blank((C, 20), "float32")
+        results = forward.Results(0, active, 0, logits, outputs, np.array([5]))
+        writes = "scratch z results.logits results.outputs results.abs_z"
+        done = run(forward.forward, writes, neurons=neurons, results=results, **arguments)
+        assert done.results.abs_z.sum() == whole.abs_z.sum() + 5  # the sum grows
         if C:
-            assert same_bits(done.logits, whole.logits)
+            assert same_bits(done.results.logits, whole.logits)
         else:
-            assert same_bits(done.outputs, whole.outputs)
+            assert same_bits(done.results.outputs, whole.outputs)
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["relu", "bits_out"])
@@ -485,6 +490,12 @@ def test_update_gives_the_same_bits_however_it_is_cut(kind, data):
     for (first, last), (low, high) in parts:
         given |= {"rect": (first, last, low, high), "train_bias": low == 0, "threads": data.draw(threads)}
         given |= {"neurons": data.draw(st.sampled_from([1, 2, 5]))}
+        given |= {"first_row": data.draw(st.integers(0, first)), "first_published": data.draw(st.integers(0, first))}
+        given |= {"first_column": data.draw(st.integers(0, low))}
+        if kind == "bits":
+            given["first_column"] -= given["first_column"] % 64
+        if given["weights"].dtype == np.uint64:
+            given["first_published"] -= given["first_published"] % 8
         done = run_update(**given)
         given |= {name: getattr(done, name) for name in ("W", "moments", "weights", "bias", "bias_moments")}
         total += done.abs_w.sum()
@@ -527,15 +538,17 @@ def test_update_from_micro_batches_gives_the_same_bits(kind, data):
     bias_moments = [*(m[first:last] for m in given["bias_moments"]), none, none][:2]
     done = run(
         update.update_from,
-        "resident.weight resident.moment1 resident.moment2 weights biases.bias biases.moment1 biases.moment2 abs_w",
+        "resident.weight resident.moment1 resident.moment2 published.weights "
+        "biases.bias biases.moment1 biases.moment2 abs_w",
         **sums, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset, part=part,
-        resident=update.Resident(W[place].ravel(), *moments), weights=given["weights"], still=given["still"],
+        resident=update.Resident(W[place].ravel(), *moments), still=given["still"],
+        published=update.Published(given["weights"], 0),
         biases=update.Biases(given["bias"], *bias_moments), step=step, bias_step=step, train_bias=True,
         straight=given["straight"], unit=2.0**30, abs_w=np.zeros(given["threads"], np.int64),
     )  # fmt: skip
     lost = whole.abs_w.min() < 0
     assert (done.abs_w.min() < 0) == lost and (lost or done.abs_w.sum() == whole.abs_w.sum())
-    assert same_bits(done.weights, whole.weights) and same_bits(done.biases.bias, whole.bias)
+    assert same_bits(done.published.weights, whole.weights) and same_bits(done.biases.bias, whole.bias)
     assert all(same_bits(*pair) for pair in zip(done.resident, whole.resident))
     assert all(same_bits(*pair) for pair in zip(done.biases, whole.biases))
 
@@ -563,11 +576,11 @@ def test_published_slices_make_up_the_layer(form, data):
     weights, total = np.zeros_like(stored(W, form)), 0
     for (first, last), (low, high) in itertools.product(zip(rows, rows[1:]), zip(columns, columns[1:])):
         done = run(
-            update.publish_slice, "weights",
-            weight=W[first:last, low:high].ravel(), first=first, last=last, low=low, high=high, weights=weights,
-            unit=2.0**30,
+            update.publish_slice, "published.weights",
+            weight=W[first:last, low:high].ravel(), first=first, last=last, low=low, high=high,
+            published=update.Published(weights, 0), unit=2.0**30,
         )  # fmt: skip
-        weights, total = done.weights, total + done.returned
+        weights, total = done.published.weights, total + done.returned
     np.testing.assert_array_equal(weights, stored(W, form))
     assert total == exact_sum(W, 2.0**30)
 
@@ -581,8 +594,9 @@ def test_the_sum_of_magnitudes_is_exact(values, exponent, seed):
     halves = (rng.integers(0, min(2**16, int(256 * unit)), 200) + 0.5) / unit
     w = np.concatenate([values, halves, np.nextafter(np.float32(halves), np.float32(0))]).astype(np.float32)
     weights = np.zeros((1, -(-w.size // 64), 8), np.uint64)
-    arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "weights": weights, "unit": unit}
-    assert run(update.publish_slice, "weights", **arguments).returned == exact_sum(w, unit)
+    arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "unit": unit}
+    done = run(update.publish_slice, "published.weights", published=update.Published(weights, 0), **arguments)
+    assert done.returned == exact_sum(w, unit)
 
 
 @given(st.integers(0, 500), st.integers(1, 9), st.sampled_from([1, 16]))

@@ -1,16 +1,14 @@
-"""The planner: regions that live together never overlap, its promise is kept, and a budget is a budget."""
+"""The planner: regions that live together never overlap, and its promise is kept."""
 
 import doctest
-import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyfoa_np import plan as module
-from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.plan import ALIGNMENT, PHASES, Plan, Region, aligned, fit, pack
+from tinyfoa_np.plan import ALIGNMENT, PHASES, Region, aligned, pack
 
 SHAPES = st.lists(st.integers(0, 12), max_size=3).map(tuple)
 DTYPES = st.sampled_from(["uint8", "uint16", "int32", "float32", "uint64", "float64"])
@@ -111,43 +109,3 @@ def test_two_regions_of_one_name_are_refused():
 def test_an_unknown_phase_is_refused():
     with pytest.raises(ValueError, match="dinner"):
         pack([Region("a", (1,), "uint8", ("load", "dinner"))])
-
-
-# Budgets --------------------------------------------------------------------------------------------------------------
-
-
-def plan_of(nbytes):
-    return Plan((Region("r", (nbytes,), "uint8"),), {"r": 0})
-
-
-NEEDS = st.lists(st.lists(st.integers(1, 10**7), min_size=1, max_size=4), min_size=1, max_size=5)
-
-
-@given(NEEDS, st.integers(0, 10**7))
-def test_fit_takes_the_first_candidate_that_fits(needs, budget):
-    candidates = [(n, [plan_of(nbytes) for nbytes in layers]) for n, layers in enumerate(needs)]
-    fitting = [n for n, layers in enumerate(needs) if max(layers) <= budget]
-    if fitting:
-        assert fit(candidates, budget) is candidates[fitting[0]]
-    else:
-        with pytest.raises(BadRequest):
-            fit(candidates, budget)
-
-
-@settings(max_examples=50)
-@given(NEEDS)
-def test_fit_refuses_one_byte_less_than_the_minimum_and_says_the_minimum(needs):
-    candidates = [(n, [plan_of(nbytes) for nbytes in layers]) for n, layers in enumerate(needs)]
-    least = min(max(layers) for layers in needs)
-    assert max(p.nbytes for p in fit(candidates, least)[1]) == least
-    with pytest.raises(BadRequest) as refused:
-        fit(candidates, least - 1)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert least in [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\d|\d", message)]
-
-
-def test_fit_without_a_budget_takes_the_first():
-    candidates = [("fast", [plan_of(1000)]), ("small", [plan_of(10)])]
-    assert fit(candidates, None)[0] == "fast"
-    assert fit(candidates, 999)[0] == "small"

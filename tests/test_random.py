@@ -69,15 +69,20 @@ def test_biases_equal_their_reference():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 60), st.integers(1, 12), words, st.integers(0, 99))
-def test_projection_equals_its_reference(O, C, seed, layer):
+@given(st.integers(1, 60), st.integers(1, 12), words, st.integers(0, 99), st.data())
+def test_projection_equals_its_reference(O, C, seed, layer, data):
+    """All of it, and any of its rows by themselves."""
     deviation = math.sqrt(2 / O)
-    out = Blank((O, C), "float32")
-    done = run(kernels.normal, "out", out=out, layer=layer, seed=np.uint64(seed), deviation=deviation)
+    given = {"layer": layer, "seed": np.uint64(seed), "deviation": deviation}
+    done = run(kernels.normal, "out", out=Blank((O, C), "float32"), first=0, **given)
     assert done.written["out"].all()
     # both are made in float64 and rounded once; near 0 the cosine of NumPy's rounded angle is off by a few 1e-16
     theirs = random.projection(C, O, seed=seed, layer=layer).T
     np.testing.assert_allclose(done.out, theirs, rtol=2**-23, atol=1e-14 * deviation)
+    first = data.draw(st.integers(0, O - 1))
+    rows = data.draw(st.integers(1, O - first))
+    some = run(kernels.normal, "out", out=Blank((rows, C), "float32"), first=first, **given)
+    assert some.written["out"].all() and same_bits(some.out, done.out[first : first + rows])
 
 
 @settings(deadline=None, max_examples=40)

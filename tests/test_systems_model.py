@@ -51,9 +51,10 @@ class Notes:
         patch.setattr(drtp_kernels, "output", output)
 
     def _noting(self, hand_over, get):
-        def note(network, samples, trained):
-            done = hand_over(network, samples, trained)
-            self.parts.append(get(network, samples).copy())
+        def note(network, flash, part, trained):
+            done = hand_over(network, flash, part, trained)
+            if part.ends:
+                self.parts.append(get(network, part.samples).copy())
             return done
 
         return note

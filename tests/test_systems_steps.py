@@ -17,6 +17,7 @@ from network_tools import Network
 from reference_training import Setting
 
 from tinyfoa_np.algorithms.operands import Inputs
+from tinyfoa_np.algorithms.stage import Part
 from tinyfoa_np.algorithms.stages import micro_batches
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.recipe import Recipe
@@ -148,7 +149,7 @@ def compare(case):
             parts = []
             for first in range(0, len(X), held):
                 network.load(X[first : first + held], labels[first : first + held])
-                parts.append(stage.train_step(flash, len(X[first : first + held]), number, len(X), first))
+                parts.append(stage.train_step(flash, Part(len(X[first : first + held]), first, len(X)), number))
                 assert not parts[-1].diverged
             total = sum(part.loss for part in parts) / len(X)
             ours_losses.append(stage.losses if which.algorithm == "ff" else total)

@@ -6,7 +6,8 @@ turn; a root names the current slot and the checksum of every item, and that is 
 
 Why the last commit always survives:
 
-- between commits only slots that the last root does not name are written: the other slot of an item, or a new object;
+- between commits only slots that the last root does not name are written: the other slot of an item, a new object, or
+  working memory, which no root ever names;
 - a commit syncs these data first, then writes its root over the *older* of the two, syncs that, and only then removes
   what was dropped: at every instant one whole root names only whole data;
 - what happened since the last commit is known in memory only, and after any failure this memory is not believed: the
@@ -62,15 +63,22 @@ class _Object:
     def __init__(self, fd: int, sizes: Sequence[int], slots: int) -> None:
         self.fd = fd
         self.sizes = tuple(map(index, sizes))  # plain integers, for JSON
-        self.slots = slots
+        self.lasting, self.slots = slots > 0, max(1, slots)
         self.strides = [-(-size // ALIGNMENT) * ALIGNMENT for size in self.sizes]
-        self.starts = [0, *accumulate(stride * slots for stride in self.strides)]  # the last is the file's end
+        self.starts = [0, *accumulate(stride * self.slots for stride in self.strides)]  # the last is the file's end
         self.latest = [_NEVER] * len(self.sizes)
         self.crcs: list[int | None] = [None] * len(self.sizes)
-        self.wear = [0] * (len(self.sizes) * slots)  # passes over each slot, item-major
+        self.wear = [0] * (len(self.sizes) * self.slots)  # passes over each slot, item-major
         self.ends = [sys.maxsize] * len(self.wear)  # where the last write to each slot ended: a slot's first is a pass
         self.dirty: set[int] = set()  # items written since the last commit
+        self.rewriting: dict[int, list[int]] = {}  # items in the middle of it: the slot they go to, bytes written
         self.named = False  # does a root name this object already?
+
+    def free_slot(self, item: int) -> int:
+        """The slot that the next write goes to: one that the last commit does not name."""
+        if self.slots == 1 or self.latest[item] == _NEVER:
+            return 0
+        return self.latest[item] if item in self.dirty else 1 - self.latest[item]
 
 
 class Flash:
@@ -216,8 +224,10 @@ class Flash:
             A plain file name.
         sizes : sequence of int
             Bytes of each item.
-        slots : {2, 1}
+        slots : {2, 1, 0}
             2: can be rewritten after a commit. 1: written once, in any pieces, before the object's first commit.
+            0: working memory, in one slot, written in any pieces at any time, and in no commit: gone when the flash is
+            opened again.
 
         Raises
         ------
@@ -231,8 +241,8 @@ class Flash:
             raise ValueError(f"object name {name!r} is taken or is not a plain file name")
         if name in self._dropped:  # its file is part of the last commit until the next one
             raise ValueError(f"object {name!r} was dropped since the last commit: commit before making it anew")
-        if slots not in (1, 2) or any(size < 0 for size in sizes):
-            raise ValueError(f"object {name!r} needs 1 or 2 slots and sizes of at least 0")
+        if slots not in (0, 1, 2) or any(size < 0 for size in sizes):
+            raise ValueError(f"object {name!r} needs 0, 1 or 2 slots and sizes of at least 0")
         with self._careful(f"make {name}"):
             fd = _open(self._path / name, os.O_CREAT | os.O_EXCL)
             entry = self._objects[name] = _Object(fd, sizes, slots)
@@ -278,6 +288,29 @@ class Flash:
             raise FlashError(f"{self._path / name}: item {item} is cut short: restore the directory or train again")
         self.read_bytes += total
 
+    @contextmanager
+    def rewriting(self, name: str, item: int) -> Iterator[None]:
+        """Replace an item piece by piece: inside, reads give what it held, and pieces are written in any order.
+
+        No piece may be read again once it was written: an item that is not part of a commit is rewritten in place.
+
+        Raises
+        ------
+        ValueError
+            If not as much was written as the item holds: nothing more can be written then.
+        """
+        self._refuse_if_stopped()
+        entry = self._object(name)
+        _check_range(name, entry, item, 0, 0)
+        entry.rewriting[item] = [entry.free_slot(item), 0]
+        with self._careful(f"rewrite item {item} of {name}"):
+            yield
+            slot, written = entry.rewriting.pop(item)
+            if written != entry.sizes[item]:
+                raise ValueError(f"{written} of {entry.sizes[item]} bytes of item {item} of {name!r} were rewritten")
+            entry.latest[item] = slot
+            entry.dirty.add(item)
+
     def write(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
         """Write one buffer after the other to an item, from `offset` on; durable with the next commit.
 
@@ -298,20 +331,19 @@ class Flash:
         entry = self._object(name)
         views, total = _views(buffers)
         _check_range(name, entry, item, offset, total)
+        slot, part = entry.free_slot(item), entry.rewriting.get(item)
         if entry.slots == 1:
             if entry.named:
                 raise ValueError(f"object {name!r} has one slot and is committed: it can no longer be written")
-            slot = 0
-        elif item in entry.dirty:
-            slot = entry.latest[item]
-        else:
-            if total != entry.sizes[item]:
-                raise ValueError(f"the first write to item {item} of {name!r} after a commit must cover the whole item")
-            slot = 0 if entry.latest[item] == _NEVER else 1 - entry.latest[item]
+        elif part is None and item not in entry.dirty and total != entry.sizes[item]:
+            raise ValueError(f"the first write to item {item} of {name!r} after a commit must cover the whole item")
         with self._careful(f"write item {item} of {name}"):
             _put(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
-            entry.latest[item] = slot
-            entry.dirty.add(item)
+            if part is None:
+                entry.latest[item] = slot
+                entry.dirty.add(item)
+            else:
+                part[1] += total
             place = item * entry.slots + slot
             if offset < entry.ends[place]:
                 entry.wear[place] += 1
@@ -340,7 +372,8 @@ class Flash:
         text = json.dumps(meta)
         view = _scratch(buffer)
         with self._careful("commit"):
-            for name, entry in self._objects.items():
+            lasting = {name: entry for name, entry in self._objects.items() if entry.lasting}
+            for name, entry in lasting.items():
                 for item in sorted(entry.dirty):
                     entry.crcs[item], whole = _checksum(entry, item, entry.latest[item], view)
                     if not whole:
@@ -353,7 +386,7 @@ class Flash:
             self._write_root(text)
             self._sequence += 1
             self._meta = text
-            for entry in self._objects.values():
+            for entry in lasting.values():
                 entry.dirty.clear()
                 entry.named = True
             while self._dropped:
@@ -365,7 +398,7 @@ class Flash:
     def _write_root(self, meta: str) -> None:
         objects = {
             name: {"sizes": o.sizes, "slots": o.slots, "current": o.latest, "crcs": o.crcs, "wear": o.wear}
-            for name, o in self._objects.items()
+            for name, o in self._objects.items() if o.lasting
         }
         counters = {name: getattr(self, name) for name in ("read_bytes", "written_bytes", "exchanges", "wear")}
         fields = {"identity": self._identity, "meta": meta, "counters": counters, "objects": objects}

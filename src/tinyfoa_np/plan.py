@@ -13,15 +13,12 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TypeVar
 
 import numpy as np
-
-from .errors import BadRequest
 
 #: what a training step goes through, in order; then what happens once per layer or epoch
 PHASES = ("initialize", "load", "forward", "gradient", "update", "hand-over", "evaluate")
@@ -115,35 +112,3 @@ def pack(regions: Iterable[Region]) -> Plan:
         offsets[region.name] = offset
         placed.append((offset, offset + region.nbytes, region.lifetime))
     return Plan(tuple(wanted), offsets)
-
-
-Choice = TypeVar("Choice")
-
-
-def fit(
-    candidates: Sequence[tuple[Choice, Sequence[Plan]]], budget: int | None, advice: str = "a smaller batch needs less"
-) -> tuple[Choice, Sequence[Plan]]:
-    """The first candidate whose plans all fit the budget.
-
-    Parameters
-    ----------
-    candidates : sequence of (choice, plans)
-        From the fastest to the smallest: tile sizes, say, with the plan of every layer.
-    budget : int or None
-        Bytes; None takes the first.
-    advice : str
-        What would need less, for the message.
-
-    Raises
-    ------
-    BadRequest
-        If none fits; the message says the smallest budget that would do.
-    """
-    needs = [max(plan.nbytes for plan in plans) for _, plans in candidates]
-    for candidate, need in zip(candidates, needs, strict=True):
-        if budget is None or need <= budget:
-            return candidate
-    raise BadRequest(
-        f"training does not fit into {budget:,} bytes of RAM: it needs {min(needs):,}"
-        f" ({advice})"
-    )

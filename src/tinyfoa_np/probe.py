@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ class Rehearsal:
 
     def __init__(self, flash: Flash) -> None:
         self.flash = flash
-        self.written: dict[tuple[str, int], bytes] = {}
+        self.written: dict[tuple[str, int], bytearray] = {}
         self.exchanges = 0
 
     def read(self, name: str, item: int, buffers: Sequence[Any], offset: int = 0) -> None:
@@ -37,8 +38,17 @@ class Rehearsal:
             offset += len(view)
 
     def write(self, name: str, item: int, buffers: Sequence[Any], offset: int = 0) -> None:
-        if offset == 0:
-            self.written[name, item] = b"".join(bytes(memoryview(b).cast("B")) for b in buffers)
+        data = b"".join(bytes(memoryview(b).cast("B")) for b in buffers)
+        if (name, item) not in self.written:
+            whole = bytearray(self.flash.sizes(name)[item])
+            if len(data) < len(whole):
+                self.flash.read(name, item, [whole])
+            self.written[name, item] = whole
+        self.written[name, item][offset : offset + len(data)] = data
+
+    @contextmanager
+    def rewriting(self, name: str, item: int) -> Iterator[None]:
+        yield  # what was written is not read again before the end
 
     def verify(self, name: str, item: int, buffer: np.ndarray) -> None:
         """Reads an item through a buffer, as a commit does."""

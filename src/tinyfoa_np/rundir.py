@@ -44,26 +44,31 @@ def describe(dataset: Dataset) -> bytes:
     return json.dumps(about, indent=2).encode() + b"\n"
 
 
+def shaped(
+    name: str, train: int, test: int, inputs: int, dtype: str, classes: int, scale: float = 1.0, offset: float = 0.0,
+    unit: float = 1 / 255,
+) -> Dataset:
+    """A data set of so many training and test samples with so many inputs, all zeros in no memory."""
+    import numpy as np
+
+    from .data import Dataset, Split
+
+    def split(samples: int) -> Split:
+        return Split(np.broadcast_to(np.zeros(1, dtype), (samples, inputs)), np.broadcast_to(np.int64(0), samples))
+
+    return Dataset(name, split(train), split(test), classes, scale, offset, unit)
+
+
 def stand_in(directory: Path) -> Dataset:
-    """A data set of the shape that a run was started with, all zeros in no memory.
+    """A data set of the shape that a run was started with.
 
     Raises
     ------
     CheckFailed
         If data.json is missing or damaged.
     """
-    import numpy as np
-
-    from .data import Dataset, Split
-
     path = directory / "data.json"
     try:
-        about = json.loads(path.read_bytes())
-        width, dtype = about["inputs"], np.dtype(about["dtype"])
-        train, test = (
-            Split(np.broadcast_to(np.zeros(1, dtype), (about[k], width)), np.broadcast_to(np.int64(0), about[k]))
-            for k in ("train", "test")
-        )
-        return Dataset(about["name"], train, test, about["classes"], about["scale"], about["offset"], about["unit"])
+        return shaped(**json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

@@ -65,6 +65,12 @@ class Schedule:
         """How many holds have passed when step ``step`` (from 0) begins: hold k trains slice k mod M^2."""
         return step // self.hold if self.hold else step * self.exchanges // self.steps
 
+    @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
+    def flushes(self, batches: int) -> int:
+        """How often a slice that has trained is written back: after its hold, and at the end of an epoch of so many."""
+        changes = {self.begins(hold) for hold in range(1, self.holds(self.steps - 1) + 1)}
+        return len(changes | set(range(batches, self.steps + 1, batches)))
+
     def begins(self, hold: int) -> int:
         """The step with which a hold begins; it may lie behind the last step."""
         return hold * self.hold if self.hold else -(-hold * self.steps // self.exchanges)

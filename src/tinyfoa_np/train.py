@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shlex
 import shutil
@@ -25,7 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -35,18 +34,16 @@ import numba
 import numpy as np
 
 from . import model
-from .algorithms.operands import Inputs
 from .algorithms.recompute import Below
-from .algorithms.stage import Outcome, Stage
-from .algorithms.stages import TILES, micro_batches, stages
+from .algorithms.stage import Outcome, Part, whole
 from .arena import Arena
 from .data import Dataset, Split
 from .data.records import Records
 from .errors import BadRequest, CheckFailed, TinyFoAError
 from .flash import Flash
 from .kernels import random as random_kernels
-from .network import layer_shapes
-from .plan import PHASES, Plan, fit, pack
+from .layout import Layout
+from .plan import PHASES
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
 from .rundir import BEGUN, describe, stand_in, startable, write_whole
@@ -158,40 +155,20 @@ class _Run:
     ) -> None:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
-        self.dataset, self.directory, self.ram, self.audit = dataset, directory, ram, audit
+        self.dataset, self.directory, self.audit = dataset, directory, audit
         self.commit_every, self.on_event = commit_every, on_event
         self.recipe = recipe
         self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
-        samples = min(recipe.limit or math.inf, len(dataset.train.labels))
-        if recipe.algorithm == "ff" and samples > recipe.batch:
-            samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
-        self.N, self.N_test = int(samples), len(dataset.test.labels)
-        # a data set smaller than a batch is one batch: no region holds samples that cannot come
-        inner = replace(recipe, batch=min(recipe.batch, self.N))
-        width = dataset.train.inputs.shape[1]
-        if dataset.train.inputs.dtype == np.uint8:
-            scale, offset = dataset.affine(str(recipe.normalize))
-            first = Inputs("bytes", width, scale, offset)
-        else:
-            first = Inputs("real", width)
-        self.train_set = Records("train", self.N, inner.batch, first.row_bytes)
-        self.test_set = Records("test", self.N_test, inner.batch, first.row_bytes)
-        shapes = layer_shapes(recipe.network, width)
-        # from the fastest to the smallest: tiles of neurons, then micro-batches
-        sizes = [(tile, inner.batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(inner)]
-        stacks = [
-            stages(inner, first, shapes, dataset.classes, self.train_set.batches, self.threads, tile, held)
-            for tile, held in sizes
-        ]
-        self.candidates = [(stack, [self._plan(stack, n) for n in range(len(stack))]) for stack in stacks]
-        self.stages, self.plans = fit(self.candidates, ram, self._advice())
-        self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=audit)
+        self.layout = Layout(recipe, dataset, self.threads)
+        self.N, self.N_test = self.layout.N, self.layout.N_test
+        self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
+        self._fit(ram)
         self.meta: dict[str, Any] = {
             "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
             "seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
-        visited, slices = self._visited(inner)
+        visited, slices = self._visited(self.layout.inner)
         if visited < slices:
             warnings.warn(
                 f"only {visited} of a layer's {slices} slices will train: the epochs end before the others' turn"
@@ -209,25 +186,17 @@ class _Run:
         schedule = Schedule(recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps)
         return min(recipe.slices**2, schedule.holds(steps - 1) + 1), recipe.slices**2
 
-    def _advice(self) -> str:
-        if self.recipe.algorithm == "tinyfoa":
-            return "fewer threads, a smaller batch or more slices need less"
-        what = "fewer threads, a smaller batch or narrower layers need less"
-        return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+    def _fit(self, ram: int | None) -> None:
+        """Chooses how each stage is cut, and makes the arena."""
+        self.ram, self.chosen = ram, self.layout.fit(ram)
+        self.stages = [one.stage for one in self.chosen]
+        self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
     def _budget(self) -> None:
         """A resumed run keeps its budget, unless it was given another."""
         if self.ram is None and self.meta["ram"] is not None:
-            self.ram = self.meta["ram"]
-            self.stages, self.plans = fit(self.candidates, self.ram, self._advice())
-            self.arena = Arena(max(plan.nbytes for plan in self.plans), poison=self.audit)
+            self._fit(self.meta["ram"])
         self.meta["ram"] = self.ram
-
-    def _plan(self, stack: list[Stage], number: int) -> Plan:
-        regions = stack[number].regions()
-        if self.recipe.recompute and number > 0:
-            regions += Below(stack[:number], []).regions()  # type: ignore[arg-type]
-        return pack(regions)
 
     # -- directory and flash -------------------------------------------------------------------------------------------
 
@@ -336,7 +305,7 @@ class _Run:
         return result
 
     def _train_stage(self, number: int) -> None:
-        meta, stage, plan = self.meta, self.stages[number], self.plans[number]
+        meta, stage, plan = self.meta, self.stages[number], self.chosen[number].plan
         self.stage = stage
         # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
         before, seen = meta.get("watermark", (0, 0))
@@ -346,7 +315,8 @@ class _Run:
         self.commit_buffer = stage.ram.commit
         self.below = None
         if self.recipe.recompute and number > 0:
-            self.below = Below(self.stages[:number], meta["trained"])  # type: ignore[arg-type]
+            tiling = self.chosen[number].tiling
+            self.below = Below(self.stages[:number], meta["trained"], tiling)  # type: ignore[arg-type]
             self.below.open(self.arena)
         recomputed = self.recipe.recompute or number == 0
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
@@ -385,26 +355,28 @@ class _Run:
         self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
         return samples
 
-    def _parts(self, flash: Any, records: Records, k: int) -> Iterator[int]:
-        """Loads batch k, as many samples at a time as the arena holds; yields how many they are."""
+    def _parts(self, flash: Any, records: Records, k: int) -> Iterator[Part]:
+        """Loads batch k, as many samples at a time as the arena holds."""
         held, n = self.stage.held_samples, records.count(k)
         if held >= n:
-            yield self._load(flash, records, k)
+            yield whole(self._load(flash, records, k))
             return
         ram = self.stage.ram
         for first in range(0, n, held):
             self.arena.enter("load")
-            count = min(held, n - first)
-            records.read_part(flash, k, first, count, ram.inputs, ram.labels, ram.input_scale)
-            yield count
+            part = Part(min(held, n - first), first, n)
+            # a stage that has room for a batch's labels wants them all
+            labels = ram.labels[first:] if len(ram.labels) > held else ram.labels
+            records.read_part(flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
+            yield part
 
     def _step(self, flash: Any, step: int) -> tuple[int, Outcome]:
         """One training step; returns its samples and what came of it."""
         samples, outcome = 0, Outcome(0.0, 0)
         k = step % self.train_records.batches
         for part in self._parts(flash, self.train_records, k):
-            samples, done = samples + part, outcome
-            outcome = self.stage.train_step(flash, part, step, self.train_records.count(k), samples - part)
+            samples, done = samples + part.samples, outcome
+            outcome = self.stage.train_step(flash, part, step)
             outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)
             if outcome.diverged:
                 break
@@ -423,7 +395,7 @@ class _Run:
         for k in range(meta["batch"], batches):
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
-                for probed in {step, self.stage.widest_step()} if step == 0 else {step}:
+                for probed in sorted({step} | (self.stage.widest_steps() if step == 0 else set())):
                     self._rehearse(partial(self._rehearsed_step, step=probed))
             samples, outcome = self._step(self.flash, step)
             if outcome.diverged:
@@ -477,7 +449,7 @@ class _Run:
         return 100.0 * wrong / self.N_test
 
     def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
-        return sum(self.stage.evaluate(samples) for samples in self._parts(flash, self.test_records, k))
+        return sum(self.stage.evaluate(flash, part) for part in self._parts(flash, self.test_records, k))
 
     def _hand_over(self, number: int) -> None:
         """Freezes the stage: digests, what inference takes from the training set, outputs for the next stage."""
@@ -520,10 +492,13 @@ class _Run:
 
     def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
         """Batch k through the trained stage, its outputs written if ``out`` says where; how many answers are wrong."""
-        wrong = sum(self.stage.hand_over(samples, trained) for samples in self._parts(self.flash, records, k))
+        wrong, ram = 0, self.stage.ram
+        for part in self._parts(self.flash, records, k):
+            wrong += self.stage.hand_over(self.flash, part, trained)
+            if out:
+                out.write_part(self.flash, k, part.first, part.samples, ram.outputs)
         if out:
-            ram = self.stage.ram
-            out.write(self.flash, k, ram.outputs, ram.labels, ram.input_scale)
+            out.write_rest(self.flash, k, ram.labels, ram.input_scale)
         return wrong
 
     # -- measuring -----------------------------------------------------------------------------------------------------
@@ -550,8 +525,8 @@ class _Run:
     def _rehearsed_hand_over(self, flash: Rehearsal) -> None:
         self.arena.enter("hand-over")
         self.stage.begin_hand_over(flash)  # type: ignore[arg-type]
-        for samples in self._parts(flash, self.train_records, 0):
-            self.stage.hand_over(samples, True)
+        for part in self._parts(flash, self.train_records, 0):
+            self.stage.hand_over(flash, part, True)  # type: ignore[arg-type]
 
     def _measured(self) -> dict[str, Any]:
         """What the arena says about the stage just trained."""

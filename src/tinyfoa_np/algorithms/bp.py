@@ -30,7 +30,7 @@ from ..recipe import Recipe
 from .inference import TrainedLayer, passed
 from .operands import Inputs, empty, outputs_of, view, weights_shape
 from .parameters import Parameters
-from .stage import Outcome
+from .stage import Outcome, Part
 from .whole import LOOKING, PASSES, Whole
 
 #: what the backward pass and the update read
@@ -112,10 +112,9 @@ class Network(Whole):
         """Inputs of layer k (B, columns)."""
         return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded."""
-        ram, arena, of = self.ram, self.arena, of or samples
-        begun, ended = first > 0, first + samples == of
+        ram, arena, (samples, first, of) = self.ram, self.arena, part
         arena.enter("forward")
         self.note(samples, step, self.forward(samples, masks=True))
         arena.enter("gradient")
@@ -135,7 +134,7 @@ class Network(Whole):
                 )
             arena.enter("update")
             values, gain = self._values(k), self.gains[k]
-            if not self.train_layer(flash, k, values, gain, samples, dz, step, None, begun, ended):
+            if not self.train_layer(flash, k, values, gain, samples, dz, step, None, first > 0, part.ends):
                 return Outcome(loss, wrong, "a weight or a moment is no finite number any more")
             dz = below
         return Outcome(loss, wrong)

@@ -34,7 +34,7 @@ from ..recipe import Recipe
 from .inference import TrainedLayer, passed
 from .operands import Inputs
 from .parameters import Parameters
-from .stage import Outcome
+from .stage import Outcome, Part
 from .whole import LOOKING, Whole
 
 NO_LABELS = np.zeros(0, np.uint16)
@@ -135,10 +135,10 @@ class Network(Whole):
         drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result, of or samples)
         return float(ram.result[0]), int(ram.result[1])
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded, layer by layer."""
-        ram, lost, of = self.ram, "a weight or a moment is no finite number any more", of or samples
-        begun, ended = first > 0, first + samples == of
+        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        begun, ended = first > 0, part.ends
         given, sums = 1.0, []
         for k, width in enumerate(self.widths):
             self.arena.enter("forward")

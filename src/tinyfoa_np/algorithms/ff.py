@@ -39,7 +39,7 @@ from .drtp import binary_activations
 from .inference import TrainedLayer, passed
 from .operands import Inputs, outputs_of, z_unit
 from .parameters import Parameters
-from .stage import Outcome
+from .stage import Outcome, Part
 from .whole import LOOKING, Whole
 
 FIRST_MEAN = 0.5  # where the running mean activities begin
@@ -210,9 +210,9 @@ class Network(Whole):
         random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, batch * self.B, wrong, seed)
         return wrong
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: the classifier, then layer by layer."""
-        lost = "a weight or a moment is no finite number any more"
+        lost, samples = "a weight or a moment is no finite number any more", part.samples
         self.losses = []
         loss, wrong, kept = self._train_classifier(flash, samples, step)
         if not np.isfinite(loss):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels import forward as forward_kernels
+from ..kernels.forward import Neurons, Results
 from .operands import TILES, Inputs, words, z_tile, z_unit
 
 
@@ -79,9 +80,10 @@ def passed(
     handed = np.zeros((n, emitted.columns), emitted.dtype) if emitted else np.zeros((0, 0), np.float32)
     z, logits = np.zeros((tile, n), np.float32), np.zeros((projection.shape[1], n), np.float32)
     bias = layer.bias if biased else layer.bias[:0]
+    neurons = Neurons(0, outputs, layer.weights, bias, np.float32(gain * layer.alpha), projection)
     forward_kernels.forward(
-        values, n, layer.weights, bias, np.float32(gain * layer.alpha), np.float32(layer.inputs.scale),
-        np.float32(layer.inputs.offset), projection, 0, outputs, layer.inputs.width, binary, z_unit(n, outputs),
-        np.zeros(shape, kind), z, np.zeros((0, -(-n // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64),
+        values, n, np.float32(layer.inputs.scale), np.float32(layer.inputs.offset), layer.inputs.width, neurons, binary,
+        z_unit(n, outputs), np.zeros(shape, kind), z,
+        Results(0, np.zeros((0, -(-n // 16)), np.uint16), 0, logits, handed, np.zeros(1, np.int64)),
     )
     return z, handed, logits

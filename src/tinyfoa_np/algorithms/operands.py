@@ -82,4 +82,4 @@ def z_unit(batch: int, outputs: int) -> float:
 def z_tile(tile: int, inputs: Inputs, outputs: int, binary_weights: bool) -> int:
     """Neurons per tile: products by popcount are fastest on the smallest tile, dense ones on a large one."""
     popcounts = binary_weights and inputs.kind != "real"
-    return min(TILES[-1] if popcounts else tile, outputs)
+    return min(min(TILES[-1], tile) if popcounts else tile, outputs)

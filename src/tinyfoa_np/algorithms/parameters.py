@@ -1,13 +1,15 @@
 """The weights and biases of one layer in training: all in flash, one slice at a time in the arena.
 
 Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does
-what the forward pass reads: the signs of all weights, or a copy of all (the slice itself, where a layer is one slice).
+what is *published* to the forward pass: the signs of all weights, or a copy of all (the slice itself, where a layer is
+one slice). Where RAM is too small for that, both lie in flash and come tile by tile.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil, inf, log2, sqrt
 from types import SimpleNamespace
@@ -19,11 +21,12 @@ from ..errors import BadRequest
 from ..flash import Flash
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
-from ..kernels.update import Biases, Resident, Scratch, Step
+from ..kernels.update import Biases, Published, Resident, Scratch, Step
 from ..plan import PHASES, Region
 from ..recipe import Recipe
 from ..slices import Grid, Schedule
-from .operands import Inputs, weights_shape
+from .operands import Inputs, weights_shape, words
+from .tiling import NEURONS, Tiling
 
 #: moments per weight of each optimizer, and its number in the kernels
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
@@ -33,8 +36,11 @@ CODES = {
 }  # fmt: skip
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
+SMALL_COMMIT_BUFFER = 2048
 #: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
 RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
+#: the phases of a pass through the layer
+PASSES = ("forward", "hand-over", "evaluate")
 #: the phases of a step
 TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
@@ -42,12 +48,18 @@ WEIGHT_RANGE = 256.0
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
+#: the errors at the outputs of some neurons, first to last
+Errors = Callable[[int, int], update_kernels.Projected | update_kernels.Given]
 
 
 def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
     """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
     room = ceil(log2(min(limit, WEIGHT_RANGE)))
     return 2.0 ** min(32, 60 - room - ceil(log2(outputs * inputs)))
+
+
+class Lost(Exception):
+    """A weight or a moment is no finite number any more."""
 
 
 @dataclass
@@ -59,7 +71,7 @@ class State:
     sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
     resident: int | None = None  # the slice in the arena
     group: int | None = None  # the group of biases whose moments are in the arena
-    dirty: bool = False  # the resident slice or group differs from its copy in flash
+    dirty: bool = False  # what is resident differs from its copy in flash
 
 
 class Parameters:
@@ -93,8 +105,8 @@ class Parameters:
         Of its regions' names.
     rows : int, optional
         Samples of an update, where they are not the recipe's batch.
-    roomy : bool
-        Whether an update of real inputs may list the errors of several neurons at a time, which is faster.
+    tiling : Tiling, optional
+        The fastest without it.
     partial : bool
         Whether updates come in micro-batches, over which gradients are added up: they are then stored.
 
@@ -108,7 +120,7 @@ class Parameters:
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
         binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
         straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
-        rows: int | None = None, roomy: bool = True, partial: bool = False,
+        rows: int | None = None, tiling: Tiling | None = None, partial: bool = False,
     ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
         self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
@@ -126,29 +138,41 @@ class Parameters:
         self.full_grid = Grid(self.O, self.I, side)
         self.grid = Grid(self.O, self.I, 1) if self.kind == "frozen" else self.full_grid
         self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
+        self.tiling = tiling or Tiling(self.rows)
+        tiled = self.tiling.stream_slice or self.tiling.stream_weights
+        # tiles of rows end where panels of eight do, so that none takes part in more panels than its rows fill
+        rows = self.grid.rows(0)[1]
+        self.cut = min(self.tiling.rows, -(-rows // 8) * 8) if tiled else self.O
+        self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
-        self.threads = min(threads, self.O // self.grid.side)
-        self.moments, self.roomy, self.partial = MOMENTS[recipe.optimizer], roomy and not partial, partial
+        self.threads = min(threads, self.O // self.grid.side, self.tile_rows)
+        self.moments, self.partial = MOMENTS[recipe.optimizer], partial
+        # lists for several neurons at a time are faster, where inputs are real
+        self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
         self.unit = weight_unit(self.O, self.I, limit)
         # a layer that is one slice of real weights is read where it lies
-        self.shared = not binary_weights and len(self.grid) == 1
+        self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region]:
         """What the parameters need of the arena, and when; the update's scratch is :meth:`scratch_shapes`."""
-        largest = self.grid.slice(0).size
+        first = self.grid.slice(0)  # the largest
+        largest = min(first.last, self.tile_rows) * first.high if self.tiling.stream_slice else first.size
         rows = self.grid.rows(0)[1] if self.biased else 0
-        weights, kind = weights_shape(self.O, self.I, self.binary_weights)
+        some = min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
+        weights, kind = weights_shape(some, self.I, self.binary_weights)
         # where the layer is read from its only slice, that slice is needed to the end
-        resident = PHASES if self.shared else RESIDENT
+        resident = ("initialize", "update") if self.tiling.stream_slice else PHASES if self.shared else RESIDENT
+        moments = tuple(phase for phase in resident if phase != "hand-over")
+        published = (*PASSES, "initialize", "update") if self.tiling.stream_weights else PHASES
         return [
-            Region(self.prefix + "weights", (0,) if self.shared else weights, kind),
+            Region(self.prefix + "weights", (0,) if self.shared else weights, kind, published),
             Region(self.prefix + "bias", (self.O if self.biased else 0,), "float32"),
             Region(self.prefix + "slice", (largest,), "float32", resident),
-            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), "float32", RESIDENT),
-            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), "float32", RESIDENT),
+            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), "float32", moments),
+            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), "float32", moments),
             Region(self.prefix + "bias_moment1", (rows if self.moments > 0 else 0,), "float32", RESIDENT),
             Region(self.prefix + "bias_moment2", (rows if self.moments > 1 else 0,), "float32", RESIDENT),
             Region(self.prefix + "sums", (largest if self.partial else 0,), "float32", TRAINING),
@@ -159,7 +183,7 @@ class Parameters:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         run, neurons = max(map(self.run_width, self.visited())), 1
         if self.inputs.kind == "real" and self.roomy:
-            neurons = min(update_kernels.NEURONS, self.O // self.grid.side // self.threads)
+            neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
         lists = update_kernels.list_width(self.rows, neurons)
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),
@@ -170,11 +194,14 @@ class Parameters:
     @property
     def commit_bytes(self) -> int:
         """Bytes of the buffer through which a commit reads back: no larger than the largest item."""
-        return min(COMMIT_BUFFER, 4 * (1 + self.moments) * self.grid.slice(0).size)
+        buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
+        return min(buffer, 4 * (1 + self.moments) * self.grid.slice(0).size)
 
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
-        names = ("weights", "bias", "slice", "moment1", "moment2", "bias_moment1", "bias_moment2")
+        names = ["bias", "bias_moment1", "bias_moment2"]
+        names += [] if self.tiling.stream_weights else ["weights"]
+        names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2"]
         return frozenset(self.prefix + name for name in names)
 
     def open(self, arena: Arena) -> None:
@@ -184,9 +211,6 @@ class Parameters:
             r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
             for r in self.regions()
         })  # fmt: skip
-        ram = self.ram
-        self.resident = Resident(ram.slice, ram.moment1, ram.moment2)
-        self.biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.O, self.I)
         else:
@@ -200,15 +224,32 @@ class Parameters:
             return range(len(self.grid))
         return range(min(len(self.grid), self.schedule.holds(self.schedule.steps - 1) + 1))
 
-    def widest_step(self) -> int:
-        """The first step that trains a slice of the widest runs: no other takes more of the arena."""
+    def widest_steps(self) -> set[int]:
+        """The first steps that train a slice of the widest runs, and of the most words: none take more of the arena."""
         if self.kind != "slice":
-            return 0
-        return self.schedule.begins(max(self.visited(), key=self.run_width))
+            return {0}
+        return {self.schedule.begins(max(self.visited(), key=width)) for width in (self.run_width, self.columns)}
 
     def run_width(self, k: int) -> int:
         part = self.grid.slice(k)
         return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits")
+
+    def columns(self, k: int) -> int:
+        """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
+        begin, end = self.column_range(k)
+        return end - begin
+
+    def column_range(self, k: int) -> tuple[int, int]:
+        """Where in a sample's row they begin and end."""
+        part = self.grid.slice(k)
+        return (part.low // 64, -(-part.high // 64)) if self.inputs.kind == "bits" else (part.low, part.high)
+
+    def tiles(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Neurons ``first`` to ``last`` in tiles of the planned rows, cut at multiples: first and last of each tile."""
+        while first < last:
+            stop = min(last, (first // self.cut + 1) * self.cut)
+            yield first, stop
+            first = stop
 
     def due(self, step: int) -> list[int]:
         """The slices that train in a step, in the order in which they become resident."""
@@ -233,6 +274,33 @@ class Parameters:
     def name(self, what: str) -> str:
         """An object of this layer in flash."""
         return f"layer{self.number}.{what}"
+
+    def traffic(self, passes: int = 1) -> tuple[float, float]:
+        """Bytes read and written in a training step, on average, with the commits at the ends of epochs.
+
+        What is published is read in each of the ``passes``.
+        """
+        steps, slices, side = self.schedule.steps, len(self.grid), self.grid.side
+        if self.kind == "slice" and slices > 1:
+            due, fetched, left = 1, 1 + self.schedule.holds(steps - 1), self.schedule.flushes(self.batches)
+            groups = fetched / side
+        else:  # to and fro through all slices in every step
+            due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
+            groups = 1 + (side - 1) * steps
+        of_slice, of_biases = (4 * (1 + self.moments) * n / side for n in (self.O * self.I / side, self.O))
+        read = of_biases * groups * self.moments / (1 + self.moments) if self.biased else 0.0
+        written = of_biases * left if self.biased else 0.0
+        if self.tiling.stream_slice:
+            fetched = left = due * steps
+        read, written = read + of_slice * fetched, written + of_slice * left
+        if self.tiling.stream_weights:
+            rows, nbytes = self._row_bytes
+            panels = [
+                -(-last // rows) - first // rows for j in range(side) for first, last in self.tiles(*self.grid.rows(j))
+            ]
+            touched = steps * due / side * sum(panels) * nbytes
+            read, written = read + touched + steps * passes * self.published_bytes, written + touched
+        return read / steps, written / steps
 
     def create(self, flash: Flash) -> None:
         """Makes the layer's objects in flash: slices and groups of biases, each with its moments."""
@@ -264,8 +332,11 @@ class Parameters:
         for view in (ram.moment1, ram.moment2, ram.bias_moment1, ram.bias_moment2):
             view[:] = 0
         for k in range(len(self.grid)):
-            weights(ram.slice, *self.grid.slice(k))
-            flash.write(self.name("slices"), k, self._slice_views(k))
+            part = self.grid.slice(k)
+            with flash.rewriting(self.name("slices"), k):
+                for first, last in self.tiles(part.first, part.last):
+                    weights(ram.slice, first, last, part.low, part.high)
+                    self._move(flash.write, k, first, last)
         if self.biased:
             biases(ram.bias, 0, self.O, 0, 1)
             for j in range(self.grid.side):
@@ -273,19 +344,38 @@ class Parameters:
 
     def restore(self, flash: Flash) -> None:
         """Reads every slice and bias once: what the forward pass reads is rebuilt, and the sums of |W| with it."""
-        ram, state = self.ram, self.state
-        state.sums = []
-        for k in range(len(self.grid)):
-            flash.read(self.name("slices"), k, self._slice_views(k)[:1])
-            state.sums.append(update_kernels.publish_slice(ram.slice, *self.grid.slice(k), ram.weights, self.unit))
-        for j in range(self.grid.side if self.biased else 0):
+        ram, state, side = self.ram, self.state, self.grid.side
+        state.sums = [0] * len(self.grid)
+        if self.tiling.stream_weights:
+            flash.new(self.name("published"), [self.published_bytes], slots=0)
+        for j in range(side):
+            for first, last in self.tiles(*self.grid.rows(j)):
+                published = self._published(flash, first, last, begun=False)
+                for k in range(j * side, (j + 1) * side):
+                    part = self.grid.slice(k)
+                    self._move(flash.read, k, first, last, planes=1)
+                    state.sums[k] += update_kernels.publish_slice(
+                        ram.slice, first, last, part.low, part.high, published, self.unit
+                    )
+                self._publish(flash, published, first, last)
+        for j in range(side if self.biased else 0):
             flash.read(self.name("biases"), j, self._bias_views(j)[:1])
         state.resident = state.group = None
         state.dirty = False
 
-    def _slice_views(self, k: int) -> list[np.ndarray]:
-        size, ram = self.grid.slice(k).size, self.ram
-        return [view[:size] for view in (ram.slice, ram.moment1, ram.moment2)[: 1 + self.moments]]
+    def _move(
+        self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None
+    ) -> None:
+        """Rows of slice k, or all of it, from or to flash: weights, then their moments, or some of these planes."""
+        part, ram = self.grid.slice(k), self.ram
+        width = part.high - part.low
+        count, skip = (last - first) * width, 4 * (first - part.first) * width
+        views = [view[:count] for view in (ram.slice, ram.moment1, ram.moment2)[: planes or 1 + self.moments]]
+        if count == part.size:
+            how(self.name("slices"), k, views)
+            return
+        for n, view in enumerate(views):
+            how(self.name("slices"), k, [view], 4 * n * part.size + skip)
 
     def _bias_views(self, j: int) -> list[np.ndarray]:
         first, last = self.grid.rows(j)
@@ -295,7 +385,9 @@ class Parameters:
     def flush(self, flash: Flash) -> None:
         """Writes the resident slice and group of biases back, if they have changed."""
         if self.state.dirty and self.state.resident is not None and self.state.group is not None:
-            flash.write(self.name("slices"), self.state.resident, self._slice_views(self.state.resident))
+            if not self.tiling.stream_slice:
+                part = self.grid.slice(self.state.resident)
+                self._move(flash.write, self.state.resident, part.first, part.last)
             if self.biased:
                 flash.write(self.name("biases"), self.state.group, self._bias_views(self.state.group))
             self.state.dirty = False
@@ -305,13 +397,50 @@ class Parameters:
         if k == self.state.resident:
             return
         self.flush(flash)
-        flash.read(self.name("slices"), k, self._slice_views(k))
-        group = k // self.grid.side
+        part, group = self.grid.slice(k), k // self.grid.side
+        if not self.tiling.stream_slice:
+            self._move(flash.read, k, part.first, part.last)
         if group != self.state.group and self.biased:
-            first, last = self.grid.rows(group)
-            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
+            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (part.last - part.first))
         self.state.resident, self.state.group = k, group
         flash.exchanges += 1
+
+    # -- what the forward pass reads -----------------------------------------------------------------------------------
+
+    @property
+    def _row_bytes(self) -> tuple[int, int]:
+        """Published rows that lie together, a panel of eight or one, and their bytes."""
+        return (8, 64 * words(self.I)) if self.binary_weights else (1, 4 * self.I)
+
+    @property
+    def published_bytes(self) -> int:
+        """Bytes of what the forward pass reads of all weights."""
+        rows, nbytes = self._row_bytes
+        return -(-self.O // rows) * nbytes
+
+    def weights(self, flash: Flash, first: int, last: int) -> np.ndarray:
+        """What the forward pass reads of neurons ``first`` (a multiple of 8) to ``last``."""
+        return self._published(flash, first, last).weights
+
+    def _published(self, flash: Flash, first: int, last: int, begun: bool = True) -> Published:
+        """The same from the panel that holds neuron ``first`` on; 0 in new panels of one that was not ``begun``."""
+        rows, nbytes = self._row_bytes
+        begin, end = first // rows, -(-last // rows)
+        if not self.tiling.stream_weights:
+            return Published(self.ram.weights[begin:end], begin * rows)
+        assert end - begin <= len(self.ram.weights)
+        weights = self.ram.weights[: end - begin]
+        if begun or first % rows:
+            flash.read(self.name("published"), 0, [weights[: 1 if not begun else None]], begin * nbytes)
+        if not begun:
+            weights[1 if first % rows else 0 :] = 0
+        return Published(weights, begin * rows)
+
+    def _publish(self, flash: Flash, published: Published, first: int, last: int) -> None:
+        """Writes back what :meth:`_published` gave."""
+        if self.tiling.stream_weights:
+            rows, nbytes = self._row_bytes
+            flash.write(self.name("published"), 0, [published.weights], first // rows * nbytes)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -321,25 +450,24 @@ class Parameters:
         return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
-        self, flash: Flash, inputs: update_kernels.Inputs, samples: int,
-        source: update_kernels.Projected | update_kernels.Given, step: int, scratch: Scratch, abs_w: np.ndarray,
-        begun: bool = False, ended: bool = True,
+        self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int, scratch: Scratch,
+        abs_w: np.ndarray, begun: bool = False, ended: bool = True,
     ) -> bool:
         """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
 
-        Returns False, and leaves off, as soon as a weight or a moment is no longer finite. Of a micro-batch: whether
-        the gradient was ``begun`` by one before, and is ``ended`` with this one; until then nothing trains.
+        ``errors(first, last)`` are those of some neurons, as the kernels take them. Of a micro-batch: whether the
+        gradient was ``begun`` by one before, and is ``ended`` with this one; until then nothing trains. Returns False,
+        and leaves off, as soon as a weight or a moment is no longer finite.
         """
         state, ram = self.state, self.ram
-        still = self._still(step)
         trained: set[int] = set()
-        steps: dict[int, Step] = {}  # weights and biases are most often at the same step
         for k in self.due(step):
             self.exchange(flash, k)
             if self.partial:
+                part = self.grid.slice(k)
                 update_kernels.add_gradient(
-                    inputs.values, samples, source, self.grid.slice(k), scratch, ram.sums, ram.bias_sums, begun,
-                    self.threads,
+                    inputs.values, samples, errors(part.first, part.last), part, scratch, ram.sums, ram.bias_sums,
+                    begun, self.threads,
                 )
             if not ended:
                 continue
@@ -348,34 +476,70 @@ class Parameters:
             state.steps[k] += 1
             state.bias_steps[group] += train_bias
             trained.add(group)
+            try:
+                streaming = flash.rewriting(self.name("slices"), k) if self.tiling.stream_slice else nullcontext()
+                with streaming:
+                    self._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+            except Lost:
+                return False
+            state.dirty = True
+        return True
+
+    def _update_slice(
+        self, flash: Flash, k: int, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int,
+        train_bias: bool, scratch: Scratch, abs_w: np.ndarray,
+    ) -> None:
+        """Trains slice k, some rows at a time."""
+        state, ram, part, still = self.state, self.ram, self.grid.slice(k), self._still(step)
+        weight_step = bias_step = self._step(state.steps[k], step)
+        if (t := max(1, state.bias_steps[k // self.grid.side])) != state.steps[k]:  # they are most often the same
+            bias_step = self._step(t, step)
+        width, total = part.high - part.low, 0
+        for first, last in self.tiles(part.first, part.last):
+            at, to = first - part.first, last - part.first
+            if self.tiling.stream_slice:
+                self._move(flash.read, k, first, last)
+                resident = Resident(ram.slice, ram.moment1, ram.moment2)
+            else:
+                resident = Resident(*(view[at * width :] for view in (ram.slice, ram.moment1, ram.moment2)))
+            biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
+            published = self._published(flash, first, last)
             abs_w[:] = 0
-            for t in (state.steps[k], max(1, state.bias_steps[group])):
-                if t not in steps:
-                    steps[t] = self._step(t, step)
             what = (
-                self.grid.slice(k), self.resident, ram.weights, still, self.biases, steps[state.steps[k]],
-                steps[max(1, state.bias_steps[group])], train_bias, self.straight, self.unit,
+                (first, last, part.low, part.high), resident, published, still, biases, weight_step, bias_step,
+                train_bias, self.straight, self.unit,
             )  # fmt: skip
             if self.partial:
                 update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
             else:
-                update_kernels.update(inputs, samples, source, *what, scratch, abs_w)
+                update_kernels.update(inputs, samples, errors(first, last), *what, scratch, abs_w)
             sums = abs_w.tolist()
             if min(sums) < 0:
-                return False
-            state.sums[k] = sum(sums)
-            state.dirty = True
-        return True
+                raise Lost
+            total += sum(sums)
+            if self.tiling.stream_slice:
+                self._move(flash.write, k, first, last)
+            self._publish(flash, published, first, last)
+        state.sums[k] = total
 
     def slice_gradient(
-        self, inputs: update_kernels.Inputs, samples: int, source: update_kernels.Projected | update_kernels.Given,
-        k: int, scratch: Scratch,
+        self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k, which must be resident, and of its biases, stored whole: for inspection."""
+        """The gradients of slice k, which must be resident where slices are, and of its biases: for inspection."""
         part = self.grid.slice(k)
-        dW, db = np.zeros(part.size, np.float32), np.zeros(part.last - part.first, np.float32)
-        update_kernels.slice_gradient(inputs, samples, source, part, self.ram.slice, self.straight, scratch, dW, db)
-        return dW.reshape(part.last - part.first, part.high - part.low), db
+        dW = np.zeros((part.last - part.first, part.high - part.low), np.float32)
+        db = np.zeros(part.last - part.first, np.float32)
+        for first, last in self.tiles(part.first, part.last):  # the straight-through mask is that of the weights
+            rows, at = slice(first - part.first, last - part.first), 0
+            if self.tiling.stream_slice:
+                self._move(flash.read, k, first, last)
+            else:
+                at = rows.start * dW.shape[1]
+            update_kernels.slice_gradient(
+                inputs, samples, errors(first, last), (first, last, part.low, part.high), self.ram.slice[at:],
+                self.straight, scratch, dW[rows].reshape(-1), db[rows],
+            )
+        return dW, db
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
         if self.kind != "frozen":
@@ -414,6 +578,12 @@ class Parameters:
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
-        flash.new(self.name("trained"), [self.ram.weights.nbytes, self.ram.bias.nbytes], slots=1)
-        flash.write(self.name("trained"), 0, [self.ram.weights])
+        flash.new(self.name("trained"), [self.published_bytes, self.ram.bias.nbytes], slots=1)
+        rows, nbytes = self._row_bytes
+        stride = self.tiling.neurons if self.tiling.stream_weights else self.O
+        for first in range(0, self.O, stride):
+            weights = self.weights(flash, first, min(first + stride, self.O))
+            flash.write(self.name("trained"), 0, [weights], first // rows * nbytes)
         flash.write(self.name("trained"), 1, [self.ram.bias])
+        if self.tiling.stream_weights:
+            flash.drop(self.name("published"))

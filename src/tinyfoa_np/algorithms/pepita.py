@@ -32,7 +32,7 @@ from ..recipe import Recipe
 from .inference import TrainedLayer, passed
 from .operands import Inputs, outputs_of, words
 from .parameters import Parameters
-from .stage import Outcome
+from .stage import Outcome, Part
 from .whole import LOOKING, Whole
 
 #: F is uniform in +-0.05 sqrt(6 / inputs)
@@ -153,10 +153,10 @@ class Network(Whole):
         loss = pepita_kernels.squared_error(ram.error, samples, of or samples) if finite else float(ram.result[0])
         return float(loss), int(ram.result[1])
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
-        ram, lost, of = self.ram, "a weight or a moment is no finite number any more", of or samples
-        begun, ended = first > 0, first + samples == of
+        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        begun, ended = first > 0, part.ends
         if step % self.batches == 0 and not begun:
             self._rescale(flash, step // self.batches)
         self.arena.enter("forward")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..arena import Arena
 from ..kernels import forward as forward_kernels
+from ..kernels.forward import Neurons, Results
 from ..plan import Region
-from .operands import TILES, view, weights_shape, words, z_tile
+from .operands import TILES, empty, view, weights_shape, words, z_tile
+from .tiling import Tiling
 from .tinyfoa import Layer
 
 
@@ -22,13 +25,19 @@ class Below:
         The trained layers, lowest first; at least one.
     trained : list of dict
         ``alpha`` and ``scale`` of each, as they were when it froze.
+    tiling : Tiling
+        Of the layer above: the same neurons at a time, if its weights come in tiles.
     """
 
-    def __init__(self, layers: list[Layer], trained: list[dict[str, Any]]) -> None:
+    def __init__(self, layers: list[Layer], trained: list[dict[str, Any]], tiling: Tiling) -> None:
         self.layers, self.trained = layers, trained
         self.B, self.threads = layers[0].B, layers[0].threads
-        self.shapes = [weights_shape(k.O, k.I, k.recipe.binary_weights) for k in layers]
-        self.tiles = [z_tile(TILES[-1], k.inputs, k.O, k.recipe.binary_weights) for k in layers]
+        self.stretches = [min(k.O, tiling.neurons) if tiling.stream_weights else k.O for k in layers]
+        self.shapes = [
+            weights_shape(some, k.I, k.recipe.binary_weights) for some, k in zip(self.stretches, layers, strict=True)
+        ]
+        small = min(TILES[-1], tiling.neurons)
+        self.tiles = [z_tile(small, k.inputs, k.O, k.recipe.binary_weights) for k in layers]
         self.scratch = [
             forward_kernels.scratch_shape(np.dtype(k.inputs.dtype), np.dtype(kind), self.B, words(k.I), self.threads)
             for k, (_, kind) in zip(layers, self.shapes, strict=True)
@@ -78,9 +87,6 @@ class Below:
         inputs, own = self.inputs, self.views
         unused = np.zeros((0, self.B), np.float32)
         for n, (layer, known) in enumerate(zip(self.layers, self.trained, strict=True)):
-            shape, kind = self.shapes[n]
-            weights = view(own["weights"], shape, kind)
-            flash.read(f"layer{n}.trained", 0, [weights])
             flash.read(f"layer{n}.trained", 1, [own["bias"][: layer.O]])
             last = n == len(self.layers) - 1
             columns = (self.B, layer.emitted.columns)
@@ -88,13 +94,19 @@ class Below:
             gain = known["alpha"] if layer.recipe.binary_weights else 1.0
             gain *= float(scale[0]) if layer.inputs.kind == "bits" else 1.0
             own["abs_z"][:] = 0
-            forward_kernels.forward(
-                inputs, samples, weights, own["bias"], np.float32(gain), np.float32(layer.inputs.scale),
-                np.float32(layer.inputs.offset), np.zeros((layer.O, 0), np.float32), 0, layer.O, layer.I,
-                layer.recipe.binary_activations, layer.z_unit, view(own["scratch"], *self.scratch[n]),
-                view(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"),
-                layer.no_rows, 0, unused, outputs, own["abs_z"],
-            )
+            results = Results(0, layer.no_rows, 0, unused, outputs, own["abs_z"])
+            for first in range(0, layer.O, self.stretches[n]):
+                stop = min(first + self.stretches[n], layer.O)
+                shape, kind = weights_shape(stop - first, layer.I, layer.recipe.binary_weights)
+                weights = view(own["weights"], shape, kind)
+                skip = weights_shape(first, layer.I, layer.recipe.binary_weights)[0]
+                flash.read(f"layer{n}.trained", 0, [weights], prod(skip) * weights.itemsize)
+                neurons = Neurons(first, stop, weights, own["bias"], np.float32(gain), empty((stop - first, 0)))
+                forward_kernels.forward(
+                    inputs, samples, np.float32(layer.inputs.scale), np.float32(layer.inputs.offset), layer.I, neurons,
+                    layer.recipe.binary_activations, layer.z_unit, view(own["scratch"], *self.scratch[n]),
+                    view(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"), results,
+                )
             if layer.recipe.binary_activations:
                 mean = int(own["abs_z"].sum()) / layer.z_unit / (samples * layer.O)
                 scale[0] = known["scale"] if stored else mean

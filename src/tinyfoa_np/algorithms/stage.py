@@ -11,6 +11,24 @@ from .operands import Inputs
 from .parameters import Parameters
 
 
+class Part(NamedTuple):
+    """What was loaded of a batch: ``samples`` of its ``of``, from its sample ``first`` on; most often all."""
+
+    samples: int
+    first: int
+    of: int
+
+    @property
+    def ends(self) -> bool:
+        """Whether the batch is complete with it."""
+        return self.first + self.samples == self.of
+
+
+def whole(samples: int) -> Part:
+    """A batch of so many samples, all of it."""
+    return Part(samples, 0, samples)
+
+
 class Outcome(NamedTuple):
     """Of one training step: the batch's summed loss, its wrong answers and, if training diverged, how."""
 
@@ -22,8 +40,8 @@ class Outcome(NamedTuple):
 class Stage(Protocol):
     """What trains together in one arena.
 
-    Its :attr:`ram` has at least ``inputs`` (B, ..), ``labels`` (B,), ``input_scale`` (1,) and ``commit``, and whoever
-    loads a batch has entered phase ``load``; the stage enters the others as it goes.
+    Its :attr:`ram` has at least ``inputs`` (held, ..), ``labels`` (held,) or (B,), ``input_scale`` (1,) and ``commit``,
+    and whoever loads a batch has entered phase ``load``; the stage enters the others as it goes.
     """
 
     state: dict[str, Any]  # what is known beside the arena's bytes, as JSON can hold it: a fresh copy
@@ -51,8 +69,11 @@ class Stage(Protocol):
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
 
-    def widest_step(self) -> int:
-        """The first step that takes as much of the arena as any."""
+    def widest_steps(self) -> set[int]:
+        """Steps that together take as much of the arena as any, in each of its regions."""
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes in time and traffic with flash, beside other ways to cut the same stage: less is better."""
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
@@ -73,17 +94,17 @@ class Stage(Protocol):
     def held_samples(self) -> int:
         """How many samples the arena holds at a time: a batch, or a micro-batch."""
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
-        """One training step on the batch that was loaded, or on ``samples`` of its ``of`` from the ``first`` on."""
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on what was loaded, or the share of it that this part of a batch makes possible."""
 
-    def evaluate(self, samples: int) -> int:
-        """Wrong answers in the batch that was loaded."""
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers in what was loaded; they may be told with the batch's last part only."""
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
         """Digests of the trained layers; the training set's samples come next, then :meth:`settle`, then the tests'."""
 
-    def hand_over(self, samples: int, trained: bool) -> int:
-        """The batch that was loaded through the trained stage, as inference does it; how many answers are wrong."""
+    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
+        """What was loaded through the trained stage, as inference does it; wrong answers as :meth:`evaluate`."""
 
     def settle(self, samples: int) -> None:
         """Fixes what inference takes from all ``samples`` of the training set."""

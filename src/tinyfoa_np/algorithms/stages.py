@@ -1,8 +1,10 @@
-"""The stages of a recipe's algorithm: one for each layer, or one for the whole network."""
+"""The stages of a recipe's algorithm, one for each layer or one for the whole network, and how they may be cut."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,11 +12,10 @@ from ..network import LayerShape
 from ..recipe import Recipe
 from . import bp, drtp, ff, pepita, tinyfoa
 from .inference import TrainedLayer
-from .operands import TILES, Inputs
+from .operands import TILES, Inputs, outputs_of
 from .stage import Stage
+from .tiling import NEURONS, ROWS, Tiling
 from .whole import Whole
-
-__all__ = ["TILES", "stages"]
 
 #: algorithms that train the whole network in every step
 WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
@@ -22,25 +23,15 @@ WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita
 ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
     "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
 }  # fmt: skip
+Maker = Callable[[Tiling], Stage]
 
 
-def micro_batches(recipe: Recipe) -> list[int]:
-    """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
+class Rung(NamedTuple):
+    """Tilings that keep the same in RAM and differ in their sizes alone, from the fastest to the smallest."""
 
-    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities.
-    """
-    if recipe.algorithm in ("tinyfoa", "ff") or binary(recipe):
-        return []
-    sizes, size = [], recipe.batch
-    while size > 1:
-        size = -(-size // 2)
-        sizes.append(size)
-    return sizes
-
-
-def binary(recipe: Recipe) -> bool:
-    """Whether activations are bits."""
-    return drtp.binary_activations(recipe) if recipe.algorithm in ("drtp", "ff") else recipe.binary_activations
+    tiling: Tiling
+    neurons: Sequence[int]
+    rows: Sequence[int]
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
@@ -48,11 +39,15 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
     return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
 
 
-def stages(
-    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int, tile: int,
-    held: int,
-) -> list[Stage]:
-    """What trains together, lowest first.
+def binary(recipe: Recipe) -> bool:
+    """Whether activations are bits."""
+    return drtp.binary_activations(recipe) if recipe.algorithm in ("drtp", "ff") else recipe.binary_activations
+
+
+def makers(
+    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
+) -> list[Maker]:
+    """For each stage, lowest first, how to make it from a tiling.
 
     Parameters
     ----------
@@ -64,16 +59,55 @@ def stages(
         Hidden layers.
     classes, batches, threads : int
         C, steps per epoch, T.
-    tile : int
-        One of :data:`TILES`: the most neurons whose z exists at a time.
-    held : int
-        The most samples that are held at a time: the batch, or one of :func:`micro_batches`.
     """
     if recipe.algorithm != "tinyfoa":
-        return [WHOLE[recipe.algorithm](recipe, inputs, shapes, classes, batches, threads, tile, held)]
-    stack: list[Stage] = []
-    for number, shape in enumerate(shapes):
-        below = stack[-1].hands_on if stack else inputs
-        assert below is not None
-        stack.append(tinyfoa.Layer(recipe, number, below, shape.outputs, classes, batches, threads, tile))
-    return stack
+
+        def network(tiling: Tiling) -> Stage:
+            kind = WHOLE[recipe.algorithm]
+            return kind(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, tiling.samples)
+
+        return [network]
+
+    def of_layer(number: int) -> Maker:
+        below = outputs_of(shapes[number - 1].outputs, recipe.binary_activations) if number else inputs
+        return lambda tiling: tinyfoa.Layer(
+            recipe, number, below, shapes[number].outputs, classes, batches, threads, tiling
+        )
+
+    return [of_layer(number) for number in range(len(shapes))]
+
+
+def ladder(recipe: Recipe) -> list[Rung]:
+    """The ways in which a stage may be cut; the first keeps everything in RAM that it can."""
+    batch = recipe.batch
+    if recipe.algorithm != "tinyfoa":
+        cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
+        return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
+    one_slice = recipe.schedule == "slice"  # then its columns of the inputs can be kept apart
+    held = [batch, *(micro_batches(recipe) if one_slice and not recipe.recompute else [])]
+    rungs = []
+    for samples, choices in product(held, product((False, True), repeat=4)):
+        gather, weights, slices, regenerate = choices
+        if gather and not one_slice or samples < batch and not gather:
+            continue
+        base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
+        streams = weights or regenerate
+        rungs.append(Rung(base, NEURONS if streams else NEURONS[1:], ROWS if weights or slices else ROWS[:1]))
+    return rungs
+
+
+def micro_batches(recipe: Recipe) -> list[int]:
+    """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
+
+    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities. TinyFoA has the
+    batch's logits and masks together before there is an error; masks come in words of 16 samples.
+    """
+    if recipe.algorithm == "tinyfoa":
+        return [size for size in (16 * 2**k for k in range(11, -1, -1)) if size < recipe.batch]
+    if recipe.algorithm == "ff" or binary(recipe):
+        return []
+    sizes, size = [], recipe.batch
+    while size > 1:
+        size = -(-size // 2)
+        sizes.append(size)
+    return sizes

@@ -15,7 +15,7 @@ Full-precision weights and biases are :class:`.parameters.Parameters`; this file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import lru_cache
@@ -31,16 +31,20 @@ from ..kernels import forward as forward_kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
+from ..kernels.forward import Neurons, Results
 from ..kernels.update import Projected, Scratch
-from ..plan import Region
+from ..plan import PHASES, Region
 from ..recipe import Recipe
 from .inference import TrainedLayer, passed
-from .operands import TILES, Inputs, outputs_of, weights_shape, words, z_tile, z_unit
-from .parameters import Parameters, State
-from .stage import Outcome
+from .operands import TILES, Inputs, outputs_of, view, weights_shape, words, z_tile, z_unit
+from .parameters import PASSES, TRAINING, Parameters, State
+from .stage import Outcome, Part
+from .tiling import Tiling
 
-TRAINING = ("load", "forward", "gradient", "update")
-PASSES = ("forward", "hand-over", "evaluate")
+LOOKING = ("hand-over", "evaluate")
+#: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a normal of the
+#: projection made anew; and one call of a kernel
+WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
 class Layer:
@@ -60,8 +64,8 @@ class Layer:
         Steps per epoch.
     threads : int
         T: how many ways a kernel's work is cut.
-    tile : int
-        One of :data:`TILES`.
+    tiling : Tiling, optional
+        The fastest without it.
 
     Raises
     ------
@@ -73,16 +77,18 @@ class Layer:
 
     def __init__(
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int = 1,
-        tile: int = TILES[0],
+        tiling: Tiling | None = None,
     ) -> None:
         self.recipe, self.number, self.inputs = recipe, number, inputs
         self.O, self.I, self.C, self.B = outputs, inputs.width, classes, recipe.batch
-        self.tile = z_tile(tile, inputs, outputs, recipe.binary_weights)
+        self.tiling = tiling = tiling or Tiling(self.B)
+        # neurons of one pass of the kernel, and those whose z exists at a time
+        self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
+        self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
         # a thread takes at least 16 samples forward
-        self.threads = min(threads, -(-self.B // 16))
+        self.threads = min(threads, -(-tiling.samples // 16))
         self.parameters = Parameters(
-            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights,
-            roomy=tile == TILES[0],
+            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
         self.z_unit = z_unit(self.B, self.O)
         self.emitted = outputs_of(self.O, recipe.binary_activations)
@@ -105,42 +111,79 @@ class Layer:
 
     def regions(self) -> list[Region]:
         """What the layer needs of the arena, and when."""
-        own = self.parameters
+        own, held = self.parameters, self.tiling.samples
         weights = weights_shape(self.O, self.I, self.recipe.binary_weights)[1]
         scratch, scratch_kind = forward_kernels.scratch_shape(
-            np.dtype(self.inputs.dtype), np.dtype(weights), self.B, words(self.I), self.threads
+            np.dtype(self.inputs.dtype), np.dtype(weights), held, words(self.I), self.threads
         )
+        # what one micro-batch leaves to the next must outlive its loading
+        batch = ("load",) if held < self.B else ()
+        read = ("load", "forward") if self.tiling.gather else TRAINING
+        gathered = max(map(own.columns, own.visited())) if self.tiling.gather else 0
+        projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
         return [
             *own.regions(),
-            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, "hand-over", "evaluate")),
-            Region("input_scale", (1,), "float32", (*TRAINING, "hand-over", "evaluate")),
-            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", "hand-over", "evaluate")),
-            Region("projection", (self.O, self.C), "float32"),
-            Region("z", (self.tile, self.B), "float32", PASSES),
+            Region("inputs", (held, self.inputs.columns), self.inputs.dtype, (*read, *LOOKING)),
+            Region("gathered", (self.B, gathered), self.inputs.dtype, (*batch, "forward", "gradient", "update")),
+            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region(
+                "projection", (projected, self.C), "float32", (*PASSES, "update") if self.tiling.regenerate else PHASES
+            ),
+            Region("z", (self.tile, held), "float32", PASSES),
             Region("scratch", scratch, scratch_kind, PASSES),
-            Region("abs_z", (self.threads,), "int64", PASSES),
-            Region("active", (own.trained_rows, -(-self.B // 16)), "uint16", ("forward", "gradient", "update")),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", "hand-over", "evaluate")),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update", "hand-over", "evaluate")),
-            Region("result", (2,), "float64", ("gradient", "hand-over", "evaluate")),
+            Region("abs_z", (self.threads,), "int64", (*batch, *PASSES)),
+            Region(
+                "active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, "forward", "gradient", "update")
+            ),
+            Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *LOOKING)),
+            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
+            Region("result", (2,), "float64", ("gradient", *LOOKING)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
-            Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
+            Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (self.I,), "float32", ("hand-over",)),
             Region("commit", (own.commit_bytes,), "uint8", ("load",)),
         ]
 
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
-        return self.parameters.carried() | {"projection"}
+        return self.parameters.carried() | (frozenset() if self.tiling.regenerate else {"projection"})
 
     def open(self, arena: Arena) -> None:
         """Takes the layer's views from an arena laid out with its regions, and makes the projection."""
         self.arena = arena
         self.parameters.open(arena)
         own = {r.name for r in self.parameters.regions()}
-        self.ram = SimpleNamespace(**{r.name: arena.take(r.name) for r in self.regions() if r.name not in own})
+        self.ram = SimpleNamespace(**{
+            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
+            for r in self.regions() if r.name not in own
+        })  # fmt: skip
         self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
-        random_kernels.normal(self.ram.projection, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
+        if not self.tiling.regenerate:
+            self._project(0, self.O)
+
+    def _project(self, first: int, last: int) -> np.ndarray:
+        """Makes the projection's rows of neurons ``first`` to ``last``, from the region's first row on."""
+        rows = self.ram.projection[: last - first]
+        random_kernels.normal(rows, first, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
+        return rows
+
+    def _projection(self, first: int, last: int) -> np.ndarray:
+        """The projection's rows (last - first, C) of neurons ``first`` to ``last``, made or as they are stored."""
+        return self._project(first, last) if self.tiling.regenerate else self.ram.projection[first:last]
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
+        (read, written), parts = self.traffic(), -(-self.B // self.tiling.samples)
+        numbers = parts * self.O * self.C if self.tiling.regenerate else 0
+        calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
+        return read + WRITTEN * written + REGENERATED * numbers + CALL * calls, -self.tile, self.tiling.gather
+
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
+        parts = -(-self.B // self.tiling.samples)
+        read, written = self.parameters.traffic(parts)
+        return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
 
     def create(self, flash: Flash) -> None:
         """Makes the layer's objects in flash."""
@@ -168,44 +211,48 @@ class Layer:
         self.parameters.state = State(**deepcopy(known["parameters"]))
         self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
 
-    def widest_step(self) -> int:
-        """The first step that takes as much of the arena as any."""
-        return self.parameters.widest_step()
+    def widest_steps(self) -> set[int]:
+        """Steps that together take as much of the arena as any, in each of its regions."""
+        return self.parameters.widest_steps()
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     @property
     def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch."""
-        return self.B
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        return self.tiling.samples
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
-        """One training step on the batch that was loaded; there are no micro-batches here."""
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step: with the last part of a batch; until then its logits and masks are put together."""
         self.arena.enter("forward")
-        self.forward(samples, step)
+        self.forward(flash, part, step)
+        if not part.ends:
+            return Outcome(0.0, 0)
         self.arena.enter("gradient")
-        loss, wrong = self.gradient(samples)
+        loss, wrong = self.gradient(part.of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
         self.arena.enter("update")
-        kept = self.update(flash, samples, step)
+        kept = self.update(flash, part.of, step)
         return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
 
-    def evaluate(self, samples: int) -> int:
-        """Wrong answers in the batch that was loaded."""
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers, told with a batch's last part."""
         self.arena.enter("evaluate")
-        self.forward(samples)  # the batch's s scales all logits alike: it cannot change an answer
-        return self.gradient(samples)[1]
+        self.forward(flash, part)  # the batch's s scales all logits alike: it cannot change an answer
+        return self.gradient(part.of)[1] if part.ends else 0
 
     def forward(
-        self, samples: int, step: int | None = None, emit: bool = False, stored_scale: float | None = None
+        self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
-        """z, what it switches on and the logits of a batch; returns the summed |z|.
+        """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
 
         Parameters
         ----------
-        samples : int
-            Samples of this batch.
+        flash : Flash
+            Has the weights, where they do not stay in RAM.
+        part : Part
+            Which samples were loaded.
         step : int, optional
             The training step: the masks of the neurons that train in it are kept for :meth:`update`.
         emit : bool
@@ -214,17 +261,35 @@ class Layer:
             The layer's stored s; without it, s is the mean |z| of this batch.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
-        ram.abs_z[:] = 0
-        forward_kernels.forward(
-            ram.inputs, samples, own.ram.weights, own.ram.bias, np.float32(self._input_scale() * own.alpha),
-            np.float32(self.inputs.scale), np.float32(self.inputs.offset), ram.projection, 0, self.O, self.I,
-            recipe.binary_activations, self.z_unit, ram.scratch, ram.z, self.no_rows if step is None else ram.active,
-            own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z,
+        if part.first == 0:
+            ram.abs_z[:] = 0
+        if step is not None and self.tiling.gather:
+            begin, end = own.column_range(own.due(step)[0])
+            self._gathered(step)[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
+        active = self.no_rows if step is None else ram.active
+        results = Results(
+            part.first, active, own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z
         )
+        gain = np.float32(self._input_scale() * own.alpha)
+        for first in range(0, self.O, self.stretch):
+            last = min(first + self.stretch, self.O)
+            neurons = Neurons(
+                first, last, own.weights(flash, first, last), own.ram.bias, gain, self._projection(first, last)
+            )
+            forward_kernels.forward(
+                ram.inputs, part.samples, np.float32(self.inputs.scale), np.float32(self.inputs.offset), self.I,
+                neurons, recipe.binary_activations, self.z_unit, ram.scratch, ram.z, results,
+            )
         total = int(ram.abs_z.sum()) / self.z_unit
         if recipe.binary_activations:
-            self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
+            self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total
+
+    def _gathered(self, step: int) -> np.ndarray:
+        """Where the columns (B, ..) of the slice in training are kept."""
+        columns = self.parameters.columns(self.parameters.due(step)[0])
+        block = self.ram.gathered.reshape(-1).view(np.uint8)
+        return view(block, (self.B, columns), self.inputs.dtype)
 
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
@@ -238,22 +303,32 @@ class Layer:
         )
         return float(ram.result[0]), int(ram.result[1])
 
-    def _sources(self, step: int) -> tuple[update_kernels.Inputs, Projected]:
-        """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active]."""
-        ram = self.ram
+    def _sources(self, step: int) -> tuple[update_kernels.Inputs, Callable[[int, int], Projected]]:
+        """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
+
+        The errors are those of neurons ``first`` to ``last``.
+        """
+        ram, top, origin, values = self.ram, self.parameters.first_trained(step), 0, self.ram.inputs
+        if self.tiling.gather:
+            origin = self.parameters.column_range(self.parameters.due(step)[0])[0]
+            origin, values = origin * (64 if self.inputs.kind == "bits" else 1), self._gathered(step)
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
-        inputs = update_kernels.Inputs(ram.inputs, np.float32(scale * self._input_scale()), np.float32(offset))
-        return inputs, Projected(ram.error, ram.projection, ram.active, self.parameters.first_trained(step))
+        inputs = update_kernels.Inputs(values, np.float32(scale * self._input_scale()), np.float32(offset), origin)
+
+        def errors(first: int, last: int) -> Projected:
+            return Projected(ram.error, self._projection(first, last), ram.active[first - top : last - top], first)
+
+        return inputs, errors
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
         """Trains the slices that are due; False as soon as a number is no longer finite."""
-        inputs, source = self._sources(step)
-        return self.parameters.update(flash, inputs, samples, source, step, self.scratch, self.ram.abs_w)
+        inputs, errors = self._sources(step)
+        return self.parameters.update(flash, inputs, samples, errors, step, self.scratch, self.ram.abs_w)
 
-    def slice_gradient(self, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k, which must be resident, and of its biases, stored whole: for inspection."""
-        inputs, source = self._sources(step)
-        return self.parameters.slice_gradient(inputs, samples, source, k, self.scratch)
+    def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients of slice k and of its biases, stored whole: for inspection."""
+        inputs, errors = self._sources(step)
+        return self.parameters.slice_gradient(flash, inputs, samples, errors, k, self.scratch)
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
@@ -262,16 +337,19 @@ class Layer:
         self.sum_abs_z = 0.0
         return [self.parameters.digest(flash, self.ram.row)]
 
-    def hand_over(self, samples: int, trained: bool) -> int:
-        """Outputs of the batch that was loaded into the region ``outputs``, with their scale; how many are wrong.
+    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
+        """Outputs of what was loaded into the region ``outputs``; with a batch's last part how many are wrong.
 
-        ``trained``: a batch of the training set, whose s is its own; with others it is the stored one.
+        ``trained``: a batch of the training set, whose s is its own; with others it is the stored one. It stands in
+        ``input_scale`` when the batch is complete.
         """
         self.arena.enter("hand-over")
-        total = self.forward(samples, emit=True, stored_scale=None if trained else self.scale)
+        total = self.forward(flash, part, emit=True, stored_scale=None if trained else self.scale)
+        if not part.ends:
+            return 0
         if trained:
             self.sum_abs_z += total
-        wrong = self.gradient(samples)[1]
+        wrong = self.gradient(part.of)[1]
         self.ram.input_scale[0] = self.scale
         return wrong
 
@@ -304,5 +382,5 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
 @lru_cache(maxsize=16)
 def _projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
     projection = np.zeros((outputs, classes), np.float32)
-    random_kernels.normal(projection, number, np.uint64(seed), sqrt(2.0 / outputs))
+    random_kernels.normal(projection, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
     return projection

@@ -15,13 +15,14 @@ from ..arena import Arena
 from ..flash import Flash
 from ..kernels import forward as forward_kernels
 from ..kernels import update as update_kernels
+from ..kernels.forward import Neurons, Results
 from ..kernels.update import Given, Scratch
 from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
 from .operands import Inputs, empty, view, weights_shape, words, z_tile, z_unit
 from .parameters import Parameters, State
-from .stage import Outcome
+from .stage import Outcome, Part
 
 TRAINING = ("load", "forward", "gradient", "update")
 #: what a batch goes through when it is only looked at
@@ -136,10 +137,14 @@ class Whole:
         """Regions whose content one batch leaves to the next."""
         return frozenset().union(*(layer.carried() for layer in self.layers))
 
-    def widest_step(self) -> int:
-        """The first step that takes as much of the arena as any."""
+    def widest_steps(self) -> set[int]:
+        """Steps that together take as much of the arena as any, in each of its regions."""
         # of all that an update takes, only the gradient is longer for some slices than for others
-        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_step()
+        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes, beside other ways to cut it: micro-batches first, then tiles."""
+        return -self.B, -self.tile
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
@@ -224,11 +229,11 @@ class Whole:
         rows = z.shape[1]
         unit = z_unit(rows, layer.O)
         ram.abs_z[:] = 0
+        neurons = Neurons(0, layer.O, layer.ram.weights, bias, np.float32(gain * layer.alpha), empty((layer.O, 0)))
+        results = Results(0, active, 0, empty((0, rows)), outputs, ram.abs_z[: self._pass_threads(rows)])
         forward_kernels.forward(
-            values, samples, layer.ram.weights, bias, np.float32(gain * layer.alpha), np.float32(held.scale),
-            np.float32(held.offset), empty((layer.O, 0)), 0, layer.O, layer.I, self.binary, unit,
-            view(ram.scratch, *self._scratch(k, held, rows)), z, active, 0, empty((0, rows)), outputs,
-            ram.abs_z[: self._pass_threads(rows)],
+            values, samples, np.float32(held.scale), np.float32(held.offset), layer.I, neurons, self.binary, unit,
+            view(ram.scratch, *self._scratch(k, held, rows)), z, results,
         )
         return int(ram.abs_z.sum()) / unit
 
@@ -259,7 +264,9 @@ class Whole:
         scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
         if self.inspect:
             self.inspect(k, inputs, source, scratch)
-        return layer.update(flash, inputs, samples, source, step, scratch, blocks["abs_w"], begun, ended)
+        return layer.update(
+            flash, inputs, samples, lambda first, last: source, step, scratch, blocks["abs_w"], begun, ended
+        )
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
         """Adds the |z| of a training batch to those of its epoch."""
@@ -278,8 +285,8 @@ class Whole:
         """How many samples the arena holds at a time: a batch, or a micro-batch."""
         return self.B
 
-    def train_step(self, flash: Flash, samples: int, step: int, of: int | None = None, first: int = 0) -> Outcome:
-        """One training step on the batch that was loaded, or on ``samples`` of its ``of`` from the ``first`` on."""
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
         raise NotImplementedError
 
     # -- passes without training ---------------------------------------------------------------------------------------
@@ -291,18 +298,18 @@ class Whole:
         """
         raise NotImplementedError
 
-    def evaluate(self, samples: int) -> int:
-        """Wrong answers in the batch that was loaded, with the mean scales of the epoch so far."""
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers in what was loaded, with the mean scales of the epoch so far."""
         self.arena.enter("evaluate")
-        return self.look(samples, self.scales)[1]
+        return self.look(part.samples, self.scales)[1]
 
-    def hand_over(self, samples: int, trained: bool) -> int:
-        """The batch that was loaded through the trained network; how many answers are wrong."""
+    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
+        """What was loaded through the trained network; how many answers are wrong."""
         self.arena.enter("hand-over")
-        sums, wrong = self.look(samples, None if trained else self.scales)
+        sums, wrong = self.look(part.samples, None if trained else self.scales)
         if trained:
             self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
-            self.seen += self.passes * samples
+            self.seen += self.passes * part.samples
         return wrong
 
     # -- a trained network ---------------------------------------------------------------------------------------------

@@ -68,6 +68,15 @@ class Records:
         flash.read(self.name, 0, [labels[:count]], begin + n * self.row_bytes + 2 * first)
         flash.read(self.name, 0, [scale], begin + n * (self.row_bytes + 2))
 
+    def write_part(self, flash: Store, k: int, first: int, count: int, inputs: np.ndarray) -> None:
+        """Writes the inputs of ``count`` samples of batch k from its sample ``first`` on."""
+        flash.write(self.name, 0, [inputs[:count]], self._offset(k) + first * self.row_bytes)
+
+    def write_rest(self, flash: Store, k: int, labels: np.ndarray, scale: np.ndarray) -> None:
+        """Writes what follows the inputs of batch k."""
+        n = self.count(k)
+        flash.write(self.name, 0, [labels[:n], scale], self._offset(k) + n * self.row_bytes)
+
     def write(self, flash: Store, k: int, inputs: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> None:
         """Writes batch k from the first rows of the arrays."""
         n = self.count(k)

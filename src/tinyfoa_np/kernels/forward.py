@@ -6,6 +6,8 @@ carried from tile to tile in the order of the neurons, so neither the tiles nor 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
@@ -217,13 +219,17 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z, z0, row):
     if outputs.dtype == types.uint64:
 
         def bits(outputs, first, neurons, begin, end, z, z0, row):
-            # outputs (B, ceil(O / 64)) uint64; first is a multiple of 64
-            for r0 in range(0, neurons, 64):
+            # outputs (B, ceil(O / 64)) uint64; a tile may begin within a word, which the one before has begun
+            r0 = 0
+            while r0 < neurons:
+                k, bit = (first + r0) // 64, (first + r0) % 64
+                stop = min(r0 + 64 - bit, neurons)
                 for b in range(begin, end):
-                    word = np.uint64(0)
-                    for r in range(r0, min(r0 + 64, neurons)):
-                        word |= np.uint64(z[z0 + r * row + b - begin] > 0) << np.uint64(r - r0)
-                    outputs[b, (first + r0) // 64] = word
+                    word = outputs[b, k] if bit else np.uint64(0)
+                    for r in range(r0, stop):
+                        word |= np.uint64(z[z0 + r * row + b - begin] > 0) << np.uint64(bit + r - r0)
+                    outputs[b, k] = word
+                r0 = stop
 
         return bits
 
@@ -236,23 +242,46 @@ def _emit_by_kind(outputs, first, neurons, begin, end, z, z0, row):
     return values
 
 
+class Neurons(NamedTuple):
+    """Neurons ``first`` to ``last`` of a layer, ``first`` a multiple of 8: z = gain (x . w) + b."""
+
+    first: int
+    last: int
+    weights: np.ndarray  # theirs: (ceil(n / 8), W, 8) uint64 | (n, I) float32
+    bias: np.ndarray  # of the layer: (O,) float32 | (0,): none
+    gain: Any  # float32
+    projection: np.ndarray  # theirs: (n, C) float32
+
+
+class Results(NamedTuple):
+    """What a pass leaves behind beside z; arrays without rows are not wanted."""
+
+    start: int  # what active and logits call the first sample of these inputs: a multiple of 16
+    active: np.ndarray  # (rows, G) uint16
+    active_first: int  # the neuron of active's row 0
+    logits: np.ndarray  # (C, B) float32
+    outputs: np.ndarray  # (B, ceil(O / 64)) uint64 | (B, O) float32
+    abs_z: np.ndarray  # (T,) int64
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward_share(
-    thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit,
-    scratch, z, z0, row, tile, active, active_first, logits, outputs, abs_z,
+    thread, begin, end, inputs, scale, offset, columns, neurons, binary, unit, scratch, z, z0, row, tile, results
 ):
-    # samples begin..end of the batch, neurons first..last, ``tile`` of them at a time, whose z stands from z0 on in the
-    # flat z, ``row`` from neuron to neuron: see forward
+    # samples begin..end of the inputs, ``tile`` neurons at a time, whose z stands from z0 on in the flat z, ``row``
+    # from neuron to neuron: see forward
+    first, last, weights, bias, gain, projection = neurons
+    start, active, active_first, logits, outputs, abs_z = results
     limit = np.float32(1) if binary else np.float32(np.inf)
     classes = projection.shape[1]
     total = np.int64(0)
     for c in range(classes):
         if first == 0:
-            logits[c, begin:end] = np.float32(0)
+            logits[c, start + begin : start + end] = np.float32(0)
     for low in range(first, last, tile):
-        neurons = min(tile, last - low)
-        _linear(inputs, begin, end, weights, low - first, neurons, columns, scale, offset, scratch, thread, z, z0, row)
-        for r in range(neurons):
+        count = min(tile, last - low)
+        _linear(inputs, begin, end, weights, low - first, count, columns, scale, offset, scratch, thread, z, z0, row)
+        for r in range(count):
             own, shift = z0 + r * row, bias[low + r] if bias.shape[0] else np.float32(0)
             for s in range(own, own + end - begin):
                 value = gain * z[s] + shift
@@ -263,56 +292,50 @@ def _forward_share(
             o = low + r - active_first
             if 0 <= o < active.shape[0]:
                 for g in range(begin // 16, (end + 15) // 16):
-                    active[o, g] = positive_below(z, own + 16 * g - begin, min(16, end - 16 * g), limit)
+                    active[o, start // 16 + g] = positive_below(z, own + 16 * g - begin, min(16, end - 16 * g), limit)
         for b in range(begin, end, 16):
             c = 0
             while c < classes:
-                at, few = c * logits.shape[1] + b, min(16, end - b)
+                at, few = c * logits.shape[1] + start + b, min(16, end - b)
+                head = (low - first) * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        z, z0 + b - begin, row, neurons, projection, low * classes + c, classes, binary, logits, at,
-                        logits.shape[1], few,
+                        z, z0 + b - begin, row, count, projection, head, classes, binary, logits, at, logits.shape[1],
+                        few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        z, z0 + b - begin, row, neurons, projection, low * classes + c, classes, binary, logits, at,
-                        logits.shape[1], few,
+                        z, z0 + b - begin, row, count, projection, head, classes, binary, logits, at, logits.shape[1],
+                        few,
                     )
                     c += 1
         if outputs.shape[0] > 0:
-            _emit(outputs, low, neurons, begin, end, z, z0, row)
+            _emit(outputs, low, count, begin, end, z, z0, row)
     abs_z[thread] += total
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def forward(
-    inputs, samples, weights, bias, gain, scale, offset, projection, first, last, columns, binary, unit, scratch,
-    z, active, active_first, logits, outputs, abs_z,
-):
-    # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; weights (ceil(n / 8), W, 8) uint64 | (n, I) float32 for the
-    # n = last - first neurons; bias (O,) or (0,); projection (O, C); z (To, B); active (rows, G) uint16; logits (C, B);
-    # outputs (B, ceil(O / 64)) uint64 | (B, O) float32 | (0, 0); abs_z (T,) int64
-    """One forward pass of neurons ``first`` to ``last`` (``first`` a multiple of 64) over the first ``samples`` of a
-    batch.
+def forward(inputs, samples, scale, offset, columns, neurons, binary, unit, scratch, z, results):
+    # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; neurons: Neurons; z (To, B); results: Results
+    """Some neurons' forward pass over the first ``samples`` of the inputs, which are scale * value + offset.
 
-    z = gain * (x . w) + bias. ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons
-    from ``active_first`` on. ``logits`` gets, or carries on when ``first`` > 0, the sum over neurons of P[o] [z > 0]
-    if ``binary``, else of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows
-    by the sum of |z| in steps of 1 / ``unit``.
+    ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons from ``active_first`` on.
+    ``logits`` gets, or carries on after the neurons before, the sum over neurons of P[o] [z > 0] if ``binary``, else
+    of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows by the sum of |z| in
+    steps of 1 / ``unit``.
     """
-    threads = abs_z.shape[0]
+    threads = results.abs_z.shape[0]
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
             z0, row = begin, z.shape[1]
-            if z.shape[0] < last - first:
+            if z.shape[0] < neurons.last - neurons.first:
                 # nobody looks into a tile of z: each thread has a part of its own, for where rows are shared, threads
                 # wait for each other's cache lines
                 z0, row = z.shape[0] * begin, (z.shape[1] if end == samples else end) - begin
             _forward_share(
-                thread, begin, end, inputs, weights, bias, gain, scale, offset, projection, first, last, columns,
-                binary, unit, scratch, z.reshape(z.size), z0, row, z.shape[0], active, active_first, logits, outputs,
-                abs_z,
+                thread, begin, end, inputs, scale, offset, columns, neurons, binary, unit, scratch, z.reshape(z.size),
+                z0, row, z.shape[0], results,
             )

@@ -12,12 +12,12 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from .intrinsics import cos_turn, log, share
+from .intrinsics import cos_turn, log_of_normal, share
 
 WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG = 1, 2, 3, 4, 5, 6
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def philox(c0, c1, c2, c3, k0, k1):
     """One block: four uint32 from a counter of four and a key of two words, all held in uint64."""
     low = np.uint64(0xFFFFFFFF)
@@ -29,7 +29,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def block(index, layer, purpose, seed):
     """The block of one index, keyed and counted as the project does everywhere."""
     low, seed, index = np.uint64(0xFFFFFFFF), np.uint64(seed), np.uint64(index)
@@ -55,23 +55,37 @@ def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
             k += 1
 
 
-@njit(cache=True, error_model="numpy")
-def _normal(flat, layer, purpose, seed, deviation):
-    # elements 2 k and 2 k + 1 come from block k: both branches of Box and Muller, so that a block makes two
-    for k in range((flat.size + 1) // 2):
-        a, b, c, _ = block(k, layer, purpose, seed)
-        radius = math.sqrt(-2.0 * log((np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64)) * deviation
-        turn = np.float64(c) * 2.0**-32
-        flat[2 * k] = np.float32(radius * cos_turn(turn))
-        if 2 * k + 1 < flat.size:
-            flat[2 * k + 1] = np.float32(radius * cos_turn((turn + 0.75) % 1.0))  # the sine
+@njit(inline="always")
+def _two_normals(k, layer, purpose, seed, deviation):
+    # both branches of Box and Muller, so that a block makes two
+    a, b, c, _ = block(k, layer, purpose, seed)
+    radius = math.sqrt(-2.0 * log_of_normal((np.float64(a) * 4294967296.0 + np.float64(b) + 0.5) * 2.0**-64))
+    turn = np.float64(c) * 2.0**-32
+    before = turn + 0.75
+    before = before - 1.0 if before >= 1.0 else before  # a quarter back: the sine
+    return np.float32(radius * deviation * cos_turn(turn)), np.float32(radius * deviation * cos_turn(before))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _normal(flat, first, layer, purpose, seed, deviation):
+    # elements first.. of a sequence whose elements 2 k and 2 k + 1 come from block k
+    skip = first % 2
+    if skip and flat.size:
+        flat[0] = _two_normals(first // 2, layer, purpose, seed, deviation)[1]
+    pairs = (flat.size - skip) // 2
+    for k in range(pairs):
+        flat[skip + 2 * k], flat[skip + 2 * k + 1] = _two_normals(
+            (first + 1) // 2 + k, layer, purpose, seed, deviation
+        )
+    if skip + 2 * pairs < flat.size:
+        flat[flat.size - 1] = _two_normals((first + 1) // 2 + pairs, layer, purpose, seed, deviation)[0]
 
 
 @njit(cache=True, error_model="numpy")
-def normal(out, layer, seed, deviation):
-    # out (O, C) float32: the projection, counted row by row
+def normal(out, first, layer, seed, deviation):
+    # out (n, C) float32: rows ``first`` and following of the projection, counted row by row
     """Standard normals times ``deviation``."""
-    _normal(out.reshape(out.size), layer, PROJECTION, seed, deviation)
+    _normal(out.reshape(out.size), first * out.shape[1], layer, PROJECTION, seed, deviation)
 
 
 @njit(cache=True, error_model="numpy")
@@ -123,4 +137,4 @@ def wrong_labels(labels, samples, classes, epoch, first, out, seed):
 def normal_weights(out, layer, seed, deviation):
     # out flat (O I,) float32: element n, counted row by row, is one of the two of block n // 2
     """Initial weights: standard normals times ``deviation``."""
-    _normal(out, layer, WEIGHT, seed, deviation)
+    _normal(out, 0, layer, WEIGHT, seed, deviation)

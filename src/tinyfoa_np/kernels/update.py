@@ -50,15 +50,16 @@ class Inputs(NamedTuple):
     values: np.ndarray  # (B, W) uint64: packed bits | (B, I) uint8 | (B, I) float32
     scale: Any  # float32
     offset: Any  # float32
+    first: int = 0  # the column of the layer that values begin with; of packed bits a multiple of 64
 
 
 class Projected(NamedTuple):
     """Errors at the outputs as a projection of the errors at the logits: dz = (error P) [active]."""
 
     error: np.ndarray  # (C, B) float32
-    projection: np.ndarray  # (O, C) float32
+    projection: np.ndarray  # (rows, C) float32
     active: np.ndarray  # (rows, G) uint16: bit s % 16 of word s // 16 for sample s
-    first: int  # the neuron of active's row 0
+    first: int  # the neuron of their row 0
 
 
 class Given(NamedTuple):
@@ -75,6 +76,13 @@ class Resident(NamedTuple):
     weight: np.ndarray  # (size,) float32
     moment1: np.ndarray  # (size,) | (0,) float32
     moment2: np.ndarray  # (size,) | (0,) float32
+
+
+class Published(NamedTuple):
+    """What the forward pass reads: of all neurons, or of some of them."""
+
+    weights: np.ndarray  # (ceil(n / 8), W, 8) uint64 | (n, I) float32
+    first: int  # the neuron of its row 0; of packed signs a multiple of 8
 
 
 class Biases(NamedTuple):
@@ -124,9 +132,10 @@ def _given_errors(source, row, start, samples, dz, at):
 def _projected_errors(source, row, start, samples, dz, at):
     # source: Projected
     error, projection, active, classes = source.error, source.projection, source.active, source.error.shape[0]
+    own = row - source.first
     return project_errors(
-        error, start, error.shape[1], classes, projection, row * classes, active,
-        (row - source.first) * active.shape[1] + start // 16, dz, at, samples,
+        error, start, error.shape[1], classes, projection, own * classes, active, own * active.shape[1] + start // 16,
+        dz, at, samples,
     )
 
 
@@ -324,9 +333,10 @@ def _plus(total, part):
 
 
 @njit(inline="always")
-def _publish_row(weight, at, low, high, largest, unit, weights, out):
+def _publish_row(weight, at, low, high, largest, unit, published, row):
     """Hands columns ``low`` to ``high`` of one neuron to the forward pass: their sum of |w|, -1 if one is lost."""
-    total, column = np.int64(0), low
+    weights = published.weights
+    out, total, column = _published_at(weights, row - published.first), np.int64(0), low
     while column < high:
         stop = min(high, (column // 1024 + 1) * 1024)
         total = _plus(total, publish_run(weight, at, column, stop, largest, unit, weights, out))
@@ -365,13 +375,13 @@ def _step_run(step, resident, at, column, stop, row, still, high, gradient, orig
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _update_rows(
-    thread, begin, end, inputs, samples, source, part, resident, weights, still, biases, step, bias_step, train_bias,
+    thread, begin, end, inputs, samples, source, part, resident, published, still, biases, step, bias_step, train_bias,
     straight, unit, scratch,
 ):
     # as update
     """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
     first, _, low, high = part
-    values, scale, offset = inputs
+    values, scale, offset, origin = inputs
     weight, moment1, moment2 = resident
     gradient, dz, listed = scratch
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
@@ -396,30 +406,34 @@ def _update_rows(
                 own, at = (row - top) * (batch + 1), (row - first) * width - low
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
-                skip, added = _gradient_run(values, column, stop, count, thread, own, dz, listed, gradient)
+                skip, added = _gradient_run(
+                    values, column - origin, stop - origin, count, thread, own, dz, listed, gradient
+                )
                 if later and column == low:
                     sum_dz = added
                     if train_bias:
                         total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
-                origin, shift = thread * gradient.shape[1] + skip, offset * sum_dz
+                head, shift = thread * gradient.shape[1] + skip, offset * sum_dz
                 lost = _step_run(
-                    step, resident, at, column, stop, row, still, high, gradient, origin, ahead, scale, shift, straight
+                    step, resident, at, column, stop, row, still, high, gradient, head, ahead, scale, shift, straight
                 )
                 total = np.int64(-1) if lost else total
             column = stop
         for row in range(top, bottom):
-            at, out = (row - first) * width - low, _published_at(weights, row)
-            total = _plus(total, _publish_row(weight, at, low, high, largest, unit, weights, out))
+            total = _plus(
+                total, _publish_row(weight, (row - first) * width - low, low, high, largest, unit, published, row)
+            )
     return total
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
-    inputs, samples, source, part, resident, weights, still, biases, step, bias_step, train_bias, straight, unit,
+    inputs, samples, source, part, resident, published, still, biases, step, bias_step, train_bias, straight, unit,
     scratch, abs_w,
 ):
-    # inputs: Inputs; source: Projected | Given; part (4,): a slice's first, last, low, high; resident: Resident;
-    # weights: what forward reads; still (4,); biases: Biases; step, bias_step: Step; scratch: Scratch; abs_w (T,) int64
+    # inputs: Inputs; source: Projected | Given; part (4,): first, last, low, high of a slice or of some of its rows;
+    # resident: Resident, those rows; published: Published; still (4,); biases: Biases; step, bias_step: Step;
+    # scratch: Scratch; abs_w (T,) int64
     """One optimizer step of columns ``low`` to ``high`` of neurons ``first`` to ``last``, and of their biases if asked.
 
     The gradient of an element is scale * (sum of dz values) + offset * (sum of dz), zero where |w| >= 1 if
@@ -432,8 +446,8 @@ def update(
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
         total = _update_rows(
-            thread, first + begin, first + end, inputs, samples, source, part, resident, weights, still, biases, step,
-            bias_step, train_bias, straight, unit, scratch,
+            thread, first + begin, first + end, inputs, samples, source, part, resident, published, still, biases,
+            step, bias_step, train_bias, straight, unit, scratch,
         )
         abs_w[thread] = _plus(abs_w[thread], total)
 
@@ -474,8 +488,8 @@ def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun,
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update_from(
-    sums, bias_sums, scale, offset, part, resident, weights, still, biases, step, bias_step, train_bias, straight, unit,
-    abs_w,
+    sums, bias_sums, scale, offset, part, resident, published, still, biases, step, bias_step, train_bias, straight,
+    unit, abs_w,
 ):
     # sums, bias_sums as in add_gradient; the rest as in update
     """The step of :func:`update` from sums that :func:`add_gradient` has put together."""
@@ -487,13 +501,13 @@ def update_from(
             sum_dz = bias_sums[row - first]
             if train_bias:
                 total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
-            at, out = (row - first) * (high - low) - low, _published_at(weights, row)
+            at = (row - first) * (high - low) - low
             lost = _step_run(
                 step, resident, at, low, high, row, still, high, sums, at + low, high - low, scale, offset * sum_dz,
                 straight,
             )
             total = np.int64(-1) if lost else total
-            total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, weights, out))
+            total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, published, row))
         abs_w[lane] = _plus(abs_w[lane], total)
 
 
@@ -510,7 +524,8 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
         while column < high:
             end = _run_end(inputs.values, column, high)
             skip, _ = _gradient_run(
-                inputs.values, column, end, count, 0, 0, scratch.dz, scratch.listed, scratch.gradient
+                inputs.values, column - inputs.first, end - inputs.first, count, 0, 0, scratch.dz, scratch.listed,
+                scratch.gradient,
             )
             for i in range(column, end):
                 passes = not straight or abs(weight[at + i]) < np.float32(1)
@@ -520,11 +535,11 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def publish_slice(weight, first, last, low, high, weights, unit):
-    # weight flat ((last - first) (high - low),), weights as in update
-    """Hands a whole slice to the forward pass, as :func:`update` does; returns its sum of |W| in 1 / unit."""
+def publish_slice(weight, first, last, low, high, published, unit):
+    # weight flat ((last - first) (high - low),), published as in update
+    """Hands rows of a slice to the forward pass, as :func:`update` does; returns their sum of |W| in 1 / unit."""
     total = np.int64(0)
     for row in range(first, last):
-        at, out = (row - first) * (high - low) - low, _published_at(weights, row)
-        total += _publish_row(weight, at, low, high, np.float32(LARGEST), unit, weights, out)
+        at = (row - first) * (high - low) - low
+        total += _publish_row(weight, at, low, high, np.float32(LARGEST), unit, published, row)
     return total

@@ -1,0 +1,55 @@
+"""How the work on a layer is cut so that it fits into RAM. No choice here shows in a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: neurons of a pass whose numbers exist at a time, from the fastest to the smallest
+NEURONS = (512, 256, 128, 64, 32, 16, 8)
+#: rows of a slice that train at a time
+ROWS = (4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes of tiles, and what lies in flash between them.
+
+    Parameters
+    ----------
+    samples : int
+        Of a batch whose inputs are held at a time: all, or a micro-batch (a multiple of 16).
+    neurons : int
+        Of a pass: how many have their z in RAM at a time and, where these are not always there, weights and projection.
+    rows : int
+        Of a slice that train at a time, where slice or published weights are not always there: 1, 2, 4 or a multiple
+        of 8.
+    stream_weights : bool
+        What the forward pass reads of the weights (packed signs, or float32 rows) comes from flash, tile by tile.
+    stream_slice : bool
+        The slice in training stays in flash: weights and moments of some rows come, train and go.
+    regenerate : bool
+        The projection is made anew, tile by tile, in place of being stored.
+    gather : bool
+        The columns of the inputs that the slice needs are kept by themselves: the others may go after the pass.
+    """
+
+    samples: int
+    neurons: int = NEURONS[1]
+    rows: int = ROWS[0]
+    stream_weights: bool = False
+    stream_slice: bool = False
+    regenerate: bool = False
+    gather: bool = False
+
+    def described(self) -> str:
+        """The choice in words, for the person whose device it is."""
+        said = []
+        if self.stream_weights:
+            said.append(f"packed weights from flash, {self.neurons} neurons at a time")
+        if self.stream_slice:
+            said.append(f"the slice from flash and back, {self.rows} rows at a time")
+        if self.regenerate:
+            said.append("the projection made anew in each pass")
+        if self.gather:
+            said.append("of the inputs only the slice's columns kept after the pass")
+        return "; ".join(said) or "everything stays in RAM that a step reads again"

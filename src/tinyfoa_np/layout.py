@@ -1,0 +1,139 @@
+"""How a recipe is laid out before anything is allocated: its batches, and its stages, each in a tiling that fits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .algorithms.operands import Inputs
+from .algorithms.recompute import Below
+from .algorithms.stage import Stage
+from .algorithms.stages import Rung, ladder, makers
+from .algorithms.tiling import Tiling
+from .data import Dataset
+from .data.records import Records
+from .errors import BadRequest
+from .network import layer_shapes
+from .plan import Plan, pack
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A stage, how it is cut, and where its regions lie."""
+
+    stage: Stage
+    tiling: Tiling
+    plan: Plan
+
+
+class Layout:
+    """What a recipe and the shape of a data set come to, before anything is allocated.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    dataset : Dataset
+        Only its shape counts.
+    threads : int
+        T: each has scratch of its own.
+
+    Attributes
+    ----------
+    train_set, test_set : Records
+        The encoded samples.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, threads: int) -> None:
+        self.recipe = recipe
+        samples = min(recipe.limit or math.inf, len(dataset.train.labels))
+        if recipe.algorithm == "ff" and samples > recipe.batch:
+            samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
+        self.N, self.N_test = int(samples), len(dataset.test.labels)
+        # a data set smaller than a batch is one batch: no region holds samples that cannot come
+        self.inner = replace(recipe, batch=min(recipe.batch, self.N))
+        width = dataset.train.inputs.shape[1]
+        if dataset.train.inputs.dtype == np.uint8:
+            scale, offset = dataset.affine(str(recipe.normalize))
+            self.inputs = Inputs("bytes", width, scale, offset)
+        else:
+            self.inputs = Inputs("real", width)
+        self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
+        self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
+        shapes = layer_shapes(recipe.network, width)
+        self.makers = makers(self.inner, self.inputs, shapes, dataset.classes, self.train_set.batches, threads)
+        self.ladders = [ladder(self.inner)] * len(self.makers)
+        self._cuts: dict[tuple[int, Tiling], Chosen] = {}
+
+    def fit(self, budget: int | None) -> list[Chosen]:
+        """Each stage in the way that takes least time and flash traffic, of those that fit.
+
+        Parameters
+        ----------
+        budget : int or None
+            Bytes of RAM; without it, whatever is fastest.
+
+        Raises
+        ------
+        BadRequest
+            If a stage does not fit; the message says the smallest budget that would do.
+        """
+        chosen = [self._fit(number, budget) for number in range(len(self.makers))]
+        if None in chosen:
+            assert budget is not None
+            raise BadRequest(
+                f"training does not fit into {budget:,} bytes of RAM: it needs {self.least():,} ({self._advice()})"
+            )
+        return [one for one in chosen if one]
+
+    def least(self) -> int:
+        """The smallest budget that :meth:`fit` accepts, in bytes."""
+        return max(
+            min(self._smallest(number, rung).plan.nbytes for rung in rungs) for number, rungs in enumerate(self.ladders)
+        )
+
+    def _fit(self, number: int, budget: int | None) -> Chosen | None:
+        """The cheapest way to cut a stage; None if there is none that fits."""
+        if budget is None:
+            rung = self.ladders[number][0]
+            return self._cut(number, replace(rung.tiling, neurons=rung.neurons[0], rows=rung.rows[0]))
+        grown = [self._grown(number, rung, budget) for rung in self.ladders[number]]
+        return min((one for one in grown if one), key=lambda one: one.stage.cost(), default=None)
+
+    def _grown(self, number: int, rung: Rung, budget: int) -> Chosen | None:
+        """The largest of a rung's tilings that fits."""
+        found = self._smallest(number, rung)
+        if found.plan.nbytes > budget:
+            return None
+        for name in ("neurons", "rows"):  # one counts in the forward pass, the other in the update: seldom both at once
+            for size in getattr(rung, name):
+                larger = self._cut(number, replace(found.tiling, **{name: size}))
+                if larger.plan.nbytes <= budget:
+                    found = larger
+                    break
+        return found
+
+    def _smallest(self, number: int, rung: Rung) -> Chosen:
+        return self._cut(number, replace(rung.tiling, neurons=rung.neurons[-1], rows=rung.rows[-1]))
+
+    def _cut(self, number: int, tiling: Tiling) -> Chosen:
+        if (number, tiling) not in self._cuts:
+            self._cuts[number, tiling] = self._made(number, tiling)
+        return self._cuts[number, tiling]
+
+    def _made(self, number: int, tiling: Tiling) -> Chosen:
+        stage = self.makers[number](tiling)
+        regions = stage.regions()
+        if self.recipe.recompute and number > 0:
+            lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
+            regions += Below(lower, [], tiling).regions()  # type: ignore[arg-type]
+        return Chosen(stage, tiling, pack(regions))
+
+    def _advice(self) -> str:
+        if self.recipe.algorithm == "tinyfoa":
+            return "fewer threads, a smaller batch or more slices need less"
+        what = "fewer threads, a smaller batch or narrower layers need less"
+        return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
