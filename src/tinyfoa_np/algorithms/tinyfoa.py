@@ -185,8 +185,12 @@ class Layer:
         read, written = self.parameters.traffic(parts)
         return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
 
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the layer trains in, with the sizes of their items."""
+        return self.parameters.objects()
+
     def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash."""
+        """Makes these objects."""
         self.parameters.create(flash)
 
     def initialize(self, flash: Flash) -> None:
