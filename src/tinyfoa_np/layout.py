@@ -60,7 +60,7 @@ class Layout:
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, threads: int) -> None:
-        self.recipe = recipe
+        self.recipe, self.threads = recipe, threads
         samples = min(recipe.limit or math.inf, len(dataset.train.labels))
         if recipe.algorithm == "ff" and samples > recipe.batch:
             samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
@@ -183,7 +183,7 @@ class Layout:
         regions = stage.regions()
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
-            regions += Below(lower, [], tiling).regions()  # type: ignore[arg-type]
+            regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:

@@ -309,7 +309,6 @@ class _Run:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
         self.on_event(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
@@ -322,6 +321,8 @@ class _Run:
     def _train_stage(self, number: int) -> None:
         meta, stage, plan = self.meta, self.stages[number], self.chosen[number].plan
         self.stage = stage
+        cores = self.threads if self.recipe.recompute else stage.cores
+        numba.set_num_threads(min(cores, numba.config.NUMBA_NUM_THREADS))
         # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
         before, seen = meta.get("watermark", (0, 0))
         self.arena.lay_out(plan, seen if meta["stage"] != "start" and before == plan.nbytes else 0)
@@ -331,7 +332,7 @@ class _Run:
         self.below = None
         if self.recipe.recompute and number > 0:
             tiling = self.chosen[number].tiling
-            self.below = Below(self.stages[:number], meta["trained"], tiling)  # type: ignore[arg-type]
+            self.below = Below(self.stages[:number], meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
             self.below.open(self.arena)
         recomputed = self.recipe.recompute or number == 0
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)

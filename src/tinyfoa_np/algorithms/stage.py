@@ -72,6 +72,10 @@ class Stage(Protocol):
     def widest_steps(self) -> set[int]:
         """Steps that together take as much of the arena as any, in each of its regions."""
 
+    @property
+    def cores(self) -> int:
+        """Threads that find work."""
+
     def traffic(self) -> tuple[float, float]:
         """Bytes read from flash and written to it in a training step, on average, with the commits of epochs."""
 
