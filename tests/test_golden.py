@@ -21,7 +21,7 @@ from tinyfoa_np.reference import tinyfoa
 HERE = Path(__file__).resolve().parent
 DEFAULT = HERE.parent.parent / "shared" / "golden"
 
-RESULT = re.compile(r"g[Wb]\d+_step0|loss\d+|[Wbh]\d+_end")
+RESULT = re.compile(r"g[Wb]\d+_step0|loss\d+|([Wb]|bn_[a-z]+)\d+_end|h\d+_end(_eval)?")
 
 
 class Golden(NamedTuple):
@@ -62,11 +62,11 @@ def read(path):
     return Golden(json.loads(str(arrays.pop("meta"))), arrays)
 
 
-def find():
-    """Every golden file of a system known here, and if there is none, the reason."""
+def find(network):
+    """Every golden file of TinyFoA on such a network, and if there is none, the reason."""
     directories = [Path(p) for p in os.environ.get("TINYFOA_GOLDEN", str(DEFAULT)).split(os.pathsep) if p]
     paths = [path for directory in directories for path in sorted(directory.glob("*.npz"))]
-    known = [path for path in paths if (meta := read(path).meta)["system"] == "tinyfoa" and meta["network"] == "fc"]
+    known = [path for path in paths if (meta := read(path).meta)["system"] == "tinyfoa" and meta["network"] == network]
     where = os.pathsep.join(map(str, directories)) or "the empty TINYFOA_GOLDEN"
     return known, f"no golden file of a known system in {where}; TINYFOA_GOLDEN names the directories to look in"
 
@@ -105,14 +105,14 @@ def compare(ours, golden):
     """Each of `ours` must be within a tolerance of the golden array, relative to that array's largest magnitude."""
     assert set(ours) == set(golden.expected)
     for key, theirs in golden.expected.items():
-        tolerance = 2e-4 if key.endswith("_end") else 1e-5
+        tolerance = 2e-4 if "_end" in key else 1e-5
         assert ours[key].shape == theirs.shape, key
         worst = np.abs(ours[key].astype(np.float64) - theirs).max()
         limit = tolerance * np.abs(theirs.astype(np.float64)).max()
         assert worst <= limit, f"{key} is off by {worst:.2e}, {limit:.2e} would be right"
 
 
-PATHS, WHY_NONE = find()
+PATHS, WHY_NONE = find("fc")
 if not PATHS:
     pytest.skip(WHY_NONE, allow_module_level=True)
 

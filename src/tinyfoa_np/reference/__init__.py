@@ -5,6 +5,7 @@ Read in this order; every module needs only NumPy and the ones above it.
 - :mod:`.optimizers`  Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
 - :mod:`.slices`      the M x M grid of a layer's weights, and which slice trains when
 - :mod:`.tinyfoa`     the algorithm: forward, logits, loss, gradient, a layer's training, a network's
+- :mod:`.local`       the same on locally connected layers, with batch norm
 - :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`      Philox: numbers that can be made again anywhere
 

@@ -1,0 +1,248 @@
+"""TinyFoA on locally connected layers: 3 x 3 convolution in which every position has weights of its own.
+
+As in :mod:`.tinyfoa`, each layer learns from a fixed random head of its own, and layers train one after another. With
+weights W (O, I, R, C, 9), biases b (O, R, C), batch norm's gamma and beta (O,), and inputs X (B, I, R, C):
+
+    binary weights      Wb = alpha sign(W),  alpha = mean |W| over the whole layer, now
+    products            u = b + sum over i and the nine neighbours of Wb x,  0 beyond the border
+    batch norm          v = gamma (u - mean) / sqrt(variance + 1e-5) + beta,  by channel, over batch and positions
+    ReLU                r = max(v, 0)
+    binary activations  s = mean |r| over the whole batch;  h = s [r > 0]       (otherwise h = r)
+    logits              a = h H^T + c for a fixed head H (C, O R C), c (C,)
+    gradient            dv = ((p - Y) / B) H [r > 0] [|r| < 1]                  ([|r| < 1] only with binary activations)
+                        du as batch norm sends it back;  dW = du x [|W| < 1]    ([|W| < 1] only with binary weights)
+    update              the optimizer's step, then W, b, gamma and beta clamped to +-1
+
+Training sees the batch's mean and variance; what a trained layer hands to the next, and inference, the running ones:
+running <- 0.9 running + 0.1 of the batch, with the unbiased variance. A slice is a group of output channels: its
+weights, biases, gamma and beta train, with their own optimizer state; running statistics move for all channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .optimizers import OPTIMIZERS
+from .slices import cuts, hold_at
+from .tinyfoa import Batch, binarize_weights, error, logits, loss
+
+EPSILON, MOMENTUM = 1e-5, 0.1
+
+
+class Layer(NamedTuple):
+    """All that trains in a layer, or the gradients of it, and batch norm's running statistics."""
+
+    W: np.ndarray  # (O, I, R, C, 9)
+    b: np.ndarray  # (O, R, C)
+    gamma: np.ndarray  # (O,)
+    beta: np.ndarray  # (O,)
+    mean: np.ndarray  # (O,), running
+    variance: np.ndarray  # (O,), running
+
+
+class Passed(NamedTuple):
+    """What a forward pass leaves for the gradient."""
+
+    P: np.ndarray  # (B, I, R, C, 9), the inputs' neighbourhoods
+    normal: np.ndarray  # (B, O, R, C), u normalized
+    deviation: np.ndarray  # (O,), sqrt(variance + 1e-5) of u
+    r: np.ndarray  # (B, O, R, C)
+    h: np.ndarray  # (B, O, R, C)
+
+
+def initial(W: np.ndarray, b: np.ndarray) -> Layer:
+    """A layer with these weights and biases, batch norm as it begins: gamma 1, beta 0, mean 0, variance 1."""
+    one, zero = np.ones(len(W), W.dtype), np.zeros(len(W), W.dtype)
+    return Layer(W, b, one, zero, zero, one)
+
+
+def neighbourhoods(X: np.ndarray) -> np.ndarray:
+    """The 3 x 3 neighbourhood of every position, row by row, with 0 beyond the border.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I, R, C)
+
+    Returns
+    -------
+    ndarray of float, (B, I, R, C, 9)
+    """
+    B, I, R, C = X.shape
+    padded = np.zeros((B, I, R + 2, C + 2), X.dtype)
+    padded[:, :, 1:-1, 1:-1] = X
+    return np.stack([padded[:, :, y : y + R, x : x + C] for y in range(3) for x in range(3)], axis=-1)
+
+
+def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: bool = True) -> np.ndarray:
+    """u = b + sum of Wb x over channels and neighbours, with Wb = alpha sign(W) or W.
+
+    Parameters
+    ----------
+    P : ndarray of float, (B, I, R, C, 9)
+        From :func:`neighbourhoods`.
+    W, b : ndarray of float, (O, I, R, C, 9) and (O, R, C)
+    binary_weights : bool
+
+    Returns
+    -------
+    u : ndarray of float, (B, O, R, C)
+    """
+    Wb = binarize_weights(W)[0] if binary_weights else W
+    return np.einsum("birck,oirck->borc", P, Wb, optimize=True) + b
+
+
+def forward(
+    X: np.ndarray,
+    layer: Layer,
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    trained: bool = False,
+    scale: float | None = None,
+) -> tuple[Passed, Layer]:
+    """What a layer makes of a batch, and the layer with its running statistics moved on.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I, R, C)
+    layer : Layer
+    binary_weights, binary_activations : bool
+    trained : bool
+        Normalize with the running statistics, and leave them, as inference does.
+    scale : float, optional
+        s in inference; mean r of this batch without it.
+    """
+    P = neighbourhoods(X)
+    u = products(P, layer.W, layer.b, binary_weights=binary_weights)
+    if trained:
+        mean, variance = layer.mean, layer.variance
+    else:
+        mean, variance = u.mean(axis=(0, 2, 3)), u.var(axis=(0, 2, 3))
+        count = u.size // u.shape[1]
+        layer = layer._replace(
+            mean=(1 - MOMENTUM) * layer.mean + MOMENTUM * mean,
+            variance=(1 - MOMENTUM) * layer.variance + MOMENTUM * variance * (count / max(1, count - 1)),
+        )
+    deviation = np.sqrt(variance + u.dtype.type(EPSILON))
+    normal = (u - _by_channel(mean)) / _by_channel(deviation)
+    r = np.maximum(_by_channel(layer.gamma) * normal + _by_channel(layer.beta), 0)
+    if not binary_activations:
+        return Passed(P, normal, deviation, r, r), layer
+    s = float(r.mean(dtype=np.float64)) if scale is None else scale
+    return Passed(P, normal, deviation, r, (s * (r > 0)).astype(r.dtype)), layer
+
+
+def gradient(
+    passed: Passed,
+    layer: Layer,
+    a: np.ndarray,
+    labels: np.ndarray,
+    H: np.ndarray,
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> Layer:
+    """The gradients of the mean loss, by what they are of; those of the running statistics are 0.
+
+    Parameters
+    ----------
+    passed : Passed
+    layer : Layer
+    a : ndarray of float, (B, C)
+        Logits.
+    labels : ndarray of integer, (B,)
+    H : ndarray of float, (C, O R C)
+        The fixed head.
+    binary_weights, binary_activations : bool
+    """
+    P, normal, deviation, r, _ = passed
+    dv = (error(a, labels) @ H).reshape(r.shape) * (r > 0)
+    if binary_activations:
+        dv = dv * (np.abs(r) < 1)
+    places = (0, 2, 3)
+    dgamma, dbeta = (dv * normal).sum(axis=places), dv.sum(axis=places)
+    # the mean and the deviation of u follow every one of its values
+    dnormal = dv * _by_channel(layer.gamma)
+    du = dnormal - _by_channel(dnormal.mean(axis=places)) - normal * _by_channel((dnormal * normal).mean(axis=places))
+    du = du / _by_channel(deviation)
+    dW = np.einsum("borc,birck->oirck", du, P, optimize=True)
+    if binary_weights:
+        dW = dW * (np.abs(layer.W) < 1)
+    none = np.zeros_like(layer.mean)
+    return Layer(dW, du.sum(axis=0), dgamma, dbeta, none, none)
+
+
+class TrainedLayer(NamedTuple):
+    """What :func:`train_layer` returns."""
+
+    layer: Layer
+    losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
+    first: Layer  # gradients at step 0, of what trained then
+
+
+def train_layer(
+    batches: Sequence[Batch],
+    layer: Layer,
+    H: np.ndarray,
+    c: np.ndarray | float = 0.0,
+    *,
+    slices: int = 1,
+    hold: int | None = None,
+    optimizer: str = "adam",
+    lr: float = 1e-4,
+    epochs: int = 1,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+) -> TrainedLayer:
+    """Trains a layer.
+
+    Parameters
+    ----------
+    batches : sequence of (X, labels)
+        X (B, I, R, C).
+    layer : Layer
+    H, c : ndarray of float, (C, O R C) and (C,)
+        The fixed head.
+    slices : int
+        Groups of output channels, as equal as can be, the first ones larger; 1 trains the whole layer in each step.
+    hold : int, optional
+        Steps for which a group trains; an epoch without it.
+    optimizer, lr, epochs
+        As in :func:`.tinyfoa.train_layer`.
+    binary_weights, binary_activations : bool
+    """
+    toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    groups = cuts(len(layer.W), slices)
+    state = [[OPTIMIZERS[optimizer](lr) for _ in range(4)] for _ in groups]
+    losses, first = np.empty(epochs * len(batches)), None
+    for t in range(len(losses)):
+        X, labels = batches[t % len(batches)]
+        passed, layer = forward(X, layer, **toggles)
+        a = logits(passed.h.reshape(len(X), -1), H) + c
+        losses[t] = loss(a, labels)
+        slopes = gradient(passed, layer, a, labels, H, **toggles)
+        number = hold_at(t, len(batches) if hold is None else hold) % slices
+        own = groups[number]
+        first = first or Layer(*(slope[own] for slope in slopes))
+        for name, each in zip(("W", "b", "gamma", "beta"), state[number]):
+            new = getattr(layer, name).copy()
+            new[own] = each.step(new[own], getattr(slopes, name)[own])
+            layer = layer._replace(**{name: np.clip(new, -1, 1)})
+    if first is None:
+        raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
+    return TrainedLayer(layer, losses, first)
+
+
+def hand_over(
+    batches: Iterable[Batch], layer: Layer, *, binary_weights: bool = True, binary_activations: bool = True
+) -> list[np.ndarray]:
+    """Outputs (B, O, R, C) of a trained layer for every batch, each with the scale s that is its own."""
+    toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    return [forward(X, layer, **toggles, trained=True)[0].h for X, _ in batches]
+
+
+def _by_channel(values: np.ndarray) -> np.ndarray:
+    return values[:, None, None]
