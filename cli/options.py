@@ -10,6 +10,7 @@ import click
 
 from tinyfoa_np.presets import PRESETS
 from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.slices import ORDERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -102,6 +103,19 @@ _RECIPE_OPTIONS = (
     ),
     click.option(
         "--exchanges", type=int, metavar="F", help="Instead of --hold: F holds a layer, spread evenly over its epochs."
+    ),
+    click.option(
+        "--visits",
+        type=int,
+        metavar="R",
+        help="tinyfoa, schedule slice: R slices train in every step, one after another in the RAM of one, all from one "
+        "forward pass; hold is then 1. [default: 1]",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(ORDERS),
+        help="tinyfoa, schedule slice: whose turn is next. rows: neuron group by neuron group; diagonal: diagonal by "
+        f"diagonal of the grid. [default: {ORDERS[0]}]",
     ),
     click.option(
         "--epochs",
