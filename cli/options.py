@@ -72,6 +72,8 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+_LR = f"{_defaults('lr')[:-1]}; tinyfoa with --schedule auto and M above 2: {DEFAULTS['tinyfoa']['lr']} M^2 / 4]"
+
 # The recipe has the defaults; here an option that was not given is None, to be told from one that was: a resumed run
 # has its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
@@ -93,13 +95,14 @@ _RECIPE_OPTIONS = (
         help="slice: one slice trains, exchanged after each hold (with tinyfoa it alone is in RAM); stream (tinyfoa): "
         "every slice trains in every step, one at a time in RAM; frozen: all but one diagonal slice train, the whole "
         "layer in RAM; none: all train, all in RAM. tinyfoa has slice, stream and frozen; bp none, slice and frozen; "
-        f"the others none. auto is the first of these. [default: {Recipe.schedule}]",
+        "the others none. auto is the first of these; with tinyfoa and M above 2 each slice then has one turn in all, "
+        f"diagonal by diagonal, at a learning rate that grows with M. [default: {Recipe.schedule}]",
     ),
     click.option(
         "--hold",
         metavar="TIME",
         help="How long before the next slice is exchanged in: epochs (1epoch, 3epochs) or batches (500). "
-        "[default: 1epoch]",
+        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2]",
     ),
     click.option(
         "--exchanges", type=int, metavar="F", help="Instead of --hold: F holds a layer, spread evenly over its epochs."
@@ -115,7 +118,7 @@ _RECIPE_OPTIONS = (
         "--order",
         type=click.Choice(ORDERS),
         help="tinyfoa, schedule slice: whose turn is next. rows: neuron group by neuron group; diagonal: diagonal by "
-        f"diagonal of the grid. [default: {ORDERS[0]}]",
+        f"diagonal of the grid. [default: {ORDERS[0]}; {ORDERS[1]} with --schedule auto and M above 2]",
     ),
     click.option(
         "--epochs",
@@ -124,7 +127,7 @@ _RECIPE_OPTIONS = (
         help=f"Passes over the training samples; with tinyfoa, for each layer. [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
-    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. {_defaults('lr')}"),
+    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. {_LR}"),
     click.option(
         "--lr-schedule",
         metavar="SCHEDULE",

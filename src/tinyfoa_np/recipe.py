@@ -59,6 +59,8 @@ class Recipe:
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
+        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many exchanges as there are
+        slices, in diagonal order, at a learning rate of M^2 / 4 times the usual one, at most :data:`LARGEST_LR`.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
