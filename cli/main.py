@@ -17,6 +17,7 @@ from .audit import audit
 from .data import data
 from .evaluate import evaluate
 from .options import debug_option
+from .plan import plan
 from .predict import predict
 from .reproduce import reproduce
 from .train import train
@@ -29,6 +30,7 @@ INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
     epilog="""\b
 Examples:
   tinyfoa train digits --network fc:500x2 --epochs 20 --batch 10 --lr 0.002
+  tinyfoa plan digits --network fc:500x2 --batch 10 --board stm32f746
   tinyfoa audit runs/digits-tinyfoa-1
   tinyfoa train --help""",
 )
@@ -44,7 +46,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, audit, evaluate, predict, reproduce, data):
+for command in (train, plan, audit, evaluate, predict, reproduce, data):
     tinyfoa.add_command(command)
 
 

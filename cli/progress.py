@@ -52,6 +52,8 @@ class TrainingProgress:
 
     def __call__(self, event: Any) -> None:
         now = time.monotonic()
+        if event.kind == "start" and event.note:
+            self.console.print(event.note, soft_wrap=True, markup=False)
         if event.kind == "batch" and (self.bars is None or now - self.last < self.REDRAW):
             return
         if self.bars is not None:

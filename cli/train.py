@@ -47,6 +47,12 @@ Examples:
     metavar="N",
     help="Threads; results do not depend on their number. [default: all cores]",
 )
+@click.option(
+    "--lean",
+    is_flag=True,
+    default=None,
+    help="Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs.",
+)
 @data_dir_option
 @click.option(
     "--out",
@@ -71,6 +77,7 @@ def train(
     preset: str | None,
     ram: int | None,
     threads: int | None,
+    lean: bool | None,
     data_dir: str | None,
     out: str | None,
     resume: str | None,
@@ -88,6 +95,8 @@ def train(
 
     An option that names algorithms is refused with the others.
     """
+    if resume and lean:
+        raise BadRequest("--lean is said when a run begins; leave it out, the run goes on as it was started")
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
     if not resume and not dataset:
@@ -125,6 +134,7 @@ def train(
             ram=ram,
             threads=threads,
             audit=audit,
+            lean=bool(lean),
             commit_every=commit_every,
             resume=bool(resume),
             on_event=on_event,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from train_tools import CLASSES, Crash, arenas, crash_at, made, no_waiting_for_the_disk, outcome, recipe, run
 
 from tinyfoa_np.algorithms.tiling import Tiling
+from tinyfoa_np.data.dataset import shaped
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.layout import Layout
-from tinyfoa_np.rundir import shaped
 from tinyfoa_np.slices import ORDERS
 from tinyfoa_np.train import train
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .algorithms.operands import Inputs
+from .algorithms.parameters import Parameters
 from .algorithms.recompute import Below
 from .algorithms.stage import Stage
 from .algorithms.stages import Rung, ladder, makers
@@ -29,6 +31,16 @@ class Chosen:
     plan: Plan
 
 
+def _once(stage: Stage) -> int:
+    """Bytes of the objects that a stage trains in, one slot of them."""
+    return sum(map(sum, stage.objects().values()))
+
+
+def _streamed(layer: Parameters) -> int:
+    """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
+    return layer.published_bytes if layer.tiling.stream_weights else 0
+
+
 class Layout:
     """What a recipe and the shape of a data set come to, before anything is allocated.
 
@@ -48,7 +60,7 @@ class Layout:
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, threads: int) -> None:
-        self.recipe = recipe
+        self.recipe, self.threads = recipe, threads
         samples = min(recipe.limit or math.inf, len(dataset.train.labels))
         if recipe.algorithm == "ff" and samples > recipe.batch:
             samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
@@ -95,6 +107,48 @@ class Layout:
             min(self._smallest(number, rung).plan.nbytes for rung in rungs) for number, rungs in enumerate(self.ladders)
         )
 
+    def described(self, one: Chosen) -> str:
+        """How a stage is cut, in words."""
+        first = one.stage.layers[0]
+        return one.tiling.described(self.inner.batch, first.O, first.grid.rows(0)[1])
+
+    def flash_bytes(self, chosen: Sequence[Chosen], lean: bool = False) -> dict[str, int]:
+        """What flash holds, by what it is, when it holds most: while a stage hands over to the next.
+
+        Parameters
+        ----------
+        chosen : sequence of Chosen
+        lean : bool
+            Whether the full-precision weights of trained layers go.
+        """
+        peaks = []
+        for number, one in enumerate(chosen):
+            below, own = chosen[:number], one.stage.layers
+            layers = [layer for lower in below for layer in lower.stage.layers] + own
+            peaks.append({
+                "data set": self.train_set.nbytes + self.test_set.nbytes,
+                "weights and moments in training, in two slots": 2 * _once(one.stage),
+                "what the forward pass reads of them": sum(map(_streamed, own)),
+                "trained layers, for inference": sum(sum(layer.trained_bytes) for layer in layers),
+                "trained layers' weights and moments": 0 if lean else sum(2 * _once(lower.stage) for lower in below),
+                "outputs handed from layer to layer": sum(map(self._handed, chosen[max(0, number - 1) : number + 1])),
+            })  # fmt: skip
+        return max(peaks, key=lambda held: sum(held.values()))
+
+    def written_once(self, chosen: Sequence[Chosen]) -> int:
+        """Bytes written to flash beside those of the steps: data, initial weights, outputs, trained layers."""
+        layers = [layer for one in chosen for layer in one.stage.layers]
+        kept = sum(sum(layer.trained_bytes) + _streamed(layer) for layer in layers)
+        handed = sum(map(self._handed, chosen))
+        return self.train_set.nbytes + self.test_set.nbytes + kept + handed + sum(_once(one.stage) for one in chosen)
+
+    def _handed(self, one: Chosen) -> int:
+        """Bytes of what a stage hands to the next, if there is one that takes it."""
+        emitted = one.stage.hands_on
+        if not emitted or self.recipe.recompute or one.stage.layers[0].number + 1 == len(self.makers):
+            return 0
+        return sum(replace(records, row_bytes=emitted.row_bytes).nbytes for records in (self.train_set, self.test_set))
+
     def _fit(self, number: int, budget: int | None) -> Chosen | None:
         """The cheapest way to cut a stage; None if there is none that fits."""
         if budget is None:
@@ -129,7 +183,7 @@ class Layout:
         regions = stage.regions()
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
-            regions += Below(lower, [], tiling).regions()  # type: ignore[arg-type]
+            regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:

@@ -57,7 +57,7 @@ class Event(NamedTuple):
 
     ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``layer`` counts what trains
     together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and
-    commits included.
+    commits included. The ``note`` of ``start`` says how the training was cut to fit a budget.
     """
 
     kind: str
@@ -69,6 +69,7 @@ class Event(NamedTuple):
     train_error_pct: float | None = None
     test_error_pct: float | None = None
     seconds: float | None = None
+    note: str = ""
 
 
 class Interrupted(TinyFoAError):
@@ -89,6 +90,7 @@ def train(
     ram: int | None = None,
     threads: int | None = None,
     audit: bool = False,
+    lean: bool = False,
     commit_every: int | None = None,
     resume: bool = False,
     on_event: Callable[[Event], None] | None = None,
@@ -109,6 +111,9 @@ def train(
         All cores without it. Results do not depend on it.
     audit : bool
         Probe which bytes are written, and poison regions when their lifetime ends.
+    lean : bool
+        Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs. A resumed run
+        stays as it was started.
     commit_every : int, optional
         Commit every so many steps, too; without it, after each epoch.
     resume : bool
@@ -137,7 +142,7 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
-    run = _Run(recipe.validated(), dataset, Path(run_dir), ram, threads, audit, commit_every, on_event or _silent)
+    run = _Run(recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent)
     with run.opened(resume):
         return run.train()
 
@@ -151,7 +156,7 @@ class _Run:
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        commit_every: int | None, on_event: Callable[[Event], None],
+        lean: bool, commit_every: int | None, on_event: Callable[[Event], None],
     ) -> None:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
@@ -164,7 +169,7 @@ class _Run:
         self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
         self._fit(ram)
         self.meta: dict[str, Any] = {
-            "ram": ram, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
+            "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
             "seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
         }  # fmt: skip
@@ -194,6 +199,16 @@ class _Run:
         self.ram, self.chosen = ram, self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
+
+    def _cuts(self) -> str:
+        """What a budget made of the plan, in words."""
+        if self.ram is None:
+            return ""
+        fastest = max(one.plan.nbytes for one in self.layout.fit(None))
+        names = [f"layer {n + 1}" if len(self.chosen) > 1 else "all" for n in range(len(self.chosen))]
+        ways = [f"{name}: {self.layout.described(one)}" for name, one in zip(names, self.chosen, strict=True)]
+        need = max(one.plan.nbytes for one in self.chosen)
+        return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; what is fastest takes {fastest:,}", *ways])
 
     def _budget(self) -> None:
         """A resumed run keeps its budget, unless it was given another."""
@@ -297,8 +312,7 @@ class _Run:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
-        self.on_event(Event("start", batches=self.train_set.batches))
+        self.on_event(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
         result = self._result()
@@ -310,6 +324,8 @@ class _Run:
     def _train_stage(self, number: int) -> None:
         meta, stage, plan = self.meta, self.stages[number], self.chosen[number].plan
         self.stage = stage
+        cores = self.threads if self.recipe.recompute else stage.cores
+        numba.set_num_threads(min(cores, numba.config.NUMBA_NUM_THREADS))
         # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
         before, seen = meta.get("watermark", (0, 0))
         self.arena.lay_out(plan, seen if meta["stage"] != "start" and before == plan.nbytes else 0)
@@ -319,7 +335,7 @@ class _Run:
         self.below = None
         if self.recipe.recompute and number > 0:
             tiling = self.chosen[number].tiling
-            self.below = Below(self.stages[:number], meta["trained"], tiling)  # type: ignore[arg-type]
+            self.below = Below(self.stages[:number], meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
             self.below.open(self.arena)
         recomputed = self.recipe.recompute or number == 0
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
@@ -475,6 +491,8 @@ class _Run:
         wrong = sum(self._hand_over_batch(tests, k, False, test_out) for k in range(tests.batches))
         error = 100.0 * wrong / self.N_test
         stage.keep(flash)
+        for layer in stage.layers if meta["lean"] else ():
+            layer.forget(flash)
         self.arena.watermark()
         meta["probed"].append(self.probe is not None)
         if self.probe:

@@ -121,10 +121,9 @@ class Network(Whole):
 
     # -- flash and state -----------------------------------------------------------------------------------------------
 
-    def create(self, flash: Flash) -> None:
-        """Makes the objects in flash: layers, classifier, and the running means."""
-        super().create(flash)
-        flash.new("means", [4 * width for width in self.widths])
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the network trains in: layers, classifier, and the running means."""
+        return {**super().objects(), "means": [4 * width for width in self.widths]}
 
     def initialize(self, flash: Flash) -> None:
         """Writes the initial weights: N(0, 1 / O), the biases and the classifier 0, the running means 0.5."""

@@ -317,13 +317,19 @@ class Parameters:
             read, written = read + touched + steps * passes * self.published_bytes, written + touched
         return read / steps, written / steps
 
-    def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash: slices and groups of biases, each with its moments."""
+    def objects(self) -> dict[str, list[int]]:
+        """Sizes of the items of the layer's objects in flash: slices and groups of biases, each with its moments."""
         copies = 4 * (1 + self.moments)
-        flash.new(self.name("slices"), [copies * self.grid.slice(k).size for k in range(len(self.grid))])
+        objects = {self.name("slices"): [copies * self.grid.slice(k).size for k in range(len(self.grid))]}
         if self.biased:
             rows = [self.grid.rows(j) for j in range(self.grid.side)]
-            flash.new(self.name("biases"), [copies * (last - first) for first, last in rows])
+            objects[self.name("biases")] = [copies * (last - first) for first, last in rows]
+        return objects
+
+    def create(self, flash: Flash) -> None:
+        """Makes the layer's objects in flash."""
+        for name, sizes in self.objects().items():
+            flash.new(name, sizes)
 
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
         """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
@@ -591,9 +597,19 @@ class Parameters:
         hashed.update(self.ram.bias.data)
         return hashed.hexdigest()
 
+    @property
+    def trained_bytes(self) -> list[int]:
+        """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
+        return [self.published_bytes, 4 * self.O if self.biased else 0]
+
+    def forget(self, flash: Flash) -> None:
+        """Lets go of the full-precision weights of a trained layer."""
+        for name in self.objects():
+            flash.drop(name)
+
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
-        flash.new(self.name("trained"), [self.published_bytes, self.ram.bias.nbytes], slots=1)
+        flash.new(self.name("trained"), self.trained_bytes, slots=1)
         rows, nbytes = self._row_bytes
         stride = self.tiling.neurons if self.tiling.stream_weights else self.O
         for first in range(0, self.O, stride):

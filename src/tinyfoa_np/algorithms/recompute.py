@@ -27,11 +27,13 @@ class Below:
         ``alpha`` and ``scale`` of each, as they were when it froze.
     tiling : Tiling
         Of the layer above: the same neurons at a time, if its weights come in tiles.
+    threads : int
+        T: how many ways a kernel's work is cut.
     """
 
-    def __init__(self, layers: list[Layer], trained: list[dict[str, Any]], tiling: Tiling) -> None:
-        self.layers, self.trained = layers, trained
-        self.B, self.threads = layers[0].B, layers[0].threads
+    def __init__(self, layers: list[Layer], trained: list[dict[str, Any]], tiling: Tiling, threads: int) -> None:
+        self.layers, self.trained, self.B = layers, trained, layers[0].B
+        self.threads = min(threads, -(-self.B // 16))  # a thread takes at least 16 samples
         self.stretches = [min(k.O, tiling.neurons) if tiling.stream_weights else k.O for k in layers]
         self.shapes = [
             weights_shape(some, k.I, k.recipe.binary_weights) for some, k in zip(self.stretches, layers, strict=True)

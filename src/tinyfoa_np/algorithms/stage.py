@@ -72,14 +72,24 @@ class Stage(Protocol):
     def widest_steps(self) -> set[int]:
         """Steps that together take as much of the arena as any, in each of its regions."""
 
+    @property
+    def cores(self) -> int:
+        """Threads that find work."""
+
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average, with the commits of epochs."""
+
     def cost(self) -> tuple[float, ...]:
         """What a step takes in time and traffic with flash, beside other ways to cut the same stage: less is better."""
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
 
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the stage trains in, with the sizes of their items."""
+
     def create(self, flash: Flash) -> None:
-        """Makes the stage's objects in flash."""
+        """Makes these objects."""
 
     def initialize(self, flash: Flash) -> None:
         """Writes the initial parameters."""

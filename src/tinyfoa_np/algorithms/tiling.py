@@ -41,15 +41,17 @@ class Tiling:
     regenerate: bool = False
     gather: bool = False
 
-    def described(self) -> str:
-        """The choice in words, for the person whose device it is."""
+    def described(self, batch: int, outputs: int, rows: int) -> str:
+        """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``."""
         said = []
+        if self.samples < batch:
+            said.append(f"micro-batches of {self.samples}")
         if self.stream_weights:
-            said.append(f"packed weights from flash, {self.neurons} neurons at a time")
+            said.append(f"weights of {min(self.neurons, outputs)} neurons at a time from flash")
         if self.stream_slice:
-            said.append(f"the slice from flash and back, {self.rows} rows at a time")
+            said.append(f"{min(self.rows, rows)} of a slice's {rows} rows at a time from flash and back")
         if self.regenerate:
-            said.append("the projection made anew in each pass")
+            said.append("projection made anew in each pass")
         if self.gather:
-            said.append("of the inputs only the slice's columns kept after the pass")
-        return "; ".join(said) or "everything stays in RAM that a step reads again"
+            said.append("only the slice's columns of the inputs kept")
+        return ", ".join(said) or "all stays in RAM that a step reads again"

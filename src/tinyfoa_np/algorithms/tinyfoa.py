@@ -42,6 +42,8 @@ from .stage import Outcome, Part
 from .tiling import Tiling
 
 LOOKING = ("hand-over", "evaluate")
+#: neurons times samples of a tile that one thread does as fast as two
+SMALL_TILE = 8192
 #: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a normal of the
 #: projection made anew; and one call of a kernel
 WRITTEN, REGENERATED, CALL = 10, 24, 4096
@@ -85,6 +87,8 @@ class Layer:
         # neurons of one pass of the kernel, and those whose z exists at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
+        # where tiles are small, waking a second thread takes longer than a tile
+        threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # a thread takes at least 16 samples forward
         self.threads = min(threads, -(-tiling.samples // 16))
         self.parameters = Parameters(
@@ -179,14 +183,23 @@ class Layer:
         calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
         return read + WRITTEN * written + REGENERATED * numbers + CALL * calls, -self.tile, self.tiling.gather
 
+    @property
+    def cores(self) -> int:
+        """Threads that find work."""
+        return max(self.threads, self.parameters.threads)
+
     def traffic(self) -> tuple[float, float]:
         """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
         parts = -(-self.B // self.tiling.samples)
         read, written = self.parameters.traffic(parts)
         return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
 
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the layer trains in, with the sizes of their items."""
+        return self.parameters.objects()
+
     def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash."""
+        """Makes these objects."""
         self.parameters.create(flash)
 
     def initialize(self, flash: Flash) -> None:

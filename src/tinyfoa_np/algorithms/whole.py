@@ -142,6 +142,12 @@ class Whole:
         # of all that an update takes, only the gradient is longer for some slices than for others
         return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
 
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average: inputs, and weights at commits."""
+        moved = [layer.traffic() for layer in self.layers]
+        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
+        return samples + sum(read for read, _ in moved), sum(written for _, written in moved)
+
     def cost(self) -> tuple[float, ...]:
         """What a step takes, beside other ways to cut it: micro-batches first, then tiles."""
         return -self.B, -self.tile
@@ -161,10 +167,14 @@ class Whole:
 
     # -- flash and state -----------------------------------------------------------------------------------------------
 
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the network trains in, with the sizes of their items."""
+        return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
+
     def create(self, flash: Flash) -> None:
-        """Makes all layers' objects in flash."""
-        for layer in self.layers:
-            layer.create(flash)
+        """Makes these objects."""
+        for name, sizes in self.objects().items():
+            flash.new(name, sizes)
 
     def initialize(self, flash: Flash) -> None:
         """Writes the initial weights and biases: uniform in +-1/sqrt(I)."""

@@ -1,6 +1,6 @@
 """Data sets: where their files are, whether they are whole, and their samples as arrays.
 
-One module per data set, each with ``SAMPLES`` (training, test), ``find(data_dir)``, ``load(data_dir)`` and
+One module per data set, each with ``SAMPLES`` (training, test), ``shape()``, ``find(data_dir)``, ``load(data_dir)`` and
 ``verify(data_dir)``; this one knows them by name. NumPy is imported only when something is loaded.
 
 Examples
@@ -20,7 +20,7 @@ from types import ModuleType
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.errors import BadRequest
 
-__all__ = ["Dataset", "Split", "find", "load", "names", "samples", "verify"]
+__all__ = ["Dataset", "Split", "find", "load", "names", "samples", "shape", "verify"]
 
 _NAMES = ("digits", "mnist")
 
@@ -69,6 +69,11 @@ def verify(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[tu
 def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> str:
     """Say where a data set was found; raises `BadRequest` with how to get it where it was not."""
     return _module(name).find(data_dir)
+
+
+def shape(name: str) -> Dataset:
+    """The data set without its samples: all zeros, of their number and kind, known without looking for the files."""
+    return _module(name).shape()
 
 
 def samples(name: str) -> tuple[int, int]:

@@ -8,10 +8,10 @@ import os
 
 import numpy as np
 
-from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.dataset import Dataset, Split, shaped
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-SAMPLES = (1437, 360)
+SAMPLES, PIXELS, CLASSES = (1437, 360), 8 * 8, 10
 _DIGEST = "7696c07daa6d85010f8268703ab8b067"
 
 
@@ -40,10 +40,15 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         name="digits",
         train=Split(pixels[:cut], labels[:cut]),
         test=Split(pixels[cut:], labels[cut:]),
-        classes=10,
+        classes=CLASSES,
         scale=1 / 16,
         unit=1 / 16,
     )
+
+
+def shape() -> Dataset:
+    """The data set without its samples."""
+    return shaped("digits", *SAMPLES, PIXELS, "uint8", CLASSES, 1 / 16, unit=1 / 16)
 
 
 def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:

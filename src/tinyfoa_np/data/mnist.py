@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO
 
 from tinyfoa_np.data import idx
-from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.dataset import Dataset, Split, shaped
 from tinyfoa_np.data.where import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-SAMPLES = (60000, 10000)
+SAMPLES, PIXELS, CLASSES = (60000, 10000), 28 * 28, 10
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # MD5 of the decompressed contents: the .gz files differ between mirrors, these do not.
 DIGESTS = {
@@ -55,10 +55,15 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         name="mnist",
         train=Split(train_images.reshape(len(train_images), -1), train_labels),
         test=Split(test_images.reshape(len(test_images), -1), test_labels),
-        classes=10,
+        classes=CLASSES,
         scale=1 / (255 * SD),
         offset=-MEAN / SD,
     )
+
+
+def shape() -> Dataset:
+    """The data set without its samples."""
+    return shaped("mnist", *SAMPLES, PIXELS, "uint8", CLASSES, 1 / (255 * SD), -MEAN / SD)
 
 
 def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:

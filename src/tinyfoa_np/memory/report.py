@@ -8,6 +8,7 @@ rows add up.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
@@ -110,7 +111,7 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
         "arena": {"budget_bytes": run.budget, **_three(run.whole)},
         "whole_network": run.whole_network,
         "phases": {p: {**_two(run.whole, p), "layer": run.largest_in(p) + 1} for p in PHASES},
-        "peak": peak(run),
+        "peak": peak(run.plans),
         "paper": compare(run),
         "probe": {"layers": [n + 1 for n, seen in enumerate(run.probed) if seen], "findings": run.findings},
         "layers": [
@@ -121,13 +122,14 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
     }
 
 
-def peak(run: Record) -> dict[str, Any]:
-    """The phase that holds most in the largest layer, its regions, and what is left between and behind them."""
-    plan = run.plans[run.largest]
+def peak(plans: Sequence[Plan]) -> dict[str, Any]:
+    """The phase that holds most in the largest plan, its regions, and what is left between and behind them."""
+    largest = max(range(len(plans)), key=lambda n: plans[n].nbytes)
+    plan = plans[largest]
     phase = max(PHASES, key=plan.phase_bytes)
     regions = [r for r in plan.regions if phase in r.lifetime]
     return {
-        "layer": run.largest + 1,
+        "layer": largest + 1,
         "phase": phase,
         "planned_bytes": plan.nbytes,
         "regions": _table(plan, regions),

@@ -1,0 +1,242 @@
+"""``tinyfoa plan``: does a training fit, before anything is trained or flashed?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tinyfoa_np import presets
+from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.recipe import Recipe
+
+from .options import Bytes, debug_option, json_option, preset_option, recipe_options
+from .printing import empty_table, output
+
+if TYPE_CHECKING:
+    from tinyfoa_np.memory.boards import Board
+    from tinyfoa_np.memory.forecast import Store
+
+WIDTH = 110  # of what is printed into a file or a pipe
+BAR = 40
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa plan mnist --slices 16 --ram 128KiB
+  tinyfoa plan mnist --slices 16 --batch 10 --board stm32f746 --storage 8GB
+  tinyfoa plan digits --network fc:200x2 --boards
+  tinyfoa plan mnist --algorithm bp --json"""
+)
+@click.argument("dataset")
+@preset_option
+@recipe_options
+@click.option(
+    "--ram", type=Bytes(), metavar="SIZE", help="The RAM there is for training (64KiB). [default: what is fastest]"
+)
+@click.option("--board", metavar="NAME", help="Take RAM and flash from a board: stm32f746, rp2040, teensy-4.1, ...")
+@click.option("--boards", "every", is_flag=True, help="A verdict for each board that is known.")
+@click.option(
+    "--reserve",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Of a board's RAM, what is left to the stack and other data. [default: 16KiB]",
+)
+@click.option(
+    "--storage",
+    metavar="WHERE",
+    help="What stands for flash: internal, external (beside the chip, on the board), or the size of a card (8GB). "
+    "[default: internal with a board, else as much as it takes]",
+)
+@click.option(
+    "--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads, each with scratch of its own. [default: 1; training on this machine takes all cores]",
+)
+@json_option
+@debug_option
+def plan(
+    dataset: str,
+    preset: str | None,
+    ram: int | None,
+    board: str | None,
+    every: bool,
+    reserve: int | None,
+    storage: str | None,
+    lean: bool,
+    threads: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Say whether a training fits into RAM and flash, where its memory peaks, and what to change.
+
+    Nothing is trained, and the data set need not be there. The plan is the one that training would run in: what it
+    says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not fit.
+    """
+    if board and every:
+        raise BadRequest("--boards is about all boards, --board about one: give one of them")
+    if ram is not None and (board or every):
+        raise BadRequest("a board has its own RAM: leave --ram out (--reserve takes some of it away)")
+    if reserve is not None and not (board or every):
+        raise BadRequest("--reserve is of a board's RAM: name one with --board")
+    from tinyfoa_np import data
+    from tinyfoa_np.memory import boards, forecast
+
+    given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
+    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    samples = data.shape(recipe.dataset)
+    kept = forecast.RESERVE if reserve is None else reserve
+
+    def of(one: Board | None, ram: int | None) -> dict[str, Any]:
+        if one:
+            ram = max(0, one.block_bytes - kept)
+        return forecast.forecast(
+            recipe, samples, ram=ram, threads=threads or 1, store=_store(one, storage, forecast.Store), lean=lean,
+            advise=not every,
+        )
+
+    if every:
+        results = {name: of(one, None) for name, one in boards.boards().items()}
+        if as_json:
+            click.echo(json.dumps(results))
+        else:
+            _print_boards(results)
+        return
+    one = boards.board(board) if board else None
+    result = {"board": one.name if one else None, **of(one, ram)}
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _print(result, one, kept)
+    if not result["fits"]:
+        what = [name for name in ("ram", "flash") if not result[name]["fits"]]
+        raise CheckFailed(f"training does not fit: {' and '.join(_short(result, name) for name in what)}")
+
+
+def _store(board: Board | None, storage: str | None, store: type[Store]) -> Store | None:
+    if storage in ("internal", "external") or (board and storage is None):
+        if board is None:
+            raise BadRequest(f"--storage {storage} is a board's: name one with --board, or give a size such as 8GB")
+        return store.of(board, storage or "internal")
+    if storage is None:
+        return None
+    try:
+        return store(f"storage of {storage}", Bytes().convert(storage, None, None))
+    except click.BadParameter as error:
+        raise BadRequest(f"--storage is {storage!r}: write internal, external or a size such as 8GB") from error
+
+
+def _short(result: dict[str, Any], what: str) -> str:
+    if what == "ram":
+        ram = result["ram"]
+        return f"the smallest RAM is {ram['least_bytes']:,} bytes, there are {ram['budget_bytes']:,}"
+    flash = result["flash"]
+    return f"{flash['name']} would hold {flash['held_bytes']:,} bytes, it has {flash['nbytes']:,}"
+
+
+def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
+    """The verdict first, then the bars, the peak, what moves, what to try."""
+    console = output(WIDTH)
+    ram, flash = result["ram"], result["flash"]
+    lines = ["fits" if result["fits"] else "does not fit"]
+    if board:
+        lines.append(f"board   {board.name}: {board.part}, {board.core}, {board.mhz} MHz; {reserve:,} bytes reserved")
+    need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
+    lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}; the smallest budget is {ram['least_bytes']:,}")
+    lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}")
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(_cuts(result))
+    console.print(_peak(result))
+    console.print(_flash(flash))
+    for line in _moves(result):
+        console.print(line, soft_wrap=True)
+    if result["try"]:
+        console.print(_tries(result["try"]))
+
+
+def _bar(need: int, have: int | None) -> str:
+    if have is None:
+        return f"{need:,} bytes"
+    full = min(BAR, -(-BAR * need // max(1, have)))
+    return f"{'█' * full}{'░' * (BAR - full)} {need:,} of {have:,} bytes{'' if need <= have else ': too much'}"
+
+
+def _cuts(result: dict[str, Any]) -> Any:
+    what = "" if result["ram"]["fits"] else ", in the smallest budget"
+    table = empty_table(f"How it is cut{what}", "layer", "bytes >", "how")
+    for layer in result["layers"]:
+        name = "all" if result["whole_network"] else str(layer["layer"])
+        table.add_row(name, f"{layer['planned_bytes']:,}", layer["cut"])
+    return table
+
+
+def _peak(result: dict[str, Any]) -> Any:
+    peak = result["peak"]
+    where = "" if result["whole_network"] else f"layer {peak['layer']}, "
+    table = empty_table(f"RAM at the peak: {where}{peak['phase']}", "region", "shape", "type", "bytes >", "")
+    largest = max(region["bytes"] for region in peak["regions"])
+    small = [region for region in peak["regions"] if 100 * region["bytes"] < peak["planned_bytes"]]
+    for region in peak["regions"]:
+        if region not in small:
+            bar = "█" * max(1, round(20 * region["bytes"] / largest))
+            shape = " x ".join(map(str, region["shape"]))
+            table.add_row(region["name"], shape, region["dtype"], f"{region['bytes']:,}", bar)
+    rest = sum(region["bytes"] for region in small)
+    table.add_row(f"({len(small)} smaller ones)", "", "", f"{rest:,}")
+    table.add_row("(free in this phase)", "", "", f"{peak['between_bytes']:,}")
+    return table
+
+
+def _flash(flash: dict[str, Any]) -> Any:
+    table = empty_table("Flash, when it holds most", "what", "MB >")
+    for what, nbytes in flash["parts"].items():
+        table.add_row(what, f"{nbytes / 1e6:,.3f}")
+    return table
+
+
+def _moves(result: dict[str, Any]) -> list[str]:
+    flash, epochs = result["flash"], result["recipe"]["epochs"]
+    each = "an epoch" if result["whole_network"] else "an epoch of the layer that moves most"
+    lines = [
+        f"moved   {flash['read_bytes_per_epoch'] / 1e6:,.1f} MB read and "
+        f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
+        f"        {flash['written_bytes'] / 1e9:,.2f} GB written in the whole training, {epochs} epochs",
+    ]
+    if flash["trainings"] is not None:
+        count = flash["trainings"]
+        shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+        lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
+    return lines
+
+
+def _tries(tries: list[dict[str, Any]]) -> Any:
+    table = empty_table("What one change would do", "try", "smallest RAM >", "flash, MB >", "")
+    for one in sorted(tries, key=lambda one: (not one["fits"], one["ram_bytes"])):
+        fits = "fits" if one["fits"] else ""
+        table.add_row(one["change"], f"{one['ram_bytes']:,}", f"{one['flash_bytes'] / 1e6:,.1f}", fits)
+    return table
+
+
+def _print_boards(results: dict[str, dict[str, Any]]) -> None:
+    title = "Does it fit? RAM, and the flash it would live in"
+    table = empty_table(title, "board", "", "RAM needed >", "there is >", "flash, MB >", "there is >", "trainings >")
+    for name, result in results.items():
+        ram, flash = result["ram"], result["flash"]
+        need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
+        verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
+        survives = flash["trainings"]
+        table.add_row(
+            name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.1f}",
+            f"{flash['nbytes'] / 1e6:,.1f}" if flash["nbytes"] is not None else "",
+            "" if survives is None or not flash["fits"] else f"{survives:,.1f}",
+        )  # fmt: skip
+    console = output(WIDTH)
+    console.print(table)
+    console.print("RAM fits: with another --storage it would train. Boards: tinyfoa plan DATASET --board NAME")
