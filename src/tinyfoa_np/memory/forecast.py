@@ -169,10 +169,8 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
         sides = [side for side in (2, 4, 8, 16, 32, 64) if side > (recipe.slices or 1)]
         # a turn for each slice, which is what the default schedule has, stays a turn for each
         each = recipe.exchanges is not None and recipe.exchanges == (recipe.slices or 1) ** 2
-        turns = [{"exchanges": side**2} if each else {} for side in sides]
-        yield [
-            (f"--slices {side}", {"slices": side, **turn}, threads, lean) for side, turn in zip(sides, turns, strict=True)
-        ]
+        grids = [(side, {"slices": side, "exchanges": side**2 if each else recipe.exchanges}) for side in sides]
+        yield [(f"--slices {side}", grid, threads, lean) for side, grid in grids]
     if recipe.optimizer != "sgd":
         yield [("--optimizer sgd", {"optimizer": "sgd"}, threads, lean)]
     if not lean:
