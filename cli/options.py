@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 import click
 
 from tinyfoa_np.presets import PRESETS
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.recipe import (
+    ALGORITHMS,
+    DEFAULTS,
+    LARGEST_LR,
+    LR_PER_SLICE,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Recipe,
+)
 from tinyfoa_np.slices import ORDERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -72,8 +81,6 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-_LR = f"{_defaults('lr')[:-1]}; tinyfoa with --schedule auto and M above 2: {DEFAULTS['tinyfoa']['lr']} M^2 / 4]"
-
 # The recipe has the defaults; here an option that was not given is None, to be told from one that was: a resumed run
 # has its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
@@ -127,7 +134,13 @@ _RECIPE_OPTIONS = (
         help=f"Passes over the training samples; with tinyfoa, for each layer. [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
-    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. {_LR}"),
+    click.option(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SLICE} M^2, at most {LARGEST_LR}. "
+        f"{_defaults('lr')}",
+    ),
     click.option(
         "--lr-schedule",
         metavar="SCHEDULE",

@@ -189,7 +189,7 @@ def test_auto_is_the_paper_s_schedule_for_up_to_two_slices_a_side(slices):
     assert Recipe(slices=slices).validated().hold == "1epoch"
 
 
-@pytest.mark.parametrize("slices, lr", [(3, 2.25e-4), (4, 4e-4), (8, 1.6e-3), (16, 6.4e-3), (20, 0.01), (99, 0.01)])
+@pytest.mark.parametrize("slices, lr", [(3, 1.35e-4), (4, 2.4e-4), (8, 9.6e-4), (16, 3.84e-3), (26, 0.01), (99, 0.01)])
 def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, lr):
     recipe = Recipe(slices=slices).validated()
     assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", None, slices**2)
@@ -205,10 +205,10 @@ def test_auto_gives_way_to_what_is_given():
         return recipe.hold, recipe.exchanges, recipe.visits, recipe.order, recipe.lr
 
     assert turns(lr=1e-3) == (None, 256, 1, "diagonal", 1e-3)
-    assert turns(order="rows") == (None, 256, 1, "rows", pytest.approx(6.4e-3))
-    assert turns(hold="10") == ("10", None, 1, "diagonal", pytest.approx(6.4e-3))
-    assert turns(exchanges=9) == (None, 9, 1, "diagonal", pytest.approx(6.4e-3))
-    assert turns(visits=4) == ("1", None, 4, "diagonal", pytest.approx(1.6e-3))
+    assert turns(order="rows") == (None, 256, 1, "rows", pytest.approx(3.84e-3))
+    assert turns(hold="10") == ("10", None, 1, "diagonal", pytest.approx(3.84e-3))
+    assert turns(exchanges=9) == (None, 9, 1, "diagonal", pytest.approx(3.84e-3))
+    assert turns(visits=4) == ("1", None, 4, "diagonal", pytest.approx(9.6e-4))
 
 
 def test_auto_is_of_one_slice_in_ram_only():

@@ -36,8 +36,9 @@ VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
     "drtp": ("none",), "pepita": ("none",), "ff": ("none",),
 }  # fmt: skip
-#: the largest learning rate that ``auto`` takes of itself
-LARGEST_LR = 0.01
+#: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M^2, and its largest.
+#: A slice trains in 1 / M^2 of the steps and has as far to go.
+LR_PER_SLICE, LARGEST_LR = 1.5e-5, 0.01
 _OWN = ("dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer")
 
 
@@ -60,7 +61,7 @@ class Recipe:
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
         With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many exchanges as there are
-        slices, in diagonal order, at a learning rate of M^2 / 4 times the usual one, at most :data:`LARGEST_LR`.
+        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
@@ -175,7 +176,7 @@ class Recipe:
         if self.hold is None and self.exchanges is None and self.visits in (None, 1):
             turns["exchanges"] = slices**2
         if self.lr is None:
-            turns["lr"] = min(LARGEST_LR, DEFAULTS["tinyfoa"]["lr"] * slices**2 / 4 / max(1, self.visits or 1))
+            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / max(1, self.visits or 1))
         return turns
 
     def _check_numbers(self) -> None:
