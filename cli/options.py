@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 import click
 
 from tinyfoa_np.presets import PRESETS
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.recipe import (
+    ALGORITHMS,
+    DEFAULTS,
+    LARGEST_LR,
+    LR_PER_SLICE,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Recipe,
+)
+from tinyfoa_np.slices import ORDERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,16 +102,30 @@ _RECIPE_OPTIONS = (
         help="slice: one slice trains, exchanged after each hold (with tinyfoa it alone is in RAM); stream (tinyfoa): "
         "every slice trains in every step, one at a time in RAM; frozen: all but one diagonal slice train, the whole "
         "layer in RAM; none: all train, all in RAM. tinyfoa has slice, stream and frozen; bp none, slice and frozen; "
-        f"the others none. auto is the first of these. [default: {Recipe.schedule}]",
+        "the others none. auto is the first of these; with tinyfoa and M above 2 each slice then has one turn in all, "
+        f"diagonal by diagonal, at a learning rate that grows with M. [default: {Recipe.schedule}]",
     ),
     click.option(
         "--hold",
         metavar="TIME",
         help="How long before the next slice is exchanged in: epochs (1epoch, 3epochs) or batches (500). "
-        "[default: 1epoch]",
+        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2]",
     ),
     click.option(
         "--exchanges", type=int, metavar="F", help="Instead of --hold: F holds a layer, spread evenly over its epochs."
+    ),
+    click.option(
+        "--visits",
+        type=int,
+        metavar="R",
+        help="tinyfoa, schedule slice: R slices train in every step, one after another in the RAM of one, all from one "
+        "forward pass; hold is then 1. [default: 1]",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(ORDERS),
+        help="tinyfoa, schedule slice: whose turn is next. rows: neuron group by neuron group; diagonal: diagonal by "
+        f"diagonal of the grid. [default: {ORDERS[0]}; {ORDERS[1]} with --schedule auto and M above 2]",
     ),
     click.option(
         "--epochs",
@@ -110,7 +134,13 @@ _RECIPE_OPTIONS = (
         help=f"Passes over the training samples; with tinyfoa, for each layer. [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
-    click.option("--lr", type=float, metavar="RATE", help=f"Learning rate. {_defaults('lr')}"),
+    click.option(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SLICE} M^2, at most {LARGEST_LR}. "
+        f"{_defaults('lr')}",
+    ),
     click.option(
         "--lr-schedule",
         metavar="SCHEDULE",

@@ -347,6 +347,10 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
     assert seen["run_dir"] == Path("there") and seen["dataset"].name == "digits"
     run("train", "digits", "--exchanges", "16")
     assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not None
+    run("train", "digits", "--slices", "8", "--visits", "3", "--order", "rows")
+    assert seen["recipe"] == Recipe(slices=8, visits=3, order="rows").validated()
+    run("train", "digits", "--slices", "16")
+    assert (seen["recipe"].exchanges, seen["recipe"].order) == (256, "diagonal")
 
 
 def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch):

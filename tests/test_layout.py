@@ -15,6 +15,7 @@ from tinyfoa_np.data.dataset import shaped
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.flash import Flash
 from tinyfoa_np.layout import Layout
+from tinyfoa_np.slices import ORDERS
 from tinyfoa_np.train import train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
@@ -26,11 +27,15 @@ def cases(draw, samples=120):
     """A recipe of TinyFoA and a data set: any schedule, toggles and shapes."""
     schedule = draw(st.sampled_from(["slice", "slice", "stream", "frozen"]))
     side = draw(st.sampled_from([2, 3, 9] if schedule == "frozen" else [1, 2, 3, 9, 13]))
+    visits, order = None, None
+    if schedule == "slice":
+        visits = draw(st.sampled_from([None, None, *(n for n in (2, 3, 9, side**2) if n <= side**2)]))
+        order = draw(st.sampled_from([None, *ORDERS]))
+    hold = None if schedule == "stream" or visits else draw(st.sampled_from([None, "1", "2"]))
     which = recipe(
         network="fc:" + ",".join(map(str, draw(st.lists(st.integers(side, 300), min_size=1, max_size=3)))),
-        schedule=schedule, slices=side, epochs=draw(st.integers(1, 2)),
+        schedule=schedule, slices=side, hold=hold, visits=visits, order=order, epochs=draw(st.integers(1, 2)),
         batch=draw(st.sampled_from([5, 16, 20, 33, 50, 100])),
-        hold=None if schedule == "stream" else draw(st.sampled_from([None, "1", "2"])),
         optimizer=draw(st.sampled_from(["adam", "sgd", "momentum"])), binary_weights=draw(st.booleans()),
         binary_activations=draw(st.booleans()), recompute=draw(st.sampled_from([False, False, True])),
     )  # fmt: skip
@@ -99,7 +104,14 @@ def test_the_paper_s_device_and_far_smaller_ones(batch, budgets):
     assert traffic == sorted(traffic)  # less RAM, more to and from flash
 
 
-@pytest.mark.parametrize("options", [{"hold": "2"}, {"schedule": "stream"}, {"slices": 1}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hold": "2"}, {"schedule": "stream"}, {"slices": 1}, {"visits": 5}, {"hold": "3", "order": "diagonal"},
+        {"visits": 3, "order": "diagonal"}, {"visits": 25, "order": "rows"},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_a_layout_moves_is_what_training_moves(tmp_path, options):
     """Bytes read and written by the steps of 25 epochs more: predicted, and counted."""
     dataset, which = made("bytes", 200, 20, 150, CLASSES), recipe(network="fc:150x2", slices=5, batch=20)

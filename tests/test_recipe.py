@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, VERTICAL, Recipe
+from tinyfoa_np.slices import ORDERS
 
 NAMES = [field.name for field in fields(Recipe)]
 SCALARS = st.one_of(
@@ -43,8 +44,10 @@ def recipes_of(algorithm):
     """Recipes of an algorithm in which most things have a meaning."""
     own = {name: values for name, values in OWN.items() if name in DEFAULTS[algorithm]}
     schedules = st.sampled_from(["auto", *VERTICAL[algorithm]])
-    recompute = st.booleans() if algorithm == "tinyfoa" else st.just(False)
-    return st.builds(Recipe, algorithm=st.just(algorithm), schedule=schedules, recompute=recompute, **COMMON, **own)
+    if algorithm == "tinyfoa":
+        turns = {"visits": st.sampled_from([None, None, 1, 4]), "order": st.sampled_from([None, None, *ORDERS])}
+        own = {**own, **turns, "recompute": st.booleans()}
+    return st.builds(Recipe, algorithm=st.just(algorithm), schedule=schedules, **COMMON, **own)
 
 
 RECIPES = st.sampled_from(ALGORITHMS).flatmap(recipes_of)
@@ -66,7 +69,7 @@ def refused(recipe):
 # Values
 
 
-@pytest.mark.parametrize("name", ["slices", "epochs", "batch", "exchanges", "limit"])
+@pytest.mark.parametrize("name", ["slices", "epochs", "batch", "exchanges", "visits", "limit"])
 @pytest.mark.parametrize("value", [0, -1, -(10**30), -(10**400)], ids=repr_cut)
 def test_counts_are_at_least_one(name, value):
     assert re.search(f"{name} is .*at least 1", refused(Recipe(**{name: value})))
@@ -127,6 +130,34 @@ def test_hold_and_exchanges_exclude_each_other(schedule):
     assert "give one of them" in refused(Recipe(schedule=schedule, hold="1epoch", exchanges=4))
 
 
+def test_visits_are_exchanged_in_every_step():
+    recipe = Recipe(slices=4, schedule="slice", visits=3).validated()
+    assert (recipe.hold, recipe.exchanges, recipe.visits, recipe.order) == ("1", None, 3, "rows")
+    assert replace(recipe, hold="1").validated() == recipe
+    for option in ({"hold": "2"}, {"hold": "1epoch"}, {"exchanges": 4}):
+        assert "hold can only be 1" in refused(Recipe(slices=4, schedule="slice", visits=3, **option))
+        assert Recipe(slices=4, schedule="slice", visits=1, **option).validated().visits == 1
+    assert Recipe(slices=4, schedule="slice", visits=16).validated().visits == 16
+    assert "4 x 4 slices are fewer" in refused(Recipe(slices=4, schedule="slice", visits=17))
+
+
+@pytest.mark.parametrize("option", [{"visits": 1}, {"visits": 2}, {"order": "rows"}, {"order": "diagonal"}], ids=str)
+def test_visits_and_order_are_those_of_tinyfoa_with_one_slice_at_a_time(option):
+    [name] = option
+    for other in (
+        {"schedule": "stream"}, {"schedule": "frozen"}, {"algorithm": "bp"}, {"algorithm": "drtp"},
+        {"algorithm": "bp", "schedule": "slice"},
+    ):  # fmt: skip
+        assert f"{name} has a meaning with" in refused(Recipe(**other, **option))
+        resolved = Recipe(**other).validated()
+        assert (resolved.visits, resolved.order) == (None, None)
+
+
+def test_an_order_that_does_not_exist_names_those_that_do():
+    message = refused(Recipe(schedule="slice", order="columns"))
+    assert "'columns'" in message and "diagonal" in message
+
+
 @pytest.mark.parametrize("option", [{"hold": "1epoch"}, {"exchanges": 4}])
 def test_stream_has_no_holds(option):
     assert "stream" in refused(Recipe(schedule="stream", **option))
@@ -146,10 +177,44 @@ def test_defaults_are_resolved():
     assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", "1epoch", None)
     assert recipe == replace(
         Recipe(), schedule="slice", hold="1epoch", slices=2, lr=1e-4, optimizer="adam", normalize="standard",
-        shuffle=False,
+        shuffle=False, visits=1, order="rows",
     )  # fmt: skip
     assert Recipe(schedule="stream").validated().hold is None
     assert Recipe(schedule="frozen").validated().hold == "1epoch"
+
+
+@pytest.mark.parametrize("slices", [None, 1, 2])
+def test_auto_is_the_paper_s_schedule_for_up_to_two_slices_a_side(slices):
+    assert Recipe(slices=slices).validated() == Recipe(slices=slices, schedule="slice").validated()
+    assert Recipe(slices=slices).validated().hold == "1epoch"
+
+
+@pytest.mark.parametrize("slices, lr", [(3, 1.35e-4), (4, 2.4e-4), (8, 9.6e-4), (16, 3.84e-3), (26, 0.01), (99, 0.01)])
+def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, lr):
+    recipe = Recipe(slices=slices).validated()
+    assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", None, slices**2)
+    assert (recipe.visits, recipe.order, recipe.lr) == (1, "diagonal", pytest.approx(lr))
+    assert recipe.validated() == recipe == Recipe.from_json(recipe.to_json())
+    paper = Recipe(slices=slices, schedule="slice").validated()
+    assert (paper.hold, paper.exchanges, paper.visits, paper.order, paper.lr) == ("1epoch", None, 1, "rows", 1e-4)
+
+
+def test_auto_gives_way_to_what_is_given():
+    def turns(**options):
+        recipe = Recipe(slices=16, **options).validated()
+        return recipe.hold, recipe.exchanges, recipe.visits, recipe.order, recipe.lr
+
+    assert turns(lr=1e-3) == (None, 256, 1, "diagonal", 1e-3)
+    assert turns(order="rows") == (None, 256, 1, "rows", pytest.approx(3.84e-3))
+    assert turns(hold="10") == ("10", None, 1, "diagonal", pytest.approx(3.84e-3))
+    assert turns(exchanges=9) == (None, 9, 1, "diagonal", pytest.approx(3.84e-3))
+    assert turns(visits=4) == ("1", None, 4, "diagonal", pytest.approx(9.6e-4))
+
+
+def test_auto_is_of_one_slice_in_ram_only():
+    for options in ({"schedule": "stream"}, {"schedule": "frozen"}, {"algorithm": "bp", "schedule": "slice"}):
+        recipe = Recipe(slices=16, **options).validated()
+        assert (recipe.lr, recipe.exchanges, recipe.order) == (1e-4, None, None)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

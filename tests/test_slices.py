@@ -10,7 +10,7 @@ from tinyfoa_np.algorithms.tinyfoa import Layer
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import slices as reference
-from tinyfoa_np.slices import Grid, Schedule, cuts
+from tinyfoa_np.slices import ORDERS, Grid, Schedule, cuts
 
 LENGTHS = st.integers(1, 60)
 
@@ -74,10 +74,43 @@ def test_schedule_slice_trains_the_slices_of_the_reference(side, hold, in_epochs
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 6))
 def test_schedule_slice_moves_on_at_the_exchanges_of_the_reference(side, exchanges, epochs):
     batches = 4
-    trained = layer(batches=batches, slices=side, schedule="slice", epochs=epochs, exchanges=exchanges)
+    trained, first = layer(batches=batches, slices=side, schedule="slice", epochs=epochs, exchanges=exchanges), {}
     for step in range(epochs * batches):
         j, i = reference.slice_at(reference.hold_of_exchanges(step, epochs * batches, exchanges), side)
         assert trained.due(step) == [j * side + i]
+        first.setdefault(j * side + i, step)
+    assert trained.schedule.first_steps(side) == first  # where there are more exchanges than steps, some are passed by
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 5), st.sampled_from(ORDERS), st.data())
+def test_turns_are_those_of_the_reference(side, order, data):
+    """Of one slice for a hold, or of several in every step; which neurons they take, and when each has its first."""
+    visits = data.draw(st.integers(1, side**2))
+    hold = data.draw(st.integers(1, 3)) if visits == 1 else 1
+    trained = layer(batches=6, slices=side, schedule="slice", epochs=5, hold=str(hold), visits=visits, order=order)
+    first, rows = {}, set()
+    for step in range(30):
+        turns = [j * side + i for j, i in reference.slices_at(reference.hold_at(step, hold), side, visits, order)]
+        assert trained.due(step) == turns
+        top, bottom = trained.first_trained(step), max(trained.grid.slice(k).last for k in turns)
+        assert top == min(trained.grid.slice(k).first for k in turns)
+        rows.add(bottom - top)
+        for k in turns:
+            first.setdefault(k, step)
+    assert trained.visited() == sorted(first)
+    assert trained.schedule.first_steps(side) == first
+    assert trained.trained_rows == max(rows)
+
+
+@given(st.integers(1, 12), st.sampled_from(ORDERS))
+def test_everyone_has_a_turn_and_diagonals_share_no_row_or_column(side, order):
+    turns = [divmod(Schedule(1, 0, 1, 1, order).slice_of(turn, side), side) for turn in range(side**2)]
+    assert sorted(turns) == reference.all_slices(side)
+    for start in range(0, side**2, side):
+        rows, columns = (set(part) for part in zip(*turns[start : start + side], strict=True))
+        assert len(rows) == (1 if order == "rows" else side)
+        assert len(columns) == side
 
 
 def test_the_paper_holds_each_slice_for_an_epoch():

@@ -32,6 +32,8 @@ from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.plan import PHASES
 from tinyfoa_np.reference import random
 from tinyfoa_np.reference import tinyfoa as reference
+from tinyfoa_np.reference.slices import slices_at
+from tinyfoa_np.slices import ORDERS
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
 pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
@@ -186,6 +188,14 @@ def test_stream_does_not_depend_on_the_grid(tmp_path, kind, optimizer):
     assert all(result["arena"]["planned_bytes"] < whole["arena"]["planned_bytes"] for result in cut)
 
 
+def test_as_many_visits_as_slices_are_the_schedule_stream(tmp_path):
+    dataset = made(samples=100)
+    stream = run(tmp_path, recipe(schedule="stream", slices=3, epochs=3, lr=1e-3), dataset)
+    for order in ORDERS:
+        visited = run(tmp_path, recipe(visits=9, order=order, slices=3, epochs=3, lr=1e-3), dataset)
+        assert visited["model_sha256"] == stream["model_sha256"]
+
+
 def test_limit_is_as_if_there_were_no_more_samples(tmp_path):
     dataset = made(samples=90)
     short = replace(dataset, train=data.Split(dataset.train.inputs[:50], dataset.train.labels[:50]))
@@ -212,7 +222,8 @@ def trained_by_reference(which, dataset, widths):
     which = which.validated()
     return reference.train(
         batches, widths, dataset.classes, seed=which.seed, slices=which.slices, schedule=which.schedule,
-        hold=which.hold_steps(len(batches)) or None, exchanges=which.exchanges, epochs=which.epochs, lr=which.lr,
+        hold=which.hold_steps(len(batches)) or None, exchanges=which.exchanges, visits=which.visits or 1,
+        order=which.order or "rows", epochs=which.epochs, lr=which.lr,
         optimizer=which.optimizer, binary_weights=which.binary_weights, binary_activations=which.binary_activations,
     )  # fmt: skip
 
@@ -231,6 +242,10 @@ def trained_by_reference(which, dataset, widths):
         ("bytes", {"binary_activations": False, "slices": 1}),
         ("real", {"binary_weights": False, "binary_activations": False, "schedule": "stream"}),
         ("bytes", {"binary_weights": False, "schedule": "frozen"}),
+        ("bytes", {"visits": 2}),
+        ("real", {"visits": 5, "slices": 3, "order": "diagonal", "binary_weights": False}),
+        ("bytes", {"visits": 4, "slices": 3, "optimizer": "momentum", "lr": 1e-2}),
+        ("real", {"hold": "1", "slices": 3, "order": "diagonal"}),
     ],
     ids=str,
 )
@@ -301,7 +316,8 @@ def predicted_flash(which, dataset, widths):
             for k in range(batches):
                 step = epoch * batches + k
                 if which.schedule == "slice":
-                    due = [step // which.hold_steps(batches) % side**2]
+                    due = slices_at(step // which.hold_steps(batches), side, which.visits, which.order)
+                    due = [j * side + i for j, i in due]
                 else:
                     due = list(range(side**2))[:: -1 if step % 2 else 1]
                 for s in due:
@@ -331,6 +347,7 @@ def predicted_flash(which, dataset, widths):
         {}, {"slices": 3, "hold": "2"}, {"slices": 1}, {"slices": 2, "hold": "2epochs", "optimizer": "sgd"},
         {"schedule": "stream"}, {"schedule": "stream", "slices": 3, "optimizer": "momentum"},
         {"schedule": "stream", "slices": 1}, {"binary_weights": False, "binary_activations": False},
+        {"visits": 2}, {"visits": 4, "slices": 3, "order": "diagonal"}, {"hold": "2", "order": "diagonal"},
     ],
     ids=str,
 )  # fmt: skip
@@ -360,7 +377,8 @@ def test_exchanges_in_closed_form(tmp_path):
     [
         ({"epochs": 3}, 3), ({"epochs": 4}, 4), ({"epochs": 1, "hold": "1"}, 3), ({"epochs": 2, "hold": "1"}, 4),
         ({"epochs": 4, "exchanges": 2}, 2), ({"epochs": 2, "exchanges": 4}, 4), ({"epochs": 1, "slices": 1}, 1),
-        ({"epochs": 1, "schedule": "stream"}, 4), ({"epochs": 1, "schedule": "frozen"}, 4),
+        ({"epochs": 1, "slices": 4, "visits": 5}, 15), ({"epochs": 1, "schedule": "stream"}, 4),
+        ({"epochs": 1, "schedule": "frozen"}, 4),
     ],
     ids=str,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .errors import BadRequest
+from .slices import ORDERS
 
 ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
@@ -35,6 +36,9 @@ VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
     "drtp": ("none",), "pepita": ("none",), "ff": ("none",),
 }  # fmt: skip
+#: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M^2, and its largest.
+#: A slice trains in 1 / M^2 of the steps and has as far to go.
+LR_PER_SLICE, LARGEST_LR = 1.5e-5, 0.01
 _OWN = ("dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer")
 
 
@@ -56,10 +60,18 @@ class Recipe:
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
+        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many exchanges as there are
+        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
+    visits : int or None
+        TinyFoA, ``slice``: so many slices train in every step, one after another in the RAM of one, all from the same
+        forward pass; 1 if not given. More than one are exchanged in every step: the hold is then 1.
+    order : str or None
+        TinyFoA, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
+        ``diagonal``: diagonal by diagonal, so that slices that follow each other share no neuron and no input.
     epochs : int
         Epochs: of each layer with TinyFoA, of the network with the others.
     batch : int
@@ -101,6 +113,8 @@ class Recipe:
     schedule: str = "auto"
     hold: str | None = None
     exchanges: int | None = None
+    visits: int | None = None
+    order: str | None = None
     epochs: int = 100
     batch: int = 100
     lr: float | None = None
@@ -150,12 +164,23 @@ class Recipe:
         if schedule not in schedules:
             raise BadRequest(f"algorithm {self.algorithm} has no schedule {schedule}: {' or '.join(schedules)}")
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
+        if self.schedule == "auto" and self.algorithm == "tinyfoa" and 2 < slices < 2**20:
+            values.update(self._one_turn_each(slices))
         if self.algorithm != "tinyfoa" and self.recompute:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         return replace(self, schedule=schedule, slices=slices, **values)
 
+    def _one_turn_each(self, slices: int) -> dict[str, Any]:
+        """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
+        turns: dict[str, Any] = {"order": self.order or "diagonal"}
+        if self.hold is None and self.exchanges is None and self.visits in (None, 1):
+            turns["exchanges"] = slices**2
+        if self.lr is None:
+            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / max(1, self.visits or 1))
+        return turns
+
     def _check_numbers(self) -> None:
-        for name in ("slices", "epochs", "batch", "exchanges", "limit"):
+        for name in ("slices", "epochs", "batch", "exchanges", "visits", "limit"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**40:
                 raise BadRequest(f"{name} is {_shown(value)}: it must be at least 1, and below 2**40")
@@ -192,14 +217,31 @@ class Recipe:
             raise BadRequest(
                 f"schedule {schedule} trains every slice in every step: hold and exchanges have no meaning"
             )
+        visits, order = self._turns()
         if schedule in ("slice", "frozen") and hold is None and self.exchanges is None:
-            hold = "1epoch"
+            hold = "1epoch" if visits in (None, 1) else "1"
         if hold is not None:
             match = _HOLD.fullmatch(str(hold))
             if not match or int(match[1]) < 1:
                 raise BadRequest(f"hold is {str(hold)[:40]!r}: write '1epoch', '3epochs' or a number of steps")
             hold = str(hold)
-        return replace(self, hold=hold)
+        return replace(self, hold=hold, visits=visits, order=order)
+
+    def _turns(self) -> tuple[int | None, str | None]:
+        """How many slices train in a step, and in which order they have their turns; None where it has no meaning."""
+        if self.algorithm != "tinyfoa" or self.schedule != "slice":
+            if self.visits is not None or self.order is not None:
+                what = "order" if self.visits is None else "visits"
+                raise BadRequest(f"{what} has a meaning with algorithm tinyfoa and schedule slice only")
+            return None, None
+        visits, order = self.visits or 1, ORDERS[0] if self.order is None else self.order
+        _choice("order", order, ORDERS)
+        assert self.slices is not None
+        if visits > self.slices**2:
+            raise BadRequest(f"visits is {_shown(visits)}: {self.slices} x {self.slices} slices are fewer")
+        if visits > 1 and (self.exchanges is not None or self.hold not in (None, "1")):
+            raise BadRequest("several visits a step exchange slices in every step: hold can only be 1")
+        return visits, order
 
     def hold_steps(self, batches: int) -> int:
         """Steps for which a slice is held, in a layer whose epoch has ``batches`` steps; 0 if ``exchanges`` decides."""

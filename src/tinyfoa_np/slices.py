@@ -53,17 +53,53 @@ def _slice(outputs: int, inputs: int, side: int, number: int) -> Slice:
     return Slice(rows[group], rows[group + 1], columns[column], columns[column + 1])
 
 
+#: in which order slices have their turns: neuron group by neuron group, or so that M in a row share no row or column
+ORDERS = ("rows", "diagonal")
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """When the next slice is due: every ``hold`` steps or, if that is 0, ``exchanges`` times in ``steps`` steps."""
+    """When the next slices are due: every ``hold`` steps or, if that is 0, ``exchanges`` times in ``steps`` steps.
+
+    Turns are counted from 0 over the whole training: ``visits`` of them belong to each hold.
+    """
 
     hold: int
     exchanges: int
     steps: int
+    visits: int = 1
+    order: str = ORDERS[0]
 
     def holds(self, step: int) -> int:
-        """How many holds have passed when step ``step`` (from 0) begins: hold k trains slice k mod M^2."""
+        """How many holds have passed when step ``step`` (from 0) begins: hold k has turns k visits and following."""
         return step // self.hold if self.hold else step * self.exchanges // self.steps
+
+    def slice_of(self, turn: int, side: int) -> int:
+        """The slice whose turn it is; M^2 turns in a row, from a multiple of M^2 on, are those of all slices."""
+        diagonal, group = divmod(turn % side**2, side)
+        return group * side + (diagonal + group) % side if self.order == "diagonal" else turn % side**2
+
+    def slices(self, hold: int, side: int) -> list[int]:
+        """The slices that train in each step of a hold, in their order."""
+        return [self.slice_of(turn, side) for turn in range(hold * self.visits, (hold + 1) * self.visits)]
+
+    def neurons(self, hold: int, grid: Grid) -> tuple[int, int]:
+        """First and last of the neurons that these slices have, and of those between them."""
+        groups = [k // grid.side for k in self.slices(hold, grid.side)]
+        return grid.rows(min(groups))[0], grid.rows(max(groups))[1]
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
+    def first_steps(self, side: int) -> dict[int, int]:
+        """The slices that train at all, each with the first step in which it does."""
+        if self.exchanges > self.steps:  # then every step is in another hold, and some holds have none
+            begins = {self.holds(step): step for step in range(self.steps)}
+        else:  # after as many holds as there are slices, if not before, the same slices come again
+            begins = {hold: self.begins(hold) for hold in range(min(side**2, self.holds(self.steps - 1) + 1))}
+        first: dict[int, int] = {}
+        for hold, step in begins.items():
+            for number in self.slices(hold, side):
+                first.setdefault(number, step)
+        return first
 
     @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
     def flushes(self, batches: int) -> int:
@@ -74,3 +110,17 @@ class Schedule:
     def begins(self, hold: int) -> int:
         """The step with which a hold begins; it may lie behind the last step."""
         return hold * self.hold if self.hold else -(-hold * self.steps // self.exchanges)
+
+
+@lru_cache(maxsize=64)
+def widest_hold(schedule: Schedule, grid: Grid) -> int:
+    """The first hold that trains, with the neurons between them, the most neurons."""
+    if schedule.visits == 1:
+        return 0  # the first group is among the largest
+
+    def rows(hold: int) -> int:
+        first, last = schedule.neurons(hold, grid)
+        return last - first
+
+    # after as many holds as there are slices, if not before, the same come again
+    return max(range(min(len(grid), schedule.holds(schedule.steps - 1) + 1)), key=rows)

@@ -47,7 +47,7 @@ from .plan import PHASES
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
 from .rundir import BEGUN, describe, stand_in, startable, write_whole
-from .slices import Schedule
+from .slices import ORDERS, Schedule
 
 VERIFY_BUFFER = 65536
 
@@ -188,8 +188,11 @@ class _Run:
         if recipe.schedule != "slice" or recipe.slices is None:
             return 1, 1
         steps = recipe.epochs * self.train_set.batches
-        schedule = Schedule(recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps)
-        return min(recipe.slices**2, schedule.holds(steps - 1) + 1), recipe.slices**2
+        schedule = Schedule(
+            recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps, recipe.visits or 1,
+            recipe.order or ORDERS[0],
+        )  # fmt: skip
+        return len(schedule.first_steps(recipe.slices)), recipe.slices**2
 
     def _fit(self, ram: int | None) -> None:
         """Chooses how each stage is cut, and makes the arena."""

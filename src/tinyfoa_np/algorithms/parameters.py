@@ -24,7 +24,7 @@ from ..kernels import update as update_kernels
 from ..kernels.update import Biases, Published, Resident, Scratch, Step
 from ..plan import PHASES, Region
 from ..recipe import Recipe
-from ..slices import Grid, Schedule
+from ..slices import ORDERS, Grid, Schedule, widest_hold
 from .operands import Inputs, weights_shape, words
 from .tiling import NEURONS, Tiling
 
@@ -137,7 +137,10 @@ class Parameters:
             )
         self.full_grid = Grid(self.O, self.I, side)
         self.grid = Grid(self.O, self.I, 1) if self.kind == "frozen" else self.full_grid
-        self.schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches)
+        self.schedule = Schedule(
+            recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches, recipe.visits or 1,
+            recipe.order or ORDERS[0],
+        )  # fmt: skip
         self.tiling = tiling or Tiling(self.rows)
         tiled = self.tiling.stream_slice or self.tiling.stream_weights
         # tiles of rows end where panels of eight do, so that none takes part in more panels than its rows fill
@@ -218,17 +221,22 @@ class Parameters:
 
     # -- which slices train --------------------------------------------------------------------------------------------
 
-    def visited(self) -> range:
+    def visited(self) -> list[int]:
         """The slices that train at all."""
         if self.kind != "slice":
-            return range(len(self.grid))
-        return range(min(len(self.grid), self.schedule.holds(self.schedule.steps - 1) + 1))
+            return list(range(len(self.grid)))
+        return sorted(self.schedule.first_steps(self.grid.side))
 
     def widest_steps(self) -> set[int]:
-        """The first steps that train a slice of the widest runs, and of the most words: none take more of the arena."""
+        """The first steps that train a slice of the widest runs, of the most words, and the most neurons.
+
+        None take more of the arena.
+        """
         if self.kind != "slice":
             return {0}
-        return {self.schedule.begins(max(self.visited(), key=width)) for width in (self.run_width, self.columns)}
+        first = self.schedule.first_steps(self.grid.side)
+        steps = {first[max(sorted(first), key=width)] for width in (self.run_width, self.columns)}
+        return steps | {self.schedule.begins(widest_hold(self.schedule, self.grid))}
 
     def run_width(self, k: int) -> int:
         part = self.grid.slice(k)
@@ -254,7 +262,7 @@ class Parameters:
     def due(self, step: int) -> list[int]:
         """The slices that train in a step, in the order in which they become resident."""
         if self.kind == "slice":
-            return [self.schedule.holds(step) % len(self.grid)]
+            return self.schedule.slices(self.schedule.holds(step), self.grid.side)
         everyone = list(range(len(self.grid)))
         return everyone[::-1] if step % 2 else everyone  # to and fro: the resident slice need not travel
 
@@ -262,12 +270,15 @@ class Parameters:
         """The first neuron that trains in a step."""
         if step is None or self.kind != "slice":
             return 0
-        return self.grid.slice(self.due(step)[0]).first
+        return self.schedule.neurons(self.schedule.holds(step), self.grid)[0]
 
     @property
     def trained_rows(self) -> int:
-        """The most neurons that train in a step."""
-        return self.O if self.kind != "slice" else self.grid.rows(0)[1]
+        """The most neurons that train in a step, with those between them."""
+        if self.kind != "slice":
+            return self.O
+        first, last = self.schedule.neurons(widest_hold(self.schedule, self.grid), self.grid)
+        return last - first
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
@@ -282,8 +293,12 @@ class Parameters:
         """
         steps, slices, side = self.schedule.steps, len(self.grid), self.grid.side
         if self.kind == "slice" and slices > 1:
-            due, fetched, left = 1, 1 + self.schedule.holds(steps - 1), self.schedule.flushes(self.batches)
-            groups = fetched / side
+            # all of a hold's slices come in each of its steps, where there are several
+            due, left = 1, self.schedule.flushes(self.batches)
+            fetched = min(steps, 1 + self.schedule.holds(steps - 1))
+            if self.schedule.visits > 1:
+                due, fetched, left = self.schedule.visits, self.schedule.visits * steps, self.schedule.visits * steps
+            groups = fetched if self.schedule.order == "diagonal" else fetched / side
         else:  # to and fro through all slices in every step
             due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
             groups = 1 + (side - 1) * steps

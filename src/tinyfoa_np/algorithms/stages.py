@@ -83,7 +83,8 @@ def ladder(recipe: Recipe) -> list[Rung]:
     if recipe.algorithm != "tinyfoa":
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
-    one_slice = recipe.schedule == "slice"  # then its columns of the inputs can be kept apart
+    # where a step trains one slice, its columns of the inputs can be kept apart
+    one_slice = recipe.schedule == "slice" and (recipe.visits or 1) == 1
     held = [batch, *(micro_batches(recipe) if one_slice and not recipe.recompute else [])]
     rungs = []
     for samples, choices in product(held, product((False, True), repeat=4)):

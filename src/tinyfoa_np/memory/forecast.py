@@ -167,7 +167,10 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
     yield [(f"--batch {size}", {"batch": size}, threads, lean) for size in batches]
     if recipe.schedule in ("slice", "stream"):
         sides = [side for side in (2, 4, 8, 16, 32, 64) if side > (recipe.slices or 1)]
-        yield [(f"--slices {side}", {"slices": side}, threads, lean) for side in sides]
+        # a turn for each slice, which is what the default schedule has, stays a turn for each
+        each = recipe.exchanges is not None and recipe.exchanges == (recipe.slices or 1) ** 2
+        grids = [(side, {"slices": side, "exchanges": side**2 if each else recipe.exchanges}) for side in sides]
+        yield [(f"--slices {side}", grid, threads, lean) for side, grid in grids]
     if recipe.optimizer != "sgd":
         yield [("--optimizer sgd", {"optimizer": "sgd"}, threads, lean)]
     if not lean:

@@ -89,15 +89,20 @@ def hold_of_exchanges(step: int, steps: int, exchanges: int) -> int:
     return step * exchanges // steps
 
 
-def slice_at(hold: int, side: int) -> tuple[int, int]:
-    """Slice (j, i) that is resident and trains in a hold of schedule ``slice``: row-major, starting at (0, 0).
+def slice_at(turn: int, side: int, order: str = "rows") -> tuple[int, int]:
+    """Slice (j, i) whose turn it is in schedule ``slice``, starting at (0, 0).
+
+    In order ``rows`` it is row-major. In order ``diagonal`` a slice is followed by its lower right neighbour (rows and
+    columns closed into rings), and after M turns, which no two slices of a row or a column share, the next diagonal
+    begins. With one slice per hold, turns are holds.
 
     Parameters
     ----------
-    hold : int
-        Number of the hold, from 0.
+    turn : int
+        Number of the turn, from 0.
     side : int
         M, slices per side.
+    order : {"rows", "diagonal"}
 
     Returns
     -------
@@ -105,11 +110,24 @@ def slice_at(hold: int, side: int) -> tuple[int, int]:
 
     Examples
     --------
-    >>> [slice_at(hold, side=2) for hold in range(5)]
+    >>> [slice_at(turn, side=2) for turn in range(5)]
     [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)]
+    >>> [slice_at(turn, side=2, order="diagonal") for turn in range(5)]
+    [(0, 0), (1, 1), (0, 1), (1, 0), (0, 0)]
     """
-    j, i = divmod(hold % side**2, side)
-    return j, i
+    a, b = divmod(turn % side**2, side)
+    return (a, b) if order == "rows" else (b, (a + b) % side)
+
+
+def slices_at(hold: int, side: int, visits: int = 1, order: str = "rows") -> list[tuple[int, int]]:
+    """The slices (j, i) that train, one after another, in each step of a hold of schedule ``slice``.
+
+    Examples
+    --------
+    >>> [slices_at(hold, side=2, visits=2) for hold in range(2)]
+    [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
+    """
+    return [slice_at(turn, side, order) for turn in range(hold * visits, (hold + 1) * visits)]
 
 
 def all_slices(side: int) -> list[tuple[int, int]]:

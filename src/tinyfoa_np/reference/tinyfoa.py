@@ -14,7 +14,7 @@ import numpy as np
 
 from . import random
 from .optimizers import OPTIMIZERS
-from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slice_at
+from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slices_at
 
 SCHEDULES = "none", "slice", "stream", "frozen"
 
@@ -196,7 +196,7 @@ class TrainedLayer(NamedTuple):
     W: np.ndarray  # (O, I), after the last step
     b: np.ndarray  # (O,)
     losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
-    dW_first: np.ndarray  # gradients at step 0 of what trained then: (O, I), or that of one slice
+    dW_first: np.ndarray  # gradients at step 0 of what trained then: (O, I), or that of the first slice
     db_first: np.ndarray  # (O,), or that of one group of biases
 
 
@@ -210,6 +210,8 @@ def train_layer(
     schedule: str = "slice",
     hold: int | None = None,
     exchanges: int | None = None,
+    visits: int = 1,
+    order: str = "rows",
     epochs: int = 1,
     optimizer: str = "adam",
     lr: float = 1e-4,
@@ -222,7 +224,9 @@ def train_layer(
 
     - ``none``: the whole layer trains, with one optimizer.
     - ``slice``: slice (j, i) of the M x M grid trains, with the biases of rows j; at the end of a hold the next slice
-      takes its place, row-major. Each slice, and each group of biases, has its own optimizer state and step count.
+      takes its place. Each slice, and each group of biases, has its own optimizer state and step count. With several
+      `visits` so many slices train in every step, one after another, all from one forward pass; a group of biases that
+      they share steps once.
     - ``stream``: every slice trains in every step, all from one forward pass; each group of biases steps once. Equal
       to ``none``, as neither the gradient nor the optimizer mixes weights.
     - ``frozen``: as ``none``, moments included, and then the weights of slice (q, q), q = (hold + 1) mod M, are put
@@ -243,6 +247,10 @@ def train_layer(
         Steps before the next slice; by default an epoch, as in the paper.
     exchanges : int, optional
         Instead of `hold`: how many holds all steps are divided into.
+    visits : int
+        Slices that train in a step of schedule ``slice``.
+    order : {"rows", "diagonal"}
+        In which order their turns come (:func:`.slices.slice_at`).
     epochs : int
         How often the batches are gone through.
     optimizer : {"adam", "momentum", "sgd"}
@@ -293,7 +301,7 @@ def train_layer(
         losses[t] = loss(a, labels)
         _, dW, db = gradient(X, W, z, a, labels, P, **toggles)
 
-        trains = [slice_at(k, side)] if schedule == "slice" else all_slices(side)
+        trains = slices_at(k, side, visits, order) if schedule == "slice" else all_slices(side)
         if t == 0:
             dW_first, db_first = (dW[rows[0], columns[0]], db[rows[0]]) if schedule == "slice" else (dW, db)
 
