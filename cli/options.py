@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyfoa_np.presets import PRESETS
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
+from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, MOMENTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -121,6 +121,12 @@ _RECIPE_OPTIONS = (
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
         help=f"How a gradient becomes a step. {_defaults('optimizer')}",
+    ),
+    click.option(
+        "--moments",
+        type=click.Choice(MOMENTS),
+        help="How the optimizer's moments of the weights are held: in four bytes each, in two or in one. "
+        f"[default: {Recipe.moments}]",
     ),
     click.option(
         "--normalize",
