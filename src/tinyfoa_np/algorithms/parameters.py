@@ -47,6 +47,9 @@ TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
 
+#: where nothing is rounded
+NO_DRAWS = Draws(*[np.uint64(0)] * 5)
+
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
 #: the errors at the outputs of some neurons, first to last
@@ -397,12 +400,17 @@ class Parameters:
 
     def _resident(self, at: int, width: int) -> Resident:
         """The slice in RAM, of so many columns, from its row ``at`` on."""
-        ram, unit = self.ram, at * self.form.units(width)
-        at *= width
-        return Resident(ram.slice[at:], ram.moment1[at:], ram.moment2[at:], ram.unit1[unit:], ram.unit2[unit:])
+        ram, first = self.ram, at * width
+        units = ram.unit1, ram.unit2
+        if self.form.scaled:
+            at *= self.form.units(width)
+            units = ram.unit1[at:], ram.unit2[at:]
+        return Resident(ram.slice[first:], ram.moment1[first:], ram.moment2[first:], *units)
 
     def _draws(self, k: int, at: int, purpose: int = random_kernels.MOMENT) -> Draws:
         """Which random bits round the moments of slice k, from its row ``at`` on, in its own current step."""
+        if not self.form.coded:
+            return NO_DRAWS
         tallest = self.grid.slice(0)
         stride = 8 * -(-(tallest.high - tallest.low) // update_kernels.BLOCK)
         number = (self.state.steps[k] << 32) + (k * (tallest.last - tallest.first) + at) * stride

@@ -848,10 +848,14 @@ class _Bytes:
         build, lanes = self.lanes.builder, self.lanes
         number = build.zext(codes, INTS16)
         code = number if self.second else build.and_(number, lanes.integers(0x7F))
-        octave = build.sub(lanes.larger(build.lshr(code, lanes.integers(4)), lanes.integers(1)), lanes.integers(1))
-        steps = build.sitofp(build.sub(code, build.shl(octave, lanes.integers(4))), FLOATS16)
-        step = build.shl(build.add(octave, lanes.splat(unit, 16)), lanes.integers(23))
-        value = build.fmul(steps, build.bitcast(step, FLOATS16))
+        # from 16 on a code is exponent and mantissa of a float32 but for the unit: 16 is 2**4 units. Below, what an
+        # octave higher is too much by 16 units
+        few = build.icmp_unsigned("<", code, lanes.integers(16))
+        eight, sixteen = (lanes.splat(build.shl(build.add(unit, I32(k)), I32(23)), 16) for k in (3, 4))
+        bits = build.add(build.shl(code, lanes.integers(19)), eight)
+        bits = build.select(few, build.add(bits, lanes.integers(1 << 23)), bits)
+        value, sixteen = build.bitcast(bits, FLOATS16), build.bitcast(sixteen, FLOATS16)
+        value = build.select(few, build.fsub(value, sixteen), value)
         if self.second:
             return value
         sign = build.shl(build.and_(number, lanes.integers(0x80)), lanes.integers(24))
@@ -865,17 +869,18 @@ class _Bytes:
         exponent = build.lshr(build.add(top, I32(0x7FFFF)), I32(23))
         unit = build.sub(exponent, I32(18 if self.second else 10))
         unit = build.select(build.icmp_signed(">", unit, I32(1)), unit, I32(1))
-        over = build.bitcast(build.shl(build.sub(I32(254), unit), I32(23)), F32)
+        over = lanes.splat(build.bitcast(build.shl(build.sub(I32(254), unit), I32(23)), F32), 16)
         codes = []
         for value, size, draw in zip(values, sizes, draws):
-            units = build.fmul(build.bitcast(size, FLOATS16), lanes.splat(over, 16))
-            # the exponent of 16 in float32's counting is 131: of what is smaller the step is a unit, too
-            place = lanes.larger(build.lshr(build.bitcast(units, INTS16), lanes.integers(23)), lanes.integers(131))
-            less = build.bitcast(build.shl(build.sub(lanes.integers(258), place), lanes.integers(23)), FLOATS16)
-            up = build.fmul(build.sitofp(draw, FLOATS16), lanes.constant(2.0**-16))
-            up = build.fadd(up, lanes.constant(2.0**-17))
-            code = build.fptosi(build.fadd(build.fmul(units, less), up), INTS16)
-            code = build.add(code, build.shl(build.sub(place, lanes.integers(131)), lanes.integers(4)))
+            units = build.fmul(build.bitcast(size, FLOATS16), over)
+            # the exponent, in float32's counting 131 for 16; of what is smaller the step is a unit, too
+            place = build.and_(build.bitcast(units, INTS16), lanes.integers(0xFF << 23))
+            place = lanes.larger(place, lanes.integers(131 << 23))
+            # 16 to 32 steps, in 65536ths, whose carry is at random; 16 codes more for each octave
+            less = build.bitcast(build.sub(lanes.integers((258 + 16) << 23), place), FLOATS16)
+            steps = build.fptosi(lanes.fma(units, less, lanes.constant(0.5)), INTS16)
+            steps = build.add(build.add(steps, draw), build.lshr(place, lanes.integers(3)))
+            code = build.sub(build.lshr(steps, lanes.integers(16)), lanes.integers(131 * 16))
             if self.second:  # never 0 where the moment is not
                 one = lanes.integers(1)
                 code = lanes.larger(code, build.select(build.icmp_unsigned("<", size, one), size, one))
@@ -917,6 +922,8 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
             zero = ir.Constant(FLOATS16, None)
             (worst,) = lanes.registers(1, INTS16)
 
+            decays = builder.fcmp_ordered("!=", args[22], F32(0.0))
+
             def pace(k: Any) -> Any:
                 """The rate of the 16 weights from k on."""
                 columns = builder.add(lanes.splat(builder.trunc(k, I32), 16), ir.Constant(INTS16, list(range(16))))
@@ -926,8 +933,11 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
                 )
                 return builder.select(stays, zero, rate)
 
-            def block(k: Any, whole: bool, decays: bool) -> None:
+            def block(k: Any, whole: bool, plain: bool) -> None:
                 number = builder.lshr(k, I64(5))
+                words = _draws(lanes, _philox(
+                    lanes, builder.add(index, builder.shl(number, I64(3))), layer, purpose, seed
+                ))
                 starts = [k, builder.add(k, I64(16))]
                 masks = [None if whole else lanes.first(builder.sub(count, start), 16) for start in starts]
                 units = [lanes.at(pointer, number) for pointer in exponents]
@@ -943,14 +953,15 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
                         held_as.read(lanes.load_few(lanes.at(pointer, start), few, kind), unit)
                         for held_as, pointer, unit in zip(ways, codes, held)
                     ]
-                    slope = _slope(lanes, w, g, scale, shift, below, decay, decays)
-                    move, *new = rule(lanes, slope, *old, pace(start), root)
+                    slope = _slope(lanes, w, g, scale, shift, below, decay, False)
+                    if not plain:
+                        decayed = builder.fadd(slope, builder.fmul(decay, w))
+                        slope = builder.select(decays, decayed, slope)
+                    move, *new = rule(lanes, slope, *old, rate if plain else pace(start), root)
                     lanes.store_few(_moved(lanes, w, move, limit), here, few)
                     for values, value in zip(made, new):
                         values.append(value if few is None else builder.select(few, value, zero))
                     lanes.largest(worst, lanes.size_bits(made[-1][-1]))
-                number = builder.add(index, builder.shl(number, I64(3)))
-                words = _draws(lanes, _philox(lanes, number, layer, purpose, seed))
                 halves = [builder.and_(word, lanes.integers(0xFFFF)) for word in words], [
                     builder.lshr(word, lanes.integers(16)) for word in words
                 ]
@@ -961,17 +972,17 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
                     if way.scaled:
                         builder.store(exponent, unit)
 
-            def all_blocks(decays: bool) -> None:
+            def all_blocks(plain: bool) -> None:
                 whole = builder.and_(count, I64(-32))
                 with cgutils.for_range_slice(builder, I64(0), whole, I64(32), I64) as (k, _):
-                    block(k, True, decays)
+                    block(k, True, plain)
                 with builder.if_then(builder.icmp_signed("<", whole, count)):
-                    block(whole, False, decays)
+                    block(whole, False, plain)
 
-            with builder.if_else(builder.fcmp_ordered("==", args[22], F32(0.0))) as (plain, decaying):
-                with plain:
+            with builder.if_else(builder.or_(decays, builder.icmp_signed("<", left, right))) as (special, usual):
+                with special:
                     all_blocks(False)
-                with decaying:
+                with usual:
                     all_blocks(True)
             return lanes.exceeds(worst, lanes.integers(0x7F7FFFFF))  # infinity, NaN
 
