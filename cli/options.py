@@ -14,6 +14,7 @@ from tinyfoa_np.recipe import (
     DEFAULTS,
     LARGEST_LR,
     LR_PER_SLICE,
+    MOMENTS,
     NORMALIZATIONS,
     OPTIMIZERS,
     SCHEDULES,
@@ -151,6 +152,12 @@ _RECIPE_OPTIONS = (
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
         help=f"How a gradient becomes a step. {_defaults('optimizer')}",
+    ),
+    click.option(
+        "--moments",
+        type=click.Choice(MOMENTS),
+        help="How the optimizer's moments of the weights are held: in four bytes each, in two or in one. "
+        f"[default: {Recipe.moments}]",
     ),
     click.option(
         "--normalize",

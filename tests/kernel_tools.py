@@ -22,6 +22,8 @@ GAP = 72  # bytes between arrays; no multiple of 64, so that arrays start at any
 KINDS = "bits", "bytes", "real"  # of inputs
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # per weight
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
+RESIDENT = "".join(f"resident.{name} " for name in update.Resident._fields)  # what an update may write
+NO_DRAWS = update.Draws(*[np.uint64(0)] * 5)
 
 
 class Blank(NamedTuple):
@@ -249,14 +251,15 @@ def run_backward(dz, samples, W, form, gain, active, threads=1, lay_out=in_one_b
 def run_update(
     inputs, samples, source, W, rect, moments, weights, bias, bias_moments, optimizer, first_row=0, t=1, lr=0.01,
     decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, neurons=1, unit=2.0**30,
-    first_column=0, first_published=0, lay_out=in_one_block,
+    first_column=0, first_published=0, units=(), draws=NO_DRAWS, lay_out=in_one_block,
 ):  # fmt: skip
     """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
 
     ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``source`` has a
     row for every neuron, of which the kernel gets those from ``first_row`` on, as it gets the inputs from
-    ``first_column`` and what is published from ``first_published`` on. Returns the kernel's arguments, and W,
-    moments, bias and bias moments whole again.
+    ``first_column`` and what is published from ``first_published`` on. Moments that are codes may have ``units`` (O,
+    blocks of a row of the rectangle), and ``draws`` from neuron 0 on. Returns the kernel's arguments, and W, moments,
+    units, bias and bias moments whole again.
     """
     first, last, low, high = rect
     part = slice(first, last), slice(low, high)
@@ -265,15 +268,14 @@ def run_update(
     step = update.Step(code, *step_sizes(optimizer, lr, t), np.float32(decay), np.float32(limit))
     done = run(
         update.update,
-        "resident.weight resident.moment1 resident.moment2 published.weights "
-        "biases.bias biases.moment1 biases.moment2 "
+        RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 "
         "scratch.gradient scratch.dz scratch.listed abs_w", lay_out,
         inputs=held(inputs, first_column), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
-        resident=update.Resident(W[part].ravel(), *[*(m[part].ravel() for m in moments), none, none][:2]),
+        resident=resident(W, moments, units, part), draws=from_block(draws, first),
         published=published_from(weights, first_published), still=still, step=step, bias_step=step,
         biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
-        straight=straight, unit=unit, scratch=work_space(inputs, low, high, threads, neurons),
-        abs_w=np.zeros(threads, np.int64),
+        straight=straight, unit=unit, abs_w=np.zeros(threads, np.int64),
+        scratch=work_space(inputs, low, high, threads, neurons, [*moments, none][0].dtype != np.float32),
     )  # fmt: skip
 
     def put_back(whole, place, values):
@@ -284,9 +286,51 @@ def run_update(
     done.weights = weights.copy()
     done.weights[len(weights) - len(done.published.weights) :] = done.published.weights
     done.W, done.bias = put_back(W, part, done.resident.weight), done.biases.bias
-    done.moments = [put_back(m, part, new) for m, new in zip(moments, done.resident[1:])]
+    done.moments = [put_back(m, part, new) for m, new in zip(moments, done.resident[1:3])]
+    done.units = [put_back(u, slice(first, last), new) for u, new in zip(units, done.resident[3:])]
     done.bias_moments = [put_back(m, slice(first, last), new) for m, new in zip(bias_moments, done.biases[1:])]
     return done
+
+
+def run_update_in_parts(given, parts, lay_out=in_one_block):
+    """The same from micro-batches that begin and end at ``parts``; its arguments as keywords of ``run_update``."""
+    inputs, source, rect, threads = (given[name] for name in ("inputs", "source", "rect", "threads"))
+    first, last, low, high = part = Slice(*rect)
+    sums = {"sums": Blank((part.size,), "float32"), "bias_sums": Blank((last - first,), "float32")}
+    for begin, end in zip(parts, parts[1:]):
+        lists = [Blank((threads, end - begin), kind) for kind in ("float32", "int32")]
+        done = run(
+            update.add_gradient, "scratch.dz scratch.listed sums bias_sums", lay_out,
+            values=inputs.operand[begin:end].copy(), samples=end - begin, part=part,
+            source=update.Given(source.dz[:, begin:end].copy(), 0, source.factor), begun=begin > 0, threads=threads,
+            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists), **sums,
+        )  # fmt: skip
+        sums = {name: getattr(done, name) for name in sums}
+    none, rows = np.zeros(0, np.float32), slice(first, last)
+    code = {name: getattr(update, name.upper()) for name in MOMENTS}[given["optimizer"]]
+    rates = step_sizes(given["optimizer"], given["lr"], given["t"])
+    step = update.Step(code, *rates, np.float32(given["decay"]), np.float32(given["limit"]))
+    return run(
+        update.update_from, RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 abs_w", lay_out,
+        **sums, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset, part=part,
+        resident=resident(given["W"], given["moments"], given.get("units", ()), (rows, slice(low, high))),
+        draws=from_block(given.get("draws", NO_DRAWS), first), still=given["still"],
+        published=update.Published(given["weights"], 0),
+        biases=update.Biases(given["bias"], *[*(m[rows] for m in given["bias_moments"]), none, none][:2]), step=step,
+        bias_step=step, train_bias=True, straight=given["straight"], unit=2.0**30, abs_w=np.zeros(threads, np.int64),
+    )  # fmt: skip
+
+
+def resident(W, moments, units, part):
+    """Weights and moments of a part of a layer as the update takes them; ``units`` are those of its rows."""
+    none = np.zeros(0, moments[0].dtype if moments else np.float32), np.zeros(0, np.uint8)
+    moments = [*(m[part].ravel() for m in moments), none[0], none[0]][:2]
+    return update.Resident(W[part].ravel(), *moments, *[*(u[part[0]].ravel() for u in units), none[1], none[1]][:2])
+
+
+def from_block(draws, row):
+    """Draws from a row on."""
+    return draws._replace(index=draws.index + draws.stride * np.uint64(row))
 
 
 def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, lay_out=in_one_block):
@@ -321,8 +365,8 @@ def from_row(source, first):
     return source._replace(**{name: getattr(source, name)[first:] for name in names}, first=first)
 
 
-def work_space(inputs, low, high, threads, neurons=1):
+def work_space(inputs, low, high, threads, neurons=1, coded=False):
     """What the update of columns ``low`` to ``high`` computes in, by thread, with lists for so many neurons."""
     packed, lists = inputs.operand.dtype == np.uint64, update.list_width(len(inputs.operand), neurons)
-    gradient = Blank((threads, update.run_width(low, high, packed)), "float32")
+    gradient = Blank((threads, update.run_width(low, high, packed, coded)), "float32")
     return update.Scratch(gradient, Blank((threads, lists), "float32"), Blank((threads, lists), "int32"))

@@ -31,8 +31,8 @@ from kernel_tools import (
     run_forward,
     run_gradient,
     run_update,
+    run_update_in_parts,
     same_bits,
-    step_sizes,
     stored,
 )
 from numba import njit
@@ -40,7 +40,6 @@ from numba import njit
 from tinyfoa_np.kernels import forward, intrinsics, loss, update
 from tinyfoa_np.kernels.update import Given, Projected
 from tinyfoa_np.reference import bits, optimizers, tinyfoa
-from tinyfoa_np.slices import Slice
 
 OPTIMIZERS = {**optimizers.OPTIMIZERS, "nesterov": optimizers.Nesterov}
 
@@ -512,40 +511,11 @@ def test_update_gives_the_same_bits_however_it_is_cut(kind, data):
 def test_update_from_micro_batches_gives_the_same_bits(kind, data):
     """Sums that go on from part to part of a batch are those over the whole of it."""
     given = make_update(data, kind)
-    W, inputs, samples = given["W"], given["inputs"], given["samples"]
-    (O, I), B = W.shape, len(inputs.operand)
+    (O, I), B = given["W"].shape, len(given["inputs"].operand)
     source = given_errors(np.random.default_rng(data.draw(seeds)), B, O, False)
-    rect = first, last, low, high = *data.draw(ranges(O)), *data.draw(ranges(I))
-    given |= {"source": source, "rect": rect, "threads": data.draw(threads)}
+    given |= {"source": source, "rect": (*data.draw(ranges(O)), *data.draw(ranges(I))), "threads": data.draw(threads)}
     whole = run_update(**given)
-
-    part, size, parts = Slice(*rect), (last - first) * (high - low), cut(data.draw, 0, samples)
-    sums = {"sums": Blank((size,), "float32"), "bias_sums": Blank((last - first,), "float32")}
-    for begin, end in zip(parts, parts[1:]):
-        lists = [Blank((given["threads"], end - begin), kind) for kind in ("float32", "int32")]
-        done = run(
-            update.add_gradient, "scratch.dz scratch.listed sums bias_sums", values=inputs.operand[begin:end].copy(),
-            samples=end - begin, source=Given(source.dz[:, begin:end].copy(), 0, source.factor), part=part,
-            scratch=update.Scratch(Blank((given["threads"], 0), "float32"), *lists), **sums, begun=begin > 0,
-            threads=given["threads"],
-        )  # fmt: skip
-        sums = {name: getattr(done, name) for name in sums}
-    none, place = np.zeros(0, np.float32), (slice(first, last), slice(low, high))
-    code = {name: getattr(update, name.upper()) for name in MOMENTS}[given["optimizer"]]
-    rates = step_sizes(given["optimizer"], given["lr"], given["t"])
-    step = update.Step(code, *rates, np.float32(given["decay"]), np.float32(given["limit"]))
-    moments = [*(m[place].ravel() for m in given["moments"]), none, none][:2]
-    bias_moments = [*(m[first:last] for m in given["bias_moments"]), none, none][:2]
-    done = run(
-        update.update_from,
-        "resident.weight resident.moment1 resident.moment2 published.weights "
-        "biases.bias biases.moment1 biases.moment2 abs_w",
-        **sums, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset, part=part,
-        resident=update.Resident(W[place].ravel(), *moments), still=given["still"],
-        published=update.Published(given["weights"], 0),
-        biases=update.Biases(given["bias"], *bias_moments), step=step, bias_step=step, train_bias=True,
-        straight=given["straight"], unit=2.0**30, abs_w=np.zeros(given["threads"], np.int64),
-    )  # fmt: skip
+    done = run_update_in_parts(given, cut(data.draw, 0, given["samples"]))
     lost = whole.abs_w.min() < 0
     assert (done.abs_w.min() < 0) == lost and (lost or done.abs_w.sum() == whole.abs_w.sum())
     assert same_bits(done.published.weights, whole.weights) and same_bits(done.biases.bias, whole.bias)

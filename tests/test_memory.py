@@ -148,6 +148,8 @@ RUNS = {
     "frozen": {"schedule": "frozen", "slices": 3, "network": "fc:50x2"},
     "recompute": {"recompute": True, "network": "fc:40x3", "threads": 3},
     "batch larger than the data, one class": {"batch": 1000, "classes": 1},
+    "moments in a byte": {"slices": 3, "moments": "int8"},
+    "moments in two bytes": {"moments": "bfloat16", "optimizer": "momentum"},
     "batch of one, a budget": {"batch": 1, "epochs": 1, "ram": 500_000},
 }
 
@@ -192,6 +194,14 @@ def test_what_the_differences_are(tmp_path):
     assert rows["inputs: a batch of 20, not one sample"] == 20 * 8
     assert rows["all biases, float32, always"] == 4 * 40 - 4 * 20
     assert rows["logits, errors and scores of the batch"] == 4 * 4 * 20
+
+
+@pytest.mark.parametrize("moments, nbytes", [("bfloat16", 2 * 20 * 20), ("int8", 20 * (20 + 1))])
+def test_what_the_moments_take(tmp_path, moments, nbytes):
+    """Of a slice of 20 x 20 weights; a byte each, and one for each row's only block."""
+    trained(tmp_path / "run", width=10, network="fc:40x2", threads=1, moments=moments)
+    rows = {row["what"]: row["difference_bytes"] for row in report.audit(tmp_path / "run")["paper"]["update"]["rows"]}
+    assert rows["optimizer's moments of the slice's weights"] == 2 * nbytes
 
 
 def test_a_region_nobody_knows_is_named_too(run):

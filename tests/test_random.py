@@ -21,7 +21,7 @@ def test_purposes_are_those_of_the_reference():
     names = "WEIGHT", "BIAS", "PROJECTION", "SHUFFLE"
     assert [getattr(kernels, name) for name in names] == [getattr(random, name) for name in names]
     assert (kernels.MASK, kernels.WRONG) == (random_twins.MASK, random_twins.WRONG)
-    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG")}) == 6
+    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG", "MOMENT", "RESCALE")}) == 8
 
 
 @settings(deadline=None, max_examples=200)

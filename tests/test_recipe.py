@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, VERTICAL, Recipe
+from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, MOMENTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, VERTICAL, Recipe
 from tinyfoa_np.slices import ORDERS
 
 NAMES = [field.name for field in fields(Recipe)]
@@ -34,7 +34,8 @@ COMMON = {
     "dataset": st.text(max_size=9), "network": st.text(max_size=9), "slices": st.none() | st.integers(1, 99),
     "hold": HOLDS, "exchanges": st.none() | st.integers(1, 99), "epochs": st.integers(1, 999),
     "batch": st.integers(1, 65536), "lr": RATES, "lr_schedule": LR_SCHEDULES,
-    "optimizer": st.none() | st.sampled_from(OPTIMIZERS), "normalize": st.none() | st.sampled_from(NORMALIZATIONS),
+    "optimizer": st.none() | st.sampled_from(OPTIMIZERS), "moments": st.sampled_from(MOMENTS),
+    "normalize": st.none() | st.sampled_from(NORMALIZATIONS),
     "shuffle": st.none() | st.booleans(), "binary_weights": st.booleans(), "binary_activations": st.booleans(),
     "seed": st.integers(0, 2**64 - 1), "limit": st.none() | st.integers(1, 10**9),
 }  # fmt: skip
@@ -99,7 +100,10 @@ def test_a_batch_has_its_limit():
 
 @pytest.mark.parametrize(
     "name, right",
-    [("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum"), ("normalize", "unit")],
+    [
+        ("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum"), ("normalize", "unit"),
+        ("moments", "int8"),
+    ],
 )
 def test_a_choice_that_does_not_exist_names_those_that_do(name, right):
     message = refused(Recipe(**{name: "novel"}))
@@ -167,6 +171,16 @@ def test_frozen_needs_slices_that_train():
     """With one slice a side the frozen slice is the whole layer: no weight would ever change."""
     assert "frozen" in refused(Recipe(schedule="frozen", slices=1))
     Recipe(schedule="frozen", slices=2).validated()
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_an_optimizer_without_moments_has_none_to_hold(moments):
+    for optimizer in OPTIMIZERS[:-1]:
+        assert Recipe(optimizer=optimizer, moments=moments).validated().moments == moments
+    if moments == "float32":
+        Recipe(optimizer="sgd", moments=moments).validated()
+    else:
+        assert refused(Recipe(optimizer="sgd", moments=moments)).startswith("optimizer sgd has no moments")
 
 
 # What a recipe becomes

@@ -33,7 +33,7 @@ from tinyfoa_np import model
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.plan import PHASES
-from tinyfoa_np.recipe import VERTICAL
+from tinyfoa_np.recipe import MOMENTS, VERTICAL
 from tinyfoa_np.rundir import BEGUN
 from tinyfoa_np.train import Diverged, train
 
@@ -51,6 +51,13 @@ FORMS = {
     "pepita": {"algorithm": "pepita"},
     "pepita_dropless": {"algorithm": "pepita", "dropout": 0.0, "optimizer": "adam"},
     "ff": {"algorithm": "ff"},
+}
+CODED = {
+    "tinyfoa": {"algorithm": "tinyfoa", "moments": "int8", "hold": "1"},
+    "bp_frozen": {"algorithm": "bp", "schedule": "frozen", "slices": 2, "hold": "1", "moments": "int8"},
+    "drtp": {"algorithm": "drtp", "moments": "int8"},
+    "pepita": {"algorithm": "pepita", "moments": "int8", "lr_schedule": "drop:1"},
+    "ff": {"algorithm": "ff", "moments": "bfloat16"},
 }
 
 
@@ -89,6 +96,27 @@ def test_planned_is_accounted_is_watermark(tmp_path, form, toggles, kind):
         assert len(set(names)) == len(names) and all(region["nbytes"] for region in stage["regions"])
 
 
+@pytest.mark.parametrize("toggles", [(True, True), (False, False)], ids=str)
+@pytest.mark.parametrize("form", CODED)
+def test_moments_that_are_codes_train_the_same_model_anywhere(tmp_path, form, toggles):
+    """Audited, on more threads, in the smallest arena, with commits; and not that of float32."""
+    named = dict(zip(("binary_weights", "binary_activations"), toggles))
+    which, dataset = recipe(**CODED[form], **named, network="fc:80,33", epochs=2, lr=1e-3), made("real", tests=50)
+    plain = run(tmp_path, which, dataset, threads=1, audit=True)
+    assert plain["findings"] == []
+    ram = least(tmp_path, which, dataset, threads=2)
+    for options in ({"threads": 3}, {"threads": 2, "ram": ram, "audit": True}, {"commit_every": 2}):
+        other = run(tmp_path, which, dataset, **options)
+        assert other["model_sha256"] == plain["model_sha256"], options
+        assert other["layer_errors_pct"] == plain["layer_errors_pct"]
+        assert not other.get("findings")
+    for moments in {"float32", "bfloat16", "int8"} - {which.moments}:
+        other = run(tmp_path, replace(which, moments=moments), dataset)
+        assert other["model_sha256"] != plain["model_sha256"]
+        sizes = [each["arena"]["planned_bytes"] for each in (plain, other)]
+        assert (sizes[0] < sizes[1]) == (moments == "float32" or which.moments == "int8")
+
+
 @settings(max_examples=40)
 @given(st.data())
 def test_memory_of_any_shape(tmp_path_factory, data):
@@ -100,11 +128,12 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     classes = draw(st.integers(2 if algorithm == "ff" else 1, 12))
     widths = draw(st.lists(st.integers(side, 140), min_size=1, max_size=3))
     inputs = draw(st.integers(max(side, classes if algorithm == "ff" else 1), 140))
+    optimizer = draw(st.sampled_from([None, "adam", "momentum", "nesterov", "sgd"]))
     which = recipe(
         algorithm=algorithm, network="fc:" + ",".join(map(str, widths)), schedule=schedule, slices=side,
         hold=draw(st.none() | st.just("1")) if schedule in ("slice", "frozen") else None,
         epochs=draw(st.integers(1, 3)), batch=draw(st.integers(1, 70)),
-        optimizer=draw(st.sampled_from([None, "adam", "momentum", "nesterov", "sgd"])),
+        optimizer=optimizer, moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
         dropout=draw(st.sampled_from([None, 0.0, 0.5])) if algorithm == "pepita" else None,
         lr_schedule=draw(st.sampled_from(["constant", "drop:1"])), shuffle=draw(st.none() | st.booleans()),
         binary_weights=draw(st.booleans()), binary_activations=draw(st.booleans()),

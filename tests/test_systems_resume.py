@@ -36,6 +36,9 @@ RECIPES = {
     "pepita_real": {"algorithm": "pepita", "lr_schedule": "drop:1", "lr": 1e-2, "binary_activations": False},
     "ff": {"algorithm": "ff", "lr_schedule": "cooldown", "lr": 1e-2, "peer": 1.0},
     "ff_real": {"algorithm": "ff", "lr_schedule": "drop:2", "binary_weights": False},
+    "bp_int8": {"algorithm": "bp", "schedule": "slice", "hold": "2", "moments": "int8"},
+    "pepita_int8": {"algorithm": "pepita", "lr_schedule": "drop:1,67%", "lr": 1e-2, "moments": "int8"},
+    "pepita_bfloat16": {"algorithm": "pepita", "lr_schedule": "cooldown", "lr": 1e-2, "moments": "bfloat16"},
 }
 
 

@@ -49,6 +49,7 @@ WHICH = recipe(epochs=3, slices=2)
 OPTIONS = [
     {}, {"schedule": "stream", "slices": 3}, {"schedule": "frozen", "optimizer": "momentum"}, {"recompute": True},
     {"binary_activations": False, "exchanges": 7}, {"binary_weights": False, "hold": "2", "optimizer": "sgd"},
+    {"moments": "int8", "hold": "2"}, {"moments": "bfloat16", "schedule": "stream", "optimizer": "nesterov"},
 ]  # fmt: skip
 
 

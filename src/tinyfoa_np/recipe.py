@@ -17,6 +17,7 @@ ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
 OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
 NORMALIZATIONS = ("standard", "unit")
+MOMENTS = ("float32", "bfloat16", "int8")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
 
@@ -83,6 +84,9 @@ class Recipe:
         zero in a straight line over the second half.
     optimizer : str
         One of :data:`OPTIMIZERS`.
+    moments : str
+        How the optimizer's moments of the weights are held, one of :data:`MOMENTS`: ``bfloat16`` and ``int8``, a byte
+        each, are rounded at random. Those of the biases are always float32.
     decay : float or None
         FF: weight decay.
     classifier_lr, classifier_decay : float or None
@@ -120,6 +124,7 @@ class Recipe:
     lr: float | None = None
     lr_schedule: str = "constant"
     optimizer: str | None = None
+    moments: str = "float32"
     decay: float | None = None
     classifier_lr: float | None = None
     classifier_decay: float | None = None
@@ -147,6 +152,9 @@ class Recipe:
         filled = self._filled()
         _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
         _choice("normalize", str(filled.normalize), NORMALIZATIONS)
+        _choice("moments", self.moments, MOMENTS)
+        if filled.optimizer == "sgd" and self.moments != "float32":
+            raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
         filled._check_numbers()
         rates = {name: getattr(filled, name) for name in ("lr", *_OWN)}
         rates = {name: value if value is None else float(value) for name, value in rates.items()}

@@ -21,10 +21,11 @@ from ..errors import BadRequest
 from ..flash import Flash
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
-from ..kernels.update import Biases, Published, Resident, Scratch, Step
+from ..kernels.update import Biases, Draws, Published, Resident, Scratch, Step
 from ..plan import PHASES, Region
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Schedule, widest_hold
+from .moments import FORMATS
 from .operands import Inputs, weights_shape, words
 from .tiling import NEURONS, Tiling
 
@@ -45,6 +46,9 @@ PASSES = ("forward", "hand-over", "evaluate")
 TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
+
+#: where nothing is rounded
+NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
@@ -150,6 +154,7 @@ class Parameters:
         # a thread takes at least one neuron
         self.threads = min(threads, self.O // self.grid.side, self.tile_rows)
         self.moments, self.partial = MOMENTS[recipe.optimizer], partial
+        self.form = FORMATS[recipe.moments]
         # lists for several neurons at a time are faster, where inputs are real
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
         self.unit = weight_unit(self.O, self.I, limit)
@@ -162,7 +167,8 @@ class Parameters:
     def regions(self) -> list[Region]:
         """What the parameters need of the arena, and when; the update's scratch is :meth:`scratch_shapes`."""
         first = self.grid.slice(0)  # the largest
-        largest = min(first.last, self.tile_rows) * first.high if self.tiling.stream_slice else first.size
+        tall = min(first.last, self.tile_rows) if self.tiling.stream_slice else first.last
+        largest, units = tall * first.high, tall * self.form.units(first.high)
         rows = self.grid.rows(0)[1] if self.biased else 0
         some = min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
         weights, kind = weights_shape(some, self.I, self.binary_weights)
@@ -174,8 +180,10 @@ class Parameters:
             Region(self.prefix + "weights", (0,) if self.shared else weights, kind, published),
             Region(self.prefix + "bias", (self.O if self.biased else 0,), "float32"),
             Region(self.prefix + "slice", (largest,), "float32", resident),
-            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), "float32", moments),
-            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), "float32", moments),
+            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), self.form.dtype, moments),
+            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), self.form.dtype, moments),
+            Region(self.prefix + "unit1", (units if self.moments > 0 else 0,), "uint8", moments),
+            Region(self.prefix + "unit2", (units if self.moments > 1 else 0,), "uint8", moments),
             Region(self.prefix + "bias_moment1", (rows if self.moments > 0 else 0,), "float32", RESIDENT),
             Region(self.prefix + "bias_moment2", (rows if self.moments > 1 else 0,), "float32", RESIDENT),
             Region(self.prefix + "sums", (largest if self.partial else 0,), "float32", TRAINING),
@@ -198,13 +206,13 @@ class Parameters:
     def commit_bytes(self) -> int:
         """Bytes of the buffer through which a commit reads back: no larger than the largest item."""
         buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
-        return min(buffer, 4 * (1 + self.moments) * self.grid.slice(0).size)
+        return min(buffer, self.slice_bytes(0))
 
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
         names = ["bias", "bias_moment1", "bias_moment2"]
         names += [] if self.tiling.stream_weights else ["weights"]
-        names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2"]
+        names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2", "unit1", "unit2"]
         return frozenset(self.prefix + name for name in names)
 
     def open(self, arena: Arena) -> None:
@@ -240,7 +248,7 @@ class Parameters:
 
     def run_width(self, k: int) -> int:
         part = self.grid.slice(k)
-        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits")
+        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits", self.form.coded)
 
     def columns(self, k: int) -> int:
         """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
@@ -286,6 +294,12 @@ class Parameters:
         """An object of this layer in flash."""
         return f"layer{self.number}.{what}"
 
+    def slice_bytes(self, k: int) -> int:
+        """Bytes of slice k in flash, with its moments."""
+        part = self.grid.slice(k)
+        width = part.high - part.low
+        return (part.last - part.first) * (4 * width + self.moments * self.form.row_bytes(width))
+
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written in a training step, on average, with the commits at the ends of epochs.
 
@@ -302,7 +316,7 @@ class Parameters:
         else:  # to and fro through all slices in every step
             due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
             groups = 1 + (side - 1) * steps
-        of_slice, of_biases = (4 * (1 + self.moments) * n / side for n in (self.O * self.I / side, self.O))
+        of_slice, of_biases = sum(map(self.slice_bytes, range(slices))) / slices, 4 * (1 + self.moments) * self.O / side
         read = of_biases * groups * self.moments / (1 + self.moments) if self.biased else 0.0
         written = of_biases * left if self.biased else 0.0
         if self.tiling.stream_slice:
@@ -319,11 +333,10 @@ class Parameters:
 
     def objects(self) -> dict[str, list[int]]:
         """Sizes of the items of the layer's objects in flash: slices and groups of biases, each with its moments."""
-        copies = 4 * (1 + self.moments)
-        objects = {self.name("slices"): [copies * self.grid.slice(k).size for k in range(len(self.grid))]}
+        objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
         if self.biased:
             rows = [self.grid.rows(j) for j in range(self.grid.side)]
-            objects[self.name("biases")] = [copies * (last - first) for first, last in rows]
+            objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
         return objects
 
     def create(self, flash: Flash) -> None:
@@ -350,8 +363,8 @@ class Parameters:
         """Writes the initial slices and biases: uniform in +-1/sqrt(I) where nothing else is asked for."""
         ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
         weights, biases = weights or usual[0], biases or usual[1]
-        for view in (ram.moment1, ram.moment2, ram.bias_moment1, ram.bias_moment2):
-            view[:] = 0
+        for view in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
+            view[:] = 0  # as codes, too
         for k in range(len(self.grid)):
             part = self.grid.slice(k)
             with flash.rewriting(self.name("slices"), k):
@@ -388,15 +401,41 @@ class Parameters:
         self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None
     ) -> None:
         """Rows of slice k, or all of it, from or to flash: weights, then their moments, or some of these planes."""
-        part, ram = self.grid.slice(k), self.ram
-        width = part.high - part.low
-        count, skip = (last - first) * width, 4 * (first - part.first) * width
-        views = [view[:count] for view in (ram.slice, ram.moment1, ram.moment2)[: planes or 1 + self.moments]]
-        if count == part.size:
-            how(self.name("slices"), k, views)
+        part = self.grid.slice(k)
+        rows, tall = last - first, part.last - part.first
+        held = self._planes(part.high - part.low)[:planes]
+        if rows == tall:
+            how(self.name("slices"), k, [view[: rows * width] for view, width in held])
             return
-        for n, view in enumerate(views):
-            how(self.name("slices"), k, [view], 4 * n * part.size + skip)
+        at = 0
+        for view, width in held:
+            row = width * view.itemsize
+            how(self.name("slices"), k, [view[: rows * width]], at + (first - part.first) * row)
+            at += tall * row
+
+    def _planes(self, width: int) -> list[tuple[np.ndarray, int]]:
+        """What a slice of so many columns has in flash, one after the other: in RAM, and the elements of a row."""
+        ram, units = self.ram, self.form.units(width)
+        moments = [(ram.moment1, width), (ram.unit1, units), (ram.moment2, width), (ram.unit2, units)]
+        return [(ram.slice, width), *(plane for plane in moments[: 2 * self.moments] if plane[1])]
+
+    def _resident(self, at: int, width: int) -> Resident:
+        """The slice in RAM, of so many columns, from its row ``at`` on."""
+        ram, first = self.ram, at * width
+        units = ram.unit1, ram.unit2
+        if self.form.scaled:
+            at *= self.form.units(width)
+            units = ram.unit1[at:], ram.unit2[at:]
+        return Resident(ram.slice[first:], ram.moment1[first:], ram.moment2[first:], *units)
+
+    def _draws(self, k: int, at: int, purpose: int = random_kernels.MOMENT) -> Draws:
+        """Which random bits round the moments of slice k, from its row ``at`` on, in its own current step."""
+        if not self.form.coded:
+            return NO_DRAWS
+        tallest = self.grid.slice(0)
+        stride = 8 * -(-(tallest.high - tallest.low) // update_kernels.BLOCK)
+        number = (self.state.steps[k] << 32) + (k * (tallest.last - tallest.first) + at) * stride
+        return Draws(*map(np.uint64, (self.recipe.seed, self.number, purpose, number, stride)))
 
     def _bias_views(self, j: int) -> list[np.ndarray]:
         first, last = self.grid.rows(j)
@@ -515,20 +554,18 @@ class Parameters:
         weight_step = bias_step = self._step(state.steps[k], step)
         if (t := max(1, state.bias_steps[k // self.grid.side])) != state.steps[k]:  # they are most often the same
             bias_step = self._step(t, step)
-        width, total = part.high - part.low, 0
+        total = 0
         for first, last in self.tiles(part.first, part.last):
             at, to = first - part.first, last - part.first
             if self.tiling.stream_slice:
                 self._move(flash.read, k, first, last)
-                resident = Resident(ram.slice, ram.moment1, ram.moment2)
-            else:
-                resident = Resident(*(view[at * width :] for view in (ram.slice, ram.moment1, ram.moment2)))
+            resident = self._resident(0 if self.tiling.stream_slice else at, part.high - part.low)
             biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
             published = self._published(flash, first, last)
             abs_w[:] = 0
             what = (
-                (first, last, part.low, part.high), resident, published, still, biases, weight_step, bias_step,
-                train_bias, self.straight, self.unit,
+                (first, last, part.low, part.high), resident, self._draws(k, at), published, still, biases, weight_step,
+                bias_step, train_bias, self.straight, self.unit,
             )  # fmt: skip
             if self.partial:
                 update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
@@ -561,6 +598,18 @@ class Parameters:
                 self.straight, scratch, dW[rows].reshape(-1), db[rows],
             )
         return dW, db
+
+    def multiply_moments(self, flash: Flash, k: int, factor: float) -> None:
+        """Multiplies the one moment of slice k, which becomes resident, by a factor: of its weights, not of biases."""
+        assert self.moments == 1 and not self.tiling.stream_slice
+        self.exchange(flash, k)
+        if self.form.coded:
+            draws, part = self._draws(k, 0, random_kernels.RESCALE), self.grid.slice(k)
+            resident = self._resident(0, part.high - part.low)
+            update_kernels.multiply_moments(part, resident, draws, np.float32(factor))
+        else:
+            self.ram.moment1 *= np.float32(factor)
+        self.state.dirty = True
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
         if self.kind != "frozen":

@@ -199,9 +199,7 @@ class Network(Whole):
         before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
         if before != now and self.recipe.optimizer in ("momentum", "nesterov"):
             for layer in self.layers:
-                layer.exchange(flash, 0)
-                layer.ram.moment1 *= np.float32(before / now)
-                layer.state.dirty = True
+                layer.multiply_moments(flash, 0, before / now)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
         """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""

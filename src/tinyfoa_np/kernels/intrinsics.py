@@ -81,9 +81,12 @@ class _Lanes:
         return self.builder.call(call, [self.builder.bitcast(pointer, vector.as_pointer()), align, mask, zero])
 
     def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [FLOATS16, FLOATS16.as_pointer(), I32, mask.type])
-        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.masked.store.v16f32.p0")
-        self.builder.call(call, [value, self.builder.bitcast(pointer, FLOATS16.as_pointer()), I32(4), mask])
+        vector = value.type
+        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
+        name = f"v{vector.count}{'f32' if vector.element is F32 else vector.element.intrinsic_name}"
+        call = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.store.{name}.p0")
+        align = I32(4 if vector.element is F32 else vector.element.width // 8)
+        self.builder.call(call, [value, self.builder.bitcast(pointer, vector.as_pointer()), align, mask])
 
     def quarters(self, pointer: Any) -> list[Any]:
         """The four masks of 16 lanes in a 64-bit word.
@@ -132,7 +135,7 @@ class _Lanes:
 
     def store_few(self, value: Any, pointer: Any, few: Any) -> None:
         if few is None:
-            self.store(value, pointer, 4)
+            self.store(value, pointer, 4 if value.type.element is F32 else value.type.element.width // 8)
         else:
             self.masked_store(value, pointer, few)
 
@@ -147,13 +150,20 @@ class _Lanes:
 
     def largest(self, slot: Any, value: Any) -> None:
         """Keeps the larger of unsigned integers."""
-        old = self.builder.load(slot)
-        self.builder.store(self.builder.select(self.builder.icmp_unsigned(">", value, old), value, old), slot)
+        self.builder.store(self.larger(value, self.builder.load(slot)), slot)
 
     def exceeds(self, slot: Any, limits: Any) -> Any:
         """Whether any of 16 unsigned integers is above its limit."""
         above = self.builder.icmp_unsigned(">", self.builder.load(slot), limits)
         return self.builder.icmp_unsigned("!=", self.builder.bitcast(above, I16), I16(0))
+
+    def larger(self, a: Any, b: Any) -> Any:
+        """The larger of two unsigned integers each."""
+        return self.builder.select(self.builder.icmp_unsigned(">", a, b), a, b)
+
+    def integers(self, value: int) -> Any:
+        """A 32-bit number, 16 times."""
+        return ir.Constant(INTS16, [value] * 16)
 
     def magnitude(self, vector: Any) -> Any:
         return self.call("llvm.fabs.v16f32", FLOATS16, vector)
@@ -701,6 +711,25 @@ def _adam(lanes: _Lanes, slope: Any, m: Any, v: Any, rate: Any, root: Any) -> tu
     return build.fdiv(build.fmul(rate, m), below), m, v
 
 
+def _slope(
+    lanes: _Lanes, w: Any, gradient: Any, scale: Any, shift: Any, below: Any, decay: Any, decays: bool
+) -> Any:
+    """What an optimizer takes for the gradient of 16 weights."""
+    build = lanes.builder
+    slope = build.fadd(build.fmul(scale, gradient), shift)
+    zero = ir.Constant(FLOATS16, None)
+    slope = build.select(build.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)
+    return build.fadd(slope, build.fmul(decay, w)) if decays else slope
+
+
+def _moved(lanes: _Lanes, w: Any, move: Any, limit: Any) -> Any:
+    """w - move, clamped."""
+    build, floor = lanes.builder, lanes.builder.fneg(limit)
+    w = build.fsub(w, move)
+    w = build.select(build.fcmp_ordered("<", w, floor), floor, w)  # NaN stays
+    return build.select(build.fcmp_ordered(">", w, limit), limit, w)
+
+
 def _stepper(rule: Any, moments: int) -> Any:
     @intrinsic
     def step_run(
@@ -719,9 +748,8 @@ def _stepper(rule: Any, moments: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
             state = [lanes.pointer(k, args[3], F32) for k in range(1 + moments)]
-            gradients, zero = lanes.pointer(4, args[5], F32), ir.Constant(FLOATS16, None)
+            gradients = lanes.pointer(4, args[5], F32)
             scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[8:])
-            floor = builder.fneg(limit)
             (worst,) = lanes.registers(1, INTS16)
 
             def group(k: Any, few: Any, decays: bool) -> None:
@@ -729,15 +757,10 @@ def _stepper(rule: Any, moments: int) -> Any:
                 for here in places:
                     lanes.prefetch(lanes.at(here, args[7]))
                 w, *old = (lanes.load_few(here, few) for here in places)
-                slope = builder.fadd(builder.fmul(scale, lanes.load_few(lanes.at(gradients, k), few)), shift)
-                slope = builder.select(builder.fcmp_ordered("<", lanes.magnitude(w), below), slope, zero)
-                if decays:
-                    slope = builder.fadd(slope, builder.fmul(decay, w))
+                g = lanes.load_few(lanes.at(gradients, k), few)
+                slope = _slope(lanes, w, g, scale, shift, below, decay, decays)
                 move, *new = rule(lanes, slope, *old, rate, root)
-                w = builder.fsub(w, move)
-                w = builder.select(builder.fcmp_ordered("<", w, floor), floor, w)  # NaN stays
-                w = builder.select(builder.fcmp_ordered(">", w, limit), limit, w)
-                for value, here in zip((w, *new), places):
+                for value, here in zip((_moved(lanes, w, move, limit), *new), places):
                     lanes.store_few(value, here, few)
                 if new:  # of Adam's moments the second tells of both
                     lanes.largest(worst, lanes.size_bits(new[-1], few))
@@ -754,7 +777,7 @@ def _stepper(rule: Any, moments: int) -> Any:
                     all_groups(False)
                 with decaying:
                     all_groups(True)
-            return lanes.exceeds(worst, ir.Constant(INTS16, [0x7F7FFFFF] * 16))  # infinity, NaN
+            return lanes.exceeds(worst, lanes.integers(0x7F7FFFFF))  # infinity, NaN
 
         return signature, codegen
 
@@ -763,6 +786,218 @@ def _stepper(rule: Any, moments: int) -> Any:
 
 step_sgd, step_momentum = _stepper(_sgd, 0), _stepper(_momentum, 1)
 step_nesterov, step_adam = _stepper(_nesterov, 1), _stepper(_adam, 2)
+
+
+# Moments in two bytes or one: tinyfoa_np.reference.moments says how, and why.
+
+
+def _philox(lanes: _Lanes, index: Any, layer: Any, purpose: Any, seed: Any) -> list[Any]:
+    """The four words, <8 x i64> below 2^32 each, of the eight blocks from an index on."""
+    build, low = lanes.builder, ir.Constant(WORDS8, [0xFFFFFFFF] * 8)
+    half = ir.Constant(WORDS8, [32] * 8)
+    index = build.add(lanes.splat(index, 8), ir.Constant(WORDS8, list(range(8))))
+    c0, c1 = build.and_(index, low), build.lshr(index, half)
+    c2, c3 = lanes.splat(layer, 8), lanes.splat(purpose, 8)
+    k0, k1 = build.and_(seed, I64(0xFFFFFFFF)), build.lshr(seed, I64(32))
+    for _ in range(10):
+        a = build.mul(ir.Constant(WORDS8, [0xD2511F53] * 8), c0)
+        b = build.mul(ir.Constant(WORDS8, [0xCD9E8D57] * 8), c2)
+        c0 = build.xor(build.xor(build.lshr(b, half), c1), lanes.splat(k0, 8))
+        c2 = build.xor(build.xor(build.lshr(a, half), c3), lanes.splat(k1, 8))
+        c1, c3 = build.and_(b, low), build.and_(a, low)
+        k0 = build.and_(build.add(k0, I64(0x9E3779B9)), I64(0xFFFFFFFF))
+        k1 = build.and_(build.add(k1, I64(0xBB67AE85)), I64(0xFFFFFFFF))
+    return [c0, c1, c2, c3]
+
+
+def _draws(lanes: _Lanes, words: list[Any]) -> list[Any]:
+    """Four words of eight blocks as two vectors of 16: columns j and 16 + j of 32."""
+    build, ints = lanes.builder, ir.VectorType(I32, 8)
+    few = [build.trunc(word, ints) for word in words]
+    order = ir.Constant(INTS16, list(range(16)))
+    return [build.shuffle_vector(few[k], few[k + 1], order) for k in (0, 2)]
+
+
+class _Halves:
+    """Moments of 32 weights as upper halves of float32, bfloat16; ``second`` makes no difference."""
+
+    element, scaled = I16, False
+
+    def __init__(self, lanes: _Lanes, second: bool) -> None:
+        self.lanes = lanes
+
+    def read(self, codes: Any, unit: Any) -> Any:
+        build = self.lanes.builder
+        return build.bitcast(build.shl(build.zext(codes, INTS16), self.lanes.integers(16)), FLOATS16)
+
+    def write(self, values: list[Any], draws: list[Any]) -> tuple[list[Any], Any]:
+        build, lanes = self.lanes.builder, self.lanes
+        sums = [build.add(build.bitcast(value, INTS16), draw) for value, draw in zip(values, draws)]
+        return [build.trunc(build.lshr(s, lanes.integers(16)), ir.VectorType(I16, 16)) for s in sums], None
+
+
+class _Bytes:
+    """Moments of 32 weights as bytes, with the exponent of their unit: steps of it below 32, then 16 an octave."""
+
+    element, scaled = I8, True
+
+    def __init__(self, lanes: _Lanes, second: bool) -> None:
+        self.lanes, self.second = lanes, second
+
+    def read(self, codes: Any, unit: Any) -> Any:
+        build, lanes = self.lanes.builder, self.lanes
+        number = build.zext(codes, INTS16)
+        code = number if self.second else build.and_(number, lanes.integers(0x7F))
+        # from 16 on a code is exponent and mantissa of a float32 but for the unit: 16 is 2**4 units. Below, what an
+        # octave higher is too much by 16 units
+        few = build.icmp_unsigned("<", code, lanes.integers(16))
+        eight, sixteen = (lanes.splat(build.shl(build.add(unit, I32(k)), I32(23)), 16) for k in (3, 4))
+        bits = build.add(build.shl(code, lanes.integers(19)), eight)
+        bits = build.select(few, build.add(bits, lanes.integers(1 << 23)), bits)
+        value, sixteen = build.bitcast(bits, FLOATS16), build.bitcast(sixteen, FLOATS16)
+        value = build.select(few, build.fsub(value, sixteen), value)
+        if self.second:
+            return value
+        sign = build.shl(build.and_(number, lanes.integers(0x80)), lanes.integers(24))
+        return build.bitcast(build.or_(build.bitcast(value, INTS16), sign), FLOATS16)
+
+    def write(self, values: list[Any], draws: list[Any]) -> tuple[list[Any], Any]:
+        build, lanes = self.lanes.builder, self.lanes
+        sizes = [lanes.size_bits(value) for value in values]
+        top = lanes.call("llvm.vector.reduce.umax.v16i32", I32, lanes.larger(*sizes))
+        # 31 / 16 of a power of two are as much as fits; 16 steps, and the octaves above the first
+        exponent = build.lshr(build.add(top, I32(0x7FFFF)), I32(23))
+        unit = build.sub(exponent, I32(18 if self.second else 10))
+        unit = build.select(build.icmp_signed(">", unit, I32(1)), unit, I32(1))
+        over = lanes.splat(build.bitcast(build.shl(build.sub(I32(254), unit), I32(23)), F32), 16)
+        codes = []
+        for value, size, draw in zip(values, sizes, draws):
+            units = build.fmul(build.bitcast(size, FLOATS16), over)
+            # the exponent, in float32's counting 131 for 16; of what is smaller the step is a unit, too
+            place = build.and_(build.bitcast(units, INTS16), lanes.integers(0xFF << 23))
+            place = lanes.larger(place, lanes.integers(131 << 23))
+            # 16 to 32 steps, in 65536ths, whose carry is at random; 16 codes more for each octave
+            less = build.bitcast(build.sub(lanes.integers((258 + 16) << 23), place), FLOATS16)
+            steps = build.fptosi(lanes.fma(units, less, lanes.constant(0.5)), INTS16)
+            steps = build.add(build.add(steps, draw), build.lshr(place, lanes.integers(3)))
+            code = build.sub(build.lshr(steps, lanes.integers(16)), lanes.integers(131 * 16))
+            if self.second:  # never 0 where the moment is not
+                one = lanes.integers(1)
+                code = lanes.larger(code, build.select(build.icmp_unsigned("<", size, one), size, one))
+            else:
+                sign = build.lshr(build.bitcast(value, INTS16), lanes.integers(24))
+                code = build.or_(code, build.and_(sign, lanes.integers(0x80)))
+            codes.append(build.trunc(code, ir.VectorType(I8, 16)))
+        return codes, build.trunc(unit, I8)
+
+
+def _coded_stepper(rule: Any, moments: int) -> Any:
+    @intrinsic
+    def step_coded(
+        typing: Any, w: Any, m: Any, v: Any, m_unit: Any, v_unit: Any, at: Any, unit: Any, gradient: Any, g0: Any,
+        count: Any, ahead: Any, left: Any, right: Any, seed: Any, layer: Any, purpose: Any, index: Any, scale: Any,
+        shift: Any, below: Any, rate: Any, root: Any, decay: Any, limit: Any,
+    ) -> Any:
+        """As the steps of float32 moments, with m and v uint16 (bfloat16) or uint8 with their exponents.
+
+        ``count`` weights from a block's first on: m_unit, v_unit (..) uint8 from ``unit``, one for each 32. Weights
+        ``left`` to ``right`` of them stay. Random bits are those of the Philox blocks from ``index`` on, eight for
+        each 32. A moment is in float32 nowhere but in registers.
+        """
+        place, number, natural = types.intp, types.float32, types.uint64
+        signature = types.boolean(
+            w, m, v, m_unit, v_unit, place, place, gradient, place, place, place, place, place, *[natural] * 4,
+            *[number] * 7,
+        )
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            way = _Bytes if signature.args[1].dtype == types.uint8 else _Halves
+            ways, kind = [way(lanes, second) for second in (False, True)[:moments]], ir.VectorType(way.element, 16)
+            codes = [lanes.pointer(1 + k, args[5], way.element) for k in range(moments)]
+            exponents = [lanes.pointer(3 + k, args[6], I8) for k in range(moments)]
+            weights, gradients = lanes.pointer(0, args[5], F32), lanes.pointer(7, args[8], F32)
+            count, ahead, left, right, seed, layer, purpose, index = args[9:17]
+            scale, shift, below, rate, root, decay, limit = (lanes.splat(value, 16) for value in args[17:])
+            zero = ir.Constant(FLOATS16, None)
+            (worst,) = lanes.registers(1, INTS16)
+
+            decays = builder.fcmp_ordered("!=", args[22], F32(0.0))
+
+            def pace(k: Any) -> Any:
+                """The rate of the 16 weights from k on."""
+                columns = builder.add(lanes.splat(builder.trunc(k, I32), 16), ir.Constant(INTS16, list(range(16))))
+                begin, end = (lanes.splat(builder.trunc(bound, I32), 16) for bound in (left, right))
+                stays = builder.and_(
+                    builder.icmp_signed(">=", columns, begin), builder.icmp_signed("<", columns, end)
+                )
+                return builder.select(stays, zero, rate)
+
+            def block(k: Any, whole: bool, plain: bool) -> None:
+                number = builder.lshr(k, I64(5))
+                words = _draws(lanes, _philox(
+                    lanes, builder.add(index, builder.shl(number, I64(3))), layer, purpose, seed
+                ))
+                starts = [k, builder.add(k, I64(16))]
+                masks = [None if whole else lanes.first(builder.sub(count, start), 16) for start in starts]
+                units = [lanes.at(pointer, number) for pointer in exponents]
+                held = [builder.zext(builder.load(here), I32) if way.scaled else None for here in units]
+                for pointer in codes:
+                    lanes.prefetch(lanes.at(pointer, builder.add(k, ahead)))
+                made: list[list[Any]] = [[] for _ in range(moments)]
+                for start, few in zip(starts, masks):
+                    here = lanes.at(weights, start)
+                    lanes.prefetch(lanes.at(here, ahead))
+                    w, g = lanes.load_few(here, few), lanes.load_few(lanes.at(gradients, start), few)
+                    old = [
+                        held_as.read(lanes.load_few(lanes.at(pointer, start), few, kind), unit)
+                        for held_as, pointer, unit in zip(ways, codes, held)
+                    ]
+                    slope = _slope(lanes, w, g, scale, shift, below, decay, False)
+                    if not plain:
+                        decayed = builder.fadd(slope, builder.fmul(decay, w))
+                        slope = builder.select(decays, decayed, slope)
+                    move, *new = rule(lanes, slope, *old, rate if plain else pace(start), root)
+                    lanes.store_few(_moved(lanes, w, move, limit), here, few)
+                    for values, value in zip(made, new):
+                        values.append(value if few is None else builder.select(few, value, zero))
+                    lanes.largest(worst, lanes.size_bits(made[-1][-1]))
+                halves = [builder.and_(word, lanes.integers(0xFFFF)) for word in words], [
+                    builder.lshr(word, lanes.integers(16)) for word in words
+                ]
+                for held_as, values, half, pointer, unit in zip(ways, made, halves, codes, units):
+                    rounded, exponent = held_as.write(values, half)
+                    for start, few, value in zip(starts, masks, rounded):
+                        lanes.store_few(value, lanes.at(pointer, start), few)
+                    if way.scaled:
+                        builder.store(exponent, unit)
+
+            def all_blocks(plain: bool) -> None:
+                whole = builder.and_(count, I64(-32))
+                with cgutils.for_range_slice(builder, I64(0), whole, I64(32), I64) as (k, _):
+                    block(k, True, plain)
+                with builder.if_then(builder.icmp_signed("<", whole, count)):
+                    block(whole, False, plain)
+
+            with builder.if_else(builder.or_(decays, builder.icmp_signed("<", left, right))) as (special, usual):
+                with special:
+                    all_blocks(False)
+                with usual:
+                    all_blocks(True)
+            return lanes.exceeds(worst, lanes.integers(0x7F7FFFFF))  # infinity, NaN
+
+        return signature, codegen
+
+    return step_coded
+
+
+def _multiplied(lanes: _Lanes, slope: Any, m: Any, rate: Any, root: Any) -> tuple[Any, ...]:
+    """No step: the weight stays, m is multiplied by ``root``."""
+    return ir.Constant(FLOATS16, None), lanes.builder.fmul(m, root)
+
+
+step_coded_momentum, step_coded_nesterov = _coded_stepper(_momentum, 1), _coded_stepper(_nesterov, 1)
+step_coded_adam, multiply_coded = _coded_stepper(_adam, 2), _coded_stepper(_multiplied, 1)
 
 
 @intrinsic

@@ -14,7 +14,7 @@ from numba import njit, prange
 
 from .intrinsics import cos_turn, log_of_normal, share
 
-WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG = 1, 2, 3, 4, 5, 6
+WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG, MOMENT, RESCALE = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 @njit(inline="always")

@@ -21,10 +21,14 @@ from .intrinsics import (
     copy_errors,
     count_up,
     move_up,
+    multiply_coded,
     project_errors,
     publish_run,
     share,
     step_adam,
+    step_coded_adam,
+    step_coded_momentum,
+    step_coded_nesterov,
     step_momentum,
     step_nesterov,
     step_sgd,
@@ -38,6 +42,8 @@ SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
 #: which a batch of 100 then stays in the nearest cache
 BIT_RUN, RUN = 1024, 96
+#: columns of a row of the slice whose moments, where they are bytes, have a unit in common: whole blocks to a RUN
+BLOCK = 32
 #: neurons that a run of floats serves before the next
 NEURONS = 16
 #: a weight beyond it counts as lost: the exact sum of |W| has no room for it
@@ -71,11 +77,27 @@ class Given(NamedTuple):
 
 
 class Resident(NamedTuple):
-    """A slice's weights with their moments, row by row; (0,) where the optimizer has none."""
+    """A slice's weights with their moments, row by row; (0,) where the optimizer has none.
+
+    Moments are numbers, or codes in two bytes or one (:mod:`tinyfoa_np.reference.moments`): of bytes each row has units
+    for its blocks of 32 columns, n of them.
+    """
 
     weight: np.ndarray  # (size,) float32
-    moment1: np.ndarray  # (size,) | (0,) float32
-    moment2: np.ndarray  # (size,) | (0,) float32
+    moment1: np.ndarray  # (size,) | (0,) float32 | uint16 | uint8
+    moment2: np.ndarray  # the same
+    unit1: np.ndarray  # (rows n,) | (0,) uint8
+    unit2: np.ndarray  # the same
+
+
+class Draws(NamedTuple):
+    """Which random bits round a slice's moments where they are codes: Philox blocks, eight for 32 columns of a row."""
+
+    seed: Any  # uint64
+    layer: Any  # uint64
+    purpose: Any  # uint64
+    index: Any  # uint64: the first block of the first row
+    stride: Any  # uint64: from one row to the next
 
 
 class Published(NamedTuple):
@@ -245,16 +267,21 @@ def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
     return 0, np.float32(0)
 
 
-def _run_end(values, column, high):
-    """Where a run from ``column`` on ends: with packed inputs at a multiple of BIT_RUN, with a whole word."""
+def _run_end(values, moment, low, column, high):
+    """Where a run from ``column`` on ends: with packed inputs at a multiple of BIT_RUN, with a whole word.
+
+    Where moments are codes, at a multiple from ``low`` on, with a whole block.
+    """
     raise TypeError
 
 
 @overload(_run_end, inline="always")
-def _run_end_by_kind(values, column, high):
-    if values.dtype == types.uint64:
-        return lambda values, column, high: min(high, (column // BIT_RUN + 1) * BIT_RUN)
-    return lambda values, column, high: min(high, column + RUN)
+def _run_end_by_kind(values, moment, low, column, high):
+    if values.dtype != types.uint64:
+        return lambda values, moment, low, column, high: min(high, column + RUN)
+    if moment.dtype != types.float32:
+        return lambda values, moment, low, column, high: min(high, low + ((column - low) // BIT_RUN + 1) * BIT_RUN)
+    return lambda values, moment, low, column, high: min(high, (column // BIT_RUN + 1) * BIT_RUN)
 
 
 def _tile(values, dz):
@@ -269,16 +296,17 @@ def _tile_by_kind(values, dz):
     return lambda values, dz: max(1, dz.shape[1] // (values.shape[0] + 1))
 
 
-def run_width(low: int, high: int, packed: bool) -> int:
+def run_width(low: int, high: int, packed: bool, coded: bool = False) -> int:
     """The most elements of the scratch ``gradient`` that a run of columns ``low`` to ``high`` takes.
 
-    Packed inputs are walked in whole words, so their runs begin and end on multiples of 64.
+    Packed inputs are walked in whole words, so their runs begin and end on multiples of 64; ``coded``, where moments
+    are codes, from ``low`` on.
     """
     if not packed:
         return min(RUN, high - low)
-    widest, column = 0, low
+    widest, column, origin = 0, low, low if coded else 0
     while column < high:
-        end = min(high, (column // BIT_RUN + 1) * BIT_RUN)
+        end = min(high, origin + ((column - origin) // BIT_RUN + 1) * BIT_RUN)
         widest = max(widest, 64 * (-(-end // 64) - column // 64))
         column = end
     return widest
@@ -295,7 +323,7 @@ def list_width(batch: int, neurons: int = NEURONS) -> int:
 @njit(inline="always")
 def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, straight):
     """The optimizer's step on ``count`` weights at ``rate``, which may differ from step's: whether a moment is lost."""
-    weight, moment1, moment2 = resident
+    weight, moment1, moment2, _, _ = resident
     below = np.float32(1) if straight else np.float32(np.inf)  # the straight-through mask of binary weights
     numbers = scale, shift, below, rate, step.root, step.decay, step.limit
     if step.optimizer == ADAM:
@@ -356,13 +384,28 @@ def _published_at_by_kind(weights, row):
     return lambda weights, row: row // 8 * weights.shape[1] * 8 + row % 8  # (ceil(O / 8), W, 8)
 
 
-@njit(inline="always")
-def _step_run(step, resident, at, column, stop, row, still, high, gradient, origin, ahead, scale, shift, straight):
+def _step_run(step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight):
     """The optimizer's step on a run of a neuron's columns, those of ``still`` at no rate: whether a number is lost.
 
-    Column c stands at ``at`` + c of the slice, its gradient at ``origin`` + c - column.
+    The gradient of column c stands at ``origin`` + c - column. An overload for moments that are numbers, one for codes,
+    of which a run is to be whole blocks.
     """
-    lost = False
+    raise TypeError
+
+
+@overload(_step_run, inline="always")
+def _step_run_by_kind(
+    step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight
+):
+    moment = resident.types[resident.fields.index("moment1")]
+    return _step_numbers if moment.dtype == types.float32 else _step_codes
+
+
+def _step_numbers(
+    step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight
+):
+    first, _, low, high = part
+    lost, at = False, (row - first) * (high - low) - low
     left, right = (still[2], still[3]) if still[0] <= row < still[1] else (high, high)
     for k in range(3):  # before, within and after the columns that stay
         a = column if k == 0 else min(max(left if k == 1 else right, column), stop)
@@ -373,16 +416,36 @@ def _step_run(step, resident, at, column, stop, row, still, high, gradient, orig
     return lost
 
 
+def _step_codes(
+    step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight
+):
+    first, _, low, high = part
+    weight, moment1, moment2, unit1, unit2 = resident
+    block, blocks = (column - low) // BLOCK, (high - low + BLOCK - 1) // BLOCK
+    left, right = (still[2] - column, still[3] - column) if still[0] <= row < still[1] else (0, 0)
+    index = draws.index + draws.stride * np.uint64(row - first) + np.uint64(8 * block)
+    below = np.float32(1) if straight else np.float32(np.inf)
+    arrays = weight, moment1, moment2, unit1, unit2, (row - first) * (high - low) + column - low
+    place = (row - first) * blocks + block, gradient, origin, stop - column, ahead, left, right
+    source = draws.seed, draws.layer, draws.purpose, index
+    numbers = scale, shift, below, step.rate, step.root, step.decay, step.limit
+    if step.optimizer == ADAM:
+        return step_coded_adam(*arrays, *place, *source, *numbers)
+    if step.optimizer == NESTEROV:
+        return step_coded_nesterov(*arrays, *place, *source, *numbers)
+    return step_coded_momentum(*arrays, *place, *source, *numbers)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _update_rows(
-    thread, begin, end, inputs, samples, source, part, resident, published, still, biases, step, bias_step, train_bias,
-    straight, unit, scratch,
+    thread, begin, end, inputs, samples, source, part, resident, draws, published, still, biases, step, bias_step,
+    train_bias, straight, unit, scratch,
 ):
     # as update
     """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
     first, _, low, high = part
     values, scale, offset, origin = inputs
-    weight, moment1, moment2 = resident
+    weight, moment = resident.weight, resident.moment1
     gradient, dz, listed = scratch
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
     width, batch = high - low, values.shape[0]
@@ -401,9 +464,9 @@ def _update_rows(
                 total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
         column = low
         while column < high:
-            stop = _run_end(values, column, high)
+            stop = _run_end(values, moment, low, column, high)
             for row in range(top, bottom):
-                own, at = (row - top) * (batch + 1), (row - first) * width - low
+                own = (row - top) * (batch + 1)
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
                 skip, added = _gradient_run(
@@ -415,7 +478,7 @@ def _update_rows(
                         total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
                 head, shift = thread * gradient.shape[1] + skip, offset * sum_dz
                 lost = _step_run(
-                    step, resident, at, column, stop, row, still, high, gradient, head, ahead, scale, shift, straight
+                    step, resident, draws, part, row, column, stop, still, gradient, head, ahead, scale, shift, straight
                 )
                 total = np.int64(-1) if lost else total
             column = stop
@@ -428,12 +491,12 @@ def _update_rows(
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
-    inputs, samples, source, part, resident, published, still, biases, step, bias_step, train_bias, straight, unit,
-    scratch, abs_w,
+    inputs, samples, source, part, resident, draws, published, still, biases, step, bias_step, train_bias, straight,
+    unit, scratch, abs_w,
 ):
     # inputs: Inputs; source: Projected | Given; part (4,): first, last, low, high of a slice or of some of its rows;
-    # resident: Resident, those rows; published: Published; still (4,); biases: Biases; step, bias_step: Step;
-    # scratch: Scratch; abs_w (T,) int64
+    # resident: Resident, draws: Draws, both of those rows; published: Published; still (4,); biases: Biases;
+    # step, bias_step: Step; scratch: Scratch; abs_w (T,) int64
     """One optimizer step of columns ``low`` to ``high`` of neurons ``first`` to ``last``, and of their biases if asked.
 
     The gradient of an element is scale * (sum of dz values) + offset * (sum of dz), zero where |w| >= 1 if
@@ -446,8 +509,8 @@ def update(
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
         total = _update_rows(
-            thread, first + begin, first + end, inputs, samples, source, part, resident, published, still, biases,
-            step, bias_step, train_bias, straight, unit, scratch,
+            thread, first + begin, first + end, inputs, samples, source, part, resident, draws, published, still,
+            biases, step, bias_step, train_bias, straight, unit, scratch,
         )
         abs_w[thread] = _plus(abs_w[thread], total)
 
@@ -486,29 +549,60 @@ def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun,
         _add_rows(thread, first + begin, first + end, values, samples, source, part, scratch, sums, bias_sums, begun)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _update_rows_from(
+    begin, end, sums, bias_sums, scale, offset, part, resident, draws, published, still, biases, step, bias_step,
+    train_bias, straight, unit,
+):
+    # as update_from
+    """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
+    first, _, low, high = part
+    total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
+    for row in range(begin, end):
+        sum_dz = bias_sums[row - first]
+        if train_bias:
+            total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+        at = (row - first) * (high - low) - low
+        lost = _step_run(
+            step, resident, draws, part, row, low, high, still, sums, at + low, high - low, scale, offset * sum_dz,
+            straight,
+        )
+        total = np.int64(-1) if lost else total
+        total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, published, row))
+    return total
+
+
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update_from(
-    sums, bias_sums, scale, offset, part, resident, published, still, biases, step, bias_step, train_bias, straight,
-    unit, abs_w,
+    sums, bias_sums, scale, offset, part, resident, draws, published, still, biases, step, bias_step, train_bias,
+    straight, unit, abs_w,
 ):
     # sums, bias_sums as in add_gradient; the rest as in update
     """The step of :func:`update` from sums that :func:`add_gradient` has put together."""
-    threads, first, last, low, high = abs_w.shape[0], part[0], part[1], part[2], part[3]
+    threads, first, last = abs_w.shape[0], part[0], part[1]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, last - first, 1)
-        total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
-        for row in range(first + begin, first + end):
-            sum_dz = bias_sums[row - first]
-            if train_bias:
-                total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
-            at = (row - first) * (high - low) - low
-            lost = _step_run(
-                step, resident, at, low, high, row, still, high, sums, at + low, high - low, scale, offset * sum_dz,
-                straight,
-            )
-            total = np.int64(-1) if lost else total
-            total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, published, row))
+        total = _update_rows_from(
+            first + begin, first + end, sums, bias_sums, scale, offset, part, resident, draws, published, still, biases,
+            step, bias_step, train_bias, straight, unit,
+        )
         abs_w[lane] = _plus(abs_w[lane], total)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def multiply_moments(part, resident, draws, factor):
+    # part (4,), resident: Resident with one moment, codes; draws: Draws
+    """Multiplies the moments of a slice by ``factor``, rounded as after a step."""
+    first, last, low, high = part
+    weight, moment1, moment2, unit1, unit2 = resident
+    width, none, all_of_them = high - low, np.float32(0), np.float32(np.inf)
+    for row in range(last - first):
+        at, block = row * width, row * ((width + BLOCK - 1) // BLOCK)
+        index = draws.index + draws.stride * np.uint64(row)
+        multiply_coded(
+            weight, moment1, moment2, unit1, unit2, at, block, weight, at, width, 0, 0, 0, draws.seed, draws.layer,
+            draws.purpose, index, none, none, all_of_them, none, factor, none, all_of_them,
+        )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -522,7 +616,7 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
         at = (row - first) * (high - low) - low
         column = low
         while column < high:
-            end = _run_end(inputs.values, column, high)
+            end = _run_end(inputs.values, weight, low, column, high)
             skip, _ = _gradient_run(
                 inputs.values, column - inputs.first, end - inputs.first, count, 0, 0, scratch.dz, scratch.listed,
                 scratch.gradient,

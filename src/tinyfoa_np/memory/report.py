@@ -24,6 +24,8 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "slice": ("weights of the {slice} in training, always", {"update": "weights"}),
     "moment1": ("optimizer's moments of the {slice}'s weights", {}),
     "moment2": ("optimizer's moments of the {slice}'s weights", {}),
+    "unit1": ("optimizer's moments of the {slice}'s weights", {}),
+    "unit2": ("optimizer's moments of the {slice}'s weights", {}),
     "bias_moment1": ("optimizer's moments of the {slice}'s biases", {}),
     "bias_moment2": ("optimizer's moments of the {slice}'s biases", {}),
     "gradient": ("weight gradient: in runs, never stored whole", {"gradient": "gradients", "update": "gradients"}),
