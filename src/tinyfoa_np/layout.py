@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,6 +89,10 @@ class Layout:
                 f"training does not fit into {budget:,} bytes of RAM: it needs {self.least():,} ({self._advice()})"
             )
         return [one for one in chosen if one]
+
+    def cut(self, tilings: Sequence[Tiling]) -> list[Chosen]:
+        """Each stage as it is said to be cut."""
+        return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
