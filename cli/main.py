@@ -17,6 +17,7 @@ from .audit import audit
 from .data import data
 from .evaluate import evaluate
 from .options import debug_option
+from .plot import plot
 from .predict import predict
 from .reproduce import reproduce
 from .train import train
@@ -44,7 +45,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, audit, evaluate, predict, reproduce, data):
+for command in (train, audit, plot, evaluate, predict, reproduce, data):
     tinyfoa.add_command(command)
 
 

@@ -8,7 +8,7 @@ rows add up.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -226,6 +226,17 @@ def _words(run: Record, number: int) -> dict[str, Any]:
         # TinyFoA puts these together over the micro-batches of a batch
         "together": count if micro and run.whole_network else "the batch",
     }  # fmt: skip
+
+
+def cut(run: Record, number: int) -> str:
+    """How the work on plan ``number`` was cut, in words; empty where the run did not write it down."""
+    if not run.tilings:
+        return ""
+    tiling, outputs = run.tilings[number], run.shapes[number].outputs
+    rows = -(-outputs // (run.recipe.slices or 1)) if run.recipe.schedule in ("slice", "stream") else outputs
+    some = replace(tiling, neurons=min(tiling.neurons, outputs), rows=min(tiling.rows, rows))
+    part = tiling.samples < run.batch
+    return (f"{tiling.samples} samples at a time, and " if part else "") + some.described()
 
 
 def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) -> list[dict[str, Any]]:
