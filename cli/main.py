@@ -18,6 +18,7 @@ from .data import data
 from .evaluate import evaluate
 from .options import debug_option
 from .plan import plan
+from .plot import plot
 from .predict import predict
 from .reproduce import reproduce
 from .train import train
@@ -46,7 +47,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, evaluate, predict, reproduce, data):
+for command in (train, plan, audit, plot, evaluate, predict, reproduce, data):
     tinyfoa.add_command(command)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyfoa_np.algorithms.tiling import Tiling
 from tinyfoa_np.data import Dataset, Split
 from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.layout import Layout
 from tinyfoa_np.memory import evidence, paper, record, report
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.train import train
@@ -123,9 +125,15 @@ def dataset(width, classes, real, samples=50):
     return Dataset("made up", split(samples), split(20), classes, 1 / 255, -0.5)
 
 
-def trained(directory, *, width=20, classes=4, real=False, ram=None, threads=2, audit=True, **options):
-    recipe = Recipe(**{"network": "fc:40x2", "epochs": 2, "batch": 20, **options})
-    return train(recipe, dataset(width, classes, real), directory, ram=ram, threads=threads, audit=audit)
+def trained(
+    directory, *, width=20, classes=4, real=False, ram=None, share=None, threads=2, audit=True, tilings=None, **options
+):
+    """A run; ``share`` is that of its budget between the least there is, 0, and what it takes without one, 1."""
+    recipe, data = Recipe(**{"network": "fc:40x2", "epochs": 2, "batch": 20, **options}), dataset(width, classes, real)
+    if share is not None:
+        layout = Layout(recipe.validated(), data, threads)
+        ram = layout.least() + int(share * (max(one.plan.nbytes for one in layout.fit(None)) - layout.least()))
+    return train(recipe, data, directory, ram=ram, threads=threads, audit=audit, tilings=tilings)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +159,26 @@ RUNS = {
     "moments in a byte": {"slices": 3, "moments": "int8"},
     "moments in two bytes": {"moments": "bfloat16", "optimizer": "momentum"},
     "batch of one, a budget": {"batch": 1, "epochs": 1, "ram": 500_000},
-}
+    "the least": {"share": 0, "batch": 50, "slices": 4, "width": 100, "network": "fc:90x2"},
+    "little more than the least": {"share": 0.1, "batch": 50, "slices": 3, "hold": "1", "network": "fc:200x2"},
+    "half of what is fastest": {"share": 0.5, "batch": 50, "slices": 4, "network": "fc:200,70,150"},
+    "the least, stream": {"share": 0, "schedule": "stream", "slices": 3, "network": "fc:90x2"},
+    "a tenth, stream": {"share": 0.1, "schedule": "stream", "slices": 2, "network": "fc:200x2"},
+    "the least, frozen": {"share": 0, "schedule": "frozen", "slices": 3, "optimizer": "sgd"},
+    "the least, one slice": {"share": 0, "slices": 1, "batch": 50},
+    "the least, real weights": {"share": 0, "slices": 3, "real": True, "binary_weights": False, "batch": 50},
+    "the least, real activations": {"share": 0, "slices": 3, "binary_activations": False, "batch": 50},
+    "the least, nothing binary": {
+        "share": 0, "slices": 2, "real": True, "binary_weights": False, "binary_activations": False, "batch": 50,
+    },
+    "the least, recompute": {"share": 0, "recompute": True, "network": "fc:40x3"},
+    "the least, bp in micro-batches": {"share": 0, "algorithm": "bp", "binary_activations": False},
+    "half, bp in slices": {
+        "share": 0.5, "algorithm": "bp", "schedule": "slice", "binary_activations": False, "binary_weights": False,
+    },
+    "the least, drtp in micro-batches": {"share": 0, "algorithm": "drtp", "binary_activations": False},
+    "the least, pepita in micro-batches": {"share": 0, "algorithm": "pepita", "binary_activations": False},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -174,8 +201,10 @@ def test_the_paper_and_the_named_differences_add_up_to_the_byte(tmp_path, name):
         assert found["paper_bytes"] + sum(differences[number] for _, differences in side_by_side) == planned
         assert all(row["bytes"] - row["paper_bytes"] == row["difference_bytes"] for row in found["rows"])
         assert not [row for row in found["rows"] if row["what"].startswith("region") or "{" in row["what"]]
+        counted = paper.fully_connected(recipe.algorithm, widths if len(widths) > 1 else [1, *widths], **toggles)[step]
+        assert not set(counted) & {row["what"] for row in found["rows"]}  # nothing is left with the paper's name only
         if len(widths) > 1:
-            assert found["paper_bytes"] == sum(paper.fully_connected("tinyfoa", widths, **toggles)[step].values())
+            assert found["paper_bytes"] == sum(counted.values())
     peak = audited["peak"]
     assert sum(region["bytes"] for region in peak["regions"]) + peak["between_bytes"] == peak["planned_bytes"]
     assert peak["between_bytes"] >= 0
@@ -202,6 +231,42 @@ def test_what_the_moments_take(tmp_path, moments, nbytes):
     trained(tmp_path / "run", width=10, network="fc:40x2", threads=1, moments=moments)
     rows = {row["what"]: row["difference_bytes"] for row in report.audit(tmp_path / "run")["paper"]["update"]["rows"]}
     assert rows["optimizer's moments of the slice's weights"] == 2 * nbytes
+
+
+def test_what_the_differences_are_where_everything_comes_tile_by_tile(tmp_path):
+    """The same layer, of whose batch 16 samples are held at a time, of 8 neurons and of 4 rows of the slice."""
+    tiling = Tiling(16, neurons=8, rows=4, stream_weights=True, stream_slice=True, regenerate=True, gather=True)
+    trained(tmp_path / "run", width=2, network="fc:40x2", threads=1, batch=40, tilings=[tiling, tiling])
+    steps = report.audit(tmp_path / "run")["paper"]
+    assert [found["layer"] for found in steps.values()] == [2, 2, 2]
+    forward, gradient, update = (
+        {row["what"]: row["difference_bytes"] for row in found["rows"]} for found in steps.values()
+    )
+    signs, projection = "packed signs of 8 neurons at a time", "fixed projection, made anew for 8 neurons at a time"
+    weights, moments = (what + " of 4 rows of the slice at a time" for what in ("weights", "optimizer's moments"))
+    columns = "inputs: the slice's columns, kept for the batch"
+    assert forward[signs] == 64 - 40 * 40 / 8  # a panel of one word for each of eight neurons
+    assert update[signs] == 64
+    assert update[weights] == 4 * 4 * 20 - 4 * 20 * 20
+    assert update[moments] == 2 * 4 * 4 * 20
+    assert forward[projection] == update[projection] == 4 * 8 * 4
+    assert forward["inputs: 16 samples at a time, not one sample"] == 16 * 8 - 40 / 8
+    assert gradient[columns] == 40 * 8 - 40 / 8  # a word of each sample of the batch
+    assert forward[columns] == update[columns] == 40 * 8
+    assert forward["outputs: z of 8 neurons at a time, for 16 samples"] == 4 * 8 * 16 - 40 / 8
+    assert forward["logits, errors and scores of the batch"] == 4 * 4 * 40
+    assert not {signs, weights, moments, projection} & set(gradient)
+    assert not {weights, moments} & set(forward)
+
+
+def test_what_the_differences_are_where_gradients_are_added_up(tmp_path):
+    trained(tmp_path / "run", algorithm="bp", binary_activations=False, share=0)
+    step = report.audit(tmp_path / "run")["paper"]["update"]
+    rows = {row["what"]: row["difference_bytes"] for row in step["rows"]}
+    weights = 20 * 40 + 40 * 40 + 40 * 4
+    assert rows["weight gradients, added up over micro-batches"] == 4 * weights - 4 * 40 * 40
+    assert rows["bias gradients, added up over micro-batches"] == 4 * (40 + 40 + 4)
+    assert rows["inputs: one sample at a time"] == 20  # bytes of pixels; the paper counts none for BP
 
 
 def test_a_region_nobody_knows_is_named_too(run):
@@ -269,6 +334,7 @@ DAMAGED = {
     "another phase": lambda c: c["arena"]["phases"].update(dream=c["arena"]["phases"].pop("forward")),
     "another shape": lambda c: add(c, "layers", 0, "regions", 0, "nbytes"),
     "another recipe": lambda c: c["recipe"].update(network="fc:0"),
+    "another way to cut": lambda c: c["layers"][1]["tiling"].update(columns=3),
 }
 
 
@@ -300,6 +366,34 @@ def test_evidence_from_a_fresh_process(run):
         rss = outside["rss"]
         assert rss["measured"] and rss["arena_bytes"] == audited["arena"]["planned_bytes"]
         assert rss["growth_bytes"] <= rss["arena_bytes"] + 2 * 2**20
+
+
+CUT = {
+    "few of many slices": {"slices": 7, "batch": 10, "width": 150, "network": "fc:150x2", "share": 0.3},
+    "all slices": {"slices": 3, "batch": 20, "hold": "1", "network": "fc:90x2", "epochs": 5, "share": 0.1},
+    "micro-batches": {"slices": 4, "batch": 40, "network": "fc:70x2", "share": 0},
+    "micro-batches of a network": {"algorithm": "bp", "binary_activations": False, "share": 0},
+    "fewer samples than a batch": {"batch": 1000, "share": 0},
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_the_evidence_is_of_an_arena_cut_as_the_run_cut_it(tmp_path, name):
+    """Which way of cutting costs least depends on the number of steps: the short training may not choose again."""
+    trained(tmp_path / "run", audit=False, **CUT[name])
+    assert evidence.gather(tmp_path / "run")["problems"] == []
+
+
+def test_a_record_that_does_not_say_how_it_was_cut(run, tmp_path):
+    def older(content):
+        del content["samples"]
+        for layer in content["layers"]:
+            del layer["tiling"]
+
+    directory = altered(older)(run, tmp_path / "run")
+    assert record.read(directory).tilings is None
+    assert record.read(directory).batch == 20
+    assert evidence.gather(directory)["problems"] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured through /proc")

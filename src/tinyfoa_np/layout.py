@@ -101,6 +101,10 @@ class Layout:
             )
         return [one for one in chosen if one]
 
+    def cut(self, tilings: Sequence[Tiling]) -> list[Chosen]:
+        """Each stage as it is said to be cut."""
+        return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
+
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
         return max(

@@ -22,7 +22,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -36,6 +36,7 @@ import numpy as np
 from . import model
 from .algorithms.recompute import Below
 from .algorithms.stage import Outcome, Part, whole
+from .algorithms.tiling import Tiling
 from .arena import Arena
 from .data import Dataset, Split
 from .data.records import Records
@@ -94,6 +95,7 @@ def train(
     commit_every: int | None = None,
     resume: bool = False,
     on_event: Callable[[Event], None] | None = None,
+    tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
     """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
 
@@ -120,6 +122,8 @@ def train(
         Continue from the last commit.
     on_event : callable, optional
         Called with each :class:`Event`.
+    tilings : sequence of Tiling, optional
+        How each stage is cut, where another run has chosen that already: then ``ram`` is only written down.
 
     Returns
     -------
@@ -142,7 +146,10 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
-    run = _Run(recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent)
+    run = _Run(
+        recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        tilings,
+    )
     with run.opened(resume):
         return run.train()
 
@@ -156,7 +163,7 @@ class _Run:
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, commit_every: int | None, on_event: Callable[[Event], None],
+        lean: bool, commit_every: int | None, on_event: Callable[[Event], None], tilings: Sequence[Tiling] | None,
     ) -> None:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
@@ -167,7 +174,7 @@ class _Run:
         self.layout = Layout(recipe, dataset, self.threads)
         self.N, self.N_test = self.layout.N, self.layout.N_test
         self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
-        self._fit(ram)
+        self._fit(ram, tilings)
         self.meta: dict[str, Any] = {
             "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
@@ -194,9 +201,9 @@ class _Run:
         )  # fmt: skip
         return len(schedule.first_steps(recipe.slices)), recipe.slices**2
 
-    def _fit(self, ram: int | None) -> None:
-        """Chooses how each stage is cut, and makes the arena."""
-        self.ram, self.chosen = ram, self.layout.fit(ram)
+    def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
+        """Chooses how each stage is cut, unless it is said, and makes the arena."""
+        self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
@@ -551,7 +558,7 @@ class _Run:
 
     def _measured(self) -> dict[str, Any]:
         """What the arena says about the stage just trained."""
-        arena, plan = self.arena, self.arena.plan
+        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
         return {
             "planned_bytes": plan.nbytes,
             "accounted_bytes": arena.accounted,
@@ -564,6 +571,7 @@ class _Run:
                  "nbytes": r.nbytes}
                 for r in plan.regions
             ],
+            "tiling": asdict(chosen.tiling),
         }  # fmt: skip
 
     def _result(self) -> dict[str, Any]:
@@ -593,7 +601,7 @@ class _Run:
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
         known = {name: self.meta[name] for name in ("probed", "findings")}
-        about = {"classes": self.dataset.classes, "threads": self.threads}
+        about = {"classes": self.dataset.classes, "samples": self.N, "threads": self.threads}
         return {**result, **about, "layers": self.meta["arena"], **known}
 
 

@@ -1,8 +1,8 @@
 """Evidence from outside: a short training like a run's, in a fresh process, watched by the operating system and numba.
 
 ``python -m tinyfoa_np.memory.evidence RUN`` prints one JSON object. It trains twice on made-up samples of the run's
-kind, a few steps a layer, every step with another slice: first in audit mode, with the probe, which also compiles and
-loads everything; then plainly, and watched. In the second training
+kind, a few steps a layer, cut as the run was: first in audit mode, with the probe, which also compiles and loads
+everything; then plainly, and watched. In the second training
 
 - the process's resident memory may grow by the arena and 2 MiB, at its peak, over all of it; the peak is reset before;
 - numba's allocations minus frees may not grow from step to step;
@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..algorithms.tiling import Tiling
 from ..data import Dataset, Split
 from ..errors import CheckFailed, TinyFoAError
 from ..recipe import Recipe
+from ..slices import Schedule
 from . import record
 from .record import Record
 
@@ -82,10 +84,10 @@ def watch(run: Record) -> dict[str, Any]:
     """
     os.environ["NUMBA_NRT_STATS"] = "1"  # read when numba is imported
     threads = run.threads
-    recipe, dataset = _rehearsal(run)
-    audited = _trained(recipe, dataset, run.budget, threads, audit=True)
+    recipe, dataset, tilings = _rehearsal(run)
+    audited = _trained(recipe, dataset, run.budget, threads, tilings, audit=True)
     watcher = Watcher()
-    plain = _trained(recipe, dataset, run.budget, threads, audit=False, on_event=watcher)
+    plain = _trained(recipe, dataset, run.budget, threads, tilings, audit=False, on_event=watcher)
     arena = plain["arena"]["planned_bytes"]
     rss = watcher.rss(max(run.budget or 0, arena))
     grown = watcher.outstanding[-1] - watcher.outstanding[0]
@@ -160,41 +162,62 @@ def _resident() -> dict[str, int]:
     return {name: 1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM", "RssFile")}
 
 
-def _rehearsal(run: Record) -> tuple[Recipe, Dataset]:
-    """A recipe with the run's arena but few steps, each with another slice, and made-up samples of its kind."""
-    first = run.plans[0].region("inputs")
-    batch, width = first.shape
-    shapes = list(run.shapes)
+def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
+    """A recipe with the run's arena but few steps, made-up samples of its kind, and how the run was cut.
+
+    A step with each slice that the run trained, or with as many as show the widest; in a run that trained all of them,
+    another one in each step.
+    """
+    first, batch = run.plans[0].region("inputs"), run.batch
+    shapes = run.shapes
+    cuts = list(zip(shapes, run.tilings or shapes, strict=False))
     # a layer like one below needs the same arena, unless it recomputes the layers between: from the top, those may go
-    while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and shapes[-1] in shapes[1:-1]:
-        shapes.pop()
+    while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
+        shapes = shapes[:-1]
+        cuts.pop()
+    tilings = run.tilings[: len(shapes)] if run.tilings else None
+    side, visited = run.recipe.slices or 1, _visited(run)
+    batches = max(3, -(-min(side, visited) // 2))  # of an epoch: the columns of slices come again after a row of them
+    exchanges = 2 * batches if visited == side**2 else min(visited, 2 * batches)
     recipe = replace(
         run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=2, batch=batch,
-        hold="1" if run.recipe.schedule in ("slice", "frozen") else None, exchanges=None, limit=None,
+        hold="1" if run.recipe.schedule == "frozen" else None,
+        exchanges=exchanges if run.recipe.schedule == "slice" else None, limit=None,
         lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
     rng = np.random.default_rng(0)
 
     def split(samples: int) -> Split:
-        inputs: np.ndarray = rng.standard_normal((samples, width), dtype=np.float32)
+        inputs: np.ndarray = rng.standard_normal((samples, run.shapes[0].inputs), dtype=np.float32)
         if first.dtype == "uint8":
-            inputs = rng.integers(0, 256, (samples, width), dtype=np.uint8)
+            inputs = rng.integers(0, 256, inputs.shape, dtype=np.uint8)
         return Split(inputs, rng.integers(0, run.classes, samples))
 
-    # three batches an epoch, the last one not full; a full one and another for the test
-    return recipe, Dataset("made up", split(2 * batch + -(-batch // 2)), split(batch + 1), run.classes, 1 / 128, -1.0)
+    # the last batch of an epoch is not full; for the test a full one and another
+    train, test = split((batches - 1) * batch + -(-batch // 2)), split(batch + 1)
+    return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0), tilings
+
+
+def _visited(run: Record) -> int:
+    """How many slices of a layer the run trained."""
+    batches, slices = -(-run.samples // run.batch), (run.recipe.slices or 1) ** 2
+    steps = run.recipe.epochs * batches
+    schedule = Schedule(run.recipe.hold_steps(batches), run.recipe.exchanges or 0, steps)
+    return min(slices, schedule.holds(steps - 1) + 1) if run.recipe.schedule == "slice" else slices
 
 
 def _trained(
-    recipe: Recipe, dataset: Dataset, ram: int | None, threads: int, audit: bool,
+    recipe: Recipe, dataset: Dataset, ram: int | None, threads: int, tilings: list[Tiling] | None, audit: bool,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
     """The result of a training in a directory of its own, which goes with it."""
     from ..train import train  # only now: numba is to be imported after its settings
 
     with tempfile.TemporaryDirectory() as directory:
-        run_dir = Path(directory) / "run"
-        return train(recipe, dataset, run_dir, ram=ram, threads=threads, audit=audit, on_event=on_event)
+        return train(
+            recipe, dataset, Path(directory) / "run", ram=ram, threads=threads, audit=audit, on_event=on_event,
+            tilings=tilings,
+        )  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

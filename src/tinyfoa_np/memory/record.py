@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ..algorithms.tiling import Tiling
 from ..errors import BadRequest, CheckFailed
 from ..network import LayerShape, layer_shapes
 from ..plan import PHASES, Plan, Region
@@ -48,7 +49,8 @@ class Record:
     ----------
     recipe : Recipe
     shapes : tuple of LayerShape
-    classes, threads : int
+    classes, samples, threads : int
+        C, training samples, T.
     budget : int or None
         Bytes.
     whole : Measured
@@ -56,6 +58,8 @@ class Record:
         Of what trained together: of each layer, or of the network.
     plans : list of Plan
         Regions and offsets of each of them.
+    tilings : list of Tiling or None
+        How each of them was cut; None if the run did not write it down.
     probed : list of bool
         For each of them, whether the probe saw all of its training.
     findings : list of str
@@ -65,13 +69,20 @@ class Record:
     recipe: Recipe
     shapes: tuple[LayerShape, ...]
     classes: int
+    samples: int
     threads: int
     budget: int | None
     whole: Measured
     layers: list[Measured]
     plans: list[Plan]
+    tilings: list[Tiling] | None
     probed: list[bool]
     findings: list[str]
+
+    @property
+    def batch(self) -> int:
+        """B: samples of a batch, of which there are no more than the data set has."""
+        return min(self.recipe.batch, self.samples)
 
     @property
     def largest(self) -> int:
@@ -119,8 +130,11 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]
         return Record(
-            recipe, shapes, int(written["classes"]), int(written["threads"]), None if budget is None else int(budget),
-            Measured.of(written["arena"]), [Measured.of(layer) for layer in written["layers"]], plans,
+            recipe, shapes, int(written["classes"]),
+            int(written.get("samples", plans[0].region("labels").shape[0])), int(written["threads"]),
+            None if budget is None else int(budget), Measured.of(written["arena"]),
+            [Measured.of(layer) for layer in written["layers"]], plans,
+            [Tiling(**layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]],
         )  # fmt: skip

@@ -19,25 +19,28 @@ from .record import Measured, Record, disagreements, read
 
 #: what a region is, and what the paper counts in its place, by step; names without the number of their layer
 _OURS: dict[str, tuple[str, dict[str, str]]] = {
-    "weights": ("{weights} of all weights, always", {"forward": "weights", "gradient": "weights"}),
+    "weights": ("{weights}", {"forward": "weights", "gradient": "weights"}),
     "bias": ("all biases, float32, always", {step: "biases" for step in paper.STEPS}),
-    "slice": ("weights of the {slice} in training, always", {"update": "weights"}),
-    "moment1": ("optimizer's moments of the {slice}'s weights", {}),
-    "moment2": ("optimizer's moments of the {slice}'s weights", {}),
-    "unit1": ("optimizer's moments of the {slice}'s weights", {}),
-    "unit2": ("optimizer's moments of the {slice}'s weights", {}),
+    "slice": ("weights of {trained}", {"update": "weights"}),
+    "moment1": ("optimizer's moments of {moments}", {}),
+    "moment2": ("optimizer's moments of {moments}", {}),
+    "unit1": ("optimizer's moments of {moments}", {}),
+    "unit2": ("optimizer's moments of {moments}", {}),
     "bias_moment1": ("optimizer's moments of the {slice}'s biases", {}),
     "bias_moment2": ("optimizer's moments of the {slice}'s biases", {}),
     "gradient": ("weight gradient: in runs, never stored whole", {"gradient": "gradients", "update": "gradients"}),
-    "inputs": ("inputs: a batch of {batch}, not one sample", {"forward": "inputs", "gradient": "inputs"}),
-    "h": ("activations, for a batch of {batch}", {"forward": "activations", "gradient": "activations"}),
-    "x": ("inputs with labels, normalized, for the batch", {}),
-    "modulated": ("modulated inputs, for the batch", {}),
-    "feature": ("features for the classifier, for the batch", {}),
-    "z": ("outputs: z of {tile} neurons at a time, for the batch", {"forward": "outputs"}),
-    "active": ("outputs: which are on, for the batch", {"gradient": "outputs"}),
-    "mask": ("dropout masks of the batch", {}),
-    "projection": ("fixed projection", {}),
+    "sums": ("weight gradients, added up over micro-batches", {"gradient": "gradients", "update": "gradients"}),
+    "bias_sums": ("bias gradients, added up over micro-batches", {}),
+    "inputs": ("inputs: {held}", {"forward": "inputs", "gradient": "inputs"}),
+    "gathered": ("inputs: the slice's columns, kept for the batch", {"gradient": "inputs"}),
+    "h": ("activations: {held}", {"forward": "activations", "gradient": "activations"}),
+    "x": ("inputs with labels, normalized, for {samples}", {}),
+    "modulated": ("modulated inputs, for {samples}", {}),
+    "feature": ("features for the classifier, for {samples}", {}),
+    "z": ("outputs: z of {tile} neurons at a time, for {samples}", {"forward": "outputs"}),
+    "active": ("outputs: which are on, for {together}", {"gradient": "outputs"}),
+    "mask": ("dropout masks of {samples}", {}),
+    "projection": ("{projection}", {}),
     "feedback": ("fixed projections", {}),
     "mean": ("running mean activities", {}),
     "labels": ("labels", {}),
@@ -46,28 +49,31 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "input_scale": ("scale of the inputs", {}),
     "scratch": ("scratch of the products", {}),
     "backward": ("scratch of the products", {}),
-    "logits": ("logits, errors and scores of the batch", {}),
-    "error": ("logits, errors and scores of the batch", {}),
-    "goodness": ("logits, errors and scores of the batch", {}),
-    "coefficient": ("logits, errors and scores of the batch", {}),
-    "scores": ("logits, errors and scores of the batch", {}),
-    "factor": ("logits, errors and scores of the batch", {}),
-    "feature_factor": ("logits, errors and scores of the batch", {}),
-    "dz": ("dz of a neuron for each thread, and its samples", {}),
-    "listed": ("dz of a neuron for each thread, and its samples", {}),
-    "errors": ("dz of two layers, for the batch", {}),
+    "logits": ("logits, errors and scores of {together}", {}),
+    "error": ("logits, errors and scores of {together}", {}),
+    "goodness": ("logits, errors and scores of {together}", {}),
+    "coefficient": ("logits, errors and scores of {together}", {}),
+    "scores": ("logits, errors and scores of {together}", {}),
+    "factor": ("logits, errors and scores of {together}", {}),
+    "feature_factor": ("logits, errors and scores of {together}", {}),
+    "dz": ("dz of the neurons that each thread is at, and their samples", {}),
+    "listed": ("dz of the neurons that each thread is at, and their samples", {}),
+    "errors": ("dz of two layers, for {samples}", {}),
     "result": ("loss, and exact sums of |z| and |W|", {}),
     "abs_z": ("loss, and exact sums of |z| and |W|", {}),
     "abs_w": ("loss, and exact sums of |z| and |W|", {}),
 }
 #: what only the paper counts
-_THEIRS = {"gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored"}
+_THEIRS = {
+    "gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored",
+    "biases": "biases: the published code has none",
+}  # fmt: skip
 #: regions of which there are several: two that take turns, or one for each layer
 _TURNS = {"h_even": "h", "h_odd": "h", "factor_even": "factor", "factor_odd": "factor", "dz_even": "errors",
           "dz_odd": "errors"}  # fmt: skip
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """What a region is, whichever layer it belongs to: ``layer3.moment1`` is ``moment1``, ``active2`` is ``active``."""
     name = name.rpartition(".")[2]
     return name if name in _OURS else _TURNS.get(name) or name.rstrip("0123456789")
@@ -160,7 +166,7 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
         number = run.largest_in(step)
         figure, own, instead = _figures(run, number, step)
         plan = run.plans[number]
-        rows = _rows(step, own, plan, _words(run, plan))
+        rows = _rows(step, own, plan, _words(run, number))
         if instead:
             rows.insert(0, _row(instead, sum(figure.values()), sum(own.values())))
         steps[step] = {
@@ -194,24 +200,56 @@ def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[
     return figure, own, instead
 
 
-def _words(run: Record, plan: Plan) -> dict[str, Any]:
-    """What stands for the braces in :data:`_OURS`."""
-    resident = {"frozen": "layer", "none": "network", "stream": "slice", "slice": "slice"}[run.recipe.schedule]
+def _words(run: Record, number: int) -> dict[str, Any]:
+    """What stands for the braces in :data:`_OURS`, in plan ``number``.
+
+    Weights and projections that are not kept while a batch loads come from flash, or are made anew, tile by tile.
+    """
+    recipe, plan, shape = run.recipe, run.plans[number], run.shapes[number]
+    tiles = {kind_of(r.name): r for r in plan.regions if "load" not in r.lifetime}
+    part = {"frozen": "layer", "none": "network", "stream": "slice", "slice": "slice"}[recipe.schedule]
+    weights = "signs of all weights, always" if recipe.binary_weights else "a float32 copy of all weights, always"
+    if "weights" in tiles:
+        panels = tiles["weights"].shape
+        neurons = min(shape.outputs, 8 * panels[0]) if recipe.binary_weights else panels[0]
+        weights = f"{'packed signs' if recipe.binary_weights else 'float32 weights'} of {neurons} neurons at a time"
+    trained, moments = f"the {part} in training, always", f"the {part}'s weights"
+    if "slice" in tiles:
+        width = -(-shape.inputs // (recipe.slices or 1)) if part == "slice" else shape.inputs
+        trained = moments = f"{tiles['slice'].shape[0] // width} rows of the {part} at a time"
+    projection = "fixed projection"
+    if "projection" in tiles:
+        projection += f", made anew for {tiles['projection'].shape[0]} neurons at a time"
+    held = plan.region("inputs").shape[0]
+    micro, count = held < run.batch, "one sample" if held == 1 else f"{held} samples"
+    inputs = f"{count} at a time" if micro else f"a batch of {held}"
     return {
-        "weights": "signs" if run.recipe.binary_weights else "a float32 copy", "tile": plan.region("z").shape[0],
-        "batch": plan.region("inputs").shape[0], "slice": resident,
+        "weights": weights, "trained": trained, "moments": moments, "slice": part, "projection": projection,
+        "tile": plan.region("z").shape[0], "held": inputs + (", not one sample" if held > 1 else ""),
+        "samples": count if micro else "the batch",
+        # TinyFoA puts these together over the micro-batches of a batch
+        "together": count if micro and run.whole_network else "the batch",
     }  # fmt: skip
+
+
+def cut(run: Record, number: int) -> str:
+    """How the work on plan ``number`` was cut, in words; empty where the run did not write it down."""
+    if not run.tilings:
+        return ""
+    outputs = run.shapes[number].outputs
+    rows = -(-outputs // (run.recipe.slices or 1)) if run.recipe.schedule in ("slice", "stream") else outputs
+    return run.tilings[number].described(run.batch, outputs, rows)
 
 
 def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) -> list[dict[str, Any]]:
     """What the paper counts of a layer beside what its regions take in a phase; they differ by the rows' sum."""
     regions = [r for r in plan.regions if step in r.lifetime]
     # where nothing else holds the weights, the passes read the slice itself
-    read = "weights" if any(_kind(r.name) == "weights" for r in plan.regions) else "slice"
+    read = "weights" if any(kind_of(r.name) == "weights" for r in plan.regions) else "slice"
     left = dict(figure)
     rows: dict[str, tuple[int, int]] = {}
     for region in regions:
-        kind = _kind(region.name)
+        kind = kind_of(region.name)
         what, counted = _OURS.get(kind, (f"region {region.name}", {}))
         item = counted.get(step, "weights" if kind == read and step in ("forward", "gradient") else "")
         what = what.format(**words)

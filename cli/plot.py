@@ -1,0 +1,38 @@
+"""``tinyfoa plot``: pictures of a run."""
+
+from __future__ import annotations
+
+import click
+
+from tinyfoa_np.plots import KINDS
+
+from .options import debug_option
+from .runs import old_run
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa plot runs/digits-tinyfoa-1
+  tinyfoa plot runs/digits-tinyfoa-1 --layer 1 --out first-layer.svg"""
+)
+@click.argument("run")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    help="memory: the arena over a training step, which region has which bytes when; and what was planned, accounted "
+    f"for and touched, beside the paper's figures. [default: {KINDS[0]}]",
+)
+@click.option("--layer", type=int, metavar="N", help="Of which layer, from 1. [default: that with the largest arena]")
+@click.option("--out", metavar="FILE", help="A file ending in .png or .svg. [default: KIND.png in RUN]")
+@debug_option
+def plot(run: str, kind: str, layer: int | None, out: str | None) -> None:
+    """Draw a picture of the finished training in RUN, and print where it is.
+
+    Needs matplotlib, the extra `plot`.
+    """
+    path = old_run(run)
+    from tinyfoa_np import plots
+
+    click.echo(plots.draw(path, kind, out, layer))

@@ -1,0 +1,100 @@
+"""What all pictures have in common: their size, their colours, and text that is measured before it is written.
+
+A picture is 1600 x 1000 pixels, its smallest letters such that they can still be read at half of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import matplotlib
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+WIDTH, HEIGHT, DPI = 1600, 1000, 100
+#: points: 1 is DPI / 72 pixels
+SMALL, NORMAL, LARGE = 13, 14, 19
+#: told apart with any colour vision (Okabe and Ito, Color Universal Design, 2008)
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+#: beside them, for what has no colour of its own
+GREY, DARK = "#BBBBBB", "#555555"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib as it comes, whatever the user's own settings are: everything here is measured with its font."""
+    with matplotlib.style.context("default"), matplotlib.rc_context({
+        "font.family": "DejaVu Sans", "font.size": NORMAL, "svg.hashsalt": "tinyfoa-np", "path.simplify": False,
+    }):  # fmt: skip
+        yield
+
+
+def blank() -> tuple[Figure, Axes]:
+    """An empty picture, and axes over all of it whose units are pixels, from its left upper corner.
+
+    Whoever draws on it is inside :func:`style`.
+    """
+    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    sheet = figure.add_axes((0, 0, 1, 1))
+    sheet.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+    sheet.axis("off")
+    return figure, sheet
+
+
+def frame(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
+    """Axes for data whose frame is there in pixels, from the picture's left upper corner."""
+    return figure.add_axes((left / WIDTH, 1 - bottom / HEIGHT, (right - left) / WIDTH, (bottom - top) / HEIGHT))
+
+
+def extent(text: Text) -> tuple[float, float]:
+    """Width and height of a text, in pixels."""
+    box = text.get_window_extent()
+    return box.width, box.height
+
+
+def measured(sheet: Axes, text: str, **how: Any) -> tuple[float, float]:
+    """How wide and high a text would be, in pixels."""
+    trial = sheet.text(0, 0, text, **how)
+    size = extent(trial)
+    trial.remove()
+    return size
+
+
+def wrapped(sheet: Axes, words: Sequence[str], room: float, between: str = " ", **how: Any) -> list[str]:
+    """Words in lines that are no wider than so many pixels; a word by itself may be."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]}{between}{word}" if lines else word
+        if lines and measured(sheet, longer, **how)[0] <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [line + between.rstrip() for line in lines[:-1]] + lines[-1:]
+
+
+def key(sheet: Axes, x: float, y: float, mark: str, colour: str, text: str) -> float:
+    """A mark (``box``, ``line``, ``dashes``, ``diamond``) and what it stands for; where the next one may begin."""
+    match mark:
+        case "box":
+            sheet.add_patch(Rectangle((x, y - 9), 24, 18, facecolor=colour, edgecolor=BLACK, linewidth=0.5))
+        case "diamond":
+            sheet.plot(x + 12, y, "D", color=colour, markersize=9, markeredgecolor="white")
+        case _:
+            sheet.plot((x, x + 24), (y, y), color=colour, linewidth=2.5, linestyle="--" if mark == "dashes" else "-")
+    said = sheet.text(x + 32, y, text, fontsize=SMALL, va="center")
+    return x + 32 + extent(said)[0] + 26
+
+
+def save(figure: Figure, file: IO[bytes], kind: str) -> None:
+    """Writes a picture as ``png`` or ``svg``; the same one is the same file, byte for byte."""
+    metadata: dict[str, Any] = {"Date": None, "Creator": "tinyfoa-np"} if kind == "svg" else {"Software": "tinyfoa-np"}
+    figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
