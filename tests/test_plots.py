@@ -188,8 +188,8 @@ def test_names_stand_in_bands_that_have_room_and_in_the_legend_otherwise():
 
 
 def test_regions_that_are_alike_are_counted():
-    names = ["layer0.bias", "layer1.bias", "layer1.moment1", "h1", "active0", "active1", "labels"]
-    assert memory.collected(names) == ["bias (2)", "layer1.moment1", "h1", "active (2)", "labels"]
+    names = ["layer0.bias", "layer1.bias", "layer1.moment1", "h1", "active0", "active1", "dz_even"]
+    assert memory.collected(names) == ["bias (2)", "layer1.moment1", "h1", "active (2)", "dz_even"]
 
 
 @pytest.mark.parametrize("name", RECORDS)
