@@ -1,4 +1,4 @@
-"""``tinyfoa reproduce``: the paper's tables, trained again."""
+"""``tinyfoa reproduce``: the paper's tables and its figures on slices, trained again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyfoa_np.errors import CheckFailed
+from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.memory.tables import TABLES
+from tinyfoa_np.studies import STUDIES
 
 from .options import data_dir_option, debug_option, json_option
 from .printing import empty_table, output
@@ -34,9 +35,11 @@ class Names(click.ParamType):
 Examples:
   tinyfoa reproduce table1 --epochs 10 --seeds 1
   tinyfoa reproduce table1 --systems 'bp,tinyfoa*' --out runs/bp-tinyfoa
-  tinyfoa reproduce table2 --datasets digits --network fc:500x4 --jobs 2 --json"""
+  tinyfoa reproduce table2 --datasets digits --network fc:500x4 --jobs 2 --json
+  tinyfoa reproduce slices --lines auto,stream --at 4,16
+  tinyfoa reproduce exchanges --network fc:500x2 --epochs 5"""
 )
-@click.argument("table", type=click.Choice(list(TABLES)))
+@click.argument("table", type=click.Choice([*TABLES, *STUDIES]), metavar="TABLE|STUDY")
 @click.option(
     "--datasets", type=Names(), default=("mnist",), metavar="NAMES", help="Data sets, with commas. [default: mnist]"
 )
@@ -45,17 +48,36 @@ Examples:
     type=Names(),
     default=(),
     metavar="NAMES",
-    help="Rows by their names in the paper, with commas, or patterns: bp,bp+bw+ba,tinyfoa*. [default: all rows]",
+    help="Rows of a table by their names in the paper, with commas, or patterns: bp,bp+bw+ba,tinyfoa*. "
+    "[default: all rows]",
+)
+@click.option(
+    "--lines",
+    type=Names(),
+    default=(),
+    metavar="NAMES",
+    help="Lines of a study by how their names begin, with commas: auto,stream. [default: all lines]",
+)
+@click.option(
+    "--at",
+    type=Names(),
+    default=(),
+    metavar="NUMBERS",
+    help="Points of a study, with commas: values of M, or numbers of exchanges. [default: M 2,4,8,16; exchanges "
+    "4 to 256]",
 )
 @click.option(
     "--epochs",
     type=int,
     metavar="E",
-    help="Epochs, of each layer with TinyFoA; the table says where they are not the published ones. "
-    "[default: as published, 100]",
+    help="Epochs, of each layer with TinyFoA; a table says where they are not the published ones. "
+    "[default: tables as published, 100; studies 20]",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, metavar="N", help="Runs a row, seeds 0, 1, ... [default: 3]"
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Runs a row, seeds 0, 1, ... [default: tables 3, studies 1]",
 )
 @click.option("--network", metavar="SPEC", help="Hidden layers of every row. [default: as published]")
 @click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]")
@@ -74,7 +96,9 @@ def reproduce(
     table: str,
     datasets: tuple[str, ...],
     systems: tuple[str, ...],
-    seeds: int,
+    lines: tuple[str, ...],
+    at: tuple[str, ...],
+    seeds: int | None,
     jobs: int | None,
     data_dir: str | None,
     out: str | None,
@@ -82,20 +106,32 @@ def reproduce(
     quiet: bool,
     **changes: Any,
 ) -> None:
-    """Train the systems of a table of the paper, and print errors and memory beside the paper's.
+    """Train the systems of a table of the paper, or a study of its slices, and print errors and memory.
 
-    Each row is trained with its published recipe, once for each seed. For forward, gradient and update there are the
-    paper's MB, those of the closed form behind them, and those measured. Rows appear as they finish; the table is also
-    written as CSV, JSON and Markdown into DIR.
+    TABLE is table1 or table2. Each row is trained with its published recipe, once for each seed. For forward, gradient
+    and update there are the paper's MB, those of the closed form behind them, and those measured. Rows appear as they
+    finish; the table is also written as CSV, JSON and Markdown into DIR.
+
+    STUDY is slices, error over M, or exchanges, error over the number of exchanges: ways to train in the RAM of one
+    slice beside each other, with the bytes of RAM and those written to flash.
 
     Ctrl-C stops after a commit; the same command goes on from there, and trains nothing twice. A training that
     diverges is reported as such. Exit code 1 when a run failed otherwise.
     """
+    if table in STUDIES:
+        if systems:
+            raise BadRequest(f"--systems is for tables; {table} is a study, which has --lines")
+        _study(table, datasets, lines, at, seeds or 1, jobs or _cores(), data_dir, out, as_json, quiet, changes)
+        return
+    if lines or at:
+        raise BadRequest(f"--lines and --at are for studies; {table} is a table, which has --systems")
     from tinyfoa_np import reproduce as tables
 
     out = out or f"runs/{table}"
     changes = {name: value for name, value in changes.items() if value is not None}
-    todo = tables.tasks(table, out, datasets=datasets, systems=systems, seeds=seeds, changes=changes, data_dir=data_dir)
+    todo = tables.tasks(
+        table, out, datasets=datasets, systems=systems, seeds=seeds or 3, changes=changes, data_dir=data_dir
+    )
     if quiet:
         rows = tables.carry_out(table, todo, out, jobs=jobs or _cores())
     else:
@@ -118,6 +154,42 @@ def reproduce(
     failed = tables.failures(rows)
     if failed:
         raise CheckFailed(f"{len(failed)} of {sum(row['seeds'] for row in rows)} runs failed: {'; '.join(failed)}")
+
+
+def _study(
+    study: str, datasets: tuple[str, ...], lines: tuple[str, ...], at: tuple[str, ...], seeds: int, jobs: int,
+    data_dir: str | None, out: str | None, as_json: bool, quiet: bool, changes: dict[str, Any],
+) -> None:  # fmt: skip
+    from tinyfoa_np import studies
+
+    if not all(number.isdigit() and int(number) for number in at):
+        raise BadRequest(f"--at is {','.join(at)!r}: write whole numbers with commas, such as 4,16")
+    out = out or f"runs/{study}"
+    changes = {name: value for name, value in changes.items() if value is not None}
+    todo = studies.points(
+        study, out, datasets=datasets, lines=lines, seeds=seeds, changes=changes, at=[int(number) for number in at],
+        data_dir=data_dir,
+    )  # fmt: skip
+    if quiet:
+        rows, failed = studies.carry_out(study, todo, out, jobs=jobs)
+    else:
+        from .progress import RunsProgress
+
+        with RunsProgress(sum(len(point.runs) + seeds - 1 for point in todo)) as progress:
+            rows, failed = studies.carry_out(study, todo, out, jobs=jobs, on_progress=progress)
+    title = studies.caption(study, todo)
+    if as_json:
+        click.echo(studies.to_json(title, rows))
+    else:
+        console = output(WIDTH)
+        printed = empty_table(title, *studies.COLUMNS)
+        for row in rows:
+            printed.add_row(*studies.cells(row))
+        console.print(printed)
+        for line in (*studies.remarks(), f"also in {out}/{study}.csv, .json and .md"):
+            console.print(line, soft_wrap=True)
+    if failed:
+        raise CheckFailed(f"{len(failed)} runs failed: {'; '.join(failed)}")
 
 
 def _cores() -> int:
