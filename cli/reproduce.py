@@ -182,7 +182,8 @@ def _study(
         click.echo(studies.to_json(title, rows))
     else:
         console = output(WIDTH)
-        printed = empty_table(title, *studies.COLUMNS)
+        console.print(f"{title}\n", soft_wrap=True)
+        printed = empty_table("Points", *studies.COLUMNS)
         for row in rows:
             printed.add_row(*studies.cells(row))
         console.print(printed)
