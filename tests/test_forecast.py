@@ -73,6 +73,7 @@ def test_what_would_help_is_said_and_holds():
     changed = replace(which, slices=int(slices.split()[1]))
     assert forecast(changed, shape, ram=50_000)["ram"]["least_bytes"] == tries[slices]["ram_bytes"] <= 50_000
     assert not any("--limit" in change for change in tries)  # flash is not what is short
+    assert any(change.startswith("--moments") for change in tries)
 
 
 def test_wear():

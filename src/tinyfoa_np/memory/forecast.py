@@ -9,7 +9,7 @@ from typing import Any
 from ..data import Dataset
 from ..errors import BadRequest
 from ..layout import Chosen, Layout
-from ..recipe import Recipe
+from ..recipe import MOMENTS, Recipe
 from .boards import Board
 from .report import peak
 
@@ -172,7 +172,9 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
         grids = [(side, {"slices": side, "exchanges": side**2 if each else recipe.exchanges}) for side in sides]
         yield [(f"--slices {side}", grid, threads, lean) for side, grid in grids]
     if recipe.optimizer != "sgd":
-        yield [("--optimizer sgd", {"optimizer": "sgd"}, threads, lean)]
+        smaller = MOMENTS[MOMENTS.index(recipe.moments) + 1 :]
+        yield [(f"--moments {moments}", {"moments": moments}, threads, lean) for moments in smaller]
+        yield [("--optimizer sgd", {"optimizer": "sgd", "moments": MOMENTS[0]}, threads, lean)]
     if not lean:
         yield [("--lean", {}, threads, True)]
     if recipe.algorithm == "tinyfoa" and not recipe.recompute:
