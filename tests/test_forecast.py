@@ -73,7 +73,10 @@ def test_what_would_help_is_said_and_holds():
     changed = replace(which, slices=int(slices.split()[1]))
     assert forecast(changed, shape, ram=50_000)["ram"]["least_bytes"] == tries[slices]["ram_bytes"] <= 50_000
     assert not any("--limit" in change for change in tries)  # flash is not what is short
-    assert any(change.startswith("--moments") for change in tries)
+    short = forecast(which, shape, store=Store("a card", 3 * 10**8))
+    assert short["ram"]["fits"] and not short["flash"]["fits"]
+    [moments] = [one for one in short["try"] if one["change"] == "--moments bfloat16"]
+    assert moments["fits"] and moments["flash_bytes"] < 3 * 10**8 < short["flash"]["held_bytes"]
 
 
 def test_wear():
