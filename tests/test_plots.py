@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from tinyfoa_np import plots
+from tinyfoa_np.data.dataset import shaped
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.layout import Layout
 from tinyfoa_np.memory import record, report
@@ -25,7 +26,6 @@ from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.plan import PHASES, Region, pack
 from tinyfoa_np.plots import canvas, memory
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.rundir import shaped
 
 
 def measured(*plans):
@@ -63,6 +63,7 @@ RECORDS = {
         "network": "fc:40x3",
     },
     "many layers": {"network": "fc:" + ",".join(map(str, range(10, 40))), "schedule": "stream"},
+    "moments in a byte": {"moments": "int8", "slices": 4, "network": "fc:300x2", "visits": 3, "least": True},
     "tiny": {"network": "fc:2", "slices": 1, "width": 1, "classes": 1, "batch": 1, "optimizer": "sgd"},
     "bp, many layers": {"algorithm": "bp", "network": "fc:50x12"},
     "bp, micro-batches": {"algorithm": "bp", "binary_activations": False, "least": True},
