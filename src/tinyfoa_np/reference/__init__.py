@@ -7,6 +7,7 @@ Read in this order; every module needs only NumPy and the ones above it.
 - :mod:`.tinyfoa`     the algorithm: forward, logits, loss, gradient, a layer's training, a network's
 - :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`      Philox: numbers that can be made again anywhere
+- :mod:`.moments`     an optimizer's moments in two bytes or one, rounded at random
 
 The systems that TinyFoA is compared with need the first three and :mod:`.layers`, what they have in common:
 
