@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from tinyfoa_np import plots
+from tinyfoa_np.data.dataset import shaped
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.layout import Layout
 from tinyfoa_np.memory import record, report
@@ -25,7 +26,6 @@ from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.plan import PHASES, Region, pack
 from tinyfoa_np.plots import canvas, memory
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.rundir import shaped
 
 
 def measured(*plans):
