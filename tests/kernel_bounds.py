@@ -11,7 +11,7 @@ import mmap
 import numpy as np
 from kernel_tools import GARBAGE, make_batch, pack_active, run_backward, run_forward, run_gradient, run_update, stored
 
-from tinyfoa_np.kernels.update import Given, Projected
+from tinyfoa_np.kernels.update import BLOCK, Given, Projected
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
@@ -68,6 +68,16 @@ def check(kind, form, binary, shape, threads):
                 lay_out=between_forbidden_pages,
             )  # fmt: skip
             assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
+            if not isinstance(source, Given):
+                continue
+            for held in ("uint16", "uint8"):  # moments as codes
+                codes, blocks = [m.astype(held) for m in moments], -(-(rect[3] - rect[2]) // BLOCK)
+                done = run_update(
+                    **step, rect=rect, moments=codes, weights=stored(batch.W, form), bias=batch.b, threads=threads,
+                    bias_moments=bias_moments, units=[np.zeros((O, blocks), held)] * 2 if held == "uint8" else (),
+                    optimizer="adam", lay_out=between_forbidden_pages,
+                )  # fmt: skip
+                assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
 
 
 def main():

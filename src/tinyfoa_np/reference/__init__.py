@@ -8,6 +8,7 @@ Read in this order; every module needs only NumPy and the ones above it.
 - :mod:`.local`       the same on locally connected layers, with batch norm
 - :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`      Philox: numbers that can be made again anywhere
+- :mod:`.moments`     an optimizer's moments in two bytes or one, rounded at random
 
 The systems that TinyFoA is compared with need the first three and :mod:`.layers`, what they have in common:
 
