@@ -232,6 +232,7 @@ def test_the_title_is_the_recipe_in_words():
     title, below = said(memory.drawn(recorded(**RECORDS["in 128 KiB"]), 1))[:2]
     assert title == "TinyFoA on digits: fc:2000x4, 16 x 16 slices, schedule slice, batch 100, adam"
     assert below.startswith("RAM of layer 2 of 4, 2000 to 2000")
+    assert said(memory.drawn(recorded(**RECORDS["moments in a byte"]), 0))[0].endswith("adam, moments int8")
     title, below = said(memory.drawn(recorded(algorithm="bp"), 0))[:2]
     assert title == "BP on digits: fc:40x2, batch 20, adam" and below.startswith("RAM of all layers: ")
 

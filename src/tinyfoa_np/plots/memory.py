@@ -153,6 +153,7 @@ def _titles(sheet: Axes, run: Record, number: int) -> None:
     if recipe.schedule != "none":
         parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
     parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
+    parts += [f"moments {recipe.moments}"] if recipe.moments != "float32" else []
     whose = "all layers" if run.whole_network else f"layer {number + 1} of {layers}, {shape.inputs} to {shape.outputs}"
     largest = ", the largest" if layers > 1 and number == run.largest and not run.whole_network else ""
     said = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
