@@ -374,6 +374,10 @@ CUT = {
     "micro-batches": {"slices": 4, "batch": 40, "network": "fc:70x2", "share": 0},
     "micro-batches of a network": {"algorithm": "bp", "binary_activations": False, "share": 0},
     "fewer samples than a batch": {"batch": 1000, "share": 0},
+    "auto, many slices": {"slices": 9, "width": 150, "network": "fc:150x2", "epochs": 40, "share": 0.2},
+    "visits": {"slices": 5, "visits": 4, "width": 150, "network": "fc:150x2", "epochs": 5, "share": 0.2},
+    "visits in fewer steps than are usual": {"slices": 3, "visits": 2, "epochs": 1, "width": 150},
+    "moments in a byte": {"slices": 4, "moments": "int8", "width": 150, "network": "fc:150x2", "share": 0.1},
 }
 
 
@@ -384,13 +388,23 @@ def test_the_evidence_is_of_an_arena_cut_as_the_run_cut_it(tmp_path, name):
     assert evidence.gather(tmp_path / "run")["problems"] == []
 
 
-def test_a_record_that_does_not_say_how_it_was_cut(run, tmp_path):
+def test_the_widest_slice_is_probed_with_a_full_batch(tmp_path):
+    """Its only turn comes with the last batch, which is not full."""
+    cut = [Tiling(20, gather=True)] * 2
+    result = trained(tmp_path / "run", network="fc:70x2", slices=3, hold="1", epochs=1, batch=20, tilings=cut)
+    assert result["findings"] == []
+
+
+def test_a_record_that_does_not_say_how_it_was_cut(tmp_path):
+    """They were written when a hold was an epoch, unless it was said otherwise."""
+    trained(tmp_path / "run", slices=3, hold="1epoch", audit=False)
+
     def older(content):
         del content["samples"]
         for layer in content["layers"]:
             del layer["tiling"]
 
-    directory = altered(older)(run, tmp_path / "run")
+    directory = altered(older)(tmp_path / "run", tmp_path / "older")
     assert record.read(directory).tilings is None
     assert record.read(directory).batch == 20
     assert evidence.gather(directory)["problems"] == []

@@ -63,6 +63,7 @@ RECORDS = {
         "network": "fc:40x3",
     },
     "many layers": {"network": "fc:" + ",".join(map(str, range(10, 40))), "schedule": "stream"},
+    "moments in a byte": {"moments": "int8", "slices": 4, "network": "fc:300x2", "visits": 3, "least": True},
     "tiny": {"network": "fc:2", "slices": 1, "width": 1, "classes": 1, "batch": 1, "optimizer": "sgd"},
     "bp, many layers": {"algorithm": "bp", "network": "fc:50x12"},
     "bp, micro-batches": {"algorithm": "bp", "binary_activations": False, "least": True},

@@ -396,10 +396,9 @@ class _Run:
             records.read_part(flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
             yield part
 
-    def _step(self, flash: Any, step: int) -> tuple[int, Outcome]:
-        """One training step; returns its samples and what came of it."""
+    def _step(self, flash: Any, step: int, k: int) -> tuple[int, Outcome]:
+        """One training step, with batch k; returns its samples and what came of it."""
         samples, outcome = 0, Outcome(0.0, 0)
-        k = step % self.train_records.batches
         for part in self._parts(flash, self.train_records, k):
             samples, done = samples + part.samples, outcome
             outcome = self.stage.train_step(flash, part, step)
@@ -422,8 +421,8 @@ class _Run:
             step = epoch * batches + k
             if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
                 for probed in sorted({step} | (self.stage.widest_steps() if step == 0 else set())):
-                    self._rehearse(partial(self._rehearsed_step, step=probed))
-            samples, outcome = self._step(self.flash, step)
+                    self._rehearse(partial(self._rehearsed_step, step=probed, k=k))
+            samples, outcome = self._step(self.flash, step, k)
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.algorithm == "tinyfoa" else ""
                 raise Diverged(
@@ -544,8 +543,8 @@ class _Run:
         self.probe.run(once, self.stage.carried() & set(self.arena.plan.offsets))
         self.stage.state, self.flash.read_bytes = state, moved
 
-    def _rehearsed_step(self, flash: Rehearsal, step: int) -> None:
-        self._step(flash, step)
+    def _rehearsed_step(self, flash: Rehearsal, step: int, k: int) -> None:
+        self._step(flash, step, k)
         self.arena.enter("load")
         largest = max(self.stage.layers, key=lambda layer: layer.commit_bytes)  # the buffer is for its slices
         flash.verify(largest.name("slices"), 0, self.commit_buffer)

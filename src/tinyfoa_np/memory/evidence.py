@@ -27,9 +27,9 @@ import numpy as np
 
 from ..algorithms.tiling import Tiling
 from ..data import Dataset, Split
+from ..data.dataset import shaped
 from ..errors import CheckFailed, TinyFoAError
 from ..recipe import Recipe
-from ..slices import Schedule
 from . import record
 from .record import Record
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: resident memory that training may take beside the arena: Python's objects, the view the watermark is read through
 ALLOWANCE = 2 * 2**20
+#: the fewest and the most steps of the training that is watched
+FEW, MANY = 6, 512
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _M_MMAP_THRESHOLD, _PR_SET_THP_DISABLE = -3, 41  # of mallopt and prctl
 
@@ -165,8 +167,7 @@ def _resident() -> dict[str, int]:
 def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     """A recipe with the run's arena but few steps, made-up samples of its kind, and how the run was cut.
 
-    A step with each slice that the run trained, or with as many as show the widest; in a run that trained all of them,
-    another one in each step.
+    Its slices have their turns as in the run, until the widest have had theirs, most often another one in each step.
     """
     first, batch = run.plans[0].region("inputs"), run.batch
     shapes = run.shapes
@@ -176,14 +177,13 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
         shapes = shapes[:-1]
         cuts.pop()
     tilings = run.tilings[: len(shapes)] if run.tilings else None
-    side, visited = run.recipe.slices or 1, _visited(run)
-    batches = max(3, -(-min(side, visited) // 2))  # of an epoch: the columns of slices come again after a row of them
-    exchanges = 2 * batches if visited == side**2 else min(visited, 2 * batches)
+    steps, exchanges = _turns(run)
+    epochs = 2 if steps % 2 == 0 else 1
+    batches = steps // epochs
     recipe = replace(
-        run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=2, batch=batch,
-        hold="1" if run.recipe.schedule == "frozen" else None,
-        exchanges=exchanges if run.recipe.schedule == "slice" else None, limit=None,
-        lr=min(run.recipe.lr or 1e-3, 1e-3),
+        run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=epochs, batch=batch,
+        hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None, exchanges=exchanges,
+        limit=None, lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
     rng = np.random.default_rng(0)
 
@@ -198,12 +198,27 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0), tilings
 
 
-def _visited(run: Record) -> int:
-    """How many slices of a layer the run trained."""
-    batches, slices = -(-run.samples // run.batch), (run.recipe.slices or 1) ** 2
-    steps = run.recipe.epochs * batches
-    schedule = Schedule(run.recipe.hold_steps(batches), run.recipe.exchanges or 0, steps)
-    return min(slices, schedule.holds(steps - 1) + 1) if run.recipe.schedule == "slice" else slices
+def _turns(run: Record) -> tuple[int, int | None]:
+    """How many steps show the widest slices of those that the run trained, and how many exchanges belong to them.
+
+    None where exchanges have no meaning, or every step has its own.
+    """
+    from ..layout import Layout  # only now: numba is to be imported after its settings
+
+    first = run.plans[0].region("inputs")
+    shape = shaped("made up", run.samples, 1, run.shapes[0].inputs, first.dtype, run.classes)
+    layout = Layout(run.recipe, shape, run.threads)
+    chosen = layout.cut(run.tilings) if run.tilings else layout.fit(run.budget)
+    layers = [layer for one in chosen for layer in one.stage.layers if layer.kind == "slice"]
+    if not layers:
+        return FEW, None
+    schedule = layers[0].schedule
+    if schedule.exchanges > schedule.steps:  # then slices are left out: the same ones, in as many steps
+        steps = min(schedule.steps, MANY)
+        return steps, schedule.exchanges * steps // schedule.steps
+    turns = schedule.holds(schedule.steps - 1) + 1
+    steps = max(FEW, 1 + max(schedule.holds(step) for layer in layers for step in layer.widest_steps()))
+    return (min(turns, steps), None) if schedule.visits > 1 else (steps, min(turns, steps))
 
 
 def _trained(

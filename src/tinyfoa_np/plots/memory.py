@@ -31,7 +31,7 @@ FAR = 1.4
 #: what regions are, the colour of it, and their kinds; whatever has a moment in its name is optimizer state
 WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     "weights and signs": (canvas.BLUE, ("weights", "slice", "bias")),
-    "optimizer state": (canvas.ORANGE, ("moment",)),
+    "optimizer state": (canvas.ORANGE, ("unit1", "unit2")),
     "inputs and labels": (
         canvas.GREEN, ("inputs", "input_scale", "gathered", "x", "modulated", "labels", "wrong", "guess"),
     ),
