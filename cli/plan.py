@@ -34,7 +34,11 @@ Examples:
 @preset_option
 @recipe_options
 @click.option(
-    "--ram", type=Bytes(), metavar="SIZE", help="The RAM there is for training (64KiB). [default: what is fastest]"
+    "--ram",
+    type=Bytes(),
+    metavar="SIZE",
+    help="The RAM there is for training (64KiB); of a board, no more than this. [default: what is fastest; of a board "
+    "all but the reserve]",
 )
 @click.option("--board", metavar="NAME", help="Take RAM and flash from a board: stm32f746, rp2040, teensy-4.1, ...")
 @click.option("--boards", "every", is_flag=True, help="A verdict for each board that is known.")
@@ -47,8 +51,8 @@ Examples:
 @click.option(
     "--storage",
     metavar="WHERE",
-    help="What stands for flash: internal, external (beside the chip, on the board), or the size of a card (8GB). "
-    "[default: internal with a board, else as much as it takes]",
+    help="What stands for flash: internal, external (beside the chip, where the board has such), or the size of a card "
+    "(8GB). [default: a board's internal flash, or its external one where that is all; else as much as it takes]",
 )
 @click.option(
     "--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs."
@@ -81,8 +85,6 @@ def plan(
     """
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
-    if ram is not None and (board or every):
-        raise BadRequest("a board has its own RAM: leave --ram out (--reserve takes some of it away)")
     if reserve is not None and not (board or every):
         raise BadRequest("--reserve is of a board's RAM: name one with --board")
     from tinyfoa_np import data
@@ -95,14 +97,14 @@ def plan(
 
     def of(one: Board | None, ram: int | None) -> dict[str, Any]:
         if one:
-            ram = max(0, one.block_bytes - kept)
+            ram = min(ram or one.block_bytes, max(0, one.block_bytes - kept))
         return forecast.forecast(
-            recipe, samples, ram=ram, threads=threads or 1, store=_store(one, storage, forecast.Store), lean=lean,
-            advise=not every,
+            recipe, samples, ram=ram, threads=threads or 1, lean=lean, advise=not every,
+            store=_store(one, storage, forecast.Store, every),
         )
 
     if every:
-        results = {name: of(one, None) for name, one in boards.boards().items()}
+        results = {name: of(one, ram) for name, one in boards.boards().items()}
         if as_json:
             click.echo(json.dumps(results))
         else:
@@ -119,11 +121,13 @@ def plan(
         raise CheckFailed(f"training does not fit: {' and '.join(_short(result, name) for name in what)}")
 
 
-def _store(board: Board | None, storage: str | None, store: type[Store]) -> Store | None:
+def _store(board: Board | None, storage: str | None, store: type[Store], every: bool) -> Store | None:
     if storage in ("internal", "external") or (board and storage is None):
         if board is None:
             raise BadRequest(f"--storage {storage} is a board's: name one with --board, or give a size such as 8GB")
-        return store.of(board, storage or "internal")
+        if storage == "external" and not board.external_flash_bytes and not every:
+            raise BadRequest(f"{board.name} has no flash beside the chip: give the size of a card, such as 8GB")
+        return store.of(board, storage or ("internal" if board.flash_bytes else "external"))
     if storage is None:
         return None
     try:
@@ -226,17 +230,19 @@ def _tries(tries: list[dict[str, Any]]) -> Any:
 
 def _print_boards(results: dict[str, dict[str, Any]]) -> None:
     title = "Does it fit? RAM, and the flash it would live in"
-    table = empty_table(title, "board", "", "RAM needed >", "there is >", "flash, MB >", "there is >", "trainings >")
+    table = empty_table(
+        title, "board", "verdict", "RAM needed >", "RAM there is >", "flash, MB >", "of MB >", "survives >"
+    )
     for name, result in results.items():
         ram, flash = result["ram"], result["flash"]
         need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
         verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
         survives = flash["trainings"]
         table.add_row(
-            name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.1f}",
-            f"{flash['nbytes'] / 1e6:,.1f}" if flash["nbytes"] is not None else "",
-            "" if survives is None or not flash["fits"] else f"{survives:,.1f}",
+            name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.2f}",
+            f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
+            "" if survives is None or not flash["fits"] else f"{survives:,.{0 if survives >= 10 else 1}f}",
         )  # fmt: skip
     console = output(WIDTH)
     console.print(table)
-    console.print("RAM fits: with another --storage it would train. Boards: tinyfoa plan DATASET --board NAME")
+    console.print("RAM fits: with another --storage it would train. survives: so many trainings, wear levelled ideally")

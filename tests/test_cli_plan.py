@@ -50,6 +50,10 @@ def test_boards(run):
     assert code == 0 and all(name in out for name in results)
     code, out, err = run(*digits, "--board", "STM32F103", "--json")
     assert code == 1 and json.loads(out)["board"] == "stm32f103" and "smallest RAM" in one_error_line(err)
+    code, out, _ = run(*digits, "--board", "stm32f767", "--ram", "64KiB")
+    assert code == 0 and "of 65,536 bytes" in out
+    code, out, _ = run(*digits, "--board", "rp2350")  # its only flash is beside the chip
+    assert code == 0 and "of 4,194,304 bytes" in out
     code, out, _ = run(*digits, "--board", "stm32f767")
     assert code == 0 and "16,384 bytes reserved" in out and "survives" in out
 
@@ -60,7 +64,7 @@ def test_boards(run):
         (["plan"], "Missing argument"),
         (["plan", "fish"], "unknown data set 'fish'"),
         (["plan", "digits", "--board", "stm32"], "near are stm32f"),
-        (["plan", "digits", "--board", "rp2350", "--ram", "1MB"], "leave --ram out"),
+        (["plan", "digits", "--board", "stm32f746", "--storage", "external"], "no flash beside the chip"),
         (["plan", "digits", "--board", "rp2350", "--boards"], "give one of them"),
         (["plan", "digits", "--reserve", "1kB"], "--board"),
         (["plan", "digits", "--storage", "external"], "--board"),
