@@ -60,15 +60,16 @@ class Recipe:
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
-        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many exchanges as there are
-        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`.
+        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many holds as there are
+        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`; with
+        several ``visits``, so many times less of both.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
     visits : int or None
-        TinyFoA, ``slice``: so many slices train in every step, one after another in the RAM of one, all from the same
-        forward pass; 1 if not given. More than one are exchanged in every step: the hold is then 1.
+        TinyFoA, ``slice``: so many slices train in every step of a hold, one after another in the RAM of one, all from
+        the same forward pass; 1 if not given. More than one are exchanged in every step.
     order : str or None
         TinyFoA, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
         ``diagonal``: diagonal by diagonal, so that slices that follow each other share no neuron and no input.
@@ -173,10 +174,11 @@ class Recipe:
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
         turns: dict[str, Any] = {"order": self.order or "diagonal"}
-        if self.hold is None and self.exchanges is None and self.visits in (None, 1):
-            turns["exchanges"] = slices**2
+        visits = max(1, self.visits or 1)
+        if self.hold is None and self.exchanges is None:
+            turns["exchanges"] = -(-(slices**2) // visits)
         if self.lr is None:
-            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / max(1, self.visits or 1))
+            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / visits)
         return turns
 
     def _check_numbers(self) -> None:
@@ -219,7 +221,7 @@ class Recipe:
             )
         visits, order = self._turns()
         if schedule in ("slice", "frozen") and hold is None and self.exchanges is None:
-            hold = "1epoch" if visits in (None, 1) else "1"
+            hold = "1epoch"
         if hold is not None:
             match = _HOLD.fullmatch(str(hold))
             if not match or int(match[1]) < 1:
@@ -239,8 +241,6 @@ class Recipe:
         assert self.slices is not None
         if visits > self.slices**2:
             raise BadRequest(f"visits is {_shown(visits)}: {self.slices} x {self.slices} slices are fewer")
-        if visits > 1 and (self.exchanges is not None or self.hold not in (None, "1")):
-            raise BadRequest("several visits a step exchange slices in every step: hold can only be 1")
         return visits, order
 
     def hold_steps(self, batches: int) -> int:
