@@ -119,8 +119,8 @@ _RECIPE_OPTIONS = (
         "--visits",
         type=int,
         metavar="R",
-        help="tinyfoa, schedule slice: R slices train in every step, one after another in the RAM of one, all from one "
-        "forward pass; hold is then 1. [default: 1]",
+        help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
+        "all from one forward pass; paid for in flash traffic. [default: 1]",
     ),
     click.option(
         "--order",

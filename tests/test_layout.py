@@ -32,11 +32,13 @@ def cases(draw, samples=120):
     if schedule == "slice":
         visits = draw(st.sampled_from([None, None, *(n for n in (2, 3, 9, side**2) if n <= side**2)]))
         order = draw(st.sampled_from([None, *ORDERS]))
-    hold = None if schedule == "stream" or visits else draw(st.sampled_from([None, "1", "2"]))
+    hold = None if schedule == "stream" else draw(st.sampled_from([None, "1", "2"]))
+    exchanges = draw(st.sampled_from([None, 1, 5, side**2])) if schedule == "slice" and hold is None else None
     optimizer = draw(st.sampled_from(["adam", "adam", "sgd", "momentum"]))
     which = recipe(
         network="fc:" + ",".join(map(str, draw(st.lists(st.integers(side, 300), min_size=1, max_size=3)))),
-        schedule=schedule, slices=side, hold=hold, visits=visits, order=order, epochs=draw(st.integers(1, 2)),
+        schedule=schedule, slices=side, hold=hold, exchanges=exchanges, visits=visits, order=order,
+        epochs=draw(st.integers(1, 2)),
         batch=draw(st.sampled_from([5, 16, 20, 33, 50, 100])),
         optimizer=optimizer, moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
         binary_weights=draw(st.booleans()),
@@ -123,8 +125,9 @@ CODED = [{"moments": "int8", "hold": "2"}, {"moments": "bfloat16", "optimizer": 
 @pytest.mark.parametrize(
     "options",
     [
-        {"hold": "2"}, {"schedule": "stream"}, {"slices": 1}, {"visits": 5}, {"hold": "3", "order": "diagonal"},
-        {"visits": 3, "order": "diagonal"}, {"visits": 25, "order": "rows"}, *CODED,
+        {"hold": "2"}, {"schedule": "stream"}, {"slices": 1}, {"visits": 5, "hold": "1"},
+        {"hold": "3", "order": "diagonal"}, {"visits": 3, "hold": "4", "order": "diagonal"},
+        {"visits": 25, "order": "rows"}, {}, *CODED,
     ],
     ids=str,
 )  # fmt: skip

@@ -134,14 +134,11 @@ def test_hold_and_exchanges_exclude_each_other(schedule):
     assert "give one of them" in refused(Recipe(schedule=schedule, hold="1epoch", exchanges=4))
 
 
-def test_visits_are_exchanged_in_every_step():
-    recipe = Recipe(slices=4, schedule="slice", visits=3).validated()
-    assert (recipe.hold, recipe.exchanges, recipe.visits, recipe.order) == ("1", None, 3, "rows")
-    assert replace(recipe, hold="1").validated() == recipe
-    for option in ({"hold": "2"}, {"hold": "1epoch"}, {"exchanges": 4}):
-        assert "hold can only be 1" in refused(Recipe(slices=4, schedule="slice", visits=3, **option))
-        assert Recipe(slices=4, schedule="slice", visits=1, **option).validated().visits == 1
-    assert Recipe(slices=4, schedule="slice", visits=16).validated().visits == 16
+def test_visits_are_at_most_as_many_as_there_are_slices():
+    recipe = Recipe(slices=4, schedule="slice", visits=16).validated()
+    assert (recipe.hold, recipe.exchanges, recipe.visits, recipe.order) == ("1epoch", None, 16, "rows")
+    assert recipe.validated() == recipe
+    assert Recipe(slices=4, schedule="slice", visits=3, exchanges=4).validated().exchanges == 4
     assert "4 x 4 slices are fewer" in refused(Recipe(slices=4, schedule="slice", visits=17))
 
 
@@ -222,7 +219,9 @@ def test_auto_gives_way_to_what_is_given():
     assert turns(order="rows") == (None, 256, 1, "rows", pytest.approx(3.84e-3))
     assert turns(hold="10") == ("10", None, 1, "diagonal", pytest.approx(3.84e-3))
     assert turns(exchanges=9) == (None, 9, 1, "diagonal", pytest.approx(3.84e-3))
-    assert turns(visits=4) == ("1", None, 4, "diagonal", pytest.approx(9.6e-4))
+    assert turns(visits=4) == (None, 64, 4, "diagonal", pytest.approx(9.6e-4))
+    assert turns(visits=3) == (None, 86, 3, "diagonal", pytest.approx(1.28e-3))
+    assert turns(visits=3, hold="2") == ("2", None, 3, "diagonal", pytest.approx(1.28e-3))
 
 
 def test_auto_is_of_one_slice_in_ram_only():

@@ -86,8 +86,7 @@ def test_schedule_slice_moves_on_at_the_exchanges_of_the_reference(side, exchang
 @given(st.integers(1, 5), st.sampled_from(ORDERS), st.data())
 def test_turns_are_those_of_the_reference(side, order, data):
     """Of one slice for a hold, or of several in every step; which neurons they take, and when each has its first."""
-    visits = data.draw(st.integers(1, side**2))
-    hold = data.draw(st.integers(1, 3)) if visits == 1 else 1
+    visits, hold = data.draw(st.integers(1, side**2)), data.draw(st.integers(1, 3))
     trained = layer(batches=6, slices=side, schedule="slice", epochs=5, hold=str(hold), visits=visits, order=order)
     first, rows = {}, set()
     for step in range(30):

@@ -242,7 +242,7 @@ def trained_by_reference(which, dataset, widths):
         ("bytes", {"binary_activations": False, "slices": 1}),
         ("real", {"binary_weights": False, "binary_activations": False, "schedule": "stream"}),
         ("bytes", {"binary_weights": False, "schedule": "frozen"}),
-        ("bytes", {"visits": 2}),
+        ("bytes", {"visits": 2, "hold": "1"}),
         ("real", {"visits": 5, "slices": 3, "order": "diagonal", "binary_weights": False}),
         ("bytes", {"visits": 4, "slices": 3, "optimizer": "momentum", "lr": 1e-2}),
         ("real", {"hold": "1", "slices": 3, "order": "diagonal"}),
@@ -347,7 +347,7 @@ def predicted_flash(which, dataset, widths):
         {}, {"slices": 3, "hold": "2"}, {"slices": 1}, {"slices": 2, "hold": "2epochs", "optimizer": "sgd"},
         {"schedule": "stream"}, {"schedule": "stream", "slices": 3, "optimizer": "momentum"},
         {"schedule": "stream", "slices": 1}, {"binary_weights": False, "binary_activations": False},
-        {"visits": 2}, {"visits": 4, "slices": 3, "order": "diagonal"}, {"hold": "2", "order": "diagonal"},
+        {"visits": 2, "hold": "1"}, {"visits": 4, "slices": 3, "hold": "2"}, {"hold": "2", "order": "diagonal"},
     ],
     ids=str,
 )  # fmt: skip
@@ -377,7 +377,7 @@ def test_exchanges_in_closed_form(tmp_path):
     [
         ({"epochs": 3}, 3), ({"epochs": 4}, 4), ({"epochs": 1, "hold": "1"}, 3), ({"epochs": 2, "hold": "1"}, 4),
         ({"epochs": 4, "exchanges": 2}, 2), ({"epochs": 2, "exchanges": 4}, 4), ({"epochs": 1, "slices": 1}, 1),
-        ({"epochs": 1, "slices": 4, "visits": 5}, 15), ({"epochs": 1, "schedule": "stream"}, 4),
+        ({"epochs": 1, "slices": 4, "visits": 5, "hold": "1"}, 15), ({"epochs": 1, "schedule": "stream"}, 4),
         ({"epochs": 1, "schedule": "frozen"}, 4),
     ],
     ids=str,

@@ -40,6 +40,8 @@ VERTICAL = {
 #: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M^2, and its largest.
 #: A slice trains in 1 / M^2 of the steps and has as far to go.
 LR_PER_SLICE, LARGEST_LR = 1.5e-5, 0.01
+#: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
+ONE_VISIT = 8
 _OWN = ("dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer")
 
 
@@ -61,15 +63,16 @@ class Recipe:
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
-        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many exchanges as there are
-        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`.
+        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many holds as there are
+        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`; with
+        several ``visits``, which are two where M is above :data:`ONE_VISIT`, so many times less of both.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
     visits : int or None
-        TinyFoA, ``slice``: so many slices train in every step, one after another in the RAM of one, all from the same
-        forward pass; 1 if not given. More than one are exchanged in every step: the hold is then 1.
+        TinyFoA, ``slice``: so many slices train in every step of a hold, one after another in the RAM of one, all from
+        the same forward pass; 1 if not given. More than one are exchanged in every step.
     order : str or None
         TinyFoA, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
         ``diagonal``: diagonal by diagonal, so that slices that follow each other share no neuron and no input.
@@ -181,10 +184,13 @@ class Recipe:
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
         turns: dict[str, Any] = {"order": self.order or "diagonal"}
-        if self.hold is None and self.exchanges is None and self.visits in (None, 1):
-            turns["exchanges"] = slices**2
+        visits = max(1, self.visits or 1)
+        if self.hold is None and self.exchanges is None:
+            if self.visits is None and slices > ONE_VISIT:
+                turns["visits"] = visits = 2
+            turns["exchanges"] = -(-(slices**2) // visits)
         if self.lr is None:
-            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / max(1, self.visits or 1))
+            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / visits)
         return turns
 
     def _check_numbers(self) -> None:
@@ -227,7 +233,7 @@ class Recipe:
             )
         visits, order = self._turns()
         if schedule in ("slice", "frozen") and hold is None and self.exchanges is None:
-            hold = "1epoch" if visits in (None, 1) else "1"
+            hold = "1epoch"
         if hold is not None:
             match = _HOLD.fullmatch(str(hold))
             if not match or int(match[1]) < 1:
@@ -247,8 +253,6 @@ class Recipe:
         assert self.slices is not None
         if visits > self.slices**2:
             raise BadRequest(f"visits is {_shown(visits)}: {self.slices} x {self.slices} slices are fewer")
-        if visits > 1 and (self.exchanges is not None or self.hold not in (None, "1")):
-            raise BadRequest("several visits a step exchange slices in every step: hold can only be 1")
         return visits, order
 
     def hold_steps(self, batches: int) -> int:

@@ -88,15 +88,18 @@ class Schedule:
         groups = [k // grid.side for k in self.slices(hold, grid.side)]
         return grid.rows(min(groups))[0], grid.rows(max(groups))[1]
 
+    def begun(self, slices: int) -> dict[int, int]:
+        """The holds that have steps, each with its first: as many as it takes for all that ever train together."""
+        if self.exchanges > self.steps:  # then every step is in another hold, and some holds have none
+            return {self.holds(step): step for step in range(self.steps)}
+        # after as many holds as there are slices, if not before, the same slices come again
+        return {hold: self.begins(hold) for hold in range(min(slices, self.holds(self.steps - 1) + 1))}
+
     @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
     def first_steps(self, side: int) -> dict[int, int]:
         """The slices that train at all, each with the first step in which it does."""
-        if self.exchanges > self.steps:  # then every step is in another hold, and some holds have none
-            begins = {self.holds(step): step for step in range(self.steps)}
-        else:  # after as many holds as there are slices, if not before, the same slices come again
-            begins = {hold: self.begins(hold) for hold in range(min(side**2, self.holds(self.steps - 1) + 1))}
         first: dict[int, int] = {}
-        for hold, step in begins.items():
+        for hold, step in self.begun(side**2).items():
             for number in self.slices(hold, side):
                 first.setdefault(number, step)
         return first
@@ -113,14 +116,13 @@ class Schedule:
 
 
 @lru_cache(maxsize=64)
-def widest_hold(schedule: Schedule, grid: Grid) -> int:
-    """The first hold that trains, with the neurons between them, the most neurons."""
+def widest_step(schedule: Schedule, grid: Grid) -> int:
+    """The first step that trains, with the neurons between them, the most neurons."""
     if schedule.visits == 1:
         return 0  # the first group is among the largest
 
-    def rows(hold: int) -> int:
-        first, last = schedule.neurons(hold, grid)
+    def rows(step: int) -> int:
+        first, last = schedule.neurons(schedule.holds(step), grid)
         return last - first
 
-    # after as many holds as there are slices, if not before, the same come again
-    return max(range(min(len(grid), schedule.holds(schedule.steps - 1) + 1)), key=rows)
+    return max(schedule.begun(len(grid)).values(), key=rows)

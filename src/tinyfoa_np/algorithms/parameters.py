@@ -24,7 +24,7 @@ from ..kernels import update as update_kernels
 from ..kernels.update import Biases, Draws, Published, Resident, Scratch, Step
 from ..plan import PHASES, Region
 from ..recipe import Recipe
-from ..slices import ORDERS, Grid, Schedule, widest_hold
+from ..slices import ORDERS, Grid, Schedule, widest_step
 from .moments import FORMATS
 from .operands import Inputs, weights_shape, words
 from .tiling import NEURONS, Tiling
@@ -244,7 +244,7 @@ class Parameters:
             return {0}
         first = self.schedule.first_steps(self.grid.side)
         steps = {first[max(sorted(first), key=width)] for width in (self.run_width, self.columns)}
-        return steps | {self.schedule.begins(widest_hold(self.schedule, self.grid))}
+        return steps | {widest_step(self.schedule, self.grid)}
 
     def run_width(self, k: int) -> int:
         part = self.grid.slice(k)
@@ -285,7 +285,7 @@ class Parameters:
         """The most neurons that train in a step, with those between them."""
         if self.kind != "slice":
             return self.O
-        first, last = self.schedule.neurons(widest_hold(self.schedule, self.grid), self.grid)
+        first, last = self.schedule.neurons(self.schedule.holds(widest_step(self.schedule, self.grid)), self.grid)
         return last - first
 
     # -- flash ---------------------------------------------------------------------------------------------------------
