@@ -200,11 +200,15 @@ def test_auto_is_the_paper_s_schedule_for_up_to_two_slices_a_side(slices):
     assert Recipe(slices=slices).validated().hold == "1epoch"
 
 
-@pytest.mark.parametrize("slices, lr", [(3, 1.35e-4), (4, 2.4e-4), (8, 9.6e-4), (16, 3.84e-3), (26, 0.01), (99, 0.01)])
-def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, lr):
+@pytest.mark.parametrize(
+    "slices, visits, exchanges, lr",
+    [(3, 1, 9, 1.35e-4), (4, 1, 16, 2.4e-4), (8, 1, 64, 9.6e-4), (9, 2, 41, 6.075e-4), (16, 2, 128, 1.92e-3),
+     (26, 2, 338, 5.07e-3), (99, 2, 4901, 0.01)],
+)  # fmt: skip
+def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, visits, exchanges, lr):
     recipe = Recipe(slices=slices).validated()
-    assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", None, slices**2)
-    assert (recipe.visits, recipe.order, recipe.lr) == (1, "diagonal", pytest.approx(lr))
+    assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", None, exchanges)
+    assert (recipe.visits, recipe.order, recipe.lr) == (visits, "diagonal", pytest.approx(lr))
     assert recipe.validated() == recipe == Recipe.from_json(recipe.to_json())
     paper = Recipe(slices=slices, schedule="slice").validated()
     assert (paper.hold, paper.exchanges, paper.visits, paper.order, paper.lr) == ("1epoch", None, 1, "rows", 1e-4)
@@ -215,8 +219,9 @@ def test_auto_gives_way_to_what_is_given():
         recipe = Recipe(slices=16, **options).validated()
         return recipe.hold, recipe.exchanges, recipe.visits, recipe.order, recipe.lr
 
-    assert turns(lr=1e-3) == (None, 256, 1, "diagonal", 1e-3)
-    assert turns(order="rows") == (None, 256, 1, "rows", pytest.approx(3.84e-3))
+    assert turns(lr=1e-3) == (None, 128, 2, "diagonal", 1e-3)
+    assert turns(order="rows") == (None, 128, 2, "rows", pytest.approx(1.92e-3))
+    assert turns(visits=1) == (None, 256, 1, "diagonal", pytest.approx(3.84e-3))
     assert turns(hold="10") == ("10", None, 1, "diagonal", pytest.approx(3.84e-3))
     assert turns(exchanges=9) == (None, 9, 1, "diagonal", pytest.approx(3.84e-3))
     assert turns(visits=4) == (None, 64, 4, "diagonal", pytest.approx(9.6e-4))

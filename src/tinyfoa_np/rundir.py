@@ -39,7 +39,7 @@ def describe(dataset: Dataset) -> bytes:
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
         "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
-        "unit": dataset.unit,
+        "unit": dataset.unit, "image": dataset.image,
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
 
@@ -56,6 +56,8 @@ def stand_in(directory: Path) -> Dataset:
 
     path = directory / "data.json"
     try:
-        return shaped(**json.loads(path.read_bytes()))
+        about = json.loads(path.read_bytes())
+        image = about.pop("image")
+        return shaped(**about, image=image and tuple(image))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

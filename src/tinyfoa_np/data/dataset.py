@@ -39,6 +39,8 @@ class Dataset:
         For uint8 inputs the network sees ``scale * byte + offset``; float32 inputs are used as they are.
     unit : float
         What makes uint8 inputs 0 to 1: one over the largest byte.
+    image : tuple of int, optional
+        (channels, rows, columns) where a sample's inputs are an image, channel by channel and row by row.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset:
     scale: float = 1.0
     offset: float = 0.0
     unit: float = 1 / 255
+    image: tuple[int, int, int] | None = None
 
     def affine(self, normalize: str) -> tuple[float, float]:
         """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
@@ -56,7 +59,7 @@ class Dataset:
 
 def shaped(
     name: str, train: int, test: int, inputs: int, dtype: str, classes: int, scale: float = 1.0, offset: float = 0.0,
-    unit: float = 1 / 255,
+    unit: float = 1 / 255, image: tuple[int, int, int] | None = None,
 ) -> Dataset:
     """A data set of so many training and test samples with so many inputs, all zeros in no memory."""
     import numpy as np
@@ -64,4 +67,4 @@ def shaped(
     def split(samples: int) -> Split:
         return Split(np.broadcast_to(np.zeros(1, dtype), (samples, inputs)), np.broadcast_to(np.int64(0), samples))
 
-    return Dataset(name, split(train), split(test), classes, scale, offset, unit)
+    return Dataset(name, split(train), split(test), classes, scale, offset, unit, image)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from math import prod
 
 import numpy as np
 
 from tinyfoa_np.data.dataset import Dataset, Split, shaped
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-SAMPLES, PIXELS, CLASSES = (1437, 360), 8 * 8, 10
+SAMPLES, IMAGE, CLASSES = (1437, 360), (1, 8, 8), 10
 _DIGEST = "7696c07daa6d85010f8268703ab8b067"
 
 
@@ -43,12 +44,13 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         classes=CLASSES,
         scale=1 / 16,
         unit=1 / 16,
+        image=IMAGE,
     )
 
 
 def shape() -> Dataset:
     """The data set without its samples."""
-    return shaped("digits", *SAMPLES, PIXELS, "uint8", CLASSES, 1 / 16, unit=1 / 16)
+    return shaped("digits", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / 16, unit=1 / 16, image=IMAGE)
 
 
 def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from math import prod
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +15,7 @@ from tinyfoa_np.data.dataset import Dataset, Split, shaped
 from tinyfoa_np.data.where import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-SAMPLES, PIXELS, CLASSES = (60000, 10000), 28 * 28, 10
+SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # MD5 of the decompressed contents: the .gz files differ between mirrors, these do not.
 DIGESTS = {
@@ -58,12 +59,13 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         classes=CLASSES,
         scale=1 / (255 * SD),
         offset=-MEAN / SD,
+        image=IMAGE,
     )
 
 
 def shape() -> Dataset:
     """The data set without its samples."""
-    return shaped("mnist", *SAMPLES, PIXELS, "uint8", CLASSES, 1 / (255 * SD), -MEAN / SD)
+    return shaped("mnist", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / (255 * SD), -MEAN / SD, image=IMAGE)
 
 
 def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
