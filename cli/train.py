@@ -13,7 +13,7 @@ import click
 
 from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.network import layer_shapes
+from tinyfoa_np.network import widths
 from tinyfoa_np.recipe import VERTICAL, Recipe
 
 from .options import Bytes, data_dir_option, debug_option, json_option, preset_option, recipe_options
@@ -124,7 +124,7 @@ def train(
     from .progress import TrainingProgress
 
     samples = None if resume else data.load(recipe.dataset, data_dir)  # a resumed run has them in flash
-    layers = len(layer_shapes(recipe.network, 1)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
+    layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(

@@ -75,7 +75,7 @@ class Layout:
             self.inputs = Inputs("real", width)
         self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
         self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
-        shapes = layer_shapes(recipe.network, width)
+        shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
         self.makers = makers(self.inner, self.inputs, shapes, dataset.classes, self.train_set.batches, threads)
         self.ladders = [ladder(self.inner)] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}

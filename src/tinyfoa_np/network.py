@@ -1,4 +1,4 @@
-"""What is trained: the shapes of a network's layers, from a short text such as ``fc:2000x4`` or ``fc:500,300,100``."""
+"""What is trained: the shapes of a network's layers, from a short text such as ``fc:2000x4`` or ``lc:16,32,64,64``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from .errors import BadRequest
 
-_FC = re.compile(r"fc:(\d{1,9}(?:x\d{1,3})?(?:,\d{1,9}(?:x\d{1,3})?)*)")
+#: weights of an output and an input channel: a 3 x 3 neighbourhood
+TAPS = 9
+#: what an output channel of a locally connected layer reads: every input channel, or one
+CONNECTIONS = ("full", "depthwise")
+
+_SPEC = re.compile(r"(fc|lc):(\d{1,9}(?:x\d{1,3})?(?:,\d{1,9}(?:x\d{1,3})?)*)")
 
 
 @dataclass(frozen=True)
@@ -18,32 +23,102 @@ class LayerShape:
     outputs: int
 
 
-def layer_shapes(network: str, inputs: int) -> tuple[LayerShape, ...]:
+@dataclass(frozen=True)
+class LocalShape(LayerShape):
+    """A locally connected layer: 3 x 3, stride 1, padding 1, with weights of its own at every position.
+
+    ``inputs`` and ``outputs`` are all values of a sample. Output channel o reads ``connect`` = ``full``: all input
+    channels, or ``depthwise``: channel o I / O, rounded down.
+    """
+
+    below: int  # I, input channels
+    channels: int  # O, output channels
+    rows: int
+    columns: int
+    connect: str = CONNECTIONS[0]
+
+    @property
+    def places(self) -> int:
+        """Positions."""
+        return self.rows * self.columns
+
+    @property
+    def fan_in(self) -> int:
+        """Weights of an output channel at one position."""
+        return TAPS * (self.below if self.connect == CONNECTIONS[0] else 1)
+
+
+def is_local(network: str) -> bool:
+    """Whether a network is locally connected."""
+    return network.startswith("lc:")
+
+
+def widths(network: str) -> tuple[int, ...]:
+    """The outputs of a network's hidden layers, or their output channels, lowest first.
+
+    Raises
+    ------
+    BadRequest
+        If the text is not understood: see :func:`layer_shapes`.
+
+    Examples
+    --------
+    >>> widths("fc:500x2,10"), widths("lc:16,32")
+    ((500, 500, 10), (16, 32))
+    """
+    match = _SPEC.fullmatch(network)
+    found: list[int] = []
+    for part in match[2].split(",") if match else ():
+        width, _, times = part.partition("x")
+        found += [int(width)] * int(times or 1)
+    if not found or min(found) < 1 or len(found) > 1000:
+        raise BadRequest(
+            f"network {network!r} is not understood: write 'fc:2000x4', 'fc:500,300' or 'lc:16,32', widths above 0"
+        )
+    return tuple(found)
+
+
+def layer_shapes(
+    network: str, inputs: int, image: tuple[int, int, int] | None = None, connect: str | None = None
+) -> tuple[LayerShape, ...]:
     """The hidden layers of a network, lowest first.
 
     Parameters
     ----------
     network : str
-        ``fc:`` and the widths: ``2000x4`` is four layers of 2000; ``500,300`` one of 500, then one of 300.
-        At most 1000 layers.
+        ``fc:`` and the widths: ``2000x4`` is four layers of 2000; ``500,300`` one of 500, then one of 300. ``lc:`` and
+        the output channels of locally connected layers. At most 1000 layers.
     inputs : int
         Inputs of the first layer.
+    image : tuple of int, optional
+        (channels, rows, columns) of these inputs, where they are images.
+    connect : str, optional
+        One of :data:`CONNECTIONS`; the first without it.
 
     Raises
     ------
     BadRequest
-        If the text is not of that form, or a width or count is zero or too large.
+        If the text is not of that form, a width or count is zero or too large, or a locally connected network has no
+        images to read.
 
     Examples
     --------
     >>> layer_shapes("fc:500x2,10", 784)[2]
     LayerShape(inputs=500, outputs=10)
+    >>> layer_shapes("lc:16,32", 784, (1, 28, 28))[1].fan_in
+    144
     """
-    match = _FC.fullmatch(network)
-    widths: list[int] = []
-    for part in match[1].split(",") if match else ():
-        width, _, times = part.partition("x")
-        widths += [int(width)] * int(times or 1)
-    if not widths or min(widths) < 1 or len(widths) > 1000:
-        raise BadRequest(f"network {network!r} is not understood: write 'fc:2000x4' or 'fc:500,300', widths above 0")
-    return tuple(LayerShape(i, o) for i, o in zip([inputs, *widths], widths, strict=False))
+    found = widths(network)
+    if not is_local(network):
+        return tuple(LayerShape(i, o) for i, o in zip([inputs, *found], found, strict=False))
+    if image is None:
+        raise BadRequest(
+            f"network {network!r} is locally connected, and these samples are no images: write 'fc:2000x4' for them"
+        )
+    below, rows, columns = image
+    assert below * rows * columns == inputs
+    places, connect = rows * columns, connect or CONNECTIONS[0]
+    return tuple(
+        LocalShape(i * places, o * places, i, o, rows, columns, connect)
+        for i, o in zip([below, *found], found, strict=False)
+    )

@@ -25,7 +25,7 @@ from typing import Any
 from . import data, presets, workers
 from .errors import BadRequest
 from .memory import paper, tables
-from .network import layer_shapes
+from .network import widths as widths_of
 from .recipe import Recipe
 from .rundir import write_whole
 from .workers import Run
@@ -103,7 +103,7 @@ def tasks(
                 binary_activations=system.binary_activations,
                 vertical=system.vertical,
             )
-            layer_shapes(str((changes or {}).get("network", fields["network"])), 1)
+            widths_of(str((changes or {}).get("network", fields["network"])))
             place = Path(out) / dataset / row.name
             runs = tuple(
                 Run(
@@ -224,7 +224,7 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
         "epochs_of": "layer" if recipe.algorithm == "tinyfoa" else "network",
     }  # fmt: skip
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
-    widths = [shape.outputs for shape in layer_shapes(recipe.network, 1)]
+    widths = widths_of(recipe.network)
     # a single layer has no matrix between hidden layers, which is all that the paper counts
     formula = None
     if len(widths) > 1:
@@ -246,7 +246,7 @@ def _run(run: Run, result: dict[str, Any] | None, reason: str | None) -> dict[st
         return {**known, "outcome": "failed", "message": reason} if reason else {**known, "outcome": "missing"}
     known["outcome"], known["warnings"] = result["outcome"], result["warnings"]
     if result["outcome"] == "diverged":
-        layers = run.recipe.algorithm == "tinyfoa" and len(layer_shapes(run.recipe.network, 1)) > 1
+        layers = run.recipe.algorithm == "tinyfoa" and len(widths_of(run.recipe.network)) > 1
         where = f"layer {result['layer']}, epoch {result['epoch']}" if layers else f"epoch {result['epoch']}"
         return {**known, "where": where, "message": result["message"]}
     arena = result["arena"]

@@ -32,7 +32,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, CheckFailed, TinyFoAError
-from .network import layer_shapes
+from .network import widths
 from .recipe import Recipe
 from .rundir import startable, write_whole
 
@@ -326,7 +326,7 @@ class _Speaker:
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs = recipe.epochs
-        self.layers = len(layer_shapes(recipe.network, 1)) if recipe.algorithm == "tinyfoa" else 1
+        self.layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1
         self.last = 0.0
 
     def __call__(self, event: Event) -> None:
