@@ -55,7 +55,7 @@ def _product(inputs, weights, outputs, tile, columns, scale, offset, scratch, z)
     # inputs (B, W) uint64 | (B, I) uint8, weights (panels, W, 8) uint64, z (O, B): tile by tile, as forward goes
     for first in range(0, outputs, tile):
         neurons = min(tile, outputs - first)
-        forward_kernels._linear(
+        forward_kernels.linear(
             inputs, 0, inputs.shape[0], weights, first, neurons, columns, scale, offset, scratch, 0, z.reshape(z.size),
             first * z.shape[1], z.shape[1],
         )

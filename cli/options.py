@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.presets import PRESETS
 from tinyfoa_np.recipe import (
     ALGORITHMS,
@@ -88,14 +89,22 @@ _RECIPE_OPTIONS = (
     click.option(
         "--network",
         metavar="SPEC",
-        help=f"Hidden layers, fully connected: fc:2000x4 is four of 2000, fc:500,300 two. [default: {Recipe.network}]",
+        help="Hidden layers. Fully connected: fc:2000x4 is four of 2000, fc:500,300 two. Locally connected, 3x3, on "
+        f"images (tinyfoa): lc:16,32 is two with so many output channels. [default: {Recipe.network}]",
+    ),
+    click.option(
+        "--lc-connect",
+        type=click.Choice(CONNECTIONS),
+        help="lc networks: whether an output channel reads every input channel, as in the authors' script, or one, as "
+        f"the paper's memory counts it. [default: {CONNECTIONS[0]}]",
     ),
     click.option("--algorithm", type=click.Choice(ALGORITHMS), help=f"What trains it. [default: {Recipe.algorithm}]"),
     click.option(
         "--slices",
         type=int,
         metavar="M",
-        help="tinyfoa, bp: a layer's weights are an M x M grid of slices. [default: 2, or 1 with --schedule none]",
+        help="tinyfoa, bp: a layer's weights are an M x M grid of slices; those of an lc layer M groups of output "
+        "channels. [default: 2, or 1 with --schedule none]",
     ),
     click.option(
         "--schedule",

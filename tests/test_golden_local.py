@@ -1,7 +1,10 @@
 """Golden trajectories of locally connected layers, computed by the authors' own classes: see test_golden.py."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from golden_local import STREAMED, run_kernels
 from test_golden import compare, find, read
 
 from tinyfoa_np.reference import local
@@ -32,7 +35,15 @@ def run_reference(golden):
     return ours
 
 
+IMPLEMENTATIONS = {
+    "reference": run_reference, "kernels": run_kernels,
+    "kept": partial(run_kernels, tiling={"keep_products": True}),
+    "streamed": partial(run_kernels, tiling={**STREAMED, "rows": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_golden(path):
+def test_golden(path, implementation):
     golden = read(path)
-    compare(run_reference(golden), golden)
+    compare(IMPLEMENTATIONS[implementation](golden), golden)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .errors import BadRequest
+from .network import CONNECTIONS, is_local
 from .slices import ORDERS
 
 ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
@@ -32,6 +33,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "classifier_lr": 1e-2, "classifier_decay": 3e-3, "label_scale": 1.0, "peer": 0.03,
     },
 }  # fmt: skip
+#: what is different where a network is locally connected, and which algorithms train one
+LOCAL_DEFAULTS: dict[str, dict[str, Any]] = {"tinyfoa": {"normalize": "unit"}}
 #: the schedules of each algorithm; the first is what ``auto`` becomes
 VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
@@ -58,7 +61,8 @@ class Recipe:
     algorithm : str
         One of :data:`ALGORITHMS`.
     slices : int or None
-        M: the weights of a layer are cut into M x M slices; 2 where the schedule has slices.
+        M: the weights of a layer are cut into M x M slices, those of a locally connected one into M groups of output
+        channels; 2 where the schedule has slices.
     schedule : str
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
@@ -111,6 +115,9 @@ class Recipe:
         Train on the first so many samples only.
     recompute : bool
         Keep no outputs of trained layers in flash; compute them again for every batch.
+    lc_connect : str or None
+        Locally connected networks: what an output channel reads, one of :data:`tinyfoa_np.network.CONNECTIONS`.
+        ``full``: every input channel, as in the authors' script; ``depthwise``: one, as the paper's memory counts it.
     """
 
     dataset: str = "digits"
@@ -141,6 +148,7 @@ class Recipe:
     seed: int = 0
     limit: int | None = None
     recompute: bool = False
+    lc_connect: str | None = None
 
     def validated(self) -> Recipe:
         """The same recipe with ``auto`` and defaults resolved.
@@ -156,6 +164,8 @@ class Recipe:
         _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
         _choice("normalize", str(filled.normalize), NORMALIZATIONS)
         _choice("moments", self.moments, MOMENTS)
+        if filled.lc_connect is not None:
+            _choice("lc_connect", filled.lc_connect, CONNECTIONS)
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
         filled._check_numbers()
@@ -169,16 +179,26 @@ class Recipe:
         for name in _OWN:
             if name not in known and getattr(self, name) is not None:
                 raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}")
+        local = is_local(self.network)
+        if local and self.algorithm not in LOCAL_DEFAULTS:
+            raise BadRequest(
+                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(LOCAL_DEFAULTS)} does"
+            )
+        if not local and self.lc_connect is not None:
+            raise BadRequest(f"lc_connect has a meaning for locally connected networks only, not for {self.network!r}")
+        known = {**known, **LOCAL_DEFAULTS[self.algorithm], "lc_connect": CONNECTIONS[0]} if local else known
         values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
         schedules = VERTICAL[self.algorithm]
         schedule = schedules[0] if self.schedule == "auto" else self.schedule
         if schedule not in schedules:
             raise BadRequest(f"algorithm {self.algorithm} has no schedule {schedule}: {' or '.join(schedules)}")
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
-        if self.schedule == "auto" and self.algorithm == "tinyfoa" and 2 < slices < 2**20:
+        if self.schedule == "auto" and self.algorithm == "tinyfoa" and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
         if self.algorithm != "tinyfoa" and self.recompute:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
+        if local and self.recompute:
+            raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
         return replace(self, schedule=schedule, slices=slices, **values)
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
@@ -251,7 +271,12 @@ class Recipe:
         visits, order = self.visits or 1, ORDERS[0] if self.order is None else self.order
         _choice("order", order, ORDERS)
         assert self.slices is not None
-        if visits > self.slices**2:
+        if is_local(self.network):
+            if order != ORDERS[0]:
+                raise BadRequest(f"order {order} has no meaning for groups of output channels: {ORDERS[0]} is theirs")
+            if visits > self.slices:
+                raise BadRequest(f"visits is {_shown(visits)}: {self.slices} groups of output channels are fewer")
+        elif visits > self.slices**2:
             raise BadRequest(f"visits is {_shown(visits)}: {self.slices} x {self.slices} slices are fewer")
         return visits, order
 

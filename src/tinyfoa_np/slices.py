@@ -1,4 +1,4 @@
-"""Vertical training: the M x M grid of a layer's weights, and which slice of it trains when."""
+"""Vertical training: the grid of a layer's weights, M x M or groups of output channels, and what trains when."""
 
 from __future__ import annotations
 
@@ -42,8 +42,45 @@ class Grid:
     def slice(self, number: int) -> Slice:
         return _slice(self.outputs, self.inputs, self.side, number)
 
+    @property
+    def across(self) -> int:
+        """Slices that have their neurons in common."""
+        return self.side
+
     def __len__(self) -> int:
         return self.side * self.side
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A locally connected layer's weights, cut into ``side`` groups of output channels: each is a slice of its own.
+
+    Its rows are those of the first group's channels at the first position, at the second, ..., then the next group's;
+    the columns are the weights that one channel has at one position.
+    """
+
+    channels: int
+    places: int
+    fan_in: int
+    side: int
+
+    across = 1
+
+    def bounds(self, group: int) -> tuple[int, int]:
+        """First and last channel of a group."""
+        bounds = cuts(self.channels, self.side)
+        return bounds[group], bounds[group + 1]
+
+    def rows(self, group: int) -> tuple[int, int]:
+        """First and last row of a group."""
+        first, last = self.bounds(group)
+        return first * self.places, last * self.places
+
+    def slice(self, number: int) -> Slice:
+        return Slice(*self.rows(number), 0, self.fan_in)
+
+    def __len__(self) -> int:
+        return self.side
 
 
 @lru_cache(maxsize=1024)  # asked for again and again in every step
@@ -69,6 +106,7 @@ class Schedule:
     steps: int
     visits: int = 1
     order: str = ORDERS[0]
+    groups: bool = False  # slices are groups of channels, M of them in place of M^2
 
     def holds(self, step: int) -> int:
         """How many holds have passed when step ``step`` (from 0) begins: hold k has turns k visits and following."""
@@ -76,6 +114,8 @@ class Schedule:
 
     def slice_of(self, turn: int, side: int) -> int:
         """The slice whose turn it is; M^2 turns in a row, from a multiple of M^2 on, are those of all slices."""
+        if self.groups:
+            return turn % side
         diagonal, group = divmod(turn % side**2, side)
         return group * side + (diagonal + group) % side if self.order == "diagonal" else turn % side**2
 
@@ -83,9 +123,9 @@ class Schedule:
         """The slices that train in each step of a hold, in their order."""
         return [self.slice_of(turn, side) for turn in range(hold * self.visits, (hold + 1) * self.visits)]
 
-    def neurons(self, hold: int, grid: Grid) -> tuple[int, int]:
+    def neurons(self, hold: int, grid: Grid | Groups) -> tuple[int, int]:
         """First and last of the neurons that these slices have, and of those between them."""
-        groups = [k // grid.side for k in self.slices(hold, grid.side)]
+        groups = [k // grid.across for k in self.slices(hold, grid.side)]
         return grid.rows(min(groups))[0], grid.rows(max(groups))[1]
 
     def begun(self, slices: int) -> dict[int, int]:
@@ -116,7 +156,7 @@ class Schedule:
 
 
 @lru_cache(maxsize=64)
-def widest_step(schedule: Schedule, grid: Grid) -> int:
+def widest_step(schedule: Schedule, grid: Grid | Groups) -> int:
     """The first step that trains, with the neurons between them, the most neurons."""
     if schedule.visits == 1:
         return 0  # the first group is among the largest

@@ -44,6 +44,7 @@ from .errors import BadRequest, CheckFailed, TinyFoAError
 from .flash import Flash
 from .kernels import random as random_kernels
 from .layout import Layout
+from .network import is_local
 from .plan import PHASES
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
@@ -197,9 +198,9 @@ class _Run:
         steps = recipe.epochs * self.train_set.batches
         schedule = Schedule(
             recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps, recipe.visits or 1,
-            recipe.order or ORDERS[0],
+            recipe.order or ORDERS[0], is_local(recipe.network),
         )  # fmt: skip
-        return len(schedule.first_steps(recipe.slices)), recipe.slices**2
+        return len(schedule.first_steps(recipe.slices)), recipe.slices ** (1 if schedule.groups else 2)
 
     def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
         """Chooses how each stage is cut, unless it is said, and makes the arena."""

@@ -132,7 +132,7 @@ class Network(Whole):
 
             def weights(out: np.ndarray, first: int, last: int, low: int, high: int, k: int = k) -> None:
                 if k < self.top:
-                    random_kernels.normal_weights(out, k, seed, 1 / sqrt(self.widths[k]))
+                    random_kernels.normals(out, 0, k, random_kernels.WEIGHT, seed, 1 / sqrt(self.widths[k]))
                 else:
                     out[:] = 0
 

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil, inf, log2, sqrt
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,10 @@ from ..flash import Flash
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
 from ..kernels.update import Biases, Draws, Published, Resident, Scratch, Step
+from ..network import is_local
 from ..plan import PHASES, Region
 from ..recipe import Recipe
-from ..slices import ORDERS, Grid, Schedule, widest_step
+from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from .moments import FORMATS
 from .operands import Inputs, weights_shape, words
 from .tiling import NEURONS, Tiling
@@ -136,16 +138,11 @@ class Parameters:
         self.lr, self.decay, self.batches = recipe.lr if lr is None else lr, decay, batches
         self.kind = recipe.schedule if vertical else "none"
         side = recipe.slices if vertical else 1
-        if side > min(self.O, self.I):
-            raise BadRequest(
-                f"{side} slices per side do not fit layer {number + 1} of {self.O} x {self.I} weights:"
-                f" at most {min(self.O, self.I)}"
-            )
-        self.full_grid = Grid(self.O, self.I, side)
-        self.grid = Grid(self.O, self.I, 1) if self.kind == "frozen" else self.full_grid
+        self.full_grid = self._grid(side)
+        self.grid = self._grid(1) if self.kind == "frozen" else self.full_grid
         self.schedule = Schedule(
             recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches, recipe.visits or 1,
-            recipe.order or ORDERS[0],
+            recipe.order or ORDERS[0], is_local(recipe.network),
         )  # fmt: skip
         self.tiling = tiling or Tiling(self.rows)
         tiled = self.tiling.stream_slice or self.tiling.stream_weights
@@ -164,6 +161,24 @@ class Parameters:
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
 
+    def _grid(self, side: int) -> Grid | Groups:
+        """The slices that the weights are cut into."""
+        if side > min(self.O, self.I):
+            raise BadRequest(
+                f"{side} slices per side do not fit layer {self.number + 1} of {self.O} x {self.I} weights:"
+                f" at most {min(self.O, self.I)}"
+            )
+        return Grid(self.O, self.I, side)
+
+    @property
+    def biases(self) -> int:
+        """Biases of the layer, and what trains as they do."""
+        return self.O if self.biased else 0
+
+    def bias_rows(self, group: int) -> tuple[int, int]:
+        """First and last of those that belong to a group of neurons."""
+        return self.grid.rows(group)
+
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region]:
@@ -171,16 +186,15 @@ class Parameters:
         first = self.grid.slice(0)  # the largest
         tall = min(first.last, self.tile_rows) if self.tiling.stream_slice else first.last
         largest, units = tall * first.high, tall * self.form.units(first.high)
-        rows = self.grid.rows(0)[1] if self.biased else 0
-        some = min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
-        weights, kind = weights_shape(some, self.I, self.binary_weights)
+        rows = self.bias_rows(0)[1] if self.biased else 0
+        weights, kind = self.published_shape(self.published_rows)
         # where the layer is read from its only slice, that slice is needed to the end
         resident = ("initialize", "update") if self.tiling.stream_slice else PHASES if self.shared else RESIDENT
         moments = tuple(phase for phase in resident if phase != "hand-over")
         published = (*PASSES, "initialize", "update") if self.tiling.stream_weights else PHASES
         return [
             Region(self.prefix + "weights", (0,) if self.shared else weights, kind, published),
-            Region(self.prefix + "bias", (self.O if self.biased else 0,), "float32"),
+            Region(self.prefix + "bias", (self.biases,), "float32"),
             Region(self.prefix + "slice", (largest,), "float32", resident),
             Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), self.form.dtype, moments),
             Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), self.form.dtype, moments),
@@ -225,7 +239,7 @@ class Parameters:
             for r in self.regions()
         })  # fmt: skip
         if self.shared:
-            self.ram.weights = self.ram.slice.reshape(self.O, self.I)
+            self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
         else:
             self.ram.weights[...] = 0  # absent neurons and inputs stay zero bits
 
@@ -324,30 +338,33 @@ class Parameters:
             fetched = min(steps, 1 + self.schedule.holds(steps - 1))
             if self.schedule.visits > 1:
                 due, fetched, left = self.schedule.visits, self.schedule.visits * steps, self.schedule.visits * steps
-            groups = fetched if self.schedule.order == "diagonal" else fetched / side
+            groups = fetched if self.schedule.order == "diagonal" else fetched / self.grid.across
         else:  # to and fro through all slices in every step
             due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
             groups = 1 + (side - 1) * steps
-        of_slice, of_biases = sum(map(self.slice_bytes, range(slices))) / slices, 4 * (1 + self.moments) * self.O / side
+        of_slice = sum(map(self.slice_bytes, range(slices))) / slices
+        of_biases = 4 * (1 + self.moments) * self.biases / side
         read = of_biases * groups * self.moments / (1 + self.moments) if self.biased else 0.0
         written = of_biases * left if self.biased else 0.0
         if self.tiling.stream_slice:
             fetched = left = due * steps
         read, written = read + of_slice * fetched, written + of_slice * left
         if self.tiling.stream_weights:
-            rows, nbytes = self._row_bytes
-            panels = [
-                -(-last // rows) - first // rows for j in range(side) for first, last in self.tiles(*self.grid.rows(j))
-            ]
-            touched = steps * due / side * sum(panels) * nbytes
+            touched = steps * due / side * self._touched_bytes()
             read, written = read + touched + steps * passes * self.published_bytes, written + touched
         return read / steps, written / steps
+
+    def _touched_bytes(self) -> int:
+        """Bytes of what the forward pass reads that come and go when one slice of each group of neurons trains."""
+        rows, nbytes = self._row_bytes
+        tiles = [tile for j in range(self.grid.side) for tile in self.tiles(*self.grid.rows(j))]
+        return sum(-(-last // rows) - first // rows for first, last in tiles) * nbytes
 
     def objects(self) -> dict[str, list[int]]:
         """Sizes of the items of the layer's objects in flash: slices and groups of biases, each with its moments."""
         objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
         if self.biased:
-            rows = [self.grid.rows(j) for j in range(self.grid.side)]
+            rows = [self.bias_rows(j) for j in range(self.grid.side)]
             objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
         return objects
 
@@ -384,30 +401,34 @@ class Parameters:
                     weights(ram.slice, first, last, part.low, part.high)
                     self._move(flash.write, k, first, last)
         if self.biased:
-            biases(ram.bias, 0, self.O, 0, 1)
+            biases(ram.bias, 0, self.biases, 0, 1)
             for j in range(self.grid.side):
                 flash.write(self.name("biases"), j, self._bias_views(j))
 
     def restore(self, flash: Flash) -> None:
         """Reads every slice and bias once: what the forward pass reads is rebuilt, and the sums of |W| with it."""
-        ram, state, side = self.ram, self.state, self.grid.side
+        state, side, across = self.state, self.grid.side, self.grid.across
         state.sums = [0] * len(self.grid)
         if self.tiling.stream_weights:
             flash.new(self.name("published"), [self.published_bytes], slots=0)
         for j in range(side):
             for first, last in self.tiles(*self.grid.rows(j)):
                 published = self._published(flash, first, last, begun=False)
-                for k in range(j * side, (j + 1) * side):
-                    part = self.grid.slice(k)
+                for k in range(j * across, (j + 1) * across):
                     self._move(flash.read, k, first, last, planes=1)
-                    state.sums[k] += update_kernels.publish_slice(
-                        ram.slice, first, last, part.low, part.high, published, self.unit
-                    )
+                    state.sums[k] += self._publish_rows(k, first, last, published)
                 self._publish(flash, published, first, last)
         for j in range(side if self.biased else 0):
             flash.read(self.name("biases"), j, self._bias_views(j)[:1])
         state.resident = state.group = None
         state.dirty = False
+
+    def _publish_rows(self, k: int, first: int, last: int, published: Published) -> int:
+        """Rows of slice k, which are in RAM, to the forward pass; returns their sum of |W|."""
+        part = self.grid.slice(k)
+        return int(
+            update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit)
+        )
 
     def _move(
         self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None
@@ -450,7 +471,7 @@ class Parameters:
         return Draws(*map(np.uint64, (self.recipe.seed, self.number, purpose, number, stride)))
 
     def _bias_views(self, j: int) -> list[np.ndarray]:
-        first, last = self.grid.rows(j)
+        first, last = self.bias_rows(j)
         moments = (self.ram.bias_moment1, self.ram.bias_moment2)[: self.moments]
         return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
 
@@ -469,15 +490,25 @@ class Parameters:
         if k == self.state.resident:
             return
         self.flush(flash)
-        part, group = self.grid.slice(k), k // self.grid.side
+        part, group = self.grid.slice(k), k // self.grid.across
         if not self.tiling.stream_slice:
             self._move(flash.read, k, part.first, part.last)
         if group != self.state.group and self.biased:
-            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (part.last - part.first))
+            first, last = self.bias_rows(group)
+            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
         self.state.resident, self.state.group = k, group
         flash.exchanges += 1
 
     # -- what the forward pass reads -----------------------------------------------------------------------------------
+
+    @property
+    def published_rows(self) -> int:
+        """Neurons of which it is in RAM at a time."""
+        return min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
+
+    def published_shape(self, neurons: int) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what the forward pass reads of so many neurons."""
+        return weights_shape(neurons, self.I, self.binary_weights)
 
     @property
     def _row_bytes(self) -> tuple[int, int]:
@@ -544,7 +575,7 @@ class Parameters:
                 )
             if not ended:
                 continue
-            group = k // self.grid.side
+            group = k // self.grid.across
             train_bias = self.biased and group not in trained
             state.steps[k] += 1
             state.bias_steps[group] += train_bias
@@ -563,27 +594,20 @@ class Parameters:
         train_bias: bool, scratch: Scratch, abs_w: np.ndarray,
     ) -> None:
         """Trains slice k, some rows at a time."""
-        state, ram, part, still = self.state, self.ram, self.grid.slice(k), self._still(step)
+        state, part, still = self.state, self.grid.slice(k), self._still(step)
         weight_step = bias_step = self._step(state.steps[k], step)
-        if (t := max(1, state.bias_steps[k // self.grid.side])) != state.steps[k]:  # they are most often the same
+        if (t := max(1, state.bias_steps[k // self.grid.across])) != state.steps[k]:  # they are most often the same
             bias_step = self._step(t, step)
         total = 0
         for first, last in self.tiles(part.first, part.last):
-            at, to = first - part.first, last - part.first
+            at = first - part.first
             if self.tiling.stream_slice:
                 self._move(flash.read, k, first, last)
             resident = self._resident(0 if self.tiling.stream_slice else at, part.high - part.low)
-            biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
             published = self._published(flash, first, last)
             abs_w[:] = 0
-            what = (
-                (first, last, part.low, part.high), resident, self._draws(k, at), published, still, biases, weight_step,
-                bias_step, train_bias, self.straight, self.unit,
-            )  # fmt: skip
-            if self.partial:
-                update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
-            else:
-                update_kernels.update(inputs, samples, errors(first, last), *what, scratch, abs_w)
+            numbers = still, weight_step, bias_step, train_bias
+            self._train_rows(k, first, last, inputs, samples, errors, resident, published, numbers, scratch, abs_w)
             sums = abs_w.tolist()
             if min(sums) < 0:
                 raise Lost
@@ -592,6 +616,24 @@ class Parameters:
                 self._move(flash.write, k, first, last)
             self._publish(flash, published, first, last)
         state.sums[k] = total
+
+    def _train_rows(
+        self, k: int, first: int, last: int, inputs: Any, samples: int, errors: Any, resident: Resident,
+        published: Published, numbers: tuple[Any, ...], scratch: Scratch, abs_w: np.ndarray,
+    ) -> None:
+        """Trains rows of slice k; ``numbers``: which of them stay, the steps of weights and biases, whether those
+        train."""
+        ram, part, (still, weight_step, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
+        at, to = first - part.first, last - part.first
+        biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
+        what = (
+            (first, last, part.low, part.high), resident, self._draws(k, at), published, still, biases, weight_step,
+            bias_step, train_bias, self.straight, self.unit,
+        )  # fmt: skip
+        if self.partial:
+            update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
+        else:
+            update_kernels.update(inputs, samples, errors(first, last), *what, scratch, abs_w)
 
     def slice_gradient(
         self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, k: int, scratch: Scratch

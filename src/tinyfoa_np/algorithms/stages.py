@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..network import LayerShape
+from ..network import LayerShape, LocalShape, is_local
 from ..recipe import Recipe
-from . import bp, drtp, ff, pepita, tinyfoa
+from . import bp, drtp, ff, local, pepita, tinyfoa
 from .inference import TrainedLayer
 from .operands import TILES, Inputs, outputs_of
 from .stage import Stage
-from .tiling import NEURONS, ROWS, Tiling
+from .tiling import NEURONS, PLACES, ROWS, Tiling
 from .whole import Whole
 
 #: algorithms that train the whole network in every step
@@ -70,8 +70,11 @@ def makers(
 
     def of_layer(number: int) -> Maker:
         below = outputs_of(shapes[number - 1].outputs, recipe.binary_activations) if number else inputs
+        shape = shapes[number]
+        if isinstance(shape, LocalShape):
+            return lambda tiling: local.Layer(recipe, number, below, shape, classes, batches, threads, tiling)
         return lambda tiling: tinyfoa.Layer(
-            recipe, number, below, shapes[number].outputs, classes, batches, threads, tiling
+            recipe, number, below, shape.outputs, classes, batches, threads, tiling
         )
 
     return [of_layer(number) for number in range(len(shapes))]
@@ -83,6 +86,12 @@ def ladder(recipe: Recipe) -> list[Rung]:
     if recipe.algorithm != "tinyfoa":
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
+    if is_local(recipe.network):
+        rungs = []
+        for kept, weights, slices, regenerate in product((True, False), (False, True), (False, True), (False, True)):
+            base = Tiling(batch, PLACES[-1], PLACES[-1], weights, slices, regenerate, keep_products=kept)
+            rungs.append(Rung(base, PLACES, PLACES if weights or slices else PLACES[:1]))
+        return rungs
     # where a step trains few slices, their columns of the inputs can be kept apart
     some = recipe.schedule == "slice"
     held = [batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]

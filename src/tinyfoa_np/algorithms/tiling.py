@@ -9,6 +9,9 @@ NEURONS = (512, 256, 128, 64, 32, 16, 8)
 #: rows of a slice that train at a time
 ROWS = (4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
+#: positions of a locally connected layer of which a pass has weights and sums at a time, or that train at a time
+PLACES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -31,6 +34,8 @@ class Tiling:
         The projection is made anew, tile by tile, in place of being stored.
     gather : bool
         The columns of the inputs that the slice needs are kept by themselves: the others may go after the pass.
+    keep_products : bool
+        Locally connected layers: what batch norm takes in is kept for the rest of the step, not computed again.
     """
 
     samples: int
@@ -40,6 +45,7 @@ class Tiling:
     stream_slice: bool = False
     regenerate: bool = False
     gather: bool = False
+    keep_products: bool = False
 
     def described(self, batch: int, outputs: int, rows: int) -> str:
         """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``."""

@@ -16,19 +16,15 @@ Full-precision weights and biases are :class:`.parameters.Parameters`; this file
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import asdict
 from functools import lru_cache
 from math import sqrt
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from ..arena import Arena
 from ..flash import Flash
 from ..kernels import forward as forward_kernels
-from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
 from ..kernels.forward import Neurons, Results
@@ -36,12 +32,12 @@ from ..kernels.update import Projected, Scratch
 from ..plan import PHASES, Region
 from ..recipe import Recipe
 from .inference import TrainedLayer, passed
-from .operands import TILES, Inputs, outputs_of, weights_shape, words, z_tile, z_unit
-from .parameters import PASSES, TRAINING, Parameters, Sources, State
-from .stage import Outcome, Part
+from .layerwise import LOOKING, Layerwise
+from .operands import TILES, Inputs, outputs_of, weights_shape, words, z_tile
+from .parameters import PASSES, TRAINING, Parameters, Sources
+from .stage import Part
 from .tiling import Tiling
 
-LOOKING = ("hand-over", "evaluate")
 #: neurons times samples of a tile that one thread does as fast as two
 SMALL_TILE = 8192
 #: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a normal of the
@@ -49,7 +45,7 @@ SMALL_TILE = 8192
 WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
-class Layer:
+class Layer(Layerwise):
     """One layer in training.
 
     Parameters
@@ -75,15 +71,11 @@ class Layer:
         If the layer cannot be cut into M x M slices.
     """
 
-    surveys = True
-
     def __init__(
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
-        self.recipe, self.number, self.inputs = recipe, number, inputs
-        self.O, self.I, self.C, self.B = outputs, inputs.width, classes, recipe.batch
-        self.tiling = tiling = tiling or Tiling(self.B)
+        tiling = tiling or Tiling(recipe.batch)
         # neurons of one pass of the kernel, and those whose z exists at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
@@ -91,27 +83,14 @@ class Layer:
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # a thread takes at least 16 samples forward
         self.threads = min(threads, -(-tiling.samples // 16))
-        self.parameters = Parameters(
+        parameters = Parameters(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
-        self.z_unit = z_unit(self.B, self.O)
-        self.emitted = outputs_of(self.O, recipe.binary_activations)
-        self.scale = 1.0  # s of the batch, or the stored one
-        self.sum_abs_z = 0.0  # of the training samples, in the hand-over
-        self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
-        self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # and for masks
+        super().__init__(recipe, number, inputs, outputs, classes, tiling, parameters)
+        self.I = inputs.width
+        self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # stands for masks that are not wanted
 
-    # -- regions, flash, state: what the training loop asks of a stage -------------------------------------------------
-
-    @property
-    def hands_on(self) -> Inputs:
-        """What a trained layer hands to the next."""
-        return self.emitted
-
-    @property
-    def layers(self) -> list[Parameters]:
-        """The layers that train here."""
-        return [self.parameters]
+    # -- regions -------------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region]:
         """What the layer needs of the arena, and when."""
@@ -194,66 +173,7 @@ class Layer:
         read, written = self.parameters.traffic(parts)
         return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
 
-    def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the layer trains in, with the sizes of their items."""
-        return self.parameters.objects()
-
-    def create(self, flash: Flash) -> None:
-        """Makes these objects."""
-        self.parameters.create(flash)
-
-    def initialize(self, flash: Flash) -> None:
-        """Writes the initial weights and biases: uniform in +-1/sqrt(I)."""
-        self.parameters.initialize(flash)
-
-    def restore(self, flash: Flash) -> None:
-        """Rebuilds what the forward pass reads from flash."""
-        self.parameters.restore(flash)
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        self.parameters.flush(flash)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What is known beside the arena's bytes, as JSON can hold it."""
-        return {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
-
-    @state.setter
-    def state(self, known: dict[str, Any]) -> None:
-        self.parameters.state = State(**deepcopy(known["parameters"]))
-        self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
-
-    def widest_steps(self) -> set[int]:
-        """Steps that together take as much of the arena as any, in each of its regions."""
-        return self.parameters.widest_steps()
-
     # -- one batch -----------------------------------------------------------------------------------------------------
-
-    @property
-    def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch, or a micro-batch."""
-        return self.tiling.samples
-
-    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step: with the last part of a batch; until then its logits and masks are put together."""
-        self.arena.enter("forward")
-        self.forward(flash, part, step)
-        if not part.ends:
-            return Outcome(0.0, 0)
-        self.arena.enter("gradient")
-        loss, wrong = self.gradient(part.of)
-        if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
-        self.arena.enter("update")
-        kept = self.update(flash, part.of, step)
-        return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
-
-    def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers, told with a batch's last part."""
-        self.arena.enter("evaluate")
-        self.forward(flash, part)  # the batch's s scales all logits alike: it cannot change an answer
-        return self.gradient(part.of)[1] if part.ends else 0
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
@@ -309,18 +229,6 @@ class Layer:
             first += self.B * columns
         return places
 
-    def _input_scale(self) -> float:
-        return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
-
-    def gradient(self, samples: int) -> tuple[float, int]:
-        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
-        ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(self.scale), ram.labels, ram.error, ram.result, samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
-
     def _sources(self, step: int) -> tuple[Sources, Callable[[int, int], Projected]]:
         """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
 
@@ -351,41 +259,6 @@ class Layer:
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         inputs, errors = self._sources(step)
         return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
-
-    # -- a trained layer -----------------------------------------------------------------------------------------------
-
-    def begin_hand_over(self, flash: Flash) -> list[str]:
-        """The digest of the trained layer; the training set's samples come next."""
-        self.sum_abs_z = 0.0
-        return [self.parameters.digest(flash, self.ram.row)]
-
-    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """Outputs of what was loaded into the region ``outputs``; with a batch's last part how many are wrong.
-
-        ``trained``: a batch of the training set, whose s is its own; with others it is the stored one. It stands in
-        ``input_scale`` when the batch is complete.
-        """
-        self.arena.enter("hand-over")
-        total = self.forward(flash, part, emit=True, stored_scale=None if trained else self.scale)
-        if not part.ends:
-            return 0
-        if trained:
-            self.sum_abs_z += total
-        wrong = self.gradient(part.of)[1]
-        self.ram.input_scale[0] = self.scale
-        return wrong
-
-    def settle(self, samples: int) -> None:
-        """Fixes the stored s: the mean |z| over all ``samples`` of the training set."""
-        self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
-
-    def known(self) -> list[dict[str, Any]]:
-        """What inference must know of the trained layer beside its weights."""
-        return [{"alpha": self.parameters.alpha, "scale": self.scale}]
-
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer."""
-        self.parameters.keep(flash)
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:

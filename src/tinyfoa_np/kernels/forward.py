@@ -61,7 +61,7 @@ def _room(batch, threads):
     return (batch + 16 * threads - 1) // (16 * threads) * 16
 
 
-def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
+def linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
     """z = x . w for one tile of neurons and samples begin..end (an overload for each kind).
 
     z is flat: neuron r of the tile by sample begin + s stands at z0 + r * row + s.
@@ -69,7 +69,7 @@ def _linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset
     raise TypeError
 
 
-@overload(_linear, inline="never")
+@overload(linear, inline="never")
 def _linear_by_kind(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
     if weights.dtype == types.uint64 and inputs.dtype == types.uint64:
         return _bits_by_signs
@@ -209,12 +209,12 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
     return written_out
 
 
-def _emit(outputs, first, neurons, begin, end, z, z0, row):
+def emit(outputs, first, neurons, begin, end, z, z0, row):
     """What a trained layer hands over, for one tile of neurons: packed bits or max(z, 0) (an overload for each)."""
     raise TypeError
 
 
-@overload(_emit, inline="never")
+@overload(emit, inline="never")
 def _emit_by_kind(outputs, first, neurons, begin, end, z, z0, row):
     if outputs.dtype == types.uint64:
 
@@ -280,7 +280,7 @@ def _forward_share(
             logits[c, start + begin : start + end] = np.float32(0)
     for low in range(first, last, tile):
         count = min(tile, last - low)
-        _linear(inputs, begin, end, weights, low - first, count, columns, scale, offset, scratch, thread, z, z0, row)
+        linear(inputs, begin, end, weights, low - first, count, columns, scale, offset, scratch, thread, z, z0, row)
         for r in range(count):
             own, shift = z0 + r * row, bias[low + r] if bias.shape[0] else np.float32(0)
             for s in range(own, own + end - begin):
@@ -311,7 +311,7 @@ def _forward_share(
                     )
                     c += 1
         if outputs.shape[0] > 0:
-            _emit(outputs, low, count, begin, end, z, z0, row)
+            emit(outputs, low, count, begin, end, z, z0, row)
     abs_z[thread] += total
 
 

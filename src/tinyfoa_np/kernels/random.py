@@ -134,7 +134,7 @@ def wrong_labels(labels, samples, classes, epoch, first, out, seed):
 
 
 @njit(cache=True, error_model="numpy")
-def normal_weights(out, layer, seed, deviation):
-    # out flat (O I,) float32: element n, counted row by row, is one of the two of block n // 2
-    """Initial weights: standard normals times ``deviation``."""
-    _normal(out, 0, layer, WEIGHT, seed, deviation)
+def normals(out, first, layer, purpose, seed, deviation):
+    # out flat (n,) float32: elements ``first`` and following; element n is one of the two of block n // 2
+    """Initial weights or biases: standard normals times ``deviation``."""
+    _normal(out, first, layer, purpose, seed, deviation)

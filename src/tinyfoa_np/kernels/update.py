@@ -336,7 +336,7 @@ def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, st
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _bias_step(step, biases, row, k, slope):
+def take_bias_step(step, biases, row, k, slope):
     # the same for one bias, of neuron ``row``, with its moments at k; no mask. Returns 0, or -1 if the bias is lost
     bias, m, v = biases.bias, biases.moment1, biases.moment2
     if step.decay != np.float32(0):
@@ -361,7 +361,7 @@ def _plus(total, part):
 
 
 @njit(inline="always")
-def _publish_row(weight, at, low, high, largest, unit, published, row):
+def publish_row(weight, at, low, high, largest, unit, published, row):
     """Hands columns ``low`` to ``high`` of one neuron to the forward pass: their sum of |w|, -1 if one is lost."""
     weights = published.weights
     out, total, column = _published_at(weights, row - published.first), np.int64(0), low
@@ -437,7 +437,7 @@ def _step_codes(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _update_rows(
+def update_rows(
     thread, begin, end, inputs, samples, source, part, resident, draws, published, still, biases, step, bias_step,
     train_bias, straight, unit, scratch,
 ):
@@ -461,7 +461,7 @@ def _update_rows(
             if tile > 1:  # behind the list
                 listed[thread, own + batch], dz[thread, own + batch] = count, sum_dz
             if train_bias and not later:
-                total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+                total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
         column = low
         while column < high:
             stop = _run_end(values, moment, low, column, high)
@@ -475,7 +475,7 @@ def _update_rows(
                 if later and column == low:
                     sum_dz = added
                     if train_bias:
-                        total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+                        total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
                 head, shift = thread * gradient.shape[1] + skip, offset * sum_dz
                 lost = _step_run(
                     step, resident, draws, part, row, column, stop, still, gradient, head, ahead, scale, shift, straight
@@ -484,7 +484,7 @@ def _update_rows(
             column = stop
         for row in range(top, bottom):
             total = _plus(
-                total, _publish_row(weight, (row - first) * width - low, low, high, largest, unit, published, row)
+                total, publish_row(weight, (row - first) * width - low, low, high, largest, unit, published, row)
             )
     return total
 
@@ -508,7 +508,7 @@ def update(
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
-        total = _update_rows(
+        total = update_rows(
             thread, first + begin, first + end, inputs, samples, source, part, resident, draws, published, still,
             biases, step, bias_step, train_bias, straight, unit, scratch,
         )
@@ -561,14 +561,14 @@ def _update_rows_from(
     for row in range(begin, end):
         sum_dz = bias_sums[row - first]
         if train_bias:
-            total = _plus(total, _bias_step(bias_step, biases, row, row - first, sum_dz))
+            total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
         at = (row - first) * (high - low) - low
         lost = _step_run(
             step, resident, draws, part, row, low, high, still, sums, at + low, high - low, scale, offset * sum_dz,
             straight,
         )
         total = np.int64(-1) if lost else total
-        total = _plus(total, _publish_row(resident.weight, at, low, high, largest, unit, published, row))
+        total = _plus(total, publish_row(resident.weight, at, low, high, largest, unit, published, row))
     return total
 
 
@@ -635,5 +635,5 @@ def publish_slice(weight, first, last, low, high, published, unit):
     total = np.int64(0)
     for row in range(first, last):
         at = (row - first) * (high - low) - low
-        total += _publish_row(weight, at, low, high, np.float32(LARGEST), unit, published, row)
+        total += publish_row(weight, at, low, high, np.float32(LARGEST), unit, published, row)
     return total

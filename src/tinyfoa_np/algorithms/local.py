@@ -1,0 +1,272 @@
+"""TinyFoA (Huang and Aminifar, AAAI 2025), locally connected: one layer in training.
+
+3 x 3 convolution, stride 1, padding 1, with weights of its own at each of P positions. For a layer with weights
+W (P, O, F), biases b (P, O), batch norm's gamma and beta (O,), a fixed head H (P, O, C) and its bias c (C,)
+
+    binary weights      Wb = alpha sign(W),  alpha = mean |W|
+    products            u = Wb x + b, of the patch x (F,) around a position
+    batch norm          v = gamma (u - mean) / deviation + beta, by channel, over batch and positions
+    binary activations  s = mean max(v, 0) over the batch,  h = s [v > 0]  (otherwise h = max(v, 0))
+    logits              a = h H + c,  p = softmax(a),  loss = mean cross-entropy
+    gradient            dv = ((p - Y) / B) H^T [v > 0] [v < 1]             ([v < 1] only with binary activations)
+                        du as batch norm sends it back,  dW = du x [|W| < 1],  db = sum du
+    update              the optimizer's step, then W, b, gamma and beta clamped to +-1
+
+In training batch norm has the batch's mean and deviation; what is handed on, and inference, the running ones. A slice
+is a group of output channels. :mod:`tinyfoa_np.reference.local` has all of it in plain NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from math import sqrt
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..arena import Arena
+from ..flash import Flash
+from ..kernels import forward as forward_kernels
+from ..kernels import local as kernels
+from ..kernels import random as random_kernels
+from ..kernels.local import Images, Places, Room
+from ..kernels.update import Scratch
+from ..network import LocalShape
+from ..plan import PHASES, Region
+from ..recipe import Recipe
+from .inference import TrainedLayer
+from .layerwise import LOOKING, Layerwise
+from .local_parameters import LocalParameters, Sent, patch_kind
+from .operands import Inputs, outputs_of, weights_shape, words, z_unit
+from .parameters import PASSES, TRAINING
+from .stage import Part
+from .tiling import Tiling
+
+#: phases in which patches are multiplied
+PRODUCTS = (*PASSES, "update")
+#: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a number of the head
+#: made anew; one call of a kernel; a product made anew
+WRITTEN, REGENERATED, CALL, PRODUCT = 10, 24, 4096, 0.25
+
+
+class Layer(Layerwise):
+    """One layer in training.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    number : int
+        Layer, from 0.
+    inputs : Inputs
+        What the layer reads.
+    shape : LocalShape
+    classes, batches : int
+        C; steps per epoch.
+    threads : int
+        T: how many ways a kernel's work is cut.
+    tiling : Tiling
+
+    Raises
+    ------
+    BadRequest
+        If the layer has fewer output channels than slices.
+    """
+
+    parameters: LocalParameters
+
+    def __init__(
+        self, recipe: Recipe, number: int, inputs: Inputs, shape: LocalShape, classes: int, batches: int, threads: int,
+        tiling: Tiling,
+    ) -> None:
+        parameters = LocalParameters(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
+        super().__init__(recipe, number, inputs, shape.outputs, classes, tiling, parameters)
+        self.shape, self.cores = shape, parameters.threads
+        self.fresh = False  # u of the batch at hand is kept
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def regions(self) -> list[Region]:
+        """What the layer needs of the arena, and when."""
+        own, threads, shape = self.parameters, self.parameters.threads, self.shape
+        patch = own.inputs
+        scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
+        some = own.pass_places
+        head = max(some, own.trained_places) if self.tiling.regenerate else shape.places
+        made = PRODUCTS if self.tiling.regenerate else PHASES
+        kept = shape.places if self.tiling.keep_products else 0
+        return [
+            *own.regions(),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
+            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region("projection", (head * shape.channels, self.C), "float32", made),
+            Region("head_bias", (self.C,), "float32"),
+            Region("patch", (threads, self.B, patch.columns), patch.dtype, PRODUCTS),
+            Region("scratch", (threads, *scratch), kind, PRODUCTS),
+            Region("u", (threads, shape.channels, self.B), "float32", PRODUCTS),
+            Region("kept", (kept, shape.channels, self.B), "float32", ("forward", "gradient", "update")),
+            Region("dv", (threads, self.B), "float32", ("update",)),
+            Region("norm", (2, shape.channels), "float32", (*PASSES, "gradient", "update")),
+            Region("place_sums", (some, 2, shape.channels), "float64", ("forward", "update")),
+            Region("totals", (2, shape.channels), "float64", ("forward", "update")),
+            Region("abs_r", (threads,), "int64", PASSES),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
+            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
+            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
+            Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
+            Region("row", (own.I,), "float32", ("hand-over",)),
+            Region("commit", (own.commit_bytes,), "uint8", ("load",)),
+        ]  # fmt: skip
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
+        return self.parameters.carried() | head
+
+    def open(self, arena: Arena) -> None:
+        """Takes the layer's views from an arena laid out with its regions, and makes the head."""
+        self.arena = arena
+        self.parameters.open(arena)
+        own = {r.name for r in self.parameters.regions()}
+        self.ram = SimpleNamespace(**{
+            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
+            for r in self.regions() if r.name not in own
+        })  # fmt: skip
+        ram = self.ram
+        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
+        self.kept_nowhere = np.zeros((0, *ram.u.shape[1:]), np.float32)
+        head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
+        if not self.tiling.regenerate:
+            self._make_head(0, self.shape.places)
+
+    def _make_head(self, first: int, last: int) -> np.ndarray:
+        """Makes the head's rows of positions ``first`` to ``last``, from the region's first row on."""
+        channels = self.shape.channels
+        rows = self.ram.projection[: (last - first) * channels]
+        head_rows(rows, first * channels, last * channels, self.O, self.number, self.recipe.seed)
+        return rows
+
+    def _head(self, first: int, last: int) -> np.ndarray:
+        """The head's rows ((last - first) O, C) of positions ``first`` to ``last``, made or as they are stored."""
+        channels = self.shape.channels
+        if self.tiling.regenerate:
+            return self._make_head(first, last)
+        return self.ram.projection[first * channels : last * channels]
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
+        own, places = self.parameters, self.shape.places
+        (read, written), passes = self.traffic(), self._passes()
+        numbers = passes * self.O * self.C if self.tiling.regenerate else 0
+        calls = passes * -(-places // own.pass_places) + -(-places // own.trained_places)
+        again = 0 if self.tiling.keep_products else PRODUCT * (passes - 1) * self.O * self.B
+        return read + WRITTEN * written + REGENERATED * numbers + CALL * calls + again, -own.pass_places
+
+    def _passes(self) -> int:
+        """Passes over all positions of a step, before those that train: two, and one for each slice that does."""
+        return 2 + len(self.parameters.due(0))
+
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
+        read, written = self.parameters.traffic(self._passes())
+        return read + self.B * (self.inputs.row_bytes + 2) + 4, written
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def _tiles(self, flash: Flash) -> Iterator[Places]:
+        """All positions, as many at a time as the plan says."""
+        places, some = self.shape.places, self.parameters.pass_places
+        for first in range(0, places, some):
+            last = min(first + some, places)
+            yield Places(first, last, self.parameters.at_places(flash, first, last), self._head(first, last))
+
+    def _operands(self) -> tuple[Images, kernels.Layer, Room]:
+        ram, own = self.ram, self.parameters
+        images = held_images(ram.inputs, self.inputs, self.shape, self.number, self._input_scale())
+        gain = own.alpha * (self._input_scale() if self.inputs.kind == "bits" else 1.0)
+        layer = kernels.Layer(
+            self.shape.channels, own.grid.side, self.shape.connect == "depthwise", self.recipe.binary_activations,
+            np.float32(gain), own.ram.bias, ram.norm,
+        )  # fmt: skip
+        kept = ram.kept if self.fresh else self.kept_nowhere
+        return images, layer, Room(ram.patch, ram.scratch, ram.u, ram.dv, kept)
+
+    def forward(
+        self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
+    ) -> float:
+        """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
+        ram, own, samples, training = self.ram, self.parameters, part.samples, step is not None
+        self.fresh = training and self.tiling.keep_products
+        images, layer, room = self._operands()
+        if training:
+            for places in self._tiles(flash):
+                kernels.statistics(images, samples, layer, places, room, ram.place_sums, ram.totals)
+            kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
+        else:
+            kernels.running_norm(own.ram.running, ram.norm)
+        ram.abs_r[:] = 0
+        outputs = ram.outputs if emit else self.nothing
+        for places in self._tiles(flash):
+            kernels.forward(
+                images, samples, layer, places, self.fresh, self.z_unit, room, ram.logits, outputs, ram.abs_r
+            )
+        total = int(ram.abs_r.sum()) / self.z_unit
+        if self.recipe.binary_activations:
+            self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
+        return total
+
+    def gradient(self, samples: int) -> tuple[float, int]:
+        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
+        kernels.scale_logits(self.ram.logits, samples, np.float32(self.scale), self.ram.head_bias)
+        return self._softmax(samples, 1.0)
+
+    def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
+        """What the gradient of slice k is made of, once batch norm knows what to send back of it."""
+        ram, (images, layer, room) = self.ram, self._operands()
+
+        def sent(k: int) -> Sent:
+            for places in self._tiles(flash):
+                kernels.slopes(
+                    images, samples, layer, places, k, self.fresh, ram.error, room, ram.place_sums, ram.totals
+                )
+            return Sent(images, layer, self.fresh, ram.error, room, ram.totals)
+
+        return sent
+
+    def update(self, flash: Flash, samples: int, step: int) -> bool:
+        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        sources = self._sources(flash, samples)
+        return self.parameters.update(flash, sources, samples, self._head, step, self.scratch, self.ram.abs_w)
+
+    def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients of slice k and of its biases, stored whole: for inspection."""
+        sent = self._sources(flash, samples)(k)
+        return self.parameters.slice_gradient(flash, sent, samples, self._head, k, self.scratch)
+
+
+def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the scratch that one thread's products need."""
+    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
+    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
+
+
+def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
+    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
+
+    A data set's samples come channel by channel, what a layer hands on position by position.
+    """
+    steps = (shape.places, 1) if number == 0 else (1, shape.below)
+    affine = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
+    return Images(values, *map(np.float32, affine), shape.below, shape.rows, shape.columns, *steps)
+
+
+def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int, seed: int) -> None:
+    """Rows ``first`` to ``last`` of a layer's fixed head ((O + 1), C): uniform in +-1/sqrt(O); the last is its bias."""
+    flat, classes = out.reshape(-1), out.shape[-1]
+    random_kernels.uniform(
+        flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
+        np.float32(1 / sqrt(outputs)),
+    )
