@@ -1,7 +1,7 @@
 """A trained model: save, load, predict.
 
 A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32
-rows), the bias, alpha and the stored scale s. An answer depends on its own sample alone.
+rows), the bias, alpha and the stored scale s; of a locally connected layer also batch norm's numbers. An answer depends on its own sample alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from .algorithms.inference import TrainedLayer
-from .algorithms.operands import Inputs, weights_shape
+from .algorithms.local_parameters import LocalParameters
+from .algorithms.operands import Inputs
 from .algorithms.stages import answers
 from .errors import BadRequest, CheckFailed
+from .network import LocalShape
 from .recipe import Recipe
 from .rundir import write_whole
 
@@ -104,15 +106,20 @@ def save(
     layers = [layer for stage in stages for layer in stage.layers]
     reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
     for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
-        weights = np.zeros(*weights_shape(layer.O, layer.I, layer.binary_weights))
-        bias = np.zeros(layer.O if layer.biased else 0, np.float32)
+        name = f"layer{layer.number}"
+        weights, bias = np.zeros(*layer.published_shape(layer.O)), np.zeros(layer.biases, np.float32)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
-        tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
+        tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
              "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"], "digest": trained["digest"]}
         )  # fmt: skip
+        if isinstance(layer, LocalParameters):
+            running = np.zeros((2, layer.shape.channels), np.float32)
+            flash.read(layer.name("trained"), 2, [running])
+            tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
+            known[-1]["shape"] = asdict(layer.shape)
     about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
@@ -153,10 +160,15 @@ def load(path: str | os.PathLike[str]) -> Model:
             for number, known in enumerate(about["layers"]):
                 inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
                 weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
-                if len(bias) not in (0, known["outputs"]):
-                    raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
+                shape = LocalShape(**known["shape"]) if "shape" in known else None
+                biases = known["outputs"] + (2 * shape.channels if shape else 0)
+                if len(bias) not in (0, biases):
+                    raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {biases}")
                 layers.append(
-                    TrainedLayer(inputs, weights, bias, known["alpha"], known["scale"], known["outputs"])
+                    TrainedLayer(
+                        inputs, weights, bias, known["alpha"], known["scale"], known["outputs"], shape,
+                        tensors.get(f"layer{number}.running"),
+                    )
                 )
             return Model(recipe, classes, layers)
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:

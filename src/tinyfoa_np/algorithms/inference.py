@@ -8,6 +8,7 @@ import numpy as np
 
 from ..kernels import forward as forward_kernels
 from ..kernels.forward import Neurons, Results
+from ..network import LocalShape
 from .operands import TILES, Inputs, words, z_tile, z_unit
 
 
@@ -28,6 +29,11 @@ class TrainedLayer:
         s: what the bits it hands on stand for.
     outputs : int
         O.
+    shape : LocalShape, optional
+        Of a locally connected layer. Its weights are (P, ceil(O / 8), W, 8) or (P, O, F), its bias is b, gamma and beta
+        (P + 2, O), O the output channels.
+    running : ndarray (2, O), optional
+        Mean and variance of its batch norm.
     """
 
     inputs: Inputs
@@ -36,6 +42,8 @@ class TrainedLayer:
     alpha: float
     scale: float
     outputs: int
+    shape: LocalShape | None = None
+    running: np.ndarray | None = None
 
 
 def passed(

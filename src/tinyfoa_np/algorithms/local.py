@@ -95,7 +95,9 @@ class Layer(Layerwise):
         some = own.pass_places
         head = max(some, own.trained_places) if self.tiling.regenerate else shape.places
         made = PRODUCTS if self.tiling.regenerate else PHASES
-        kept = shape.places if self.tiling.keep_products else 0
+        kept, channels = 0, threads * shape.channels
+        if self.tiling.keep_products:
+            kept, channels = shape.places, max(shape.channels, threads * own.most_channels)
         return [
             *own.regions(),
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
@@ -105,7 +107,7 @@ class Layer(Layerwise):
             Region("head_bias", (self.C,), "float32"),
             Region("patch", (threads, self.B, patch.columns), patch.dtype, PRODUCTS),
             Region("scratch", (threads, *scratch), kind, PRODUCTS),
-            Region("u", (threads, shape.channels, self.B), "float32", PRODUCTS),
+            Region("u", (channels * self.B,), "float32", PRODUCTS),
             Region("kept", (kept, shape.channels, self.B), "float32", ("forward", "gradient", "update")),
             Region("dv", (threads, self.B), "float32", ("update",)),
             Region("norm", (2, shape.channels), "float32", (*PASSES, "gradient", "update")),
@@ -137,7 +139,7 @@ class Layer(Layerwise):
         })  # fmt: skip
         ram = self.ram
         self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
-        self.kept_nowhere = np.zeros((0, *ram.u.shape[1:]), np.float32)
+        self.kept_nowhere = np.zeros((0, self.shape.channels, self.B), np.float32)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
@@ -270,3 +272,48 @@ def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int,
         flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
         np.float32(1 / sqrt(outputs)),
     )
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """Logits (C, n) of the last layer over its scale, for samples as they are held."""
+    values, scale, logits = samples, 1.0, np.zeros((classes, len(samples)), np.float32)
+    for number, layer in enumerate(layers):
+        values, logits = _passed(recipe, number, layer, classes, values, scale)
+        scale = layer.scale
+    return logits
+
+
+def _passed(
+    recipe: Recipe, number: int, layer: TrainedLayer, classes: int, values: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale."""
+    shape, n = layer.shape, len(values)
+    assert shape is not None and layer.running is not None
+    patch, emitted = Inputs(patch_kind(layer.inputs), shape.fan_in), outputs_of(shape.outputs, recipe.binary_activations)
+    some, kind = scratch_shape(patch, recipe.binary_weights, shape, n)
+    norm, nothing = np.zeros((2, shape.channels), np.float32), np.zeros((0, shape.channels, n), np.float32)
+    kernels.running_norm(layer.running, norm)
+    images = held_images(values, layer.inputs, shape, number, float(np.float32(scale)))
+    of_bits = float(np.float32(scale)) if layer.inputs.kind == "bits" else 1.0
+    of_layer = kernels.Layer(
+        shape.channels, 1, shape.connect == "depthwise", recipe.binary_activations, np.float32(layer.alpha * of_bits),
+        layer.bias, norm,
+    )  # fmt: skip
+    room = Room(
+        np.zeros((1, n, patch.columns), patch.dtype), np.zeros((1, *some), kind),
+        np.zeros(shape.channels * n, np.float32), np.zeros((1, n), np.float32), nothing,
+    )
+    head, shift = _head(number, shape.outputs, classes, recipe.seed)
+    outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
+    places = Places(0, shape.places, layer.weights, head)
+    unit = z_unit(n, shape.outputs)
+    kernels.forward(images, n, of_layer, places, False, unit, room, logits, outputs, np.zeros(1, np.int64))
+    own = np.float32(layer.scale) if layer.scale else np.float32(1)
+    return outputs, logits + shift[:, None] / own
+
+
+@lru_cache(maxsize=16)
+def _head(number: int, outputs: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.zeros((outputs + 1, classes), np.float32)
+    head_rows(rows, 0, outputs + 1, outputs, number, seed)
+    return rows[:-1], rows[-1]

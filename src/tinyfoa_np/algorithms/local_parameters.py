@@ -111,6 +111,14 @@ class LocalParameters(Parameters):
         first, last = self.grid.bounds(group)
         return (self.shape.places + 2) * first, (self.shape.places + 2) * last
 
+    def by_position(self, biases: np.ndarray) -> np.ndarray:
+        """Biases, gamma and beta ((P + 2) O,) in an order that does not know of slices: position by position."""
+        ordered = np.empty((self.shape.places + 2, self.shape.channels), np.float32)
+        for k in range(len(self.grid)):
+            first, last = self.grid.bounds(k)
+            ordered[:, first:last] = biases[slice(*self.bias_rows(k))].reshape(-1, last - first)
+        return ordered.ravel()
+
     def regions(self) -> list[Region]:
         """What the parameters need of the arena, and when."""
         return [*super().regions(), Region("running", (2, self.shape.channels), "float32")]

@@ -71,7 +71,7 @@ class Room(NamedTuple):
 
     patch: np.ndarray  # (T, B, ceil(F / 64)) uint64 | (T, B, F) float32
     scratch: np.ndarray  # (T, ..) as forward.scratch_shape says for one thread
-    u: np.ndarray  # (T, O, B) float32
+    u: np.ndarray  # (T O B,) float32 | where u is kept, T Og B, at least O B
     dv: np.ndarray  # (T, B) float32
     kept: np.ndarray  # (P, O, B) float32: u of the whole batch | (0, O, B): it is not kept
 
@@ -258,11 +258,11 @@ def _add_up(places, sums, first, last, totals):
 def statistics(images, samples, layer, places, room, sums, totals):
     # images: Images; layer: Layer; places: Places; room: Room; sums (n, 2, O) float64; totals (2, O) float64
     """The sums of u and of u^2 by channel, over a batch and, tile after tile, over all positions. u may be kept."""
-    threads, channels, batch = room.patch.shape[0], room.u.shape[1], room.u.shape[2]
+    threads, channels, batch = room.patch.shape[0], layer.channels, room.patch.shape[1]
     for lane in prange(threads):
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, places.last - places.first, 1)
-        u, u0 = room.u.reshape(room.u.size), thread * channels * batch
+        u, u0 = room.u, thread * channels * batch
         for n in range(begin, end):
             place = places.first + n
             if room.kept.shape[0]:
@@ -300,20 +300,22 @@ def running_norm(running, norm):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward_share(thread, begin, end, images, layer, places, fresh, unit, room, logits, outputs, abs_r):
     # samples begin..end: see forward
-    channels, batch, classes = room.u.shape[1], room.u.shape[2], logits.shape[0]
-    v, v0, positions = room.u.reshape(room.u.size), thread * channels * batch, images.rows * images.columns
+    channels, batch, classes = layer.channels, room.patch.shape[1], logits.shape[0]
+    # each thread has a part of its own: where rows are shared, threads wait for each other's cache lines
+    row, positions = end - begin, images.rows * images.columns
+    v, v0 = room.u, (channels - 1) * begin  # of sample s of channel o: v0 + o row + s
     total = np.int64(0)
     if places.first == 0:
         for c in range(classes):
             logits[c, begin:end] = np.float32(0)
     for n in range(places.last - places.first):
-        place, u, u0 = places.first + n, v, v0
+        place, u, u0, u_row = places.first + n, v, v0, row
         if fresh:
-            u, u0 = room.kept.reshape(room.kept.size), place * channels * batch
+            u, u0, u_row = room.kept.reshape(room.kept.size), place * channels * batch, batch
         else:
             _products(
                 images, begin, end, layer, places.weights[n], place, 0, channels, room.patch[thread],
-                room.scratch[thread], v, v0, batch,
+                room.scratch[thread], v, v0, row,
             )
         for group in range(layer.groups):
             c0, c1 = bounds(layer, group)
@@ -321,7 +323,7 @@ def _forward_share(thread, begin, end, images, layer, places, fresh, unit, room,
             for o in range(c0, c1):
                 mean, inverse = layer.norm[0, o], layer.norm[1, o]
                 gamma, beta = layer.bias[top + o], layer.bias[top + c1 - c0 + o]
-                at, to = u0 + o * batch, v0 + o * batch
+                at, to = u0 + o * u_row, v0 + o * row
                 for s in range(begin, end):
                     value = gamma * ((u[at + s] - mean) * inverse) + beta
                     v[to + s] = value
@@ -335,18 +337,18 @@ def _forward_share(thread, begin, end, images, layer, places, fresh, unit, room,
                 head = n * channels * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        v, v0 + b, batch, channels, places.head, head, classes, layer.binary, logits, at,
+                        v, v0 + b, row, channels, places.head, head, classes, layer.binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        v, v0 + b, batch, channels, places.head, head, classes, layer.binary, logits, at,
+                        v, v0 + b, row, channels, places.head, head, classes, layer.binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += 1
         if outputs.shape[0] > 0:
-            emit(outputs, place * channels, channels, begin, end, v, v0 + begin, batch)
+            emit(outputs, place * channels, channels, begin, end, v, v0 + begin, row)
     abs_r[thread] += total
 
 
@@ -425,12 +427,12 @@ def _error_sums(layer, o, dv, d0, u, at, samples):
 def slopes(images, samples, layer, places, group, fresh, error, room, sums, totals):
     # as statistics; error (C, B) float32
     """The gradients of beta and gamma of a group: the sums of dv, and of dv times the normalized u."""
-    threads, channels, batch = room.patch.shape[0], room.u.shape[1], room.u.shape[2]
+    threads, channels, batch = room.patch.shape[0], layer.channels, room.patch.shape[1]
     first, last = bounds(layer, group)
     for lane in prange(threads):
         thread = np.int64(lane)
         begin, end = share(thread, threads, places.last - places.first, 1)
-        u, u0 = room.u.reshape(room.u.size), thread * channels * batch
+        u, u0 = room.u, thread * channels * batch
         dv, d0 = room.dv.reshape(room.dv.size), thread * batch
         for n in range(begin, end):
             place = places.first + n
@@ -449,27 +451,28 @@ def slopes(images, samples, layer, places, group, fresh, error, room, sums, tota
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _errors_below(thread, n, images, samples, layer, places, group, fresh, error, room, totals):
-    # du of a group at a position, into the thread's u: what batch norm sends back of dv
-    channels, batch = room.u.shape[1], room.u.shape[2]
+    # du (Og, B) of a group at a position, in the thread's part of u: what batch norm sends back of dv
+    channels, batch = layer.channels, room.patch.shape[1]
     first, last = bounds(layer, group)
     place, count = places.first + n, np.float64(samples * images.rows * images.columns)
-    du, u0 = room.u.reshape(room.u.size), thread * channels * batch
-    u, at, d0 = du, u0, thread * batch
-    dv = room.dv.reshape(room.dv.size)
+    dv, d0, du = room.dv.reshape(room.dv.size), thread * batch, room.u
     if fresh:
-        u, at = room.kept.reshape(room.kept.size), place * channels * batch
+        u, at, du0 = room.kept.reshape(room.kept.size), place * channels * batch, thread * (last - first) * batch
     else:
+        u, at = room.u, thread * channels * batch
+        du0 = at + first * batch  # over u
         _products(
             images, 0, samples, layer, places.weights[n], place, first, last, room.patch[thread], room.scratch[thread],
-            u, u0, batch,
+            u, at, batch,
         )
     for o in range(first, last):
-        own, here = u0 + o * batch, at + o * batch
+        own, here = du0 + (o - first) * batch, at + o * batch
         gamma = _errors(images, samples, layer, places, group, n, o, error, u, here, dv, d0)
         mean, slope = np.float32(totals[0, o] / count), np.float32(totals[1, o] / count)
         factor = gamma * layer.norm[1, o]
         for s in range(samples):
             du[own + s] = factor * (dv[d0 + s] - mean - _normal(layer, u[here + s], o) * slope)
+    return du[du0 : du0 + (last - first) * batch].reshape(last - first, batch)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -496,7 +499,7 @@ def update(
         total, patch = np.int64(0), room.patch[thread]
         for n in range(begin, end):
             place = places.first + n
-            _errors_below(thread, n, images, samples, layer, places, group, fresh, error, room, totals)
+            du = _errors_below(thread, n, images, samples, layer, places, group, fresh, error, room, totals)
             inputs = Inputs(patch, scale, np.float32(0), 0)
             published = Published(places.weights[n], -first)
             gathered = -1
@@ -521,7 +524,7 @@ def update(
                 head = place * some
                 own_biases = Biases(biases.bias[at - r :], biases.moment1[head + r :], biases.moment2[head + r :])
                 rows = update_rows(
-                    thread, r, stop, inputs, samples, Given(room.u[thread], -first, room.dv[0, :0]),
+                    thread, r, stop, inputs, samples, Given(du, 0, room.dv[0, :0]),
                     (r, stop, 0, width), own, random, published, (still[0], still[1], 0, width), own_biases, step,
                     bias_step, True, straight, unit, scratch,
                 )
@@ -538,7 +541,7 @@ def gradient(images, samples, layer, places, group, fresh, error, room, totals, 
     scale = _patch_scale(images, room.patch)
     patch = room.patch[0]
     for n in range(places.last - places.first):
-        _errors_below(0, n, images, samples, layer, places, group, fresh, error, room, totals)
+        du = _errors_below(0, n, images, samples, layer, places, group, fresh, error, room, totals)
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
             if layer.depthwise:
@@ -547,7 +550,7 @@ def gradient(images, samples, layer, places, group, fresh, error, room, totals, 
                 _gather(images, places.first + n, 0, images.channels, 0, samples, patch)
             row = n * some + r
             dense.slice_gradient(
-                Inputs(patch, scale, np.float32(0), 0), samples, Given(room.u[0], -first, room.dv[0, :0]),
+                Inputs(patch, scale, np.float32(0), 0), samples, Given(du, 0, room.dv[0, :0]),
                 (r, stop, 0, width), weight[row * width :], straight, scratch, out[row * width :], bias[row:],
             )
 
