@@ -1,4 +1,4 @@
-"""A golden trajectory of locally connected layers, run by the compiled kernels: layers in an arena, as in training."""
+"""A golden trajectory of locally connected layers, by the reference and by the compiled kernels, as in training."""
 
 import tempfile
 from pathlib import Path
@@ -14,9 +14,31 @@ from tinyfoa_np.flash import Flash
 from tinyfoa_np.network import LocalShape
 from tinyfoa_np.plan import pack
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.reference import bits
+from tinyfoa_np.reference import bits, local
 
 STREAMED = {"stream_weights": True, "stream_slice": True}
+
+
+def run_reference(golden):
+    """Results of the plain NumPy reference, under the golden file's own names."""
+    meta, arrays, ours = golden.meta, golden.arrays, {}
+    toggles = {name: bool(meta[name]) for name in ("binary_weights", "binary_activations")}
+    for k in range(golden.layers):
+        x = arrays["x"] if k == 0 else arrays[f"h{k - 1}_end_eval"]
+        batches = list(zip(x, arrays["y"]))
+        trained = local.train_layer(
+            batches, local.initial(arrays[f"W{k}"], arrays[f"b{k}"]), arrays[f"B{k}"], arrays[f"Bb{k}"],
+            slices=1 if meta["vertical"] == "none" else meta["M"],
+            schedule="frozen" if meta["vertical"] == "frozen" else "slice", hold=1, optimizer=golden.optimizer,
+            lr=meta["lr"], **toggles,
+        )  # fmt: skip
+        layer = trained.layer
+        ours[f"gW{k}_step0"], ours[f"gb{k}_step0"] = trained.first.W, trained.first.b
+        ours[f"loss{k}"], ours[f"W{k}_end"], ours[f"b{k}_end"] = trained.losses, layer.W, layer.b
+        ours[f"bn_weight{k}_end"], ours[f"bn_bias{k}_end"] = layer.gamma, layer.beta
+        ours[f"bn_mean{k}_end"], ours[f"bn_var{k}_end"] = layer.mean, layer.variance
+        ours[f"h{k}_end_eval"] = np.stack(local.hand_over(batches, layer, **toggles))
+    return ours
 
 
 def run_kernels(golden, tiling=None):
@@ -74,18 +96,19 @@ def _open(golden, k, x, tiling):
     """Layer k in an arena of its own, on two threads."""
     meta, (steps, samples, below, rows, columns) = golden.meta, x.shape
     W, H = golden.arrays[f"W{k}"], golden.arrays[f"B{k}"]
-    in_slices = meta["vertical"] == "slice"
+    whole_layer = meta["vertical"] == "none"  # what one slice makes of schedule stream
     recipe = Recipe(
-        network="lc:" + str(len(W)), batch=samples, epochs=1, slices=meta["M"] if in_slices else 1,
-        schedule="slice" if in_slices else "stream", hold="1" if in_slices else None, optimizer=golden.optimizer,
-        lr=meta["lr"], binary_weights=bool(meta["binary_weights"]), binary_activations=bool(meta["binary_activations"]),
+        network="lc:" + str(len(W)), batch=samples, epochs=1, slices=1 if whole_layer else meta["M"],
+        schedule="stream" if whole_layer else meta["vertical"], hold=None if whole_layer else "1",
+        optimizer=golden.optimizer, lr=meta["lr"], binary_weights=bool(meta["binary_weights"]),
+        binary_activations=bool(meta["binary_activations"]),
     ).validated()  # fmt: skip
     kind = "bits" if k > 0 and recipe.binary_activations else "real"
     places = rows * columns
-    shape = LocalShape(below * places, len(W) * places, below, len(W), rows, columns)
-    layer = Layer(
-        recipe, k, Inputs(kind, below * places), shape, len(H), steps, 2, Tiling(samples, **{"neurons": 3, **tiling})
-    )
+    connect = "full" if W.shape[1] == below else "depthwise"
+    shape = LocalShape(below * places, len(W) * places, below, len(W), rows, columns, connect)
+    cut = Tiling(samples, **{"neurons": 3, "rows": 5, **tiling})
+    layer = Layer(recipe, k, Inputs(kind, below * places), shape, len(H), steps, 2, cut)
     arena = Arena(pack(layer.regions()).nbytes, poison=True)
     arena.lay_out(pack(layer.regions()))
     arena.enter("initialize")

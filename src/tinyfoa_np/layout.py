@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .algorithms.local_parameters import LocalParameters
 from .algorithms.operands import Inputs
 from .algorithms.parameters import Parameters
 from .algorithms.recompute import Below
@@ -114,6 +115,8 @@ class Layout:
     def described(self, one: Chosen) -> str:
         """How a stage is cut, in words."""
         first = one.stage.layers[0]
+        if isinstance(first, LocalParameters):
+            return one.tiling.described(self.inner.batch, first.shape.places, first.shape.places, True)
         return one.tiling.described(self.inner.batch, first.O, first.grid.rows(0)[1])
 
     def flash_bytes(self, chosen: Sequence[Chosen], lean: bool = False) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """A trained model: save, load, predict.
 
 A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32
-rows), the bias, alpha and the stored scale s; of a locally connected layer also batch norm's numbers. An answer depends on its own sample alone.
+rows), the bias, alpha and the stored scale s; of a locally connected layer also batch norm's numbers. An answer depends
+on its own sample alone.
 """
 
 from __future__ import annotations

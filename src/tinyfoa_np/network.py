@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import BadRequest
@@ -51,6 +52,26 @@ class LocalShape(LayerShape):
 def is_local(network: str) -> bool:
     """Whether a network is locally connected."""
     return network.startswith("lc:")
+
+
+def described(shapes: Sequence[LayerShape]) -> str:
+    """The text for a network of these layers.
+
+    Examples
+    --------
+    >>> described(layer_shapes("lc:16x2", 784, (1, 28, 28)))
+    'lc:16,16'
+    """
+    local = [shape for shape in shapes if isinstance(shape, LocalShape)]
+    if local:
+        return "lc:" + ",".join(str(shape.channels) for shape in local)
+    return "fc:" + ",".join(str(shape.outputs) for shape in shapes)
+
+
+def image_of(shapes: Sequence[LayerShape]) -> tuple[int, int, int] | None:
+    """(channels, rows, columns) of what a locally connected network reads; None for another."""
+    first = shapes[0]
+    return (first.below, first.rows, first.columns) if isinstance(first, LocalShape) else None
 
 
 def widths(network: str) -> tuple[int, ...]:

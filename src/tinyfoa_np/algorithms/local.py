@@ -30,9 +30,9 @@ from ..flash import Flash
 from ..kernels import forward as forward_kernels
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
-from ..kernels.local import Images, Places, Room
+from ..kernels.local import Head, Images, Weights
 from ..kernels.update import Scratch
-from ..network import LocalShape
+from ..network import CONNECTIONS, LocalShape
 from ..plan import PHASES, Region
 from ..recipe import Recipe
 from .inference import TrainedLayer
@@ -95,9 +95,8 @@ class Layer(Layerwise):
         some = own.pass_places
         head = max(some, own.trained_places) if self.tiling.regenerate else shape.places
         made = PRODUCTS if self.tiling.regenerate else PHASES
-        kept, channels = 0, threads * shape.channels
-        if self.tiling.keep_products:
-            kept, channels = shape.places, max(shape.channels, threads * own.most_channels)
+        kept = shape.places if self.tiling.keep_products else max(some, own.trained_places)
+        lasts = (*PRODUCTS, "gradient") if self.tiling.keep_products else PRODUCTS
         return [
             *own.regions(),
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
@@ -107,8 +106,8 @@ class Layer(Layerwise):
             Region("head_bias", (self.C,), "float32"),
             Region("patch", (threads, self.B, patch.columns), patch.dtype, PRODUCTS),
             Region("scratch", (threads, *scratch), kind, PRODUCTS),
-            Region("u", (channels * self.B,), "float32", PRODUCTS),
-            Region("kept", (kept, shape.channels, self.B), "float32", ("forward", "gradient", "update")),
+            Region("u", (kept, shape.channels, self.B), "float32", lasts),
+            Region("v", (shape.channels * self.B,), "float32", PASSES),
             Region("dv", (threads, self.B), "float32", ("update",)),
             Region("norm", (2, shape.channels), "float32", (*PASSES, "gradient", "update")),
             Region("place_sums", (some, 2, shape.channels), "float64", ("forward", "update")),
@@ -139,7 +138,6 @@ class Layer(Layerwise):
         })  # fmt: skip
         ram = self.ram
         self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
-        self.kept_nowhere = np.zeros((0, self.shape.channels, self.B), np.float32)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
@@ -161,15 +159,15 @@ class Layer(Layerwise):
     def cost(self) -> tuple[float, ...]:
         """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
         own, places = self.parameters, self.shape.places
-        (read, written), passes = self.traffic(), self._passes()
+        (read, written), passes = self.traffic(), 2 + len(own.due(0))
         numbers = passes * self.O * self.C if self.tiling.regenerate else 0
         calls = passes * -(-places // own.pass_places) + -(-places // own.trained_places)
         again = 0 if self.tiling.keep_products else PRODUCT * (passes - 1) * self.O * self.B
         return read + WRITTEN * written + REGENERATED * numbers + CALL * calls + again, -own.pass_places
 
     def _passes(self) -> int:
-        """Passes over all positions of a step, before those that train: two, and one for each slice that does."""
-        return 2 + len(self.parameters.due(0))
+        """How often a step needs the weights at all positions, before those that train: two, and one for each slice."""
+        return 1 if self.tiling.keep_products else 2 + len(self.parameters.due(0))
 
     def traffic(self) -> tuple[float, float]:
         """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
@@ -178,43 +176,51 @@ class Layer(Layerwise):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _tiles(self, flash: Flash) -> Iterator[Places]:
-        """All positions, as many at a time as the plan says."""
-        places, some = self.shape.places, self.parameters.pass_places
-        for first in range(0, places, some):
-            last = min(first + some, places)
-            yield Places(first, last, self.parameters.at_places(flash, first, last), self._head(first, last))
-
-    def _operands(self) -> tuple[Images, kernels.Layer, Room]:
-        ram, own = self.ram, self.parameters
+    def _operands(self) -> tuple[Images, kernels.Layer]:
+        ram, own, bits = self.ram, self.parameters, self.inputs.kind == "bits"
         images = held_images(ram.inputs, self.inputs, self.shape, self.number, self._input_scale())
-        gain = own.alpha * (self._input_scale() if self.inputs.kind == "bits" else 1.0)
-        layer = kernels.Layer(
-            self.shape.channels, own.grid.side, self.shape.connect == "depthwise", self.recipe.binary_activations,
-            np.float32(gain), own.ram.bias, ram.norm,
-        )  # fmt: skip
-        kept = ram.kept if self.fresh else self.kept_nowhere
-        return images, layer, Room(ram.patch, ram.scratch, ram.u, ram.dv, kept)
+        gain = own.alpha * (self._input_scale() if bits else 1.0)
+        layer = of_layer(self.shape, own.grid.side, self.recipe.binary_activations, gain, own.ram.bias, ram.norm)
+        return images, layer
+
+    def _tiles(self) -> Iterator[tuple[int, int]]:
+        """All positions, as many at a time as the plan says: first and last."""
+        places, some = self.shape.places, self.parameters.pass_places
+        return ((first, min(first + some, places)) for first in range(0, places, some))
+
+    def _u(
+        self, flash: Flash, samples: int, first: int, last: int, channels: tuple[int, int],
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """u (n, O, B) of some channels at positions ``first`` to ``last``, made anew where it is not kept."""
+        ram = self.ram
+        u = ram.u[first:last] if self.tiling.keep_products else ram.u[: last - first]
+        if not self.fresh:
+            images, layer = self._operands()
+            weights = self.parameters.at_places(flash, first, last) if weights is None else weights
+            kernels.products(images, samples, layer, Weights(first, weights), *channels, ram.patch, ram.scratch, u)
+        return u
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
         """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
-        ram, own, samples, training = self.ram, self.parameters, part.samples, step is not None
-        self.fresh = training and self.tiling.keep_products
-        images, layer, room = self._operands()
-        if training:
-            for places in self._tiles(flash):
-                kernels.statistics(images, samples, layer, places, room, ram.place_sums, ram.totals)
-            kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
-        else:
+        ram, own, samples = self.ram, self.parameters, part.samples
+        (_, layer), everyone = self._operands(), (0, self.shape.channels)
+        self.fresh = False
+        if step is None:
             kernels.running_norm(own.ram.running, ram.norm)
+        else:
+            for first, last in self._tiles():
+                u = self._u(flash, samples, first, last, everyone)
+                kernels.statistics(u, samples, first > 0, own.threads, ram.place_sums, ram.totals)
+            kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
+            self.fresh = self.tiling.keep_products
         ram.abs_r[:] = 0
         outputs = ram.outputs if emit else self.nothing
-        for places in self._tiles(flash):
-            kernels.forward(
-                images, samples, layer, places, self.fresh, self.z_unit, room, ram.logits, outputs, ram.abs_r
-            )
+        for first, last in self._tiles():
+            u, head = self._u(flash, samples, first, last, everyone), Head(first, self._head(first, last))
+            kernels.forward(u, samples, layer, head, self.z_unit, ram.v, ram.logits, outputs, ram.abs_r)
         total = int(ram.abs_r.sum()) / self.z_unit
         if self.recipe.binary_activations:
             self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
@@ -226,27 +232,39 @@ class Layer(Layerwise):
         return self._softmax(samples, 1.0)
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
-        """What the gradient of slice k is made of, once batch norm knows what to send back of it."""
-        ram, (images, layer, room) = self.ram, self._operands()
+        """What the gradient of slice k is made of, once batch norm knows what to send back."""
+        ram, own, (images, layer) = self.ram, self.parameters, self._operands()
 
         def sent(k: int) -> Sent:
-            for places in self._tiles(flash):
-                kernels.slopes(
-                    images, samples, layer, places, k, self.fresh, ram.error, room, ram.place_sums, ram.totals
-                )
-            return Sent(images, layer, self.fresh, ram.error, room, ram.totals)
+            channels = own.grid.bounds(k)
+
+            def errors(first: int, last: int, weights: np.ndarray) -> np.ndarray:
+                u, head = self._u(flash, samples, first, last, channels, weights), Head(first, self._head(first, last))
+                kernels.errors(u, samples, layer, k, head, ram.error, ram.dv, ram.totals)
+                return u
+
+            for first, last in self._tiles():
+                u, head = self._u(flash, samples, first, last, channels), Head(first, self._head(first, last))
+                kernels.slopes(u, samples, layer, k, head, ram.error, ram.dv, ram.place_sums, ram.totals)
+            return Sent(images, layer, ram.patch, ram.totals, errors)
 
         return sent
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
         """Trains the slices that are due; False as soon as a number is no longer finite."""
         sources = self._sources(flash, samples)
-        return self.parameters.update(flash, sources, samples, self._head, step, self.scratch, self.ram.abs_w)
+        return self.parameters.update(flash, sources, samples, no_errors, step, self.scratch, self.ram.abs_w)
 
     def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         sent = self._sources(flash, samples)(k)
-        return self.parameters.slice_gradient(flash, sent, samples, self._head, k, self.scratch)
+        found = self.parameters.slice_gradient(flash, sent, samples, no_errors, k, self.scratch)
+        self.fresh = False  # errors stand where u was
+        return found
+
+
+def no_errors(first: int, last: int) -> None:
+    """Stands for errors that come with the inputs, :class:`.local_parameters.Sent`."""
 
 
 def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
@@ -261,8 +279,16 @@ def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: i
     A data set's samples come channel by channel, what a layer hands on position by position.
     """
     steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    affine = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
-    return Images(values, *map(np.float32, affine), shape.below, shape.rows, shape.columns, *steps)
+    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
+    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)
+
+
+def of_layer(
+    shape: LocalShape, groups: int, binary: bool, gain: float, bias: np.ndarray, norm: np.ndarray
+) -> kernels.Layer:
+    """A layer as the kernels take it."""
+    depthwise = shape.connect == CONNECTIONS[1]
+    return kernels.Layer(shape.channels, shape.places, groups, depthwise, binary, np.float32(gain), bias, norm)
 
 
 def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int, seed: int) -> None:
@@ -289,27 +315,25 @@ def _passed(
     """What a trained layer hands on (n, columns), and its logits (C, n) over its scale."""
     shape, n = layer.shape, len(values)
     assert shape is not None and layer.running is not None
-    patch, emitted = Inputs(patch_kind(layer.inputs), shape.fan_in), outputs_of(shape.outputs, recipe.binary_activations)
+    patch = Inputs(patch_kind(layer.inputs), shape.fan_in)
+    emitted = outputs_of(shape.outputs, recipe.binary_activations)
     some, kind = scratch_shape(patch, recipe.binary_weights, shape, n)
-    norm, nothing = np.zeros((2, shape.channels), np.float32), np.zeros((0, shape.channels, n), np.float32)
+    norm, of_bits = np.zeros((2, shape.channels), np.float32), scale if layer.inputs.kind == "bits" else 1.0
     kernels.running_norm(layer.running, norm)
-    images = held_images(values, layer.inputs, shape, number, float(np.float32(scale)))
-    of_bits = float(np.float32(scale)) if layer.inputs.kind == "bits" else 1.0
-    of_layer = kernels.Layer(
-        shape.channels, 1, shape.connect == "depthwise", recipe.binary_activations, np.float32(layer.alpha * of_bits),
-        layer.bias, norm,
-    )  # fmt: skip
-    room = Room(
-        np.zeros((1, n, patch.columns), patch.dtype), np.zeros((1, *some), kind),
-        np.zeros(shape.channels * n, np.float32), np.zeros((1, n), np.float32), nothing,
-    )
-    head, shift = _head(number, shape.outputs, classes, recipe.seed)
+    images = held_images(values, layer.inputs, shape, number, scale)
+    known = of_layer(shape, 1, recipe.binary_activations, layer.alpha * of_bits, layer.bias, norm)
+    patches, scratch = np.zeros((1, n, patch.columns), patch.dtype), np.zeros((1, *some), kind)
     outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
-    places = Places(0, shape.places, layer.weights, head)
-    unit = z_unit(n, shape.outputs)
-    kernels.forward(images, n, of_layer, places, False, unit, room, logits, outputs, np.zeros(1, np.int64))
-    own = np.float32(layer.scale) if layer.scale else np.float32(1)
-    return outputs, logits + shift[:, None] / own
+    u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
+    abs_r = np.zeros(1, np.int64)
+    rows, shift = _head(number, shape.outputs, classes, recipe.seed)
+    unit, channels = z_unit(n, shape.outputs), shape.channels
+    for place in range(shape.places):
+        weights = Weights(place, layer.weights[place : place + 1])
+        head = Head(place, rows[place * channels : (place + 1) * channels])
+        kernels.products(images, n, known, weights, 0, channels, patches, scratch, u)
+        kernels.forward(u, n, known, head, unit, v, logits, outputs, abs_r)
+    return outputs, logits + shift[:, None] / np.float32(layer.scale or 1.0)
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ train as its biases do, and stand behind them as if they were those of two more 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from ..flash import Flash
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
-from ..kernels.local import Images, Places, Room
+from ..kernels.local import Images, Weights
 from ..kernels.update import Biases, Published, Resident, Scratch
 from ..network import LocalShape
 from ..plan import Region
@@ -34,10 +35,9 @@ class Sent(NamedTuple):
 
     images: Images
     layer: kernels.Layer
-    fresh: bool  # u of the batch is kept
-    error: np.ndarray  # (C, B) float32
-    room: Room
+    patch: np.ndarray  # where patches go
     totals: np.ndarray  # (2, O) float64: of kernels.slopes
+    errors: Callable[[int, int, np.ndarray], np.ndarray]  # du (n, O, B) at positions first to last with such weights
 
 
 class LocalParameters(Parameters):
@@ -251,7 +251,7 @@ class LocalParameters(Parameters):
         super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
         ram, bias_step = self.ram, self._step(self.state.bias_steps[k], step)
         biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
-        if kernels.update_norm(self.shape.places, inputs.layer, k, inputs.totals, biases, bias_step):
+        if kernels.update_norm(inputs.layer, k, inputs.totals, biases, bias_step):
             raise Lost
 
     def _train_rows(
@@ -260,11 +260,11 @@ class LocalParameters(Parameters):
     ) -> None:
         ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
         _, begin, end = self.places_of(first, last)
-        places = Places(begin, end, published.weights, errors(begin, end))
         kernels.update(
-            sent.images, samples, sent.layer, places, k, sent.fresh, sent.error, sent.room, sent.totals, resident,
-            self._draws(k, first - self.grid.rows(k)[0]), Biases(ram.bias, ram.bias_moment1, ram.bias_moment2),
-            still[:2], weight_step, bias_step, self.straight, self.unit, scratch, abs_w,
+            sent.errors(begin, end, published.weights), sent.images, samples, sent.layer, k, sent.patch,
+            Weights(begin, published.weights), resident, self._draws(k, first - self.grid.rows(k)[0]),
+            Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), still[:2], weight_step, bias_step, self.straight,
+            self.unit, scratch, abs_w,
         )
 
     def slice_gradient(
@@ -280,11 +280,10 @@ class LocalParameters(Parameters):
             if self.tiling.stream_slice:
                 self._move(flash.read, k, first, last)
                 at = 0
-            places = Places(begin, end, self.at_places(flash, begin, end), errors(begin, end))
+            du = inputs.errors(begin, end, self.at_places(flash, begin, end))
             kernels.gradient(
-                inputs.images, samples, inputs.layer, places, k, inputs.fresh, inputs.error, inputs.room,
-                inputs.totals, self.ram.slice[at:], self.straight, scratch, dW[begin:end].reshape(-1),
-                db[begin:end].reshape(-1),
+                du, inputs.images, samples, inputs.layer, k, inputs.patch, begin, self.ram.slice[at:], self.straight,
+                scratch, dW[begin:end].reshape(-1), db[begin:end].reshape(-1),
             )
         return dW, db
 

@@ -54,10 +54,10 @@ NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
-#: the inputs of a slice, where its number says which those are
-Sources = Callable[[int], update_kernels.Inputs]
-#: the errors at the outputs of some neurons, first to last
-Errors = Callable[[int, int], update_kernels.Projected | update_kernels.Given]
+#: the inputs of a slice, where its number says which those are, as its kernels take them: most often update.Inputs
+Sources = Callable[[int], Any]
+#: the errors at the outputs of some neurons, first to last, as the kernels take them: most often Projected or Given
+Errors = Callable[[int, int], Any]
 
 
 def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:

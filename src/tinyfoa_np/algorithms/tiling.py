@@ -47,17 +47,23 @@ class Tiling:
     gather: bool = False
     keep_products: bool = False
 
-    def described(self, batch: int, outputs: int, rows: int) -> str:
-        """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``."""
+    def described(self, batch: int, outputs: int, rows: int, local: bool = False) -> str:
+        """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``.
+
+        Of a locally connected one both are positions.
+        """
+        neurons, rows_of = ("positions", "positions") if local else ("neurons", "rows")
         said = []
         if self.samples < batch:
             said.append(f"micro-batches of {self.samples}")
         if self.stream_weights:
-            said.append(f"weights of {min(self.neurons, outputs)} neurons at a time from flash")
+            said.append(f"weights of {min(self.neurons, outputs)} {neurons} at a time from flash")
         if self.stream_slice:
-            said.append(f"{min(self.rows, rows)} of a slice's {rows} rows at a time from flash and back")
+            said.append(f"{min(self.rows, rows)} of a slice's {rows} {rows_of} at a time from flash and back")
         if self.regenerate:
             said.append("projection made anew in each pass")
         if self.gather:
             said.append("only the columns of the inputs kept that train")
+        if local and not self.keep_products:
+            said.append("products made anew in each pass")
         return ", ".join(said) or "all stays in RAM that a step reads again"

@@ -4,12 +4,13 @@ At one position such a layer is a dense one, of the outputs there on the patch a
 are those of :mod:`.forward` and :mod:`.update`, position by position. A patch has the inputs of tap k (row by row, the
 centre is 4) and channel i at k I + i; beyond the border they are 0.
 
-A step passes over all positions four times: :func:`statistics` of u, which batch norm needs before :func:`forward` can
-go on to the logits; then, for the channels that train, :func:`slopes` (the sums that batch norm sends back), before
-:func:`update` has the errors of u. What is not kept of u in between is computed again, to the same bits.
+:func:`products` makes u at some positions, n of them, a tile. A step goes over all tiles for :func:`statistics`, which
+batch norm needs before :func:`forward` can go on to the logits; then, for the channels that train, for :func:`slopes`
+(the sums that batch norm sends back) before :func:`update` has the errors of u. Where u is not kept in between it is
+made again, to the same bits.
 
 Threads share the positions of a tile, or in :func:`forward` the samples; every sum over samples and positions runs in
-their order: double precision, or exact.
+their order, in double precision, or is exact.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class Images(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """What does not depend on the position: z = gain (x . w) + b, then batch norm, then max(v, 0)."""
+    """What does not depend on the position: u = gain (x . w) + b, v = gamma (u - mean) / deviation + beta."""
 
     channels: int  # O
+    places: int  # P
     groups: int  # M, of output channels: as numpy.array_split cuts them
     depthwise: bool  # output o reads input channel o I // O alone, otherwise all
     binary: bool  # activations
@@ -57,23 +59,18 @@ class Layer(NamedTuple):
     norm: np.ndarray  # (2, O) float32: mean of u, one over its deviation
 
 
-class Places(NamedTuple):
-    """Positions ``first`` to ``last``: n of them."""
+class Weights(NamedTuple):
+    """The weights of a tile of positions, as the forward pass reads them."""
 
-    first: int
-    last: int
-    weights: np.ndarray  # theirs: (n, ceil(O / 8), W, 8) uint64: packed signs | (n, O, F) float32, F inputs a patch
-    head: np.ndarray  # theirs: (n O, C) float32: how much each output counts in the logits
+    first: int  # position
+    values: np.ndarray  # (n, ceil(O / 8), W, 8) uint64: packed signs | (n, O, F) float32, F inputs a patch
 
 
-class Room(NamedTuple):
-    """What each of T threads computes in."""
+class Head(NamedTuple):
+    """How much each output of a tile of positions counts in the logits."""
 
-    patch: np.ndarray  # (T, B, ceil(F / 64)) uint64 | (T, B, F) float32
-    scratch: np.ndarray  # (T, ..) as forward.scratch_shape says for one thread
-    u: np.ndarray  # (T O B,) float32 | where u is kept, T Og B, at least O B
-    dv: np.ndarray  # (T, B) float32
-    kept: np.ndarray  # (P, O, B) float32: u of the whole batch | (0, O, B): it is not kept
+    first: int  # position
+    values: np.ndarray  # (n O, C) float32
 
 
 @njit(inline="always")
@@ -198,82 +195,91 @@ def _input_channel(images, layer, o):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _products(images, begin, end, layer, weights, place, first, last, patch, scratch, u, u0, row):
-    # u of channels ``first`` to ``last`` at a position, u flat: channel o of sample s at u0 + o row + s; of packed
-    # signs also those of the first panel's channels before ``first``
-    one, none = np.float32(1), np.float32(0)
+def _place_products(images, samples, layer, place, weights, first, last, patch, scratch, u):
+    # u (O, B) of channels ``first`` to ``last`` at a position; of packed signs also those of the first panel before it
+    one, none, row, flat = np.float32(1), np.float32(0), u.shape[1], u.reshape(u.size)
     if layer.depthwise:
         gathered = -1
         for o in range(first, last):
             channel = _input_channel(images, layer, o)
             if channel != gathered:
-                _gather(images, place, channel, channel + 1, begin, end, patch)
+                _gather(images, place, channel, channel + 1, 0, samples, patch)
                 gathered = channel
-            _one_channel(patch, begin, end, weights, o, scratch, u, u0 + o * row + begin)
+            _one_channel(patch, 0, samples, weights, o, scratch, flat, o * row)
     else:
         top = first // 8 * 8
-        _gather(images, place, 0, images.channels, begin, end, patch)
+        _gather(images, place, 0, images.channels, 0, samples, patch)
         linear(
-            patch, begin, end, _from_channel(weights, top), 0, last - top, 9 * images.channels, one, none, scratch, 0,
-            u, u0 + top * row + begin, row,
+            patch, 0, samples, _from_channel(weights, top), 0, last - top, 9 * images.channels, one, none, scratch, 0,
+            flat, top * row, row,
         )
-    places = images.rows * images.columns
     for group in range(layer.groups):
         c0, c1 = bounds(layer, group)
-        base = _biases_at(places, c0, c1, place) - c0
+        base = _biases_at(layer.places, c0, c1, place) - c0
         for o in range(max(first, c0), min(last, c1)):
-            bias = layer.bias[base + o]
-            for s in range(u0 + o * row + begin, u0 + o * row + end):
-                u[s] = layer.gain * u[s] + bias
+            bias, own = layer.bias[base + o], u[o, :samples]
+            for s in range(own.shape[0]):
+                own[s] = layer.gain * own[s] + bias
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def products(images, samples, layer, weights, first, last, patch, scratch, u):
+    # images: Images; layer: Layer; weights: Weights; u (n, O, B) float32; of each of T threads: patch
+    # (T, B, ceil(F / 64)) uint64 | (T, B, F) float32, scratch (T, ..) as forward.scratch_shape says for one
+    """u of channels ``first`` to ``last`` at a tile of positions.
+
+    A product of bits and signs is an exact integer; the others are sums over the patch, in its order.
+    """
+    threads = patch.shape[0]
+    for lane in prange(threads):
+        thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
+        begin, end = share(thread, threads, weights.values.shape[0], 1)
+        for n in range(begin, end):
+            _place_products(
+                images, samples, layer, weights.first + n, weights.values[n], first, last, patch[thread],
+                scratch[thread], u[n],
+            )
 
 
 @njit(inline="always")
-def _sums(values, at, count):
+def _sums(values):
     """The sum of some values and of their squares, in double precision: of every fourth, then of the four."""
     a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    count = values.shape[0]
     whole = count // 4 * 4
-    for k in range(at, at + whole, 4):
+    for k in range(0, whole, 4):
         v0, v1 = np.float64(values[k]), np.float64(values[k + 1])
         v2, v3 = np.float64(values[k + 2]), np.float64(values[k + 3])
         a0, a1, a2, a3 = a0 + v0, a1 + v1, a2 + v2, a3 + v3
         b0, b1, b2, b3 = b0 + v0 * v0, b1 + v1 * v1, b2 + v2 * v2, b3 + v3 * v3
-    for k in range(at + whole, at + count):
+    for k in range(whole, count):
         value = np.float64(values[k])
         a0, b0 = a0 + value, b0 + value * value
     return (a0 + a1) + (a2 + a3), (b0 + b1) + (b2 + b3)
 
 
 @njit(inline="always")
-def _add_up(places, sums, first, last, totals):
-    # totals (2, O) go on over the positions of a tile, in their order
+def _add_up(begun, sums, count, first, last, totals):
+    # totals (2, O) begin, or go on, over the positions of a tile, in their order
     for o in range(first, last):
         for k in range(2):
-            total = 0.0 if places.first == 0 else totals[k, o]
-            for n in range(places.last - places.first):
+            total = totals[k, o] if begun else 0.0
+            for n in range(count):
                 total += sums[n, k, o]
             totals[k, o] = total
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def statistics(images, samples, layer, places, room, sums, totals):
-    # images: Images; layer: Layer; places: Places; room: Room; sums (n, 2, O) float64; totals (2, O) float64
-    """The sums of u and of u^2 by channel, over a batch and, tile after tile, over all positions. u may be kept."""
-    threads, channels, batch = room.patch.shape[0], layer.channels, room.patch.shape[1]
+def statistics(u, samples, begun, threads, sums, totals):
+    # u (n, O, B) float32; sums (n, 2, O) float64; totals (2, O) float64
+    """The sums of u and of u^2 by channel, over a batch and, where they were ``begun``, the tiles before."""
+    count, channels = u.shape[0], u.shape[1]
     for lane in prange(threads):
-        thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
-        begin, end = share(thread, threads, places.last - places.first, 1)
-        u, u0 = room.u, thread * channels * batch
+        begin, end = share(np.int64(lane), threads, count, 1)
         for n in range(begin, end):
-            place = places.first + n
-            if room.kept.shape[0]:
-                u, u0 = room.kept.reshape(room.kept.size), place * channels * batch
-            _products(
-                images, 0, samples, layer, places.weights[n], place, 0, channels, room.patch[thread],
-                room.scratch[thread], u, u0, batch,
-            )
             for o in range(channels):
-                sums[n, 0, o], sums[n, 1, o] = _sums(u, u0 + o * batch, samples)
-    _add_up(places, sums, 0, channels, totals)
+                sums[n, 0, o], sums[n, 1, o] = _sums(u[n, o, :samples])
+    _add_up(begun, sums, count, 0, channels, totals)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -298,76 +304,65 @@ def running_norm(running, norm):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _forward_share(thread, begin, end, images, layer, places, fresh, unit, room, logits, outputs, abs_r):
+def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs, abs_r):
     # samples begin..end: see forward
-    channels, batch, classes = layer.channels, room.patch.shape[1], logits.shape[0]
-    # each thread has a part of its own: where rows are shared, threads wait for each other's cache lines
-    row, positions = end - begin, images.rows * images.columns
-    v, v0 = room.u, (channels - 1) * begin  # of sample s of channel o: v0 + o row + s
+    channels, classes, row = layer.channels, logits.shape[0], end - begin
+    v0 = channels * begin  # each thread has a part of its own: where rows are shared, threads wait for each other
     total = np.int64(0)
-    if places.first == 0:
+    if head.first == 0:
         for c in range(classes):
             logits[c, begin:end] = np.float32(0)
-    for n in range(places.last - places.first):
-        place, u, u0, u_row = places.first + n, v, v0, row
-        if fresh:
-            u, u0, u_row = room.kept.reshape(room.kept.size), place * channels * batch, batch
-        else:
-            _products(
-                images, begin, end, layer, places.weights[n], place, 0, channels, room.patch[thread],
-                room.scratch[thread], v, v0, row,
-            )
+    for n in range(u.shape[0]):
         for group in range(layer.groups):
             c0, c1 = bounds(layer, group)
-            top = _biases_at(positions, c0, c1, positions) - c0
+            top = _biases_at(layer.places, c0, c1, layer.places) - c0
             for o in range(c0, c1):
                 mean, inverse = layer.norm[0, o], layer.norm[1, o]
                 gamma, beta = layer.bias[top + o], layer.bias[top + c1 - c0 + o]
-                at, to = u0 + o * u_row, v0 + o * row
-                for s in range(begin, end):
-                    value = gamma * ((u[at + s] - mean) * inverse) + beta
-                    v[to + s] = value
+                own, out = u[n, o, begin:end], v[v0 + o * row :]
+                for s in range(row):
+                    value = gamma * ((own[s] - mean) * inverse) + beta
+                    out[s] = value
                     size = np.float64(value if value > 0 else np.float32(0))
                     size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)
                     total += np.int64(size * unit + 0.5)
-        for b in range(begin, end, 16):
+        for b in range(0, row, 16):
             c = 0
             while c < classes:
-                at, few = c * logits.shape[1] + b, min(16, end - b)
-                head = n * channels * classes + c
+                at, few = c * logits.shape[1] + begin + b, min(16, row - b)
+                place = n * channels * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        v, v0 + b, row, channels, places.head, head, classes, layer.binary, logits, at,
+                        v, v0 + b, row, channels, head.values, place, classes, layer.binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        v, v0 + b, row, channels, places.head, head, classes, layer.binary, logits, at,
+                        v, v0 + b, row, channels, head.values, place, classes, layer.binary, logits, at,
                         logits.shape[1], few,
                     )
                     c += 1
         if outputs.shape[0] > 0:
-            emit(outputs, place * channels, channels, begin, end, v, v0 + begin, row)
+            emit(outputs, (head.first + n) * channels, channels, begin, end, v, v0, row)
     abs_r[thread] += total
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def forward(images, samples, layer, places, fresh, unit, room, logits, outputs, abs_r):
-    # images: Images; layer: Layer; places: Places; room: Room; logits (C, B) float32; abs_r (T,) int64;
+def forward(u, samples, layer, head, unit, v, logits, outputs, abs_r):
+    # u (n, O, B) float32; layer: Layer; head: Head; v (O B,) float32; logits (C, B) float32; abs_r (T,) int64;
     # outputs (B, ceil(P O / 64)) uint64 | (B, P O) float32 | without rows: not wanted
     """Batch norm, max(v, 0), logits and what the layer hands on: bit or value (position, channel) p O + o.
 
-    ``fresh``: u of this batch is kept. ``logits`` gets, or carries on after the positions before, the sum of head
-    times [v > 0] if activations are binary, else times max(v, 0). ``abs_r[thread]`` grows by the sum of max(v, 0) in
-    steps of 1 / ``unit``.
+    ``logits`` gets, or carries on after the positions before, the sum of head times [v > 0] if activations are binary,
+    else times max(v, 0). ``abs_r[thread]`` grows by the sum of max(v, 0) in steps of 1 / ``unit``.
     """
-    threads = room.patch.shape[0]
+    threads = abs_r.shape[0]
     for lane in prange(threads):
         thread = np.int64(lane)
         begin, end = share(thread, threads, samples, 16)
         if begin < end:
-            _forward_share(thread, begin, end, images, layer, places, fresh, unit, room, logits, outputs, abs_r)
+            _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs, abs_r)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -385,135 +380,112 @@ def _normal(layer, u, o):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _errors(images, samples, layer, places, group, n, o, error, u, at, dv, d0):
-    # dv of one output: the head's errors where 0 < v, and v < 1 if activations are binary; u from at, dv from d0, flat
+def _errors(layer, group, o, head, error, u, dv):
+    # dv (B,) of one output from its u (B,): the head's errors where 0 < v, and v < 1 if activations are binary
     c0, c1 = bounds(layer, group)
-    positions, stride, classes = images.rows * images.columns, error.shape[1], error.shape[0]
-    top = _biases_at(positions, c0, c1, positions) - c0
+    top = _biases_at(layer.places, c0, c1, layer.places) - c0
     gamma, beta = layer.bias[top + o], layer.bias[top + c1 - c0 + o]
-    errors, head = error.reshape(error.size), places.head.reshape(places.head.size)
     limit = np.float32(1) if layer.binary else np.float32(np.inf)
-    row = (n * layer.channels + o) * classes
-    for s in range(samples):
-        dv[d0 + s] = errors[s] * head[row]
-    for c in range(1, classes):
-        weight, here = head[row + c], c * stride
-        for s in range(samples):
-            dv[d0 + s] += errors[here + s] * weight
-    for s in range(samples):
-        v = gamma * _normal(layer, u[at + s], o) + beta
-        dv[d0 + s] = dv[d0 + s] if v > 0 and v < limit else np.float32(0)
+    dv[:] = np.float32(0)
+    for c in range(error.shape[0]):
+        weight, errors = head[c], error[c]
+        for s in range(u.shape[0]):
+            dv[s] += errors[s] * weight
+    for s in range(u.shape[0]):
+        v = gamma * _normal(layer, u[s], o) + beta
+        dv[s] = dv[s] if v > 0 and v < limit else np.float32(0)
     return gamma
 
 
 @njit(inline="always")
-def _error_sums(layer, o, dv, d0, u, at, samples):
+def _error_sums(layer, o, dv, u):
     """The sums of dv and of dv times the normalized u, as :func:`_sums` adds."""
     a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    samples = u.shape[0]
     whole = samples // 4 * 4
     for k in range(0, whole, 4):
-        v0, v1 = np.float64(dv[d0 + k]), np.float64(dv[d0 + k + 1])
-        v2, v3 = np.float64(dv[d0 + k + 2]), np.float64(dv[d0 + k + 3])
+        v0, v1, v2, v3 = np.float64(dv[k]), np.float64(dv[k + 1]), np.float64(dv[k + 2]), np.float64(dv[k + 3])
         a0, a1, a2, a3 = a0 + v0, a1 + v1, a2 + v2, a3 + v3
-        b0, b1 = b0 + v0 * _normal(layer, u[at + k], o), b1 + v1 * _normal(layer, u[at + k + 1], o)
-        b2, b3 = b2 + v2 * _normal(layer, u[at + k + 2], o), b3 + v3 * _normal(layer, u[at + k + 3], o)
+        b0, b1 = b0 + v0 * _normal(layer, u[k], o), b1 + v1 * _normal(layer, u[k + 1], o)
+        b2, b3 = b2 + v2 * _normal(layer, u[k + 2], o), b3 + v3 * _normal(layer, u[k + 3], o)
     for k in range(whole, samples):
-        value = np.float64(dv[d0 + k])
-        a0, b0 = a0 + value, b0 + value * _normal(layer, u[at + k], o)
+        value = np.float64(dv[k])
+        a0, b0 = a0 + value, b0 + value * _normal(layer, u[k], o)
     return (a0 + a1) + (a2 + a3), (b0 + b1) + (b2 + b3)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def slopes(images, samples, layer, places, group, fresh, error, room, sums, totals):
-    # as statistics; error (C, B) float32
+def slopes(u, samples, layer, group, head, error, dv, sums, totals):
+    # u, sums, totals as in statistics; layer: Layer; head: Head; error (C, B) float32; dv (T, B) float32
     """The gradients of beta and gamma of a group: the sums of dv, and of dv times the normalized u."""
-    threads, channels, batch = room.patch.shape[0], layer.channels, room.patch.shape[1]
+    threads, count = dv.shape[0], u.shape[0]
     first, last = bounds(layer, group)
     for lane in prange(threads):
-        thread = np.int64(lane)
-        begin, end = share(thread, threads, places.last - places.first, 1)
-        u, u0 = room.u, thread * channels * batch
-        dv, d0 = room.dv.reshape(room.dv.size), thread * batch
+        begin, end = share(np.int64(lane), threads, count, 1)
         for n in range(begin, end):
-            place = places.first + n
-            if fresh:
-                u, u0 = room.kept.reshape(room.kept.size), place * channels * batch
-            else:
-                _products(
-                    images, 0, samples, layer, places.weights[n], place, first, last, room.patch[thread],
-                    room.scratch[thread], u, u0, batch,
-                )
             for o in range(first, last):
-                _errors(images, samples, layer, places, group, n, o, error, u, u0 + o * batch, dv, d0)
-                sums[n, 0, o], sums[n, 1, o] = _error_sums(layer, o, dv, d0, u, u0 + o * batch, samples)
-    _add_up(places, sums, first, last, totals)
+                own, errors = u[n, o, :samples], dv[lane, :samples]
+                _errors(layer, group, o, head.values[n * layer.channels + o], error, own, errors)
+                sums[n, 0, o], sums[n, 1, o] = _error_sums(layer, o, errors, own)
+    _add_up(head.first > 0, sums, count, first, last, totals)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _errors_below(thread, n, images, samples, layer, places, group, fresh, error, room, totals):
-    # du (Og, B) of a group at a position, in the thread's part of u: what batch norm sends back of dv
-    channels, batch = layer.channels, room.patch.shape[1]
+def _errors_below(n, u, samples, layer, group, head, error, dv, totals):
+    # du in the place of a group's u (O, B) at a position: what batch norm sends back of dv
     first, last = bounds(layer, group)
-    place, count = places.first + n, np.float64(samples * images.rows * images.columns)
-    dv, d0, du = room.dv.reshape(room.dv.size), thread * batch, room.u
-    if fresh:
-        u, at, du0 = room.kept.reshape(room.kept.size), place * channels * batch, thread * (last - first) * batch
-    else:
-        u, at = room.u, thread * channels * batch
-        du0 = at + first * batch  # over u
-        _products(
-            images, 0, samples, layer, places.weights[n], place, first, last, room.patch[thread], room.scratch[thread],
-            u, at, batch,
-        )
+    count = np.float64(samples * layer.places)
     for o in range(first, last):
-        own, here = du0 + (o - first) * batch, at + o * batch
-        gamma = _errors(images, samples, layer, places, group, n, o, error, u, here, dv, d0)
+        own = u[o, :samples]
+        gamma = _errors(layer, group, o, head.values[n * layer.channels + o], error, own, dv)
         mean, slope = np.float32(totals[0, o] / count), np.float32(totals[1, o] / count)
         factor = gamma * layer.norm[1, o]
         for s in range(samples):
-            du[own + s] = factor * (dv[d0 + s] - mean - _normal(layer, u[here + s], o) * slope)
-    return du[du0 : du0 + (last - first) * batch].reshape(last - first, batch)
+            own[s] = factor * (dv[s] - mean - _normal(layer, own[s], o) * slope)
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def errors(u, samples, layer, group, head, error, dv, totals):
+    # as slopes, with totals over all positions
+    """The errors du of a group, in the place of its u."""
+    threads = dv.shape[0]
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, u.shape[0], 1)
+        for n in range(begin, end):
+            _errors_below(n, u[n], samples, layer, group, head, error, dv[lane, :samples], totals)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
-    images, samples, layer, places, group, fresh, error, room, totals, resident, draws, biases, still, step, bias_step,
-    straight, unit, scratch, abs_w,
+    du, images, samples, layer, group, patch, weights, resident, draws, biases, still, step, bias_step, straight, unit,
+    scratch, abs_w,
 ):
-    # as slopes; resident: Resident, draws: Draws, of the tile's rows: position by position, channel by channel;
-    # biases: Biases, with moments ((P + 2) Og,) of the group; still (2,): channels of the group that do not move, or
-    # none; step, bias_step: Step; scratch: Scratch; abs_w (T,) int64
-    """One optimizer step of a group's weights and biases at some positions: see :func:`.update.update`.
-
-    ``totals`` are those of :func:`slopes` over all positions; the scale of inputs that are bits is in ``images``.
-    """
-    threads = room.patch.shape[0]
+    # du (n, O, B) float32, of errors; patch as in products; weights: Weights; resident: Resident, draws: Draws, of the
+    # tile's rows: position by position, channel by channel; biases: Biases, with moments ((P + 2) Og,) of the group;
+    # still (2,): channels of the group that do not move, or none; step, bias_step: Step; scratch: Scratch
+    """One optimizer step of a group's weights and biases at a tile of positions: see :func:`.update.update`."""
+    threads = patch.shape[0]
     first, last = bounds(layer, group)
-    some, positions = last - first, images.rows * images.columns
-    width = 9 if layer.depthwise else 9 * images.channels
+    some, width = last - first, 9 if layer.depthwise else 9 * images.channels
     blocks = (width + dense.BLOCK - 1) // dense.BLOCK if resident.unit1.size else 0
-    scale = _patch_scale(images, room.patch)
+    scale = _patch_scale(images, patch)
     for lane in prange(threads):
         thread = np.int64(lane)
-        begin, end = share(thread, threads, places.last - places.first, 1)
-        total, patch = np.int64(0), room.patch[thread]
+        begin, end = share(thread, threads, weights.values.shape[0], 1)
+        total, around, gathered = np.int64(0), patch[thread], -1
         for n in range(begin, end):
-            place = places.first + n
-            du = _errors_below(thread, n, images, samples, layer, places, group, fresh, error, room, totals)
-            inputs = Inputs(patch, scale, np.float32(0), 0)
-            published = Published(places.weights[n], -first)
-            gathered = -1
+            place = weights.first + n
+            inputs, published = Inputs(around, scale, np.float32(0), 0), Published(weights.values[n], -first)
+            source, gathered = Given(du[n], -first, du[n, 0, :0]), -1
             for r in range(0, some, 1 if layer.depthwise else some):
                 # all of the group's channels, or one that has a patch of its own: rows r to stop of the position
-                stop = r + 1 if layer.depthwise else some
-                channel = _input_channel(images, layer, first + r)
+                stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
                 if not layer.depthwise:
-                    if fresh:
-                        _gather(images, place, 0, images.channels, 0, samples, patch)
+                    _gather(images, place, 0, images.channels, 0, samples, around)
                 elif channel != gathered:
-                    _gather(images, place, channel, channel + 1, 0, samples, patch)
+                    _gather(images, place, channel, channel + 1, 0, samples, around)
                     gathered = channel
-                row, at = n * some + r, _biases_at(positions, first, last, place) + r
+                row, at = n * some + r, place * some + r
                 own = Resident(
                     resident.weight[row * width :], resident.moment1[row * width :], resident.moment2[row * width :],
                     resident.unit1[row * blocks :], resident.unit2[row * blocks :],
@@ -521,57 +493,53 @@ def update(
                 random = Draws(
                     draws.seed, draws.layer, draws.purpose, draws.index + draws.stride * np.uint64(row), draws.stride
                 )
-                head = place * some
-                own_biases = Biases(biases.bias[at - r :], biases.moment1[head + r :], biases.moment2[head + r :])
+                own_biases = Biases(
+                    biases.bias[(layer.places + 2) * first + place * some :], biases.moment1[at:], biases.moment2[at:]
+                )
                 rows = update_rows(
-                    thread, r, stop, inputs, samples, Given(du, 0, room.dv[0, :0]),
-                    (r, stop, 0, width), own, random, published, (still[0], still[1], 0, width), own_biases, step,
-                    bias_step, True, straight, unit, scratch,
+                    thread, r, stop, inputs, samples, source, (r, stop, 0, width), own, random, published,
+                    (still[0], still[1], 0, width), own_biases, step, bias_step, True, straight, unit, scratch,
                 )
                 total = np.int64(-1) if total < 0 or rows < 0 else total + rows
         abs_w[thread] = np.int64(-1) if abs_w[thread] < 0 or total < 0 else abs_w[thread] + total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gradient(images, samples, layer, places, group, fresh, error, room, totals, weight, straight, scratch, out, bias):
+def gradient(du, images, samples, layer, group, patch, first_place, weight, straight, scratch, out, bias):
     # as update; weight and out flat (n Og F,), bias flat (n Og,), of the tile's rows
-    """The gradient of a group at some positions alone, stored whole: for tests and inspection."""
+    """The gradient of a group at a tile of positions alone, stored whole: for tests and inspection."""
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
-    scale = _patch_scale(images, room.patch)
-    patch = room.patch[0]
-    for n in range(places.last - places.first):
-        du = _errors_below(0, n, images, samples, layer, places, group, fresh, error, room, totals)
+    inputs = Inputs(patch[0], _patch_scale(images, patch), np.float32(0), 0)
+    for n in range(du.shape[0]):
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
-            if layer.depthwise:
-                _gather(images, places.first + n, channel, channel + 1, 0, samples, patch)
-            elif fresh:
-                _gather(images, places.first + n, 0, images.channels, 0, samples, patch)
+            low, high = (channel, channel + 1) if layer.depthwise else (0, images.channels)
+            _gather(images, first_place + n, low, high, 0, samples, patch[0])
             row = n * some + r
             dense.slice_gradient(
-                Inputs(patch, scale, np.float32(0), 0), samples, Given(du, 0, room.dv[0, :0]),
-                (r, stop, 0, width), weight[row * width :], straight, scratch, out[row * width :], bias[row:],
+                inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],
+                straight, scratch, out[row * width :], bias[row:],
             )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def update_norm(places, layer, group, totals, biases, step):
-    # totals: of slopes; biases: Biases as in update; step: Step; ``places`` P
+def update_norm(layer, group, totals, biases, step):
+    # totals: of slopes; biases: Biases as in update; step: Step
     """The optimizer's step of a group's gamma and beta; returns whether one of them is lost."""
     first, last = bounds(layer, group)
     some, lost = last - first, False
     for r in range(some):
         for k, slope in ((0, totals[1, first + r]), (1, totals[0, first + r])):
-            at = (places + k) * some + r
-            lost |= take_bias_step(step, biases, (places + 2) * first + at, at, np.float32(slope)) < 0
+            at = (layer.places + k) * some + r
+            lost |= take_bias_step(step, biases, (layer.places + 2) * first + at, at, np.float32(slope)) < 0
     return lost
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def publish(weight, first, last, width, weights, unit):
     # weight flat (n (last - first) F,), F = width; weights as in Places
-    """Hands channels ``first`` to ``last`` of some positions to the forward pass; returns their sum of |W| in 1 / unit."""
+    """Hands channels ``first`` to ``last`` of positions to the forward pass; returns their sum of |W| in 1 / unit."""
     total = np.int64(0)
     for n in range(weights.shape[0]):
         for r in range(last - first):

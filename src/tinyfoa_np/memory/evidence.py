@@ -29,6 +29,7 @@ from ..algorithms.tiling import Tiling
 from ..data import Dataset, Split
 from ..data.dataset import shaped
 from ..errors import CheckFailed, TinyFoAError
+from ..network import described, image_of
 from ..recipe import Recipe
 from . import record
 from .record import Record
@@ -181,7 +182,7 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     epochs = 2 if steps % 2 == 0 else 1
     batches = steps // epochs
     recipe = replace(
-        run.recipe, network="fc:" + ",".join(str(shape.outputs) for shape in shapes), epochs=epochs, batch=batch,
+        run.recipe, network=described(shapes), epochs=epochs, batch=batch,
         hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None, exchanges=exchanges,
         limit=None, lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
@@ -195,7 +196,7 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
 
     # the last batch of an epoch is not full; for the test a full one and another
     train, test = split((batches - 1) * batch + -(-batch // 2)), split(batch + 1)
-    return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0), tilings
+    return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0, image=image_of(run.shapes)), tilings
 
 
 def _turns(run: Record) -> tuple[int, int | None]:
@@ -206,7 +207,9 @@ def _turns(run: Record) -> tuple[int, int | None]:
     from ..layout import Layout  # only now: numba is to be imported after its settings
 
     first = run.plans[0].region("inputs")
-    shape = shaped("made up", run.samples, 1, run.shapes[0].inputs, first.dtype, run.classes)
+    shape = shaped(
+        "made up", run.samples, 1, run.shapes[0].inputs, first.dtype, run.classes, image=image_of(run.shapes)
+    )
     layout = Layout(run.recipe, shape, run.threads)
     chosen = layout.cut(run.tilings) if run.tilings else layout.fit(run.budget)
     layers = [layer for one in chosen for layer in one.stage.layers if layer.kind == "slice"]

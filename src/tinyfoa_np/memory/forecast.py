@@ -9,6 +9,7 @@ from typing import Any
 from ..data import Dataset
 from ..errors import BadRequest
 from ..layout import Chosen, Layout
+from ..network import CONNECTIONS, is_local
 from ..recipe import MOMENTS, Recipe
 from .boards import Board
 from .report import peak
@@ -165,10 +166,11 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
     yield [("--threads 1", {}, 1, lean)] if threads > 1 else []
     batches = [recipe.batch // 2**k for k in range(1, 17) if recipe.batch // 2**k]
     yield [(f"--batch {size}", {"batch": size}, threads, lean) for size in batches]
+    local = is_local(recipe.network)
     if recipe.schedule in ("slice", "stream"):
         sides = [side for side in (2, 4, 8, 16, 32, 64) if side > (recipe.slices or 1)]
         # a turn for each slice, which is what the default schedule has, stays a turn for each
-        each = recipe.exchanges is not None and recipe.exchanges == (recipe.slices or 1) ** 2
+        each = not local and recipe.exchanges is not None and recipe.exchanges == (recipe.slices or 1) ** 2
         grids = [(side, {"slices": side, "exchanges": side**2 if each else recipe.exchanges}) for side in sides]
         yield [(f"--slices {side}", grid, threads, lean) for side, grid in grids]
     if recipe.optimizer != "sgd":
@@ -177,7 +179,9 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
         yield [("--optimizer sgd", {"optimizer": "sgd", "moments": MOMENTS[0]}, threads, lean)]
     if not lean:
         yield [("--lean", {}, threads, True)]
-    if recipe.algorithm == "tinyfoa" and not recipe.recompute:
+    if local and recipe.lc_connect != CONNECTIONS[1]:
+        yield [(f"--lc-connect {CONNECTIONS[1]}", {"lc_connect": CONNECTIONS[1]}, threads, lean)]
+    if recipe.algorithm == "tinyfoa" and not local and not recipe.recompute:
         yield [("--recompute", {"recompute": True}, threads, lean)]
     samples = [10**k for k in range(5, 1, -1)]
     yield [(f"--limit {n}", {"limit": n}, threads, lean) for n in samples if n < (recipe.limit or 10**9)]

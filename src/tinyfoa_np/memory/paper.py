@@ -182,17 +182,33 @@ def locally_connected(
         raise ValueError(f"system is {system!r}: it must be one of {', '.join(LOCALLY_CONNECTED)}")
     if len(channels) < 2:
         raise ValueError("the table counts layers above another: at least two are needed")
+    toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     if system == "tinyfoa":
-        held, below = max((above, below) for below, above in pairwise(channels))
-        seen = held + below
-    else:
-        held = seen = sum(channels)
-    weights = held * positions * taps
+        above, below = max((above, below) for below, above in pairwise(channels))
+        return local_layer(below, above, positions=positions, taps=taps, **toggles, slices=slices)
+    weights = sum(channels) * positions * taps
     trained, used = 4 * _part(weights, slices), _used(weights, binary_weights)
-    activations = {"activations": _used(seen * positions, binary_activations)}
+    activations = {"activations": _used(sum(channels) * positions, binary_activations)}
     return {
         "forward": {"weights": used, **activations},
-        "gradient": {"gradients": trained, **({"weights": used} if system == "bp" else {}), **activations},
+        "gradient": {"gradients": trained, "weights": used, **activations},
+        "update": {"weights": trained, "gradients": trained},
+    }
+
+
+def local_layer(
+    below: int, channels: int, *, positions: int, taps: int, binary_weights: bool = True,
+    binary_activations: bool = True, slices: int = 1,
+) -> Figure:
+    """What Table 3 counts for one layer in training with TinyFoA; with ``taps`` weights of an output at a position."""
+    weights = channels * positions * taps
+    trained = 4 * _part(weights, slices)
+    activations = {
+        name: _used(some * positions, binary_activations) for name, some in (("inputs", below), ("outputs", channels))
+    }
+    return {
+        "forward": {"weights": _used(weights, binary_weights), **activations},
+        "gradient": {"gradients": trained, **activations},
         "update": {"weights": trained, "gradients": trained},
     }
 

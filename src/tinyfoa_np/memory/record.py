@@ -124,7 +124,9 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         written = json.loads(path.read_text())
         recipe = Recipe.from_json(json.dumps(written["recipe"]))
         plans = [_plan(layer["regions"]) for layer in written["layers"]]
-        shapes = layer_shapes(recipe.network, plans[0].region("inputs").shape[1])
+        image = written.get("image")
+        inputs = plans[0].region("inputs").shape[1]
+        shapes = layer_shapes(recipe.network, inputs, image and tuple(image), recipe.lc_connect)
         stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
         if len(plans) != stages:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
+from ..network import TAPS, LayerShape, LocalShape
 from ..plan import PHASES, Plan, Region, aligned
 from . import paper
 from .record import Measured, Record, disagreements, read
@@ -59,6 +60,16 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "dz": ("dz of the neurons that each thread is at, and their samples", {}),
     "listed": ("dz of the neurons that each thread is at, and their samples", {}),
     "errors": ("dz of two layers, for {samples}", {}),
+    "patch": ("patches around the position that each thread is at, for {samples}", {}),
+    "u": ("outputs: u of the position that each thread is at, for {samples}", {"forward": "outputs"}),
+    "kept": ("outputs: u of all positions, for {samples}", {"gradient": "outputs"}),
+    "dv": ("dz of the neurons that each thread is at, and their samples", {}),
+    "norm": ("batch norm's statistics and sums", {}),
+    "running": ("batch norm's statistics and sums", {}),
+    "totals": ("batch norm's statistics and sums", {}),
+    "place_sums": ("batch norm's statistics and sums", {}),
+    "head_bias": ("{projection}", {}),
+    "abs_r": ("loss, and exact sums of |z| and |W|", {}),
     "result": ("loss, and exact sums of |z| and |W|", {}),
     "abs_z": ("loss, and exact sums of |z| and |W|", {}),
     "abs_w": ("loss, and exact sums of |z| and |W|", {}),
@@ -66,7 +77,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
 #: what only the paper counts
 _THEIRS = {
     "gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored",
-    "biases": "biases: the published code has none",
+    "biases": "biases: the published code has none", "outputs": "outputs: made again, or bits of z",
 }  # fmt: skip
 #: regions of which there are several: two that take turns, or one for each layer
 _TURNS = {"h_even": "h", "h_odd": "h", "factor_even": "factor", "factor_odd": "factor", "dz_even": "errors",
@@ -184,12 +195,13 @@ def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[
     recipe, widths = run.recipe, [shape.outputs for shape in run.shapes]
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     slices = recipe.slices or 1
+    if isinstance(shape := run.shapes[number], LocalShape):
+        return _local_figures(run.shapes, shape, number, step, {**toggles, "slices": slices})
     # a single layer has no matrix between hidden layers: the rule is applied to the one there is
     if run.whole_network:
         counted = widths if len(widths) > 1 else [run.shapes[0].inputs, *widths]
         figure = paper.fully_connected(recipe.algorithm, counted, **toggles, slices=slices)[step]
         return figure, figure, ""
-    shape = run.shapes[number]
     pairs = list(pairwise(widths)) or [(run.shapes[0].inputs, run.shapes[0].outputs)]
     largest = max(pairs, key=lambda pair: pair[0] * pair[1])
     figure = paper.tinyfoa_layer(*largest, **toggles, slices=slices)[step]
@@ -200,23 +212,43 @@ def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[
     return figure, own, instead
 
 
+def _local_figures(
+    shapes: Sequence[LayerShape], own: LocalShape, number: int, step: str, counted: dict[str, Any]
+) -> tuple[dict[str, int], dict[str, int], str]:
+    # the paper counts one input channel per weight, whatever a layer reads
+    pairs = [(s.below, s.channels) for s in (shapes[1:] or shapes) if isinstance(s, LocalShape)]
+    largest = max(pairs, key=lambda pair: (pair[1], pair[0]))
+    figure = paper.local_layer(*largest, positions=own.places, taps=TAPS, **counted)[step]
+    ours = paper.local_layer(own.below, own.channels, positions=own.places, taps=own.fan_in, **counted)[step]
+    differs = [f"layer {number + 1}, {own.below} to {own.channels} channels"] if largest != pairs[number - 1] else []
+    if own.fan_in > TAPS:
+        differs.append(f"weights for all {own.below} input channels, the paper counts one")
+    return figure, ours, "; ".join(differs)
+
+
 def _words(run: Record, number: int) -> dict[str, Any]:
     """What stands for the braces in :data:`_OURS`, in plan ``number``.
 
     Weights and projections that are not kept while a batch loads come from flash, or are made anew, tile by tile.
     """
     recipe, plan, shape = run.recipe, run.plans[number], run.shapes[number]
+    local = isinstance(shape, LocalShape)
     tiles = {kind_of(r.name): r for r in plan.regions if "load" not in r.lifetime}
     part = {"frozen": "layer", "none": "network", "stream": "slice", "slice": "slice"}[recipe.schedule]
     weights = "signs of all weights, always" if recipe.binary_weights else "a float32 copy of all weights, always"
     if "weights" in tiles:
         panels = tiles["weights"].shape
-        neurons = min(shape.outputs, 8 * panels[0]) if recipe.binary_weights else panels[0]
-        weights = f"{'packed signs' if recipe.binary_weights else 'float32 weights'} of {neurons} neurons at a time"
+        neurons = min(shape.outputs, 8 * panels[0]) if recipe.binary_weights and not local else panels[0]
+        what = "positions" if local else "neurons"
+        weights = f"{'packed signs' if recipe.binary_weights else 'float32 weights'} of {neurons} {what} at a time"
     trained, moments = f"the {part} in training, always", f"the {part}'s weights"
     if "slice" in tiles:
         width = -(-shape.inputs // (recipe.slices or 1)) if part == "slice" else shape.inputs
-        trained = moments = f"{tiles['slice'].shape[0] // width} rows of the {part} at a time"
+        rows = "rows"
+        if isinstance(shape, LocalShape):
+            channels = -(-shape.channels // (recipe.slices or 1)) if part == "slice" else shape.channels
+            width, rows = channels * shape.fan_in, "positions"
+        trained = moments = f"{tiles['slice'].shape[0] // width} {rows} of the {part} at a time"
     projection = "fixed projection"
     if "projection" in tiles:
         projection += f", made anew for {tiles['projection'].shape[0]} neurons at a time"
@@ -225,7 +257,7 @@ def _words(run: Record, number: int) -> dict[str, Any]:
     inputs = f"{count} at a time" if micro else f"a batch of {held}"
     return {
         "weights": weights, "trained": trained, "moments": moments, "slice": part, "projection": projection,
-        "tile": plan.region("z").shape[0], "held": inputs + (", not one sample" if held > 1 else ""),
+        "tile": 0 if local else plan.region("z").shape[0], "held": inputs + (", not one sample" if held > 1 else ""),
         "samples": count if micro else "the batch",
         # TinyFoA puts these together over the micro-batches of a batch
         "together": count if micro and run.whole_network else "the batch",
@@ -236,7 +268,9 @@ def cut(run: Record, number: int) -> str:
     """How the work on plan ``number`` was cut, in words; empty where the run did not write it down."""
     if not run.tilings:
         return ""
-    outputs = run.shapes[number].outputs
+    shape, outputs = run.shapes[number], run.shapes[number].outputs
+    if isinstance(shape, LocalShape):
+        return run.tilings[number].described(run.batch, shape.places, shape.places, True)
     rows = -(-outputs // (run.recipe.slices or 1)) if run.recipe.schedule in ("slice", "stream") else outputs
     return run.tilings[number].described(run.batch, outputs, rows)
 

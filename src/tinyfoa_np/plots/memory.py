@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..errors import BadRequest
 from ..memory import record, report
 from ..memory.record import Record
+from ..network import is_local
 from ..plan import PHASES, Plan, Region
 from . import canvas
 
@@ -151,7 +152,10 @@ def _titles(sheet: Axes, run: Record, number: int) -> None:
     network = recipe.network if len(recipe.network) <= 40 else f"{recipe.network[:32]}... ({layers} layers)"
     parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {recipe.dataset}: {network}"]
     if recipe.schedule != "none":
-        parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
+        slices = f"{recipe.slices} x {recipe.slices} slices"
+        if is_local(recipe.network):
+            slices = f"{recipe.slices} groups of channels, connected {recipe.lc_connect}"
+        parts += [slices, f"schedule {recipe.schedule}"]
     parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
     parts += [f"moments {recipe.moments}"] if recipe.moments != "float32" else []
     whose = "all layers" if run.whole_network else f"layer {number + 1} of {layers}, {shape.inputs} to {shape.outputs}"

@@ -15,7 +15,10 @@ weights W (O, I, R, C, 9), biases b (O, R, C), batch norm's gamma and beta (O,),
 
 Training sees the batch's mean and variance; what a trained layer hands to the next, and inference, the running ones:
 running <- 0.9 running + 0.1 of the batch, with the unbiased variance. A slice is a group of output channels: its
-weights, biases, gamma and beta train, with their own optimizer state; running statistics move for all channels.
+weights, biases, gamma and beta train, with their own optimizer state; running statistics move for all channels. With
+schedule ``frozen`` everything trains, but the weights of one group are put back as they were.
+
+In a depthwise layer, W (O, 1, R, C, 9), output channel o reads one input channel, :func:`reads`, not all.
 """
 
 from __future__ import annotations
@@ -76,6 +79,11 @@ def neighbourhoods(X: np.ndarray) -> np.ndarray:
     return np.stack([padded[:, :, y : y + R, x : x + C] for y in range(3) for x in range(3)], axis=-1)
 
 
+def reads(outputs: int, inputs: int) -> np.ndarray:
+    """The input channel that each output channel of a depthwise layer reads (O,): o I / O, rounded down."""
+    return np.arange(outputs) * inputs // outputs
+
+
 def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: bool = True) -> np.ndarray:
     """u = b + sum of Wb x over channels and neighbours, with Wb = alpha sign(W) or W.
 
@@ -83,7 +91,7 @@ def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: boo
     ----------
     P : ndarray of float, (B, I, R, C, 9)
         From :func:`neighbourhoods`.
-    W, b : ndarray of float, (O, I, R, C, 9) and (O, R, C)
+    W, b : ndarray of float, (O, I, R, C, 9) or, depthwise, (O, 1, R, C, 9), and (O, R, C)
     binary_weights : bool
 
     Returns
@@ -91,6 +99,8 @@ def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: boo
     u : ndarray of float, (B, O, R, C)
     """
     Wb = binarize_weights(W)[0] if binary_weights else W
+    if W.shape[1] < P.shape[1]:
+        return np.einsum("borck,orck->borc", P[:, reads(len(W), P.shape[1])], Wb[:, 0], optimize=True) + b
     return np.einsum("birck,oirck->borc", P, Wb, optimize=True) + b
 
 
@@ -168,7 +178,10 @@ def gradient(
     dnormal = dv * _by_channel(layer.gamma)
     du = dnormal - _by_channel(dnormal.mean(axis=places)) - normal * _by_channel((dnormal * normal).mean(axis=places))
     du = du / _by_channel(deviation)
-    dW = np.einsum("borc,birck->oirck", du, P, optimize=True)
+    if layer.W.shape[1] < P.shape[1]:
+        dW = np.einsum("borc,borck->orck", du, P[:, reads(len(layer.W), P.shape[1])], optimize=True)[:, None]
+    else:
+        dW = np.einsum("borc,birck->oirck", du, P, optimize=True)
     if binary_weights:
         dW = dW * (np.abs(layer.W) < 1)
     none = np.zeros_like(layer.mean)
@@ -190,6 +203,7 @@ def train_layer(
     c: np.ndarray | float = 0.0,
     *,
     slices: int = 1,
+    schedule: str = "slice",
     hold: int | None = None,
     optimizer: str = "adam",
     lr: float = 1e-4,
@@ -208,6 +222,8 @@ def train_layer(
         The fixed head.
     slices : int
         Groups of output channels, as equal as can be, the first ones larger; 1 trains the whole layer in each step.
+    schedule : str
+        ``slice``: one group trains, then the next; ``frozen``: all but the weights of one, from the second group on.
     hold : int, optional
         Steps for which a group trains; an epoch without it.
     optimizer, lr, epochs
@@ -215,7 +231,9 @@ def train_layer(
     binary_weights, binary_activations : bool
     """
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    groups = cuts(len(layer.W), slices)
+    groups, still = cuts(len(layer.W), slices), cuts(len(layer.W), slices)
+    if schedule == "frozen":
+        groups = cuts(len(layer.W), 1)
     state = [[OPTIMIZERS[optimizer](lr) for _ in range(4)] for _ in groups]
     losses, first = np.empty(epochs * len(batches)), None
     for t in range(len(losses)):
@@ -224,13 +242,17 @@ def train_layer(
         a = logits(passed.h.reshape(len(X), -1), H) + c
         losses[t] = loss(a, labels)
         slopes = gradient(passed, layer, a, labels, H, **toggles)
-        number = hold_at(t, len(batches) if hold is None else hold) % slices
+        holds = hold_at(t, len(batches) if hold is None else hold)
+        number, before = holds % len(groups), layer.W
         own = groups[number]
         first = first or Layer(*(slope[own] for slope in slopes))
         for name, each in zip(("W", "b", "gamma", "beta"), state[number]):
             new = getattr(layer, name).copy()
             new[own] = each.step(new[own], getattr(slopes, name)[own])
             layer = layer._replace(**{name: np.clip(new, -1, 1)})
+        if schedule == "frozen":
+            kept = still[(holds + 1) % slices]
+            layer.W[kept] = before[kept]
     if first is None:
         raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
     return TrainedLayer(layer, losses, first)
