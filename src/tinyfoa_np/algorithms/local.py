@@ -93,9 +93,9 @@ class Layer(Layerwise):
         patch = own.inputs
         scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
         some = own.pass_places
-        head = max(some, own.trained_places) if self.tiling.regenerate else shape.places
+        head = some if self.tiling.regenerate else shape.places
         made = PRODUCTS if self.tiling.regenerate else PHASES
-        kept = shape.places if self.tiling.keep_products else max(some, own.trained_places)
+        kept = shape.places if self.tiling.keep_products else some
         lasts = (*PRODUCTS, "gradient") if self.tiling.keep_products else PRODUCTS
         return [
             *own.regions(),

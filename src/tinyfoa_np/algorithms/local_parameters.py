@@ -69,10 +69,12 @@ class LocalParameters(Parameters):
             recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
             binary_weights=recipe.binary_weights, tiling=tiling,
         )  # fmt: skip
-        # positions of a pass, and those that train, at a time
-        self.pass_places, self.trained_places = min(tiling.neurons, shape.places), min(tiling.rows, shape.places)
+        # positions of a pass, and those whose weights come and go, at a time
+        self.pass_places = min(tiling.neurons, shape.places)
+        tiled = tiling.stream_slice or tiling.stream_weights
+        self.trained_places = min(tiling.rows, shape.places) if tiled else shape.places
         self.tile_rows = self.trained_places * self.most_channels
-        self.threads = min(threads, self.pass_places, self.trained_places)
+        self.threads = min(threads, self.pass_places, self.trained_places)  # a thread takes at least one
 
     @property
     def most_channels(self) -> int:
@@ -260,12 +262,16 @@ class LocalParameters(Parameters):
     ) -> None:
         ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
         _, begin, end = self.places_of(first, last)
-        kernels.update(
-            sent.errors(begin, end, published.weights), sent.images, samples, sent.layer, k, sent.patch,
-            Weights(begin, published.weights), resident, self._draws(k, first - self.grid.rows(k)[0]),
-            Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), still[:2], weight_step, bias_step, self.straight,
-            self.unit, scratch, abs_w,
-        )
+        biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), first - self.grid.rows(k)[0]
+        held = 0 if self.tiling.stream_slice else top  # the tile's first row in RAM
+        for place in range(begin, end, self.pass_places):
+            stop, row = min(place + self.pass_places, end), (place - begin) * (last - first) // (end - begin)
+            weights = published.weights[place - begin : stop - begin]
+            kernels.update(
+                sent.errors(place, stop, weights), sent.images, samples, sent.layer, k, sent.patch,
+                Weights(place, weights), self._resident(held + row, self.I), self._draws(k, top + row), biases,
+                still[:2], weight_step, bias_step, self.straight, self.unit, scratch, abs_w,
+            )
 
     def slice_gradient(
         self, flash: Flash, inputs: Any, samples: int, errors: Any, k: int, scratch: Scratch
@@ -276,15 +282,16 @@ class LocalParameters(Parameters):
         db = np.zeros(dW.shape[:2], np.float32)
         for first, last in self.tiles(*self.grid.rows(k)):
             _, begin, end = self.places_of(first, last)
-            at = begin * dW[0].size
             if self.tiling.stream_slice:
                 self._move(flash.read, k, first, last)
-                at = 0
-            du = inputs.errors(begin, end, self.at_places(flash, begin, end))
-            kernels.gradient(
-                du, inputs.images, samples, inputs.layer, k, inputs.patch, begin, self.ram.slice[at:], self.straight,
-                scratch, dW[begin:end].reshape(-1), db[begin:end].reshape(-1),
-            )
+            for place in range(begin, end, self.pass_places):
+                stop = min(place + self.pass_places, end)
+                at = (place - (begin if self.tiling.stream_slice else 0)) * dW[0].size
+                du = inputs.errors(place, stop, self.at_places(flash, place, stop))
+                kernels.gradient(
+                    du, inputs.images, samples, inputs.layer, k, inputs.patch, place, self.ram.slice[at:],
+                    self.straight, scratch, dW[place:stop].reshape(-1), db[place:stop].reshape(-1),
+                )
         return dW, db
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
