@@ -177,6 +177,7 @@ class Layer(Layerwise):
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _operands(self) -> tuple[Images, kernels.Layer]:
+        """The batch and the layer as they are now: a step's alpha is that with which it began."""
         ram, own, bits = self.ram, self.parameters, self.inputs.kind == "bits"
         images = held_images(ram.inputs, self.inputs, self.shape, self.number, self._input_scale())
         gain = own.alpha * (self._input_scale() if bits else 1.0)
@@ -189,14 +190,14 @@ class Layer(Layerwise):
         return ((first, min(first + some, places)) for first in range(0, places, some))
 
     def _u(
-        self, flash: Flash, samples: int, first: int, last: int, channels: tuple[int, int],
-        weights: np.ndarray | None = None,
+        self, flash: Flash, operands: tuple[Images, kernels.Layer], samples: int, first: int, last: int,
+        channels: tuple[int, int], weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """u (n, O, B) of some channels at positions ``first`` to ``last``, made anew where it is not kept."""
         ram = self.ram
         u = ram.u[first:last] if self.tiling.keep_products else ram.u[: last - first]
         if not self.fresh:
-            images, layer = self._operands()
+            images, layer = operands
             weights = self.parameters.at_places(flash, first, last) if weights is None else weights
             kernels.products(images, samples, layer, Weights(first, weights), *channels, ram.patch, ram.scratch, u)
         return u
@@ -206,21 +207,22 @@ class Layer(Layerwise):
     ) -> float:
         """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
         ram, own, samples = self.ram, self.parameters, part.samples
-        (_, layer), everyone = self._operands(), (0, self.shape.channels)
+        operands, everyone = self._operands(), (0, self.shape.channels)
         self.fresh = False
         if step is None:
             kernels.running_norm(own.ram.running, ram.norm)
         else:
             for first, last in self._tiles():
-                u = self._u(flash, samples, first, last, everyone)
+                u = self._u(flash, operands, samples, first, last, everyone)
                 kernels.statistics(u, samples, first > 0, own.threads, ram.place_sums, ram.totals)
             kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
             self.fresh = self.tiling.keep_products
         ram.abs_r[:] = 0
         outputs = ram.outputs if emit else self.nothing
         for first, last in self._tiles():
-            u, head = self._u(flash, samples, first, last, everyone), Head(first, self._head(first, last))
-            kernels.forward(u, samples, layer, head, self.z_unit, ram.v, ram.logits, outputs, ram.abs_r)
+            u = self._u(flash, operands, samples, first, last, everyone)
+            head = Head(first, self._head(first, last))
+            kernels.forward(u, samples, operands[1], head, self.z_unit, ram.v, ram.logits, outputs, ram.abs_r)
         total = int(ram.abs_r.sum()) / self.z_unit
         if self.recipe.binary_activations:
             self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
@@ -233,18 +235,21 @@ class Layer(Layerwise):
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
         """What the gradient of slice k is made of, once batch norm knows what to send back."""
-        ram, own, (images, layer) = self.ram, self.parameters, self._operands()
+        ram, own, operands = self.ram, self.parameters, self._operands()
+        images, layer = operands
 
         def sent(k: int) -> Sent:
             channels = own.grid.bounds(k)
 
             def errors(first: int, last: int, weights: np.ndarray) -> np.ndarray:
-                u, head = self._u(flash, samples, first, last, channels, weights), Head(first, self._head(first, last))
+                u = self._u(flash, operands, samples, first, last, channels, weights)
+                head = Head(first, self._head(first, last))
                 kernels.errors(u, samples, layer, k, head, ram.error, ram.dv, ram.totals)
                 return u
 
             for first, last in self._tiles():
-                u, head = self._u(flash, samples, first, last, channels), Head(first, self._head(first, last))
+                u = self._u(flash, operands, samples, first, last, channels)
+                head = Head(first, self._head(first, last))
                 kernels.slopes(u, samples, layer, k, head, ram.error, ram.dv, ram.place_sums, ram.totals)
             return Sent(images, layer, ram.patch, ram.totals, errors)
 
