@@ -274,6 +274,8 @@ def no_errors(first: int, last: int) -> None:
 
 def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the scratch that one thread's products need."""
+    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
+        return (0,), "int32"  # nine bits of one channel by nine signs
     weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
     return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
 

@@ -29,6 +29,9 @@ from .operands import Inputs, weights_shape
 from .parameters import Lost, Parameters
 from .tiling import Tiling
 
+#: outputs times samples of a tile that one thread does as fast as two
+SMALL_TILE = 65536
+
 
 class Sent(NamedTuple):
     """What a group's gradient is made of, as the kernels take it."""
@@ -74,7 +77,9 @@ class LocalParameters(Parameters):
         tiled = tiling.stream_slice or tiling.stream_weights
         self.trained_places = min(tiling.rows, shape.places) if tiled else shape.places
         self.tile_rows = self.trained_places * self.most_channels
-        self.threads = min(threads, self.pass_places, self.trained_places)  # a thread takes at least one
+        # a thread takes at least one; where tiles are small, waking a second thread takes longer than a tile
+        small = self.pass_places * shape.channels * self.rows < SMALL_TILE and self.pass_places < shape.places
+        self.threads = 1 if small else min(threads, self.pass_places, self.trained_places)
 
     @property
     def most_channels(self) -> int:
