@@ -213,10 +213,12 @@ def _moves(result: dict[str, Any]) -> list[str]:
         f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
         f"        {flash['written_bytes'] / 1e9:,.2f} GB written in the whole training, {epochs} epochs",
     ]
-    if flash["trainings"] is not None:
-        count = flash["trainings"]
+    count = flash["trainings"]
+    if count is not None:
         shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
         lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
+    elif flash["nbytes"] is not None:
+        lines.append(f"wear    how often {flash['name']} can be written is not known")
     return lines
 
 
@@ -237,11 +239,11 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         ram, flash = result["ram"], result["flash"]
         need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
         verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
-        survives = flash["trainings"]
+        survives = "not known" if flash["trainings"] is None else f"{(n := flash['trainings']):,.{0 if n >= 10 else 1}f}"
         table.add_row(
             name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.2f}",
             f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
-            "" if survives is None or not flash["fits"] else f"{survives:,.{0 if survives >= 10 else 1}f}",
+            survives if flash["fits"] else "",
         )  # fmt: skip
     console = output(WIDTH)
     console.print(table)
