@@ -239,7 +239,8 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         ram, flash = result["ram"], result["flash"]
         need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
         verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
-        survives = "not known" if flash["trainings"] is None else f"{(n := flash['trainings']):,.{0 if n >= 10 else 1}f}"
+        count = flash["trainings"]
+        survives = "not known" if count is None else f"{count:,.{0 if count >= 10 else 1}f}"
         table.add_row(
             name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.2f}",
             f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
