@@ -41,8 +41,9 @@ def list_(data_dir: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
+    widest = max(map(len, sets.names()))
     for row in rows:
-        click.echo(f"{row['name']:8} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
+        click.echo(f"{row['name']:{widest}} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
 
 
 @data.command()

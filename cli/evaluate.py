@@ -6,6 +6,8 @@ import json
 
 import click
 
+from tinyfoa_np.errors import BadRequest
+
 from .options import data_dir_option, debug_option, json_option
 from .runs import model_file
 
@@ -32,7 +34,10 @@ def evaluate(run: str, dataset: str | None, data_dir: str | None, as_json: bool)
 
     model = models.load(path)
     name = dataset or model.recipe.dataset
-    test = data.load(name, data_dir).test
+    samples = data.load(name, data_dir)
+    if model.recipe.digest not in (None, samples.digest):
+        raise BadRequest(f"{name} does not hold what {run} was trained on: the digest of its samples is another")
+    test = samples.test
     wrong = int((model.predict(test.inputs) != test.labels).sum())
     error = 100 * wrong / len(test.labels)
     if as_json:

@@ -89,9 +89,9 @@ def train(
 ) -> None:
     """Train on a data set, and print the error and the memory.
 
-    DATASET is digits or mnist. Training happens in one block of bytes; with tinyfoa, layers train one after another,
-    with one slice of a layer's full-precision weights in the block. The rest lies in the run directory, in place of a
-    device's flash. Ctrl-C stops after a commit and says how to go on.
+    DATASET is one of those that tinyfoa data list names. Training happens in one block of bytes; with tinyfoa, layers
+    train one after another, with one slice of a layer's full-precision weights in the block. The rest lies in the run
+    directory, in place of a device's flash. Ctrl-C stops after a commit and says how to go on.
 
     An option that names algorithms is refused with the others.
     """
@@ -100,7 +100,7 @@ def train(
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
     if not resume and not dataset:
-        raise BadRequest("name a data set (digits, mnist), or a run to continue with --resume DIR")
+        raise BadRequest("name a data set (digits, mnist, ...), or a run to continue with --resume DIR")
 
     given = {name: value for name, value in given.items() if value is not None}
     if dataset:
@@ -121,9 +121,12 @@ def train(
     from tinyfoa_np import data
     from tinyfoa_np import train as training
 
-    from .progress import TrainingProgress
+    from .progress import Counting, TrainingProgress
 
-    samples = None if resume else data.load(recipe.dataset, data_dir)  # a resumed run has them in flash
+    samples = None  # a resumed run has them in flash
+    if not resume:
+        with contextlib.nullcontext() if quiet else Counting() as counting:
+            samples = data.load(recipe.dataset, data_dir, on_progress=counting)
     layers = len(layer_shapes(recipe.network, 1)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:

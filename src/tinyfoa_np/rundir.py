@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def describe(dataset: Dataset) -> bytes:
-    """The shape of a data set as JSON: what a resumed run must know of samples that are in flash already."""
+    """A data set without its samples as JSON: what a resumed run must know of samples that are in flash already, and
+    what people should know of where they come from."""
     train, test = dataset.train.inputs, dataset.test.inputs
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
         "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
-        "unit": dataset.unit, "image": dataset.image,
+        "unit": dataset.unit, "image": dataset.image, "digest": dataset.digest, "origin": dataset.origin,
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
 
@@ -57,7 +59,7 @@ def stand_in(directory: Path) -> Dataset:
     path = directory / "data.json"
     try:
         about = json.loads(path.read_bytes())
-        image = about.pop("image")
-        return shaped(**about, image=image and tuple(image))
+        image, digest, origin = about.pop("image"), about.pop("digest", None), about.pop("origin", None)
+        return replace(shaped(**about, image=image and tuple(image)), digest=digest, origin=origin)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

@@ -24,7 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -146,8 +146,13 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    recipe = recipe.validated()
+    if dataset.digest is not None:
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
     run = _Run(
-        recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
     with run.opened(resume):

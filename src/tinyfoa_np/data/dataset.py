@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,10 @@ class Dataset:
         What makes uint8 inputs 0 to 1: one over the largest byte.
     image : tuple of int, optional
         (channels, rows, columns) where a sample's inputs are an image, channel by channel and row by row.
+    digest : str, optional
+        :func:`fingerprint` of the samples, where the name alone does not say which they are.
+    origin : dict, optional
+        What else should be known of where the samples come from, as JSON has it: files, split, balance, labels.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Dataset:
     offset: float = 0.0
     unit: float = 1 / 255
     image: tuple[int, int, int] | None = None
+    digest: str | None = None
+    origin: dict[str, Any] | None = None
 
     def affine(self, normalize: str) -> tuple[float, float]:
         """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
@@ -68,3 +75,15 @@ def shaped(
         return Split(np.broadcast_to(np.zeros(1, dtype), (samples, inputs)), np.broadcast_to(np.int64(0), samples))
 
     return Dataset(name, split(train), split(test), classes, scale, offset, unit, image)
+
+
+def fingerprint(train: Split, test: Split) -> str:
+    """SHA-256, in hexadecimal, over all samples and labels in their order: equal for equal data in other files."""
+    import numpy as np
+
+    hashed = hashlib.sha256()
+    for split in (train, test):
+        for array in (split.inputs, np.asarray(split.labels, "<u2")):
+            hashed.update(f"{array.dtype} {array.shape}".encode())
+            hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
