@@ -32,6 +32,8 @@ _HOMES = {
     "digits": "digits",
     "mnist": "mnist",
     "fashion-mnist": "mnist",
+    "cifar10": "cifar",
+    "cifar100": "cifar",
     "mitbih": "mitbih",
     "mitbih-natural": "mitbih",
     "mitbih-interpatient": "mitbih",

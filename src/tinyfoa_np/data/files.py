@@ -62,26 +62,21 @@ class Files:
         BadRequest
             No directory has them all; the message says what to put where.
         """
-        looked_into = places(data_dir)
-        nearest: dict[str, Path] = {}
-        for place in looked_into:
-            for folder in (place / name for name in self.folders):
-                found = {}
-                for name in self.digests:
-                    both = (folder / f"{name}.gz", folder / name) if self.compressed else (folder / name,)
-                    path = next((p for p in both if p.is_file()), None)
-                    if path is not None:
-                        found[name] = path
-                if len(found) == len(self.digests):
-                    return found
-                if len(found) > len(nearest):
-                    nearest = found
-        missing = [f"{name}.gz" if self.compressed else name for name in self.digests if name not in nearest]
-        shown = ", ".join(missing) if len(missing) < 9 else f"{', '.join(missing[:4])} and {len(missing) - 4} more"
-        folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / self.folders[0]
-        raise BadRequest(
-            f"{self.title} not found in {', '.join(map(str, looked_into))}: put {shown} from {self.url} into {folder}"
-        )
+        return first_of([self], data_dir)[1]
+
+    def within(self, place: Path) -> dict[str, Path]:
+        """The files, by name, of the folder below a place that has most of them; the first of equals."""
+        most: dict[str, Path] = {}
+        for folder in (place / name for name in self.folders):
+            found = {}
+            for name in self.digests:
+                both = (folder / f"{name}.gz", folder / name) if self.compressed else (folder / name,)
+                path = next((p for p in both if p.is_file()), None)
+                if path is not None:
+                    found[name] = path
+            if len(found) > len(most):
+                most = found
+        return most
 
     def read(self, name: str, path: Path) -> tuple[bytes, str]:
         """A file's content, decompressed where its path ends in .gz, and the digest to compare with the published one.
@@ -136,3 +131,29 @@ class Files:
             said = f"{self.algorithm} {digest}"
             rows.append((str(path), ok, said + ("" if ok else f", published {self.digests[name]}")))
         return rows
+
+
+def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) -> tuple[Files, dict[str, Path]]:
+    """The first of several layouts that is whole in the first place that has one, and its files by name.
+
+    Raises
+    ------
+    BadRequest
+        No place has one; the message says what to put where, after the layout that has most, or else the first.
+    """
+    looked_into = places(data_dir)
+    best = layouts[0]
+    nearest: dict[str, Path] = {}
+    for place in looked_into:
+        for layout in layouts:
+            found = layout.within(place)
+            if len(found) == len(layout.digests):
+                return layout, found
+            if len(found) > len(nearest):
+                best, nearest = layout, found
+    missing = [f"{name}.gz" if best.compressed else name for name in best.digests if name not in nearest]
+    shown = ", ".join(missing) if len(missing) < 9 else f"{', '.join(missing[:4])} and {len(missing) - 4} more"
+    folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / best.folders[0]
+    raise BadRequest(
+        f"{best.title} not found in {', '.join(map(str, looked_into))}: put {shown} from {best.url} into {folder}"
+    )
