@@ -41,7 +41,9 @@ def describe(dataset: Dataset) -> bytes:
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
         "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
-        "unit": dataset.unit, "image": dataset.image, "digest": dataset.digest, "origin": dataset.origin,
+        "unit": dataset.unit, "image": dataset.image,
+        "columns": dataset.columns and {name: column.tolist() for name, column in vars(dataset.columns).items()},
+        "digest": dataset.digest, "origin": dataset.origin,
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
 
@@ -54,12 +56,17 @@ def stand_in(directory: Path) -> Dataset:
     CheckFailed
         If data.json is missing or damaged.
     """
-    from .data.dataset import shaped
+    import numpy as np
+
+    from .data.dataset import Columns, shaped
 
     path = directory / "data.json"
     try:
         about = json.loads(path.read_bytes())
-        image, digest, origin = about.pop("image"), about.pop("digest", None), about.pop("origin", None)
-        return replace(shaped(**about, image=image and tuple(image)), digest=digest, origin=origin)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
+        known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
+        return replace(
+            shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

@@ -4,7 +4,8 @@ One module per family of data sets, each with ``SETS``, its data sets by name; t
 is imported only when something is loaded.
 
 A name with ``-unverified`` at its end, such as ``cifar10-unverified``, stands for files in the data set's layout that
-need not be the published ones. What was trained on is then known by the digest of its samples.
+need not be the published ones. What was trained on is then known by the digest of its samples. A name that is a path,
+or several with commas, stands for your own files: :mod:`tinyfoa_np.data.own`.
 
 Examples
 --------
@@ -25,7 +26,7 @@ from typing import Protocol
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.errors import BadRequest
 
-__all__ = ["Dataset", "Split", "find", "load", "names", "samples", "shape", "verify"]
+__all__ = ["Dataset", "Split", "find", "is_files", "load", "names", "samples", "shape", "short", "verify"]
 
 #: the module that each data set is in
 _HOMES = {
@@ -124,9 +125,23 @@ def samples(name: str) -> tuple[int, int]:
     return _source(name)[0].samples
 
 
+def is_files(name: str) -> bool:
+    """Whether a name is that of your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.own`."""
+    return all(part.strip().lower().endswith((".csv", ".npz", ".npy")) for part in name.split(","))
+
+
+def short(name: str) -> str:
+    """A data set's name as part of a directory's: of your own files, the first one's without folder and suffix."""
+    return os.path.splitext(os.path.basename(name.split(",")[0].strip()))[0] if is_files(name) else name
+
+
 def _source(name: str) -> tuple[Source, bool]:
     """A data set by its name, and whether its files may be other than the published ones."""
+    if is_files(name):
+        from tinyfoa_np.data.own import Own
+
+        return Own(name), False
     base = name.removesuffix(UNVERIFIED)
     if base not in _HOMES:
-        raise BadRequest(f"unknown data set {name!r}; known are {', '.join(_HOMES)}")
+        raise BadRequest(f"unknown data set {name!r}; known are {', '.join(_HOMES)}, and files: .csv, .npz, .npy")
     return importlib.import_module(f"{__name__}.{_HOMES[base]}").SETS[base], base != name

@@ -27,6 +27,44 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Columns:
+    """What the columns of real inputs are like, so that they can be put on one scale.
+
+    Attributes
+    ----------
+    mean, deviation, low, high : ndarray (I,), float32
+        Of the training samples.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, inputs: np.ndarray) -> Columns:
+        """Those of samples (N, I)."""
+        import numpy as np
+
+        wide = inputs.astype(np.float64)
+        found = wide.mean(axis=0), wide.std(axis=0), wide.min(axis=0), wide.max(axis=0)
+        return cls(*(column.astype(np.float32) for column in found))
+
+    def affine(self, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+        """What is taken from each column, then what it is multiplied by, (I,) float32 each.
+
+        ``standard`` makes mean 0 and deviation 1, ``unit`` 0 to 1; a column that does not vary becomes 0.
+        """
+        import numpy as np
+
+        shift, width = (
+            (self.mean, self.deviation) if normalize == "standard" else (self.low, self.high - self.low)
+        )
+        varies = width > 1e-30
+        return shift, np.where(varies, 1 / np.where(varies, width, 1), 0).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split.
 
@@ -37,11 +75,13 @@ class Dataset:
     classes : int
         C, the number of classes.
     scale, offset : float
-        For uint8 inputs the network sees ``scale * byte + offset``; float32 inputs are used as they are.
+        For uint8 inputs the network sees ``scale * byte + offset``.
     unit : float
         What makes uint8 inputs 0 to 1: one over the largest byte.
     image : tuple of int, optional
         (channels, rows, columns) where a sample's inputs are an image, channel by channel and row by row.
+    columns : Columns, optional
+        Of float32 inputs, where each column is put on the same scale; others are used as they are.
     digest : str, optional
         :func:`fingerprint` of the samples, where the name alone does not say which they are.
     origin : dict, optional
@@ -56,6 +96,7 @@ class Dataset:
     offset: float = 0.0
     unit: float = 1 / 255
     image: tuple[int, int, int] | None = None
+    columns: Columns | None = None
     digest: str | None = None
     origin: dict[str, Any] | None = None
 
