@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
 
 class Counting:
@@ -21,11 +30,13 @@ class Counting:
         What a terminal shows of it; a log gets one line.
     """
 
+    LINE = 5.0  # seconds between lines in a log
+
     def __init__(self, console: Console | None = None, columns: Sequence[ProgressColumn] = ()) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.columns = columns or (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.bars: Progress | None = None
-        self.what = ""
+        self.what, self.last = "", float("-inf")
 
     def __enter__(self) -> Counting:
         return self
@@ -40,12 +51,16 @@ class Counting:
             if self.bars is None:
                 self.bars = Progress(TextColumn("{task.description}"), *self.columns, console=self.console)
                 self.bars.start()
-            if what != self.what:
                 self.task = self.bars.add_task(what, total=total)
-            self.bars.update(self.task, completed=done, total=total)
-        elif what != self.what:
+            self.bars.update(self.task, completed=done, total=total, description=what)
+        elif what != self.what and time.monotonic() - self.last >= self.LINE:
+            self.what, self.last = what, time.monotonic()
             self.console.print(what, soft_wrap=True, markup=False)
-        self.what = what
+
+
+def download_columns() -> tuple[ProgressColumn, ...]:
+    """What a terminal shows of a download: bytes, and how fast they come."""
+    return BarColumn(), DownloadColumn(), TransferSpeedColumn()
 
 
 class TrainingProgress:

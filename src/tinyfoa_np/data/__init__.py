@@ -26,7 +26,7 @@ from typing import Protocol
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.errors import BadRequest
 
-__all__ = ["Dataset", "Split", "find", "is_files", "load", "names", "samples", "shape", "short", "verify"]
+__all__ = ["Dataset", "Split", "fetch", "find", "is_files", "load", "names", "samples", "shape", "short", "verify"]
 
 #: the module that each data set is in
 _HOMES = {
@@ -113,6 +113,35 @@ def verify(name: str, data_dir: _Place = None) -> list[tuple[str, bool, str]]:
 def find(name: str, data_dir: _Place = None) -> str:
     """Say where a data set was found; raises `BadRequest` with how to get it where it was not."""
     return _source(name)[0].find(data_dir)
+
+
+def fetch(
+    name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None
+) -> str:
+    """Download what is missing of a data set from its publishers, verified; says where it is.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    data_dir : path, optional
+        Where to; without it ``$TINYFOA_DATA``, or else the user's cache directory.
+    on_progress : callable, optional
+        Called with the bytes that are there, of how many, and of what.
+
+    Raises
+    ------
+    BadRequest
+        Unknown name, a data set that is no download, or no network; the message says what to put where instead.
+    CheckFailed
+        What was sent is not what was published.
+    """
+    from tinyfoa_np.data import download
+
+    files = getattr(_source(name)[0], "fetched", None)
+    if files is None:
+        raise BadRequest(f"{name} is no download: {find(name)} has it")
+    return str(download.fetch(files, data_dir, on_progress or download.quiet))
 
 
 def shape(name: str) -> Dataset:

@@ -21,6 +21,7 @@ from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)
 URL = "https://www.cs.toronto.edu/~kriz/"
+MIRRORS = ("https://cave.cs.toronto.edu/kriz/",)
 # Pixels are seen as (byte / 255 - 0.5) / 0.5.
 SCALE, OFFSET = 2 / 255, -1.0
 _LARGEST = 1 << 28
@@ -53,9 +54,14 @@ class Cifar:
         for archive, digest, folder, members in (binary, python):
             self.members[archive] = tuple(members)
             self.layouts += [
-                Files(title, (".", name), {archive: digest}, URL, _LARGEST),
+                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS),
                 Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST),
             ]
+
+    @property
+    def fetched(self) -> Files:
+        """What a download brings."""
+        return self.layouts[0]
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
         """The archive, or the directory with its files; raises `BadRequest` where there is none."""

@@ -43,6 +43,8 @@ class Files:
         Of the digests.
     text : str
         Ending of the names of text files: whatever line ends a copy has, the digest is that of CR LF.
+    mirrors : sequence of str
+        Other addresses of the same files.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Files:
     compressed: bool = False
     algorithm: str = "md5"
     text: str | None = None
+    mirrors: Sequence[str] = ()
 
     def paths(self, data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
         """The files, by name: all from the first directory that has them all.
@@ -87,7 +90,9 @@ class Files:
             The file is truncated or damaged.
         """
         with path.open("rb") as file:
-            stored = file.read(self.largest + 1)
+            return self._known(name, path, file.read(self.largest + 1))
+
+    def _known(self, name: str, path: Path, stored: bytes) -> tuple[bytes, str]:
         content = stored
         if path.suffix == ".gz":
             try:
@@ -101,6 +106,14 @@ class Files:
         if self.text and name.endswith(self.text):
             published = b"\r\n".join(published.splitlines() + [b""])
         return content, hashlib.new(self.algorithm, published, usedforsecurity=False).hexdigest()
+
+    def published(self, path: Path, stored: bytes) -> bool:
+        """Whether this is what the file at a path should hold, as it is stored."""
+        name = path.name.removesuffix(".gz") if self.compressed else path.name
+        try:
+            return self._known(name, path, stored)[1] == self.digests[name]
+        except CheckFailed:
+            return False
 
     def checked(self, name: str, path: Path, unverified: bool) -> tuple[bytes, str]:
         """A file's content and digest, which must be the published one unless `unverified`.

@@ -52,6 +52,7 @@ DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 2
 PACED = "102 104 107 217".split()
 RECORDS = sorted([*DS1, *DS2, *PACED])
 URL = "https://physionet.org/files/mitdb/1.0.0/"
+MIRRORS = ("https://physionet-open.s3.amazonaws.com/mitdb/1.0.0/",)
 CSV = ("mitbih_train.csv", "mitbih_test.csv")
 #: goes up when the same records would be prepared to other rows
 PREPARATION = 1
@@ -62,7 +63,9 @@ def _digests() -> dict[str, str]:
     return {name: digest for digest, name in (line.split() for line in text.splitlines())}
 
 
-FILES = Files("MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, largest=1 << 24, algorithm="sha256", text=".hea")
+FILES = Files(
+    "MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, 1 << 24, algorithm="sha256", text=".hea", mirrors=MIRRORS
+)
 
 
 class Beats(NamedTuple):
@@ -87,6 +90,11 @@ class MitBih:
 
     def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
         self.name, self.samples, self.balance, self.patients = name, samples, balance, patients
+
+    @property
+    def fetched(self) -> Files:
+        """What a download brings."""
+        return FILES
 
     def shape(self) -> Dataset:
         """The data set without its samples."""

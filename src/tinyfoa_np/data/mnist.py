@@ -15,7 +15,9 @@ from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist/",)
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MIRRORS = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)
 # MD5 of the decompressed contents: the .gz files differ between mirrors, these do not.
 DIGESTS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -48,6 +50,11 @@ class IdxImages:
     def __init__(self, name: str, files: Files, mean: float, deviation: float) -> None:
         self.name, self.files, self.samples = name, files, SAMPLES
         self.scale, self.offset = 1 / (255 * deviation), -mean / deviation
+
+    @property
+    def fetched(self) -> Files:
+        """What a download brings."""
+        return self.files
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
         """The directory that holds all four files, compressed or not; raises `BadRequest` where there is none."""
@@ -92,8 +99,10 @@ class IdxImages:
         )
 
 
-_MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True)
-_FASHION = Files("Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST)
+_MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS)
+_FASHION = Files(
+    "Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST, mirrors=FASHION_MIRRORS
+)
 SETS = {
     "mnist": IdxImages("mnist", _MNIST, 0.1307, 0.3081),
     "fashion-mnist": IdxImages("fashion-mnist", _FASHION, 0.2860, 0.3530),
