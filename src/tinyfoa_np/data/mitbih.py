@@ -8,12 +8,13 @@ mitbih
     A fifth of each class's beats is tested on, whoever they come from, as in the public preparation, with its very
     numbers (87,554 and 21,892 beats). Then both are balanced, to 17,510 and 4,378 of each class: of a class that has
     more, so many are chosen; one that has fewer is repeated. The paper says "balanced" and no more; so a training
-    epoch stays as long as it was, and the test error is the mean of the classes' errors.
+    epoch stays as long as it was, and the test error weighs the five classes alike.
 mitbih-natural
     The same without balancing: five of six test beats are of class N.
 mitbih-interpatient
-    Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004): nobody is in both, and
-    the four records with paced beats are in neither; not balanced. Much harder.
+    Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
+    people, but for one: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
+    balanced, and much harder.
 
 The public preparation's own files, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read too where there are no
 records, for the first two names; no digest of them is published, so they are for ``mitbih-unverified``.
