@@ -137,7 +137,12 @@ def test_altered_files_never_arrive(home, server, files, wrong):
     with pytest.raises(CheckFailed, match="published") as error:
         download.fetch(files)
     assert "\n" not in str(error.value) and "a.bin" in str(error.value)
-    assert not (home / "cache" / "tinyfoa-np" / "samples" / "a.bin").exists()
+    folder = home / "cache" / "tinyfoa-np" / "samples"
+    assert not list(folder.iterdir())
+    (folder / "a.bin").write_bytes(b"from somewhere else")
+    with pytest.raises(CheckFailed):
+        download.fetch(files)
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("a.bin", b"from somewhere else")]
 
 
 def test_mirrors_are_asked_in_turn(home, server, files):

@@ -33,9 +33,8 @@ class _Download:
         there = self.part.stat().st_size if self.part.is_file() else 0
         asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
         with requests.get(url, headers=asked, stream=True, timeout=PATIENCE) as answer:
-            if answer.status_code == 416:  # what is there is all there is, or too much
-                there = there if self._whole() else 0
-                if not there:
+            if there and answer.status_code == 416:  # what is there is all there is, or too much
+                if not self._whole():
                     self.part.unlink()
                     return self(url, output, pooch)
             else:
@@ -57,6 +56,7 @@ class _Download:
                 file.write(chunk)
                 there += len(chunk)
                 if there > self.files.largest:
+                    self.part.unlink()
                     raise CheckFailed(f"{answer.url} sends more than the published file can have")
                 self.on_progress(there, max(total, there), f"fetching {self.path.name}")
         if there < total:
@@ -100,7 +100,6 @@ def fetch(
         for name in files.digests:
             path = folder / (f"{name}.gz" if files.compressed else name)
             if not (path.is_file() and files.published(path, path.read_bytes())):
-                path.unlink(missing_ok=True)
                 _one(files, path, addresses, on_progress)
     except OSError as error:
         raise BadRequest(f"{folder} cannot be written: {error.strerror or error}") from error
@@ -118,7 +117,10 @@ def _one(files: Files, path: Path, addresses: Sequence[str], on_progress: Progre
     for address in addresses:
         try:
             download = _Download(files, path, on_progress)
-            pooch.retrieve(address + path.name, None, fname=path.name, path=path.parent, downloader=download)
+            # pooch keeps a file that is there: one that is altered gives way only now
+            whole = path.name + ".whole"
+            pooch.retrieve(address + path.name, None, fname=whole, path=path.parent, downloader=download)
+            os.replace(path.with_name(whole), path)
             return
         except CheckFailed as error:
             refused = error
