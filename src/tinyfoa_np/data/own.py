@@ -161,7 +161,7 @@ def from_npz(path: Path) -> list[Part]:
             warnings.simplefilter("error")
             wanted = ("x", "y", "x_train", "y_train", "x_test", "y_test")
             arrays = {name.lower(): file[name] for name in file.files if name.lower() in wanted}
-            there = ", ".join(file.files)[:80]
+            there = ", ".join(map(_shown, file.files))[:80]
             if not all(isinstance(each, np.ndarray) for each in arrays.values()):
                 raise ValueError("a member is no array")
     except Exception as error:  # whatever a garbled archive leads NumPy's and Python's parsers to
@@ -223,6 +223,12 @@ def _is_number(field: str) -> bool:
     return True
 
 
+def _shown(value: object) -> str:
+    """A label or a name for a message: text that holds more than letters and the like as Python writes it."""
+    text = str(value)[:40]
+    return text if text.isprintable() and text.strip() else repr(text)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
@@ -277,7 +283,7 @@ def _numbered(parts: list[tuple[str, np.ndarray, np.ndarray]]) -> tuple[list[np.
     name, _, labels = parts[0]
     known = np.unique(labels)
     if len(known) < 2:
-        raise BadRequest(f"{name} has one class only, {known[0]}: there is nothing to tell apart")
+        raise BadRequest(f"{name} has one class only, {_shown(known[0])}: there is nothing to tell apart")
     if 2 * len(known) > len(labels) + 3:
         raise BadRequest(
             f"{name} has {len(known)} classes in {len(labels)} samples: is it the label? In a CSV that is the column "
@@ -286,7 +292,7 @@ def _numbered(parts: list[tuple[str, np.ndarray, np.ndarray]]) -> tuple[list[np.
     for other, _, tested in parts[1:]:
         if tested.dtype.kind != labels.dtype.kind or not np.isin(tested, known).all():
             strange = next(label for label in np.unique(tested).tolist() if label not in set(known.tolist()))
-            raise BadRequest(f"{other} has a label {strange!r} that {name} does not have")
+            raise BadRequest(f"{other} has a label {_shown(strange)} that {name} does not have")
     numbers = [np.searchsorted(known, tested) for _, _, tested in parts]
     plain = known.dtype.kind == "i" and (known == np.arange(len(known))).all()
     return numbers, None if plain else known.tolist()
