@@ -284,16 +284,12 @@ class _Run:
     def _encode(self, name: str, split: Split, records: Records) -> None:
         self.flash.new(name, [records.nbytes], slots=1)
         one = np.ones(1, np.float32)
-        columns = self.dataset.columns
-        affine = columns.affine(str(self.recipe.normalize)) if columns else None
         order = np.arange(records.samples)
         if self.recipe.shuffle and name == "train":
             random_kernels.shuffle(order, np.uint64(self.recipe.seed))
         for k in range(records.batches):
             rows = order[k * records.batch : k * records.batch + records.count(k)]
-            inputs = np.ascontiguousarray(split.inputs[rows])
-            if affine:
-                inputs = (inputs - affine[0]) * affine[1]
+            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
     @contextlib.contextmanager

@@ -104,6 +104,13 @@ class Dataset:
         """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
         return (self.scale, self.offset) if normalize == "standard" else (self.unit, 0.0)
 
+    def encoded(self, inputs: np.ndarray, normalize: str) -> np.ndarray:
+        """Samples (n, I) as they are trained on: bytes as they are, real numbers with their columns on one scale."""
+        if self.columns is None:
+            return inputs
+        shift, factor = self.columns.affine(normalize)
+        return (inputs - shift) * factor
+
 
 def shaped(
     name: str, train: int, test: int, inputs: int, dtype: str, classes: int, scale: float = 1.0, offset: float = 0.0,

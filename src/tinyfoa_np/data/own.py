@@ -32,6 +32,7 @@ from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint
 from tinyfoa_np.data.files import Progress, quiet
 from tinyfoa_np.data.shuffle import shuffled
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.recipe import NORMALIZATIONS
 
 LABELS = ("label", "class", "target", "y")
 SEED = 0
@@ -106,13 +107,12 @@ class Own:
             mean = float(share @ np.arange(256))
             deviation = float(share @ (np.arange(256) - mean) ** 2) ** 0.5 or 1.0
             return Dataset(self.name, train, test, count, 1 / deviation, -mean / deviation, **more)
-        columns = Columns.of(train.inputs)
-        for normalize in ("standard", "unit"):
-            shift, factor = columns.affine(normalize)
-            with np.errstate(over="ignore", invalid="ignore"):
-                if not all(np.isfinite((split.inputs - shift) * factor).all() for split in splits):
+        with np.errstate(over="ignore", invalid="ignore"):
+            dataset = Dataset(self.name, train, test, count, columns=Columns.of(train.inputs), **more)
+            for normalize in NORMALIZATIONS:
+                if not all(np.isfinite(dataset.encoded(split.inputs, normalize)).all() for split in splits):
                     raise BadRequest(f"{self.name} holds numbers too large to be put on one scale in float32")
-        return Dataset(self.name, train, test, count, columns=columns, **more)
+        return dataset
 
 
 def _paths(name: str) -> list[Path]:
