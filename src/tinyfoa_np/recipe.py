@@ -118,6 +118,9 @@ class Recipe:
     lc_connect : str or None
         Locally connected networks: what an output channel reads, one of :data:`tinyfoa_np.network.CONNECTIONS`.
         ``full``: every input channel, as in the authors' script; ``depthwise``: one, as the paper's memory counts it.
+    digest : str or None
+        SHA-256 of the samples (:func:`tinyfoa_np.data.dataset.fingerprint`), where the data set's name alone does not
+        say which they are; training fills it in.
     """
 
     dataset: str = "digits"
@@ -149,6 +152,7 @@ class Recipe:
     limit: int | None = None
     recompute: bool = False
     lc_connect: str | None = None
+    digest: str | None = None
 
     def validated(self) -> Recipe:
         """The same recipe with ``auto`` and defaults resolved.
@@ -298,8 +302,12 @@ class Recipe:
         return 0.1 ** sum(epoch >= end for end in ends)
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key a line."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The recipe as JSON, one key a line; without a digest or lc_connect where they have no meaning."""
+        values = asdict(self)
+        for name in ("digest", "lc_connect"):
+            if values[name] is None:
+                del values[name]
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

@@ -13,6 +13,7 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,8 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -147,8 +147,13 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    recipe = recipe.validated()
+    if dataset.digest is not None:
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
     run = _Run(
-        recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
     with run.opened(resume):
@@ -226,7 +231,7 @@ class _Run:
 
     # -- directory and flash -------------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
         """The run directory in use: made and filled with the encoded data, or found at its last commit."""
         identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
@@ -258,7 +263,8 @@ class _Run:
                 yield
         finally:
             if self.metrics:
-                self.metrics.close()
+                with contextlib.suppress(OSError):  # what a full disk did not take has been told of
+                    self.metrics.close()
             self.flash.close()
 
     def _begin(self, metrics: Path) -> None:
@@ -284,10 +290,10 @@ class _Run:
             random_kernels.shuffle(order, np.uint64(self.recipe.seed))
         for k in range(records.batches):
             rows = order[k * records.batch : k * records.batch + records.count(k)]
-            inputs = np.ascontiguousarray(split.inputs[rows])
+            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
 
@@ -312,8 +318,14 @@ class _Run:
         self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
         self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
         assert self.metrics is not None
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
+        try:
+            self.metrics.flush()
+            os.fsync(self.metrics.fileno())
+        except OSError as error:
+            where = self.directory / "metrics.jsonl"
+            raise CheckFailed(
+                f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
+            ) from error
         self.meta["metrics_bytes"] = self.metrics.tell()
         self.flash.commit(self.meta, memoryview(self.commit_buffer))
 
