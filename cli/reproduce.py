@@ -10,6 +10,7 @@ import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.memory.tables import TABLES
+from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.studies import STUDIES
 
 from .options import data_dir_option, debug_option, json_option
@@ -80,6 +81,12 @@ Examples:
     help="Runs a row, seeds 0, 1, ... [default: tables 3, studies 1]",
 )
 @click.option("--network", metavar="SPEC", help="Hidden layers of every row. [default: as published]")
+@click.option(
+    "--lc-connect",
+    type=click.Choice(CONNECTIONS),
+    help="table3: whether an output channel reads every input channel, or one, as the paper's memory counts it. "
+    f"[default: {CONNECTIONS[0]}]",
+)
 @click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]")
 @click.option(
     "--jobs",
@@ -108,7 +115,7 @@ def reproduce(
 ) -> None:
     """Train the systems of a table of the paper, or a study of its slices, and print errors and memory.
 
-    TABLE is table1 or table2. Each row is trained with its published recipe, once for each seed. For forward, gradient
+    TABLE is table1, table2 or table3 (locally connected networks). Each row is trained with its published recipe, once for each seed. For forward, gradient
     and update there are the paper's MB, those of the closed form behind them, and those measured. Rows appear as they
     finish; the table is also written as CSV, JSON and Markdown into DIR.
 

@@ -32,6 +32,14 @@ def test_every_preset_is_a_recipe(algorithm, dataset, vertical):
         assert recipe.slices == (2 if vertical else 1)
 
 
+def test_a_locally_connected_network_has_a_preset_of_its_own():
+    fields = presets.paper("tinyfoa", "mnist", vertical=True, local=True)
+    assert (fields["network"], fields["epochs"], fields["normalize"]) == ("lc:16,32,64,64", 200, "unit")
+    around = presets.around({"dataset": "mnist", "network": "lc:4", "epochs": 3})
+    assert (around["network"], around["epochs"], around["normalize"], around["slices"]) == ("lc:4", 3, "unit", 2)
+    assert Recipe(**around).validated().lc_connect == "full"
+
+
 @pytest.mark.parametrize(
     ("algorithm", "vertical", "schedule"),
     [

@@ -15,6 +15,9 @@ ff      momentum 0.9, 1e-3 (CIFAR-10 with both    shuffled; both learning rates 
         classifier 1e-2 and 3e-3                  inputs, on CIFAR as 5
 ======= ========================================= ========================================================
 
+Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs a layer, inputs from 0 to 1, groups of output
+channels in place of slices.
+
 TinyFoA's vertical training is the paper's text, not the authors' script (which is ``frozen``); without it the whole
 layer trains, which is ``stream`` with one slice. Inputs are bytes from 0 to 1 on MNIST, for TinyFoA with mean and
 deviation taken out; on CIFAR (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, and shuffled for TinyFoA.
@@ -28,9 +31,11 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import BadRequest
-from .recipe import ALGORITHMS, DEFAULTS, Recipe
+from .network import is_local
+from .recipe import ALGORITHMS, DEFAULTS, LOCAL_DEFAULTS, Recipe
 
 PRESETS = ("paper",)
+LOCAL_NETWORK = "lc:16,32,64,64"
 #: a data set without a published recipe takes that of this one
 USUAL = "mnist"
 #: whose recipe is a data set's
@@ -45,6 +50,7 @@ def paper(
     binary_weights: bool = True,
     binary_activations: bool = True,
     vertical: bool = False,
+    local: bool = False,
 ) -> dict[str, Any]:
     """Fields of a system's published recipe; see the tables at the top of this module.
 
@@ -58,6 +64,8 @@ def paper(
         BW and BA.
     vertical : bool
         Vertical training, 2 x 2 slices: TinyFoA and BP only.
+    local : bool
+        On a locally connected network.
 
     Returns
     -------
@@ -92,6 +100,8 @@ def paper(
         "binary_activations": binary_activations,
         **_slices(algorithm, vertical),
     }
+    if local:
+        fields |= {"network": LOCAL_NETWORK, "epochs": 200, **LOCAL_DEFAULTS.get(algorithm, {})}
     if published.startswith("cifar"):
         fields["normalize"] = "standard"
         if algorithm == "ff":
@@ -139,7 +149,8 @@ def around(given: dict[str, Any]) -> dict[str, Any]:
     """
     algorithm = given.get("algorithm", Recipe.algorithm)
     toggles = {name: given.get(name, getattr(Recipe, name)) for name in ("binary_weights", "binary_activations")}
-    fields = paper(algorithm, given["dataset"], vertical=algorithm == "tinyfoa", **toggles)
+    local = is_local(given.get("network", Recipe.network))
+    fields = paper(algorithm, given["dataset"], vertical=algorithm == "tinyfoa", local=local, **toggles)
     if given.get("schedule", fields["schedule"]) != fields["schedule"]:
         del fields["slices"]
     return {**fields, **given}

@@ -19,6 +19,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from . import data, presets, workers
 from .errors import BadRequest
 from .memory import paper, tables
 from .network import widths as widths_of
-from .recipe import Recipe
+from .recipe import LOCAL_DEFAULTS, Recipe
 from .rundir import write_whole
 from .workers import Run
 
@@ -102,6 +103,7 @@ def tasks(
                 binary_weights=system.binary_weights,
                 binary_activations=system.binary_activations,
                 vertical=system.vertical,
+                local=table in tables.LOCAL,
             )
             widths_of(str((changes or {}).get("network", fields["network"])))
             place = Path(out) / dataset / row.name
@@ -126,10 +128,12 @@ def tasks(
 
 def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
     rows = tables.rows(table)
+    if table in tables.LOCAL:  # remarks() says which these are
+        rows = [row for row in rows if row.system.algorithm in LOCAL_DEFAULTS]
     for pattern in systems:
         if not any(fnmatchcase(row.name, pattern) for row in rows):
             names = ", ".join(row.name for row in rows)
-            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r}; it has {names}")
+            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r} to train; it has {names}")
     return [row for row in rows if not systems or any(fnmatchcase(row.name, pattern) for pattern in systems)]
 
 
@@ -227,7 +231,12 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
     widths = widths_of(recipe.network)
     # a single layer has no matrix between hidden layers, which is all that the paper counts
     formula = None
-    if len(widths) > 1:
+    if len(widths) > 1 and row.table in tables.LOCAL:
+        image = data.shape(task.dataset).image
+        formula = paper.locally_connected(
+            recipe.algorithm, widths, positions=prod(image[1:]) if image else 0, **toggles, slices=recipe.slices or 1
+        )
+    elif len(widths) > 1:
         formula = paper.fully_connected(recipe.algorithm, widths, **toggles, slices=recipe.slices or 1)
     for step in paper.STEPS:
         measured = [run["phases"][step] for run in done]
@@ -235,7 +244,8 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
         found[f"{step}_formula_mb"] = paper.megabytes(formula[step]) if formula else None
         found[f"{step}_mb"] = max(measured) / 1e6 if measured else None
     found["arena_mb"] = max(run["arena_bytes"] for run in done) / 1e6 if done else None
-    found["comp_paper"], found["comp"] = row.comp, paper.comp(widths, **toggles) if formula else None
+    found["comp_paper"] = row.comp
+    found["comp"] = paper.comp(widths, **toggles) if formula and row.comp is not None else None
     found["seconds"] = statistics.mean(run["seconds"] for run in done) if done else None
     return {**found, "runs": runs, "notes": list(dict.fromkeys(line for run in runs for line in run["warnings"]))}
 
@@ -323,6 +333,13 @@ def remarks(rows: Sequence[Summary]) -> list[str]:
         "Memory in MB of 10^6 bytes: the paper / its closed form for this network / measured here, with the whole "
         "batch, the optimizer and all else that training needs. arena: the most at any time, by its watermark.",
     ]
+    if any(row["table"] in tables.LOCAL for row in rows):
+        missing = [row for row in tables.rows(tables.LOCAL[0]) if row.system.algorithm not in LOCAL_DEFAULTS]
+        errors = ", ".join(f"{row.name} {plus_minus(*row.errors['mnist'])}" for row in missing)
+        lines.append(
+            "The paper counts one input channel per weight; connected full, as in the authors' script, a layer has as "
+            f"many as the one below has channels. Not trained here, the paper's errors on MNIST: {errors}."
+        )
     if any(row["system"].startswith("pepita") and row["network"] == PEPITA for row in rows):
         lines.append("The paper's comp of PEPITA is that of four layers; its network has three.")
     never = [name for name in ("drtp+ba", "ff+ba") if any(row["system"] == name for row in rows)]
@@ -349,7 +366,7 @@ def errors(row: Summary) -> list[str]:
     return [
         row["setting"], row["system"], row["dataset"], plus_minus(row["paper_error_pct"], row["paper_error_sd"]),
         plus_minus(row["error_pct"], row["error_sd"]), row["outcome"], epochs,
-        f"{row['comp_paper']:.1f}", _figure(row["comp"], 1),
+        _figure(row["comp_paper"], 1), _figure(row["comp"], 1),
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""The figures of Tables 1 and 2 of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
+"""The figures of Tables 1, 2 and 3 of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
 
-``table1.csv`` and ``table2.csv`` beside this module hold them as printed: errors in % with their standard deviation
-over three runs, memory in MB of 10^6 bytes (theoretical, one sample), computation in MFLOP x bytes of one inference.
-Table 2 holds only the rows that Table 1 does not.
+``table1.csv``, ``table2.csv`` and ``table3.csv`` beside this module hold them as printed: errors in % with their
+standard deviation over three runs, memory in MB of 10^6 bytes (theoretical, one sample), computation in MFLOP x bytes
+of one inference. Table 2 holds only the rows that Table 1 does not; Table 3 is of locally connected networks, on MNIST.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from importlib import resources
 from .paper import STEPS
 
 #: tables by name, with what they show
-TABLES = {"table1": "Table 1", "table2": "Table 2 (the rows that Table 1 does not have)"}
+TABLES = {
+    "table1": "Table 1", "table2": "Table 2 (the rows that Table 1 does not have)",
+    "table3": "Table 3 (locally connected networks)",
+}  # fmt: skip
+#: those of locally connected networks
+LOCAL = ("table3",)
 DATASETS = ("mnist", "cifar10", "cifar100", "mitbih")
 
 
@@ -52,14 +57,14 @@ class Row:
     Attributes
     ----------
     table, setting, name : str
-        Which table, its group of rows, and the system as printed there.
+        Which table, its group of rows (empty in Table 3), and the system as printed there.
     system : System
     errors : dict of str to (float, float)
-        Error and standard deviation, %, by data set.
+        Error and standard deviation, %, by data set of the table.
     megabytes : dict of str to float
         Memory in MB by step: :data:`tinyfoa_np.memory.paper.STEPS`.
-    comp : float
-        MFLOP x bytes of one inference.
+    comp : float or None
+        MFLOP x bytes of one inference; Table 3 has none.
     """
 
     table: str
@@ -68,21 +73,21 @@ class Row:
     system: System
     errors: dict[str, tuple[float, float]]
     megabytes: dict[str, float]
-    comp: float
+    comp: float | None
 
 
 def rows(table: str) -> list[Row]:
-    """The rows of ``table1`` or ``table2``, in their order."""
+    """The rows of one of :data:`TABLES`, in their order."""
     text = resources.files(__package__).joinpath(f"{table}.csv").read_text()
     return [
         Row(
             table,
-            line["setting"],
+            line.get("setting", ""),
             line["system"],
             System.of(line["system"]),
-            {dataset: (float(line[dataset]), float(line[f"{dataset}_std"])) for dataset in DATASETS},
+            {name: (float(line[name]), float(line[f"{name}_std"])) for name in DATASETS if name in line},
             {step: float(line[f"{step}_mb"]) for step in STEPS},
-            float(line["comp_mflop_bytes"]),
+            float(line["comp_mflop_bytes"]) if "comp_mflop_bytes" in line else None,
         )
         for line in csv.DictReader(text.splitlines())
     ]

@@ -1,0 +1,183 @@
+"""One epoch of each layer of lc:16,32,64,64 on MNIST: the package against locally connected layers in PyTorch.
+
+    python benchmarks/local.py [--json] [--batches N] [--torch-batches N] [--layers N]
+
+M = 2, batch 100, Adam, two threads on both sides. An epoch has 600 batches; some are run and scaled up. Each side and
+layer has a process of its own, whose peak memory is read at its end. Needs the extra ``bench`` (PyTorch) and MNIST;
+without PyTorch only the package is measured, without MNIST random bytes stand in.
+
+"Unfold and multiply" is how the authors' script computes such a layer: the patches of all positions, times the weights,
+broadcast over the batch, then summed; a training step of that layer alone, on inputs that are ready in memory (the
+script itself passes every batch through the layers below, too). It writes a product of 100 x O x I x 784 x 9 numbers:
+layer 4 takes 12 GB for it, and as much again on the way back. "Matrix products" is the same mathematics as a product of
+matrices at each position. Both train the channels of one group, and leave out the clamp.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import resource
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numba
+from measure import arguments, finish, machine, synthetic, table, trained
+
+from tinyfoa_np import data
+from tinyfoa_np.data import Dataset, Split
+from tinyfoa_np.errors import TinyFoAError
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.train import Event
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+CHANNELS, SIDE, SLICES, BATCH, LR, CLASSES = (1, 16, 32, 64, 64), 28, 2, 100, 1e-4, 10
+EPOCH = 600  # batches
+THREADS = 2
+WAYS = ("unfold and multiply", "matrix products")
+
+
+def mnist(batches: int) -> Dataset:
+    """The first batches of MNIST with few test samples, or bytes of its shape that do the same work."""
+    try:
+        whole = data.load("mnist")
+    except TinyFoAError as error:
+        print(f"random bytes in place of MNIST: {error}\n", file=sys.stderr)
+        whole = replace(synthetic(batches * BATCH, BATCH), image=(1, SIDE, SIDE))
+    return replace(whole, test=Split(whole.test.inputs[:BATCH], whole.test.labels[:BATCH]))
+
+
+def ours(batches: int, layers: int, connect: str) -> dict[str, Any]:
+    """Seconds of an epoch of each layer, without the test error after it, and the arena's bytes."""
+    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+    seconds: list[float] = []
+    begin = first = 0.0
+
+    def note(event: Event) -> None:
+        nonlocal begin, first
+        now = time.perf_counter()
+        if event.kind == "epoch":
+            begin = now  # of the first epoch: what follows is its commit, and the next slice
+        elif event.kind == "batch" and event.epoch == 1 and event.batch == 0:
+            first = now
+        elif event.kind == "batch" and event.epoch == 1 and event.batch == batches - 1:
+            seconds.append(first - begin + (now - first) / (batches - 1) * (EPOCH - 1))
+
+    recipe = Recipe(
+        dataset="mnist", network="lc:" + ",".join(map(str, CHANNELS[1 : layers + 1])), slices=SLICES, epochs=2,
+        batch=BATCH, lr=LR, limit=batches * BATCH, lc_connect=connect,
+    )  # fmt: skip
+    result = trained(recipe, mnist(batches), THREADS, note)
+    return {"seconds": seconds, "arena": result["arena"]["watermark_bytes"]}
+
+
+def in_torch(way: str, batches: int, k: int) -> dict[str, Any]:
+    """Seconds of an epoch of layer k, from 0, and the growth of the process's peak memory."""
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    I, O, P = CHANNELS[k], CHANNELS[k + 1], SIDE * SIDE
+    x = torch.rand(BATCH, I, SIDE, SIDE) if k == 0 else (torch.rand(BATCH, I, SIDE, SIDE) < 0.5) * 0.7
+    labels, trained_channels = torch.randint(CLASSES, (BATCH,)), math.ceil(O / SLICES)
+    own = torch.randn(trained_channels, I, P, 9).clamp_(-1, 1).requires_grad_()
+    fixed = torch.randn(O - trained_channels, I, P, 9).clamp_(-1, 1)
+    bias, norm = torch.randn(O, P).clamp_(-1, 1).requires_grad_(), torch.nn.BatchNorm1d(O)
+    head = torch.nn.Linear(O * P, CLASSES).requires_grad_(False)
+    optimizer = torch.optim.Adam([own, bias, *norm.parameters()], lr=LR)
+
+    class Signs(torch.autograd.Function):
+        """mean |w| sign(w), the gradient of the identity where |w| < 1."""
+
+        @staticmethod
+        def forward(ctx: Any, w: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(w)
+            return w.sign() * w.abs().mean()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+            return gradients[0] * (ctx.saved_tensors[0].abs() < 1)
+
+    class Bits(torch.autograd.Function):
+        """mean v [v > 0], the gradient of the identity where 0 < v < 1."""
+
+        @staticmethod
+        def forward(ctx: Any, v: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(v)
+            return (v > 0) * v.relu().mean()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+            (v,) = ctx.saved_tensors
+            return gradients[0] * ((v > 0) & (v < 1))
+
+    def step() -> None:
+        patches = torch.nn.functional.unfold(x, 3, padding=1).reshape(BATCH, I, 9, P)
+        w = Signs.apply(torch.cat([own, fixed]))  # (O, I, P, 9)
+        if way == WAYS[0]:
+            u = (patches.permute(0, 1, 3, 2).unsqueeze(1) * w).sum(dim=(2, 4))  # (B, O, I, P, 9) to (B, O, P)
+        else:
+            left = patches.permute(3, 0, 1, 2).reshape(P, BATCH, I * 9)
+            u = torch.bmm(left, w.permute(2, 1, 3, 0).reshape(P, I * 9, O)).permute(1, 2, 0)
+        h = Bits.apply(norm(u + bias))
+        loss = torch.nn.functional.cross_entropy(head(h.reshape(BATCH, -1)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    begin = time.perf_counter()
+    for _ in range(batches):
+        step()
+    seconds = (time.perf_counter() - begin) / batches * EPOCH
+    return {"seconds": seconds, "peak": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}
+
+
+def alone(work: Any, *arguments: Any) -> dict[str, Any]:
+    """What ``work`` returns, done in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def main() -> None:
+    options: Any = arguments(
+        __doc__, batches=(6, "batches of the 600 of an epoch that are run"),
+        torch_batches=(1, "batches that PyTorch runs, after one that is not timed"),
+        layers=(4, "layers, from the first"),
+    )  # fmt: skip
+    layers = min(max(1, options.layers), len(CHANNELS) - 1)
+    print(f"{machine()}, PyTorch {torch.__version__ if torch is not None else 'not installed'}")
+    print(f"lc:16,32,64,64, M = {SLICES}, batch {BATCH}, Adam, {THREADS} threads; seconds an epoch of {EPOCH} batches")
+    sides: dict[str, list[float]] = {}
+    memory: dict[str, int] = {}
+    for connect in ("full", "depthwise"):
+        found = alone(ours, max(2, options.batches), layers, connect)
+        sides[f"ours, {connect}"], memory[f"ours, {connect}"] = found["seconds"], found["arena"]
+    for way in WAYS if torch is not None else ():
+        turns = [alone(in_torch, way, max(1, options.torch_batches), k) for k in range(layers)]
+        sides[way], memory[way] = [turn["seconds"] for turn in turns], max(turn["peak"] for turn in turns)
+    total = {name: sum(seconds) for name, seconds in sides.items()}
+    table(
+        ["", *(f"layer {k + 1}" for k in range(layers)), "sum", "this / ours, full", "RAM, MB"],
+        [
+            [name, *(f"{s:.1f}" for s in seconds), f"{total[name]:.1f}", f"{total[name] / total['ours, full']:.1f}",
+             f"{memory[name] / 1e6:.1f}"]
+            for name, seconds in sides.items()
+        ],
+    )  # fmt: skip
+    if torch is None:
+        print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
+    finish(options.json, {
+        "speedup_vs_unfold": total[WAYS[0]] / total["ours, full"] if torch is not None else None,
+        "speedup_vs_matrix_products": total[WAYS[1]] / total["ours, full"] if torch is not None else None,
+        "layers": sides, "memory_bytes": memory, "batches_run": options.batches,
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
