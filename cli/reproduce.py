@@ -115,9 +115,9 @@ def reproduce(
 ) -> None:
     """Train the systems of a table of the paper, or a study of its slices, and print errors and memory.
 
-    TABLE is table1, table2 or table3 (locally connected networks). Each row is trained with its published recipe, once for each seed. For forward, gradient
-    and update there are the paper's MB, those of the closed form behind them, and those measured. Rows appear as they
-    finish; the table is also written as CSV, JSON and Markdown into DIR.
+    TABLE is table1, table2 or table3 (locally connected networks). Each row is trained with its published recipe, once
+    for each seed. For forward, gradient and update there are the paper's MB, those of the closed form behind them, and
+    those measured. Rows appear as they finish; the table is also written as CSV, JSON and Markdown into DIR.
 
     STUDY is slices, error over M, or exchanges, error over the number of exchanges: ways to train in the RAM of one
     slice beside each other, with the bytes of RAM and those written to flash.

@@ -25,6 +25,7 @@ DOCS = Path(__file__).parent
 #: pages, with the functions of the reference that say the same as the equations above them, in that order
 ALGORITHMS = {
     "tinyfoa": "binarize_weights forward logits softmax loss error gradient clamp",
+    "local": "initial neighbourhoods reads products forward gradient",
     "bp": "forward gradient",
     "drtp": "forward loss gradient",
     "pepita": "forward modulate ascent",
@@ -32,6 +33,7 @@ ALGORITHMS = {
 }
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
+LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 
 
 def pages() -> dict[Path, str]:
@@ -70,11 +72,12 @@ def _sources(name: str) -> Iterator[str]:
 
 def _regions(name: str) -> Iterator[str]:
     """What the example's widest stage has in RAM, as a table: a column for each phase."""
-    recipe = Recipe(**EXAMPLE, algorithm=name).validated()
+    recipe = Recipe(**(LOCAL if name == "local" else {**EXAMPLE, "algorithm": name})).validated()
     chosen = max(Layout(recipe, data.shape(recipe.dataset), threads=1).fit(None), key=lambda one: one.plan.nbytes)
     plan = chosen.plan
     what = f"`{recipe.network}` on {recipe.dataset}, batch {recipe.batch}, {recipe.optimizer}, one thread"
-    slices = f", {recipe.slices} x {recipe.slices} slices" if recipe.schedule == "slice" else ""
+    cut = f"{recipe.slices} groups of channels" if name == "local" else f"{recipe.slices} x {recipe.slices} slices"
+    slices = f", {cut}" if recipe.schedule == "slice" else ""
     yield f"{what}{slices}: {plan.nbytes:,} bytes."
     yield "A mark stands where a region must keep its content; those that never do so together share their bytes."
     yield ""
