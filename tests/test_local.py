@@ -15,6 +15,7 @@ from train_tools import arenas, least, made, metrics, no_waiting_for_the_disk, o
 
 from tinyfoa_np import model
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.layout import Layout
 from tinyfoa_np.memory import report
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
@@ -120,6 +121,26 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     assert audited["findings"] == [] and plain["model_sha256"] == audited["model_sha256"]
     for result in (plain, audited):
         assert all(planned == accounted == watermark for planned, accounted, watermark in arenas(result))
+
+
+@pytest.mark.parametrize(
+    "options", [{"hold": "2"}, {"schedule": "stream"}, {"visits": 3, "hold": "1"}, {"moments": "int8"}], ids=str
+)
+def test_what_a_layout_moves_is_what_training_moves(tmp_path, options):
+    """Bytes read and written by the steps of 8 epochs more: predicted, and counted."""
+    dataset, which = images(shape=(1, 6, 6), samples=40, tests=20), recipe(network="lc:12,8", slices=4, batch=20)
+    few, many = (replace(which, epochs=epochs, **options).validated() for epochs in (4, 12))
+    layout = Layout(many, dataset, threads=1)
+    for ram in (None, layout.least()):
+        moved, predicted = np.zeros(2), np.zeros(2)
+        for sign, which in ((-1, few), (1, many)):
+            counted = run(tmp_path, which, dataset, ram=ram, threads=1)["flash"]
+            moved += sign * np.array([counted["read_bytes"], counted["written_bytes"]])
+            for one in Layout(which, dataset, threads=1).fit(ram):
+                predicted += sign * 2 * which.epochs * np.array(one.stage.traffic())
+                published = one.stage.parameters.published_bytes if one.tiling.stream_weights else 0
+                predicted[0] += sign * which.epochs * (20 * (one.stage.inputs.row_bytes + 2) + 4 + published)  # tests
+        np.testing.assert_allclose(moved, predicted, rtol=0.02)
 
 
 def test_the_grid_of_stream_does_not_show(tmp_path):

@@ -174,6 +174,11 @@ class Layer(Layerwise):
         read, written = self.parameters.traffic(self._passes())
         return read + self.B * (self.inputs.row_bytes + 2) + 4, written
 
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        self.parameters.flush(flash)
+        self.parameters.flush_running(flash)
+
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _operands(self) -> tuple[Images, kernels.Layer]:

@@ -185,12 +185,14 @@ class LocalParameters(Parameters):
         super().restore(flash)
         flash.read(self.name("running"), 0, [self.ram.running])
 
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        changed = self.state.dirty
-        super().flush(flash)
-        if changed:
-            flash.write(self.name("running"), 0, [self.ram.running])
+    def flush_running(self, flash: Flash) -> None:
+        """Writes the running statistics back; they do not come and go with slices."""
+        flash.write(self.name("running"), 0, [self.ram.running])
+
+    def traffic(self, passes: int = 1) -> tuple[float, float]:
+        """Bytes read and written in a training step, on average, with the commits at the ends of epochs."""
+        read, written = super().traffic(passes)
+        return read, written + 8 * self.shape.channels / self.batches
 
     def _touched_bytes(self) -> int:
         return self.grid.side * self.published_bytes
