@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyfoa_np.errors import CheckFailed
+from tinyfoa_np.network import is_local
 
 from .options import debug_option, json_option
 from .printing import empty_table, output
@@ -83,6 +84,9 @@ def _verdict(result: dict[str, Any]) -> list[str]:
         lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
     kinds = (f"{'binary' if run[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
     grid = f"{run['slices']} x {run['slices']} slices, schedule {run['schedule']}"
+    if is_local(run["network"]):
+        connect = f"connected {run['lc_connect']}"
+        grid = f"{connect}, {run['slices']} groups of channels, schedule {run['schedule']}"
     grid = "whole layers" if run["schedule"] == "none" else grid
     lines.append(f"run      {run['algorithm']} on {run['dataset']}, {run['network']}, {grid},")
     lines.append(f"         {', '.join(kinds)}, {run['optimizer']}, batch {run['batch']}")

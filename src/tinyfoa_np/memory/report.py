@@ -61,8 +61,8 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "listed": ("dz of the neurons that each thread is at, and their samples", {}),
     "errors": ("dz of two layers, for {samples}", {}),
     "patch": ("patches around the position that each thread is at, for {samples}", {}),
-    "u": ("outputs: u of the position that each thread is at, for {samples}", {"forward": "outputs"}),
-    "kept": ("outputs: u of all positions, for {samples}", {"gradient": "outputs"}),
+    "u": ("outputs: u at {positions}, for {samples}", {"forward": "outputs", "gradient": "outputs"}),
+    "v": ("outputs: v at one position, for {samples}", {}),
     "dv": ("dz of the neurons that each thread is at, and their samples", {}),
     "norm": ("batch norm's statistics and sums", {}),
     "running": ("batch norm's statistics and sums", {}),
@@ -257,11 +257,18 @@ def _words(run: Record, number: int) -> dict[str, Any]:
     inputs = f"{count} at a time" if micro else f"a batch of {held}"
     return {
         "weights": weights, "trained": trained, "moments": moments, "slice": part, "projection": projection,
+        "positions": _positions(plan) if local else "",
         "tile": 0 if local else plan.region("z").shape[0], "held": inputs + (", not one sample" if held > 1 else ""),
         "samples": count if micro else "the batch",
         # TinyFoA puts these together over the micro-batches of a batch
         "together": count if micro and run.whole_network else "the batch",
     }  # fmt: skip
+
+
+def _positions(plan: Plan) -> str:
+    """At how many positions u is held, of a locally connected layer."""
+    u = plan.region("u")
+    return f"{u.shape[0]} positions" + ("" if "gradient" in u.lifetime else " at a time")
 
 
 def cut(run: Record, number: int) -> str:
