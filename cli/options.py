@@ -15,9 +15,9 @@ from tinyfoa_np.recipe import (
     DEFAULTS,
     LARGEST_LR,
     LR_PER_SIDE,
-    ONE_VISIT,
     MOMENTS,
     NORMALIZATIONS,
+    ONE_VISIT,
     OPTIMIZERS,
     SCHEDULES,
     Recipe,
@@ -143,7 +143,8 @@ _RECIPE_OPTIONS = (
         type=int,
         metavar="R",
         help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
-        f"all from one forward pass; paid for in flash traffic. [default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
+        "all from one forward pass; paid for in flash traffic. "
+        f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(
         "--order",
