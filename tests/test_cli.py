@@ -358,7 +358,7 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
     run("train", "digits", "--slices", "8", "--visits", "3", "--order", "rows")
     assert seen["recipe"] == Recipe(slices=8, visits=3, order="rows").validated()
     run("train", "digits", "--slices", "16")
-    assert (seen["recipe"].exchanges, seen["recipe"].order) == (256, "diagonal")
+    assert (seen["recipe"].exchanges, seen["recipe"].order) == (128, "diagonal")
 
 
 def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch):
