@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tinyfoa_np import network as module
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.network import LayerShape, layer_shapes
+from tinyfoa_np.network import CONNECTIONS, LayerShape, described, image_of, layer_shapes, widths
 
 WIDTHS = st.integers(1, 10**6)
 
@@ -26,6 +26,18 @@ def test_widths_and_counts(parts, inputs):
     shapes = layer_shapes(text, inputs)
     assert [shape.outputs for shape in shapes] == widths
     assert [shape.inputs for shape in shapes] == [inputs, *widths[:-1]]
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=5), *[st.integers(1, 40)] * 3, st.sampled_from(CONNECTIONS))
+def test_locally_connected_layers_read_images(channels, below, rows, columns, connect):
+    text, image = "lc:" + ",".join(map(str, channels)), (below, rows, columns)
+    shapes = layer_shapes(text, below * rows * columns, image, connect)
+    assert widths(text) == tuple(channels) and described(shapes) == text and image_of(shapes) == image
+    for shape, I, O in zip(shapes, [below, *channels], channels, strict=False):
+        assert (shape.inputs, shape.outputs, shape.places) == (I * rows * columns, O * rows * columns, rows * columns)
+        assert shape.fan_in == 9 * (I if connect == "full" else 1)
+    with pytest.raises(BadRequest, match="no images"):
+        layer_shapes(text, below * rows * columns)
 
 
 def test_the_papers_network():

@@ -10,7 +10,7 @@ from tinyfoa_np.algorithms.tinyfoa import Layer
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import slices as reference
-from tinyfoa_np.slices import ORDERS, Grid, Schedule, cuts
+from tinyfoa_np.slices import ORDERS, Grid, Groups, Schedule, cuts
 
 LENGTHS = st.integers(1, 60)
 
@@ -38,6 +38,20 @@ def test_slices_tile_the_layer_in_reference_order(outputs, inputs, data):
         covered[part.first : part.last, part.low : part.high] += 1
         assert part.size == (part.last - part.first) * (part.high - part.low) <= grid.slice(0).size
     assert (covered == 1).all()
+
+
+@given(LENGTHS, LENGTHS, LENGTHS, st.data())
+def test_groups_of_channels_tile_a_locally_connected_layer(channels, places, fan_in, data):
+    side = data.draw(st.integers(1, channels))
+    groups, turns = Groups(channels, places, fan_in, side), Schedule(1, 0, 100, groups=True)
+    assert [slice(*groups.bounds(k)) for k in range(side)] == reference.cuts(channels, side)
+    ends = [groups.rows(k) for k in range(side)]
+    assert ends[0][0] == 0 and ends[-1][1] == channels * places
+    assert all(last == first for (_, last), (first, _) in zip(ends, ends[1:]))
+    assert all(groups.slice(k) == (*groups.rows(k), 0, fan_in) for k in range(len(groups)))
+    assert groups.slice(0).size == max(groups.slice(k).size for k in range(side))
+    assert [turns.slices(hold, side) for hold in range(side + 1)] == [[k % side] for k in range(side + 1)]
+    assert turns.neurons(side - 1, groups) == groups.rows(side - 1)
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**6))

@@ -124,7 +124,7 @@ class Layerwise:
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Wrong answers, told with a batch's last part."""
         self.arena.enter("evaluate")
-        self.forward(flash, part)  # the batch's s scales all logits alike: it cannot change an answer
+        self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: it cannot change an answer
         return self.gradient(part.of)[1] if part.ends else 0
 
     def forward(

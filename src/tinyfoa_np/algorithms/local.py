@@ -233,6 +233,13 @@ class Layer(Layerwise):
             self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
         return total
 
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers in what was loaded: with the batch's own s, beside which the head's bias counts.
+
+        Once the layer is trained, the hand-over and inference take the stored s.
+        """
+        return super().evaluate(flash, part)
+
     def gradient(self, samples: int) -> tuple[float, int]:
         """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
         kernels.scale_logits(self.ram.logits, samples, np.float32(self.scale), self.ram.head_bias)
