@@ -16,6 +16,7 @@ from tinyfoa_np.errors import TinyFoAError
 from .audit import audit
 from .data import data
 from .evaluate import evaluate
+from .export import export
 from .options import debug_option
 from .plan import plan
 from .plot import plot
@@ -47,7 +48,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, plot, evaluate, predict, reproduce, data):
+for command in (train, plan, audit, plot, evaluate, predict, export, reproduce, data):
     tinyfoa.add_command(command)
 
 
