@@ -132,7 +132,7 @@ def test_packed_signs_are_those_of_the_panels(trained):
         packed = export.signs(layer)
         for o, i in ((0, 0), (layer.outputs - 1, layer.inputs.width - 1), (5, 37)):
             assert packed[o, i // 32] >> (i % 32) & 1 == ones[o, i]
-        assert (export._unpacked(packed, layer.inputs.width) == np.where(ones, 1, -1)).all()
+        assert (export.unpacked(packed, layer.inputs.width) == np.where(ones, 1, -1)).all()
 
 
 @pytest.mark.parametrize("algorithm", ["bp", "drtp", "pepita", "ff"])

@@ -203,10 +203,11 @@ def to_onnx(model: Model) -> bytes:
         if not binary:
             x = node("Mul", "scaled", x, constant("input_scale", affine[0]))
             x = node("Add", "shifted", x, constant("input_offset", affine[1]))
-    zero = constant("zero", np.float32(0))
+    if model.recipe.binary_activations:
+        constant("zero", np.float32(0))
     for n, (layer, gain) in enumerate(zip(model.layers, gains(model), strict=True)):
         if binary:
-            rows = _unpacked(signs(layer), layer.inputs.width)  # (O, I) int8
+            rows = unpacked(signs(layer), layer.inputs.width)  # (O, I) int8
             weights = node("Cast", f"weights{n}", constant(f"signs{n}", rows.T.copy()), to=TensorProto.FLOAT)
         else:
             weights = constant(f"weights{n}", layer.weights.T.copy())
@@ -218,7 +219,7 @@ def to_onnx(model: Model) -> bytes:
         z = node("Mul", f"gained{n}", z, constant(f"gain{n}", gain))
         z = node("Add", f"z{n}", z, constant(f"bias{n}", layer.bias))
         if model.recipe.binary_activations:
-            x = node("Cast", f"h{n}", node("Greater", f"on{n}", z, zero), to=TensorProto.FLOAT)
+            x = node("Cast", f"h{n}", node("Greater", f"on{n}", z, "zero"), to=TensorProto.FLOAT)
         else:
             x = node("Relu", f"h{n}", z)
     unscaled = node("MatMul", "unscaled", x, constant("projection", _projection(model)))
@@ -240,7 +241,7 @@ def to_onnx(model: Model) -> bytes:
     return made.SerializeToString()
 
 
-def _unpacked(packed: np.ndarray, inputs: int) -> np.ndarray:
+def unpacked(packed: np.ndarray, inputs: int) -> np.ndarray:
     """Signs (O, I) int8, +1 or -1, of packed ones (O, words)."""
     bits = np.unpackbits(np.ascontiguousarray(packed).view(np.uint8), axis=1, count=inputs, bitorder="little")
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)
