@@ -90,7 +90,7 @@ def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
     try:
         rows = [Epoch(**json.loads(line)) for line in path.read_text().splitlines()]
         for row in rows:
-            if not (row.layer >= 0 and row.loss + row.train_error_pct + (row.test_error_pct or 0) >= 0):
+            if not min(row.layer, row.epoch, row.loss, row.train_error_pct, row.test_error_pct or 0) >= 0:
                 raise ValueError(f"a row is {row}")
     except FileNotFoundError as error:
         raise BadRequest(f"{run_dir} has no metrics.jsonl: training writes it") from error

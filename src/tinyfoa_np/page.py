@@ -33,6 +33,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
 th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ccc }
 th { font-weight: 600 } th[scope=row] { min-width: 7rem } .n { text-align: right; white-space: nowrap }
+@media (max-width: 36rem) { table { font-size: .875rem } th, td { padding-right: .5rem } }
 figure { margin: 0 } figcaption, .quiet { color: #555 }
 """.strip()
 #: what the page may load: nothing but what stands in it, its style and the heat maps of its pictures

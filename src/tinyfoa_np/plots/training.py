@@ -114,7 +114,7 @@ def _curves(
                 axes.axvline(first + 0.5, color=canvas.GREY, linewidth=1)
             name = f"layer {number + 1}"
             half = canvas.measured(sheet, name, fontsize=canvas.SMALL)[0] / 2
-            middle = box.x0 + wide * (first + last) / 2
+            middle = max(box.x0 + wide * (first + last) / 2, box.x0 + half)
             if middle - half >= free:
                 sheet.text(middle, TOP - 16, name, fontsize=canvas.SMALL, ha="center", va="center", color=canvas.DARK)
                 free = middle + half + 12
