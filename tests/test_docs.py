@@ -1,77 +1,75 @@
-"""What the documentation shows is run: Python as it stands there, and the C compiler's line."""
+"""The documentation: pages that are made from the code are up to date, and every command in it works."""
 
+import importlib.util
+import re
 import shlex
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from train_tools import made, no_waiting_for_the_disk, recipe, run
+from test_cli import run
 
-from tinyfoa_np import export, model
+from tinyfoa_np import data
+from tinyfoa_np.data import Split
 
-assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")
+assert run  # a fixture: pytest finds it in this module
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def blocks(path, begins):
-    """Indented blocks of a document that begin with one of these words, as they stand there."""
-    found = []
-    for part in (ROOT / path).read_text().split("\n\n"):
-        lines = part.split("\n")
-        if all(line.startswith("    ") or not line for line in lines):
-            text = "\n".join(line[4:] for line in lines)
-            if found and found[-1][1]:  # a blank line within a block
-                found[-1] = (f"{found[-1][0]}\n\n{text}", True)
-            else:
-                found.append((text, True))
-        else:
-            found.append(("", False))
-    return [text for text, code in found if code and text.startswith(begins)]
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "cli.md")]
+#: what would take long is run on less: options that are added to those of a command
+SHORTER = {
+    "train mnist": "--epochs 1 --batch 50",
+    "reproduce table": "--datasets digits --epochs 1 --limit 100 --seeds 1 --network fc:20x2 --systems tinyfoa,bp",
+    "reproduce slices": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines auto",
+    "reproduce exchanges": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines 'M = 2'",
+}
 
 
-def test_python(tmp_path, monkeypatch):
-    """The blocks of docs/python.md, one after the other, in one namespace."""
-    pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    shown = blocks("docs/python.md", ("from ", "stream = "))
-    assert len(shown) == 3
-    for block in shown:
-        exec(block, names)
-    assert names["classifier"].score(names["X"][1400:].astype("uint8"), names["y"][1400:]) > 0.6
-    assert names["stream"].score(names["X"].astype("uint8"), names["y"]) > 0.5
-    assert len(names["answers"]) == 360 and names["result"]["error_pct"] < 90
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pages()
 
 
-def test_the_readmes_three_lines():
-    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed (extra sklearn)")
-    X, y = datasets.load_digits(return_X_y=True)
-    X = X.astype("uint8")
-    [block] = blocks("README.md", "from tinyfoa_np import TinyFoAClassifier")
-    names = {"X_train": X[:500], "y_train": y[:500], "X_test": X[500:600], "y_test": y[500:600]}
-    *most, last = block.split("\n")
-    exec("\n".join(most), names)
-    score, nbytes = eval(last, names)
-    assert score > 0.3 and nbytes < 300_000
+def test_pages_from_the_code_are_up_to_date():
+    for path, text in pages().items():  # click's versions break lines differently
+        assert path.read_text().split() == text.split(), f"{path} is not up to date: make docs"
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler called cc")
-def test_the_compilers_line(tmp_path):
-    dataset = made(samples=150, tests=50)
-    result = run(tmp_path, recipe(epochs=2), dataset)
-    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
-    (Path(result["run_dir"]) / "model.h").write_bytes(export.export(ours, "c-header"))
-    for where in ("docs/models.md", "examples/classify.c"):
-        [line] = [part for part in (ROOT / where).read_text().splitlines() if part.strip().startswith("cc ")]
-        command = line.strip().partition(" && ")[0]
-        command = command.replace("runs/digits-tinyfoa-1", "RUN").replace("RUN", shlex.quote(result["run_dir"]))
-        command = command.replace("-o classify", f"-o {shlex.quote(str(tmp_path / 'classify'))}")
-        subprocess.run(shlex.split(command), cwd=ROOT, check=True)
-        samples = dataset.test.inputs.tobytes()
-        done = subprocess.run([tmp_path / "classify"], input=samples, capture_output=True, check=True)
-        assert (np.array(done.stdout.split(), int) == ours.predict(dataset.test.inputs)).all()
-        (tmp_path / "classify").unlink()
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def commands(page):
+    """The commands that stand in a page as lines of their own, without what is said about them."""
+    for line in page.read_text().splitlines():
+        if line.startswith("    tinyfoa "):
+            yield re.sub(r"\s{2,}.*|\s#.*", "", line.strip())
+
+
+def small(name):
+    """So few samples of the shape of a data set, and at random."""
+    shape, draw = data.shape(name), np.random.default_rng(0)
+
+    def split(samples):
+        like = shape.train.inputs
+        inputs = draw.integers(0, 256, (samples, like.shape[1])).astype(like.dtype)
+        return Split(inputs, draw.integers(0, shape.classes, samples))
+
+    return replace(shape, train=split(100), test=split(40))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.stem)
+def test_commands(page, run, monkeypatch, tmp_path):
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, where=None: load(name, where) if name == "digits" else small(name))
+    np.save(tmp_path / "samples.npy", load("digits").test.inputs)
+    for command in commands(page):
+        shorter = [more for which, more in SHORTER.items() if f"tinyfoa {which}" in command]
+        code, _, err = run(*shlex.split(" ".join([command, *shorter]))[1:])
+        # a plan that says no is a plan
+        assert code == 0 or (code, err) == (1, "") and command.startswith("tinyfoa plan"), f"{command}: {err}"
