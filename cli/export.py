@@ -26,7 +26,7 @@ Examples:
     "--to",
     type=click.Choice(FORMATS),
     required=True,
-    help="npz: arrays for NumPy, of any model; c-header: constants for a microcontroller's C (read by "
+    help="npz: arrays for NumPy, of any algorithm; c-header: constants for a microcontroller's C (read by "
     "examples/classify.c); onnx: a graph for ONNX runtimes (needs the extra onnx). The last two for tinyfoa.",
 )
 @click.option("--out", metavar="FILE", help="The file. [default: model.npz, model.h or model.onnx in RUN]")
@@ -34,7 +34,7 @@ Examples:
 def export(run: str, to: str, out: str | None) -> None:
     """Write the trained model of RUN in another form, and print where it is.
 
-    RUN is a run directory or its model.safetensors. The layouts are described in docs/models.md.
+    RUN is a run directory or its model.safetensors, of a fully connected network. docs/models.md has the layouts.
     """
     path = model_file(run)
     from tinyfoa_np import export as exports

@@ -146,7 +146,7 @@ def test_npz_holds_any_model_and_the_others_refuse(tmp_path, algorithm):
             name = "signs" if layer.weights.dtype == np.uint64 else "weights"
             assert (arrays[f"layer{number}.{name}"] == held).all() and len(held) == layer.outputs
     for to in ("c-header", "onnx"):
-        with pytest.raises(BadRequest, match=f"not {algorithm} on fc networks: npz holds any"):
+        with pytest.raises(BadRequest, match=f"not of {algorithm}: npz holds those, too"):
             export.export(ours, to)
 
 
@@ -189,6 +189,14 @@ def test_without_onnx_there_is_a_message(trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(BadRequest, match=r"pip install \"\.\[onnx\]\""):
         export.export(trained()[1], "onnx")
+
+
+def test_a_network_that_is_not_fully_connected_is_refused(trained):
+    _, ours = trained()
+    local = model.Model(Recipe(**{**vars(ours.recipe), "network": "lc:16"}), ours.classes, ours.layers)
+    for to in export.FORMATS:
+        with pytest.raises(BadRequest, match="not lc:16"):
+            export.export(local, to)
 
 
 def test_an_unknown_format_is_refused(trained):

@@ -33,7 +33,7 @@ def export(model: Model, to: str) -> bytes:
     ----------
     model : Model
     to : str
-        One of :data:`FORMATS`: ``npz`` for any model, the others for fully connected TinyFoA.
+        One of :data:`FORMATS`, for fully connected networks: ``npz`` for any algorithm, the others for TinyFoA.
 
     Raises
     ------
@@ -43,7 +43,14 @@ def export(model: Model, to: str) -> bytes:
     writers = {"npz": to_npz, "c-header": to_c_header, "onnx": to_onnx}
     if to not in writers:
         raise BadRequest(f"there is no export to {to!r}: it must be one of {', '.join(writers)}")
+    if not fully_connected(model.recipe.network):
+        raise BadRequest(f"exports hold fully connected networks, not {model.recipe.network}")
     return writers[to](model)
+
+
+def fully_connected(network: str) -> bool:
+    """Whether a network is: its layers have a row of weights for each neuron."""
+    return network.startswith("fc:")
 
 
 def signs(layer: TrainedLayer) -> np.ndarray:
@@ -91,9 +98,8 @@ def _projection(model: Model) -> np.ndarray:
 
 
 def _refuse_others(model: Model, to: str) -> None:
-    if model.recipe.algorithm != "tinyfoa" or not model.recipe.network.startswith("fc:"):
-        what = f"{model.recipe.algorithm} on {model.recipe.network.partition(':')[0]} networks"
-        raise BadRequest(f"{to} holds fully connected networks of tinyfoa, not {what}: npz holds any")
+    if model.recipe.algorithm != "tinyfoa":
+        raise BadRequest(f"{to} holds networks of tinyfoa, not of {model.recipe.algorithm}: npz holds those, too")
 
 
 # -- C ----------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,11 @@ import numpy as np
 
 from .algorithms.parameters import Parameters
 from .errors import BadRequest, CheckFailed
-from .export import signs, unpacked
+from .export import fully_connected, signs, unpacked
 from .flash import Flash
 from .kernels import random as random_kernels
 from .layout import Layout
 from .model import Model, load
-from .network import layer_shapes
 from .recipe import Recipe
 from .rundir import stand_in
 
@@ -112,18 +111,34 @@ def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
     return [layer for one in chosen for layer in one.stage.layers]
 
 
+def hidden_layers(trained: Model) -> int:
+    """How many of a model's layers are hidden: FF's others are parts of its classifier; TinyFoA has no others."""
+    count = len(trained.layers)
+    return {"tinyfoa": count, "ff": count // 2}.get(trained.recipe.algorithm, count - 1)
+
+
 def trained_signs(trained: Model, number: int) -> np.ndarray:
-    """Signs (O, I) int8 of a trained layer's weights, +1 or -1; that of 0 is +1."""
+    """Signs (O, I) int8 of a trained layer's weights, +1 or -1; that of 0 is +1.
+
+    Raises
+    ------
+    BadRequest
+        If the network is not fully connected.
+    """
+    if not fully_connected(trained.recipe.network):
+        raise BadRequest(f"{trained.recipe.network} is not fully connected: its weights cannot be drawn")
     layer = trained.layers[number]
     if layer.weights.dtype == np.uint64:
         return unpacked(signs(layer), layer.inputs.width)
     return np.where(layer.weights >= 0, np.int8(1), np.int8(-1))
 
 
-def initial_signs(recipe: Recipe, number: int, outputs: int, inputs: int) -> np.ndarray:
+def initial_signs(trained: Model, number: int) -> np.ndarray:
     """Signs (O, I) int8 that a layer's weights began with, made again from the seed: they do not depend on the size."""
+    recipe, layer = trained.recipe, trained.layers[number]
+    outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
-    if recipe.algorithm == "ff" and number >= len(layer_shapes(recipe.network, inputs)):
+    if recipe.algorithm == "ff" and number >= hidden_layers(trained):
         pass  # a part of the classifier begins with zeros
     elif recipe.algorithm == "ff":
         random_kernels.normal_weights(made, number, seed, 1.0)

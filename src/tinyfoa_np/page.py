@@ -12,6 +12,7 @@ from typing import Any
 
 from . import finished, plots
 from .errors import BadRequest
+from .export import fully_connected
 from .memory import report
 from .rundir import stand_in
 
@@ -61,13 +62,15 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     """
     result, audit, rows = finished.result(run_dir), report.audit(run_dir), finished.epochs(run_dir)
     recipe = result["recipe"]
-    kinds = [kind for kind in PICTURES if kind != "fields" or stand_in(Path(run_dir)).image]
+    weights = ["signs", "fields"] if stand_in(Path(run_dir)).image else ["signs"]
+    if not fully_connected(recipe["network"]):
+        weights = []
     title = f"{recipe['algorithm']} on {recipe['dataset']}, {recipe['network']}"
     body = [
         f"<h1>{_text(title)}</h1>", _summary(result, audit),
         "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),
         "<h2>Memory</h2>", _verdict(audit), _picture(run_dir, "memory"), _phases(audit), _peak(audit), _paper(audit),
-        "<h2>Weights</h2>", *(_picture(run_dir, kind) for kind in kinds if kind in ("signs", "fields")),
+        *(["<h2>Weights</h2>"] if weights else []), *(_picture(run_dir, kind) for kind in weights),
         "<h2>Recipe</h2>", _recipe(recipe, result["model_sha256"]),
     ]  # fmt: skip
     head = [

@@ -34,7 +34,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     Raises
     ------
     BadRequest
-        If the run has not finished, its samples are no images, or another layer is asked for.
+        If the run has not finished, its samples are no images, or it is not fully connected; or of another layer.
     CheckFailed
         If the run's files are damaged.
     """
@@ -44,11 +44,10 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     image = stand_in(Path(run_dir)).image
     if image is None:
         raise BadRequest(f"the samples of {trained.recipe.dataset} are no images: there are no fields to draw")
-    first = finished.layers(run_dir, trained)[0]
-    W = finished.weights(run_dir, first)
-    kind = "weights"
-    if W is None:
-        W, kind = finished.trained_signs(trained, 0), "signs of the weights"
+    W, kind = finished.trained_signs(trained, 0), "signs of the weights"
+    real = finished.weights(run_dir, finished.layers(run_dir, trained)[0])
+    if real is not None:
+        W, kind = real, "weights"
     return drawn(trained.recipe, W, image, kind, len(trained.layers))
 
 

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 
 from .. import finished
 from ..errors import BadRequest
-from ..network import layer_shapes
 from ..recipe import Recipe
 from ..slices import Grid
 from . import canvas, titles
@@ -42,7 +41,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     Raises
     ------
     BadRequest
-        If the run has not finished, or has no such layer.
+        If the run has not finished, has no such layer, or is not fully connected.
     CheckFailed
         If its model is damaged.
     """
@@ -54,9 +53,9 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     shares = {}
     for number in numbers:
         now = finished.trained_signs(trained, number)
-        before = finished.initial_signs(trained.recipe, number, *now.shape)
+        before = finished.initial_signs(trained, number)
         shares[number] = changed(now != before, _side(trained.recipe, now.shape))
-    return drawn(trained.recipe, shares, count)
+    return drawn(trained.recipe, shares, count, finished.hidden_layers(trained))
 
 
 def _side(recipe: Recipe, shape: tuple[int, ...]) -> int:
@@ -75,8 +74,8 @@ def changed(differ: np.ndarray, side: int) -> np.ndarray:
     return shares.reshape(side, side)
 
 
-def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int) -> Figure:
-    """The picture of the shares (M, M), in %, of some layers."""
+def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int, hidden: int) -> Figure:
+    """The picture of the shares (M, M), in %, of some of so many layers, of which so many are hidden."""
     picture, sheet = canvas.blank()
     more = f" The first {len(shares)} of {layers} layers." if 1 < len(shares) < layers else ""
     titles.write(
@@ -89,7 +88,6 @@ def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int) -> Figure:
     rows = -(-len(shares) // columns)
     wide, high = (RIGHT - 25) / columns, (BOTTOM - TOP) / rows
     size = min(wide - 24, high - 60)
-    hidden = len(layer_shapes(recipe.network, 1))
     for place, (number, share) in enumerate(shares.items()):
         left, top = 25 + place % columns * wide, TOP + place // columns * high + 44
         axes = canvas.frame(picture, left, top, left + size, top + size)

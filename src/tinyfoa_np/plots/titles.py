@@ -10,9 +10,11 @@ from . import canvas
 ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF"}
 
 
-def words(recipe: Recipe, layers: int) -> list[str]:
-    """A recipe in a few words each."""
-    network = recipe.network if len(recipe.network) <= 40 else f"{recipe.network[:32]}... ({layers} layers)"
+def words(recipe: Recipe, layers: int | None = None) -> list[str]:
+    """A recipe in a few words each; how many layers it has, where their list is too long."""
+    network = recipe.network
+    if len(network) > 40:
+        network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
     parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {recipe.dataset}: {network}"]
     if recipe.schedule != "none":
         parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
@@ -20,7 +22,7 @@ def words(recipe: Recipe, layers: int) -> list[str]:
     return parts + ([f"moments {recipe.moments}"] if recipe.moments != "float32" else [])
 
 
-def write(sheet: Axes, recipe: Recipe, layers: int, said: str) -> None:
+def write(sheet: Axes, recipe: Recipe, layers: int | None, said: str) -> None:
     """The recipe, in two lines at most, and below it what is drawn, in two more."""
     y = 34
     for line in canvas.wrapped(sheet, words(recipe, layers), canvas.WIDTH - 60, ", ", fontsize=canvas.LARGE)[:2]:

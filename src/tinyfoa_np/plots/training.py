@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from .. import finished
 from ..errors import BadRequest
 from ..finished import Epoch
-from ..network import layer_shapes
 from ..recipe import Recipe
 from . import canvas, titles
 
@@ -50,16 +49,16 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
 
 def drawn(recipe: Recipe, epochs: Sequence[Epoch], layer: int | None = None) -> Figure:
     """The picture of some epochs, in the order in which they were trained."""
-    layers = len(layer_shapes(recipe.network, 1))
     trained = {number: list(rows) for number, rows in groupby(sorted(epochs, key=_layer), _layer)}
+    layers = len(trained) if recipe.algorithm == "tinyfoa" else None
+    one_by_one = layers is not None and layers > 1
     if layer is not None:
         if layer - 1 not in trained:
             there = f"its layers are 1 to {len(trained)}" if len(trained) > 1 else "all its layers trained together"
             raise BadRequest(f"the run has no epochs of a layer {layer}: {there}")
         trained = {layer - 1: trained[layer - 1]}
-    one_by_one = recipe.algorithm == "tinyfoa" and layers > 1
     picture, sheet = canvas.blank()
-    titles.write(sheet, recipe, layers, _said(trained, one_by_one))
+    titles.write(sheet, recipe, layers, _said(trained))
     tested = all(row.test_error_pct is not None for rows in trained.values() for row in rows)
     errors = [name for name in LINES if name.endswith("pct") and (tested or not name.startswith("test"))]
     for left, right, what, names in ((110, 800, "error, %", errors), (925, 1570, "loss", ["loss"])):
@@ -74,12 +73,12 @@ def _layer(row: Epoch) -> int:
     return row.layer
 
 
-def _said(trained: dict[int, list[Epoch]], one_by_one: bool) -> str:
+def _said(trained: dict[int, list[Epoch]]) -> str:
     last = [rows[-1] for rows in trained.values()]
     name = "training" if last[-1].test_error_pct is None else "test"
     ends = [row.train_error_pct if row.test_error_pct is None else row.test_error_pct for row in last]
     figures = f"{', '.join(f'{end:.2f}' for end in ends[-12:])} %"
-    whose = "of each layer" if one_by_one and len(trained) > 1 else "in the end"
+    whose = "of each layer" if len(trained) > 1 else "in the end"
     return f"Error and loss after each epoch; {name} error {whose}: {'... ' if len(ends) > 12 else ''}{figures}."
 
 
