@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -230,7 +231,10 @@ def test_a_stream_outlives_its_process_with_a_run_directory(digits, tmp_path):
         whole.partial_fit(X[part], y[part], classes=range(10))
     options = {"epochs": 2, "random_state": 1, "run_dir": tmp_path / "run"}
     first = small(**options).partial_fit(X[:300], y[:300], classes=range(10))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
     assert pickle.loads(pickle.dumps(first)).partial_fit(X[300:], y[300:]).model_sha256_ == whole.model_sha256_
+    another = small(**{**options, "run_dir": tmp_path / "copy"}).partial_fit(X[300:], y[300:], classes=range(10))
+    assert another.model_sha256_ == whole.model_sha256_  # and sees bytes as the first samples made it see them
 
 
 def test_what_partial_fit_refuses(digits):
@@ -298,8 +302,14 @@ def test_a_temporary_directory_goes_with_its_estimator(digits, monkeypatch, tmp_
     other = pickle.loads(pickle.dumps(fitted))
     del fitted
     assert os.listdir(tmp_path) == [] and len(other.predict(X)) == 600
+    assert small(epochs=1).fit(X, y).fit(X, y) and len(os.listdir(tmp_path)) <= 1  # one, not two
+    failed = small(ram=10)
     with pytest.raises(ValueError, match="does not fit"):
-        small(ram=10).fit(X, y)
+        failed.fit(X, y)
+    with pytest.raises(NotFittedError):
+        failed.predict(X)
+    assert failed.set_params(ram=None).partial_fit(X, y, classes=range(10)).score(X, y) >= 0
+    del failed
     assert os.listdir(tmp_path) == []
 
 

@@ -153,6 +153,13 @@ def test_other_samples_are_refused(tmp_path, kind, inputs, classes):
     assert train(recipe(), made(), tmp_path / "run", stream=True)["model_sha256"] != before["model_sha256"]
 
 
+def test_bytes_that_are_seen_otherwise_and_a_resume_of_a_stream_are_refused(tmp_path):
+    train(recipe(), made(), tmp_path / "run", stream=True)
+    what, message = outcome(train, recipe(), replace(made(), offset=0.5), tmp_path / "run", stream=True)
+    assert what is BadRequest and "offset -3.2" in message
+    assert outcome(train, recipe(), made(), tmp_path / "run", stream=True, resume=True)[0] is BadRequest
+
+
 def test_a_run_that_has_not_finished_and_one_that_is_lean_are_refused(tmp_path):
     with pytest.raises(Crash):
         train(recipe(), made(), tmp_path / "begun", stream=True, on_event=crash_at(5))

@@ -37,6 +37,7 @@ from .data import Dataset, Split
 from .errors import BadRequest
 from .memory import report
 from .recipe import Recipe
+from .rundir import stand_in
 from .train import Interrupted, train
 
 
@@ -197,7 +198,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             training so far is not there any more: that of a copy, or of an estimator that was pickled, without
             ``run_dir``.
         """
-        first = not hasattr(self, "classes_")
+        first = not hasattr(self, "model_")
         X, y = validate_data(self, X, y, reset=first, multi_output=True)
         check_classification_targets(y := column_or_1d(y, warn=True))
         if first and classes is None:
@@ -210,7 +211,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if not np.isin(y, self.classes_).all():
             raise ValueError(f"y has labels that are none of the classes {self.classes_}")
         if first:
-            self._begin(X)
+            self._begin(X, stream=True)
         elif not hasattr(self, "_run"):
             raise ValueError(
                 "the training so far was in a temporary directory, which copies and pickles leave behind: give run_dir"
@@ -235,8 +236,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     # -- the training --------------------------------------------------------------------------------------------------
 
-    def _begin(self, X: np.ndarray) -> None:
-        """A run of its own, its recipe, and how its bytes are seen."""
+    def _begin(self, X: np.ndarray, stream: bool = False) -> None:
+        """A run of its own, its recipe, and how its bytes are seen; of a stream as in the directory's run."""
         if len(self.classes_) < 2:
             raise ValueError("there is one class only: two or more would be right")
         given = {name: value for name, value in self.get_params().items() if name in Recipe.__dataclass_fields__}
@@ -249,16 +250,24 @@ class Classifier(ClassifierMixin, BaseEstimator):
             self._recipe = Recipe(dataset="samples", algorithm=self.algorithm, seed=int(seed), **given).validated()
         except BadRequest as error:
             raise ValueError(str(error)) from error
-        self._affine = 1.0, 0.0, 1.0
-        if X.dtype == np.uint8:
+        self._place()
+        self._affine, self._bytes = (1.0, 0.0, 1.0), X.dtype == np.uint8
+        if stream and (Path(self._run) / "data.json").exists():
+            before = stand_in(Path(self._run))
+            self._affine = before.scale, before.offset, before.unit
+            self._bytes = before.train.inputs.dtype == np.uint8
+        elif self._bytes:
             deviation = float(X.std()) or 1.0
             self._affine = 1 / deviation, -float(X.mean()) / deviation, 1 / float(X.max() or 1)
-        self._bytes = X.dtype == np.uint8
+
+    def _place(self) -> None:
+        """Where the run goes; a temporary directory of the one before is not needed any more."""
+        if before := self.__dict__.pop("_temporary", None):
+            _remove(*before)
         if self.run_dir is None:
-            self._run = tempfile.mkdtemp(prefix="tinyfoa-")
-            weakref.finalize(self, _remove, self._run, os.getpid())
-        else:
-            self._run = os.fspath(self.run_dir)
+            self._temporary = tempfile.mkdtemp(prefix="tinyfoa-"), os.getpid()
+            weakref.finalize(self, _remove, *self._temporary)
+        self._run = self._temporary[0] if self.run_dir is None else os.fspath(self.run_dir)
 
     def _train(self, X: np.ndarray, labels: np.ndarray, stream: bool = False) -> Classifier:
         """Trains on samples and numbers of their classes, and takes over what came of it."""
@@ -280,7 +289,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: Any) -> np.ndarray:
         """Samples to answer for, as the model takes them."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._held(validate_data(self, X, reset=False))
 
     def _held(self, X: np.ndarray) -> np.ndarray:
@@ -296,9 +305,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        if self.run_dir is None:
-            state = {name: value for name, value in state.items() if name != "_run"}
-        return state
+        left = ("_temporary", "_run") if "_temporary" in state else ()
+        return {name: value for name, value in state.items() if name not in left}
 
 
 def _remove(directory: str, owner: int) -> None:

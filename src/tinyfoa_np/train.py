@@ -147,6 +147,8 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
+    if resume and stream:
+        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
     if dataset is None:
         if not resume:
             raise BadRequest("a new run needs a data set")
@@ -299,12 +301,12 @@ class _Run:
             raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
         if meta["lean"]:
             raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
-        if (before.train.inputs.shape[1:], before.train.inputs.dtype, before.classes) != (
-            self.dataset.train.inputs.shape[1:], self.dataset.train.inputs.dtype, self.dataset.classes
-        ):  # fmt: skip
+        if _kind(before) != _kind(self.dataset):
+            inputs, kind, classes, scale, offset, unit = _kind(before)
+            seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
             raise BadRequest(
-                f"{self.directory} was trained on {before.train.inputs.shape[1]} {before.train.inputs.dtype} inputs"
-                f" and {before.classes} classes: more of the same would be right"
+                f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
+                " more of the same would be right"
             )
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
             self.flash.drop(name)
@@ -653,6 +655,12 @@ class _Run:
         known = {name: self.meta[name] for name in ("probed", "findings")}
         about = {"classes": self.dataset.classes, "samples": self.N, "threads": self.threads}
         return {**result, **about, "layers": self.meta["arena"], **known}
+
+
+def _kind(dataset: Dataset) -> tuple[int, str, int, float, float, float]:
+    """What samples of a stream have in common."""
+    inputs = dataset.train.inputs
+    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:
