@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from tinyfoa_np.data import short
+
 from .options import debug_option, json_option
 from .printing import empty_table, output
 from .runs import old_run
@@ -49,7 +51,7 @@ def _cells(row: dict[str, Any]) -> list[object]:
     slices = "-" if row["schedule"] == "none" else f"{row['slices']} x {row['slices']}, {row['schedule']}"
     binary = " ".join(letter for letter, what in (("W", "weights"), ("A", "activations")) if row[f"binary_{what}"])
     return [
-        row["run_dir"], row["dataset"], row["algorithm"], row["network"], slices, binary or "-", row["epochs"],
+        row["run_dir"], short(row["dataset"]), row["algorithm"], row["network"], slices, binary or "-", row["epochs"],
         "-" if row["error_pct"] is None else f"{row['error_pct']:.2f}", f"{row['ram_bytes']:,}",
         f"{row['flash_bytes'] / 1e6:.1f}", f"{row['written_bytes'] / 1e6:.1f}", f"{row['seconds_per_epoch']:.2f}",
     ]  # fmt: skip

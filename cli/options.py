@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.presets import PRESETS
 from tinyfoa_np.recipe import (
     ALGORITHMS,
@@ -62,6 +63,27 @@ data_dir_option = click.option(
     metavar="DIR",
     help="Where to look for data first; then in $TINYFOA_DATA, then in the user's cache directory.",
 )
+
+
+files_option = click.option(
+    "--data",
+    "files",
+    metavar="FILES",
+    help="Your own data, in place of DATASET: data.csv, data.npz, x.npy,y.npy; with a comma, samples to test on: "
+    "train.csv,test.csv.",
+)
+
+
+def dataset_of(dataset: str | None, files: str | None) -> str | None:
+    """The one data set that was named, as an argument or with --data."""
+    if files is not None:
+        if dataset is not None:
+            raise BadRequest(f"{dataset} and --data {files} both name what to train on: give one of them")
+        from tinyfoa_np.data import is_files
+
+        if not is_files(files):
+            raise BadRequest(f"--data is {files!r}: files that end in .csv, .npz or .npy would be right")
+    return files or dataset
 
 
 def _defaults(field: str) -> str:

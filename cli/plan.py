@@ -11,7 +11,7 @@ from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.recipe import Recipe
 
-from .options import Bytes, debug_option, json_option, preset_option, recipe_options
+from .options import Bytes, dataset_of, debug_option, files_option, json_option, preset_option, recipe_options
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ Examples:
   tinyfoa plan digits --network fc:200x2 --boards
   tinyfoa plan mnist --algorithm bp --json"""
 )
-@click.argument("dataset")
+@click.argument("dataset", required=False)
+@files_option
 @preset_option
 @recipe_options
 @click.option(
@@ -66,7 +67,8 @@ Examples:
 @json_option
 @debug_option
 def plan(
-    dataset: str,
+    dataset: str | None,
+    files: str | None,
     preset: str | None,
     ram: int | None,
     board: str | None,
@@ -90,6 +92,9 @@ def plan(
     from tinyfoa_np import data
     from tinyfoa_np.memory import boards, forecast
 
+    dataset = dataset_of(dataset, files)
+    if not dataset:
+        raise BadRequest("name a data set (digits, mnist, data.csv)")
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
     recipe = Recipe(**(presets.around(given) if preset else given)).validated()
     samples = data.shape(recipe.dataset)

@@ -25,7 +25,8 @@ static float product(const struct tinyfoa_layer *layer, int sample, const void *
     }
     for (int i = 0; i < layer->inputs; i++) {
         int byte = bytes ? ((const uint8_t *)x)[i] : 0, sign = TINYFOA_BINARY_WEIGHTS ? 2 * (int)BIT(signs, i) - 1 : 0;
-        float value = bytes ? TINYFOA_SCALE * byte + TINYFOA_OFFSET : binary ? BIT(bits, i) : ((const float *)x)[i];
+        float value = bytes ? byte : binary ? BIT(bits, i) : ((const float *)x)[i];
+        if (sample) value = TINYFOA_SEEN(value, i);
         if (!TINYFOA_BINARY_WEIGHTS || !bytes) z = fmaf(TINYFOA_BINARY_WEIGHTS ? sign : weights[i], value, z);
         sum += sign * byte, all += sign;
     }

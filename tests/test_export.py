@@ -14,6 +14,7 @@ import pytest
 from train_tools import made, no_waiting_for_the_disk, recipe, run, seen
 
 from tinyfoa_np import export, model
+from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
@@ -21,7 +22,7 @@ from tinyfoa_np.reference import bits
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
 pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
 
-KINDS = list(product(("bytes", "real"), (True, False), (True, False)))
+KINDS = [*product(("bytes", "real"), (True, False), (True, False)), ("columns", True, True), ("columns", False, False)]
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "classify.c"
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 
@@ -38,7 +39,11 @@ def trained(tmp_path_factory):
                 network="fc:133,40", epochs=4, lr=3e-3, schedule="stream", binary_weights=binary_weights,
                 binary_activations=binary_activations,
             )  # fmt: skip
-            dataset = made(kind, samples=400, tests=1000, classes=7)
+            dataset = made("bytes" if kind == "bytes" else "real", samples=400, tests=1000, classes=7)
+            if kind == "columns":  # each on a scale of its own, which the model puts on one
+                scale = np.geomspace(1e-3, 1e3, dataset.train.inputs.shape[1]).astype(np.float32)
+                parts = [replace(s, inputs=s.inputs * scale + 5 * scale) for s in (dataset.train, dataset.test)]
+                dataset = replace(dataset, train=parts[0], test=parts[1], columns=Columns.of(parts[0].inputs))
             result = run(where, which, dataset)
             assert result["error_pct"] < 20
             # half of one, half of another: so that answers are no foregone conclusion
@@ -58,7 +63,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("kind, binary_weights, binary_activations", KINDS)
 def test_c_answers_are_the_models(trained, tmp_path, kind, binary_weights, binary_activations, compiler):
-    """Bit for bit: the last sample that is answered otherwise, in any of the eight forms, is one too many."""
+    """Bit for bit: the last sample that is answered otherwise, in any of these forms, is one too many."""
     dataset, ours = trained(kind, binary_weights, binary_activations)
     (tmp_path / "model.h").write_bytes(export.export(ours, "c-header"))
     program, level = tmp_path / "classify", "-O2" if kind == "bytes" else "-O3"
@@ -111,6 +116,9 @@ def test_npz_suffices_for_the_answers(trained, kind, binary_weights, binary_acti
     if kind == "bytes":
         h = h * held["input_scale"] + held["input_offset"]
         assert np.allclose(h, seen(dataset, dataset.test), atol=1e-5)
+    if kind == "columns":
+        h = (h - held["input_shift"]) * held["input_factor"]
+        assert np.abs(h).max() < 10
     for number in range(2):
         if binary_weights:
             packed = held[f"layer{number}.signs"]

@@ -10,6 +10,7 @@ docs/models.md has the layouts, examples/classify.c a program for the header.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from .algorithms import tinyfoa
 from .algorithms.inference import TrainedLayer
+from .data import short
 from .errors import BadRequest
 from .model import Model
 
@@ -70,12 +72,18 @@ def gains(model: Model) -> list[np.float32]:
 
 def to_npz(model: Model) -> bytes:
     """Arrays by name: ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``; of samples that are bytes
-    ``input_scale`` and ``input_offset``; TinyFoA's last ``projection`` (O, C); ``classes``; ``recipe``, a JSON text."""
+    ``input_scale`` and ``input_offset``, of those whose columns are put on one scale ``input_shift`` and
+    ``input_factor``; TinyFoA's last ``projection`` (O, C); ``classes``, and ``labels`` where these have names;
+    ``recipe``, a JSON text."""
     inputs = model.inputs
     arrays: dict[str, Any] = {
         "recipe": np.array(model.recipe.to_json()), "classes": np.int64(model.classes),
         "input_scale": np.float32(inputs.scale), "input_offset": np.float32(inputs.offset),
     }  # fmt: skip
+    if model.affine:
+        arrays["input_shift"], arrays["input_factor"] = model.affine
+    if model.labels:
+        arrays["labels"] = np.array([str(label) for label in model.labels])
     for number, layer in enumerate(model.layers):
         known = {"bias": layer.bias, "alpha": np.float64(layer.alpha), "scale": np.float64(layer.scale)}
         known |= {"signs": signs(layer)} if _binary(layer) else {"weights": layer.weights}
@@ -112,6 +120,12 @@ def to_c_header(model: Model) -> bytes:
     binary = recipe.binary_weights
     kind, what = ("uint32_t", "signs") if binary else ("float", "weights")
     arrays, entries, nbytes = [], [], 0
+    seen = "(TINYFOA_SCALE * (value) + TINYFOA_OFFSET)" if inputs.kind == "bytes" else "(value)"
+    if model.affine:
+        seen = "(((value) - tinyfoa_shift[i]) * tinyfoa_factor[i])"
+        for name, column in zip(("tinyfoa_shift", "tinyfoa_factor"), model.affine, strict=True):
+            arrays.append(_array("float", name, column))
+            nbytes += column.nbytes
     for number, (layer, gain) in enumerate(zip(layers, gains(model), strict=True)):
         weights = signs(layer) if binary else layer.weights
         names = f"tinyfoa_{what}{number}", f"tinyfoa_bias{number}"
@@ -121,6 +135,7 @@ def to_c_header(model: Model) -> bytes:
     projection = _projection(model)
     arrays.append(_array("float", "tinyfoa_projection", projection))
     nbytes += projection.nbytes
+    name = _plain(short(recipe.dataset))
     defines = {
         "INPUTS": inputs.width, "CLASSES": model.classes, "LAYERS": len(layers),
         "WIDEST": max(layer.outputs for layer in layers), "BYTES": int(inputs.kind == "bytes"),
@@ -128,17 +143,18 @@ def to_c_header(model: Model) -> bytes:
         "BINARY_ACTIVATIONS": int(recipe.binary_activations),
     }  # fmt: skip
     text = "\n".join([
-        f"/* TinyFoA on {_plain(recipe.dataset)}, {recipe.network}: {nbytes:,} bytes of constants, by tinyfoa-np.",
+        f"/* TinyFoA on {name}, {recipe.network}: {nbytes:,} bytes of constants, by tinyfoa-np.",
         "",
-        "   A sample is TINYFOA_INPUTS values, uint8_t where TINYFOA_BYTES is 1 (seen as SCALE * byte + OFFSET), else",
-        "   float. Of each layer, neuron by neuron: a row of packed signs, input i in bit i % 32 of word i / 32, 1 for",
-        "   +1, or a row of weights; z = gain * (inputs . row) + bias; it hands on z > 0, as bits, or max(z, 0). The",
-        "   projection has a row for each neuron of the last layer: logits are what it hands on times the rows. */",
+        "   A sample is TINYFOA_INPUTS values, uint8_t where TINYFOA_BYTES is 1, else float; TINYFOA_SEEN is how they",
+        "   are seen. Of each layer, neuron by neuron: a row of packed signs, input i in bit i % 32 of word i / 32, 1",
+        "   for +1, or a row of weights; z = gain * (inputs . row) + bias; it hands on z > 0, as bits, or max(z, 0).",
+        "   The projection has a row for each neuron of the last layer: logits are what it hands on times the rows. */",
         "#ifndef TINYFOA_MODEL_H",
         "#define TINYFOA_MODEL_H",
         "#include <stdint.h>",
         "",
         *(f"#define TINYFOA_{name} {value}" for name, value in defines.items()),
+        f"#define TINYFOA_SEEN(value, i) {seen}",
         "",
         *arrays,
         "",
@@ -209,6 +225,9 @@ def to_onnx(model: Model) -> bytes:
         if not binary:
             x = node("Mul", "scaled", x, constant("input_scale", affine[0]))
             x = node("Add", "shifted", x, constant("input_offset", affine[1]))
+    if model.affine:
+        x = node("Sub", "centred", x, constant("input_shift", model.affine[0]))
+        x = node("Mul", "scaled", x, constant("input_factor", model.affine[1]))
     if model.recipe.binary_activations:
         constant("zero", np.float32(0))
     for n, (layer, gain) in enumerate(zip(model.layers, gains(model), strict=True)):
@@ -243,7 +262,8 @@ def to_onnx(model: Model) -> bytes:
     )  # fmt: skip
     made = helper.make_model(graph, producer_name="tinyfoa-np", opset_imports=[helper.make_opsetid("", ONNX_OPSET)])
     made.ir_version = ONNX_IR
-    helper.set_model_props(made, {"recipe": model.recipe.to_json()})
+    labels = {"labels": json.dumps(model.labels)} if model.labels else {}
+    helper.set_model_props(made, {"recipe": model.recipe.to_json(), **labels})
     return made.SerializeToString()
 
 

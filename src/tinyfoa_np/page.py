@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import finished, plots
+from .data import short
 from .errors import BadRequest
 from .export import fully_connected
 from .memory import report
@@ -65,7 +66,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     weights = ["signs", "fields"] if stand_in(Path(run_dir)).image else ["signs"]
     if not fully_connected(recipe["network"]):
         weights = []
-    title = f"{recipe['algorithm']} on {recipe['dataset']}, {recipe['network']}"
+    title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
     body = [
         f"<h1>{_text(title)}</h1>", _summary(result, audit),
         "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),

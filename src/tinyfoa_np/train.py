@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -153,8 +153,13 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    recipe = recipe.validated()
+    if dataset.digest is not None and not stream:  # of a stream every part has another
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
     run = _Run(
-        recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
     with run.opened(resume, stream):
@@ -302,11 +307,11 @@ class _Run:
         if meta["lean"]:
             raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
         if _kind(before) != _kind(self.dataset):
-            inputs, kind, classes, scale, offset, unit = _kind(before)
+            inputs, kind, classes, scale, offset, unit, _ = _kind(before)
             seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
             raise BadRequest(
                 f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
-                " more of the same would be right"
+                " more of the same, put on the same scale, would be right"
             )
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
             self.flash.drop(name)
@@ -325,7 +330,7 @@ class _Run:
             random_kernels.shuffle(order, np.uint64(self.recipe.seed))
         for k in range(records.batches):
             rows = order[k * records.batch : k * records.batch + records.count(k)]
-            inputs = np.ascontiguousarray(split.inputs[rows])
+            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
     @contextlib.contextmanager
@@ -657,10 +662,11 @@ class _Run:
         return {**result, **about, "layers": self.meta["arena"], **known}
 
 
-def _kind(dataset: Dataset) -> tuple[int, str, int, float, float, float]:
+def _kind(dataset: Dataset) -> tuple[Any, ...]:
     """What samples of a stream have in common."""
-    inputs = dataset.train.inputs
-    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit
+    inputs, columns = dataset.train.inputs, dataset.columns
+    scales = columns and [column.tolist() for column in vars(columns).values()]
+    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit, scales
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from ..data import short
 from ..recipe import Recipe
 from . import canvas
 
@@ -15,7 +16,7 @@ def words(recipe: Recipe, layers: int | None = None) -> list[str]:
     network = recipe.network
     if len(network) > 40:
         network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
-    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {recipe.dataset}: {network}"]
+    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {short(recipe.dataset)}: {network}"]
     if recipe.schedule != "none":
         parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
     parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
