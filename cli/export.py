@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.rundir import write_whole
 
 from .options import debug_option
@@ -42,8 +41,5 @@ def export(run: str, to: str, out: str | None) -> None:
 
     content = exports.export(models.load(path), to)
     target = Path(out) if out else path.parent / exports.FORMATS[to]
-    try:
-        write_whole(target, content)
-    except OSError as error:
-        raise BadRequest(f"{target} cannot be written: {error.strerror or error}") from error
+    write_whole(target, content)
     click.echo(target)

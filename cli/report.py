@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.rundir import write_whole
 
 from .options import debug_option
@@ -33,8 +32,5 @@ def report(run: str, out: str | None) -> None:
 
     target = Path(out) if out else path / "report.html"
     content = page.write(path).encode()
-    try:
-        write_whole(target, content)
-    except OSError as error:
-        raise BadRequest(f"{target} cannot be written: {error.strerror or error}") from error
+    write_whole(target, content)
     click.echo(target)

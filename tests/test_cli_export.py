@@ -34,12 +34,16 @@ def test_a_file_beside_the_model_or_where_it_is_said(run, trained, tmp_path):
         (["nowhere", "--to", "npz"], "is not a run directory"),
         (["{run}", "--to", "pdf"], "'pdf' is not one of"),
         (["{run}"], "Missing option '--to'"),
-        (["{run}", "--to", "npz", "--out", "no/such/model.npz"], "cannot be written"),
     ],
 )
 def test_bad_requests(run, trained, arguments, says):
     code, out, err = run("export", *(argument.format(run=trained[0]) for argument in arguments))
     assert code == 2 and out == "" and says in one_error_line(err)
+
+
+def test_a_file_that_cannot_be_written(run, trained):
+    code, out, err = run("export", trained[0], "--to", "npz", "--out", "no/such/model.npz")
+    assert code == 1 and out == "" and "cannot be written" in one_error_line(err)
 
 
 def test_a_damaged_model_is_refused(run, trained, tmp_path):

@@ -46,13 +46,17 @@ def test_runs_beside_each_other(run, trained):
         (["compare"], "Missing argument"),
         (["compare", "{run}", "nowhere"], "nowhere is not a run directory"),
         (["report", "nowhere"], "nowhere is not a run directory"),
-        (["report", "{run}", "--out", "no/such/page.html"], "cannot be written"),
         (["plot", "{run}", "--kind", "fields", "--layer", "2"], "layer 2 sees no images"),
     ],
 )
 def test_bad_requests(run, trained, arguments, says):
     code, out, err = run(*(argument.format(run=trained[0]) for argument in arguments))
     assert code == 2 and out == "" and says in one_error_line(err)
+
+
+def test_a_page_that_cannot_be_written(run, trained):
+    code, out, err = run("report", trained[0], "--out", "no/such/page.html")
+    assert code == 1 and out == "" and "cannot be written" in one_error_line(err)
 
 
 def test_a_run_that_has_not_finished(run, trained, tmp_path):

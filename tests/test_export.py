@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # t
 
 KINDS = [*product(("bytes", "real"), (True, False), (True, False)), ("columns", True, True), ("columns", False, False)]
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "classify.c"
+NUMBERS = ("signs", "weights", "bias", "projection", "shift", "factor")
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 
 
@@ -92,7 +93,7 @@ def test_a_header_holds_the_numbers_of_the_model(trained, kind, binary_weights, 
             assert numbers(f"tinyfoa_{what}{number}") == arrays[f"layer{number}.{what}"].ravel().tolist()
             assert numbers(f"tinyfoa_bias{number}") == arrays[f"layer{number}.bias"].tolist()
         assert numbers("tinyfoa_projection") == arrays["projection"].ravel().tolist()
-        nbytes = sum(arrays[n].nbytes for n in arrays if n.endswith(("signs", "weights", "bias", "projection")))
+        nbytes = sum(arrays[n].nbytes for n in arrays if n.endswith(NUMBERS))
     assert f" {nbytes:,} bytes of constants" in text
 
 
