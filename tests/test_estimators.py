@@ -104,13 +104,13 @@ def test_every_field_of_a_recipe_is_a_parameter():
 def test_fit_is_train(kind, digits, tmp_path):
     X, y, tests, _ = digits
     options = {"network": "fc:40", "epochs": 2, "batch": 16, "lr": 0.01}
-    fitted = kind(**options, random_state=3).fit(X, y)
+    fitted = kind(**options, random_state=3, threads=1).fit(X, y)
     held = np.hstack([np.zeros((600, 10), np.uint8), X]) if kind.algorithm == "ff" else X
     dataset = Dataset(
         "samples", Split(held, y), Split(held[:0], y[:0]), 10, 1 / X.std(), -X.mean() / X.std(), 1 / X.max()
     )
     which = recipe(dataset="samples", algorithm=kind.algorithm, seed=3, shuffle=True, **options)
-    result = train(which, dataset, tmp_path / "run")
+    result = train(which, dataset, tmp_path / "run", threads=1)
     assert fitted.model_sha256_ == result["model_sha256"]
     if kind.algorithm != "ff":
         answers = model.load(tmp_path / "run" / "model.safetensors").predict(tests)
@@ -141,8 +141,7 @@ def test_probabilities_are_the_softmax_of_the_logits(digits):
 
 def test_a_binary_network_learns_digits(digits):
     X, y, tests, truth = digits
-    fitted = TinyFoAClassifier(network="fc:300", schedule="stream", epochs=20, batch=10, lr=0.002, random_state=0)
-    assert fitted.fit(X, y).score(tests, truth) > 0.85
+    assert small(network="fc:200", schedule="stream", epochs=15, batch=10, lr=0.002).fit(X, y).score(tests, truth) > 0.8
 
 
 def test_classes_may_be_anything(digits):
