@@ -19,9 +19,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..errors import BadRequest
 from ..memory import record, report
 from ..memory.record import Record
-from ..network import is_local
 from ..plan import PHASES, Plan, Region
-from . import canvas
+from . import canvas, titles
 
 #: a training step, in its order, and what happens once an epoch or a layer
 STEP, APART = ("load", "forward", "gradient", "update"), ("hand-over", "evaluate", "initialize")
@@ -53,7 +52,6 @@ OTHER = "other"
 COLOURS = {"planned": canvas.DARK, "accounted": canvas.GREY, "watermark": canvas.VERMILLION, "paper": canvas.BLACK}
 #: where the axes begin and end, in pixels from above
 TOP, BOTTOM = 218, 774
-ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF"}
 
 
 class Band(NamedTuple):
@@ -148,28 +146,13 @@ def drawn(run: Record, number: int) -> Figure:
 
 def _titles(sheet: Axes, run: Record, number: int) -> None:
     """The recipe in words, what is drawn, and how the work was cut."""
-    recipe, plan, shape, layers = run.recipe, run.plans[number], run.shapes[number], len(run.shapes)
-    network = recipe.network if len(recipe.network) <= 40 else f"{recipe.network[:32]}... ({layers} layers)"
-    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {recipe.dataset}: {network}"]
-    if recipe.schedule != "none":
-        slices = f"{recipe.slices} x {recipe.slices} slices"
-        if is_local(recipe.network):
-            slices = f"{recipe.slices} groups of channels, connected {recipe.lc_connect}"
-        parts += [slices, f"schedule {recipe.schedule}"]
-    parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
-    parts += [f"moments {recipe.moments}"] if recipe.moments != "float32" else []
+    plan, shape, layers = run.plans[number], run.shapes[number], len(run.shapes)
     whose = "all layers" if run.whole_network else f"layer {number + 1} of {layers}, {shape.inputs} to {shape.outputs}"
     largest = ", the largest" if layers > 1 and number == run.largest and not run.whole_network else ""
     said = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
     if run.tilings:
         said += f"{'Without a' if run.budget is None else 'Within the'} budget: {report.cut(run, number)}."
-    y = 34
-    for line in canvas.wrapped(sheet, parts, canvas.WIDTH - 60, ", ", fontsize=canvas.LARGE)[:2]:
-        sheet.text(25, y, line, fontsize=canvas.LARGE, va="center")
-        y += 34
-    for line in canvas.wrapped(sheet, said.split(), canvas.WIDTH - 60, fontsize=canvas.NORMAL)[:2]:
-        sheet.text(25, y, line, fontsize=canvas.NORMAL, va="center")
-        y += 27
+    titles.write(sheet, run.recipe, layers, said)
 
 
 # -- who has which bytes when --------------------------------------------------------------------------------------
