@@ -153,7 +153,7 @@ def test_table_3_is_of_locally_connected_networks_and_says_what_it_leaves_out(tm
     assert reproduce.errors(row)[-2:] == ["-", "-"]
     [said] = [line for line in reproduce.remarks([row]) if "one input channel per weight" in line]
     assert "bp+bw 1.37 +- 0.06" in said and "tinyfoa" not in said
-    with pytest.raises(BadRequest, match="no system 'bp'"):
+    with pytest.raises(BadRequest, match="no system 'bp' that could be trained; it has tinyfoa"):
         tasks(tmp_path, "bp", table="table3")
 
 

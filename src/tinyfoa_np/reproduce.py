@@ -133,7 +133,8 @@ def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
     for pattern in systems:
         if not any(fnmatchcase(row.name, pattern) for row in rows):
             names = ", ".join(row.name for row in rows)
-            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r} to train; it has {names}")
+            why = " that could be trained" if any(fnmatchcase(row.name, pattern) for row in tables.rows(table)) else ""
+            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r}{why}; it has {names}")
     return [row for row in rows if not systems or any(fnmatchcase(row.name, pattern) for pattern in systems)]
 
 
