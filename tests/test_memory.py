@@ -87,7 +87,7 @@ def test_closed_forms_of_other_shapes():
         "weights": 4 * (15 + 35), "biases": 4 * 15, "activations": 4 * 15
     }  # fmt: skip
     assert paper.locally_connected("tinyfoa", (2, 5, 3), positions=10, taps=4)["forward"] == {
-        "weights": 4 * 5 * 40, "activations": 4 * 7 * 10
+        "weights": 4 * 5 * 40, "inputs": 4 * 2 * 10, "outputs": 4 * 5 * 10
     }  # fmt: skip
     assert paper.comp((10, 20, 5), binary_weights=True) == 300 * 4 / 1e6
 
