@@ -166,16 +166,18 @@ def test_made_images_are_learnt(tmp_path):
     assert run(tmp_path, which, images(samples=300, tests=60))["error_pct"] < 20
 
 
-def test_the_report_adds_up(tmp_path):
-    which, dataset = local("lc:8,12", slices=2), images()
+@pytest.mark.parametrize("connect", ["full", "depthwise"])
+@pytest.mark.parametrize("network", ["lc:8,12", "lc:12,4", "lc:5"])
+def test_the_report_adds_up(tmp_path, connect, network):
+    which, dataset = local(network, slices=2, lc_connect=connect), images(shape=(2, 5, 6))
     directory = run(tmp_path, which, dataset)["run_dir"]
     found = report.audit(directory)
     assert found["ok"], found["problems"]
     for step in found["paper"].values():
         assert step["paper_bytes"] + sum(row["difference_bytes"] for row in step["rows"]) == step["planned_bytes"]
-        assert any("the paper counts one" in row["what"] for row in step["rows"])
+        assert any("the paper counts one" in row["what"] for row in step["rows"]) == (connect == "full")
     record = json.loads((Path(directory) / "audit.json").read_text())
-    assert record["image"] == [1, 5, 6]
+    assert record["image"] == [2, 5, 6]
 
 
 # What is refused

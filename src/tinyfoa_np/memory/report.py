@@ -220,7 +220,8 @@ def _local_figures(
     largest = max(pairs, key=lambda pair: (pair[1], pair[0]))
     figure = paper.local_layer(*largest, positions=own.places, taps=TAPS, **counted)[step]
     ours = paper.local_layer(own.below, own.channels, positions=own.places, taps=own.fan_in, **counted)[step]
-    differs = [f"layer {number + 1}, {own.below} to {own.channels} channels"] if largest != pairs[number - 1] else []
+    same = largest == (own.below, own.channels)
+    differs = [] if same else [f"layer {number + 1}, {own.below} to {own.channels} channels"]
     if own.fan_in > TAPS:
         differs.append(f"weights for all {own.below} input channels, the paper counts one")
     return figure, ours, "; ".join(differs)
