@@ -651,7 +651,7 @@ class _Run:
                 "written_bytes": self.flash.written_bytes, "exchanges": self.flash.exchanges,
             },
             "run_dir": str(self.directory),
-            "recipe": asdict(self.recipe),
+            "recipe": json.loads(self.recipe.to_json()),
         }  # fmt: skip
         if self.audit:
             result["findings"] = meta["findings"]
