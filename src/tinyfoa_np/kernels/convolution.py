@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -237,13 +236,14 @@ def convolve(x, samples, weight, bias, stride, relu, z, threads):
     K, L, I, O = weight.shape
     window = Window(K, L, -((K - 1) // 2), -((L - 1) // 2), stride)
     R, S, P, Q = x.shape[1], x.shape[2], z.shape[1], z.shape[2]
+    into, by, out, biased = x.reshape(-1), weight.reshape(-1), z.reshape(-1), bias.size > 0
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         floor = np.float32(0) if relu else NO_FLOOR
         for s in range(begin, end):
             _correlate(
-                x, Plane(s * R * S * I, R, S, S * I, I), window, I, 1, weight, 0, L * I * O, I * O, O, bias, 0,
-                bias.size > 0, z, Plane(s * P * Q * O, P, Q, Q * O, O), O, floor, False,
+                into, Plane(s * R * S * I, R, S, S * I, I), window, I, 1, by, 0, L * I * O, I * O, O, bias, 0,
+                biased, out, Plane(s * P * Q * O, P, Q, Q * O, O), O, floor, False,
             )  # fmt: skip
 
 
@@ -252,12 +252,13 @@ def connect(x, samples, weight, bias, relu, z, threads):
     # x (B, I), weight (I, O), bias (O,) | (0,), z (B, O), all float32
     """z = x weight + bias of the first ``samples``: a linear layer, or a 1 x 1 convolution over positions."""
     I, O = weight.shape
+    into, by, out = x.reshape(-1), weight.reshape(-1), z.reshape(-1)
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         # outputs outermost, so that a block of the weights stays near, for a part of the samples at a time
         for first in range(begin, end, 512):
             _multiply(
-                x, first * I, I, 0, 1, weight, 0, 0, O, 1, I, bias, 0, 0, bias.size > 0, z, first * O, O,
+                into, first * I, I, 0, 1, by, 0, 0, O, 1, I, bias, 0, 0, bias.size > 0, out, first * O, O,
                 min(512, end - first), O, np.float32(0) if relu else NO_FLOOR, True,
             )  # fmt: skip
 
@@ -269,11 +270,12 @@ def convolve_depthwise(x, samples, weight, stride, z, threads):
     K, L, C = weight.shape
     window = Window(K, L, -((K - 1) // 2), -((L - 1) // 2), stride)
     R, S, P, Q = x.shape[1], x.shape[2], z.shape[1], z.shape[2]
+    into, by, out = x.reshape(-1), weight.reshape(-1), z.reshape(-1)
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
             _correlate(
-                x, Plane(s * R * S * C, R, S, S * C, C), window, 1, C, weight, 0, L * C, C, C, weight, 0, False, z,
+                into, Plane(s * R * S * C, R, S, S * C, C), window, 1, C, by, 0, L * C, C, C, by, 0, False, out,
                 Plane(s * P * Q * C, P, Q, Q * C, C), C, NO_FLOOR, True,
             )  # fmt: skip
 
@@ -292,7 +294,7 @@ def panel_width(weights: tuple[int, ...]) -> int:
 
 
 @njit(inline="always")
-def _backward_window(base, stride, taps, size):
+def _backward_window(base, stride, taps):
     """Of every ``stride``-th input from ``base`` on: how many taps see it, the last of them, and its output for input 0.
 
     Output p sees input p * stride + t - before with tap t, before = (taps - 1) // 2.
@@ -304,31 +306,44 @@ def _backward_window(base, stride, taps, size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _back(dz, s, weight, K, L, I, O, first, width, stride, carry, panel, p0, dx, R, S, P, Q, turned):
-    # one sample's dx for inputs first .. first + width; ``turned``: only turn the weights over
-    at = p0
+def _turn_over(weight, K, L, I, O, first, width, stride, panel, at):
+    """Weights of inputs first .. first + width, last tap first, as (class of inputs, taps, O, width) from panel[at] on.
+
+    Inputs of one class, ``stride`` apart, are seen by the same taps.
+    """
     for i in range(stride):
-        rows, last_row, top = _backward_window(i, stride, K, R)
+        rows, last_row, _ = _backward_window(i, stride, K)
         for j in range(stride):
-            columns, last_column, left = _backward_window(j, stride, L, S)
-            if turned:
-                for a in range(rows):
-                    for b in range(columns):
-                        tap = (last_row - a * stride) * L + last_column - b * stride
-                        for n in range(width):
-                            begin, to = (tap * I + first + n) * O, at + (a * columns + b) * O * width + n
-                            for o in range(O):
-                                panel[to + o * width] = weight[begin + o]
-            elif i < R and j < S:
+            columns, last_column, _ = _backward_window(j, stride, L)
+            for a in range(rows):
+                for b in range(columns):
+                    tap = (last_row - a * stride) * L + last_column - b * stride
+                    for n in range(width):
+                        begin, to = (tap * I + first + n) * O, at + (a * columns + b) * O * width + n
+                        for o in range(O):
+                            panel[to + o * width] = weight[begin + o]
+            at += rows * columns * O * width
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _back(dz, s, K, L, I, O, first, width, stride, carry, panel, at, dx, R, S, P, Q, each):
+    """One sample's dx for inputs first .. first + width, by weights that are turned over."""
+    depth, step = (1, O) if each else (O, 1)
+    for i in range(min(stride, R)):
+        rows, _, top = _backward_window(i, stride, K)
+        for j in range(stride):
+            columns, _, left = _backward_window(j, stride, L)
+            if j < S:
                 out = Plane(
                     ((s * R + i) * S + j) * I + first, (R - i + stride - 1) // stride, (S - j + stride - 1) // stride,
                     stride * S * I, stride * I,
                 )  # fmt: skip
+                own = depth * width
                 _correlate(
-                    dz, Plane(s * P * Q * O, P, Q, Q * O, O), Window(rows, columns, top, left, 1), O, 1, panel, at,
-                    columns * O * width, O * width, width, dx, -1, carry, dx, out, width, NO_FLOOR, False,
+                    dz, Plane(s * P * Q * O, P, Q, Q * O, O), Window(rows, columns, top, left, 1), depth, step, panel,
+                    at, columns * own, own, width, dx, -1, carry, dx, out, width, NO_FLOOR, each,
                 )  # fmt: skip
-            at += rows * columns * O * width
+            at += rows * columns * depth * width
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -337,15 +352,16 @@ def convolve_back(dz, samples, weight, stride, carry, panel, dx):
     """dx, the errors of what :func:`convolve` read, from those of its outputs; with ``carry`` added to what dx holds."""
     K, L, I, O = weight.shape
     R, S, P, Q = dx.shape[1], dx.shape[2], dz.shape[1], dz.shape[2]
-    threads, flat, scratch = panel.shape[0], weight.reshape(-1), panel.reshape(-1)
+    by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
+    threads = panel.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
-        p0 = np.int64(lane) * panel.shape[1]
+        at = np.int64(lane) * panel.shape[1]
         for first in range(0, I, PANEL):
             width = min(PANEL, I - first)
-            _back(dz, 0, flat, K, L, I, O, first, width, stride, carry, scratch, p0, dx, R, S, P, Q, True)
+            _turn_over(by, K, L, I, O, first, width, stride, scratch, at)
             for s in range(begin, end):
-                _back(dz, s, flat, K, L, I, O, first, width, stride, carry, scratch, p0, dx, R, S, P, Q, False)
+                _back(into, s, K, L, I, O, first, width, stride, carry, scratch, at, out, R, S, P, Q, False)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -353,17 +369,16 @@ def connect_back(dz, samples, weight, carry, panel, dx):
     # dz (B, O), weight (I, O), dx (B, I), panel (T, panel_width), all float32
     """dx = dz weight^T: the errors of what :func:`connect` read; with ``carry`` added to what dx holds."""
     I, O = weight.shape
-    threads, flat, scratch = panel.shape[0], weight.reshape(-1), panel.reshape(-1)
+    by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
+    threads = panel.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         p0 = np.int64(lane) * panel.shape[1]
         for first in range(0, I, PANEL):
             width = min(PANEL, I - first)
-            for n in range(width):
-                for o in range(O):
-                    scratch[p0 + o * width + n] = flat[(first + n) * O + o]
+            _turn_over(by, 1, 1, I, O, first, width, 1, scratch, p0)
             _multiply(
-                dz, begin * O, O, 0, 1, scratch, p0, 0, width, 1, O, dx, begin * I + first, I, carry, dx,
+                into, begin * O, O, 0, 1, scratch, p0, 0, width, 1, O, out, begin * I + first, I, carry, out,
                 begin * I + first, I, end - begin, width, NO_FLOOR, not carry,
             )  # fmt: skip
 
@@ -374,29 +389,14 @@ def convolve_depthwise_back(dz, samples, weight, stride, panel, dx):
     """dx, the errors of what :func:`convolve_depthwise` read, from those of its outputs."""
     K, L, C = weight.shape
     R, S, P, Q = dx.shape[1], dx.shape[2], dz.shape[1], dz.shape[2]
-    threads, flat, scratch = panel.shape[0], weight.reshape(-1), panel.reshape(-1)
+    by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
+    threads = panel.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         at = np.int64(lane) * panel.shape[1]
-        for i in range(stride):
-            rows, last_row, top = _backward_window(i, stride, K, R)
-            for j in range(stride):
-                columns, last_column, left = _backward_window(j, stride, L, S)
-                for a in range(rows):
-                    for b in range(columns):
-                        tap = (last_row - a * stride) * L + last_column - b * stride
-                        for c in range(C):
-                            scratch[at + (a * columns + b) * C + c] = flat[tap * C + c]
-                for s in range(begin, end if i < R and j < S else begin):
-                    out = Plane(
-                        ((s * R + i) * S + j) * C, (R - i + stride - 1) // stride, (S - j + stride - 1) // stride,
-                        stride * S * C, stride * C,
-                    )  # fmt: skip
-                    _correlate(
-                        dz, Plane(s * P * Q * C, P, Q, Q * C, C), Window(rows, columns, top, left, 1), 1, C, scratch,
-                        at, columns * C, C, C, dx, 0, False, dx, out, C, NO_FLOOR, True,
-                    )  # fmt: skip
-                at += rows * columns * C
+        _turn_over(by, K, L, C, 1, 0, C, stride, scratch, at)
+        for s in range(begin, end):
+            _back(into, s, K, L, C, C, 0, C, stride, False, scratch, at, out, R, S, P, Q, True)
 
 
 # Gradients, and the optimizer's step ----------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, rows, tensor, step, scratch, s0, run, low, high, each):
+def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, scratch, s0, run, low, high, each):
     """Gradient and step of rows ``low`` to ``high``, some at a time: whether a number is lost."""
     lost, most = False, run // O
     while low < high:
@@ -509,11 +509,12 @@ def train_convolution(x, samples, dz, window, stride, tensor, step, scratch, los
     _, R, S, I = x.shape
     _, P, Q, O = dz.shape
     K, L = window
-    threads, rows, own = scratch.shape[0], K * L * I, scratch.reshape(-1)
+    own, into, errors = scratch.reshape(-1), x.reshape(-1), dz.reshape(-1)
+    threads, rows = scratch.shape[0], K * L * I
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, rows, tensor, step, own, begin,
+        lost[lane] = _train_rows(into, R, S, I, errors, P, Q, O, K, L, stride, samples, tensor, step, own, begin,
                                  scratch.shape[1], low, high, False)  # fmt: skip
 
 
@@ -522,7 +523,7 @@ def train_connection(x, samples, dz, tensor, step, scratch, lost):
     # x (B, I), dz (B, O), tensor: Tensor of (I, O), scratch (T, run_width), lost (T,) bool
     """The same of the weights of :func:`connect`; samples come in blocks that stay near."""
     I, O = x.shape[1], dz.shape[1]
-    threads, own = scratch.shape[0], scratch.reshape(-1)
+    threads, own, into, errors = scratch.shape[0], scratch.reshape(-1), x.reshape(-1), dz.reshape(-1)
     most = scratch.shape[1] // O
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, I, 1)
@@ -533,8 +534,8 @@ def train_connection(x, samples, dz, tensor, step, scratch, lost):
                 own[begin + k] = np.float32(0)
             for s in range(0, samples, 256):
                 _multiply(
-                    x, s * I + low, 1, 0, I, dz, s * O, 0, O, 1, min(256, samples - s), own, begin, O, True, own, begin,
-                    O, end - low, O, NO_FLOOR, False,
+                    into, s * I + low, 1, 0, I, errors, s * O, 0, O, 1, min(256, samples - s), own, begin, O, True, own,
+                    begin, O, end - low, O, NO_FLOOR, False,
                 )  # fmt: skip
             gone |= _step(tensor, low * O, own, begin, (end - low) * O, step)
             low = end
@@ -548,9 +549,10 @@ def train_depthwise(x, samples, dz, window, stride, tensor, step, scratch, lost)
     _, R, S, C = x.shape
     _, P, Q, _ = dz.shape
     K, L = window
-    threads, rows, own = scratch.shape[0], K * L, scratch.reshape(-1)
+    own, into, errors = scratch.reshape(-1), x.reshape(-1), dz.reshape(-1)
+    threads, rows = scratch.shape[0], K * L
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(x, R, S, C, dz, P, Q, C, K, L, stride, samples, rows, tensor, step, own, begin,
+        lost[lane] = _train_rows(into, R, S, C, errors, P, Q, C, K, L, stride, samples, tensor, step, own, begin,
                                  scratch.shape[1], low, high, True)  # fmt: skip

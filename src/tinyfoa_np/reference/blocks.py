@@ -9,7 +9,7 @@ A description is a tuple, its kind first:
     ("residual", I, O, stride)      ReLU of normed 3 x 3, 3 x 3, batch norm, plus a shortcut: the input itself, or a
                                     strided 1 x 1 convolution of it where shapes differ
     ("dsconv", I, O, stride)        ReLU of batch norm of a depthwise 3 x 3, then of a 1 x 1 convolution
-    ("pool", size)                  average pooling
+    ("pool", K, L)                  average pooling of K x L positions
 
 Only "conv", "dense" and "linear" have biases. Parameters are arrays under PyTorch's names for the same, each layer's
 after its number: "0.c.weight".
@@ -148,14 +148,14 @@ def _dsconv(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
     return h, _chain(deep, normalize, relu, pointwise)
 
 
-def _pool(X: np.ndarray, size: int) -> tuple[np.ndarray, Back]:
+def _pool(X: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Back]:
     return average_pool(X, size), lambda dout: (average_pool_gradient(X, size, dout), {})
 
 
 def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarray, Back]:
     kind, *rest = description
     if kind == "pool":
-        return _pool(X, rest[0])
+        return _pool(X, (rest[0], rest[1]))
     if kind in ("dense", "linear"):
         return (_dense if kind == "dense" else _linear)(X, own)
     inputs, outputs, stride = rest[:3]

@@ -133,20 +133,20 @@ def batch_norm_gradient(
     return dz, (dv * done.normal).sum(axis=over), dv.sum(axis=over)
 
 
-def average_pool(X: np.ndarray, size: int) -> np.ndarray:
-    """The means of size x size positions side by side; what is left over at the right and below has no part in it.
+def average_pool(X: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The means of K x L positions side by side; what is left over at the right and below has no part in it.
 
-    Shapes (B, C, R, S) and (B, C, R // size, S // size).
+    Shapes (B, C, R, S) and (B, C, R // K, S // L), for ``size`` (K, L).
     """
-    B, C, R, S = X.shape
-    rows, columns = R // size, S // size
-    return X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size).mean(axis=(3, 5))
+    (B, C, R, S), (K, L) = X.shape, size
+    rows, columns = R // K, S // L
+    return X[:, :, : rows * K, : columns * L].reshape(B, C, rows, K, columns, L).mean(axis=(3, 5))
 
 
-def average_pool_gradient(X: np.ndarray, size: int, dout: np.ndarray) -> np.ndarray:
+def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray) -> np.ndarray:
     """dX, like X, from dout, like what :func:`average_pool` returns."""
     dX = np.zeros_like(X)
-    spread = dout.repeat(size, axis=2).repeat(size, axis=3) / X.dtype.type(size * size)
+    spread = dout.repeat(size[0], axis=2).repeat(size[1], axis=3) / X.dtype.type(size[0] * size[1])
     dX[:, :, : spread.shape[2], : spread.shape[3]] = spread
     return dX
 
