@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.presets import PRESETS
 from tinyfoa_np.recipe import (
     ALGORITHMS,
     DEFAULTS,
     LARGEST_LR,
     LR_PER_SLICE,
+    MERGES,
     MOMENTS,
     NORMALIZATIONS,
     OPTIMIZERS,
@@ -88,7 +90,8 @@ _RECIPE_OPTIONS = (
     click.option(
         "--network",
         metavar="SPEC",
-        help=f"Hidden layers, fully connected: fc:2000x4 is four of 2000, fc:500,300 two. [default: {Recipe.network}]",
+        help=f"Hidden layers, fully connected: fc:2000x4 is four of 2000, fc:500,300 two; or, with giff and bp, a "
+        f"network's name: {', '.join(NAMES)}. [default: {Recipe.network}]",
     ),
     click.option("--algorithm", type=click.Choice(ALGORITHMS), help=f"What trains it. [default: {Recipe.algorithm}]"),
     click.option(
@@ -213,6 +216,33 @@ _RECIPE_OPTIONS = (
     ),
     click.option(
         "--peer", type=float, metavar="WEIGHT", help=f"ff: weight of the peer normalization. {_defaults('peer')}"
+    ),
+    click.option(
+        "--theta",
+        type=float,
+        metavar="GOODNESS",
+        help=f"giff: what right labels are to exceed, and wrong ones to fall short of. {_defaults('theta')}",
+    ),
+    click.option(
+        "--label-width",
+        type=int,
+        metavar="K",
+        help=f"giff: units of the label channel for each output channel. {_defaults('label_width')}",
+    ),
+    click.option(
+        "--groups",
+        metavar="UNITS",
+        help='giff: which units of the network train together, as in "1,2|3". [default: each by itself]',
+    ),
+    click.option(
+        "--merge",
+        type=click.Choice(MERGES),
+        help="giff: how data and label meet. [default: add for fully connected layers, mul for feature maps]",
+    ),
+    click.option(
+        "--rms/--no-rms",
+        default=None,
+        help=f"giff: hand outputs on divided by their root mean square. {_defaults('rms')}",
     ),
     click.option(
         "--seed",

@@ -1,11 +1,16 @@
-"""GIFF's golden files, and what the plain NumPy reference makes of them."""
+"""GIFF's golden files, and what the plain NumPy reference and the kernels make of them."""
 
 import json
 import re
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from deep_tools import Run
 
+from tinyfoa_np.flash import Flash
+from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import giff
 
 
@@ -61,4 +66,54 @@ def run_reference(golden):
         ours |= {f"L{k}.weight_end": group.W, f"L{k}.bias_end": group.b}
     # goodness from the golden end state, which our own may differ from by more than 1e-5
     ours["goodness_last_batch"] = giff.class_goodness(golden.arrays["x"][-1], golden.groups("_end"), **golden.options)
+    return ours
+
+
+def run_kernels(golden, patch):
+    """Results of the kernels, in an arena; ``patch`` is pytest's monkeypatch."""
+    meta, (X, labels, _), ours = golden.meta, golden.batches[0], {}
+    classes = golden.arrays["L0.weight"].shape[1]
+    recipe = Recipe(
+        algorithm="giff", network="mlp", epochs=1, batch=len(X), lr=meta["lr"], theta=meta["theta"],
+        label_width=meta["label_width"], merge=meta["merge"], rms=meta["normalize"],
+    ).validated()  # fmt: skip
+    chains = [[tuple(layer) for layer in layers] for layers in meta["groups"]]
+    with tempfile.TemporaryDirectory() as folder, Flash.create(Path(folder) / "flash", "golden") as flash:
+        run = Run(recipe, chains, X.shape[1:], classes, len(golden.batches), flash, patch)
+        stage = run.stage
+
+        def start(groups):
+            for g, group in enumerate(groups):
+                run.put(g, group.parameters, group.W, group.b)
+
+        def draw(samples, step):
+            stage.ram.wrong[:] = golden.arrays["y_neg"][step]
+            return stage.ram.wrong
+
+        patch.setattr(stage, "draw", draw)
+        start(golden.groups())
+        before = [group.ram.weights.copy() for group in stage.layers]
+        losses = []
+        for step, (X, labels, _) in enumerate(golden.batches):
+            assert not run.step(step, X, labels).diverged
+            losses.append(list(stage.losses))
+            if step == 0:
+                # Adam's first moment is a tenth of the first gradient
+                for g, group in enumerate(stage.layers):
+                    run.arena.enter("load")
+                    assert (group.ram.weights != before[g]).any()
+                    slopes = run.get(g, {"weights": group.ram.moment1 * np.float32(10)})
+                    ours |= {f"grad.g{g}.{name}": v for name, v in slopes.items() if "running" not in name}
+                    label = 10 * group.ram.moment1[group.program.parameters :].reshape(group.extra)
+                    ours |= {f"grad.L{g}.weight": label[:-1].T.copy(), f"grad.L{g}.bias": label[-1].copy()}
+        ours["loss"] = np.array(losses)
+        for g, group in enumerate(stage.layers):
+            ours |= {f"g{g}.{name}_end": value for name, value in run.get(g).items()}
+            ours |= {f"L{g}.weight_end": group.label[0].T.copy(), f"L{g}.bias_end": group.label[1].copy()}
+        # goodness from the golden end state, which our own may differ from by more than 1e-5
+        start(golden.groups("_end"))
+        X, labels, _ = golden.batches[-1]
+        run.load(X, labels)
+        stage.look(len(X), "evaluate")
+        ours["goodness_last_batch"] = stage.ram.scores[:, : len(X)].T.copy()
     return ours

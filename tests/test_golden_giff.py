@@ -1,11 +1,11 @@
-"""Golden trajectories of GIFF: the plain NumPy reference, judged as in :mod:`test_golden`."""
+"""Golden trajectories of GIFF: the plain NumPy reference and the kernels, judged as in :mod:`test_golden`."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from giff_tools import read, run_reference
+from giff_tools import read, run_kernels, run_reference
 
 from tinyfoa_np.reference import giff
 
@@ -22,7 +22,7 @@ FROM_FF = found("giff_from_ff*.npz")
 if not PATHS:
     pytest.skip("no golden file of GIFF; TINYFOA_GOLDEN names the directories to look in", allow_module_level=True)
 
-IMPLEMENTATIONS = {"reference": run_reference}
+IMPLEMENTATIONS = {"reference": lambda golden, patch: run_reference(golden), "kernels": run_kernels}
 
 
 def compare(ours, expected):
@@ -47,9 +47,9 @@ def compare(ours, expected):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_golden(path, implementation):
+def test_golden(path, implementation, monkeypatch):
     golden = read(path)
-    compare(IMPLEMENTATIONS[implementation](golden), golden.expected)
+    compare(IMPLEMENTATIONS[implementation](golden, monkeypatch), golden.expected)
 
 
 def test_the_comparison_sees_one_wrong_number():

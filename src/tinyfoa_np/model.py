@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from .algorithms.inference import TrainedLayer
-from .algorithms.operands import Inputs, weights_shape
+from .algorithms.operands import Inputs
 from .algorithms.stages import answers
 from .errors import BadRequest, CheckFailed
 from .recipe import Recipe
@@ -104,14 +104,14 @@ def save(
     layers = [layer for stage in stages for layer in stage.layers]
     reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
     for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
-        weights = np.zeros(*weights_shape(layer.O, layer.I, layer.binary_weights))
-        bias = np.zeros(layer.O if layer.biased else 0, np.float32)
+        weights, bias = (np.zeros(*shape) for shape in layer.trained_shapes)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"layer{layer.number}.weights"], tensors[f"layer{layer.number}.bias"] = weights, bias
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
-             "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"], "digest": trained["digest"]}
+             "image": inputs.image, "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"],
+             "digest": trained["digest"]}
         )  # fmt: skip
     about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
@@ -151,9 +151,10 @@ def load(path: str | os.PathLike[str]) -> Model:
             recipe, classes = Recipe.from_json(about["recipe"]), about["classes"]
             layers = []
             for number, known in enumerate(about["layers"]):
-                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
+                image = tuple(known["image"]) if known.get("image") else None
+                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"], image)
                 weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
-                if len(bias) not in (0, known["outputs"]):
+                if not recipe.deep and len(bias) not in (0, known["outputs"]):
                     raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {known['outputs']}")
                 layers.append(
                     TrainedLayer(inputs, weights, bias, known["alpha"], known["scale"], known["outputs"])

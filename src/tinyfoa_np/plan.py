@@ -58,6 +58,11 @@ class Region:
     def lifetime(self) -> frozenset[str]:
         return frozenset(self.phases)
 
+    @cached_property
+    def within(self) -> frozenset[str]:
+        """The phases in which the content is kept, at least for a step."""
+        return frozenset(phase.partition(":")[0] for phase in self.phases)
+
     def lives(self, phase: str) -> bool:
         """Whether the content is kept in a phase, or in a step of one."""
         return phase in self.lifetime or phase.partition(":")[0] in self.lifetime
@@ -87,6 +92,11 @@ class Plan:
     def phase_bytes(self, phase: str) -> int:
         """Bytes that live in a phase: its regions, each rounded up to the alignment; of its steps the most."""
         return self.most_bytes(phase, self.regions)
+
+    def peak_step(self, phase: str) -> str:
+        """The step of a phase in which most bytes live; the phase itself where it has none."""
+        sizes = {step: sum(aligned(r.nbytes) for r in self.regions if r.lives(step)) for step in self._steps[phase]}
+        return max(sizes, key=lambda step: (sizes[step], step))
 
     def most_bytes(self, phase: str, regions: Iterable[Region]) -> int:
         """The same of some regions."""

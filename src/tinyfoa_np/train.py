@@ -600,7 +600,8 @@ class _Run:
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
         known = {name: self.meta[name] for name in ("probed", "findings")}
-        about = {"classes": self.dataset.classes, "samples": self.N, "threads": self.threads}
+        about = {"classes": self.dataset.classes, "image": self.dataset.image}
+        about |= {"samples": self.N, "threads": self.threads}
         return {**result, **about, "layers": self.meta["arena"], **known}
 
 

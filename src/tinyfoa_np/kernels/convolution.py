@@ -202,7 +202,9 @@ def _correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f
         while c0 < out.columns:
             left, right = _seen(c0, window.step, window.left, window.columns, seen.columns)
             c1 = c0 + 1
-            while c1 < out.columns and _seen(c1, window.step, window.left, window.columns, seen.columns) == (left, right):
+            while c1 < out.columns:
+                if _seen(c1, window.step, window.left, window.columns, seen.columns) != (left, right):
+                    break
                 c1 += 1
             rounds, steps = max(0, bottom - top), max(0, right - left) * depth
             at = w0 + top * w_row + left * w_column
@@ -295,7 +297,7 @@ def panel_width(weights: tuple[int, ...]) -> int:
 
 @njit(inline="always")
 def _backward_window(base, stride, taps):
-    """Of every ``stride``-th input from ``base`` on: how many taps see it, the last of them, and its output for input 0.
+    """Of every ``stride``-th input from ``base`` on: how many taps see it, the last one, and its output for the first.
 
     Output p sees input p * stride + t - before with tap t, before = (taps - 1) // 2.
     """
@@ -349,7 +351,7 @@ def _back(dz, s, K, L, I, O, first, width, stride, carry, panel, at, dx, R, S, P
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def convolve_back(dz, samples, weight, stride, carry, panel, dx):
     # dz (B, P, Q, O), weight (K, L, I, O), dx (B, R, S, I), panel (T, panel_width), all float32
-    """dx, the errors of what :func:`convolve` read, from those of its outputs; with ``carry`` added to what dx holds."""
+    """dx, errors of what :func:`convolve` read, from those of its outputs; with ``carry`` added to what dx holds."""
     K, L, I, O = weight.shape
     R, S, P, Q = dx.shape[1], dx.shape[2], dz.shape[1], dz.shape[2]
     by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
@@ -406,10 +408,10 @@ SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 RUN = 16384
 
 
-def run_width(weights: tuple[int, ...]) -> int:
+def run_width(weights: tuple[int, ...], threads: int = 1) -> int:
     """Elements per thread of the scratch for gradients of such weights: whole rows, of all outputs."""
     outputs = weights[-1]
-    rows = int(np.prod(weights[:-1], dtype=int))
+    rows = -(-int(np.prod(weights[:-1], dtype=int)) // threads)
     return min(rows, max(1, RUN // outputs)) * outputs
 
 
@@ -491,6 +493,8 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
 def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, scratch, s0, run, low, high, each):
     """Gradient and step of rows ``low`` to ``high``, some at a time: whether a number is lost."""
     lost, most = False, run // O
+    for k in range(run):  # not every run takes all of it, but an audit looks for every byte
+        scratch[s0 + k] = np.float32(0)
     while low < high:
         end = min(high, low + most)
         _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, end, scratch, s0, each)
@@ -528,6 +532,8 @@ def train_connection(x, samples, dz, tensor, step, scratch, lost):
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, I, 1)
         begin, gone = np.int64(lane) * scratch.shape[1], False
+        for k in range(scratch.shape[1]):
+            own[begin + k] = np.float32(0)
         while low < high:
             end = min(high, low + most)
             for k in range((end - low) * O):

@@ -92,23 +92,25 @@ def score(d, samples, merge, moments, squares, q, scores, threads):
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
-            for label in range(q.shape[0]):
-                scores[label, s] += _goodness(d, moments, squares, s, q, label, merge)
+            for c in range(q.shape[0]):
+                scores[c, s] += _goodness(d, moments, squares, s, q, c, merge)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def judge(d, samples, merge, moments, squares, q, labels, wrong, theta, of, coefficient):
-    # labels, wrong (B,) uint16, coefficient (2, B) float64; the rest as measure and latent
+def judge(d, samples, merge, moments, squares, q, labels, wrong, theta, of, coefficient, margin):
+    # labels, wrong (B,) uint16, coefficient (2, B) float64, margin (B,) float64; the rest as measure and latent
     """The summed loss, and what the gradient of each label's m^2 is multiplied by: right labels, then wrong ones.
 
     The loss is log(1 + exp(theta - g)) of right labels and log(1 + exp(g - theta)) of wrong ones, its mean that of the
-    batch's ``of`` samples.
+    batch's ``of`` samples. ``margin`` grows by how far the right label's goodness is above the wrong one's.
     """
     total, over = 0.0, _over(d)
     for s in range(samples):
         for k in range(2):
             label = np.int64(labels[s] if k == 0 else wrong[s])
-            excess = _goodness(d, moments, squares, s, q, label, merge) - theta
+            own = _goodness(d, moments, squares, s, q, label, merge)
+            excess = own - theta
+            margin[s] += own if k == 0 else -own
             x = -excess if k == 0 else excess
             total += max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
             p = 0.5 + 0.5 * tanh(0.5 * x)
@@ -140,9 +142,9 @@ def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, dq,
     vectors = d.shape[1] == 1
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, q.shape[1], 8)
-        for label in range(q.shape[0]):
+        for c in range(q.shape[0]):
             for o in range(first, last):
-                dq[label, o] = 0.0
+                dq[c, o] = 0.0
         for s in range(samples):
             for k in range(2):
                 label = np.int64(labels[s] if k == 0 else wrong[s])

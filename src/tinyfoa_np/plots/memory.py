@@ -70,10 +70,10 @@ def bands(plan: Plan) -> list[Band]:
     for region in plan.regions:
         first = None
         for column, phase in enumerate(COLUMNS):
-            if first is not None and (phase not in region.lifetime or phase == APART[0]):
+            if first is not None and (phase not in region.within or phase == APART[0]):
                 found.append(Band(region, plan.offsets[region.name], first, column))
                 first = None
-            if first is None and phase in region.lifetime:
+            if first is None and phase in region.within:
                 first = column
         if first is not None:
             found.append(Band(region, plan.offsets[region.name], first, len(COLUMNS)))
