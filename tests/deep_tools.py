@@ -62,7 +62,7 @@ class Run:
     def _places(self, g):
         """(name, group's flat array, first element, shape there, axes that make the reference's order) of a group."""
         found, program = [], self.stage.layers[g].program
-        for k, one in enumerate(program.operations):
+        for one in program.operations:
             if one.kind == NORM:
                 width = one.weight[1]
                 for number, name in enumerate(("weight", "bias")):
