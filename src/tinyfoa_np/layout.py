@@ -198,4 +198,9 @@ class Layout:
         if self.recipe.algorithm == "tinyfoa":
             return "fewer threads, a smaller batch or more slices need less"
         what = "fewer threads, a smaller batch or narrower layers need less"
+        if self.recipe.deep:
+            return (
+                "a batch is held whole, as batch norm needs it, and so are the weights of all groups: fewer threads, a"
+                " smaller batch or, with giff, smaller groups need less"
+            )
         return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
