@@ -6,7 +6,7 @@ TINYFOA := .venv/bin/tinyfoa
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ check: .venv/with-dev  ## ruff and mypy
 
 bench: .venv/with-bench  ## run every script in benchmarks/, beside PyTorch
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV_PYTHON) "$$script"; done
+
+docs: .venv/with-docs  ## write the pages that are made from the code, and the Python reference in docs/api/
+	$(VENV_PYTHON) docs/pages.py
+	$(VENV_PYTHON) -m pdoc --docformat numpy --output-directory docs/api tinyfoa_np
 
 clean:  ## remove .venv, builds and caches (Python's, numba's, the tools'); keeps runs/
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

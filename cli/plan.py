@@ -100,7 +100,7 @@ def plan(
             ram = min(ram or one.block_bytes, max(0, one.block_bytes - kept))
         return forecast.forecast(
             recipe, samples, ram=ram, threads=threads or 1, lean=lean, advise=not every,
-            store=_store(one, storage, forecast.Store, every),
+            store=_store(one, storage, forecast.Store, every), others=_others(one, storage, forecast.Store),
         )
 
     if every:
@@ -116,9 +116,8 @@ def plan(
         click.echo(json.dumps(result))
     else:
         _print(result, one, kept)
-    if not result["fits"]:
-        what = [name for name in ("ram", "flash") if not result[name]["fits"]]
-        raise CheckFailed(f"training does not fit: {' and '.join(_short(result, name) for name in what)}")
+    if not result["fits"]:  # which the verdict has said
+        click.get_current_context().exit(CheckFailed.exit_code)
 
 
 def _store(board: Board | None, storage: str | None, store: type[Store], every: bool) -> Store | None:
@@ -136,19 +135,30 @@ def _store(board: Board | None, storage: str | None, store: type[Store], every: 
         raise BadRequest(f"--storage is {storage!r}: write internal, external or a size such as 8GB") from error
 
 
-def _short(result: dict[str, Any], what: str) -> str:
-    if what == "ram":
-        ram = result["ram"]
-        return f"the smallest RAM is {ram['least_bytes']:,} bytes, there are {ram['budget_bytes']:,}"
-    flash = result["flash"]
-    return f"{flash['name']} would hold {flash['held_bytes']:,} bytes, it has {flash['nbytes']:,}"
+def _others(board: Board | None, storage: str | None, store: type[Store]) -> dict[str, Store]:
+    """Where flash could be instead, by the option that says so."""
+    found = {}
+    if board and storage in (None, "internal") and board.flash_bytes and board.external_flash_bytes:
+        found["--storage external"] = store.of(board, "external")
+    if storage in (None, "internal", "external"):
+        found["--storage 8GB"] = store("a card", 8 * 10**9)
+    return found
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    ram, flash, reasons = result["ram"], result["flash"], []
+    if not ram["fits"]:
+        reasons.append(f"the smallest RAM is {ram['least_bytes']:,} bytes, there are {ram['budget_bytes']:,}")
+    if not flash["fits"]:
+        reasons.append(f"{flash['name']} would hold {flash['held_bytes']:,} bytes, it has {flash['nbytes']:,}")
+    return f"does not fit: {'; '.join(reasons)}" if reasons else "fits"
 
 
 def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
     """The verdict first, then the bars, the peak, what moves, what to try."""
     console = output(WIDTH)
     ram, flash = result["ram"], result["flash"]
-    lines = ["fits" if result["fits"] else "does not fit"]
+    lines = [_verdict(result)]
     if board:
         lines.append(f"board   {board.name}: {board.part}, {board.core}, {board.mhz} MHz; {reserve:,} bytes reserved")
     need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
@@ -213,10 +223,12 @@ def _moves(result: dict[str, Any]) -> list[str]:
         f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
         f"        {flash['written_bytes'] / 1e9:,.2f} GB written in the whole training, {epochs} epochs",
     ]
-    if flash["trainings"] is not None:
-        count = flash["trainings"]
+    count = flash["trainings"]
+    if count is not None:
         shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
         lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
+    elif flash["nbytes"] is not None:
+        lines.append(f"wear    how often {flash['name']} can be written is not known")
     return lines
 
 
@@ -237,11 +249,12 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         ram, flash = result["ram"], result["flash"]
         need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
         verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
-        survives = flash["trainings"]
+        count = flash["trainings"]
+        survives = "not known" if count is None else f"{count:,.{0 if count >= 10 else 1}f}"
         table.add_row(
             name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.2f}",
             f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
-            "" if survives is None or not flash["fits"] else f"{survives:,.{0 if survives >= 10 else 1}f}",
+            survives if flash["fits"] else "",
         )  # fmt: skip
     console = output(WIDTH)
     console.print(table)

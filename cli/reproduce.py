@@ -178,6 +178,10 @@ def _study(
         with RunsProgress(sum(len(point.runs) + seeds - 1 for point in todo)) as progress:
             rows, failed = studies.carry_out(study, todo, out, jobs=jobs, on_progress=progress)
     title = studies.caption(study, todo)
+    try:
+        pictures = f"and {', '.join(path.name for path in studies.picture(study, todo, out))}"
+    except BadRequest as missing:
+        pictures = f"no picture: {missing}"
     if as_json:
         click.echo(studies.to_json(title, rows))
     else:
@@ -187,7 +191,7 @@ def _study(
         for row in rows:
             printed.add_row(*studies.cells(row))
         console.print(printed)
-        for line in (*studies.remarks(), f"also in {out}/{study}.csv, .json and .md"):
+        for line in (*studies.remarks(), f"also in {out}: {study}.csv, .json, .md; {pictures}"):
             console.print(line, soft_wrap=True)
     if failed:
         raise CheckFailed(f"{len(failed)} runs failed: {'; '.join(failed)}")

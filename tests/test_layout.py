@@ -97,7 +97,7 @@ def test_without_a_budget_nothing_is_streamed():
 MNIST = shaped("mnist", 60000, 10000, 784, "uint8", 10)
 
 
-@pytest.mark.parametrize("batch, budgets", [(100, (512, 256, 128, 64, 40)), (10, (64, 32))], ids=str)
+@pytest.mark.parametrize("batch, budgets", [(100, (512, 256, 128, 64, 45)), (10, (64, 32))], ids=str)
 def test_the_paper_s_device_and_far_smaller_ones(batch, budgets):
     """FC 2000 x 4 with M = 16, the optimizer, the batch and all scratch included."""
     layout = Layout(recipe(network="fc:2000x4", slices=16, batch=batch).validated(), MNIST, threads=2)

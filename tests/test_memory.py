@@ -244,7 +244,7 @@ def test_what_the_differences_are_where_everything_comes_tile_by_tile(tmp_path):
     )
     signs, projection = "packed signs of 8 neurons at a time", "fixed projection, made anew for 8 neurons at a time"
     weights, moments = (what + " of 4 rows of the slice at a time" for what in ("weights", "optimizer's moments"))
-    columns = "inputs: the slice's columns, kept for the batch"
+    columns = "inputs: the columns that train, kept for the batch"
     assert forward[signs] == 64 - 40 * 40 / 8  # a panel of one word for each of eight neurons
     assert update[signs] == 64
     assert update[weights] == 4 * 4 * 20 - 4 * 20 * 20

@@ -134,7 +134,7 @@ def test_kill_9_at_random_moments(tmp_path):
             env=environment,
         ) as child:  # fmt: skip
             assert child.stdout.readline() == "go\n", child.stderr.read()
-            if kills < 10:
+            if kills < 20:
                 if child.stdout.readline() == "training\n":
                     time.sleep(dice.uniform(0, seconds / 8))
                 child.kill()
@@ -144,7 +144,7 @@ def test_kill_9_at_random_moments(tmp_path):
         else:
             break
     assert child.returncode == 0, errors
-    assert kills >= 5
+    assert kills >= 15
     assert printed.split()[-1] == whole["model_sha256"]
     rows = [json.loads(line) for line in (where / "metrics.jsonl").read_text().splitlines()]
     assert [{key: row[key] for key in row if key != "seconds"} for row in rows] == metrics(whole)

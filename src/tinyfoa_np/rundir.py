@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -23,13 +24,22 @@ def startable(directory: Path) -> bool:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
+    """Writes a file so that it is there whole or not at all.
+
+    Raises
+    ------
+    CheckFailed
+        If the disk does not take it.
+    """
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(content)
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CheckFailed(f"{path} cannot be written: {error.strerror}") from error
         raise
 
 

@@ -13,6 +13,7 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,7 +24,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -225,7 +225,7 @@ class _Run:
 
     # -- directory and flash -------------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
         """The run directory in use: made and filled with the encoded data, or found at its last commit."""
         identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
@@ -257,7 +257,8 @@ class _Run:
                 yield
         finally:
             if self.metrics:
-                self.metrics.close()
+                with contextlib.suppress(OSError):  # what a full disk did not take has been told of
+                    self.metrics.close()
             self.flash.close()
 
     def _begin(self, metrics: Path) -> None:
@@ -286,7 +287,7 @@ class _Run:
             inputs = np.ascontiguousarray(split.inputs[rows])
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
 
@@ -311,8 +312,14 @@ class _Run:
         self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
         self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
         assert self.metrics is not None
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
+        try:
+            self.metrics.flush()
+            os.fsync(self.metrics.fileno())
+        except OSError as error:
+            where = self.directory / "metrics.jsonl"
+            raise CheckFailed(
+                f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
+            ) from error
         self.meta["metrics_bytes"] = self.metrics.tell()
         self.flash.commit(self.meta, memoryview(self.commit_buffer))
 

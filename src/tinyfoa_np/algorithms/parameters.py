@@ -52,6 +52,8 @@ NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
+#: the inputs of a slice, where its number says which those are
+Sources = Callable[[int], update_kernels.Inputs]
 #: the errors at the outputs of some neurons, first to last
 Errors = Callable[[int, int], update_kernels.Projected | update_kernels.Given]
 
@@ -236,15 +238,15 @@ class Parameters:
         return sorted(self.schedule.first_steps(self.grid.side))
 
     def widest_steps(self) -> set[int]:
-        """The first steps that train a slice of the widest runs, of the most words, and the most neurons.
+        """The first steps that train a slice of the widest runs, slices of the most words, and the most neurons.
 
         None take more of the arena.
         """
         if self.kind != "slice":
             return {0}
         first = self.schedule.first_steps(self.grid.side)
-        steps = {first[max(sorted(first), key=width)] for width in (self.run_width, self.columns)}
-        return steps | {widest_step(self.schedule, self.grid)}
+        widest = first[max(sorted(first), key=self.run_width)]
+        return {widest, self.most_columns()[1], widest_step(self.schedule, self.grid)}
 
     def run_width(self, k: int) -> int:
         part = self.grid.slice(k)
@@ -259,6 +261,16 @@ class Parameters:
         """Where in a sample's row they begin and end."""
         part = self.grid.slice(k)
         return (part.low // 64, -(-part.high // 64)) if self.inputs.kind == "bits" else (part.low, part.high)
+
+    def most_columns(self) -> tuple[int, int]:
+        """The most of these that the slices of a step hold, each by itself, and the first step in which they do."""
+
+        def together(step: int) -> int:
+            return sum(map(self.columns, self.due(step)))
+
+        steps = self.schedule.begun(len(self.grid)).values() if self.kind == "slice" else (0,)
+        step = max(steps, key=together)
+        return together(step), step
 
     def tiles(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Neurons ``first`` to ``last`` in tiles of the planned rows, cut at multiples: first and last of each tile."""
@@ -510,19 +522,20 @@ class Parameters:
         return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
-        self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int, scratch: Scratch,
+        self, flash: Flash, sources: Sources, samples: int, errors: Errors, step: int, scratch: Scratch,
         abs_w: np.ndarray, begun: bool = False, ended: bool = True,
     ) -> bool:
         """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
 
-        ``errors(first, last)`` are those of some neurons, as the kernels take them. Of a micro-batch: whether the
-        gradient was ``begun`` by one before, and is ``ended`` with this one; until then nothing trains. Returns False,
-        and leaves off, as soon as a weight or a moment is no longer finite.
+        ``sources(k)`` are the inputs of slice k, ``errors(first, last)`` the errors of some neurons, as the kernels
+        take them. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one;
+        until then nothing trains. Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
         """
         state, ram = self.state, self.ram
         trained: set[int] = set()
         for k in self.due(step):
             self.exchange(flash, k)
+            inputs = sources(k)
             if self.partial:
                 part = self.grid.slice(k)
                 update_kernels.add_gradient(

@@ -98,13 +98,13 @@ def ladder(recipe: Recipe) -> list[Rung]:
     if recipe.algorithm != "tinyfoa":
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
-    # where a step trains one slice, its columns of the inputs can be kept apart
-    one_slice = recipe.schedule == "slice" and (recipe.visits or 1) == 1
-    held = [batch, *(micro_batches(recipe) if one_slice and not recipe.recompute else [])]
+    # where a step trains few slices, their columns of the inputs can be kept apart
+    some = recipe.schedule == "slice"
+    held = [batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]
     rungs = []
     for samples, choices in product(held, product((False, True), repeat=4)):
         gather, weights, slices, regenerate = choices
-        if gather and not one_slice or samples < batch and not gather:
+        if gather and not some or samples < batch and not gather:
             continue
         base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
         streams = weights or regenerate

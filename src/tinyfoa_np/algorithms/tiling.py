@@ -53,5 +53,5 @@ class Tiling:
         if self.regenerate:
             said.append("projection made anew in each pass")
         if self.gather:
-            said.append("only the slice's columns of the inputs kept")
+            said.append("only the columns of the inputs kept that train")
         return ", ".join(said) or "all stays in RAM that a step reads again"

@@ -36,8 +36,8 @@ from ..kernels.update import Projected, Scratch
 from ..plan import PHASES, Region
 from ..recipe import Recipe
 from .inference import TrainedLayer, passed
-from .operands import TILES, Inputs, outputs_of, view, weights_shape, words, z_tile, z_unit
-from .parameters import PASSES, TRAINING, Parameters, State
+from .operands import TILES, Inputs, outputs_of, weights_shape, words, z_tile, z_unit
+from .parameters import PASSES, TRAINING, Parameters, Sources, State
 from .stage import Outcome, Part
 from .tiling import Tiling
 
@@ -123,7 +123,7 @@ class Layer:
         # what one micro-batch leaves to the next must outlive its loading
         batch = ("load",) if held < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
-        gathered = max(map(own.columns, own.visited())) if self.tiling.gather else 0
+        gathered = own.most_columns()[0] if self.tiling.gather else 0
         projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
         return [
             *own.regions(),
@@ -277,8 +277,9 @@ class Layer:
         if part.first == 0:
             ram.abs_z[:] = 0
         if step is not None and self.tiling.gather:
-            begin, end = own.column_range(own.due(step)[0])
-            self._gathered(step)[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
+            for k, kept in self._gathered(step).items():
+                begin, end = own.column_range(k)
+                kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
         active = self.no_rows if step is None else ram.active
         results = Results(
             part.first, active, own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z
@@ -298,11 +299,15 @@ class Layer:
             self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total
 
-    def _gathered(self, step: int) -> np.ndarray:
-        """Where the columns (B, ..) of the slice in training are kept."""
-        columns = self.parameters.columns(self.parameters.due(step)[0])
-        block = self.ram.gathered.reshape(-1).view(np.uint8)
-        return view(block, (self.B, columns), self.inputs.dtype)
+    def _gathered(self, step: int) -> dict[int, np.ndarray]:
+        """Where the columns (B, ..) of each slice in training are kept: one slice's after the other's."""
+        places, first = {}, 0
+        block = self.ram.gathered.reshape(-1)
+        for k in self.parameters.due(step):
+            columns = self.parameters.columns(k)
+            places[k] = block[first : first + self.B * columns].reshape(self.B, columns)
+            first += self.B * columns
+        return places
 
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
@@ -316,17 +321,21 @@ class Layer:
         )
         return float(ram.result[0]), int(ram.result[1])
 
-    def _sources(self, step: int) -> tuple[update_kernels.Inputs, Callable[[int, int], Projected]]:
+    def _sources(self, step: int) -> tuple[Sources, Callable[[int, int], Projected]]:
         """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
 
-        The errors are those of neurons ``first`` to ``last``.
+        The inputs are those of slice k, the errors those of neurons ``first`` to ``last``.
         """
-        ram, top, origin, values = self.ram, self.parameters.first_trained(step), 0, self.ram.inputs
-        if self.tiling.gather:
-            origin = self.parameters.column_range(self.parameters.due(step)[0])[0]
-            origin, values = origin * (64 if self.inputs.kind == "bits" else 1), self._gathered(step)
-        scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
-        inputs = update_kernels.Inputs(values, np.float32(scale * self._input_scale()), np.float32(offset), origin)
+        ram, top, kind = self.ram, self.parameters.first_trained(step), self.inputs.kind
+        scale, offset = (self.inputs.scale, self.inputs.offset) if kind == "bytes" else (1.0, 0.0)
+        affine = np.float32(scale * self._input_scale()), np.float32(offset)
+        gathered = self._gathered(step) if self.tiling.gather else {}
+
+        def inputs(k: int) -> update_kernels.Inputs:
+            if k not in gathered:
+                return update_kernels.Inputs(ram.inputs, *affine, 0)
+            origin = self.parameters.column_range(k)[0] * (64 if kind == "bits" else 1)
+            return update_kernels.Inputs(gathered[k], *affine, origin)
 
         def errors(first: int, last: int) -> Projected:
             return Projected(ram.error, self._projection(first, last), ram.active[first - top : last - top], first)
@@ -341,7 +350,7 @@ class Layer:
     def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         inputs, errors = self._sources(step)
-        return self.parameters.slice_gradient(flash, inputs, samples, errors, k, self.scratch)
+        return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
 

@@ -275,7 +275,7 @@ class Whole:
         if self.inspect:
             self.inspect(k, inputs, source, scratch)
         return layer.update(
-            flash, inputs, samples, lambda first, last: source, step, scratch, blocks["abs_w"], begun, ended
+            flash, lambda _: inputs, samples, lambda first, last: source, step, scratch, blocks["abs_w"], begun, ended
         )
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:

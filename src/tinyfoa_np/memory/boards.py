@@ -14,6 +14,8 @@ Flash
     Erase cycles are the least that the maker states for any page; that some pages of the STM32U5 may go further is
     left aside. The erase unit is that of the factory setting (one bank or two), the largest where sectors differ.
     External flash is what is sold on the board or module: serial NOR everywhere, with its usual 100,000 cycles.
+    The Apollo4's is magnetic (MRAM), written in lines of 16 bytes without an erasure; of how often, its maker's public
+    documents say nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import csv
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
-from math import inf
 from typing import Any
 
 from ..errors import BadRequest
@@ -44,7 +45,8 @@ class Board:
     ram_bytes, block_bytes : int
         RAM that data can lie in, and the largest contiguous block of it, bytes.
     flash_bytes, flash_erase_bytes, flash_cycles : int
-        Flash on the chip and the unit it is erased in, bytes, and erase cycles; all 0 where there is none.
+        Flash on the chip and the unit it is erased in, bytes, and erase cycles, 0 where the maker does not say how
+        many; all 0 where there is none.
     external_flash_bytes, external_erase_bytes, external_cycles : int
         The same of the flash beside the chip.
     source : str
@@ -64,48 +66,6 @@ class Board:
     external_erase_bytes: int
     external_cycles: int
     source: str
-
-    def trainings(self, bytes_written: int, bytes_available: int | None = None, *, external: bool = False) -> float:
-        """How many trainings a flash survives: erase cycles x bytes available / bytes written.
-
-        Wear is levelled ideally, that is, all erase units of the available bytes are erased equally often, and none
-        before it is full.
-
-        Parameters
-        ----------
-        bytes_written : int
-            What one training writes, bytes.
-        bytes_available : int, optional
-            What of the flash is free for it, bytes, of which whole erase units are used; all of it by default.
-        external : bool
-            The flash beside the chip instead of that on it.
-
-        Returns
-        -------
-        float
-            Below 1 if it does not survive one, 0 if there is no such flash, infinite if nothing is written.
-
-        Raises
-        ------
-        BadRequest
-            If more is to be available than there is.
-
-        Examples
-        --------
-        >>> board("stm32h743").trainings(2 * 10**9)
-        10.48576
-        """
-        size, unit, cycles = (
-            (self.external_flash_bytes, self.external_erase_bytes, self.external_cycles)
-            if external
-            else (self.flash_bytes, self.flash_erase_bytes, self.flash_cycles)
-        )
-        available = size if bytes_available is None else bytes_available
-        if not 0 <= available <= size:
-            raise BadRequest(f"{available:,} bytes of flash are not available: {self.name} has {size:,} there")
-        if not size:
-            return 0.0
-        return cycles * (available // unit * unit) / bytes_written if bytes_written else inf
 
 
 def boards() -> dict[str, Board]:

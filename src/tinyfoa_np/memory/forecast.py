@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -54,7 +54,7 @@ class Store:
 
 def forecast(
     recipe: Recipe, dataset: Dataset, *, ram: int | None = None, threads: int = 1, store: Store | None = None,
-    lean: bool = False, advise: bool = True,
+    lean: bool = False, advise: bool = True, others: Mapping[str, Store] | None = None,
 ) -> dict[str, Any]:
     """What a training will take, from the plans that it would be laid out with.
 
@@ -74,6 +74,8 @@ def forecast(
         Whether the full-precision weights of trained layers leave flash.
     advise : bool
         Whether to look for changes that would make it fit.
+    others : mapping of str to Store, optional
+        Other flash there is, by the words that choose it: offered where this one is too small.
 
     Returns
     -------
@@ -112,6 +114,11 @@ def forecast(
         helps_ram, helps_flash = change["ram_bytes"] < least, change["flash_bytes"] < flash["held_bytes"]
         if change["fits"] or (not fits and helps_ram) or (not flash["fits"] and helps_flash):
             result["try"].append(change)
+    if not flash["fits"]:
+        result["try"] += [
+            {"change": words, "ram_bytes": least, "flash_bytes": flash["held_bytes"], "fits": fits}
+            for words, other in (others or {}).items() if other.nbytes and other.nbytes >= flash["held_bytes"]
+        ]  # fmt: skip
     return result
 
 
@@ -167,10 +174,7 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
     yield [(f"--batch {size}", {"batch": size}, threads, lean) for size in batches]
     if recipe.schedule in ("slice", "stream"):
         sides = [side for side in (2, 4, 8, 16, 32, 64) if side > (recipe.slices or 1)]
-        # a turn for each slice, which is what the default schedule has, stays a turn for each
-        each = recipe.exchanges is not None and recipe.exchanges == (recipe.slices or 1) ** 2
-        grids = [(side, {"slices": side, "exchanges": side**2 if each else recipe.exchanges}) for side in sides]
-        yield [(f"--slices {side}", grid, threads, lean) for side, grid in grids]
+        yield [(f"--slices {side}", {"slices": side, **_turns(recipe, side)}, threads, lean) for side in sides]
     if recipe.optimizer != "sgd":
         smaller = MOMENTS[MOMENTS.index(recipe.moments) + 1 :]
         yield [(f"--moments {moments}", {"moments": moments}, threads, lean) for moments in smaller]
@@ -183,6 +187,15 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
     yield [(f"--limit {n}", {"limit": n}, threads, lean) for n in samples if n < (recipe.limit or 10**9)]
     if recipe.algorithm != "tinyfoa":
         yield [("--algorithm tinyfoa", {"algorithm": "tinyfoa", **_own(recipe)}, threads, lean)]
+
+
+def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
+    """What the default schedule makes of so many slices, where the recipe has it."""
+    fields = ("hold", "exchanges", "visits", "order", "lr")
+    usual, other = (Recipe(algorithm=recipe.algorithm, slices=n).validated() for n in (recipe.slices, side))
+    if recipe.algorithm != "tinyfoa" or any(getattr(recipe, f) != getattr(usual, f) for f in fields[:-1]):
+        return {}
+    return {f: getattr(other, f) for f in fields if getattr(recipe, f) == getattr(usual, f)}
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "sums": ("weight gradients, added up over micro-batches", {"gradient": "gradients", "update": "gradients"}),
     "bias_sums": ("bias gradients, added up over micro-batches", {}),
     "inputs": ("inputs: {held}", {"forward": "inputs", "gradient": "inputs"}),
-    "gathered": ("inputs: the slice's columns, kept for the batch", {"gradient": "inputs"}),
+    "gathered": ("inputs: the columns that train, kept for the batch", {"gradient": "inputs"}),
     "h": ("activations: {held}", {"forward": "activations", "gradient": "activations"}),
     "x": ("inputs with labels, normalized, for {samples}", {}),
     "modulated": ("modulated inputs, for {samples}", {}),

@@ -1,0 +1,75 @@
+"""The documentation: pages that are made from the code are up to date, and every command in it works."""
+
+import importlib.util
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import run
+
+from tinyfoa_np import data
+from tinyfoa_np.data import Split
+
+assert run  # a fixture: pytest finds it in this module
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "cli.md")]
+#: what would take long is run on less: options that are added to those of a command
+SHORTER = {
+    "train mnist": "--epochs 1 --batch 50",
+    "reproduce table": "--datasets digits --epochs 1 --limit 100 --seeds 1 --network fc:20x2 --systems tinyfoa,bp",
+    "reproduce slices": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines auto",
+    "reproduce exchanges": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines 'M = 2'",
+}
+
+
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pages()
+
+
+def test_pages_from_the_code_are_up_to_date():
+    for path, text in pages().items():  # click's versions break lines differently
+        assert path.read_text().split() == text.split(), f"{path} is not up to date: make docs"
+
+
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def commands(page):
+    """The commands that stand in a page as lines of their own, without what is said about them."""
+    for line in page.read_text().splitlines():
+        if line.startswith("    tinyfoa "):
+            yield re.sub(r"\s{2,}.*|\s#.*", "", line.strip())
+
+
+def small(name):
+    """So few samples of the shape of a data set, and at random."""
+    shape, draw = data.shape(name), np.random.default_rng(0)
+
+    def split(samples):
+        like = shape.train.inputs
+        inputs = draw.integers(0, 256, (samples, like.shape[1])).astype(like.dtype)
+        return Split(inputs, draw.integers(0, shape.classes, samples))
+
+    return replace(shape, train=split(100), test=split(40))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.stem)
+def test_commands(page, run, monkeypatch, tmp_path):
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, where=None: load(name, where) if name == "digits" else small(name))
+    np.save(tmp_path / "samples.npy", load("digits").test.inputs)
+    for command in commands(page):
+        shorter = [more for which, more in SHORTER.items() if f"tinyfoa {which}" in command]
+        code, _, err = run(*shlex.split(" ".join([command, *shorter]))[1:])
+        # a plan that says no is a plan
+        assert code == 0 or (code, err) == (1, "") and command.startswith("tinyfoa plan"), f"{command}: {err}"
