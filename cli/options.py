@@ -221,7 +221,8 @@ _RECIPE_OPTIONS = (
         "--theta",
         type=float,
         metavar="GOODNESS",
-        help=f"giff: what right labels are to exceed, and wrong ones to fall short of. {_defaults('theta')}",
+        help="giff: what right labels are to exceed, and wrong ones to fall short of. [default: 0.1 with feature maps; "
+        "with fully connected layers, 0.1 for each output of the last]",
     ),
     click.option(
         "--label-width",
@@ -242,7 +243,7 @@ _RECIPE_OPTIONS = (
     click.option(
         "--rms/--no-rms",
         default=None,
-        help=f"giff: hand outputs on divided by their root mean square. {_defaults('rms')}",
+        help="giff: hand outputs on divided by their root mean square. [default: rms with fully connected layers]",
     ),
     click.option(
         "--seed",

@@ -88,6 +88,11 @@ def units_of(network: str) -> int:
     return len(layer_shapes(_MLP if network == "mlp" else network, 1))
 
 
+def vector_width(network: str) -> int:
+    """Outputs of the last of a network's fully connected layers; 0 if it makes feature maps."""
+    return 0 if network in _MAPS else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
+
+
 def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, classes: int) -> Architecture:
     """A network for samples of some shape.
 

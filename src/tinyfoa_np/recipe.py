@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from .architectures import group_text, grouped, named
+from .architectures import group_text, grouped, named, vector_width
 from .errors import BadRequest
 from .slices import ORDERS
 
@@ -34,8 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "classifier_lr": 1e-2, "classifier_decay": 3e-3, "label_scale": 1.0, "peer": 0.03,
     },
     "giff": {
-        "lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "theta": 1.0, "label_width": 1,
-        "rms": False,
+        "lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1,
     },
 }  # fmt: skip
 #: the schedules of each algorithm; the first is what ``auto`` becomes
@@ -120,7 +119,8 @@ class Recipe:
     dropout : float or None
         PEPITA: the share of hidden outputs that a batch does without.
     theta : float or None
-        GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of.
+        GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
+        output of a network's last fully connected layer, 0.1 with feature maps, whose goodness is a mean.
     label_width : int or None
         GIFF: units of the label channel for each of a group's output channels.
     groups : str or None
@@ -129,7 +129,8 @@ class Recipe:
         GIFF: how data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
         with feature maps.
     rms : bool or None
-        GIFF: whether a group hands its outputs on divided by their root mean square.
+        GIFF: whether a group hands its outputs on divided by their root mean square; if not given, those of fully
+        connected layers.
     normalize : str or None
         ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
     shuffle : bool or None
@@ -235,8 +236,11 @@ class Recipe:
             raise BadRequest(f"network {self.network} trains whole: schedule {self.schedule} has no meaning")
         if self.algorithm == "bp":
             return {}
-        merge = "add" if self.network == "mlp" or self.network.startswith("fc:") else "mul"
-        return {"groups": group_text(grouped(self.groups, self.network)), "merge": merge}
+        width = vector_width(self.network)
+        return {
+            "groups": group_text(grouped(self.groups, self.network)), "theta": 0.1 * (width or 1), "rms": width > 0,
+            "merge": "add" if width else "mul",
+        }  # fmt: skip
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""

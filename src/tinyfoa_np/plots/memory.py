@@ -52,7 +52,7 @@ OTHER = "other"
 COLOURS = {"planned": canvas.DARK, "accounted": canvas.GREY, "watermark": canvas.VERMILLION, "paper": canvas.BLACK}
 #: where the axes begin and end, in pixels from above
 TOP, BOTTOM = 218, 774
-ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF"}
+ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF", "giff": "GIFF"}
 
 
 class Band(NamedTuple):
