@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np import presets
 from tinyfoa_np.architectures import NAMES
+from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.presets import PRESETS
 from tinyfoa_np.recipe import (
     ALGORITHMS,
@@ -260,6 +262,20 @@ preset_option = click.option(
     help="paper: what the TinyFoA paper's authors ran for this algorithm and data set (MNIST's recipe for a data set "
     "that has none); what else is given here comes first. [default: the defaults named here]",
 )
+
+
+def asked(given: dict[str, Any], preset: str | None) -> Recipe:
+    """The recipe of the options that were given, validated; with a preset, of those around them.
+
+    Raises
+    ------
+    BadRequest
+        If they do not go together.
+    """
+    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    if recipe.deep and (given.get("binary_weights") or given.get("binary_activations")):
+        raise BadRequest(f"{recipe.algorithm} on {recipe.network} has real weights and activations: leave the bits out")
+    return recipe
 
 
 def recipe_options(command: Command) -> Command:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.recipe import Recipe
 
-from .options import Bytes, debug_option, json_option, preset_option, recipe_options
+from .options import Bytes, asked, debug_option, json_option, preset_option, recipe_options
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ def plan(
     from tinyfoa_np.memory import boards, forecast
 
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    recipe = asked(given, preset)
     samples = data.shape(recipe.dataset)
     kept = forecast.RESERVE if reserve is None else reserve
 

@@ -16,7 +16,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.recipe import VERTICAL, Recipe
 
-from .options import Bytes, data_dir_option, debug_option, json_option, preset_option, recipe_options
+from .options import Bytes, asked, data_dir_option, debug_option, json_option, preset_option, recipe_options
 from .runs import new_run, old_run, recipe_of
 
 #: what a preset depends on
@@ -114,7 +114,7 @@ def train(
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+        recipe = asked(given, preset)
         directory = new_run(out, recipe.dataset, recipe.algorithm)
 
     # Only now, after everything that can be refused at once: what takes a second to import.

@@ -74,6 +74,8 @@ def paper(
     """
     if algorithm not in ALGORITHMS:
         raise BadRequest(f"algorithm is {algorithm!r}: it must be one of {', '.join(ALGORITHMS)}")
+    if algorithm == "giff":
+        raise BadRequest("algorithm giff is not one that TinyFoA's authors ran: leave the preset out")
     if vertical and algorithm not in ("tinyfoa", "bp"):
         raise BadRequest(f"algorithm {algorithm} has no vertical training; tinyfoa and bp do")
     published = dataset if dataset in ("mnist", "cifar10", "cifar100", "mitbih") else USUAL

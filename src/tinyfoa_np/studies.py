@@ -189,7 +189,8 @@ def _runs(
     data_dir: str | None,
 ) -> tuple[Run, ...]:
     recipe = Recipe(**fields).validated()
-    place = out / dataset / line.name.replace(" ", "-").replace(",", "") / str(at).replace("|", "-") / f"lr-{recipe.lr:g}"
+    way, where = line.name.replace(" ", "-").replace(",", ""), str(at).replace("|", "-")
+    place = out / dataset / way / where / f"lr-{recipe.lr:g}"
     name = f"{dataset}, {line.name}, {at}, lr {recipe.lr:g}"
     return tuple(
         Run(f"{name}, seed {seed}", replace(recipe, seed=seed), place / f"seed-{seed}", data_dir)
