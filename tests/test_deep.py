@@ -211,7 +211,7 @@ def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network
                 first = own.get(0, {"weights": 10 * own.stage.layers[0].ram.moment1})
                 largest = max(np.abs(slope).max() for slope in slopes.values())
                 for name, slope in slopes.items():
-                    limit = 1e-5 * np.abs(slope).max() + 1e-6 * largest
+                    limit = 5e-5 * np.abs(slope).max() + 1e-6 * largest  # rounding, through up to 27 layers
                     assert np.abs(first[name] - slope).max() <= limit, name
                 after = own.get(0)
                 for name, value in moved.items():
