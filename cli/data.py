@@ -1,7 +1,8 @@
-"""``tinyfoa data``: which data sets there are, where they were found, whether they are whole."""
+"""``tinyfoa data``: which data sets there are, where they were found, whether they are whole; downloads."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import click
@@ -15,11 +16,12 @@ from .options import data_dir_option, debug_option, json_option
     epilog="""\b
 Examples:
   tinyfoa data list
+  tinyfoa data fetch mitbih
   tinyfoa data verify mnist --data-dir ~/datasets"""
 )
 @debug_option
 def data() -> None:
-    """List the data sets, or verify their files."""
+    """List the data sets, fetch them, or verify their files."""
 
 
 @data.command("list")
@@ -41,8 +43,28 @@ def list_(data_dir: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
+    widest = max(map(len, sets.names()))
     for row in rows:
-        click.echo(f"{row['name']:8} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
+        click.echo(f"{row['name']:{widest}} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
+
+
+@data.command()
+@click.argument("name")
+@data_dir_option
+@click.option("--quiet", is_flag=True, help="No progress.")
+@debug_option
+def fetch(name: str, data_dir: str | None, quiet: bool) -> None:
+    """Download the data set NAME from its publishers, or from a mirror.
+
+    Into --data-dir, or $TINYFOA_DATA, or the user's cache directory. Each file is compared with its published digest;
+    what is there already is kept, and a download that broke off goes on where it was.
+    """
+    from tinyfoa_np import data as sets
+
+    from .progress import Counting, download_columns
+
+    with contextlib.nullcontext() if quiet else Counting(columns=download_columns()) as counting:
+        click.echo(sets.fetch(name, data_dir, on_progress=counting))
 
 
 @data.command()

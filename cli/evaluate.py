@@ -6,7 +6,9 @@ import json
 
 import click
 
-from .options import data_dir_option, debug_option, json_option
+from tinyfoa_np.errors import BadRequest
+
+from .options import data_dir_option, dataset_of, debug_option, files_option, json_option
 from .runs import model_file
 
 
@@ -18,21 +20,26 @@ Examples:
 )
 @click.argument("run")
 @click.argument("dataset", required=False)
+@files_option
 @data_dir_option
 @json_option
 @debug_option
-def evaluate(run: str, dataset: str | None, data_dir: str | None, as_json: bool) -> None:
+def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | None, as_json: bool) -> None:
     """Print the test error of a trained model.
 
-    RUN is a run directory or its model.safetensors. Without DATASET, on the data set it was trained with.
+    RUN is a run directory or its model.safetensors. Without DATASET, on the data set it was trained with. Where that
+    was files, or not the published ones, they must hold the same samples.
     """
     path = model_file(run)
     from tinyfoa_np import data
     from tinyfoa_np import model as models
 
     model = models.load(path)
-    name = dataset or model.recipe.dataset
-    test = data.load(name, data_dir).test
+    name = dataset_of(dataset, files) or model.recipe.dataset
+    samples = data.load(name, data_dir)
+    if model.recipe.digest not in (None, samples.digest):
+        raise BadRequest(f"{name} does not hold what {run} was trained on: the digest of its samples is another")
+    test = samples.test
     wrong = int((model.predict(test.inputs) != test.labels).sum())
     error = 100 * wrong / len(test.labels)
     if as_json:

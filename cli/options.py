@@ -68,6 +68,27 @@ data_dir_option = click.option(
 )
 
 
+files_option = click.option(
+    "--data",
+    "files",
+    metavar="FILES",
+    help="Your own data, in place of DATASET: data.csv, data.npz, x.npy,y.npy; with a comma, samples to test on: "
+    "train.csv,test.csv.",
+)
+
+
+def dataset_of(dataset: str | None, files: str | None) -> str | None:
+    """The one data set that was named, as an argument or with --data."""
+    if files is not None:
+        if dataset is not None:
+            raise BadRequest(f"{dataset} and --data {files} both name what to train on: give one of them")
+        from tinyfoa_np.data import is_files
+
+        if not is_files(files):
+            raise BadRequest(f"--data is {files!r}: files that end in .csv, .npz or .npy would be right")
+    return files or dataset
+
+
 def _defaults(field: str) -> str:
     """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
     algorithms: dict[str, list[str]] = {}

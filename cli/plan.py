@@ -9,7 +9,7 @@ import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-from .options import Bytes, asked, debug_option, json_option, preset_option, recipe_options
+from .options import Bytes, asked, dataset_of, debug_option, files_option, json_option, preset_option, recipe_options
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ Examples:
   tinyfoa plan digits --network fc:200x2 --boards
   tinyfoa plan mnist --algorithm bp --json"""
 )
-@click.argument("dataset")
+@click.argument("dataset", required=False)
+@files_option
 @preset_option
 @recipe_options
 @click.option(
@@ -64,7 +65,8 @@ Examples:
 @json_option
 @debug_option
 def plan(
-    dataset: str,
+    dataset: str | None,
+    files: str | None,
     preset: str | None,
     ram: int | None,
     board: str | None,
@@ -88,6 +90,9 @@ def plan(
     from tinyfoa_np import data
     from tinyfoa_np.memory import boards, forecast
 
+    dataset = dataset_of(dataset, files)
+    if not dataset:
+        raise BadRequest("name a data set (digits, mnist, data.csv)")
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
     recipe = asked(given, preset)
     samples = data.shape(recipe.dataset)

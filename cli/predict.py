@@ -24,16 +24,18 @@ Examples:
 )
 @click.argument("run")
 @click.argument("file", metavar="FILE.npy")
-@click.option("--out", metavar="FILE.npy", help="Write the classes (N,) int64 to this file instead of printing them.")
+@click.option(
+    "--out", metavar="FILE.npy", help="Write the classes' numbers (N,) int64 to this file instead of printing them."
+)
 @json_option
 @debug_option
 def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
     """Print the classes of the samples in FILE.npy.
 
-    One class number per line; RUN is a run directory or its model.safetensors.
+    One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
 
     The file holds an array of N rows, one sample each, in the encoding the model was trained on: bytes (uint8) for
-    digits and mnist. Images of N x height x width are taken row by row.
+    digits and mnist; your own data as they are in your files. Images of N x height x width are taken row by row.
     """
     path = model_file(run)
     import numpy as np
@@ -49,7 +51,9 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
         raise BadRequest(f"{file} is not a .npy file of numbers: {error}") from error
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
-    classes = models.load(path).predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
+    model = models.load(path)
+    classes = model.predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
+    shown = [model.labels[number] for number in classes] if model.labels else classes.tolist()
     if out:
         content = io.BytesIO()
         np.lib.format.write_array(content, classes)
@@ -58,6 +62,6 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
         except OSError as error:
             raise BadRequest(f"{out} cannot be written: {error.strerror or error}") from error
     if as_json:
-        click.echo(json.dumps({"classes": classes.tolist()}))
+        click.echo(json.dumps({"classes": shown}))
     elif not out:
-        click.echo("".join(f"{number}\n" for number in classes.tolist()), nl=False)
+        click.echo("".join(f"{each}\n" for each in shown), nl=False)

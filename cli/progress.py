@@ -3,10 +3,64 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+
+class Counting:
+    """Shows how much of something is done, where that takes long; a context manager, called with the count.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to; standard error without one.
+    columns : sequence of rich.progress.ProgressColumn
+        What a terminal shows of it; a log gets one line.
+    """
+
+    LINE = 5.0  # seconds between lines in a log
+
+    def __init__(self, console: Console | None = None, columns: Sequence[ProgressColumn] = ()) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.columns = columns or (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bars: Progress | None = None
+        self.what, self.last = "", float("-inf")
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """So much of a total is done, both in what the columns show; ``what`` it is, in words."""
+        if self.console.is_terminal:
+            if self.bars is None:
+                self.bars = Progress(TextColumn("{task.description}"), *self.columns, console=self.console)
+                self.bars.start()
+                self.task = self.bars.add_task(what, total=total)
+            self.bars.update(self.task, completed=done, total=total, description=what)
+        elif what != self.what and time.monotonic() - self.last >= self.LINE:
+            self.what, self.last = what, time.monotonic()
+            self.console.print(what, soft_wrap=True, markup=False)
+
+
+def download_columns() -> tuple[ProgressColumn, ...]:
+    """What a terminal shows of a download: bytes, and how fast they come."""
+    return BarColumn(), DownloadColumn(), TransferSpeedColumn()
 
 
 class TrainingProgress:

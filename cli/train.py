@@ -12,11 +12,22 @@ from typing import Any
 import click
 
 from tinyfoa_np import presets
+from tinyfoa_np.data import is_files, load, short
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.recipe import VERTICAL, Recipe
 
-from .options import Bytes, asked, data_dir_option, debug_option, json_option, preset_option, recipe_options
+from .options import (
+    Bytes,
+    asked,
+    data_dir_option,
+    dataset_of,
+    debug_option,
+    files_option,
+    json_option,
+    preset_option,
+    recipe_options,
+)
 from .runs import new_run, old_run, recipe_of
 
 #: what a preset depends on
@@ -29,10 +40,12 @@ Examples:
   tinyfoa train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002
   tinyfoa train mnist --slices 4 --schedule stream --json > result.json
   tinyfoa train mnist --algorithm ff --preset paper --epochs 10
+  tinyfoa train data.csv --network fc:200x2 --batch 10 --lr 0.002
   tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
   tinyfoa train --resume runs/small"""
 )
 @click.argument("dataset", required=False)
+@files_option
 @preset_option
 @recipe_options
 @click.option(
@@ -74,6 +87,7 @@ Examples:
 @debug_option
 def train(
     dataset: str | None,
+    files: str | None,
     preset: str | None,
     ram: int | None,
     threads: int | None,
@@ -89,9 +103,10 @@ def train(
 ) -> None:
     """Train on a data set, and print the error and the memory.
 
-    DATASET is digits or mnist. Training happens in one block of bytes; with tinyfoa, layers train one after another,
-    with one slice of a layer's full-precision weights in the block. The rest lies in the run directory, in place of a
-    device's flash. Ctrl-C stops after a commit and says how to go on.
+    DATASET is one of those that tinyfoa data list names, or a file of your own: data.csv, data.npz. Training happens
+    in one block of bytes; with tinyfoa, layers train one after another, with one slice of a layer's full-precision
+    weights in the block. The rest lies in the run directory, in place of a device's flash. Ctrl-C stops after a commit
+    and says how to go on.
 
     An option that names algorithms is refused with the others.
     """
@@ -99,8 +114,9 @@ def train(
         raise BadRequest("--lean is said when a run begins; leave it out, the run goes on as it was started")
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
+    dataset = dataset_of(dataset, files)
     if not resume and not dataset:
-        raise BadRequest("name a data set (digits, mnist), or a run to continue with --resume DIR")
+        raise BadRequest("name a data set (digits, mnist, data.csv), or a run to continue with --resume DIR")
 
     given = {name: value for name, value in given.items() if value is not None}
     if dataset:
@@ -109,21 +125,28 @@ def train(
     if resume:
         run = old_run(resume)
         recipe = recipe_of(run)
+        if dataset and is_files(dataset):
+            if load(dataset).digest != recipe.digest:
+                raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
+            given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
         recipe = asked(given, preset)
-        directory = new_run(out, recipe.dataset, recipe.algorithm)
+        directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
     # Only now, after everything that can be refused at once: what takes a second to import.
     from tinyfoa_np import data
     from tinyfoa_np import train as training
 
-    from .progress import TrainingProgress
+    from .progress import Counting, TrainingProgress
 
-    samples = None if resume else data.load(recipe.dataset, data_dir)  # a resumed run has them in flash
+    samples = None  # a resumed run has them in flash
+    if not resume:
+        with contextlib.nullcontext() if quiet else Counting() as counting:
+            samples = data.load(recipe.dataset, data_dir, on_progress=counting)
     layers = len(layer_shapes(recipe.network, 1)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:

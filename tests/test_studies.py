@@ -53,6 +53,10 @@ def test_a_study_is_trained_once_and_written(tmp_path, monkeypatch):
     assert [line["at"] for line in lines] == ["2", "2"]
     assert "| digits | stream | 2 |" in (tmp_path / "out/slices.md").read_text()
 
+    assert studies.picture("slices", points(tmp_path / "none", at=[2]), tmp_path / "none") == []
+    (picture,) = studies.picture("slices", todo, tmp_path / "out")
+    assert picture.name == "slices-digits.png" and picture.read_bytes().startswith(b"\x89PNG")
+
     def never(*arguments):
         raise AssertionError("trained again")
 

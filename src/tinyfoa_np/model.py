@@ -43,11 +43,17 @@ class Model:
     recipe : Recipe
     classes : int
     layers : list of TrainedLayer
+    affine : tuple of ndarray (I,), float32, optional
+        What is taken from each column of real inputs, and what it is multiplied by then.
+    labels : list of str or int, optional
+        What the samples' file calls class 0, 1, and so on, where that is not 0, 1, and so on.
     """
 
     recipe: Recipe
     classes: int
     layers: list[TrainedLayer]
+    affine: tuple[np.ndarray, np.ndarray] | None = None
+    labels: list[str | int] | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -88,6 +94,9 @@ class Model:
                 x = x.astype(np.float32)
             if not np.isfinite(x).all():
                 raise BadRequest("the samples hold NaN or infinite values")
+            if self.affine:
+                shift, factor = self.affine
+                x = (x - shift) * factor
         out = np.zeros((len(x), self.classes))
         for start in range(0, len(x), BATCH):
             part = np.ascontiguousarray(x[start : start + BATCH])
@@ -99,7 +108,10 @@ def save(
     path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash
 ) -> None:
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
-    tensors, known = {}, []
+    tensors: dict[str, np.ndarray] = {}
+    known = []
+    if dataset.columns:
+        tensors["inputs.shift"], tensors["inputs.factor"] = dataset.columns.affine(str(recipe.normalize))
     # the first layer's inputs are the samples, however they come to it
     layers = [layer for stage in stages for layer in stage.layers]
     reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
@@ -113,14 +125,21 @@ def save(
              "image": inputs.image, "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
-    about = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
+    about: dict[str, Any] = {
+        "format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known
+    }  # fmt: skip
+    if labels := (dataset.origin or {}).get("labels"):
+        about["labels"] = labels
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
 
 
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
     """SHA-256 over what is said about a model and every tensor's name, dtype, shape and bytes."""
-    hashed = hashlib.sha256(json.dumps({k: about[k] for k in ("format", "recipe", "classes", "layers")}).encode())
+    said = {k: about[k] for k in ("format", "recipe", "classes", "layers")}
+    if "labels" in about:
+        said["labels"] = about["labels"]
+    hashed = hashlib.sha256(json.dumps(said).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         hashed.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -159,6 +178,11 @@ def load(path: str | os.PathLike[str]) -> Model:
                 layers.append(
                     TrainedLayer(inputs, weights, bias, known["alpha"], known["scale"], known["outputs"])
                 )
-            return Model(recipe, classes, layers)
+            affine = None
+            if "inputs.shift" in tensors:
+                affine = tensors["inputs.shift"], tensors["inputs.factor"]
+                if any(part.shape != (layers[0].inputs.width,) for part in affine):
+                    raise ValueError("its columns are not as many as its inputs")
+            return Model(recipe, classes, layers, affine, about.get("labels"))
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
         raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error

@@ -33,6 +33,9 @@ from .recipe import ALGORITHMS, DEFAULTS, Recipe
 PRESETS = ("paper",)
 #: a data set without a published recipe takes that of this one
 USUAL = "mnist"
+#: whose recipe is a data set's
+_PUBLISHED = {name: name for name in ("mnist", "cifar10", "cifar100", "mitbih")}
+_PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
 
 
 def paper(
@@ -50,7 +53,7 @@ def paper(
     algorithm : str
         One of :data:`tinyfoa_np.recipe.ALGORITHMS`.
     dataset : str
-        ``mnist``, ``cifar10``, ``cifar100`` or ``mitbih``; any other is trained as MNIST is.
+        ``mnist``, ``cifar10``, ``cifar100``, ``mitbih`` or a variant of one of them; any other is trained as MNIST is.
     binary_weights, binary_activations : bool
         BW and BA.
     vertical : bool
@@ -78,7 +81,7 @@ def paper(
         raise BadRequest("algorithm giff is not one that TinyFoA's authors ran: leave the preset out")
     if vertical and algorithm not in ("tinyfoa", "bp"):
         raise BadRequest(f"algorithm {algorithm} has no vertical training; tinyfoa and bp do")
-    published = dataset if dataset in ("mnist", "cifar10", "cifar100", "mitbih") else USUAL
+    published = _PUBLISHED.get(dataset.removesuffix("-unverified"), USUAL)
     fields: dict[str, Any] = {
         **DEFAULTS[algorithm],
         "dataset": dataset,

@@ -142,6 +142,9 @@ class Recipe:
         Train on the first so many samples only.
     recompute : bool
         Keep no outputs of trained layers in flash; compute them again for every batch.
+    digest : str or None
+        SHA-256 of the samples (:func:`tinyfoa_np.data.dataset.fingerprint`), where the data set's name alone does not
+        say which they are; training fills it in.
     """
 
     dataset: str = "digits"
@@ -177,6 +180,7 @@ class Recipe:
     seed: int = 0
     limit: int | None = None
     recompute: bool = False
+    digest: str | None = None
 
     def validated(self) -> Recipe:
         """The same recipe with ``auto`` and defaults resolved.
@@ -338,8 +342,11 @@ class Recipe:
         return 0.1 ** sum(epoch >= end for end in ends)
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key a line."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The recipe as JSON, one key a line; without a digest where the data set's name says it all."""
+        values = asdict(self)
+        if self.digest is None:
+            del values["digest"]
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def describe(dataset: Dataset) -> bytes:
-    """The shape of a data set as JSON: what a resumed run must know of samples that are in flash already."""
+    """A data set without its samples as JSON: what a resumed run must know of samples that are in flash already, and
+    what people should know of where they come from."""
     train, test = dataset.train.inputs, dataset.test.inputs
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
         "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
         "unit": dataset.unit, "image": dataset.image,
+        "columns": dataset.columns and {name: column.tolist() for name, column in vars(dataset.columns).items()},
+        "digest": dataset.digest, "origin": dataset.origin,
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
 
@@ -62,12 +66,17 @@ def stand_in(directory: Path) -> Dataset:
     CheckFailed
         If data.json is missing or damaged.
     """
-    from .data.dataset import shaped
+    import numpy as np
+
+    from .data.dataset import Columns, shaped
 
     path = directory / "data.json"
     try:
         about = json.loads(path.read_bytes())
-        image = about.pop("image")
-        return shaped(**about, image=image and tuple(image))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
+        known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
+        return replace(
+            shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

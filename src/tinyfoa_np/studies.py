@@ -76,9 +76,9 @@ LINES = {
         Line("frozen, as published", {"schedule": "frozen"}),
     ),
     "exchanges": (
-        Line("M = 2", {"schedule": "slice", "slices": 2, "order": "rows"}),
-        Line("M = 16 in rows", {"schedule": "slice", "slices": 16, "order": "rows"}, RATES),
-        Line("M = 16 on diagonals", {"schedule": "slice", "slices": 16, "order": "diagonal"}, RATES),
+        Line("M = 2", {"schedule": "slice", "slices": 2}),
+        Line("M = 16", {"schedule": "slice", "slices": 16}),
+        Line("M = 16, rate and order of auto", {"schedule": "auto", "slices": 16, "visits": 1}),
     ),
     "giff": (
         Line("BP", {"lr": 1e-3, "normalize": "standard", "shuffle": True}, axis="algorithm", values=("bp",)),

@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -146,8 +146,13 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    recipe = recipe.validated()
+    if dataset.digest is not None:
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
     run = _Run(
-        recipe.validated(), dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
     with run.opened(resume):
@@ -284,7 +289,7 @@ class _Run:
             random_kernels.shuffle(order, np.uint64(self.recipe.seed))
         for k in range(records.batches):
             rows = order[k * records.batch : k * records.batch + records.count(k)]
-            inputs = np.ascontiguousarray(split.inputs[rows])
+            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
             records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
 
     @contextlib.contextmanager

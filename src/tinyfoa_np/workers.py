@@ -117,6 +117,8 @@ def begun(run: Run) -> bool:
 
 def _same(run: Run, recipe: Recipe) -> None:
     for field in fields(Recipe):
+        if field.name == "digest" and run.recipe.digest is None:  # filled in by training
+            continue
         own, asked = getattr(recipe, field.name), getattr(run.recipe, field.name)
         if own != asked:
             raise BadRequest(f"{run.directory} was trained with {field.name} {own}, not {asked}: give another --out")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,44 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Columns:
+    """What the columns of real inputs are like, so that they can be put on one scale.
+
+    Attributes
+    ----------
+    mean, deviation, low, high : ndarray (I,), float32
+        Of the training samples.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, inputs: np.ndarray) -> Columns:
+        """Those of samples (N, I)."""
+        import numpy as np
+
+        wide = inputs.astype(np.float64)
+        found = wide.mean(axis=0), wide.std(axis=0), wide.min(axis=0), wide.max(axis=0)
+        return cls(*(column.astype(np.float32) for column in found))
+
+    def affine(self, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+        """What is taken from each column, then what it is multiplied by, (I,) float32 each.
+
+        ``standard`` makes mean 0 and deviation 1, ``unit`` 0 to 1; a column that does not vary becomes 0.
+        """
+        import numpy as np
+
+        shift, width = (
+            (self.mean, self.deviation) if normalize == "standard" else (self.low, self.high - self.low)
+        )
+        varies = width > 1e-30
+        return shift, np.where(varies, 1 / np.where(varies, width, 1), 0).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split.
 
@@ -36,11 +75,17 @@ class Dataset:
     classes : int
         C, the number of classes.
     scale, offset : float
-        For uint8 inputs the network sees ``scale * byte + offset``; float32 inputs are used as they are.
+        For uint8 inputs the network sees ``scale * byte + offset``.
     unit : float
         What makes uint8 inputs 0 to 1: one over the largest byte.
     image : tuple of int, optional
         (channels, rows, columns) where a sample's inputs are an image, channel by channel and row by row.
+    columns : Columns, optional
+        Of float32 inputs, where each column is put on the same scale; others are used as they are.
+    digest : str, optional
+        :func:`fingerprint` of the samples, where the name alone does not say which they are.
+    origin : dict, optional
+        What else should be known of where the samples come from, as JSON has it: files, split, balance, labels.
     """
 
     name: str
@@ -51,10 +96,20 @@ class Dataset:
     offset: float = 0.0
     unit: float = 1 / 255
     image: tuple[int, int, int] | None = None
+    columns: Columns | None = None
+    digest: str | None = None
+    origin: dict[str, Any] | None = None
 
     def affine(self, normalize: str) -> tuple[float, float]:
         """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
         return (self.scale, self.offset) if normalize == "standard" else (self.unit, 0.0)
+
+    def encoded(self, inputs: np.ndarray, normalize: str) -> np.ndarray:
+        """Samples (n, I) as they are trained on: bytes as they are, real numbers with their columns on one scale."""
+        if self.columns is None:
+            return inputs
+        shift, factor = self.columns.affine(normalize)
+        return (inputs - shift) * factor
 
 
 def shaped(
@@ -68,3 +123,15 @@ def shaped(
         return Split(np.broadcast_to(np.zeros(1, dtype), (samples, inputs)), np.broadcast_to(np.int64(0), samples))
 
     return Dataset(name, split(train), split(test), classes, scale, offset, unit, image)
+
+
+def fingerprint(train: Split, test: Split) -> str:
+    """SHA-256, in hexadecimal, over all samples and labels in their order: equal for equal data in other files."""
+    import numpy as np
+
+    hashed = hashlib.sha256()
+    for split in (train, test):
+        for array in (split.inputs, np.asarray(split.labels, "<u2")):
+            hashed.update(f"{array.dtype} {array.shape}".encode())
+            hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()

@@ -9,64 +9,65 @@ from math import prod
 
 import numpy as np
 
-from tinyfoa_np.data.dataset import Dataset, Split, shaped
+from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
+from tinyfoa_np.data.files import Progress, quiet
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (1437, 360), (1, 8, 8), 10
 _DIGEST = "7696c07daa6d85010f8268703ab8b067"
 
 
-def find(data_dir: str | os.PathLike[str] | None = None) -> str:
-    """Say that scikit-learn brings the digits; raises `BadRequest` where it is not installed."""
-    if importlib.util.find_spec("sklearn") is None:
-        raise BadRequest('digits come with scikit-learn, which is not installed: pip install "tinyfoa-np[sklearn]"')
-    return "scikit-learn"
+class Digits:
+    """The first 1,437 digits to train on, the last 360 to test."""
 
+    name, samples = "digits", SAMPLES
 
-def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """The first 1,437 digits to train on, the last 360 to test; pixels (N, 64) as bytes 0 to 16, seen as value / 16.
+    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+        """Say that scikit-learn brings the digits; raises `BadRequest` where it is not installed."""
+        if importlib.util.find_spec("sklearn") is None:
+            raise BadRequest('digits come with scikit-learn, which is not installed: pip install "tinyfoa-np[sklearn]"')
+        return "scikit-learn"
 
-    Raises
-    ------
-    BadRequest
-        scikit-learn is not installed.
-    CheckFailed
-        The installed scikit-learn carries other digits than the known ones.
-    """
-    pixels, labels = _read()
-    if _digest(pixels, labels) != _DIGEST:
-        raise CheckFailed("scikit-learn's digits are not the known 1,797 samples; reinstall scikit-learn")
-    cut = SAMPLES[0]
-    return Dataset(
-        name="digits",
-        train=Split(pixels[:cut], labels[:cut]),
-        test=Split(pixels[cut:], labels[cut:]),
-        classes=CLASSES,
-        scale=1 / 16,
-        unit=1 / 16,
-        image=IMAGE,
-    )
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
+    ) -> Dataset:
+        """Pixels (N, 64) as bytes 0 to 16, seen as value / 16.
 
+        Raises
+        ------
+        BadRequest
+            scikit-learn is not installed.
+        CheckFailed
+            The installed scikit-learn carries other digits than the known ones.
+        """
+        pixels, labels = self._read()
+        if not unverified and _digest(pixels, labels) != _DIGEST:
+            raise CheckFailed("scikit-learn's digits are not the known 1,797 samples; reinstall scikit-learn")
+        cut = SAMPLES[0]
+        train, test = Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
+        digest = fingerprint(train, test) if unverified else None
+        return Dataset("digits", train, test, CLASSES, scale=1 / 16, unit=1 / 16, image=IMAGE, digest=digest)
 
-def shape() -> Dataset:
-    """The data set without its samples."""
-    return shaped("digits", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / 16, unit=1 / 16, image=IMAGE)
+    def shape(self) -> Dataset:
+        """The data set without its samples."""
+        return shaped("digits", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / 16, unit=1 / 16, image=IMAGE)
 
+    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+        """One row: whether the pixels and labels scikit-learn returns have the known digest."""
+        digest = _digest(*self._read())
+        return [("sklearn.datasets.load_digits", digest == _DIGEST, f"md5 {digest}")]
 
-def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-    """One row: whether the pixels and labels scikit-learn returns have the known digest."""
-    digest = _digest(*_read())
-    return [("sklearn.datasets.load_digits", digest == _DIGEST, f"md5 {digest}")]
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (N, 64) uint8 and labels (N,) uint8."""
+        self.find()
+        from sklearn.datasets import load_digits  # here: half a second that other data sets need not wait for
 
-
-def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 64) uint8 and labels (N,) uint8."""
-    find()
-    from sklearn.datasets import load_digits  # here: half a second that other data sets need not wait for
-
-    pixels, labels = load_digits(return_X_y=True)
-    return pixels.astype(np.uint8), labels.astype(np.uint8)
+        pixels, labels = load_digits(return_X_y=True)
+        return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 
 def _digest(pixels: np.ndarray, labels: np.ndarray) -> str:
     return hashlib.md5(pixels.tobytes() + labels.tobytes(), usedforsecurity=False).hexdigest()
+
+
+SETS = {"digits": Digits()}

@@ -1,22 +1,23 @@
-"""MNIST (LeCun, Cortes, Burges): 70,000 handwritten digits of 28 x 28 bytes, from the four files as published."""
+"""MNIST (LeCun, Cortes, Burges) and Fashion-MNIST (Xiao, Rasul, Vollgraf): 70,000 images of 28 x 28 bytes each.
+
+Both from their four idx files as published, with the same names.
+"""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
-import zlib
 from math import prod
-from pathlib import Path
-from typing import IO
 
 from tinyfoa_np.data import idx
-from tinyfoa_np.data.dataset import Dataset, Split, shaped
-from tinyfoa_np.data.where import places
-from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
+from tinyfoa_np.data.files import Files, Progress, quiet
+from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist/",)
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MIRRORS = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)
 # MD5 of the decompressed contents: the .gz files differ between mirrors, these do not.
 DIGESTS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -24,89 +25,85 @@ DIGESTS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+# MD5 of the .gz files, as their publishers give them.
+FASHION_DIGESTS = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
 # Largest decompressed content; no file is decompressed beyond it.
 _LARGEST = 16 + 60000 * 784
-# Mean and standard deviation of the training pixels / 255, as the field rounds them.
-MEAN, SD = 0.1307, 0.3081
 
 
-def find(data_dir: str | os.PathLike[str] | None = None) -> str:
-    """The directory that holds all four files, compressed or not; raises `BadRequest` where there is none."""
-    return str(_paths(data_dir)["train-images-idx3-ubyte"].parent)
+class IdxImages:
+    """A data set of four idx files.
 
-
-def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Pixels (N, 784) as the bytes they are, seen as ``(byte / 255 - 0.1307) / 0.3081``; labels (N,) uint8.
-
-    Raises
-    ------
-    BadRequest
-        Files are missing.
-    CheckFailed
-        A file is truncated or altered.
+    Parameters
+    ----------
+    name : str
+    files : Files
+    mean, deviation : float
+        Of the training pixels / 255, as the field rounds them.
     """
-    arrays = []
-    for name, path in _paths(data_dir).items():
-        content = _content(path)
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != DIGESTS[name]:
-            raise CheckFailed(f"{path} is not the published file (its MD5 differs); fetch it again from {URL}")
-        arrays.append(idx.parse(content, str(path)))
-    train_images, train_labels, test_images, test_labels = arrays
-    return Dataset(
-        name="mnist",
-        train=Split(train_images.reshape(len(train_images), -1), train_labels),
-        test=Split(test_images.reshape(len(test_images), -1), test_labels),
-        classes=CLASSES,
-        scale=1 / (255 * SD),
-        offset=-MEAN / SD,
-        image=IMAGE,
-    )
+
+    def __init__(self, name: str, files: Files, mean: float, deviation: float) -> None:
+        self.name, self.files, self.samples = name, files, SAMPLES
+        self.scale, self.offset = 1 / (255 * deviation), -mean / deviation
+
+    @property
+    def fetched(self) -> Files:
+        """What a download brings."""
+        return self.files
+
+    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+        """The directory that holds all four files, compressed or not; raises `BadRequest` where there is none."""
+        return str(next(iter(self.files.paths(data_dir).values())).parent)
+
+    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+        """One row per file: its path, whether it has the published MD5, and what was found."""
+        return self.files.verify(data_dir)
+
+    def shape(self) -> Dataset:
+        """The data set without its samples."""
+        return shaped(self.name, *SAMPLES, prod(IMAGE), "uint8", CLASSES, self.scale, self.offset, image=IMAGE)
+
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
+    ) -> Dataset:
+        """Pixels (N, 784) as the bytes they are, seen as ``(byte / 255 - mean) / deviation``; labels (N,) uint8.
+
+        Raises
+        ------
+        BadRequest
+            Files are missing.
+        CheckFailed
+            A file is truncated or altered, or holds no images of 28 x 28 bytes, as many labels, ten classes.
+        """
+        paths = self.files.paths(data_dir)
+        train_images, train_labels, test_images, test_labels = (
+            idx.parse(self.files.checked(name, path, unverified)[0], str(path)) for name, path in paths.items()
+        )
+        where = str(next(iter(paths.values())).parent)
+        splits = []
+        for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+            bytes_only = images.dtype == labels.dtype == "u1"
+            whole = bytes_only and images.shape[1:] == IMAGE[1:] and labels.shape == images.shape[:1]
+            if not whole or not len(labels) or labels.max() >= CLASSES:
+                raise CheckFailed(f"{where} holds no images of 28 x 28 bytes with a class from 0 to 9 each")
+            splits.append(Split(images.reshape(len(images), -1), labels))
+        train, test = splits
+        return Dataset(
+            self.name, train, test, CLASSES, self.scale, self.offset, image=IMAGE, origin={"where": where},
+            digest=fingerprint(train, test) if unverified else None,
+        )
 
 
-def shape() -> Dataset:
-    """The data set without its samples."""
-    return shaped("mnist", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / (255 * SD), -MEAN / SD, image=IMAGE)
-
-
-def verify(data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-    """One row per file: its path, whether its decompressed content has the published MD5, and what was found."""
-    rows = []
-    for name, path in _paths(data_dir).items():
-        try:
-            digest = hashlib.md5(_content(path), usedforsecurity=False).hexdigest()
-        except CheckFailed as error:
-            rows.append((str(path), False, str(error).removeprefix(f"{path} ")))
-            continue
-        ok = digest == DIGESTS[name]
-        rows.append((str(path), ok, f"md5 {digest}" + ("" if ok else f", published {DIGESTS[name]}")))
-    return rows
-
-
-def _paths(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The four files, by name: all from the first directory that has them all."""
-    looked_into = places(data_dir)
-    nearest: dict[str, Path] = {}
-    for place in looked_into:
-        for folder in (place / "mnist", place):
-            found = {}
-            for name in DIGESTS:
-                path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
-                if path is not None:
-                    found[name] = path
-            if len(found) == len(DIGESTS):
-                return found
-            if len(found) > len(nearest):
-                nearest = found
-    missing = ", ".join(f"{name}.gz" for name in DIGESTS if name not in nearest)
-    folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / "mnist"
-    raise BadRequest(f"MNIST not found in {', '.join(map(str, looked_into))}: put {missing} from {URL} into {folder}")
-
-
-def _content(path: Path) -> bytes:
-    """A file's content, decompressed where its name ends in .gz."""
-    opened: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[assignment]
-    with opened as file:
-        try:
-            return file.read(_LARGEST + 1)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise CheckFailed(f"{path} is truncated or damaged ({error}); fetch it again from {URL}") from error
+_MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS)
+_FASHION = Files(
+    "Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST, mirrors=FASHION_MIRRORS
+)
+SETS = {
+    "mnist": IdxImages("mnist", _MNIST, 0.1307, 0.3081),
+    "fashion-mnist": IdxImages("fashion-mnist", _FASHION, 0.2860, 0.3530),
+}

@@ -1,0 +1,269 @@
+"""MIT-BIH Arrhythmia Database (Moody and Mark): heartbeats of 47 people, five AAMI classes, as real numbers 0..1.
+
+The rows are those of :mod:`tinyfoa_np.data.heartbeats`; the first 169 of their 187 values are the inputs, an image of
+13 x 13, as in the TinyFoA paper. They are float32: the converter had 11 bits and a row is scaled by its own range, so
+bytes would lose what was measured. How they become training and test samples has three names, each with seed 0:
+
+mitbih
+    A fifth of each class's beats is tested on, whoever they come from, as in the public preparation, with its very
+    numbers (87,554 and 21,892 beats). Then both are balanced, to 17,510 and 4,378 of each class: of a class that has
+    more, so many are chosen; one that has fewer is repeated. The paper says "balanced" and no more; so a training
+    epoch stays as long as it was, and the test error weighs the five classes alike.
+mitbih-natural
+    The same without balancing: five of six test beats are of class N.
+mitbih-interpatient
+    Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
+    people, but for one: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
+    balanced, and much harder.
+
+The public preparation's own files, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read too where there are no
+records, for the first two names; no digest of them is published, so they are for ``mitbih-unverified``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import warnings
+import zipfile
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyfoa_np.data import heartbeats
+from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
+from tinyfoa_np.data.files import Files, Progress, quiet
+from tinyfoa_np.data.shuffle import balanced, shuffled, split
+from tinyfoa_np.data.where import places, user_cache
+from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.rundir import write_whole
+
+IMAGE, INPUTS, CLASSES = (1, 13, 13), 169, 5
+#: test beats of each class in the public preparation, out of 90,589, 2,779, 7,236, 803 and 8,039
+TESTED = (18118, 556, 1448, 162, 1608)
+#: beats of each class after balancing, to train and to test on: a fifth of all there were, rounded down
+EACH = (17510, 4378)
+SEED = 0
+DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split()
+DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234".split()
+PACED = "102 104 107 217".split()
+RECORDS = sorted([*DS1, *DS2, *PACED])
+URL = "https://physionet.org/files/mitdb/1.0.0/"
+MIRRORS = ("https://physionet-open.s3.amazonaws.com/mitdb/1.0.0/",)
+CSV = ("mitbih_train.csv", "mitbih_test.csv")
+#: goes up when the same records would be prepared to other rows
+PREPARATION = 1
+
+
+def _digests() -> dict[str, str]:
+    text = resources.files(__package__).joinpath("mitdb.sha256").read_text()
+    return {name: digest for digest, name in (line.split() for line in text.splitlines())}
+
+
+FILES = Files(
+    "MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, 1 << 24, algorithm="sha256", text=".hea", mirrors=MIRRORS
+)
+
+
+class Beats(NamedTuple):
+    """Prepared heartbeats.
+
+    Attributes
+    ----------
+    rows : ndarray (N, 169), float32
+    labels : ndarray (N,), uint8
+        AAMI classes N, S, V, F, Q as 0 to 4.
+    records : ndarray (N,), uint16
+        The number of the record each comes from.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    records: np.ndarray
+
+
+class MitBih:
+    """One of the three ways to train and to test on the beats."""
+
+    def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
+        self.name, self.samples, self.balance, self.patients = name, samples, balance, patients
+
+    @property
+    def fetched(self) -> Files:
+        """What a download brings."""
+        return FILES
+
+    def shape(self) -> Dataset:
+        """The data set without its samples."""
+        return shaped(self.name, *self.samples, INPUTS, "float32", CLASSES, image=IMAGE)
+
+    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+        """The directory that holds the records, or the public preparation's two files; raises `BadRequest`."""
+        try:
+            return str(next(iter(FILES.paths(data_dir).values())).parent)
+        except BadRequest:
+            if (found := self._csv(data_dir)) is None:
+                raise
+            return f"{found[0].parent} (CSV, for {self.name}-unverified)"
+
+    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+        """One row per file of the records: its path, whether it is the published one, and what was found."""
+        return FILES.verify(data_dir)
+
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
+    ) -> Dataset:
+        """Prepare the records, or take what was prepared before, and divide them into training and test samples.
+
+        Raises
+        ------
+        BadRequest
+            Files are missing, or the ``wfdb`` library is.
+        CheckFailed
+            A file is altered, or is no such record or table.
+        """
+        try:
+            paths = FILES.paths(data_dir)
+        except BadRequest:
+            if (tables := self._csv(data_dir)) is None:
+                raise
+            if not unverified:
+                raise BadRequest(
+                    f"no digest of {tables[0]} is published: {self.name}-unverified takes it as it is"
+                ) from None
+            return self._from_csv(tables)
+        beats = prepared(paths, unverified, on_progress)
+        if self.patients:
+            order = shuffled(len(beats.labels), SEED)
+            train, test = (order[np.isin(beats.records[order], np.array(part, int))] for part in (DS1, DS2))
+        else:
+            train, test = split(beats.labels, TESTED, SEED)
+        parts = [Split(beats.rows[rows], beats.labels[rows]) for rows in (train, test)]
+        return self._dataset(parts, paths["100.dat"].parent, unverified)
+
+    def _csv(self, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path] | None:
+        """The public preparation's two files, where they are to be had and of use."""
+        for place in places(data_dir):
+            for folder in (place / "mitbih", place / "heartbeat", place):
+                train, test = folder / CSV[0], folder / CSV[1]
+                if not self.patients and train.is_file() and test.is_file():
+                    return train, test
+        return None
+
+    def _from_csv(self, tables: tuple[Path, Path]) -> Dataset:
+        parts = []
+        for path in tables:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # that there is nothing in it
+                    table = np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
+            except (ValueError, OSError, UserWarning) as error:
+                raise CheckFailed(f"{path} is no table of numbers: {str(error).splitlines()[0]}") from error
+            if table.shape[1:] != (heartbeats.LENGTH + 1,) or not len(table) or not np.isfinite(table).all():
+                raise CheckFailed(f"{path} must have rows of {heartbeats.LENGTH} values and a class")
+            labels = table[:, -1].astype(np.uint8)
+            if (labels != table[:, -1]).any() or set(np.unique(labels)) != set(range(CLASSES)):
+                raise CheckFailed(f"{path}: the last column must be a class, with all of 0 to {CLASSES - 1} in it")
+            order = shuffled(len(labels), SEED)  # the files are sorted by class
+            parts.append(Split(np.ascontiguousarray(table[order, :INPUTS]), labels[order]))
+        return self._dataset(parts, tables[0].parent, unverified=True)
+
+    def _dataset(self, parts: list[Split], where: Path, unverified: bool) -> Dataset:
+        if self.balance:
+            chosen = [balanced(part.labels, each, CLASSES, SEED) for part, each in zip(parts, EACH)]
+            parts = [Split(part.inputs[rows], part.labels[rows]) for part, rows in zip(parts, chosen)]
+        train, test = parts
+        how = "records of DS1 to train on, of DS2 to test on" if self.patients else "a fifth of each class to test on"
+        origin = {
+            "where": str(where), "split": f"{how}, shuffled with seed {SEED}",
+            "balance": f"{EACH[0]} and {EACH[1]} of each class" if self.balance else "none",
+        }  # fmt: skip
+        return Dataset(
+            self.name, train, test, CLASSES, image=IMAGE, origin=origin,
+            digest=fingerprint(train, test) if unverified else None,
+        )
+
+
+SETS = {
+    one.name: one
+    for one in (
+        MitBih("mitbih", (EACH[0] * CLASSES, EACH[1] * CLASSES), balance=True, patients=False),
+        MitBih("mitbih-natural", (87554, 21892), balance=False, patients=False),
+        MitBih("mitbih-interpatient", (50999, 49690), balance=False, patients=True),
+    )
+}
+
+
+def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
+    """The beats of all records; prepared once, then kept in the user's cache directory.
+
+    Parameters
+    ----------
+    paths : dict of str to Path
+        The records' files by name.
+    unverified : bool
+        Take files that are not the published ones.
+
+    Raises
+    ------
+    BadRequest
+        The ``wfdb`` library is not installed, and nothing was prepared before.
+    CheckFailed
+        A file is altered, or is no such record.
+    """
+    digests = "".join(FILES.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
+    key = hashlib.sha256(f"{PREPARATION} {digests}".encode()).hexdigest()[:16]
+    kept = user_cache() / "prepared" / f"mitbih-{key}.npz"
+    found = _kept(kept)
+    if found is not None:
+        return found
+    if importlib.util.find_spec("wfdb") is None:
+        raise BadRequest('MIT-BIH\'s records are read by wfdb, which is not installed: pip install "tinyfoa-np[ecg]"')
+    parts = []
+    for done, record in enumerate(RECORDS):
+        on_progress(done, len(RECORDS), "preparing heartbeats")
+        path = paths[f"{record}.dat"].with_suffix("")
+        try:
+            rows, labels = heartbeats.beats(path)
+            if not len(labels):
+                raise ValueError("it has no beats")
+        except Exception as error:  # whatever garbled records lead the library to
+            raise CheckFailed(f"{path} cannot be read as a record ({error})") from error
+        parts.append((rows[:, :INPUTS], labels, np.full(len(labels), int(record), np.uint16)))
+    on_progress(len(RECORDS), len(RECORDS), "preparing heartbeats")
+    beats = Beats(*(np.concatenate(arrays) for arrays in zip(*parts)))
+    if missing := [name for label, name in enumerate(heartbeats.CLASSES) if not (beats.labels == label).any()]:
+        raise CheckFailed(f"the records in {paths['100.dat'].parent} have no beats of class {', '.join(missing)}")
+    _keep(kept, beats)
+    return beats
+
+
+def _kept(path: Path) -> Beats | None:
+    """What was prepared before; None where it was not, or was damaged since: a zip has checksums."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            beats = Beats(*(arrays[name] for name in Beats._fields))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    samples = len(beats.labels)
+    whole = [(array.dtype, array.shape) for array in beats] == [
+        (np.float32, (samples, INPUTS)), (np.uint8, (samples,)), (np.uint16, (samples,))
+    ]  # fmt: skip
+    return beats if whole else None
+
+
+def _keep(path: Path, beats: Beats) -> None:
+    content = io.BytesIO()
+    np.savez(content, **beats._asdict())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        warnings.warn(
+            f"the prepared heartbeats cannot be kept in {path} ({error.strerror}): next time they are prepared again",
+            stacklevel=2,
+        )
