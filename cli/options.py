@@ -244,7 +244,7 @@ _RECIPE_OPTIONS = (
         "--theta",
         type=float,
         metavar="GOODNESS",
-        help="giff: what right labels are to exceed, and wrong ones to fall short of. [default: 0.1 with feature maps; "
+        help="giff: what right labels are to exceed, and wrong ones to fall short of. [default: 10 with feature maps; "
         "with fully connected layers, 0.1 for each output of the last]",
     ),
     click.option(

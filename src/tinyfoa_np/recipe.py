@@ -120,7 +120,7 @@ class Recipe:
         PEPITA: the share of hidden outputs that a batch does without.
     theta : float or None
         GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
-        output of a network's last fully connected layer, 0.1 with feature maps, whose goodness is a mean.
+        output of a network's last fully connected layer, 10 with feature maps, whose goodness is a mean.
     label_width : int or None
         GIFF: units of the label channel for each of a group's output channels.
     groups : str or None
@@ -236,13 +236,13 @@ class Recipe:
             raise BadRequest(f"algorithm {self.algorithm} {_WHY_NOT[self.algorithm]}: bp and giff train {self.network}")
         if self.moments != "float32":
             raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
-        if self.schedule not in ("auto", "none"):
+        if self.algorithm == "bp" and self.schedule not in ("auto", "none"):
             raise BadRequest(f"network {self.network} trains whole: schedule {self.schedule} has no meaning")
         if self.algorithm == "bp":
             return {}
         width = vector_width(self.network)
         return {
-            "groups": group_text(grouped(self.groups, self.network)), "theta": 0.1 * (width or 1), "rms": width > 0,
+            "groups": group_text(grouped(self.groups, self.network)), "theta": 0.1 * width or 10.0, "rms": width > 0,
             "merge": "add" if width else "mul",
         }  # fmt: skip
 
