@@ -1,4 +1,4 @@
-"""What lies between convolutions: batch norm, ReLU, shortcuts, average pooling, forward and gradient side by side.
+"""What lies between convolutions: batch norm, ReLU, average pooling, forward and gradient side by side.
 
 Maps are (N, C), positions of all samples by channels, float32. Sums over positions are kept in float64, each of a fixed
 number of chunks by itself, then together in order, so that threads do not show.
@@ -156,17 +156,6 @@ def rectify_back(dh, h, count, threads):
         for n in range(begin, end):
             for c in range(dh.shape[1]):
                 dh[n, c] = dh[n, c] if h[n, c] > np.float32(0) else np.float32(0)
-
-
-@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def add(dh, dx, count, threads):
-    # dh, dx (N, C)
-    """dx += dh: the error that a shortcut sends back."""
-    for lane in prange(threads):
-        begin, end = share(np.int64(lane), threads, count, 1)
-        for n in range(begin, end):
-            for c in range(dh.shape[1]):
-                dx[n, c] += dh[n, c]
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
