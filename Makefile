@@ -20,7 +20,7 @@ demo: .venv/with-sklearn  ## train TinyFoA on handwritten digits, print its test
 	$(TINYFOA) audit $(DEMO)
 
 test: .venv/with-test  ## run the tests
-	$(VENV_PYTHON) -m pytest
+	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/with-dev  ## ruff and mypy
 	$(VENV_PYTHON) -m ruff check .

@@ -14,12 +14,15 @@ import click
 from tinyfoa_np.errors import TinyFoAError
 
 from .audit import audit
+from .compare import compare
 from .data import data
 from .evaluate import evaluate
+from .export import export
 from .options import debug_option
 from .plan import plan
 from .plot import plot
 from .predict import predict
+from .report import report
 from .reproduce import reproduce
 from .train import train
 
@@ -47,7 +50,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, plot, evaluate, predict, reproduce, data):
+for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data):
     tinyfoa.add_command(command)
 
 

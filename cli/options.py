@@ -16,10 +16,11 @@ from tinyfoa_np.recipe import (
     ALGORITHMS,
     DEFAULTS,
     LARGEST_LR,
-    LR_PER_SLICE,
+    LR_PER_SIDE,
     MERGES,
     MOMENTS,
     NORMALIZATIONS,
+    ONE_VISIT,
     OPTIMIZERS,
     SCHEDULES,
     Recipe,
@@ -136,7 +137,7 @@ _RECIPE_OPTIONS = (
         "--hold",
         metavar="TIME",
         help="How long before the next slice is exchanged in: epochs (1epoch, 3epochs) or batches (500). "
-        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2]",
+        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2 over --visits]",
     ),
     click.option(
         "--exchanges", type=int, metavar="F", help="Instead of --hold: F holds a layer, spread evenly over its epochs."
@@ -146,7 +147,8 @@ _RECIPE_OPTIONS = (
         type=int,
         metavar="R",
         help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
-        "all from one forward pass; paid for in flash traffic. [default: 1]",
+        "all from one forward pass; paid for in flash traffic. "
+        f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(
         "--order",
@@ -165,8 +167,8 @@ _RECIPE_OPTIONS = (
         "--lr",
         type=float,
         metavar="RATE",
-        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SLICE} M^2, at most {LARGEST_LR}. "
-        f"{_defaults('lr')}",
+        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SIDE} M over --visits, at most "
+        f"{LARGEST_LR}. {_defaults('lr')}",
     ),
     click.option(
         "--lr-schedule",

@@ -14,6 +14,7 @@ from .runs import old_run
     epilog="""\b
 Examples:
   tinyfoa plot runs/digits-tinyfoa-1
+  tinyfoa plot runs/digits-tinyfoa-1 --kind training --out training.svg
   tinyfoa plot runs/digits-tinyfoa-1 --layer 1 --out first-layer.svg"""
 )
 @click.argument("run")
@@ -22,9 +23,16 @@ Examples:
     type=click.Choice(KINDS),
     default=KINDS[0],
     help="memory: the arena over a training step, which region has which bytes when; and what was planned, accounted "
-    f"for and touched, beside the paper's figures. [default: {KINDS[0]}]",
+    "for and touched, beside the paper's figures. training: error and loss, layer by layer, epoch by epoch. signs: the "
+    "share of weights whose sign is no longer the initial one, slice by slice. fields: the first layer's weights, as "
+    f"the images it sees. [default: {KINDS[0]}]",
 )
-@click.option("--layer", type=int, metavar="N", help="Of which layer, from 1. [default: that with the largest arena]")
+@click.option(
+    "--layer",
+    type=int,
+    metavar="N",
+    help="Of which layer, from 1. [default: memory: that with the largest arena; else all]",
+)
 @click.option("--out", metavar="FILE", help="A file ending in .png or .svg. [default: KIND.png in RUN]")
 @debug_option
 def plot(run: str, kind: str, layer: int | None, out: str | None) -> None:

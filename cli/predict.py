@@ -57,10 +57,7 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
     if out:
         content = io.BytesIO()
         np.lib.format.write_array(content, classes)
-        try:
-            write_whole(Path(out), content.getvalue())
-        except OSError as error:
-            raise BadRequest(f"{out} cannot be written: {error.strerror or error}") from error
+        write_whole(Path(out), content.getvalue())
     if as_json:
         click.echo(json.dumps({"classes": shown}))
     elif not out:

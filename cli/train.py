@@ -186,11 +186,11 @@ def _contradiction(name: str, own: object, other: object) -> BadRequest:
 
 def _summary(result: dict[str, Any]) -> str:
     arena, flash = result["arena"], result["flash"]
-    errors = result["layer_errors_pct"]
-    layers = f"  (layer by layer: {', '.join(f'{error:.2f}' for error in errors)})" if len(errors) > 1 else ""
+    errors = [f"{error:.2f}" for error in result["layer_errors_pct"] if error is not None]
+    layers = f"  (layer by layer: {', '.join(errors)})" if len(errors) > 1 else ""
     return "\n".join(
         [
-            f"test error  {result['error_pct']:.2f} %{layers}",
+            f"test error  {errors[-1]} %{layers}" if errors else "test error  none: there are no test samples",
             f"memory      {arena['watermark_bytes'] / 1e6:.2f} MB: {arena['watermark_bytes']:,} bytes touched, "
             f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
             f"flash       {flash['bytes'] / 1e6:.1f} MB; {flash['read_bytes'] / 1e6:.1f} MB read, "

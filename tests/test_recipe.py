@@ -202,8 +202,8 @@ def test_auto_is_the_paper_s_schedule_for_up_to_two_slices_a_side(slices):
 
 @pytest.mark.parametrize(
     "slices, visits, exchanges, lr",
-    [(3, 1, 9, 1.35e-4), (4, 1, 16, 2.4e-4), (8, 1, 64, 9.6e-4), (9, 2, 41, 6.075e-4), (16, 2, 128, 1.92e-3),
-     (26, 2, 338, 5.07e-3), (99, 2, 4901, 0.01)],
+    [(3, 1, 9, 7.2e-4), (4, 1, 16, 9.6e-4), (8, 1, 64, 1.92e-3), (9, 2, 41, 1.08e-3), (16, 2, 128, 1.92e-3),
+     (26, 2, 338, 3.12e-3), (99, 2, 4901, 0.01)],
 )  # fmt: skip
 def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, visits, exchanges, lr):
     recipe = Recipe(slices=slices).validated()

@@ -4,7 +4,7 @@ import json
 import math
 import tracemalloc
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -401,7 +401,7 @@ def test_result_and_run_directory(tmp_path):
     assert set(result) == {
         "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
     }  # fmt: skip
-    assert result["recipe"] == asdict(which.validated())
+    assert result["recipe"] == json.loads(which.validated().to_json())
     assert result["error_pct"] == result["layer_errors_pct"][-1]
     assert len(result["layer_errors_pct"]) == len(result["seconds_per_epoch"]) == 2
     assert all(0 < seconds < math.inf for seconds in result["seconds_per_epoch"])

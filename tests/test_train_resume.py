@@ -394,10 +394,9 @@ def put(value):
         ({"inputs": lambda x: x.astype(np.float64)}, "float64"),
         ({"inputs": lambda x: x.astype(np.int16)}, "int16"),
         ({"inputs": lambda x: x.ravel()}, "(N, I)"),
-        ({"inputs": lambda x: x[:0], "labels": lambda y: y[:0]}, "at least one"),
         ({"inputs": lambda x: x[:, :-1]}, f"{WIDTH - 1}|{WIDTH}"),
     ],
-    ids=["nan", "inf", "label3", "label-1", "half", "fewer", "float64", "int16", "flat", "none", "width"],
+    ids=["nan", "inf", "label3", "label-1", "half", "fewer", "float64", "int16", "flat", "width"],
 )
 def test_samples_that_cannot_be_trained_on(tmp_path, part, change, says):
     kind, message = outcome(train, WHICH, spoiled(part, **change), tmp_path / "run")
@@ -405,6 +404,16 @@ def test_samples_that_cannot_be_trained_on(tmp_path, part, change, says):
     assert any(word in message for word in says.split("|")), message
     assert "made" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_without_samples_nothing_trains_but_there_need_be_none_to_test(tmp_path):
+    none = {"inputs": lambda x: x[:0], "labels": lambda y: y[:0]}
+    kind, message = outcome(train, WHICH, spoiled("train", **none), tmp_path / "run")
+    assert kind is BadRequest and "at least one" in message
+    result = train(WHICH, spoiled("test", **none), tmp_path / "run")
+    assert result["error_pct"] is None and set(result["layer_errors_pct"]) == {None}
+    assert {row["test_error_pct"] for row in metrics(result)} == {None}
+    assert result["model_sha256"] == train(WHICH, spoiled("test"), tmp_path / "whole")["model_sha256"]
 
 
 def test_bytes_to_train_and_numbers_to_test_do_not_go_together(tmp_path):

@@ -74,13 +74,17 @@ class Model:
         BadRequest
             If the shape or dtype is not the model's, or a value is not finite.
         """
-        return (self._scores(x) * np.float32(self.layers[-1].scale)).astype(np.float32)
+        return self.scores(x).astype(np.float32)
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """The same (N, C) in float64, as precise as they come."""
+        return self._unscaled(x) * np.float32(self.layers[-1].scale)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
-        return self._scores(x).argmax(axis=1)  # the scale cannot change an answer, but rounding with it could
+        return self._unscaled(x).argmax(axis=1)  # the scale cannot change an answer, but rounding with it could
 
-    def _scores(self, x: np.ndarray) -> np.ndarray:
+    def _unscaled(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
         wanted = self.inputs
         if x.ndim != 2 or x.shape[1] != wanted.width:

@@ -42,9 +42,9 @@ VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
     "drtp": ("none",), "pepita": ("none",), "ff": ("none",), "giff": ("none",),
 }  # fmt: skip
-#: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M^2, and its largest.
-#: A slice trains in 1 / M^2 of the steps and has as far to go.
-LR_PER_SLICE, LARGEST_LR = 1.5e-5, 0.01
+#: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
+#: A slice trains in 1 / M^2 of the steps; what is good for so few lies between one rate and one way to go for all M.
+LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
 #: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
 ONE_VISIT = 8
 _OWN = (
@@ -82,7 +82,7 @@ class Recipe:
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
         all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
         With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many holds as there are
-        slices, in diagonal order, at a learning rate of :data:`LR_PER_SLICE` M^2, at most :data:`LARGEST_LR`; with
+        slices, in diagonal order, at a learning rate of :data:`LR_PER_SIDE` M, at most :data:`LARGEST_LR`; with
         several ``visits``, which are two where M is above :data:`ONE_VISIT`, so many times less of both.
     hold : str
         For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
@@ -255,7 +255,7 @@ class Recipe:
                 turns["visits"] = visits = 2
             turns["exchanges"] = -(-(slices**2) // visits)
         if self.lr is None:
-            turns["lr"] = min(LARGEST_LR, LR_PER_SLICE * slices**2 / visits)
+            turns["lr"] = min(LARGEST_LR, LR_PER_SIDE * slices / visits)
         return turns
 
     def _check_numbers(self) -> None:

@@ -40,7 +40,7 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise CheckFailed(f"{path} cannot be written: {error.strerror}") from error
+            raise CheckFailed(f"{path} cannot be written: {error.strerror or error}") from error
         raise
 
 

@@ -94,6 +94,7 @@ def train(
     lean: bool = False,
     commit_every: int | None = None,
     resume: bool = False,
+    stream: bool = False,
     on_event: Callable[[Event], None] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def train(
     ----------
     recipe : Recipe
     dataset : Dataset or None
-        Not needed with ``resume``: the samples are in flash.
+        Not needed with ``resume``: the samples are in flash. Where its test split is empty, test errors are None.
     run_dir : path
         A new or empty directory; with ``resume``, one that a run was started in.
     ram : int, optional
@@ -120,6 +121,10 @@ def train(
         Commit every so many steps, too; without it, after each epoch.
     resume : bool
         Continue from the last commit.
+    stream : bool
+        ``dataset`` is the next part of a stream: each layer trains on it for the next one of the recipe's epochs only,
+        which come again after the last. Where ``run_dir`` has a run, from the weights, moments and step counts that
+        this has left; its samples give way to the new ones.
     on_event : callable, optional
         Called with each :class:`Event`.
     tilings : sequence of Tiling, optional
@@ -142,12 +147,14 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
+    if resume and stream:
+        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
     if dataset is None:
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
     recipe = recipe.validated()
-    if dataset.digest is not None:
+    if dataset.digest is not None and not stream:  # of a stream every part has another
         if recipe.digest not in (None, dataset.digest):
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
         recipe = replace(recipe, digest=dataset.digest)
@@ -155,7 +162,7 @@ def train(
         recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
-    with run.opened(resume):
+    with run.opened(resume, stream):
         return run.train()
 
 
@@ -183,7 +190,7 @@ class _Run:
         self.meta: dict[str, Any] = {
             "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": [], "metrics_bytes": 0,
+            "first": 0, "last": recipe.epochs, "states": [], "metrics_bytes": 0, **self._nothing_yet(),
         }  # fmt: skip
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
@@ -194,6 +201,11 @@ class _Run:
             )
         self.metrics: IO[bytes] | None = None
         self.stop = False
+
+    @staticmethod
+    def _nothing_yet() -> dict[str, Any]:
+        """What is known of layers once they are trained."""
+        return {"seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _visited(self, recipe: Recipe) -> tuple[int, int]:
         """How many slices of a layer will train, and how many there are."""
@@ -231,11 +243,12 @@ class _Run:
     # -- directory and flash -------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def opened(self, resume: bool) -> Iterator[None]:
+    def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
         """The run directory in use: made and filled with the encoded data, or found at its last commit."""
         identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
         flash_dir = self.directory / "flash"
-        if resume:
+        further = stream and self.directory.is_dir() and not startable(self.directory)
+        if resume or further:
             self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
             self.meta = self.flash.meta
             self._budget()
@@ -251,7 +264,12 @@ class _Run:
         try:
             if self.flash.fallback:
                 warnings.warn(f"{self.flash.fallback}; going on from the commit before", stacklevel=4)
-            if not resume:
+            if further:
+                self._go_on()
+            elif resume and "train" not in self.flash.names():
+                raise CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
+            elif not resume:
+                self.meta["last"] = 1 if stream else self.recipe.epochs
                 self._begin(metrics)
             if not metrics.is_file() or metrics.stat().st_size < self.meta["metrics_bytes"]:
                 raise CheckFailed(f"{metrics} is shorter than the last commit says: it was altered, put it back")
@@ -280,6 +298,29 @@ class _Run:
             for path in [self.directory / name for name in BEGUN] if startable(self.directory) else []:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             raise
+
+    def _go_on(self) -> None:
+        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
+        meta, before = self.meta, stand_in(self.directory)
+        if meta["layer"] < len(self.stages):
+            raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
+        if meta["lean"]:
+            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+        if _kind(before) != _kind(self.dataset):
+            inputs, kind, classes, scale, offset, unit, _ = _kind(before)
+            seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
+            raise BadRequest(
+                f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
+                " more of the same, put on the same scale, would be right"
+            )
+        for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
+            self.flash.drop(name)
+        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be taken again
+        write_whole(self.directory / "data.json", describe(self.dataset))
+        self._encode("train", self.dataset.train, self.train_set)
+        self._encode("test", self.dataset.test, self.test_set)
+        meta.update(layer=0, stage="start", first=meta["last"], last=meta["last"] + 1, **self._nothing_yet())
+        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))
 
     def _encode(self, name: str, split: Split, records: Records) -> None:
         self.flash.new(name, [records.nbytes], slots=1)
@@ -362,15 +403,18 @@ class _Run:
         # a layer that was begun before a resume is not probed: what it touched then was not seen
         self.probe = Probe(self.arena) if self.audit and meta["stage"] == "start" else None
         if meta["stage"] == "start":
-            stage.create(self.flash)
-            stage.initialize(self.flash)
-            meta.update(stage="train", epoch=0, batch=0, loss=0.0, wrong=0, seen=0)
+            if number < len(meta["states"]):  # it was trained on samples before these
+                stage.state = meta["states"][number]
+            else:
+                stage.create(self.flash)
+                stage.initialize(self.flash)
+            meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
             meta["seconds"].append(0.0)
         else:
             stage.state = meta["state"]
         stage.restore(self.flash)
         if meta["stage"] == "train":
-            while meta["epoch"] < self.recipe.epochs:
+            while meta["epoch"] < meta["last"]:
                 self._train_epoch(number)
             stage.flush(self.flash)
             self.arena.enter("load")
@@ -430,9 +474,10 @@ class _Run:
             clock = now
 
         for k in range(meta["batch"], batches):
-            step = epoch * batches + k
-            if self.probe and (step == 0 or step == self.recipe.epochs * batches - 1):
-                for probed in sorted({step} | (self.stage.widest_steps() if step == 0 else set())):
+            step = epoch % self.recipe.epochs * batches + k
+            first = (epoch, k) == (meta["first"], 0)
+            if self.probe and (first or (epoch, k) == (meta["last"] - 1, batches - 1)):
+                for probed in sorted({step} | (self.stage.widest_steps() if first else set())):
                     self._rehearse(partial(self._rehearsed_step, step=probed, k=k))
             samples, outcome = self._step(self.flash, step, k)
             if outcome.diverged:
@@ -445,7 +490,7 @@ class _Run:
             meta["wrong"] += outcome.wrong
             meta["seen"] += samples
             meta["batch"] = k + 1
-            if step == 0:
+            if first:
                 self.arena.watermark()
             self.on_event(Event("batch", number, epoch, k, batches, *self._so_far()))
             if self.stop or (self.commit_every and (step + 1) % self.commit_every == 0):
@@ -478,12 +523,12 @@ class _Run:
     def _quoted(self) -> str:
         return shlex.quote(str(self.directory))
 
-    def _evaluate(self, number: int) -> float:
-        """Test error of the stage in training, %."""
-        if self.probe and self.meta["epoch"] == 0:
+    def _evaluate(self, number: int) -> float | None:
+        """Test error of the stage in training, %; None where there is nothing to test on."""
+        if self.probe and self.meta["epoch"] == self.meta["first"] and self.N_test:
             self._rehearse(self._evaluate_batch)
         wrong = sum(self._evaluate_batch(self.flash, k) for k in range(self.test_records.batches))
-        return 100.0 * wrong / self.N_test
+        return 100.0 * wrong / self.N_test if self.N_test else None
 
     def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
         return sum(self.stage.evaluate(flash, part) for part in self._parts(flash, self.test_records, k))
@@ -507,7 +552,7 @@ class _Run:
         stage.settle(self.N)
         tests = self.test_records
         wrong = sum(self._hand_over_batch(tests, k, False, test_out) for k in range(tests.batches))
-        error = 100.0 * wrong / self.N_test
+        error = 100.0 * wrong / self.N_test if self.N_test else None
         stage.keep(flash)
         for layer in stage.layers if meta["lean"] else ():
             layer.forget(flash)
@@ -519,6 +564,7 @@ class _Run:
         meta["arena"].append(self._measured())
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
         meta["errors"].append(error)
+        meta["states"][number : number + 1] = [stage.state]
         for name in ("outputs", "test_outputs"):
             if f"layer{number - 1}.{name}" in flash.names():
                 flash.drop(f"layer{number - 1}.{name}")
@@ -592,7 +638,7 @@ class _Run:
         result = {
             "error_pct": meta["errors"][-1],
             "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [seconds / self.recipe.epochs for seconds in meta["seconds"]],
+            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in meta["seconds"]],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
@@ -604,7 +650,7 @@ class _Run:
                 "written_bytes": self.flash.written_bytes, "exchanges": self.flash.exchanges,
             },
             "run_dir": str(self.directory),
-            "recipe": asdict(self.recipe),
+            "recipe": json.loads(self.recipe.to_json()),
         }  # fmt: skip
         if self.audit:
             result["findings"] = meta["findings"]
@@ -617,11 +663,18 @@ class _Run:
         return {**result, **about, "layers": self.meta["arena"], **known}
 
 
+def _kind(dataset: Dataset) -> tuple[Any, ...]:
+    """What samples of a stream have in common."""
+    inputs, columns = dataset.train.inputs, dataset.columns
+    scales = columns and [column.tolist() for column in vars(columns).values()]
+    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit, scales
+
+
 def check_split(dataset: Dataset, name: str, split: Split) -> None:
     """Refuses samples that cannot be trained on, with one line that says why."""
     inputs, labels = split.inputs, split.labels
     what = f"the {name} split of {dataset.name}"
-    if inputs.ndim != 2 or len(inputs) != len(labels) or not len(labels):
+    if inputs.ndim != 2 or len(inputs) != len(labels) or not (len(labels) or name == "test"):
         raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
     if inputs.dtype not in (np.uint8, np.float32) or inputs.dtype != dataset.train.inputs.dtype:
         raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
@@ -631,6 +684,8 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
         raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
+    if not len(labels):
+        return
     if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
         right = f"0 to {dataset.classes - 1} would be right"
         raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")

@@ -390,19 +390,25 @@ class Layer:
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
     """Logits (C, n) of the last layer without its scale, for samples as they are held."""
-    values, gain, logits = samples, 1.0, np.zeros((classes, len(samples)), np.float32)
-    for number, layer in enumerate(layers):
-        projection = _projection(number, layer.outputs, classes, recipe.seed)
+    values, logits = samples, np.zeros((classes, len(samples)), np.float32)
+    for number, (layer, gain) in enumerate(zip(layers, input_scales(recipe, layers), strict=True)):
         emitted = outputs_of(layer.outputs, recipe.binary_activations)
         _, values, logits = passed(
-            layer, values, recipe.binary_activations, gain=gain, emitted=emitted, projection=projection
-        )
-        gain = float(np.float32(layer.scale)) if recipe.binary_activations else 1.0
+            layer, values, recipe.binary_activations, gain=gain, emitted=emitted,
+            projection=projection(number, layer.outputs, classes, recipe.seed),
+        )  # fmt: skip
     return logits
 
 
+def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
+    """What the inputs of each trained layer are times: the stored s of the layer below where they are bits."""
+    below = [float(np.float32(layer.scale)) if recipe.binary_activations else 1.0 for layer in layers[:-1]]
+    return [1.0, *below]
+
+
 @lru_cache(maxsize=16)
-def _projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
-    projection = np.zeros((outputs, classes), np.float32)
-    random_kernels.normal(projection, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
-    return projection
+def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
+    """P (O, C) of layer ``number``, from 0."""
+    made = np.zeros((outputs, classes), np.float32)
+    random_kernels.normal(made, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
+    return made

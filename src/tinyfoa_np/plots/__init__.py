@@ -14,12 +14,13 @@ import importlib
 import io
 import os
 from pathlib import Path
+from typing import IO
 
 from ..errors import BadRequest
 from ..rundir import write_whole
 
-#: what can be drawn
-KINDS = ("memory",)
+#: what can be drawn: the arena over a step; losses and errors; which signs have changed; what first neurons look for
+KINDS = ("memory", "training", "signs", "fields")
 FORMATS = (".png", ".svg")
 
 
@@ -54,20 +55,26 @@ def draw(
     CheckFailed
         If what the run wrote down is damaged.
     """
-    if kind not in KINDS:
-        raise BadRequest(f"there is no plot {kind!r}: it must be one of {', '.join(KINDS)}")
     path = Path(run_dir) / f"{kind}.png" if out is None else Path(out)
-    if path.suffix.lower() not in FORMATS or path.is_dir():
+    if kind in KINDS and (path.suffix.lower() not in FORMATS or path.is_dir()):
         raise BadRequest(f"a plot cannot be written to {path}: give a file whose name ends in {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise BadRequest(f"a plot cannot be written to {path}: {path.parent} is not a directory")
+    picture = io.BytesIO()
+    draw_into(picture, run_dir, kind, path.suffix.lower()[1:], layer)
+    write_whole(path, picture.getvalue())
+    return path
+
+
+def draw_into(
+    file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form: str, layer: int | None = None
+) -> None:
+    """Draws a picture as ``png`` or ``svg`` into a file that is open; the rest as for :func:`draw`."""
+    if kind not in KINDS:
+        raise BadRequest(f"there is no plot {kind!r}: it must be one of {', '.join(KINDS)}")
     try:
         from . import canvas
     except ImportError as error:
         raise BadRequest(f'plots need matplotlib ({error}): install it with pip install ".[plot]"') from error
     with canvas.style():
-        figure = importlib.import_module(f"{__name__}.{kind}").figure(run_dir, layer)
-        picture = io.BytesIO()
-        canvas.save(figure, picture, path.suffix.lower()[1:])
-    write_whole(path, picture.getvalue())
-    return path
+        canvas.save(importlib.import_module(f"{__name__}.{kind}").figure(run_dir, layer), file, form)

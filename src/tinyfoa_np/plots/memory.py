@@ -20,7 +20,7 @@ from ..errors import BadRequest
 from ..memory import record, report
 from ..memory.record import Record
 from ..plan import PHASES, Plan, Region
-from . import canvas
+from . import canvas, titles
 
 #: a training step, in its order, and what happens once an epoch or a layer
 STEP, APART = ("load", "forward", "gradient", "update"), ("hand-over", "evaluate", "initialize")
@@ -52,7 +52,6 @@ OTHER = "other"
 COLOURS = {"planned": canvas.DARK, "accounted": canvas.GREY, "watermark": canvas.VERMILLION, "paper": canvas.BLACK}
 #: where the axes begin and end, in pixels from above
 TOP, BOTTOM = 218, 774
-ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF", "giff": "GIFF"}
 
 
 class Band(NamedTuple):
@@ -150,14 +149,7 @@ def drawn(run: Record, number: int) -> Figure:
 
 def _titles(sheet: Axes, run: Record, number: int) -> None:
     """The recipe in words, what is drawn, and how the work was cut."""
-    recipe, plan, layers = run.recipe, run.plans[number], len(run.shapes)
-    network = recipe.network if len(recipe.network) <= 40 else f"{recipe.network[:32]}... ({layers} layers)"
-    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {recipe.dataset}: {network}"]
-    if recipe.schedule != "none":
-        parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
-    parts += [f"groups {recipe.groups}"] if recipe.groups else []
-    parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
-    parts += [f"moments {recipe.moments}"] if recipe.moments != "float32" else []
+    plan, layers = run.plans[number], len(run.shapes)
     whose = "all layers"
     if not run.whole_network:
         whose = f"layer {number + 1} of {layers}, {run.shapes[number].inputs} to {run.shapes[number].outputs}"
@@ -165,13 +157,7 @@ def _titles(sheet: Axes, run: Record, number: int) -> None:
     said = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
     if run.tilings:
         said += f"{'Without a' if run.budget is None else 'Within the'} budget: {report.cut(run, number)}."
-    y = 34
-    for line in canvas.wrapped(sheet, parts, canvas.WIDTH - 60, ", ", fontsize=canvas.LARGE)[:2]:
-        sheet.text(25, y, line, fontsize=canvas.LARGE, va="center")
-        y += 34
-    for line in canvas.wrapped(sheet, said.split(), canvas.WIDTH - 60, fontsize=canvas.NORMAL)[:2]:
-        sheet.text(25, y, line, fontsize=canvas.NORMAL, va="center")
-        y += 27
+    titles.write(sheet, run.recipe, layers, said)
 
 
 # -- who has which bytes when --------------------------------------------------------------------------------------

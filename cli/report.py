@@ -1,0 +1,36 @@
+"""``tinyfoa report``: a run as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tinyfoa_np.rundir import write_whole
+
+from .options import debug_option
+from .runs import old_run
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tinyfoa report runs/digits-tinyfoa-1
+  tinyfoa report runs/digits-tinyfoa-1 --out digits.html"""
+)
+@click.argument("run")
+@click.option("--out", metavar="FILE", help="The page. [default: report.html in RUN]")
+@debug_option
+def report(run: str, out: str | None) -> None:
+    """Write one page about the finished training in RUN, and print where it is.
+
+    Errors, memory and its audit, pictures and recipe, in one HTML file that asks for nothing else. Needs matplotlib,
+    the extra `plot`.
+    """
+    path = old_run(run)
+    from tinyfoa_np import page
+
+    target = Path(out) if out else path / "report.html"
+    content = page.write(path).encode()
+    write_whole(target, content)
+    click.echo(target)

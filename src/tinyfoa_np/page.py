@@ -1,0 +1,223 @@
+"""A run as one page: HTML that holds everything it shows, for any browser, without a request to anywhere."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import finished, plots
+from .data import short
+from .errors import BadRequest
+from .export import fully_connected
+from .memory import report
+from .rundir import stand_in
+
+#: pictures and how each is called by who cannot see it
+PICTURES = {
+    "training": "Error and loss of each layer, epoch by epoch",
+    "memory": "The arena over a training step: which region has which bytes when",
+    "signs": "Share of weights whose sign is no longer the initial one, slice by slice",
+    "fields": "Weights of first-layer neurons, as the images they see",
+}
+# Pictures are 1600 pixels wide and legible at half of that: a narrower screen scrolls them, and only them.
+STYLE = """
+:root { color-scheme: light }
+body { font: 16px/1.5 system-ui, sans-serif; color: #000; background: #fff; margin: 0 auto; max-width: 60rem;
+  padding: 0 1rem 3rem }
+h1 { font-size: 1.5rem; line-height: 1.25 } h2 { font-size: 1.2rem; margin-top: 2.5rem }
+.wide { overflow-x: auto; margin: 1rem 0 } .wide svg { display: block; width: 100%; min-width: 800px; height: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
+th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ccc }
+th { font-weight: 600 } th[scope=row] { min-width: 7rem } .n { text-align: right; white-space: nowrap }
+@media (max-width: 36rem) { table { font-size: .875rem } th, td { padding-right: .5rem } }
+figure { margin: 0 } figcaption, .quiet { color: #555 }
+""".strip()
+#: what the page may load: nothing but what stands in it, its style and the heat maps of its pictures
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def write(run_dir: str | os.PathLike[str]) -> str:
+    """The page on a finished run.
+
+    Parameters
+    ----------
+    run_dir : path
+
+    Returns
+    -------
+    str
+        HTML. The same run gives the same page.
+
+    Raises
+    ------
+    BadRequest
+        If the run has not finished, or matplotlib is not installed.
+    CheckFailed
+        If what it wrote down is damaged.
+    """
+    result, audit, rows = finished.result(run_dir), report.audit(run_dir), finished.epochs(run_dir)
+    recipe = result["recipe"]
+    weights = ["signs", "fields"] if stand_in(Path(run_dir)).image else ["signs"]
+    if not fully_connected(recipe["network"]):
+        weights = []
+    title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
+    body = [
+        f"<h1>{_text(title)}</h1>", _summary(result, audit),
+        "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),
+        "<h2>Memory</h2>", _verdict(audit), _picture(run_dir, "memory"), _phases(audit), _peak(audit), _paper(audit),
+        *(["<h2>Weights</h2>"] if weights else []), *(_picture(run_dir, kind) for kind in weights),
+        "<h2>Recipe</h2>", _recipe(recipe, result["model_sha256"]),
+    ]  # fmt: skip
+    head = [
+        '<meta charset="utf-8">', '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">', f"<title>{_text(title)}</title>",
+        f"<style>\n{STYLE}\n</style>",
+    ]  # fmt: skip
+    return "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>",
+                      "</html>", ""])  # fmt: skip
+
+
+# -- words and tables --------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None else f"{error:.2f}"
+
+
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table that scrolls by itself; a head that ends in ``>`` is that of figures."""
+    numbers = [head.endswith(">") for head in heads]
+
+    def line(cells: Sequence[object], tag: Callable[[int], str]) -> str:
+        row = ""
+        for n, cell in enumerate(cells):
+            kind = ' class="n"' if numbers[n] else ""
+            row += f"<{tag(n)}{kind}>{_text(cell)}</{tag(n).split()[0]}>"
+        return f"<tr>{row}</tr>"
+
+    lines = [line(row, lambda n: "td" if n else 'th scope="row"') for row in rows]
+    header = line([head.removesuffix(" >") for head in heads], lambda n: 'th scope="col"')
+    return "\n".join([
+        f'<div class="wide" tabindex="0" role="region" aria-label="{_text(caption)}"><table>',
+        f"<caption>{_text(caption)}</caption>", f"<thead>{header}</thead>", "<tbody>", *lines, "</tbody></table></div>",
+    ])  # fmt: skip
+
+
+def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
+    watermark, flash = audit["arena"]["watermark_bytes"], result["flash"]
+    error = result["error_pct"]
+    told = "no test samples" if error is None else f"test error {error:.2f} %"
+    return (
+        f"<p><strong>{told}, in {watermark:,} bytes of RAM</strong> ({watermark / 1e6:.2f} MB), everything counted."
+        f" {flash['bytes'] / 1e6:.1f} MB of flash; {flash['read_bytes'] / 1e6:.1f} MB read from it and"
+        f" {flash['written_bytes'] / 1e6:.1f} MB written to it; {flash['exchanges']:,} exchanges of slices.</p>"
+    )
+
+
+def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
+    one_by_one = result["recipe"]["algorithm"] == "tinyfoa"
+    table = []
+    for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
+        own = [row for row in rows if row.layer == number]
+        best = min((row.test_error_pct for row in own if row.test_error_pct is not None), default=None)
+        last = own[-1]
+        table.append([
+            number + 1 if one_by_one else "all", len(own), _percent(error), _percent(best),
+            _percent(last.train_error_pct), f"{last.loss:.4g}", f"{seconds:.2f}",
+        ])  # fmt: skip
+    heads = ["layer", "epochs >", "test error, % >", "lowest, % >", "training error, % >", "loss >", "s an epoch >"]
+    return _table("After the last epoch", heads, table)
+
+
+def _verdict(audit: dict[str, Any]) -> str:
+    if not audit["ok"]:
+        problems = "".join(f"<li>{_text(problem)}</li>" for problem in audit["problems"])
+        return f"<p><strong>The measurements disagree:</strong></p><ul>{problems}</ul>"
+    arena = audit["arena"]
+    budget = "" if arena["budget_bytes"] is None else f" The budget was {arena['budget_bytes']:,} bytes."
+    return (
+        f"<p>Planned, accounted for and touched (the watermark) are the same: {arena['watermark_bytes']:,} bytes."
+        f"{budget}</p>"
+    )
+
+
+def _phases(audit: dict[str, Any]) -> str:
+    table = []
+    for phase, row in audit["phases"].items():
+        paper = audit["paper"].get(phase)
+        theirs = f"{paper['paper_bytes']:,}" if paper else ""
+        table.append([phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", theirs])
+    most = "" if audit["whole_network"] else ", the most of any layer"
+    return _table(f"Bytes by phase{most}", ["phase", "planned >", "accounted for >", "the paper's formula >"], table)
+
+
+def _peak(audit: dict[str, Any]) -> str:
+    peak = audit["peak"]
+    table = [
+        [r["name"], " x ".join(map(str, r["shape"])), r["dtype"], f"{r['bytes']:,}", f"{r['offset']:,}"]
+        for r in peak["regions"]
+    ]
+    table.append(["(between and behind)", "", "", f"{peak['between_bytes']:,}", ""])
+    where = "the network" if audit["whole_network"] else f"layer {peak['layer']}"
+    return _table(f"Bytes at the peak: {where}, {peak['phase']}", ["region", "shape", "type", "bytes >", "at >"], table)
+
+
+def _paper(audit: dict[str, Any]) -> str:
+    steps = audit["paper"]
+    table: list[list[object]] = [["the paper's formula", *(f"{step['paper_bytes']:,}" for step in steps.values())]]
+    table += [[what, *(f"{more:+,}" if more else "" for more in bytes_)] for what, bytes_ in report.by_step(steps)]
+    table.append(["this run, planned", *(f"{step['planned_bytes']:,}" for step in steps.values())])
+    return _table("Bytes from the paper's figure to this run's", ["", *(f"{step} >" for step in steps)], table)
+
+
+def _recipe(recipe: dict[str, Any], sha256: str) -> str:
+    table = [[name, value] for name, value in recipe.items() if value is not None]
+    return _table("The same recipe and data give the same model", ["field", "value"], table) + (
+        f'\n<p class="quiet">Model <span style="overflow-wrap: anywhere">{_text(sha256)}</span></p>'
+    )
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _picture(run_dir: str | os.PathLike[str], kind: str) -> str:
+    """A picture as part of the page."""
+    content = io.BytesIO()
+    plots.draw_into(content, run_dir, kind, "svg")
+    caption = PICTURES[kind]
+    return (
+        f'<figure><div class="wide" tabindex="0" role="region" aria-label="{caption}">'
+        f"{inline(content.getvalue().decode(), kind, caption)}</div><figcaption>{caption}.</figcaption></figure>"
+    )
+
+
+def inline(svg: str, name: str, title: str) -> str:
+    """An SVG file as part of a page: what only files need goes, and its names become its own.
+
+    Parameters
+    ----------
+    svg : str
+        As matplotlib writes it.
+    name : str
+        What its names begin with: two pictures may not have the same.
+    title : str
+        What is read to who cannot see it.
+    """
+    start = svg.index("<svg")
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[start:].strip(), flags=re.DOTALL)
+    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    if "://" in svg:
+        raise BadRequest("the picture asks for something from elsewhere")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{_text(title)}"', 1)

@@ -1,0 +1,35 @@
+"""What stands above a picture: the recipe in words, and what is to be seen."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from ..data import short
+from ..recipe import Recipe
+from . import canvas
+
+ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF", "giff": "GIFF"}
+
+
+def words(recipe: Recipe, layers: int | None = None) -> list[str]:
+    """A recipe in a few words each; how many layers it has, where their list is too long."""
+    network = recipe.network
+    if len(network) > 40:
+        network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
+    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {short(recipe.dataset)}: {network}"]
+    if recipe.schedule != "none":
+        parts += [f"{recipe.slices} x {recipe.slices} slices", f"schedule {recipe.schedule}"]
+    parts += [f"groups {recipe.groups}"] if recipe.groups else []
+    parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
+    return parts + ([f"moments {recipe.moments}"] if recipe.moments != "float32" else [])
+
+
+def write(sheet: Axes, recipe: Recipe, layers: int | None, said: str) -> None:
+    """The recipe, in two lines at most, and below it what is drawn, in two more."""
+    y = 34
+    for line in canvas.wrapped(sheet, words(recipe, layers), canvas.WIDTH - 60, ", ", fontsize=canvas.LARGE)[:2]:
+        sheet.text(25, y, line, fontsize=canvas.LARGE, va="center")
+        y += 34
+    for line in canvas.wrapped(sheet, said.split(), canvas.WIDTH - 60, fontsize=canvas.NORMAL)[:2]:
+        sheet.text(25, y, line, fontsize=canvas.NORMAL, va="center")
+        y += 27

@@ -1,0 +1,134 @@
+"""A training as it went: error and loss of each layer, epoch by epoch; layers that train one by one, one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import groupby
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from .. import finished
+from ..errors import BadRequest
+from ..finished import Epoch
+from ..recipe import Recipe
+from . import canvas, titles
+
+TOP, BOTTOM = 205, 905
+#: what is further apart than this factor is drawn on a logarithmic scale
+FAR = 5.0
+#: how a line is called, its colour, and how it is drawn
+LINES = {
+    "test_error_pct": ("test error", canvas.VERMILLION, "-"),
+    "train_error_pct": ("training error", canvas.BLUE, "--"),
+    "loss": ("training loss", canvas.BLACK, "-"),
+}
+
+
+def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
+    """The picture of a finished run's epochs.
+
+    Parameters
+    ----------
+    run_dir : path
+    layer : int, optional
+        From 1; all without it.
+
+    Raises
+    ------
+    BadRequest
+        If the run has not finished, or has no such layer.
+    CheckFailed
+        If what it wrote down is damaged.
+    """
+    recipe = Recipe(**finished.result(run_dir)["recipe"])
+    return drawn(recipe, finished.epochs(run_dir), layer)
+
+
+def drawn(recipe: Recipe, epochs: Sequence[Epoch], layer: int | None = None) -> Figure:
+    """The picture of some epochs, in the order in which they were trained."""
+    trained = {number: list(rows) for number, rows in groupby(sorted(epochs, key=_layer), _layer)}
+    layers = len(trained) if recipe.algorithm == "tinyfoa" else None
+    one_by_one = layers is not None and layers > 1
+    if layer is not None:
+        if layer - 1 not in trained:
+            there = f"its layers are 1 to {len(trained)}" if len(trained) > 1 else "all its layers trained together"
+            raise BadRequest(f"the run has no epochs of a layer {layer}: {there}")
+        trained = {layer - 1: trained[layer - 1]}
+    picture, sheet = canvas.blank()
+    titles.write(sheet, recipe, layers, _said(trained))
+    tested = all(row.test_error_pct is not None for rows in trained.values() for row in rows)
+    errors = [name for name in LINES if name.endswith("pct") and (tested or not name.startswith("test"))]
+    for left, right, what, names in ((110, 800, "error, %", errors), (925, 1570, "loss", ["loss"])):
+        _curves(canvas.frame(picture, left, TOP, right, BOTTOM), sheet, trained, what, names, one_by_one)
+        x = float(left)
+        for name in names:
+            x = canvas.key(sheet, x, TOP - 50, "dashes" if LINES[name][2] == "--" else "line", *LINES[name][1::-1])
+    return picture
+
+
+def _layer(row: Epoch) -> int:
+    return row.layer
+
+
+def _said(trained: dict[int, list[Epoch]]) -> str:
+    last = [rows[-1] for rows in trained.values()]
+    name = "training" if last[-1].test_error_pct is None else "test"
+    ends = [row.train_error_pct if row.test_error_pct is None else row.test_error_pct for row in last]
+    figures = f"{', '.join(f'{end:.2f}' for end in ends[-12:])} %"
+    whose = "of each layer" if len(trained) > 1 else "in the end"
+    return f"Error and loss after each epoch; {name} error {whose}: {'... ' if len(ends) > 12 else ''}{figures}."
+
+
+def _curves(
+    axes: Axes, sheet: Axes, trained: dict[int, list[Epoch]], what: str, names: list[str], one_by_one: bool
+) -> None:
+    """Some lines over epochs, layer after layer, with the layers' bounds."""
+    box, start, bounds = axes.get_window_extent(), 0, []
+    values = [getattr(row, name) for rows in trained.values() for row in rows for name in names]
+    for number, rows in trained.items():
+        places = range(start + 1, start + len(rows) + 1)
+        for name in names:
+            _, colour, line = LINES[name]
+            heights = [getattr(row, name) for row in rows]
+            mark = "o" if len(rows) == 1 else None
+            axes.plot(places, heights, color=colour, linestyle=line, linewidth=2, marker=mark)
+        bounds.append((number, start, start + len(rows)))
+        start += len(rows)
+    axes.set_xlim(0.5, start + 0.5)
+    _scale(axes, values)
+    axes.set_xlabel("epochs", fontsize=canvas.NORMAL)
+    axes.set_ylabel(what, fontsize=canvas.NORMAL)
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    axes.tick_params(labelsize=canvas.SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=canvas.GREY, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if one_by_one:
+        wide, free = box.width / start, box.x0
+        for number, first, last in bounds:
+            if first:
+                axes.axvline(first + 0.5, color=canvas.GREY, linewidth=1)
+            name = f"layer {number + 1}"
+            half = canvas.measured(sheet, name, fontsize=canvas.SMALL)[0] / 2
+            middle = max(box.x0 + wide * (first + last) / 2, box.x0 + half)
+            if middle - half >= free:
+                sheet.text(middle, TOP - 16, name, fontsize=canvas.SMALL, ha="center", va="center", color=canvas.DARK)
+                free = middle + half + 12
+
+
+def _scale(axes: Axes, values: list[float]) -> None:
+    """From 0, or logarithmic where values are far apart; figures as people write them."""
+    low, high = min(values), max(values)
+    if low > 0 and high > FAR * low:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.15, high * 1.15)
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 1000 * low else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, 1.05 * high or 1)
+        axes.yaxis.set_major_locator(MaxNLocator(8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,77 @@
+"""What the documentation shows is run: Python as it stands there, and the C compiler's line."""
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_tools import made, no_waiting_for_the_disk, recipe, run
+
+from tinyfoa_np import export, model
+
+assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
+pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(path, begins):
+    """Indented blocks of a document that begin with one of these words, as they stand there."""
+    found = []
+    for part in (ROOT / path).read_text().split("\n\n"):
+        lines = part.split("\n")
+        if all(line.startswith("    ") or not line for line in lines):
+            text = "\n".join(line[4:] for line in lines)
+            if found and found[-1][1]:  # a blank line within a block
+                found[-1] = (f"{found[-1][0]}\n\n{text}", True)
+            else:
+                found.append((text, True))
+        else:
+            found.append(("", False))
+    return [text for text, code in found if code and text.startswith(begins)]
+
+
+def test_python(tmp_path, monkeypatch):
+    """The blocks of docs/python.md, one after the other, in one namespace."""
+    pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    shown = blocks("docs/python.md", ("from ", "stream = "))
+    assert len(shown) == 3
+    for block in shown:
+        exec(block, names)
+    assert names["classifier"].score(names["X"][1400:].astype("uint8"), names["y"][1400:]) > 0.6
+    assert names["stream"].score(names["X"].astype("uint8"), names["y"]) > 0.5
+    assert len(names["answers"]) == 360 and names["result"]["error_pct"] < 90
+
+
+def test_the_readmes_three_lines():
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed (extra sklearn)")
+    X, y = datasets.load_digits(return_X_y=True)
+    X = X.astype("uint8")
+    [block] = blocks("README.md", "from tinyfoa_np import TinyFoAClassifier")
+    names = {"X_train": X[:500], "y_train": y[:500], "X_test": X[500:600], "y_test": y[500:600]}
+    *most, last = block.split("\n")
+    exec("\n".join(most), names)
+    score, nbytes = eval(last, names)
+    assert score > 0.3 and nbytes < 300_000
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler called cc")
+def test_the_compilers_line(tmp_path):
+    dataset = made(samples=150, tests=50)
+    result = run(tmp_path, recipe(epochs=2), dataset)
+    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
+    (Path(result["run_dir"]) / "model.h").write_bytes(export.export(ours, "c-header"))
+    for where in ("docs/models.md", "examples/classify.c"):
+        [line] = [part for part in (ROOT / where).read_text().splitlines() if part.strip().startswith("cc ")]
+        command = line.strip().partition(" && ")[0]
+        command = command.replace("runs/digits-tinyfoa-1", "RUN").replace("RUN", shlex.quote(result["run_dir"]))
+        command = command.replace("-o classify", f"-o {shlex.quote(str(tmp_path / 'classify'))}")
+        subprocess.run(shlex.split(command), cwd=ROOT, check=True)
+        samples = dataset.test.inputs.tobytes()
+        done = subprocess.run([tmp_path / "classify"], input=samples, capture_output=True, check=True)
+        assert (np.array(done.stdout.split(), int) == ours.predict(dataset.test.inputs)).all()
+        (tmp_path / "classify").unlink()

@@ -1,0 +1,325 @@
+"""Estimators: scikit-learn's own checks, the same models as without it, streams, and what is refused."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from train_tools import no_waiting_for_the_disk, recipe
+
+pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
+
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import tinyfoa_np
+from tinyfoa_np import TinyFoAClassifier, model
+from tinyfoa_np.data import Dataset, Split
+from tinyfoa_np.memory import report
+from tinyfoa_np.train import train
+
+assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
+pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
+
+CLASSIFIERS = [getattr(tinyfoa_np, name) for name in tinyfoa_np.ESTIMATORS]
+REAL = {"binary_weights": False, "binary_activations": False}
+
+
+def small(kind=TinyFoAClassifier, **options):
+    """A quick classifier."""
+    usual = {"network": "fc:40", "epochs": 8, "batch": 16, "lr": 0.01, "threads": 1, "random_state": 0}
+    return kind(**{**usual, **options})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Training and test samples (N, 64) as bytes, and labels."""
+    X, y = load_digits(return_X_y=True)
+    return X[:600].astype(np.uint8), y[:600], X[600:900].astype(np.uint8), y[600:900]
+
+
+# scikit-learn's conventions
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_check_estimator(kind):
+    """What scikit-learn asks of a classifier; the task is one of two features, on which binary layers learn little."""
+    results = check_estimator(small(kind, **REAL), on_fail=None)
+    failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+    assert not failed and sum(result["status"] == "passed" for result in results) > 45
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_check_estimator_with_everything_binary():
+    results = check_estimator(small(schedule="stream", network="fc:100", epochs=30), on_fail=None)
+    assert not {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+
+
+def test_in_a_pipeline_a_search_and_a_cross_validation(digits):
+    X, y, *_ = digits
+    scaled = make_pipeline(StandardScaler(), small(schedule="stream", epochs=4))
+    assert cross_val_score(scaled, X, y, cv=2).min() > 0.5
+    search = GridSearchCV(small(schedule="stream", epochs=2), {"lr": [1e-5, 0.01], "network": ["fc:40"]}, cv=2)
+    assert search.fit(X, y).best_params_["lr"] == 0.01
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+def test_clone_and_pickle(kind, digits):
+    X, y, tests, _ = digits
+    fitted = small(kind, epochs=2).fit(X, y)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert (loaded.predict(tests) == fitted.predict(tests)).all()
+    assert (loaded.predict_proba(tests) == fitted.predict_proba(tests)).all()
+    again = clone(fitted)
+    with pytest.raises(NotFittedError):
+        again.predict(tests)
+    assert again.fit(X, y).model_sha256_ == fitted.model_sha256_
+
+
+def test_the_constructor_only_stores():
+    options = {"network": 1, "epochs": "two", "ram": -3, "random_state": object(), "run_dir": "/nowhere"}
+    stored = TinyFoAClassifier(**options).get_params()
+    assert {name: stored[name] for name in options} == options
+
+
+def test_every_field_of_a_recipe_is_a_parameter():
+    fields = set(recipe().__dataclass_fields__) - {"dataset", "digest", "algorithm", "seed", "limit"}
+    assert fields | {"random_state", "ram", "threads", "run_dir"} == set(TinyFoAClassifier().get_params())
+
+
+# The same models as without it
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+def test_fit_is_train(kind, digits, tmp_path):
+    X, y, tests, _ = digits
+    options = {"network": "fc:40", "epochs": 2, "batch": 16, "lr": 0.01}
+    fitted = kind(**options, random_state=3, threads=1).fit(X, y)
+    held = np.hstack([np.zeros((600, 10), np.uint8), X]) if kind.algorithm == "ff" else X
+    dataset = Dataset(
+        "samples", Split(held, y), Split(held[:0], y[:0]), 10, 1 / X.std(), -X.mean() / X.std(), 1 / X.max()
+    )
+    which = recipe(dataset="samples", algorithm=kind.algorithm, seed=3, shuffle=True, **options)
+    result = train(which, dataset, tmp_path / "run", threads=1)
+    assert fitted.model_sha256_ == result["model_sha256"]
+    if kind.algorithm != "ff":
+        answers = model.load(tmp_path / "run" / "model.safetensors").predict(tests)
+        assert (fitted.predict(tests) == answers).all()
+    audited = report.audit(tmp_path / "run")
+    assert fitted.memory_["ok"] and fitted.memory_["arena"] == audited["arena"]
+
+
+def test_a_budget_changes_the_memory_and_nothing_else(digits):
+    X, y, *_ = digits
+    fast, slow = small(network="fc:100").fit(X, y), small(network="fc:100", ram=12_000).fit(X, y)
+    assert fast.model_sha256_ == slow.model_sha256_
+    sizes = [one.memory_["arena"]["watermark_bytes"] for one in (fast, slow)]
+    assert sizes[1] <= 12_000 < sizes[0]
+
+
+def test_probabilities_are_the_softmax_of_the_logits(digits):
+    X, y, tests, truth = digits
+    for kind in CLASSIFIERS:
+        fitted = small(kind, epochs=4, **REAL).fit(X, y)
+        sure = fitted.predict_proba(tests)
+        assert sure.shape == (300, 10) and np.allclose(sure.sum(axis=1), 1) and (sure >= 0).all()
+        assert (fitted.classes_[sure.argmax(axis=1)] == fitted.predict(tests)).all()
+        assert fitted.score(tests, truth) == (fitted.predict(tests) == truth).mean()
+    logits = fitted.model_.logits(np.hstack([np.zeros((300, 10), np.uint8), tests])).astype(float)  # FF's
+    assert np.allclose(np.log(sure[:, 0] / sure[:, 1]), logits[:, 0] - logits[:, 1], atol=1e-3)
+
+
+def test_a_binary_network_learns_digits(digits):
+    X, y, tests, truth = digits
+    assert small(network="fc:200", schedule="stream", epochs=15, batch=10, lr=0.002).fit(X, y).score(tests, truth) > 0.8
+
+
+def test_classes_may_be_anything(digits):
+    X, y, tests, _ = digits
+    names = np.array([f"digit {n}" for n in range(10)], dtype=object)
+    plain, named = small().fit(X, y), small().fit(X, names[y])
+    assert (names[plain.predict(tests)] == named.predict(tests)).all() and list(named.classes_) == sorted(names)
+    odd = small().fit(X, 2 * y - 7)
+    assert (odd.predict(tests) == 2 * plain.predict(tests) - 7).all() and odd.model_sha256_ == named.model_sha256_
+
+
+def test_random_states(digits):
+    X, y, *_ = digits
+
+    def sha(state):
+        return small(random_state=state, epochs=1).fit(X, y).model_sha256_
+
+    assert sha(1) == sha(np.int64(1)) != sha(2)
+    assert sha(np.random.RandomState(5)) == sha(np.random.RandomState(5))
+    assert sha(None) != sha(None)
+    source = np.random.RandomState(5)
+    assert sha(source) != sha(source)
+
+
+# Bytes and real numbers
+
+
+def test_bytes_stay_bytes(digits):
+    X, y, tests, _ = digits
+    fitted = small().fit(X, y)
+    assert fitted.model_.inputs.kind == "bytes"
+    wanted = fitted.predict(tests)
+    for kind in (float, np.int64, np.float32):
+        assert (fitted.predict(tests.astype(kind)) == wanted).all()
+    for wrong in (tests + 0.5, tests - 1.0, tests.astype(int) + 256):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+            fitted.predict(wrong)
+    assert small().fit(X.astype(float), y).model_.inputs.kind == "real"
+
+
+def test_all_bytes_alike_and_layouts(digits):
+    X, y, *_ = digits
+    fitted = small(epochs=1).fit(X, y)
+    strided = np.repeat(X, 2, axis=1)[:, ::2]
+    for same in (np.asfortranarray(X), strided):
+        assert small(epochs=1).fit(same, y).model_sha256_ == fitted.model_sha256_
+    assert small(epochs=1, normalize="unit").fit(np.zeros((20, 4), np.uint8), [0, 1] * 10).predict([[0] * 4]) in (0, 1)
+
+
+# Streams
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+def test_partial_fit_on_the_same_samples_is_fit(kind, digits):
+    X, y, *_ = digits
+    whole, stream = small(kind, epochs=3).fit(X, y), small(kind, epochs=3)
+    for _ in range(3):
+        stream.partial_fit(X, y, classes=range(10))
+    assert stream.model_sha256_ == whole.model_sha256_
+
+
+def test_a_stream_is_learnt(digits):
+    X, y, tests, truth = digits
+    stream = small(network="fc:200,100", schedule="stream", lr=0.003, epochs=1)
+    scores = []
+    for _ in range(4):
+        for part in np.array_split(np.arange(len(X)), 6):
+            stream.partial_fit(X[part], y[part], classes=np.arange(10))
+        scores.append(stream.score(tests, truth))
+    assert scores[-1] > max(0.6, scores[0])
+    assert stream.memory_["ok"]
+
+
+def test_partial_fit_goes_on_after_fit_and_fit_begins_anew(digits):
+    X, y, *_ = digits
+    one = small(epochs=1).fit(X, y)
+    before = one.model_sha256_
+    assert one.partial_fit(X[:50], y[:50]).model_sha256_ != before
+    assert one.fit(X, y).model_sha256_ == before
+
+
+def test_a_stream_outlives_its_process_with_a_run_directory(digits, tmp_path):
+    X, y, *_ = digits
+    whole = small(epochs=2, random_state=1)
+    for part in (slice(300), slice(300, 600)):
+        whole.partial_fit(X[part], y[part], classes=range(10))
+    options = {"epochs": 2, "random_state": 1, "run_dir": tmp_path / "run"}
+    first = small(**options).partial_fit(X[:300], y[:300], classes=range(10))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert pickle.loads(pickle.dumps(first)).partial_fit(X[300:], y[300:]).model_sha256_ == whole.model_sha256_
+    another = small(**{**options, "run_dir": tmp_path / "copy"}).partial_fit(X[300:], y[300:], classes=range(10))
+    assert another.model_sha256_ == whole.model_sha256_  # and sees bytes as the first samples made it see them
+
+
+def test_what_partial_fit_refuses(digits):
+    X, y, *_ = digits
+    with pytest.raises(ValueError, match="needs classes"):
+        small().partial_fit(X, y)
+    stream = small(epochs=1).partial_fit(X[:40], y[:40], classes=range(10))
+    with pytest.raises(ValueError, match="none of the classes"):
+        stream.partial_fit(X[:2], [3, 12])
+    with pytest.raises(ValueError, match="in the first call"):
+        stream.partial_fit(X[:2], y[:2], classes=range(5))
+    with pytest.raises(ValueError, match="no bytes"):
+        stream.partial_fit(X[:40] + 0.5, y[:40])
+    with pytest.raises(ValueError, match="give run_dir"):
+        pickle.loads(pickle.dumps(stream)).partial_fit(X, y)
+    stream.partial_fit(X[40:80], y[40:80])
+
+
+# What is refused, and what is left behind
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"network": "fc:0"}, "is not understood"),
+        ({"epochs": 0}, "epochs"),
+        ({"dropout": 0.1}, "has no meaning for algorithm tinyfoa"),
+        ({"ram": 100}, "does not fit into 100 bytes"),
+        ({"random_state": -1}, "seed"),
+        ({"slices": 41}, "at most 40"),
+    ],
+)
+def test_bad_parameters_are_value_errors_of_one_line(digits, options, says):
+    X, y, *_ = digits
+    with pytest.raises(ValueError, match=says) as info:
+        small(**options).fit(X, y)
+    assert "\n" not in str(info.value)
+
+
+def test_one_class_is_refused(digits):
+    X, *_ = digits
+    with pytest.raises(ValueError, match="one class only"):
+        small().fit(X, np.ones(len(X)))
+
+
+def test_numbers_too_large_for_float32():
+    with pytest.raises(ValueError, match="float32"):
+        small().fit(np.full((20, 4), 1e300), [0, 1] * 10)
+
+
+def test_a_run_directory_is_one_that_the_commands_read(digits, tmp_path):
+    X, y, *_ = digits
+    fitted = small(run_dir=tmp_path / "run", epochs=2).fit(X, y)
+    assert report.audit(tmp_path / "run")["arena"] == fitted.memory_["arena"]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["dataset"] == "samples"
+    with pytest.raises(ValueError, match="not empty"):
+        small(run_dir=tmp_path / "run").fit(X, y)
+
+
+def test_a_temporary_directory_goes_with_its_estimator(digits, monkeypatch, tmp_path):
+    X, y, *_ = digits
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fitted = small(epochs=1).fit(X, y)
+    assert len(os.listdir(tmp_path)) == 1
+    other = pickle.loads(pickle.dumps(fitted))
+    del fitted
+    assert os.listdir(tmp_path) == [] and len(other.predict(X)) == 600
+    assert small(epochs=1).fit(X, y).fit(X, y) and len(os.listdir(tmp_path)) <= 1  # one, not two
+    failed = small(ram=10)
+    with pytest.raises(ValueError, match="does not fit"):
+        failed.fit(X, y)
+    with pytest.raises(NotFittedError):
+        failed.predict(X)
+    assert failed.set_params(ram=None).partial_fit(X, y, classes=range(10)).score(X, y) >= 0
+    del failed
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_scikit_learn_there_is_a_message_and_the_rest_works():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import tinyfoa_np, tinyfoa_np.train; assert 'TinyFoAClassifier' in dir(tinyfoa_np)\n"
+        "try: tinyfoa_np.TinyFoAClassifier\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "scikit-learn" in done.stdout and "[sklearn]" in done.stdout and done.stdout.count("\n") == 1
+    with pytest.raises(AttributeError, match="no attribute 'dreams'"):
+        tinyfoa_np.dreams  # noqa: B018
