@@ -36,7 +36,6 @@ RECIPES = {
     "bp_cnn": ((2, 9, 8), {"algorithm": "bp", "network": "cnn"}),
     "bp_resnet8": ((3, 8, 8), {"algorithm": "bp", "network": "resnet8"}),
     "bp_dscnn": ((1, 9, 4), {"algorithm": "bp", "network": "dscnn"}),
-    "bp_mobilenetv1": ((3, 16, 16), {"algorithm": "bp", "network": "mobilenetv1"}),
 }
 
 

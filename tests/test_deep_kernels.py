@@ -18,7 +18,7 @@ from tinyfoa_np.kernels import giff, maps
 from tinyfoa_np.reference import convolution as reference
 from tinyfoa_np.reference import giff as giff_reference
 
-few = settings(deadline=None, max_examples=25)
+few = settings(deadline=None, max_examples=15)
 NONE = np.zeros(0, np.float32)
 #: one step of plain gradient descent at rate 1, from weights of 0: the gradient, but for its sign
 DESCENT = kernels.Step(kernels.SGD, np.float32(1), np.float32(1))
