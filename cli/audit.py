@@ -67,7 +67,7 @@ def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> 
         _phases(result),
         _peak(result),
         f"kept in: {letters}; · not kept\n",
-        _paper(result["paper"], differences),
+        *([_paper(result["paper"], differences)] if result["paper"] else []),
         *_evidence(result),
     ):
         console.print(part, soft_wrap=isinstance(part, str))

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np import presets
+from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.presets import PRESETS
@@ -16,6 +18,7 @@ from tinyfoa_np.recipe import (
     DEFAULTS,
     LARGEST_LR,
     LR_PER_SIDE,
+    MERGES,
     MOMENTS,
     NORMALIZATIONS,
     ONE_VISIT,
@@ -113,7 +116,8 @@ _RECIPE_OPTIONS = (
         "--network",
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four of 2000, fc:500,300 two. Locally connected, 3x3, on "
-        f"images (tinyfoa): lc:16,32 is two with so many output channels. [default: {Recipe.network}]",
+        f"images (tinyfoa): lc:16,32 is two with so many output channels. With giff and bp, a network's name: "
+        f"{', '.join(NAMES)}. [default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",
@@ -248,6 +252,34 @@ _RECIPE_OPTIONS = (
         "--peer", type=float, metavar="WEIGHT", help=f"ff: weight of the peer normalization. {_defaults('peer')}"
     ),
     click.option(
+        "--theta",
+        type=float,
+        metavar="GOODNESS",
+        help="giff: what right labels are to exceed, and wrong ones to fall short of. [default: 10 with feature maps; "
+        "with fully connected layers, 0.1 for each output of the last]",
+    ),
+    click.option(
+        "--label-width",
+        type=int,
+        metavar="K",
+        help=f"giff: units of the label channel for each output channel. {_defaults('label_width')}",
+    ),
+    click.option(
+        "--groups",
+        metavar="UNITS",
+        help='giff: which units of the network train together, as in "1,2|3". [default: each by itself]',
+    ),
+    click.option(
+        "--merge",
+        type=click.Choice(MERGES),
+        help="giff: how data and label meet. [default: add for fully connected layers, mul for feature maps]",
+    ),
+    click.option(
+        "--rms/--no-rms",
+        default=None,
+        help="giff: hand outputs on divided by their root mean square. [default: rms with fully connected layers]",
+    ),
+    click.option(
         "--seed",
         type=int,
         metavar="N",
@@ -262,6 +294,20 @@ preset_option = click.option(
     help="paper: what the TinyFoA paper's authors ran for this algorithm and data set (MNIST's recipe for a data set "
     "that has none); what else is given here comes first. [default: the defaults named here]",
 )
+
+
+def asked(given: dict[str, Any], preset: str | None) -> Recipe:
+    """The recipe of the options that were given, validated; with a preset, of those around them.
+
+    Raises
+    ------
+    BadRequest
+        If they do not go together.
+    """
+    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    if recipe.deep and (given.get("binary_weights") or given.get("binary_activations")):
+        raise BadRequest(f"{recipe.algorithm} on {recipe.network} has real weights and activations: leave the bits out")
+    return recipe
 
 
 def recipe_options(command: Command) -> Command:

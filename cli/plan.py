@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.recipe import Recipe
 
-from .options import Bytes, dataset_of, debug_option, files_option, json_option, preset_option, recipe_options
+from .options import Bytes, asked, dataset_of, debug_option, files_option, json_option, preset_option, recipe_options
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ def plan(
     if not dataset:
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    recipe = asked(given, preset)
     samples = data.shape(recipe.dataset)
     kept = forecast.RESERVE if reserve is None else reserve
 

@@ -19,6 +19,7 @@ from tinyfoa_np.recipe import VERTICAL, Recipe
 
 from .options import (
     Bytes,
+    asked,
     data_dir_option,
     dataset_of,
     debug_option,
@@ -133,7 +134,7 @@ def train(
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+        recipe = asked(given, preset)
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
     # Only now, after everything that can be refused at once: what takes a second to import.

@@ -30,6 +30,7 @@ ALGORITHMS = {
     "drtp": "forward loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
+    "giff": "latent latent_gradient goodness loss passed handed_on",
 }
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
@@ -86,7 +87,7 @@ def _regions(name: str) -> Iterator[str]:
     for region in sorted(plan.regions, key=lambda region: -region.nbytes):
         if region.nbytes:
             shape = " x ".join(map(str, region.shape))
-            marks = " | ".join("x" if phase in region.lifetime else "" for phase in PHASES)
+            marks = " | ".join("x" if phase in region.within else "" for phase in PHASES)
             yield f"| {region.name} | {shape} | {region.dtype} | {region.nbytes:,} | {marks} |"
 
 

@@ -109,3 +109,18 @@ def test_two_regions_of_one_name_are_refused():
 def test_an_unknown_phase_is_refused():
     with pytest.raises(ValueError, match="dinner"):
         pack([Region("a", (1,), "uint8", ("load", "dinner"))])
+
+
+def test_a_phase_may_have_steps():
+    """Who lives in a phase lives in all its steps; those of different steps share their bytes."""
+    always, whole = Region("a", (16,), "float32"), Region("w", (16,), "float32", ("forward",))
+    first = Region("f", (32,), "float32", ("forward:0", "forward:1"))
+    second, third = (Region(name, (32,), "float32", (step,)) for name, step in (("s", "forward:1"), ("t", "forward:2")))
+    plan = pack([always, whole, first, second, third])
+    assert plan.nbytes == 64 + 64 + 128 + 128
+    assert plan.offsets["t"] in (plan.offsets["f"], plan.offsets["s"])
+    assert plan.phase_bytes("forward") == plan.nbytes and plan.phase_bytes("update") == 64
+    assert plan.peak_step("forward") == "forward:1" and plan.peak_step("update") == "update"
+    assert whole.lives("forward:2") and not first.lives("forward") and first.within == {"forward"}
+    with pytest.raises(ValueError, match="unknown"):
+        pack([Region("x", (1,), "uint8", ("backward:1",))])

@@ -6,7 +6,7 @@ import pytest
 
 from tinyfoa_np import presets
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, Recipe
+from tinyfoa_np.recipe import DEFAULTS, Recipe
 
 DATASETS = ("mnist", "cifar10", "cifar100", "mitbih", "digits")
 TOGGLES = [
@@ -15,7 +15,7 @@ TOGGLES = [
 ]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", presets.SYSTEMS)
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("vertical", [False, True])
 def test_every_preset_is_a_recipe(algorithm, dataset, vertical):
@@ -89,7 +89,7 @@ def test_the_rest_of_the_recipes(algorithm, dataset, fields):
     assert presets.paper(algorithm, dataset).items() >= fields.items()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", presets.SYSTEMS)
 def test_a_data_set_without_a_recipe_has_that_of_mnist(algorithm):
     assert {**presets.paper(algorithm, "digits"), "dataset": "mnist"} == presets.paper(algorithm, "mnist")
 

@@ -1,4 +1,4 @@
-"""The studies of slices: what they would train, how a learning rate is chosen, and what they write."""
+"""The studies: what they would train, how a learning rate is chosen, and what they write."""
 
 import csv
 import json
@@ -78,3 +78,25 @@ def test_a_run_that_cannot_be_trained_is_reported(tmp_path):
     """More slices than the layer has neurons: known only once the layer is looked at."""
     rows, failed = studies.carry_out("slices", points(tmp_path, lines=["stream"], at=[17]), tmp_path, jobs=1)
     assert rows[0]["error_pct"] is None and len(failed) == 1 and "at most 16" in failed[0]
+
+
+def test_giff_is_varied_in_three_ways_beside_bp(tmp_path):
+    quick = {"epochs": 1, "limit": 40, "batch": 20}
+    todo = studies.points("giff", tmp_path, datasets=["digits"], changes=quick)
+    lines = {line: [point.at for point in todo if point.line == line] for line in dict.fromkeys(p.line for p in todo)}
+    assert lines["BP"] == ["bp"] and lines["groups"] == ["1|2|3", "1,2|3", "1|2,3", "1,2,3"]
+    for point in todo:
+        (run,) = next(iter(point.runs.values()))
+        assert run.recipe.network == "cnn" and run.recipe.algorithm == ("bp" if point.line == "BP" else "giff")
+        if point.line == "groups":
+            assert run.recipe.groups == point.at
+    few = studies.points("giff", tmp_path, datasets=["digits"], changes=quick, lines=["BP", "groups"])
+    rows, failed = studies.carry_out("giff", few, tmp_path, jobs=2)
+    assert failed == [] and all(row["error_pct"] is not None for row in rows)
+    by_groups = {row["at"]: row["arena_bytes"] for row in rows}
+    assert by_groups["1|2|3"] < by_groups["1,2,3"] and by_groups["1|2|3"] < by_groups["bp"]
+    pytest.importorskip("matplotlib")
+    (path,) = studies.picture("giff", few, tmp_path)
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(BadRequest, match="--at has no meaning"):
+        studies.points("giff", tmp_path, datasets=["digits"], at=[3])

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .errors import BadRequest
-from .plan import ALIGNMENT, PHASES, Plan, Region, aligned
+from .plan import ALIGNMENT, PHASES, Plan, Region
 
 PATTERN = 0xA5
 POISON = 0xFF  # a float32 or float64 of these is NaN
@@ -110,7 +110,7 @@ class Arena:
             self.watch(phase)
         elif self.poison and phase != self.phase:
             for region in self.taken.values():
-                if self.phase in region.lifetime and phase not in region.lifetime:
+                if region.lives(self.phase) and not region.lives(phase):
                     view = self._bytes(region)
                     view[view != PATTERN] = POISON  # what was never written must still look so
         self.phase = phase
@@ -136,4 +136,4 @@ class Arena:
 
     def accounted_in(self, phase: str) -> int:
         """Bytes of the regions handed out that live in a phase, each rounded up to the alignment."""
-        return sum(aligned(r.nbytes) for r in self.taken.values() if phase in r.lifetime)
+        return self.plan.most_bytes(phase, self.taken.values())

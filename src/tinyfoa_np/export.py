@@ -45,8 +45,9 @@ def export(model: Model, to: str) -> bytes:
     writers = {"npz": to_npz, "c-header": to_c_header, "onnx": to_onnx}
     if to not in writers:
         raise BadRequest(f"there is no export to {to!r}: it must be one of {', '.join(writers)}")
-    if not fully_connected(model.recipe.network):
-        raise BadRequest(f"exports hold fully connected networks, not {model.recipe.network}")
+    if model.recipe.deep or not fully_connected(model.recipe.network):
+        what = f"{model.recipe.algorithm} on {model.recipe.network}"
+        raise BadRequest(f"exports hold layers of fully connected networks, not {what}")
     return writers[to](model)
 
 

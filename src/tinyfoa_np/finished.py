@@ -108,7 +108,7 @@ def model(run_dir: str | os.PathLike[str]) -> Model:
 def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
     """How the layers of a run are laid out in flash, lowest first."""
     chosen = Layout(trained.recipe, stand_in(Path(run_dir)), 1).fit(None)
-    return [layer for one in chosen for layer in one.stage.layers]
+    return [layer for one in chosen for layer in one.stage.layers if isinstance(layer, Parameters)]
 
 
 def hidden_layers(trained: Model) -> int:
@@ -125,7 +125,7 @@ def trained_signs(trained: Model, number: int) -> np.ndarray:
     BadRequest
         If the network is not fully connected.
     """
-    if not fully_connected(trained.recipe.network):
+    if trained.recipe.deep or not fully_connected(trained.recipe.network):
         raise BadRequest(f"{trained.recipe.network} is not fully connected: its weights cannot be drawn")
     layer = trained.layers[number]
     if layer.weights.dtype == np.uint64:

@@ -10,11 +10,11 @@ import numpy as np
 
 from .algorithms.local_parameters import LocalParameters
 from .algorithms.operands import Inputs
-from .algorithms.parameters import Parameters
 from .algorithms.recompute import Below
-from .algorithms.stage import Stage
-from .algorithms.stages import Rung, ladder, makers
+from .algorithms.stage import Kept, Stage
+from .algorithms.stages import Rung, deep_maker, ladder, makers
 from .algorithms.tiling import Tiling
+from .architectures import architecture
 from .data import Dataset
 from .data.records import Records
 from .errors import BadRequest
@@ -37,7 +37,7 @@ def _once(stage: Stage) -> int:
     return sum(map(sum, stage.objects().values()))
 
 
-def _streamed(layer: Parameters) -> int:
+def _streamed(layer: Kept) -> int:
     """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
     return layer.published_bytes if layer.tiling.stream_weights else 0
 
@@ -71,13 +71,18 @@ class Layout:
         width = dataset.train.inputs.shape[1]
         if dataset.train.inputs.dtype == np.uint8:
             scale, offset = dataset.affine(str(recipe.normalize))
-            self.inputs = Inputs("bytes", width, scale, offset)
+            self.inputs = Inputs("bytes", width, scale, offset, dataset.image)
         else:
-            self.inputs = Inputs("real", width)
+            self.inputs = Inputs("real", width, image=dataset.image)
         self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
         self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
-        shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
-        self.makers = makers(self.inner, self.inputs, shapes, dataset.classes, self.train_set.batches, threads)
+        about = dataset.classes, self.train_set.batches, threads
+        if recipe.deep:
+            network = architecture(recipe.network, width, dataset.image, dataset.classes)
+            self.makers = [deep_maker(self.inner, self.inputs, network, *about)]
+        else:
+            shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
+            self.makers = makers(self.inner, self.inputs, shapes, *about)
         self.ladders = [ladder(self.inner)] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
@@ -131,7 +136,7 @@ class Layout:
         peaks = []
         for number, one in enumerate(chosen):
             below, own = chosen[:number], one.stage.layers
-            layers = [layer for lower in below for layer in lower.stage.layers] + own
+            layers = [*(layer for lower in below for layer in lower.stage.layers), *own]
             peaks.append({
                 "data set": self.train_set.nbytes + self.test_set.nbytes,
                 "weights and moments in training, in two slots": 2 * _once(one.stage),
@@ -197,4 +202,9 @@ class Layout:
         if self.recipe.algorithm == "tinyfoa":
             return "fewer threads, a smaller batch or more slices need less"
         what = "fewer threads, a smaller batch or narrower layers need less"
+        if self.recipe.deep:
+            return (
+                "a batch is held whole, as batch norm needs it, and so are the weights of all groups: fewer threads, a"
+                " smaller batch or, with giff, smaller groups need less"
+            )
         return f"{self.recipe.algorithm} holds the weights of all layers: {what}"

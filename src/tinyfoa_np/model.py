@@ -124,13 +124,14 @@ def save(
     reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
     for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
         name = f"layer{layer.number}"
-        weights, bias = np.zeros(*layer.published_shape(layer.O)), np.zeros(layer.biases, np.float32)
+        weights, bias = (np.zeros(*shape) for shape in layer.trained_shapes)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
-             "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"], "digest": trained["digest"]}
+             "image": inputs.image, "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"],
+             "digest": trained["digest"]}
         )  # fmt: skip
         if isinstance(layer, LocalParameters):
             running = np.zeros((2, layer.shape.channels), np.float32)
@@ -182,11 +183,12 @@ def load(path: str | os.PathLike[str]) -> Model:
             recipe, classes = Recipe.from_json(about["recipe"]), about["classes"]
             layers = []
             for number, known in enumerate(about["layers"]):
-                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"])
+                image = tuple(known["image"]) if known.get("image") else None
+                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"], image)
                 weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
                 shape = LocalShape(**known["shape"]) if "shape" in known else None
                 biases = known["outputs"] + (2 * shape.channels if shape else 0)
-                if len(bias) not in (0, biases):
+                if not recipe.deep and len(bias) not in (0, biases):
                     raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {biases}")
                 layers.append(
                     TrainedLayer(

@@ -41,7 +41,8 @@ class Region:
     dtype : str
         A NumPy dtype.
     phases : tuple of str
-        Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always.
+        Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always. A phase may have
+        steps, each with a name behind a colon, ``"forward:2"``: who lives in the phase lives in all its steps.
     """
 
     name: str
@@ -56,6 +57,15 @@ class Region:
     @cached_property
     def lifetime(self) -> frozenset[str]:
         return frozenset(self.phases)
+
+    @cached_property
+    def within(self) -> frozenset[str]:
+        """The phases in which the content is kept, at least for a step."""
+        return frozenset(phase.partition(":")[0] for phase in self.phases)
+
+    def lives(self, phase: str) -> bool:
+        """Whether the content is kept in a phase, or in a step of one."""
+        return phase in self.lifetime or phase.partition(":")[0] in self.lifetime
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,24 @@ class Plan:
         return next(r for r in self.regions if r.name == name)
 
     def phase_bytes(self, phase: str) -> int:
-        """Bytes that live in a phase: its regions, each rounded up to the alignment."""
-        return sum(aligned(r.nbytes) for r in self.regions if phase in r.lifetime)
+        """Bytes that live in a phase: its regions, each rounded up to the alignment; of its steps the most."""
+        return self.most_bytes(phase, self.regions)
+
+    def peak_step(self, phase: str) -> str:
+        """The step of a phase in which most bytes live; the phase itself where it has none."""
+        sizes = {step: sum(aligned(r.nbytes) for r in self.regions if r.lives(step)) for step in self._steps[phase]}
+        return max(sizes, key=lambda step: (sizes[step], step))
+
+    def most_bytes(self, phase: str, regions: Iterable[Region]) -> int:
+        """The same of some regions."""
+        some = list(regions)
+        return max(sum(aligned(r.nbytes) for r in some if r.lives(step)) for step in self._steps[phase])
+
+    @cached_property
+    def _steps(self) -> dict[str, list[str]]:
+        """The steps of each phase, or the phase itself."""
+        named = {p for r in self.regions for p in r.lifetime if ":" in p}
+        return {phase: [p for p in named if p.partition(":")[0] == phase] or [phase] for phase in PHASES}
 
 
 def pack(regions: Iterable[Region]) -> Plan:
@@ -97,18 +123,19 @@ def pack(regions: Iterable[Region]) -> Plan:
     wanted = [r for r in regions if r.nbytes]
     if len({r.name for r in wanted}) != len(wanted):
         raise ValueError("two regions have the same name")
-    unknown = {p for r in wanted for p in r.phases} - set(PHASES)
+    named = {p for r in wanted for p in r.phases}
+    unknown = {p.partition(":")[0] for p in named} - set(PHASES)
     if unknown:
         raise ValueError(f"unknown phases: {sorted(unknown)}")
     wanted.sort(key=lambda r: (-r.nbytes, r.name))
     placed: list[tuple[int, int, frozenset[str]]] = []  # begin, end, lifetime
     offsets = {}
     for region in wanted:
-        offset = 0
-        for begin, end, _ in sorted(p for p in placed if p[2] & region.lifetime):
+        offset, lifetime = 0, frozenset(p for p in named if region.lives(p))
+        for begin, end, _ in sorted(p for p in placed if p[2] & lifetime):
             if offset + region.nbytes <= begin:
                 break
             offset = max(offset, aligned(end))
         offsets[region.name] = offset
-        placed.append((offset, offset + region.nbytes, region.lifetime))
+        placed.append((offset, offset + region.nbytes, lifetime))
     return Plan(tuple(wanted), offsets)

@@ -34,6 +34,8 @@ from .errors import BadRequest
 from .network import is_local
 from .recipe import ALGORITHMS, DEFAULTS, LOCAL_DEFAULTS, Recipe
 
+#: what TinyFoA's authors ran
+SYSTEMS = tuple(name for name in ALGORITHMS if name != "giff")
 PRESETS = ("paper",)
 LOCAL_NETWORK = "lc:16,32,64,64"
 #: a data set without a published recipe takes that of this one
@@ -57,7 +59,7 @@ def paper(
     Parameters
     ----------
     algorithm : str
-        One of :data:`tinyfoa_np.recipe.ALGORITHMS`.
+        One of :data:`SYSTEMS`.
     dataset : str
         ``mnist``, ``cifar10``, ``cifar100``, ``mitbih`` or a variant of one of them; any other is trained as MNIST is.
     binary_weights, binary_activations : bool
@@ -83,8 +85,8 @@ def paper(
     >>> fields["network"], fields["lr"], fields["lr_schedule"]
     ('fc:2000x3', 0.0005, 'drop:60%,90%')
     """
-    if algorithm not in ALGORITHMS:
-        raise BadRequest(f"algorithm is {algorithm!r}: it must be one of {', '.join(ALGORITHMS)}")
+    if algorithm not in SYSTEMS:
+        raise BadRequest(f"algorithm {algorithm} is not one that TinyFoA's authors ran: {', '.join(SYSTEMS)}")
     if vertical and algorithm not in ("tinyfoa", "bp"):
         raise BadRequest(f"algorithm {algorithm} has no vertical training; tinyfoa and bp do")
     published = _PUBLISHED.get(dataset.removesuffix("-unverified"), USUAL)

@@ -101,7 +101,7 @@ class Probe:
         """Which bytes of the block belong to a region that lives in all of these phases."""
         mask = np.zeros(self.arena.block.size, bool)
         for region in self.arena.plan.regions:
-            if region.lifetime.issuperset(phases):
+            if all(map(region.lives, phases)):
                 mask[self.places[region.name]] = True
         return mask
 
@@ -110,7 +110,7 @@ class Probe:
         arena = self.arena
         changed = arena.block != pattern
         for region in arena.plan.regions:
-            if arena.phase in region.lifetime:
+            if region.lives(arena.phase):
                 self.written[region.name] |= changed[self.places[region.name]]
         self.stray |= changed & ~self._alive(arena.phase)
         arena.block[~self._alive(arena.phase, following)] = pattern

@@ -10,15 +10,17 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from .architectures import group_text, grouped, named, vector_width
 from .errors import BadRequest
 from .network import CONNECTIONS, is_local
 from .slices import ORDERS
 
-ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
+ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff", "giff")
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
 OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
 NORMALIZATIONS = ("standard", "unit")
 MOMENTS = ("float32", "bfloat16", "int8")
+MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
 
@@ -32,20 +34,36 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": True, "decay": 3e-4,
         "classifier_lr": 1e-2, "classifier_decay": 3e-3, "label_scale": 1.0, "peer": 0.03,
     },
+    "giff": {
+        "lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1,
+    },
 }  # fmt: skip
 #: what is different where a network is locally connected, and which algorithms train one
 LOCAL_DEFAULTS: dict[str, dict[str, Any]] = {"tinyfoa": {"normalize": "unit"}}
 #: the schedules of each algorithm; the first is what ``auto`` becomes
 VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
-    "drtp": ("none",), "pepita": ("none",), "ff": ("none",),
+    "drtp": ("none",), "pepita": ("none",), "ff": ("none",), "giff": ("none",),
 }  # fmt: skip
 #: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
 #: A slice trains in 1 / M^2 of the steps; what is good for so few lies between one rate and one way to go for all M.
 LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
 #: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
 ONE_VISIT = 8
-_OWN = ("dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer")
+_OWN = (
+    "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta", "label_width", "groups",
+    "merge", "rms",
+)  # fmt: skip
+_RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
+
+
+#: why an algorithm trains no network of any layers
+_WHY_NOT = {
+    "tinyfoa": "trains fully connected layers, in slices",
+    "drtp": "sends errors to fully connected layers only",
+    "pepita": "modulates the inputs of fully connected layers",
+    "ff": "writes labels into the inputs of fully connected layers, where a convolution sees them at its border only",
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,19 @@ class Recipe:
         FF: weight of the peer normalization.
     dropout : float or None
         PEPITA: the share of hidden outputs that a batch does without.
+    theta : float or None
+        GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
+        output of a network's last fully connected layer, 10 with feature maps, whose goodness is a mean.
+    label_width : int or None
+        GIFF: units of the label channel for each of a group's output channels.
+    groups : str or None
+        GIFF: which of the network's units train together, as in ``"1,2|3"``; each by itself if not given.
+    merge : str or None
+        GIFF: how data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
+        with feature maps.
+    rms : bool or None
+        GIFF: whether a group hands its outputs on divided by their root mean square; if not given, those of fully
+        connected layers.
     normalize : str or None
         ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
     shuffle : bool or None
@@ -144,6 +175,11 @@ class Recipe:
     label_scale: float | None = None
     peer: float | None = None
     dropout: float | None = None
+    theta: float | None = None
+    label_width: int | None = None
+    groups: str | None = None
+    merge: str | None = None
+    rms: bool | None = None
     normalize: str | None = None
     shuffle: bool | None = None
     binary_weights: bool = True
@@ -173,13 +209,13 @@ class Recipe:
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
         filled._check_numbers()
-        rates = {name: getattr(filled, name) for name in ("lr", *_OWN)}
+        rates = {name: getattr(filled, name) for name in _RATES}
         rates = {name: value if value is None else float(value) for name, value in rates.items()}
         return replace(filled, **rates)._scheduled()
 
     def _filled(self) -> Recipe:
         """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
-        known = DEFAULTS[self.algorithm]
+        known = DEFAULTS[self.algorithm] | self._deep()
         for name in _OWN:
             if name not in known and getattr(self, name) is not None:
                 raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}")
@@ -203,7 +239,32 @@ class Recipe:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         if local and self.recompute:
             raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
+        if self.deep:
+            values.update(binary_weights=False, binary_activations=False)
         return replace(self, schedule=schedule, slices=slices, **values)
+
+    @property
+    def deep(self) -> bool:
+        """Whether the network is one of groups of layers of any kind; then weights and activations are real."""
+        return self.algorithm == "giff" or named(self.network)
+
+    def _deep(self) -> dict[str, Any]:
+        """What else has a meaning on such a network; algorithms that cannot train it are refused."""
+        if not self.deep:
+            return {}
+        if self.algorithm not in ("bp", "giff"):
+            raise BadRequest(f"algorithm {self.algorithm} {_WHY_NOT[self.algorithm]}: bp and giff train {self.network}")
+        if self.moments != "float32":
+            raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
+        if self.algorithm == "bp" and self.schedule not in ("auto", "none"):
+            raise BadRequest(f"network {self.network} trains whole: schedule {self.schedule} has no meaning")
+        if self.algorithm == "bp":
+            return {}
+        width = vector_width(self.network)
+        return {
+            "groups": group_text(grouped(self.groups, self.network)), "theta": 0.1 * width or 10.0, "rms": width > 0,
+            "merge": "add" if width else "mul",
+        }  # fmt: skip
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
@@ -218,11 +279,11 @@ class Recipe:
         return turns
 
     def _check_numbers(self) -> None:
-        for name in ("slices", "epochs", "batch", "exchanges", "visits", "limit"):
+        for name in ("slices", "epochs", "batch", "exchanges", "visits", "limit", "label_width"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**40:
                 raise BadRequest(f"{name} is {_shown(value)}: it must be at least 1, and below 2**40")
-        for name in ("lr", "classifier_lr", "label_scale"):
+        for name in ("lr", "classifier_lr", "label_scale", "theta"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1e30:
                 raise BadRequest(f"{name} is {_shown(value)}: it must be above 0 and finite")
@@ -232,6 +293,10 @@ class Recipe:
                 raise BadRequest(f"{name} is {_shown(value)}: it must be 0 or more, and finite")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise BadRequest(f"dropout is {_shown(self.dropout)}: it must be from 0 to below 1")
+        if self.merge is not None:
+            _choice("merge", self.merge, MERGES)
+        if self.label_width is not None and self.label_width > 1000:
+            raise BadRequest(f"label_width is {_shown(self.label_width)}: at most 1000")
         if not 0 <= self.seed < 2**64:
             raise BadRequest(f"seed is {_shown(self.seed)}: it must be from 0 to 2**64 - 1")
         if self.batch > 65536:

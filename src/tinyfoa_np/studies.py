@@ -1,4 +1,4 @@
-"""The paper's figures on slices again: error against M (its Fig. 4), and against the number of exchanges (Fig. 5).
+"""The papers' figures again: error against M and the number of exchanges (TinyFoA), against memory (GIFF).
 
 A study has lines, one for each way to train; a line has points, one for each M or number of exchanges; a point has a
 training run for each seed. Where a line's learning rate is searched, the first seed trains with every rate, and the
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import data, workers
+from .architectures import group_text, units_of
 from .errors import BadRequest
 from .recipe import Recipe
 from .rundir import write_whole
@@ -31,12 +32,15 @@ from .workers import Run
 STUDIES = {
     "slices": "Error, memory and flash traffic over M, the slices per side (Fig. 4 of the paper)",
     "exchanges": "Error, memory and flash traffic over the number of exchanges (Fig. 5 of the paper)",
+    "giff": "Error and memory of GIFF over theta, label width and grouping, beside BP (Figs. 5 and 6 of its paper)",
 }
 SIDES = (2, 4, 8, 16)
 EXCHANGES = (4, 8, 16, 32, 64, 128, 256)
 #: learning rates that are searched, where a slice's turns are short
 RATES = (1e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 EPOCHS = 20
+#: the network of study giff
+CNN = "cnn"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,19 @@ class Line:
     name: str
     fields: dict[str, Any]
     rates: tuple[float, ...] = ()
+    axis: str = ""  # the field that its points have values of, where that is not the study's
+    values: tuple[Any, ...] = ()  # none: every grouping of the network's units
+
+
+def groupings(network: str) -> tuple[str, ...]:
+    """All ways to let a network's units train in groups of neighbours, the smallest groups first."""
+    count = units_of(network)
+    ways = []
+    for cuts in range(2 ** (count - 1)):
+        ends = [number for number in range(1, count) if not cuts >> (number - 1) & 1] + [count]
+        groups = [tuple(range(a, b)) for a, b in zip([0, *ends], ends, strict=False)]
+        ways.append(group_text(tuple(groups)))
+    return tuple(sorted(ways, key=lambda way: (-way.count("|"), way)))
 
 
 #: the lines of each study; each has a point for every M, or for every number of exchanges
@@ -63,6 +80,12 @@ LINES = {
         Line("M = 16", {"schedule": "slice", "slices": 16}),
         Line("M = 16, rate and order of auto", {"schedule": "auto", "slices": 16, "visits": 1}),
     ),
+    "giff": (
+        Line("BP", {"lr": 1e-3, "normalize": "standard", "shuffle": True}, axis="algorithm", values=("bp",)),
+        Line("theta", {"algorithm": "giff"}, axis="theta", values=(0.01, 0.1, 1.0, 10.0, 100.0)),
+        Line("label width", {"algorithm": "giff"}, axis="label_width", values=(1, 2, 4, 8, 16)),
+        Line("groups", {"algorithm": "giff"}, axis="groups"),
+    ),
 }  # fmt: skip
 
 
@@ -72,7 +95,7 @@ class Point:
 
     line: str
     dataset: str
-    at: int
+    at: int | float | str
     runs: dict[float, tuple[Run, ...]]
 
     @property
@@ -114,7 +137,7 @@ def points(
     changes : dict, optional
         Fields of every recipe, such as ``epochs`` or ``network``.
     at : sequence of int
-        Values of M, or numbers of exchanges, in place of the usual ones.
+        Values of M, or numbers of exchanges, in place of the usual ones; not of study ``giff``.
     data_dir : str, optional
         Where to look for data first.
 
@@ -129,13 +152,16 @@ def points(
     for name in lines:
         if not any(line.name.startswith(name) for line in LINES[study]):
             raise BadRequest(f"no line begins with {name!r}; there are {'; '.join(line.name for line in LINES[study])}")
+    if study == "giff" and at:
+        raise BadRequest("study giff has lines over theta, label width and groups: --at has no meaning, choose --lines")
     found = []
     for dataset in dict.fromkeys(datasets):
         data.samples(dataset)  # refuses what is no data set
         for line in chosen:
-            for value in at or (SIDES if study == "slices" else EXCHANGES):
-                axis = "slices" if study == "slices" else "exchanges"
-                fields = {"dataset": dataset, "epochs": EPOCHS, **line.fields, axis: value, **(changes or {})}
+            for value in at or _values(study, line, changes or {}):
+                usual: dict[str, Any] = {"dataset": dataset, "epochs": EPOCHS}
+                usual |= {"network": CNN} if line.axis else {}
+                fields = {**usual, **line.fields, line.axis or study: value, **(changes or {})}
                 rates = line.rates if "lr" not in fields else ()
                 found.append(
                     Point(line.name, dataset, value, {
@@ -151,11 +177,20 @@ def points(
     return found
 
 
+def _values(study: str, line: Line, changes: dict[str, Any]) -> Sequence[Any]:
+    """Where a line has its points."""
+    if not line.axis:
+        return SIDES if study == "slices" else EXCHANGES
+    return line.values or groupings(changes.get("network") or CNN)
+
+
 def _runs(
-    line: Line, dataset: str, at: int, fields: dict[str, Any], seeds: int, out: Path, data_dir: str | None
+    line: Line, dataset: str, at: int | float | str, fields: dict[str, Any], seeds: int, out: Path,
+    data_dir: str | None,
 ) -> tuple[Run, ...]:
     recipe = Recipe(**fields).validated()
-    place = out / dataset / line.name.replace(" ", "-").replace(",", "") / str(at) / f"lr-{recipe.lr:g}"
+    way, where = line.name.replace(" ", "-").replace(",", ""), str(at).replace("|", "-")
+    place = out / dataset / way / where / f"lr-{recipe.lr:g}"
     name = f"{dataset}, {line.name}, {at}, lr {recipe.lr:g}"
     return tuple(
         Run(f"{name}, seed {seed}", replace(recipe, seed=seed), place / f"seed-{seed}", data_dir)
@@ -232,7 +267,8 @@ def summary(point: Point) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "dataset": point.dataset, "line": point.line, "at": point.at, "network": recipe.network,
-        "slices": recipe.slices, "schedule": recipe.schedule, "hold": recipe.hold, "exchanges": recipe.exchanges,
+        "algorithm": recipe.algorithm, "slices": recipe.slices, "schedule": recipe.schedule, "hold": recipe.hold,
+        "exchanges": recipe.exchanges,
         "order": recipe.order, "epochs": recipe.epochs, "lr": rate, "searched": searched, "seeds": len(done),
         "error_pct": statistics.mean(errors) if errors else None,
         "error_sd": statistics.stdev(errors) if len(errors) > 1 else None,
@@ -245,7 +281,7 @@ def summary(point: Point) -> dict[str, Any]:
 
 
 #: the columns that a study is printed with; one whose name ends in ``>`` holds figures
-COLUMNS = ("data set", "trained", "M or exchanges >", "lr >", "error, % >", "layer by layer", "arena, MB >",
+COLUMNS = ("data set", "trained", "at >", "lr >", "error, % >", "layer by layer", "arena, MB >",
            "written, GB >")  # fmt: skip
 
 
@@ -266,7 +302,8 @@ def caption(study: str, todo: Sequence[Point]) -> str:
     recipe = next(iter(todo[0].runs.values()))[0].recipe
     seeds = len(next(iter(todo[0].runs.values())))
     which = "seed 0" if seeds == 1 else f"seeds 0 to {seeds - 1}"
-    return f"{STUDIES[study]}: {recipe.network}, {recipe.epochs} epochs a layer, {which}"
+    each = " a layer" if recipe.algorithm == "tinyfoa" else ""
+    return f"{STUDIES[study]}: {recipe.network}, {recipe.epochs} epochs{each}, {which}"
 
 
 def remarks() -> list[str]:
@@ -310,6 +347,7 @@ def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> l
         If matplotlib is not installed.
     """
     try:
+        from .plots import giff as giff_plot
         from .plots import study as plot
     except ImportError as error:
         raise BadRequest(f'plots need matplotlib ({error}): install it with pip install ".[plot]"') from error
@@ -319,7 +357,11 @@ def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> l
         rows = [summary(point) for point in points]
         if any(row["error_pct"] is not None for row in rows):
             paths.append(Path(out) / f"{study}-{dataset}.png")
-            plot.draw(study, rows, f"{dataset}. {caption(study, points)}", paths[-1])
+            title = f"{dataset}. {caption(study, points)}"
+            if study == "giff":
+                giff_plot.draw(rows, title, paths[-1])
+            else:
+                plot.draw(study, rows, title, paths[-1])
     return paths
 
 

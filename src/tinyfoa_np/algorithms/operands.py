@@ -29,12 +29,15 @@ class Inputs:
         I, inputs per sample.
     scale, offset : float
         For ``bytes``.
+    image : (int, int, int), optional
+        Channels, rows and columns, where inputs are samples that are images.
     """
 
     kind: str
     width: int
     scale: float = 1.0
     offset: float = 0.0
+    image: tuple[int, int, int] | None = None
 
     @property
     def dtype(self) -> str:

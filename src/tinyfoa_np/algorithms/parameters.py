@@ -702,6 +702,11 @@ class Parameters:
         return hashed.hexdigest()
 
     @property
+    def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shapes and dtypes of the same."""
+        return [self.published_shape(self.O), ((self.biases,), "float32")]
+
+    @property
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
         return [self.published_bytes, 4 * self.O if self.biased else 0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..arena import Arena
 from ..flash import Flash
 from ..plan import Region
+from ..slices import Grid, Groups
 from .operands import Inputs
-from .parameters import Parameters
+from .tiling import Tiling
 
 
 class Part(NamedTuple):
@@ -37,6 +39,44 @@ class Outcome(NamedTuple):
     diverged: str = ""
 
 
+class Kept(Protocol):
+    """What a stage has in flash of a layer, or of a group of layers, and what of it is kept when it is trained."""
+
+    number: int
+    O: int  # outputs
+    tiling: Tiling
+    inputs: Inputs
+
+    @property
+    def grid(self) -> Grid | Groups:
+        """How weights are cut into slices."""
+
+    def name(self, what: str) -> str:
+        """An object in flash."""
+
+    def objects(self) -> dict[str, list[int]]:
+        """The objects that it trains in, with the sizes of their items; the first is called ``slices``."""
+
+    @property
+    def commit_bytes(self) -> int:
+        """Bytes of the buffer through which a commit reads back."""
+
+    @property
+    def published_bytes(self) -> int:
+        """Bytes of what the forward pass reads of all weights."""
+
+    @property
+    def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shapes and dtypes of what inference needs of it."""
+
+    @property
+    def trained_bytes(self) -> list[int]:
+        """The same in bytes."""
+
+    def forget(self, flash: Flash) -> None:
+        """Lets go of what only training needs."""
+
+
 class Stage(Protocol):
     """What trains together in one arena.
 
@@ -60,8 +100,8 @@ class Stage(Protocol):
         """Whether :meth:`settle` takes anything from a last pass over the training set."""
 
     @property
-    def layers(self) -> list[Parameters]:
-        """The layers that train here."""
+    def layers(self) -> Sequence[Kept]:
+        """The layers that train here, or groups of them."""
 
     def regions(self) -> list[Region]:
         """What the stage needs of the arena, and when."""

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..architectures import Architecture
 from ..network import LayerShape, LocalShape, is_local
 from ..recipe import Recipe
-from . import bp, drtp, ff, local, pepita, tinyfoa
+from . import bp, deep_bp, drtp, ff, giff, local, pepita, tinyfoa
+from .deep import Deep
 from .inference import TrainedLayer
 from .operands import TILES, Inputs, outputs_of
 from .stage import Stage
@@ -19,6 +21,8 @@ from .whole import Whole
 
 #: algorithms that train the whole network in every step
 WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
+#: algorithms that train networks of any layers
+DEEP: dict[str, Callable[..., Deep]] = {"bp": deep_bp.Network, "giff": giff.Network}
 #: how a trained network answers: (recipe, layers, classes, samples as they are held) to scores (C, n)
 ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
     "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
@@ -38,6 +42,8 @@ def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, sample
     """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
     if is_local(recipe.network):
         return local.answers(recipe, layers, classes, samples)
+    if recipe.deep:
+        return (giff if recipe.algorithm == "giff" else deep_bp).answers(recipe, layers, classes, samples)
     return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
 
 
@@ -82,9 +88,18 @@ def makers(
     return [of_layer(number) for number in range(len(shapes))]
 
 
+def deep_maker(
+    recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
+) -> Maker:
+    """How to make the one stage of a network of any layers; parameters as for :func:`makers`. It is cut in one way."""
+    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads)
+
+
 def ladder(recipe: Recipe) -> list[Rung]:
     """The ways in which a stage may be cut; the first keeps everything in RAM that it can."""
     batch = recipe.batch
+    if recipe.deep:
+        return [Rung(Tiling(batch), NEURONS[:1], ROWS[:1])]
     if recipe.algorithm != "tinyfoa":
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]

@@ -181,22 +181,23 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     steps, exchanges = _turns(run)
     epochs = 2 if steps % 2 == 0 else 1
     batches = steps // epochs
+    network = run.recipe.network if run.recipe.deep else described(shapes)
     recipe = replace(
-        run.recipe, network=described(shapes), epochs=epochs, batch=batch,
+        run.recipe, network=network, epochs=epochs, batch=batch,
         hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None, exchanges=exchanges,
         limit=None, lr=min(run.recipe.lr or 1e-3, 1e-3),
     )  # fmt: skip
     rng = np.random.default_rng(0)
 
     def split(samples: int) -> Split:
-        inputs: np.ndarray = rng.standard_normal((samples, run.shapes[0].inputs), dtype=np.float32)
+        inputs: np.ndarray = rng.standard_normal((samples, run.inputs), dtype=np.float32)
         if first.dtype == "uint8":
             inputs = rng.integers(0, 256, inputs.shape, dtype=np.uint8)
         return Split(inputs, rng.integers(0, run.classes, samples))
 
     # the last batch of an epoch is not full; for the test a full one and another
     train, test = split((batches - 1) * batch + -(-batch // 2)), split(batch + 1)
-    return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0, image=image_of(run.shapes)), tilings
+    return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0, image=run.image), tilings
 
 
 def _turns(run: Record) -> tuple[int, int | None]:
@@ -204,6 +205,9 @@ def _turns(run: Record) -> tuple[int, int | None]:
 
     None where exchanges have no meaning, or every step has its own.
     """
+    if run.recipe.deep:  # all steps are alike
+        return FEW, None
+    from ..algorithms.parameters import Parameters
     from ..layout import Layout  # only now: numba is to be imported after its settings
 
     first = run.plans[0].region("inputs")
@@ -212,7 +216,10 @@ def _turns(run: Record) -> tuple[int, int | None]:
     )
     layout = Layout(run.recipe, shape, run.threads)
     chosen = layout.cut(run.tilings) if run.tilings else layout.fit(run.budget)
-    layers = [layer for one in chosen for layer in one.stage.layers if layer.kind == "slice"]
+    layers = [
+        layer for one in chosen for layer in one.stage.layers
+        if isinstance(layer, Parameters) and layer.kind == "slice"
+    ]  # fmt: skip
     if not layers:
         return FEW, None
     schedule = layers[0].schedule

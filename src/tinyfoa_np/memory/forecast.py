@@ -207,5 +207,6 @@ def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
 def _own(recipe: Recipe) -> dict[str, Any]:
     """The fields that another algorithm than TinyFoA has set, as not given."""
     fields = ("slices", "hold", "exchanges", "lr", "optimizer", "decay", "classifier_lr", "classifier_decay",
-              "label_scale", "peer", "dropout", "normalize", "shuffle")  # fmt: skip
+              "label_scale", "peer", "dropout", "theta", "label_width", "groups", "merge", "rms", "normalize",
+              "shuffle")  # fmt: skip
     return {**dict.fromkeys(fields), "schedule": "auto"}

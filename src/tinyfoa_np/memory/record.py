@@ -62,6 +62,8 @@ class Record:
         How each of them was cut; None if the run did not write it down.
     probed : list of bool
         For each of them, whether the probe saw all of its training.
+    image : (int, int, int) or None
+        Channels, rows and columns, where samples are images.
     findings : list of str
         What the probe found: nothing, where every byte is accounted for.
     """
@@ -78,6 +80,12 @@ class Record:
     tilings: list[Tiling] | None
     probed: list[bool]
     findings: list[str]
+    image: tuple[int, int, int] | None = None
+
+    @property
+    def inputs(self) -> int:
+        """I: inputs of a sample."""
+        return self.plans[0].region("inputs").shape[1]
 
     @property
     def batch(self) -> int:
@@ -126,7 +134,8 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         plans = [_plan(layer["regions"]) for layer in written["layers"]]
         image = written.get("image")
         inputs = plans[0].region("inputs").shape[1]
-        shapes = layer_shapes(recipe.network, inputs, image and tuple(image), recipe.lc_connect)
+        known = image and tuple(image)
+        shapes = () if recipe.deep else layer_shapes(recipe.network, inputs, known, recipe.lc_connect)
         stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
         if len(plans) != stages:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
@@ -138,7 +147,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             [Measured.of(layer) for layer in written["layers"]], plans,
             [Tiling(**layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
-            [str(line) for line in written["findings"]],
+            [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -186,7 +195,8 @@ def _of_layer(layer: Measured, plan: Plan) -> list[str]:
             found.append(f"{_two(phase, (planned, accounted))}, its regions {plan.phase_bytes(phase):,}")
     for a, b in combinations(plan.regions, 2):
         begin_a, begin_b = plan.offsets[a.name], plan.offsets[b.name]
-        if a.lifetime & b.lifetime and begin_a < begin_b + b.nbytes and begin_b < begin_a + a.nbytes:
+        together = any(map(b.lives, a.lifetime)) or any(map(a.lives, b.lifetime))
+        if together and begin_a < begin_b + b.nbytes and begin_b < begin_a + a.nbytes:
             found.append(f"regions {a.name} and {b.name} share bytes while both live")
     return found
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
+from ..algorithms.tiling import Tiling
 from ..network import TAPS, LayerShape, LocalShape
 from ..plan import PHASES, Plan, Region, aligned
 from . import paper
@@ -146,7 +147,8 @@ def peak(plans: Sequence[Plan]) -> dict[str, Any]:
     largest = max(range(len(plans)), key=lambda n: plans[n].nbytes)
     plan = plans[largest]
     phase = max(PHASES, key=plan.phase_bytes)
-    regions = [r for r in plan.regions if phase in r.lifetime]
+    step = plan.peak_step(phase)
+    regions = [r for r in plan.regions if r.lives(step)]
     return {
         "layer": largest + 1,
         "phase": phase,
@@ -172,8 +174,8 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
         ``paper_bytes``, ``bytes`` and ``difference_bytes``, so that the paper's figure and all differences add up to
         what was planned.
     """
-    steps = {}
-    for step in paper.STEPS:
+    steps: dict[str, dict[str, Any]] = {}
+    for step in () if run.recipe.deep else paper.STEPS:  # it is about fully connected layers
         number = run.largest_in(step)
         figure, own, instead = _figures(run, number, step)
         plan = run.plans[number]
@@ -276,6 +278,8 @@ def cut(run: Record, number: int) -> str:
     """How the work on plan ``number`` was cut, in words; empty where the run did not write it down."""
     if not run.tilings:
         return ""
+    if run.recipe.deep:
+        return Tiling(run.batch).described(run.batch, 1, 1)
     shape, outputs = run.shapes[number], run.shapes[number].outputs
     if isinstance(shape, LocalShape):
         return run.tilings[number].described(run.batch, shape.places, shape.places, True)
@@ -323,7 +327,7 @@ def _table(plan: Plan, regions: list[Region] | tuple[Region, ...]) -> list[dict[
     """Regions, largest first."""
     return [
         {"name": r.name, "shape": list(r.shape), "dtype": r.dtype, "bytes": r.nbytes, "offset": plan.offsets[r.name],
-         "phases": list(r.phases)}
+         "phases": [phase for phase in PHASES if phase in r.within]}
         for r in sorted(regions, key=lambda r: -r.nbytes)
     ]  # fmt: skip
 

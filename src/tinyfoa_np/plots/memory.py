@@ -30,7 +30,7 @@ GAP = 0.35  # between the two, in columns
 FAR = 1.4
 #: what regions are, the colour of it, and their kinds; whatever has a moment in its name is optimizer state
 WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "weights and signs": (canvas.BLUE, ("weights", "slice", "bias")),
+    "weights and signs": (canvas.BLUE, ("weights", "slice", "bias", "running")),
     "optimizer state": (canvas.ORANGE, ("unit1", "unit2")),
     "inputs and labels": (
         canvas.GREEN, ("inputs", "input_scale", "gathered", "x", "modulated", "labels", "wrong", "guess"),
@@ -38,13 +38,13 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     "activations, logits, errors": (
         canvas.SKY,
         ("z", "active", "mask", "h", "even", "odd", "outputs", "feature", "feature_factor", "factor", "mean", "logits",
-         "error", "errors", "goodness", "coefficient", "scores"),
+         "error", "errors", "goodness", "coefficient", "scores", "v", "e", "latent", "latent_error", "margin"),
     ),
     "projection": (canvas.PURPLE, ("projection", "feedback")),
     "gradients and scratch": (
         canvas.YELLOW,
         ("gradient", "sums", "bias_sums", "dz", "listed", "scratch", "backward", "result", "abs_z", "abs_w", "row",
-         "commit"),
+         "commit", "panel", "run", "lost", "partial", "slopes", "label_slopes", "statistics", "squares"),
     ),
 }  # fmt: skip
 OTHER = "other"
@@ -64,15 +64,18 @@ class Band(NamedTuple):
 
 
 def bands(plan: Plan) -> list[Band]:
-    """What there is to draw of a plan: for each region the stretches of columns in which it lives."""
-    found = []
+    """What there is to draw of a plan: for each region the stretches of columns in which it lives.
+
+    Of a phase that has steps, the one with most bytes is drawn.
+    """
+    found, steps = [], {phase: plan.peak_step(phase) for phase in COLUMNS}
     for region in plan.regions:
         first = None
         for column, phase in enumerate(COLUMNS):
-            if first is not None and (phase not in region.lifetime or phase == APART[0]):
+            if first is not None and (not region.lives(steps[phase]) or phase == APART[0]):
                 found.append(Band(region, plan.offsets[region.name], first, column))
                 first = None
-            if first is None and phase in region.lifetime:
+            if first is None and region.lives(steps[phase]):
                 first = column
         if first is not None:
             found.append(Band(region, plan.offsets[region.name], first, len(COLUMNS)))
@@ -127,7 +130,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     run = record.read(run_dir)
     if layer is None:
         return drawn(run, run.largest)
-    if run.whole_network and len(run.shapes) > 1:
+    if run.whole_network and len(run.shapes) != 1:
         raise BadRequest(f"layer {layer} has no arena of its own: {run.recipe.algorithm} trains all layers together")
     if not 1 <= layer <= len(run.plans):
         raise BadRequest(f"the run has no layer {layer}: its layers are 1 to {len(run.plans)}")
@@ -146,8 +149,10 @@ def drawn(run: Record, number: int) -> Figure:
 
 def _titles(sheet: Axes, run: Record, number: int) -> None:
     """The recipe in words, what is drawn, and how the work was cut."""
-    plan, shape, layers = run.plans[number], run.shapes[number], len(run.shapes)
-    whose = "all layers" if run.whole_network else f"layer {number + 1} of {layers}, {shape.inputs} to {shape.outputs}"
+    plan, layers = run.plans[number], len(run.shapes)
+    whose = "all layers"
+    if not run.whole_network:
+        whose = f"layer {number + 1} of {layers}, {run.shapes[number].inputs} to {run.shapes[number].outputs}"
     largest = ", the largest" if layers > 1 and number == run.largest and not run.whole_network else ""
     said = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
     if run.tilings:

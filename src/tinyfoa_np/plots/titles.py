@@ -9,7 +9,7 @@ from ..network import is_local
 from ..recipe import Recipe
 from . import canvas
 
-ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF"}
+ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF", "giff": "GIFF"}
 
 
 def words(recipe: Recipe, layers: int | None = None) -> list[str]:
@@ -23,6 +23,7 @@ def words(recipe: Recipe, layers: int | None = None) -> list[str]:
         if is_local(recipe.network):
             slices = f"connected {recipe.lc_connect}, {recipe.slices} groups of channels"
         parts += [slices, f"schedule {recipe.schedule}"]
+    parts += [f"groups {recipe.groups}"] if recipe.groups else []
     parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
     return parts + ([f"moments {recipe.moments}"] if recipe.moments != "float32" else [])
 

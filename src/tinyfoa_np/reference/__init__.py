@@ -17,6 +17,12 @@ The systems that TinyFoA is compared with need the first three and :mod:`.layers
 - :mod:`.drtp`        direct random target projection
 - :mod:`.pepita`      present the error to perturb the input to modulate activity
 
+Deeper networks have their own:
+
+- :mod:`.convolution` convolutions, batch norm, pooling, each with its gradient
+- :mod:`.blocks`      layers made of them, from their description
+- :mod:`.giff`        GIFF: groups of such layers, each with a loss of its own
+
 Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and leave
 their arguments as they were. Floating-point results have the type of the arguments: float32 as in the paper,
 or float64 where a test wants more digits.

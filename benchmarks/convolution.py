@@ -1,0 +1,174 @@
+"""A training step of networks with convolutions beside PyTorch's: forward, backward, Adam, one thread on both sides.
+
+    python benchmarks/convolution.py [--json] [--rounds N] [--batch N] [--networks resnet8,dscnn]
+
+Both sides start from the same weights and must come to the same loss before they are timed, and about the same in two
+more steps, in which Adam makes much of rounding. PyTorch's is autograd on ``torch.nn.functional`` in its own layout,
+with batches in memory and ``torch.optim.Adam``, fused. Ours is the stage that training drives, without the reading of
+batches. Time is CPU time, as in ``kernels.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for _library in ("OPENBLAS", "OMP"):  # read when NumPy and PyTorch are first imported
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "1"
+
+# ruff: noqa: E402 - not before the lines above
+import numpy as np
+from measure import arguments, finish, machine, side_by_side, table
+
+from tinyfoa_np.algorithms import deep_bp, giff
+from tinyfoa_np.algorithms.deep import Deep
+from tinyfoa_np.algorithms.operands import Inputs
+from tinyfoa_np.algorithms.program import CONNECT, CONV, DEPTHWISE, NORM, POOL
+from tinyfoa_np.algorithms.stage import whole
+from tinyfoa_np.architectures import architecture
+from tinyfoa_np.arena import Arena
+from tinyfoa_np.flash import Flash
+from tinyfoa_np.plan import pack
+from tinyfoa_np.recipe import Recipe
+
+IMAGES = {"cnn": ((1, 28, 28), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),
+          "dscnn": ((1, 49, 10), 12)}  # fmt: skip
+LR = 1e-3
+
+
+def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep, Flash]:
+    """A stage in an arena of its own, with its first batch."""
+    image, classes = IMAGES[network]
+    recipe = Recipe(algorithm=algorithm, network=network, batch=batch, lr=LR, epochs=1).validated()
+    inputs = Inputs("real", math.prod(image), image=image)
+    kind = {"bp": deep_bp.Network, "giff": giff.Network}[algorithm]
+    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, 1)
+    plan = pack(made.regions())
+    arena = Arena(plan.nbytes)
+    arena.lay_out(plan)
+    flash = Flash.create(folder / algorithm, "benchmark")
+    made.open(arena)
+    made.create(flash)
+    made.initialize(flash)
+    made.restore(flash)
+    rng = np.random.default_rng(0)
+    arena.enter("load")
+    made.ram.inputs[:] = rng.standard_normal(made.ram.inputs.shape)
+    made.ram.labels[:] = rng.integers(0, classes, batch)
+    return made, flash
+
+
+def step(made: Deep, flash: Flash) -> Callable[[], float]:
+    """A call that trains on the batch; it returns the mean loss."""
+    held = made.ram.inputs.copy()
+
+    def once() -> float:
+        made.arena.enter("load")
+        made.ram.inputs[:] = held  # their bytes are others' after the first operation
+        return made.train_step(flash, whole(made.B), 0).loss / made.B
+
+    return once
+
+
+def torch_step(made: Deep) -> Callable[[], float]:
+    """The same network of backpropagation in PyTorch, from the same weights."""
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(1)
+    group = made.layers[0]
+    program, flat = group.program, torch.from_numpy(group.ram.weights.copy())
+    parameters: list[Any] = []
+    own: list[tuple[Any, ...]] = []
+    for one in program.operations:
+        if not one.weight:
+            own.append(())
+            continue
+        part = flat[one.at : one.at + math.prod(one.weight)].reshape(one.weight)
+        bias = flat[one.at + part.numel() : one.at + one.size].clone().requires_grad_() if one.biased else None
+        if one.kind == NORM:
+            tensors = [part[0].clone(), part[1].clone()]
+        elif one.kind == CONNECT:
+            rows, columns, channels = program.shapes[one.source]
+            if one.weight[0] == channels:
+                weight = part.T[:, :, None, None]
+            else:  # flattened: position by position here, channel by channel there
+                weight = part.reshape(rows, columns, channels, -1).permute(3, 2, 0, 1).flatten(1)
+            tensors = [weight.clone().contiguous()]
+        else:
+            tensors = [(part.permute(2, 0, 1)[:, None] if one.kind == DEPTHWISE else part.permute(3, 2, 0, 1)).clone()]
+        tensors = [tensor.contiguous().requires_grad_() for tensor in tensors]
+        own.append((*tensors, *([bias] if one.biased else [])))
+        parameters += own[-1]
+    optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
+    x = torch.from_numpy(made.ram.inputs.copy()).reshape(made.B, *made.inputs.image or ())
+    labels = torch.from_numpy(made.ram.labels.astype(np.int64))
+
+    def forward() -> Any:
+        values = {0: x}
+        for one, tensors in zip(program.operations, own):
+            h = values[one.source]
+            if one.kind == POOL:
+                h = F.avg_pool2d(h, one.window)
+            elif one.kind == NORM:
+                h = F.batch_norm(h, None, None, *tensors, training=True)
+                h = h if one.shortcut is None else h + values[one.shortcut]
+            elif one.kind == CONNECT and tensors[0].ndim == 2:
+                h = F.linear(h.flatten(1), *tensors)
+            elif one.kind == CONNECT:
+                h = F.conv2d(h, *tensors)
+            else:
+                K, L = one.weight[:2]
+                padding: Any = (1, 1)
+                if (K, L) != (3, 3):
+                    padding = ((K - 1) // 2, (L - 1) // 2) if K == L == 1 else 0
+                    h = h if K == L == 1 else F.pad(h, ((L - 1) // 2, L // 2, (K - 1) // 2, K // 2))
+                bias = tensors[1] if one.kind == CONV and one.biased else None
+                groups = h.shape[1] if one.kind == DEPTHWISE else 1
+                h = F.conv2d(h, tensors[0], bias, one.stride, padding, groups=groups)
+            values[one.target] = F.relu(h) if one.relu else h
+        return values[program.output].flatten(1)
+
+    def once() -> float:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(forward(), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return once
+
+
+def main() -> None:
+    options = arguments(
+        __doc__, rounds=(15, "turns of each"), batch=(100, "samples"),
+        networks=("resnet8,dscnn,mobilenetv1,cnn", "which, with commas between"),
+    )  # fmt: skip
+    result: dict[str, Any] = {"machine": machine(), "batch": options.batch}
+    rows = []
+    for network in options.networks.split(","):
+        with tempfile.TemporaryDirectory() as name:
+            ours, flash = stage(network, "bp", options.batch, Path(name))
+            local, below = stage(network, "giff", options.batch, Path(name))
+            with flash, below:
+                theirs, own = torch_step(ours), step(ours, flash)
+                for number in range(3):
+                    a, b = own(), theirs()
+                    if not math.isclose(a, b, rel_tol=2e-2 if number else 1e-5):
+                        raise SystemExit(f"{network}: the losses of step {number + 1} are {a} and {b}")
+                contestants = {"bp": own, "pytorch": theirs, "giff": step(local, below)}
+                seconds = side_by_side(contestants, options.rounds, turn=0.2)
+        result[network] = {**seconds, "pytorch_over_bp": seconds["pytorch"] / seconds["bp"]}
+        rows.append([network, *(f"{1e3 * seconds[name]:.1f}" for name in contestants),
+                     f"{result[network]['pytorch_over_bp']:.2f}"])  # fmt: skip
+    table(["network", "BP, ms", "PyTorch's BP, ms", "GIFF, ms", "PyTorch / BP"], rows)
+    finish(options.json, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Networks of published names: deeper than rows of layers of one kind, described layer by layer, in units that train.
+
+``mlp`` and ``cnn`` are those of GIFF's authors for MNIST; ``resnet8``, ``mobilenetv1`` (a quarter of its width) and
+``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10. Each takes any
+images, and any number of classes. A layer's description is that of :mod:`tinyfoa_np.reference.blocks`; batch norm
+follows every convolution but those of ``cnn``, and makes their biases superfluous.
+
+GIFF trains groups of units; backpropagation trains all of them and a head, a linear layer on pooled feature maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from .errors import BadRequest
+from .network import layer_shapes
+
+Description = tuple[Any, ...]
+Shape = tuple[int, int, int]  # rows, columns, channels
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network for samples of a certain shape.
+
+    Attributes
+    ----------
+    units : tuple of tuples of descriptions
+        Layers that are not parted, lowest first.
+    head : tuple of descriptions
+        What backpropagation has on top, down to the logits.
+    shape : (int, int, int)
+        Of a sample: rows, columns, channels; (1, 1, I) where it is no image.
+    """
+
+    units: tuple[tuple[Description, ...], ...]
+    head: tuple[Description, ...]
+    shape: Shape
+
+
+def _cnn(channels: int) -> list[list[Description]]:
+    return [[("conv", channels, 16, 2)], [("conv", 16, 32, 2)], [("conv", 32, 16, 1)]]
+
+
+def _resnet8(channels: int) -> list[list[Description]]:
+    stem: Description = ("normed", channels, 16, 1, 3, 3)
+    return [[stem, ("residual", 16, 16, 1)], [("residual", 16, 32, 2)], [("residual", 32, 64, 2)]]
+
+
+def _mobilenetv1(channels: int) -> list[list[Description]]:
+    widths = [8, 16, 32, 32, 64, 64, *[128] * 6, 256, 256]
+    layers: list[list[Description]] = [[("normed", channels, 8, 2, 3, 3)]]
+    for below, width, number in zip(widths, widths[1:], range(1, 14), strict=False):
+        smaller = number in (2, 4, 6, 12)  # each resolution is a unit
+        layers += [[]] if smaller else []
+        layers[-1].append(("dsconv", below, width, 2 if smaller else 1))
+    return layers
+
+
+def _dscnn(channels: int) -> list[list[Description]]:
+    same: Description = ("dsconv", 64, 64, 1)
+    return [[("normed", channels, 64, 2, 10, 4), same], [same], [same], [same]]
+
+
+_MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn": _dscnn}
+#: networks that have a name
+NAMES = ("mlp", *_MAPS)
+_MLP = "fc:1000x3"
+
+
+def named(network: str) -> bool:
+    """Whether a network is one of these, and not a row of layers of one kind."""
+    return network in NAMES
+
+
+def units_of(network: str) -> int:
+    """How many units a network has, whatever it is trained on.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such network, or GIFF does not know its layers.
+    """
+    if network in _MAPS:
+        return len(_MAPS[network](1))
+    return len(layer_shapes(_MLP if network == "mlp" else network, 1))
+
+
+def vector_width(network: str) -> int:
+    """Outputs of the last of a network's fully connected layers; 0 if it makes feature maps."""
+    return 0 if network in _MAPS else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
+
+
+def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, classes: int) -> Architecture:
+    """A network for samples of some shape.
+
+    Parameters
+    ----------
+    network : str
+        One of :data:`NAMES`, or fully connected layers as in :func:`tinyfoa_np.network.layer_shapes`.
+    inputs : int
+        Of a sample.
+    image : (int, int, int) or None
+        Channels, rows and columns, where samples are images.
+    classes : int
+
+    Raises
+    ------
+    BadRequest
+        If the network is for images, and these are none, or too small.
+
+    Examples
+    --------
+    >>> cnn = architecture("cnn", 784, (1, 28, 28), 10)
+    >>> cnn.head
+    (('pool', 2, 2), ('linear', 144, 10))
+    >>> sum(weights(layer) for unit in cnn.units for layer in unit) + weights(cnn.head[1])
+    10874
+    """
+    if network not in _MAPS:
+        shapes = layer_shapes(_MLP if network == "mlp" else network, inputs)
+        units = tuple((("dense", shape.inputs, shape.outputs),) for shape in shapes)
+        return Architecture(units, (("linear", shapes[-1].outputs, classes),), (1, 1, inputs))
+    if image is None:
+        raise BadRequest(f"network {network} takes images, and these samples are none: write 'mlp' or 'fc:2000x4'")
+    channels, rows, columns = image
+    shape = top = (rows, columns, channels)
+    layers = tuple(map(tuple, _MAPS[network](channels)))
+    for unit in layers:
+        for layer in unit:
+            top = shape_after(layer, top)
+    size = (2, 2) if network == "cnn" else top[:2]
+    pooled = shape_after(("pool", *size), top)
+    if not prod(pooled):
+        raise BadRequest(f"network {network} pools {size[0]} x {size[1]} positions: these images leave it fewer")
+    return Architecture(layers, (("pool", *size), ("linear", prod(pooled), classes)), shape)
+
+
+def shape_after(layer: Description, shape: Shape) -> Shape:
+    """Rows, columns and channels after a layer."""
+    kind, *rest = layer
+    rows, columns, channels = shape
+    if kind == "pool":
+        return rows // rest[0], columns // rest[1], channels
+    if kind in ("dense", "linear"):
+        return 1, 1, rest[1]
+    stride = rest[2]
+    return -(-rows // stride), -(-columns // stride), rest[1]
+
+
+def weights(layer: Description) -> int:
+    """Numbers of a layer that train: weights, biases, batch norm's gamma and beta."""
+    kind, *rest = layer
+    if kind == "pool":
+        return 0
+    below, width = rest[:2]
+    if kind in ("dense", "linear"):
+        return (below + 1) * width
+    if kind == "conv":
+        return (9 * below + 1) * width
+    if kind == "normed":
+        return rest[3] * rest[4] * below * width + 2 * width
+    if kind == "dsconv":
+        return 9 * below + 2 * below + below * width + 2 * width
+    shortcut = 0 if below == width and rest[2] == 1 else below * width
+    return 9 * below * width + 9 * width * width + 4 * width + shortcut
+
+
+def statistics(layer: Description) -> int:
+    """Running statistics of a layer's batch norms, which do not train: a mean and a variance a channel."""
+    kind, *rest = layer
+    if kind == "residual":
+        return 4 * rest[1]
+    if kind == "dsconv":
+        return 2 * rest[0] + 2 * rest[1]
+    return 2 * rest[1] if kind == "normed" else 0
+
+
+def grouped(text: str | None, network: str) -> tuple[tuple[int, ...], ...]:
+    """The groups of units that train together, by number from 0: ``"1,2|3"`` is ((0, 1), (2,)); None: each by itself.
+
+    Raises
+    ------
+    BadRequest
+        If the text does not name every unit once, in order.
+    """
+    count = units_of(network)
+    if text is None:
+        return tuple((number,) for number in range(count))
+    parts = [part.split(",") for part in text.split("|")]
+    if [number.strip() for part in parts for number in part] != [str(n + 1) for n in range(count)]:
+        right = "|".join(str(n + 1) for n in range(count))
+        raise BadRequest(f"groups is {text[:40]!r}: network {network} has units 1 to {count}, all in order, as {right}")
+    return tuple(tuple(int(number) - 1 for number in part) for part in parts)
+
+
+def group_text(groups: tuple[tuple[int, ...], ...]) -> str:
+    """Groups as :func:`grouped` reads them."""
+    return "|".join(",".join(str(number + 1) for number in group) for group in groups)

@@ -1,0 +1,158 @@
+"""What only GIFF computes: the label channel, goodness of data merged with it, the loss, and their gradients.
+
+Data d are (B, P, O): samples, positions (1 of a vector), channels. Of feature maps, the goodness of all labels follows
+from the sums over positions of d^2, where data and label are multiplied, or of d and of all d^2, where they are added.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from .intrinsics import exp, log, share, tanh
+
+ADD, MUL = range(2)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def latent(weight, bias, width, q):
+    # weight (C, k O), bias (k O,), q (C, O) float32
+    """q of every label: ReLU units, ``width`` = k neighbours averaged to one."""
+    for label in range(q.shape[0]):
+        for o in range(q.shape[1]):
+            total = np.float32(0)
+            for u in range(o * width, (o + 1) * width):
+                total += max(weight[label, u] + bias[u], np.float32(0))
+            q[label, o] = total / np.float32(width)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def latent_back(weight, bias, width, dq, dweight, dbias):
+    # dq (C, O) float64; the rest as latent
+    """The gradients of the label channel's weights and biases."""
+    dbias[:] = 0
+    for label in range(dq.shape[0]):
+        for o in range(dq.shape[1]):
+            part = np.float32(dq[label, o] / width)
+            for u in range(o * width, (o + 1) * width):
+                dweight[label, u] = part if weight[label, u] + bias[u] > np.float32(0) else np.float32(0)
+                dbias[u] += dweight[label, u]
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def measure(d, samples, merge, moments, squares, threads):
+    # d (B, P, O), moments (B, O) float64, squares (B,) float64
+    """Of feature maps the sums over positions, of d^2 (a product) or of d (a sum), and with a sum those of all d^2."""
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            own, total = moments[s], 0.0
+            own[:] = 0
+            for p in range(d.shape[1]):
+                if merge == MUL:
+                    for o in range(own.size):
+                        value = np.float64(d[s, p, o])
+                        own[o] += value * value
+                else:
+                    for o in range(own.size):
+                        own[o] += np.float64(d[s, p, o])
+                    for o in range(own.size):
+                        total += np.float64(d[s, p, o]) * np.float64(d[s, p, o])
+            squares[s] = total
+
+
+@njit(inline="always")
+def _over(d):
+    # the mean of feature maps, the sum of vectors
+    return 1.0 / (d.shape[1] * d.shape[2]) if d.shape[1] > 1 else 1.0
+
+
+@njit(inline="always")
+def _goodness(d, moments, squares, s, q, label, merge):
+    total, positions = 0.0, d.shape[1]
+    if positions == 1:
+        for o in range(q.shape[1]):
+            data, value = np.float64(d[s, 0, o]), np.float64(q[label, o])
+            m = data * value if merge == MUL else data + value
+            total += m * m
+        return total
+    for o in range(q.shape[1]):
+        value = np.float64(q[label, o])
+        if merge == MUL:
+            total += moments[s, o] * (value * value)
+        else:
+            total += value * (2.0 * moments[s, o] + positions * value)
+    return (total + squares[s]) * _over(d)
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def score(d, samples, merge, moments, squares, q, scores, threads):
+    # scores (C, B) float64; moments and squares of feature maps only; the rest as measure and latent
+    """Adds the goodness of every label to what ``scores`` holds."""
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            for c in range(q.shape[0]):
+                scores[c, s] += _goodness(d, moments, squares, s, q, c, merge)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def judge(d, samples, merge, moments, squares, q, labels, wrong, theta, of, coefficient, margin):
+    # labels, wrong (B,) uint16, coefficient (2, B) float64, margin (B,) float64; the rest as measure and latent
+    """The summed loss, and what the gradient of each label's m^2 is multiplied by: right labels, then wrong ones.
+
+    The loss is log(1 + exp(theta - g)) of right labels and log(1 + exp(g - theta)) of wrong ones, its mean that of the
+    batch's ``of`` samples. ``margin`` grows by how far the right label's goodness is above the wrong one's.
+    """
+    total, over = 0.0, _over(d)
+    for s in range(samples):
+        for k in range(2):
+            label = np.int64(labels[s] if k == 0 else wrong[s])
+            own = _goodness(d, moments, squares, s, q, label, merge)
+            excess = own - theta
+            margin[s] += own if k == 0 else -own
+            x = -excess if k == 0 else excess
+            total += max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
+            p = 0.5 + 0.5 * tanh(0.5 * x)
+            coefficient[k, s] = (-p if k == 0 else p) * 2.0 * over / of
+    return total
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def errors(d, samples, merge, q, labels, wrong, coefficient, dd, threads):
+    # dd (B, P, O); the rest as judge
+    """dd, the gradient of the loss for d: of a product d (c q^2 + c' q'^2), of a sum c (d + q) + c' (d + q')."""
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            right, other = q[np.int64(labels[s])], q[np.int64(wrong[s])]
+            a, b = np.float32(coefficient[0, s]), np.float32(coefficient[1, s])
+            for p in range(d.shape[1]):
+                for o in range(d.shape[2]):
+                    if merge == MUL:
+                        dd[s, p, o] = d[s, p, o] * (a * right[o] * right[o] + b * other[o] * other[o])
+                    else:
+                        dd[s, p, o] = d[s, p, o] * (a + b) + (a * right[o] + b * other[o])
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, dq, threads):
+    # dq (C, O) float64; the rest as judge
+    """dq, the gradient of the loss for q, over the samples in their order."""
+    vectors = d.shape[1] == 1
+    for lane in prange(threads):
+        first, last = share(np.int64(lane), threads, q.shape[1], 8)
+        for c in range(q.shape[0]):
+            for o in range(first, last):
+                dq[c, o] = 0.0
+        for s in range(samples):
+            for k in range(2):
+                label = np.int64(labels[s] if k == 0 else wrong[s])
+                for o in range(first, last):
+                    value, data = np.float64(q[label, o]), np.float64(d[s, 0, o])
+                    if merge == MUL:
+                        own = data * data if vectors else moments[s, o]
+                        dq[label, o] += coefficient[k, s] * (value * own)
+                    else:
+                        own = data if vectors else moments[s, o]
+                        dq[label, o] += coefficient[k, s] * (own + d.shape[1] * value)

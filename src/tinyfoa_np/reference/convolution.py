@@ -1,0 +1,155 @@
+"""Convolution and what belongs to it, forward and gradient side by side: batch norm, ReLU, average pooling.
+
+Feature maps are (B, C, R, S): batch, channels, rows, columns. An output is as large as the input over the stride,
+rounded up, and the window of output 0 begins (K - 1) // 2 before the input, K its length: padding 1 for 3 x 3, none
+for 1 x 1. Beyond the border everything is 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+EPSILON, MOMENTUM = 1e-5, 0.1
+
+
+def windows(X: np.ndarray, kernel: tuple[int, int], stride: int) -> np.ndarray:
+    """What each output sees.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, C, R, S)
+    kernel : (int, int)
+        Rows K and columns L of a window.
+    stride : int
+
+    Returns
+    -------
+    ndarray of float, (B, C, ceil(R / stride), ceil(S / stride), K, L)
+    """
+    B, C, R, S = X.shape
+    (K, L), out = kernel, (-(-R // stride), -(-S // stride))
+    padded = np.zeros((B, C, stride * (out[0] - 1) + K + R, stride * (out[1] - 1) + L + S), X.dtype)
+    padded[:, :, (K - 1) // 2 :, (L - 1) // 2 :][:, :, :R, :S] = X
+    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    return seen[:, :, : stride * out[0] : stride, : stride * out[1] : stride]
+
+
+def _spread(dwindows: np.ndarray, X: np.ndarray, stride: int) -> np.ndarray:
+    """Gradients of the windows (B, C, ., ., K, L), added up where they came from: like X."""
+    B, C, R, S = X.shape
+    rows, columns, K, L = dwindows.shape[2:]
+    dpadded = np.zeros((B, C, stride * (rows - 1) + K + R, stride * (columns - 1) + L + S), dwindows.dtype)
+    for k in range(K):
+        for m in range(L):
+            dpadded[:, :, k : k + stride * rows : stride, m : m + stride * columns : stride] += dwindows[..., k, m]
+    return dpadded[:, :, (K - 1) // 2 :, (L - 1) // 2 :][:, :, :R, :S]
+
+
+def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, stride: int = 1) -> np.ndarray:
+    """z = W * X + b.
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I, R, S)
+    W : ndarray of float, (O, I, K, L)
+    b : ndarray of float, (O,), optional
+    stride : int
+
+    Returns
+    -------
+    ndarray of float, (B, O, ., .)
+    """
+    seen = windows(X, W.shape[2:], stride)
+    z = np.einsum("bihwkl,oikl->bohw", seen, W, optimize=True)
+    return z + np.reshape(b, (-1, 1, 1))
+
+
+def convolution_gradient(
+    X: np.ndarray, W: np.ndarray, dz: np.ndarray, stride: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dX, dW, db) from dz (B, O, ., .), shapes as for :func:`convolution`."""
+    dW = np.einsum("bihwkl,bohw->oikl", windows(X, W.shape[2:], stride), dz, optimize=True)
+    dX = _spread(np.einsum("bohw,oikl->bihwkl", dz, W, optimize=True), X, stride)
+    return dX, dW, dz.sum(axis=(0, 2, 3))
+
+
+def depthwise(X: np.ndarray, W: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Each channel with a window of its own: X (B, C, R, S), W (C, 1, K, L), z (B, C, ., .)."""
+    return np.einsum("bchwkl,cokl->bchw", windows(X, W.shape[2:], stride), W, optimize=True)
+
+
+def depthwise_gradient(X: np.ndarray, W: np.ndarray, dz: np.ndarray, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(dX, dW) from dz, shapes as for :func:`depthwise`."""
+    dW = np.einsum("bchwkl,bchw->ckl", windows(X, W.shape[2:], stride), dz, optimize=True)[:, None]
+    return _spread(np.einsum("bchw,cokl->bchwkl", dz, W, optimize=True), X, stride), dW
+
+
+class Normalized(NamedTuple):
+    """What batch norm makes of a batch, and what its gradient needs."""
+
+    v: np.ndarray  # (B, C, R, S)
+    normal: np.ndarray  # (B, C, R, S), before gamma and beta
+    deviation: np.ndarray  # (C,)
+    mean: np.ndarray  # (C,), running, moved on
+    variance: np.ndarray  # (C,), running, moved on
+
+
+def batch_norm(
+    z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, *, training: bool
+) -> Normalized:
+    """v = gamma (z - m) / sqrt(s + 1e-5) + beta for each channel, m and s its mean and variance.
+
+    In training those of the batch, over samples and positions, and the running ones move a tenth of the way to them (to
+    the unbiased variance); otherwise the running ones.
+
+    Parameters
+    ----------
+    z : ndarray of float, (B, C, R, S)
+    gamma, beta, mean, variance : ndarray of float, (C,)
+    training : bool
+    """
+    if training:
+        count, own = z.size // z.shape[1], (z.mean(axis=(0, 2, 3)), z.var(axis=(0, 2, 3)))
+        unbiased = own[1] * (count / max(1, count - 1))
+        mean, variance = mean + MOMENTUM * (own[0] - mean), variance + MOMENTUM * (unbiased - variance)
+        mean, variance = mean.astype(z.dtype), variance.astype(z.dtype)
+    else:
+        own = mean, variance
+    deviation = np.sqrt(own[1] + z.dtype.type(EPSILON))
+    normal = (z - _channels(own[0])) / _channels(deviation)
+    return Normalized(_channels(gamma) * normal + _channels(beta), normal, deviation, mean, variance)
+
+
+def batch_norm_gradient(
+    done: Normalized, gamma: np.ndarray, dv: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dz, dgamma, dbeta) from dv, in training: the batch's mean and deviation follow every one of its values."""
+    over = (0, 2, 3)
+    dnormal = dv * _channels(gamma)
+    means = dnormal.mean(axis=over), (dnormal * done.normal).mean(axis=over)
+    dz = (dnormal - _channels(means[0]) - done.normal * _channels(means[1])) / _channels(done.deviation)
+    return dz, (dv * done.normal).sum(axis=over), dv.sum(axis=over)
+
+
+def average_pool(X: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The means of K x L positions side by side; what is left over at the right and below has no part in it.
+
+    Shapes (B, C, R, S) and (B, C, R // K, S // L), for ``size`` (K, L).
+    """
+    (B, C, R, S), (K, L) = X.shape, size
+    rows, columns = R // K, S // L
+    return X[:, :, : rows * K, : columns * L].reshape(B, C, rows, K, columns, L).mean(axis=(3, 5))
+
+
+def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray) -> np.ndarray:
+    """dX, like X, from dout, like what :func:`average_pool` returns."""
+    dX = np.zeros_like(X)
+    spread = dout.repeat(size[0], axis=2).repeat(size[1], axis=3) / X.dtype.type(size[0] * size[1])
+    dX[:, :, : spread.shape[2], : spread.shape[3]] = spread
+    return dX
+
+
+def _channels(values: np.ndarray) -> np.ndarray:
+    return values[:, None, None]

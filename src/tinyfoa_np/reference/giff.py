@@ -1,0 +1,270 @@
+"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one pass to infer.
+
+Layers are partitioned into groups. Each has a data channel, its layers, a label channel, a loss and an optimizer of its
+own, and trains alone:
+
+    data            d = layers(h)                       h: what the group below hands on, never differentiated through
+    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
+    merge           m = d + q or d q                    over space q is the same everywhere
+    goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
+    loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta))
+    hand on         d as it was before the update, or d by its root mean square
+    answer          the label with the largest goodness, summed over groups
+
+d serves the right and the wrong label alike, so that a step is one pass, as is an inference. The forward-forward
+algorithm (:mod:`.ff`) takes one for each label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import blocks
+from .blocks import Arrays, Description
+from .ff import Batch, normalize
+from .optimizers import Adam
+
+
+class Merge(NamedTuple):
+    """How data and label meet: m, and what the gradient of m is for d and for q. All of d's and q's shape."""
+
+    merged: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+#: those that have a name; any other :class:`Merge` does as well
+MERGES = {
+    "add": Merge(lambda d, q: d + q, lambda d, q, dm: (dm, dm)),
+    "mul": Merge(lambda d, q: d * q, lambda d, q, dm: (dm * q, dm * d)),
+}
+
+
+class Group(NamedTuple):
+    """Layers that train together."""
+
+    layers: Sequence[Description]
+    parameters: Arrays  # of the layers, batch norm's running statistics included
+    W: np.ndarray  # (k O, C), the label channel's weights, O output channels
+    b: np.ndarray  # (k O,)
+
+
+# One batch ------------------------------------------------------------------------------------------------------------
+
+
+def latent(W: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:
+    """q of every label, its ReLU units averaged ``width`` at a time. Shapes (k O, C), (k O,) and (C, O)."""
+    units = np.maximum(W + b[:, None], 0)
+    return units.reshape(-1, width, W.shape[1]).mean(axis=1).T
+
+
+def latent_gradient(W: np.ndarray, b: np.ndarray, width: int, dq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dW, db) from dq (C, O)."""
+    dW = (dq.T / width).repeat(width, axis=0) * (W + b[:, None] > 0)
+    return dW, dW.sum(axis=1)
+
+
+def goodness(m: np.ndarray) -> np.ndarray:
+    """How active a group is: the sum of m^2 of a vector (B, O), the mean of m^2 of feature maps (B, O, R, S). (B,)."""
+    axes = tuple(range(1, m.ndim))
+    return np.square(m).sum(axis=axes) if m.ndim == 2 else np.square(m).mean(axis=axes)
+
+
+def loss(right: np.ndarray, wrong: np.ndarray, theta: float) -> float:
+    """The loss of a batch, from the goodness (B,) of its right and its wrong labels. In float64."""
+    right, wrong = right.astype(np.float64), wrong.astype(np.float64)
+    return float(np.mean(np.logaddexp(0, theta - right) + np.logaddexp(0, wrong - theta)))
+
+
+class Slopes(NamedTuple):
+    """The gradients of a group's loss."""
+
+    parameters: Arrays
+    W: np.ndarray
+    b: np.ndarray
+
+
+class Passed(NamedTuple):
+    """What a step of one group comes to, before its update."""
+
+    d: np.ndarray  # (B, O) or (B, O, R, S)
+    loss: float
+    slopes: Slopes
+    moved: Arrays  # batch norm's running statistics
+
+
+def passed(
+    h: np.ndarray, labels: np.ndarray, wrong: np.ndarray, group: Group, *, theta: float, width: int, merge: Merge
+) -> Passed:
+    """A group's outputs, loss and gradients for a batch.
+
+    Parameters
+    ----------
+    h : ndarray of float, (B, I) or (B, I, R, S)
+    labels, wrong : ndarray of integer, (B,)
+    group : Group
+    theta : float
+        The goodness that right labels are to exceed and wrong ones to fall short of.
+    width : int
+        k, units of the label channel for each output channel.
+    merge : Merge
+    """
+    d, back, moved = blocks.forward(h, group.layers, group.parameters, training=True)
+    q = latent(group.W, group.b, width)
+    dd, dq, both = np.zeros_like(d), np.zeros_like(q), []
+    for own, sign in ((labels, -1), (wrong, 1)):
+        spread = q[own].reshape(*q[own].shape, *[1] * (d.ndim - 2)) * np.ones_like(d)
+        m = merge.merged(d, spread)
+        both.append(goodness(m))
+        # the logistic function of sign (g - theta), without overflow
+        slope = sign * 0.5 * (1 + np.tanh(0.5 * sign * (both[-1] - theta))) / len(d)
+        slope = slope / (1 if d.ndim == 2 else m[0].size)
+        own_dd, own_dq = merge.back(d, spread, 2 * m * slope.reshape(-1, *[1] * (d.ndim - 1)))
+        dd += own_dd
+        np.add.at(dq, own, own_dq.sum(axis=tuple(range(2, d.ndim))))
+    _, gradients = blocks.gradient(back, dd)
+    slopes = Slopes(gradients, *latent_gradient(group.W, group.b, width, dq))
+    return Passed(d, loss(both[0], both[1], theta), slopes, moved)
+
+
+def handed_on(d: np.ndarray, normalized: bool) -> np.ndarray:
+    """What the next group sees of d: d itself, or each sample by its root mean square."""
+    return normalize(d.reshape(len(d), -1)).reshape(d.shape) if normalized else d
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+class Trained(NamedTuple):
+    """What :func:`train` returns."""
+
+    groups: list[Group]  # after the last step
+    losses: np.ndarray  # (steps, groups), float64
+    first: list[Slopes]  # at step 0
+
+
+def train(
+    batches: Sequence[Batch],
+    groups: Sequence[Group],
+    *,
+    theta: float,
+    label_width: int = 1,
+    merge: str | Merge = "mul",
+    normalized: bool = False,
+    lr: float = 1e-3,
+    epochs: int = 1,
+) -> Trained:
+    """Train all groups by Adam: a step for every batch, in the order given, ``epochs`` times over.
+
+    In a step the groups train in turn, and each hands on what it made of the batch before its own update.
+
+    Parameters
+    ----------
+    batches : sequence of (X, labels, wrong labels)
+    groups : sequence of Group
+        Lowest first.
+    theta, label_width, merge
+        As for :func:`passed`; a merge may be given by its name.
+    normalized : bool
+        Whether a group hands d on by its root mean square.
+    lr : float
+    epochs : int
+    """
+    groups, merge = list(groups), MERGES[merge] if isinstance(merge, str) else merge
+    steps = epochs * len(batches)
+    if steps < 1:
+        raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
+    optimizers: list[dict[str, Adam]] = [{} for _ in groups]
+    losses, first = np.empty((steps, len(groups))), []
+    for t in range(steps):
+        h, labels, wrong = batches[t % len(batches)]
+        for k, group in enumerate(groups):
+            done = passed(h, labels, wrong, group, theta=theta, width=label_width, merge=merge)
+            losses[t, k] = done.loss
+            if t == 0:
+                first.append(done.slopes)
+            new = {
+                name: optimizers[k].setdefault(name, Adam(lr)).step(value, slope)
+                for name, value, slope in (
+                    *((name, group.parameters[name], slope) for name, slope in done.slopes.parameters.items()),
+                    ("label W", group.W, done.slopes.W), ("label b", group.b, done.slopes.b),
+                )
+            }  # fmt: skip
+            W, b = new.pop("label W"), new.pop("label b")
+            groups[k] = Group(group.layers, group.parameters | done.moved | new, W, b)
+            h = handed_on(done.d, normalized)
+    return Trained(groups, losses, first)
+
+
+# Inference ------------------------------------------------------------------------------------------------------------
+
+
+def class_goodness(
+    X: np.ndarray, groups: Sequence[Group], *, label_width: int = 1, merge: str | Merge = "mul",
+    normalized: bool = False,
+) -> np.ndarray:
+    """Goodness of every label, summed over groups: (N, C), from one pass through the layers.
+
+    Parameters as for :func:`train`; X (N, I) or (N, I, R, S).
+    """
+    merge, h = MERGES[merge] if isinstance(merge, str) else merge, X
+    total: np.ndarray | float = 0.0
+    for group in groups:
+        d, _, _ = blocks.forward(h, group.layers, group.parameters)
+        q = latent(group.W, group.b, label_width)
+        spread = q.reshape(*q.shape, *[1] * (d.ndim - 2))
+        total = total + np.stack([goodness(merge.merged(d, one[None] * np.ones_like(d))) for one in spread], axis=1)
+        h = handed_on(d, normalized)
+    return np.asarray(total)
+
+
+def predict(X: np.ndarray, groups: Sequence[Group], **options: object) -> np.ndarray:
+    """Class numbers (N,), by the largest goodness; parameters as for :func:`class_goodness`."""
+    return class_goodness(X, groups, **options).argmax(axis=1)  # type: ignore[arg-type]
+
+
+# From forward-forward -------------------------------------------------------------------------------------------------
+
+
+def from_ff(W: np.ndarray, D: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights with which a layer of GIFF, its merge a sum, does for one sample what a layer of forward-forward does.
+
+    FF's layer sees data and label side by side, h = ReLU(p + c) with p = D W_D^T and c = C W_C^T. GIFF's has a channel
+    for each, h = ReLU(D V_D^T) + ReLU(C V_C^T). Six regions of the signs of p, c and their sum say how a neuron's
+    weights change (appendix A.1 of GIFF's paper):
+
+        p >= 0, c >= 0                 both stay
+        p <  0, c <  0                 both stay: nothing is active
+        p >= 0, c <  0, p + c >= 0     V_D = W_D (p + c) / p: the data take the label's share on themselves
+        p >= 0, c <  0, p + c <  0     V_D = -W_D: the data fall silent
+        p <  0, c >= 0, p + c >= 0     V_C = W_C (p + c) / c
+        p <  0, c >= 0, p + c <  0     V_C = -W_C
+
+    What it promises: h is the same for this data sample with this label, up to rounding. What it does not: another
+    sample, or the same with another label, has other p and c, may lie in other regions, and then has another h. It says
+    that GIFF's layers can represent what FF's do, not that a trained network can be translated.
+
+    Parameters
+    ----------
+    W : ndarray of float, (O, I + C)
+        FF's weights, those of the data first.
+    D : ndarray of float, (I,) or (1, I)
+        The data.
+    C : ndarray of float, (C,) or (1, C)
+        The label, as FF would write it.
+
+    Returns
+    -------
+    V_D, V_C : ndarray of float, (O, I) and (O, C)
+    """
+    D, C = D.reshape(-1), C.reshape(-1)
+    W_D, W_C = W[:, : D.size], W[:, D.size :]
+    p, c = (W_D.astype(np.float64) @ D), (W_C.astype(np.float64) @ C)
+    data, label = np.ones_like(p), np.ones_like(c)  # what each neuron's weights are multiplied by
+    leads, total = (p >= 0) & (c < 0), p + c
+    data[leads] = np.where(total[leads] >= 0, total[leads] / np.where(p[leads] > 0, p[leads], 1), -1)
+    follows = (p < 0) & (c >= 0)
+    label[follows] = np.where(total[follows] >= 0, total[follows] / np.where(c[follows] > 0, c[follows], 1), -1)
+    return (data[:, None] * W_D).astype(W.dtype), (label[:, None] * W_C).astype(W.dtype)
