@@ -173,7 +173,7 @@ def test_no_sizes(text):
         (["audit", "nowhere"], "not a run directory"),
         (["plot"], "Missing argument"),
         (["plot", "nowhere"], "not a run directory"),
-        (["plot", "nowhere", "--kind", "dreams"], "'dreams' is not 'memory'"),
+        (["plot", "nowhere", "--kind", "dreams"], "'dreams' is not one of 'memory'"),
         (["plot", "nowhere", "--layer", "top"], "not a valid integer"),
         (["evaluate", "nowhere"], "not a run directory"),
         (["predict", "nowhere", "x.npy"], "not a run directory"),
@@ -398,7 +398,7 @@ def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch
 def test_help_says_whose_an_option_is_and_what_each_takes(run):
     text = " ".join(run("train", "--help")[1].split())
     assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
-    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with pepita and ff]" in text
+    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with pepita, ff and giff]" in text
     assert "shuffle with drtp and ff]" in text and "None" not in text
 
 
@@ -663,7 +663,7 @@ def test_plot_writes_where_it_says(run, finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--kind", "dreams"], "'dreams' is not 'memory'"),
+        (["--kind", "dreams"], "'dreams' is not one of 'memory'"),
         (["--out", "memory.pdf"], ".png or .svg"),
         (["--out", "nowhere/memory.png"], "nowhere is not a directory"),
         (["--layer", "3"], "its layers are 1 to 2"),

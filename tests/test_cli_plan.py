@@ -65,7 +65,7 @@ def test_boards(run):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["plan"], "Missing argument"),
+        (["plan"], "name a data set"),
         (["plan", "fish"], "unknown data set 'fish'"),
         (["plan", "digits", "--board", "stm32"], "near are stm32f"),
         (["plan", "digits", "--board", "stm32f746", "--storage", "external"], "no flash beside the chip"),

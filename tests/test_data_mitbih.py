@@ -106,7 +106,7 @@ def test_rows(intervals, seed):
     slow = heartbeats.resampled(signal)
     for row, (peak, _) in zip(made, zip(peaks, peaks[1:])):
         near = [b - a for a, b in zip(peaks, peaks[1:]) if a // 3600 == peak // 3600]
-        begin, length = round(peak * 25 / 72), min(187, int(np.median(near) * 5 / 12 + 0.5))
+        begin, length = (50 * peak + 72) // 144, min(187, int(np.median(near) * 5 / 12 + 0.5))
         beat = slow[begin : begin + length].astype(float)
         assert row.min() == 0 and row.max() == (beat.max() > beat.min())
         wanted = (beat - beat.min()) / max(1, beat.max() - beat.min())

@@ -25,7 +25,8 @@ SHORTER = {
     "train train.csv": "--network fc:20x2 --epochs 1",
     "train x.npy": "--network fc:20x2 --epochs 1",
     "train --data": "--network fc:20x2 --epochs 1",
-    "reproduce table": "--datasets digits --epochs 1 --limit 100 --seeds 1 --network fc:20x2 --systems tinyfoa,bp",
+    "reproduce table1": "--datasets digits --epochs 1 --limit 100 --seeds 1 --network fc:20x2 --systems tinyfoa,bp",
+    "reproduce table2": "--datasets digits --epochs 1 --limit 100 --seeds 1 --network fc:20x2 --systems tinyfoa-bw-ba",
     "reproduce slices": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines auto",
     "reproduce exchanges": "--datasets digits --epochs 1 --limit 100 --network fc:20x2 --at 2 --lines 'M = 2'",
 }

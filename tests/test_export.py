@@ -204,7 +204,7 @@ def test_a_network_that_is_not_fully_connected_is_refused(trained):
     _, ours = trained()
     local = model.Model(Recipe(**{**vars(ours.recipe), "network": "lc:16"}), ours.classes, ours.layers)
     for to in export.FORMATS:
-        with pytest.raises(BadRequest, match="not lc:16"):
+        with pytest.raises(BadRequest, match="not tinyfoa on lc:16"):
             export.export(local, to)
 
 

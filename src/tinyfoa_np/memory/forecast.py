@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -108,7 +109,7 @@ def forecast(
         "layers": [_layer(layout, one, number) for number, one in enumerate(chosen)],
         "whole_network": recipe.algorithm != "tinyfoa",
         "threads": threads,
-        "recipe": asdict(recipe),
+        "recipe": json.loads(recipe.to_json()),
     }  # fmt: skip
     result["try"] = []
     for change in [] if result["fits"] or not advise else _changes(recipe, dataset, ram, threads, store, lean):
