@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from .recipe import Recipe
 from .rundir import write_whole
 
 if TYPE_CHECKING:
-    from .algorithms.stage import Stage
+    from .algorithms.stage import Kept, Stage
     from .data import Dataset
     from .flash import Flash
 
@@ -121,7 +121,7 @@ def save(
         tensors["inputs.shift"], tensors["inputs.factor"] = dataset.columns.affine(str(recipe.normalize))
     # the first layer's inputs are the samples, however they come to it
     layers = [layer for stage in stages for layer in stage.layers]
-    reads = [stage.inputs if n == 0 else layer.inputs for stage in stages for n, layer in enumerate(stage.layers)]
+    reads = [_reads(layer) if n else stage.inputs for stage in stages for n, layer in enumerate(stage.layers)]
     for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
         name = f"layer{layer.number}"
         weights, bias = (np.zeros(*shape) for shape in layer.trained_shapes)
@@ -145,6 +145,12 @@ def save(
         about["labels"] = labels
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
+
+
+def _reads(layer: Kept) -> Inputs:
+    """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
+    width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
+    return replace(layer.inputs, width=width)
 
 
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ ff      momentum 0.9, 1e-3 (CIFAR-10 with both    shuffled; both learning rates 
         classifier 1e-2 and 3e-3                  inputs, on CIFAR as 5
 ======= ========================================= ========================================================
 
-Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs a layer, inputs from 0 to 1, groups of output
-channels in place of slices.
+Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs, of each layer with TinyFoA, inputs from 0 to 1,
+groups of output channels in place of slices; BP with dropout 0.2 before its classifier.
 
 TinyFoA's vertical training is the paper's text, not the authors' script (which is ``frozen``); without it the whole
 layer trains, which is ``stream`` with one slice. Inputs are bytes from 0 to 1 on MNIST, for TinyFoA with mean and

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 #: what is different where a network is locally connected, and which algorithms train one
-LOCAL_DEFAULTS: dict[str, dict[str, Any]] = {"tinyfoa": {"normalize": "unit"}}
+LOCAL_DEFAULTS: dict[str, dict[str, Any]] = {"tinyfoa": {"normalize": "unit"}, "bp": {"dropout": 0.2}}
 #: the schedules of each algorithm; the first is what ``auto`` becomes
 VERTICAL = {
     "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
@@ -121,7 +121,8 @@ class Recipe:
     peer : float or None
         FF: weight of the peer normalization.
     dropout : float or None
-        PEPITA: the share of hidden outputs that a batch does without.
+        PEPITA: the share of hidden outputs that a batch does without; BP on locally connected networks: that of what
+        the classifier reads.
     theta : float or None
         GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
         output of a network's last fully connected layer, 10 with feature maps, whose goodness is a mean.
@@ -215,18 +216,19 @@ class Recipe:
 
     def _filled(self) -> Recipe:
         """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
-        known = DEFAULTS[self.algorithm] | self._deep()
+        known, local = DEFAULTS[self.algorithm] | self._deep(), is_local(self.network)
+        of_local = {**LOCAL_DEFAULTS.get(self.algorithm, {}), "lc_connect": CONNECTIONS[0]}
         for name in _OWN:
-            if name not in known and getattr(self, name) is not None:
-                raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}")
-        local = is_local(self.network)
+            if getattr(self, name) is not None and name not in (known | of_local if local else known):
+                only = ", except on locally connected networks" if name in of_local else ""
+                raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}{only}")
         if local and self.algorithm not in LOCAL_DEFAULTS:
             raise BadRequest(
                 f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(LOCAL_DEFAULTS)} does"
             )
         if not local and self.lc_connect is not None:
             raise BadRequest(f"lc_connect has a meaning for locally connected networks only, not for {self.network!r}")
-        known = {**known, **LOCAL_DEFAULTS[self.algorithm], "lc_connect": CONNECTIONS[0]} if local else known
+        known = {**known, **of_local} if local else known
         values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
         schedules = VERTICAL[self.algorithm]
         schedule = schedules[0] if self.schedule == "auto" else self.schedule

@@ -27,7 +27,7 @@ from . import data, presets, workers
 from .errors import BadRequest
 from .memory import paper, tables
 from .network import widths as widths_of
-from .recipe import LOCAL_DEFAULTS, Recipe
+from .recipe import Recipe
 from .rundir import write_whole
 from .workers import Run
 
@@ -128,13 +128,10 @@ def tasks(
 
 def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
     rows = tables.rows(table)
-    if table in tables.LOCAL:  # remarks() says which these are
-        rows = [row for row in rows if row.system.algorithm in LOCAL_DEFAULTS]
     for pattern in systems:
         if not any(fnmatchcase(row.name, pattern) for row in rows):
             names = ", ".join(row.name for row in rows)
-            why = " that could be trained" if any(fnmatchcase(row.name, pattern) for row in tables.rows(table)) else ""
-            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r}{why}; it has {names}")
+            raise BadRequest(f"{tables.TABLES[table]} has no system {pattern!r}; it has {names}")
     return [row for row in rows if not systems or any(fnmatchcase(row.name, pattern) for pattern in systems)]
 
 
@@ -335,11 +332,9 @@ def remarks(rows: Sequence[Summary]) -> list[str]:
         "batch, the optimizer and all else that training needs. arena: the most at any time, by its watermark.",
     ]
     if any(row["table"] in tables.LOCAL for row in rows):
-        missing = [row for row in tables.rows(tables.LOCAL[0]) if row.system.algorithm not in LOCAL_DEFAULTS]
-        errors = ", ".join(f"{row.name} {plus_minus(*row.errors['mnist'])}" for row in missing)
         lines.append(
             "The paper counts one input channel per weight; connected full, as in the authors' script, a layer has as "
-            f"many as the one below has channels. Not trained here, the paper's errors on MNIST: {errors}."
+            "many as the one below has channels."
         )
     if any(row["system"].startswith("pepita") and row["network"] == PEPITA for row in rows):
         lines.append("The paper's comp of PEPITA is that of four layers; its network has three.")

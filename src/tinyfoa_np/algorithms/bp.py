@@ -23,7 +23,6 @@ import numpy as np
 
 from ..flash import Flash
 from ..kernels import backward as backward_kernels
-from ..kernels import loss as loss_kernels
 from ..network import LayerShape
 from ..plan import Region
 from ..recipe import Recipe
@@ -118,7 +117,7 @@ class Network(Whole):
         arena.enter("forward")
         self.note(samples, step, self.forward(samples, masks=True))
         arena.enter("gradient")
-        loss, wrong = self._error(samples, of)
+        loss, wrong = self.cross_entropy(samples, of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
         dz = ram.error
@@ -139,18 +138,9 @@ class Network(Whole):
             dz = below
         return Outcome(loss, wrong)
 
-    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
-        """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
-        ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
-
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
         """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self._error(samples)[1]
+        return self.forward(samples, scales), self.cross_entropy(samples)[1]
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:

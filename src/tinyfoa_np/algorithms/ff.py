@@ -30,7 +30,6 @@ import numpy as np
 from ..errors import BadRequest
 from ..flash import Flash
 from ..kernels import ff as ff_kernels
-from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
 from ..network import LayerShape
 from ..plan import Region
@@ -266,11 +265,7 @@ class Network(Whole):
             self.whole_pass(self.top + k, feature, samples, z)
             ff_kernels.add(z, samples, factor, ram.logits)
         self.arena.enter("gradient")
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, samples
-        )
-        loss, wrong, kept = float(ram.result[0]), int(ram.result[1]), True
+        (loss, wrong), kept = self.cross_entropy(samples), True
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):
             feature, factor = getattr(ram, f"feature{k}"), ram.feature_factor[k] if self.binary else NO_FACTOR

@@ -321,18 +321,24 @@ def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int,
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
     """Logits (C, n) of the last layer over its scale, for samples as they are held."""
-    values, scale, logits = samples, 1.0, np.zeros((classes, len(samples)), np.float32)
+    values, scale = samples, 1.0
+    logits: np.ndarray = np.zeros((classes, len(samples)), np.float32)
     for number, layer in enumerate(layers):
-        values, logits = _passed(recipe, number, layer, classes, values, scale)
+        rows, shift = _head(number, layer.outputs, classes, recipe.seed)
+        values, logits = passed(recipe, number, layer, values, scale, rows)
         scale = layer.scale
+        logits = logits + shift[:, None] / np.float32(scale or 1.0)
     return logits
 
 
-def _passed(
-    recipe: Recipe, number: int, layer: TrainedLayer, classes: int, values: np.ndarray, scale: float
+def passed(
+    recipe: Recipe, number: int, layer: TrainedLayer, values: np.ndarray, scale: float, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale."""
-    shape, n = layer.shape, len(values)
+    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale by a head's ``rows`` (P O, C).
+
+    ``values`` are the inputs as they are held, ``scale`` what bits of them stand for.
+    """
+    shape, n, classes = layer.shape, len(values), rows.shape[1]
     assert shape is not None and layer.running is not None
     patch = Inputs(patch_kind(layer.inputs), shape.fan_in)
     emitted = outputs_of(shape.outputs, recipe.binary_activations)
@@ -345,14 +351,13 @@ def _passed(
     outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
     u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
     abs_r = np.zeros(1, np.int64)
-    rows, shift = _head(number, shape.outputs, classes, recipe.seed)
     unit, channels = z_unit(n, shape.outputs), shape.channels
     for place in range(shape.places):
         weights = Weights(place, layer.weights[place : place + 1])
         head = Head(place, rows[place * channels : (place + 1) * channels])
         kernels.products(images, n, known, weights, 0, channels, patches, scratch, u)
         kernels.forward(u, n, known, head, unit, v, logits, outputs, abs_r)
-    return outputs, logits + shift[:, None] / np.float32(layer.scale or 1.0)
+    return outputs, logits
 
 
 @lru_cache(maxsize=16)

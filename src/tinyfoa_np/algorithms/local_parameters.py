@@ -54,6 +54,7 @@ class LocalParameters(Parameters):
     shape : LocalShape
     kind : str
         How a patch is held: ``bits`` or ``real``.
+    limit, prefix, tiling
 
     Raises
     ------
@@ -65,12 +66,13 @@ class LocalParameters(Parameters):
     full_grid: Groups
 
     def __init__(
-        self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling
+        self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling,
+        *, limit: float = 1.0, prefix: str = "",
     ) -> None:
         self.shape = shape
         super().__init__(
             recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
-            binary_weights=recipe.binary_weights, tiling=tiling,
+            binary_weights=recipe.binary_weights, limit=limit, prefix=prefix, tiling=tiling,
         )  # fmt: skip
         # positions of a pass, and those whose weights come and go, at a time
         self.pass_places = min(tiling.neurons, shape.places)
@@ -128,11 +130,11 @@ class LocalParameters(Parameters):
 
     def regions(self) -> list[Region]:
         """What the parameters need of the arena, and when."""
-        return [*super().regions(), Region("running", (2, self.shape.channels), "float32")]
+        return [*super().regions(), Region(self.prefix + "running", (2, self.shape.channels), "float32")]
 
     def carried(self) -> frozenset[str]:
         """Regions whose content one batch leaves to the next."""
-        return super().carried() | {"running"}
+        return super().carried() | {self.prefix + "running"}
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
@@ -152,7 +154,7 @@ class LocalParameters(Parameters):
         return {**super().objects(), self.name("running"): [8 * self.shape.channels]}
 
     def initialize(self, flash: Flash, weights: Any = None, biases: Any = None) -> None:
-        """Writes the initial slices and biases, N(0, 1) clamped to +-1, gamma 1, beta 0, mean 0 and variance 1.
+        """Writes the initial slices and biases, N(0, 1) within the limit, gamma 1, beta 0, mean 0 and variance 1.
 
         A number depends on its place in the layer alone, not on how that is cut.
         """

@@ -23,7 +23,6 @@ import numpy as np
 
 from ..arena import Arena
 from ..flash import Flash
-from ..kernels import loss as loss_kernels
 from ..kernels import pepita as pepita_kernels
 from ..kernels import random as random_kernels
 from ..network import LayerShape
@@ -33,11 +32,10 @@ from .inference import TrainedLayer, passed
 from .operands import Inputs, outputs_of, words
 from .parameters import Parameters
 from .stage import Outcome, Part
-from .whole import LOOKING, Whole
+from .whole import LOOKING, NO_MASK, Whole
 
 #: F is uniform in +-0.05 sqrt(6 / inputs)
 FEEDBACK = 0.05
-NO_MASK = np.zeros((0, 0), np.uint64)
 
 
 class Network(Whole):
@@ -111,16 +109,6 @@ class Network(Whole):
         """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
         return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
 
-    def draw(self, k: int, samples: int, step: int, first: int = 0) -> np.ndarray:
-        """Layer k's dropout mask of a step, for the samples from the ``first`` on."""
-        mask, dropout = getattr(self.ram, f"mask{k}"), self.recipe.dropout
-        if not dropout:
-            return NO_MASK
-        kept = np.uint64(round((1 - dropout) * 65536))
-        seed = np.uint64(self.recipe.seed)
-        random_kernels.mask(mask, first, samples, self.widths[k], kept, step, k, seed, self.cores)
-        return mask
-
     def _first(
         self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
     ) -> tuple[list[float], float, int]:
@@ -144,14 +132,10 @@ class Network(Whole):
 
     def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
-        ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
-        )
-        finite = np.isfinite(ram.result[0])
-        loss = pepita_kernels.squared_error(ram.error, samples, of or samples) if finite else float(ram.result[0])
-        return float(loss), int(ram.result[1])
+        loss, wrong = self.cross_entropy(samples, of)
+        if np.isfinite(loss):
+            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of or samples))
+        return loss, wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
@@ -160,7 +144,7 @@ class Network(Whole):
         if step % self.batches == 0 and not begun:
             self._rescale(flash, step // self.batches)
         self.arena.enter("forward")
-        masks = [self.draw(k, samples, step, first) for k in range(self.top)]
+        masks = [self.dropout_mask(k, self.widths[k], samples, step, first) for k in range(self.top)]
         sums, loss, wrong = self._first(samples, masks, None, of)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")

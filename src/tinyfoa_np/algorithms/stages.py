@@ -11,7 +11,7 @@ import numpy as np
 from ..architectures import Architecture
 from ..network import LayerShape, LocalShape, is_local
 from ..recipe import Recipe
-from . import bp, deep_bp, drtp, ff, giff, local, pepita, tinyfoa
+from . import bp, deep_bp, drtp, ff, giff, local, local_bp, pepita, tinyfoa
 from .deep import Deep
 from .inference import TrainedLayer
 from .operands import TILES, Inputs, outputs_of
@@ -23,6 +23,8 @@ from .whole import Whole
 WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
 #: algorithms that train networks of any layers
 DEEP: dict[str, Callable[..., Deep]] = {"bp": deep_bp.Network, "giff": giff.Network}
+#: how a trained network of locally connected layers answers
+LOCAL_ANSWERS = {"tinyfoa": local.answers, "bp": local_bp.answers}
 #: how a trained network answers: (recipe, layers, classes, samples as they are held) to scores (C, n)
 ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
     "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
@@ -41,7 +43,7 @@ class Rung(NamedTuple):
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
     """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
     if is_local(recipe.network):
-        return local.answers(recipe, layers, classes, samples)
+        return LOCAL_ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
     if recipe.deep:
         return (giff if recipe.algorithm == "giff" else deep_bp).answers(recipe, layers, classes, samples)
     return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
@@ -71,6 +73,9 @@ def makers(
     if recipe.algorithm != "tinyfoa":
 
         def network(tiling: Tiling) -> Stage:
+            local_shapes = [shape for shape in shapes if isinstance(shape, LocalShape)]
+            if local_shapes:
+                return local_bp.Network(recipe, inputs, local_shapes, classes, batches, threads, tiling)
             kind = WHOLE[recipe.algorithm]
             return kind(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, tiling.samples)
 
@@ -100,6 +105,9 @@ def ladder(recipe: Recipe) -> list[Rung]:
     batch = recipe.batch
     if recipe.deep:
         return [Rung(Tiling(batch), NEURONS[:1], ROWS[:1])]
+    if recipe.algorithm == "bp" and is_local(recipe.network):
+        kept_or_not = [Tiling(batch, PLACES[0], keep_products=kept) for kept in (True, False)]
+        return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
     if recipe.algorithm != "tinyfoa":
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]

@@ -14,6 +14,8 @@ import numpy as np
 from ..arena import Arena
 from ..flash import Flash
 from ..kernels import forward as forward_kernels
+from ..kernels import loss as loss_kernels
+from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
 from ..kernels.forward import Neurons, Results
 from ..kernels.update import Given, Scratch
@@ -31,6 +33,8 @@ LOOKING = ("evaluate", "hand-over")
 PASSES = ("forward", *LOOKING)
 #: scratch of an update, shared by all layers
 UPDATE = ("gradient", "dz", "listed", "abs_w")
+#: stands for a dropout mask where nothing is dropped
+NO_MASK = np.zeros((0, 0), np.uint64)
 
 
 class Whole:
@@ -116,7 +120,7 @@ class Whole:
         raise NotImplementedError
 
     def scratch_kinds(self, k: int) -> list[Inputs]:
-        """How layer k's inputs may come."""
+        """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
         return [self.reads[k]]
 
     def _pass_threads(self, rows: int) -> int:
@@ -270,13 +274,36 @@ class Whole:
             affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
         inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
-        blocks = {name: view(self.scratch[name], *shape) for name, shape in layer.scratch_shapes().items()}
-        scratch = Scratch(blocks["gradient"], blocks["dz"], blocks["listed"])
+        scratch, abs_w = self.update_scratch(k)
         if self.inspect:
             self.inspect(k, inputs, source, scratch)
         return layer.update(
-            flash, lambda _: inputs, samples, lambda first, last: source, step, scratch, blocks["abs_w"], begun, ended
+            flash, lambda _: inputs, samples, lambda first, last: source, step, scratch, abs_w, begun, ended
         )
+
+    def update_scratch(self, k: int) -> tuple[Scratch, np.ndarray]:
+        """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
+        blocks = {name: view(self.scratch[name], *shape) for name, shape in self.layers[k].scratch_shapes().items()}
+        return Scratch(blocks["gradient"], blocks["dz"], blocks["listed"]), blocks["abs_w"]
+
+    def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
+        """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
+        ram = self.ram
+        ram.result[:] = 0
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
+        return float(ram.result[0]), int(ram.result[1])
+
+    def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
+        """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
+        mask, dropout = getattr(self.ram, f"mask{k}"), self.recipe.dropout
+        if not dropout:
+            return NO_MASK
+        kept = np.uint64(round((1 - dropout) * 65536))
+        seed = np.uint64(self.recipe.seed)
+        random_kernels.mask(mask, first, samples, width, kept, step, k, seed, self.cores)
+        return mask
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
         """Adds the |z| of a training batch to those of its epoch."""

@@ -34,7 +34,7 @@ def scratch_shape(weights: np.dtype, outputs: int, inputs: int, threads: int) ->
 
 def _at_hand(weights, neuron, neurons, column, scratch, thread):
     """Where the float32 weights of these neurons stand, for the inputs from ``column`` on, which lie side by side:
-    array, first position, positions from neuron to neuron (an overload for each kind)."""
+    array, first position, positions from neuron to neuron (an overload for each kind). Of signs it is a word's."""
     raise TypeError
 
 
@@ -48,9 +48,12 @@ def _at_hand_by_kind(weights, neuron, neurons, column, scratch, thread):
         return whole
 
     def written_out(weights, neuron, neurons, column, scratch, thread):
-        own = thread * scratch.shape[1]
+        own, at, down = thread * scratch.shape[1], column // WORD, np.uint64(column % WORD)
         for o in range(neurons):
-            word = weights[(neuron + o) // 8, column // WORD, (neuron + o) % 8]
+            panel, lane = (neuron + o) // 8, (neuron + o) % 8
+            word = weights[panel, at, lane] >> down
+            if down > 0 and at + 1 < weights.shape[1]:
+                word |= weights[panel, at + 1, lane] << (np.uint64(WORD) - down)
             write_signs(word, scratch, own + o * WORD)
         return scratch, own, WORD
 
@@ -74,21 +77,29 @@ def _ask_for_by_kind(weights, neuron, neurons, column):
     return rows
 
 
+@njit(inline="always")
+def carry_back(dz, samples, weights, column, width, thread, scratch, out, at, begun):
+    # dz (O, B); weights of backward; out flat from ``at`` on: ``width`` rows (B,), at most WORD
+    """out[i] = sum of w[o, column + i] dz[o], neuron by neuron; where it was ``begun`` the sum goes on."""
+    outputs, batch = dz.shape
+    for neuron in range(0, outputs, NEURONS):
+        neurons = min(NEURONS, outputs - neuron)
+        source, start, step = _at_hand(weights, neuron, neurons, column, scratch, thread)
+        for i in range(0, width, DENSE_ROWS):
+            _ask_for(weights, neuron + NEURONS + i, DENSE_ROWS, column)  # the next neurons', a few at a time
+            dense_product(
+                source, start + i, 1, step, min(DENSE_ROWS, width - i), dz, neuron * batch, batch, neurons,
+                out, at + i * batch, batch, samples, begun or neuron > 0,
+            )
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _backward_share(thread, begin, end, dz, samples, weights, gain, active, scratch, out):
     # inputs begin..end: see backward
-    outputs, batch = dz.shape
+    batch = dz.shape[1]
     for column in range(begin, end, WORD):
         width = min(WORD, end - column)
-        for neuron in range(0, outputs, NEURONS):
-            neurons = min(NEURONS, outputs - neuron)
-            source, start, step = _at_hand(weights, neuron, neurons, column, scratch, thread)
-            for i in range(0, width, DENSE_ROWS):
-                _ask_for(weights, neuron + NEURONS + i, DENSE_ROWS, column)  # the next neurons', a few at a time
-                dense_product(
-                    source, start + i, 1, step, min(DENSE_ROWS, width - i), dz, neuron * batch, batch, neurons,
-                    out, (column + i) * batch, batch, samples, neuron > 0,
-                )
+        carry_back(dz, samples, weights, column, width, thread, scratch, out, column * batch, False)
         if active.shape[0] > 0:
             for g in range((samples + 15) // 16):
                 at, few = column * batch + 16 * g, min(16, samples - 16 * g)

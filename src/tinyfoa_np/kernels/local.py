@@ -73,6 +73,13 @@ class Head(NamedTuple):
     values: np.ndarray  # (n O, C) float32
 
 
+class Above(NamedTuple):
+    """The errors at what a tile of positions puts out, where they come from a layer above instead of a head."""
+
+    first: int  # position
+    values: np.ndarray  # (n, O, B) float32
+
+
 @njit(inline="always")
 def bounds(layer, group):
     """First and last channel of a group."""
@@ -379,18 +386,41 @@ def _normal(layer, u, o):
     return (u - layer.norm[0, o]) * layer.norm[1, o]
 
 
+def _sent_back(source, n, layer, o, error, dv):
+    """dv (B,) = the errors at one output of position n of a tile (an overload for each kind of source)."""
+    raise TypeError
+
+
+@overload(_sent_back, inline="always")
+def _sent_back_by_source(source, n, layer, o, error, dv):
+    if source.instance_class is Above:
+
+        def given(source, n, layer, o, error, dv):
+            errors = source.values[n, o]
+            for s in range(dv.shape[0]):
+                dv[s] = errors[s]
+
+        return given
+
+    def projected(source, n, layer, o, error, dv):
+        head = source.values[n * layer.channels + o]
+        dv[:] = np.float32(0)
+        for c in range(error.shape[0]):
+            weight, errors = head[c], error[c]
+            for s in range(dv.shape[0]):
+                dv[s] += errors[s] * weight
+
+    return projected
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def _errors(layer, group, o, head, error, u, dv):
-    # dv (B,) of one output from its u (B,): the head's errors where 0 < v, and v < 1 if activations are binary
+def _errors(layer, group, n, o, source, error, u, dv):
+    # dv (B,) of one output from its u (B,): what is sent back where 0 < v, and v < 1 if activations are binary
     c0, c1 = bounds(layer, group)
     top = _biases_at(layer.places, c0, c1, layer.places) - c0
     gamma, beta = layer.bias[top + o], layer.bias[top + c1 - c0 + o]
     limit = np.float32(1) if layer.binary else np.float32(np.inf)
-    dv[:] = np.float32(0)
-    for c in range(error.shape[0]):
-        weight, errors = head[c], error[c]
-        for s in range(u.shape[0]):
-            dv[s] += errors[s] * weight
+    _sent_back(source, n, layer, o, error, dv)
     for s in range(u.shape[0]):
         v = gamma * _normal(layer, u[s], o) + beta
         dv[s] = dv[s] if v > 0 and v < limit else np.float32(0)
@@ -415,8 +445,9 @@ def _error_sums(layer, o, dv, u):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def slopes(u, samples, layer, group, head, error, dv, sums, totals):
-    # u, sums, totals as in statistics; layer: Layer; head: Head; error (C, B) float32; dv (T, B) float32
+def slopes(u, samples, layer, group, source, error, dv, sums, totals):
+    # u, sums, totals as in statistics; layer: Layer; source: Head, error (C, B) float32 | Above, error not read;
+    # dv (T, B) float32
     """The gradients of beta and gamma of a group: the sums of dv, and of dv times the normalized u."""
     threads, count = dv.shape[0], u.shape[0]
     first, last = bounds(layer, group)
@@ -425,19 +456,19 @@ def slopes(u, samples, layer, group, head, error, dv, sums, totals):
         for n in range(begin, end):
             for o in range(first, last):
                 own, errors = u[n, o, :samples], dv[lane, :samples]
-                _errors(layer, group, o, head.values[n * layer.channels + o], error, own, errors)
+                _errors(layer, group, n, o, source, error, own, errors)
                 sums[n, 0, o], sums[n, 1, o] = _error_sums(layer, o, errors, own)
-    _add_up(head.first > 0, sums, count, first, last, totals)
+    _add_up(source.first > 0, sums, count, first, last, totals)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _errors_below(n, u, samples, layer, group, head, error, dv, totals):
+def _errors_below(n, u, samples, layer, group, source, error, dv, totals):
     # du in the place of a group's u (O, B) at a position: what batch norm sends back of dv
     first, last = bounds(layer, group)
     count = np.float64(samples * layer.places)
     for o in range(first, last):
         own = u[o, :samples]
-        gamma = _errors(layer, group, o, head.values[n * layer.channels + o], error, own, dv)
+        gamma = _errors(layer, group, n, o, source, error, own, dv)
         mean, slope = np.float32(totals[0, o] / count), np.float32(totals[1, o] / count)
         factor = gamma * layer.norm[1, o]
         for s in range(samples):
@@ -445,14 +476,14 @@ def _errors_below(n, u, samples, layer, group, head, error, dv, totals):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def errors(u, samples, layer, group, head, error, dv, totals):
+def errors(u, samples, layer, group, source, error, dv, totals):
     # as slopes, with totals over all positions
     """The errors du of a group, in the place of its u."""
     threads = dv.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, u.shape[0], 1)
         for n in range(begin, end):
-            _errors_below(n, u[n], samples, layer, group, head, error, dv[lane, :samples], totals)
+            _errors_below(n, u[n], samples, layer, group, source, error, dv[lane, :samples], totals)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")

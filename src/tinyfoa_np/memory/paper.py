@@ -186,9 +186,16 @@ def locally_connected(
     if system == "tinyfoa":
         above, below = max((above, below) for below, above in pairwise(channels))
         return local_layer(below, above, positions=positions, taps=taps, **toggles, slices=slices)
-    weights = sum(channels) * positions * taps
+    outputs = sum(channels) * positions
+    return local_network(outputs * taps, outputs, **toggles, slices=slices)
+
+
+def local_network(
+    weights: int, outputs: int, *, binary_weights: bool, binary_activations: bool, slices: int = 1
+) -> Figure:
+    """What Table 3 counts for BP on a network of so many weights and outputs in all layers."""
     trained, used = 4 * _part(weights, slices), _used(weights, binary_weights)
-    activations = {"activations": _used(sum(channels) * positions, binary_activations)}
+    activations = {"activations": _used(outputs, binary_activations)}
     return {
         "forward": {"weights": used, **activations},
         "gradient": {"gradients": trained, "weights": used, **activations},

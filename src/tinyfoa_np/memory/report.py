@@ -39,6 +39,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "x": ("inputs with labels, normalized, for {samples}", {}),
     "modulated": ("modulated inputs, for {samples}", {}),
     "feature": ("features for the classifier, for {samples}", {}),
+    "feature_error": ("errors of the features, for {samples}", {}),
     "z": ("outputs: z of {tile} neurons at a time, for {samples}", {"forward": "outputs"}),
     "active": ("outputs: which are on, for {together}", {"gradient": "outputs"}),
     "mask": ("dropout masks of {samples}", {}),
@@ -50,6 +51,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "guess": ("labels", {}),
     "input_scale": ("scale of the inputs", {}),
     "scratch": ("scratch of the products", {}),
+    "product_scratch": ("scratch of the products", {}),
     "backward": ("scratch of the products", {}),
     "logits": ("logits, errors and scores of {together}", {}),
     "error": ("logits, errors and scores of {together}", {}),
@@ -58,6 +60,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "scores": ("logits, errors and scores of {together}", {}),
     "factor": ("logits, errors and scores of {together}", {}),
     "feature_factor": ("logits, errors and scores of {together}", {}),
+    "dh": ("errors at one layer's outputs, for {samples}", {}),
     "dz": ("dz of the neurons that each thread is at, and their samples", {}),
     "listed": ("dz of the neurons that each thread is at, and their samples", {}),
     "errors": ("dz of two layers, for {samples}", {}),
@@ -198,7 +201,8 @@ def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     slices = recipe.slices or 1
     if isinstance(shape := run.shapes[number], LocalShape):
-        return _local_figures(run.shapes, shape, number, step, {**toggles, "slices": slices})
+        of = _network_figures if run.whole_network else _local_figures
+        return of(run.shapes, shape, number, step, {**toggles, "slices": slices})
     # a single layer has no matrix between hidden layers: the rule is applied to the one there is
     if run.whole_network:
         counted = widths if len(widths) > 1 else [run.shapes[0].inputs, *widths]
@@ -227,6 +231,17 @@ def _local_figures(
     if own.fan_in > TAPS:
         differs.append(f"weights for all {own.below} input channels, the paper counts one")
     return figure, ours, "; ".join(differs)
+
+
+def _network_figures(
+    shapes: Sequence[LayerShape], own: LocalShape, number: int, step: str, counted: dict[str, Any]
+) -> tuple[dict[str, int], dict[str, int], str]:
+    # as _local_figures, of a network whose layers train together
+    outputs = sum(s.outputs for s in shapes)
+    weights = sum(s.outputs * s.fan_in for s in shapes if isinstance(s, LocalShape))
+    figure = paper.local_network(outputs * TAPS, outputs, **counted)[step]
+    ours = paper.local_network(weights, outputs, **counted)[step]
+    return figure, ours, "weights for all input channels, the paper counts one" if figure != ours else ""
 
 
 def _words(run: Record, number: int) -> dict[str, Any]:
@@ -270,7 +285,7 @@ def _words(run: Record, number: int) -> dict[str, Any]:
 
 def _positions(plan: Plan) -> str:
     """At how many positions u is held, of a locally connected layer."""
-    u = plan.region("u")
+    u = next(region for region in plan.regions if kind_of(region.name) == "u")
     return f"{u.shape[0]} positions" + ("" if "gradient" in u.lifetime else " at a time")
 
 

@@ -13,6 +13,7 @@ Read in this order; every module needs only NumPy and the ones above it.
 The systems that TinyFoA is compared with need the first three and :mod:`.layers`, what they have in common:
 
 - :mod:`.bp`          backpropagation
+- :mod:`.local_bp`    the same through locally connected layers, with :mod:`.local`
 - :mod:`.ff`          the forward-forward algorithm
 - :mod:`.drtp`        direct random target projection
 - :mod:`.pepita`      present the error to perturb the input to modulate activity

@@ -168,8 +168,19 @@ def gradient(
         The fixed head.
     binary_weights, binary_activations : bool
     """
+    dh = (error(a, labels) @ H).reshape(passed.r.shape)
+    return sent_back(passed, layer, dh, binary_weights=binary_weights, binary_activations=binary_activations)[0]
+
+
+def sent_back(
+    passed: Passed, layer: Layer, dh: np.ndarray, *, binary_weights: bool = True, binary_activations: bool = True
+) -> tuple[Layer, np.ndarray]:
+    """The gradients of a layer from the errors dh (B, O, R, C) at its outputs, and the errors du at its products.
+
+    The bits' scale s and the signs' scale alpha carry no gradient.
+    """
     P, normal, deviation, r, _ = passed
-    dv = (error(a, labels) @ H).reshape(r.shape) * (r > 0)
+    dv = dh * (r > 0)
     if binary_activations:
         dv = dv * (np.abs(r) < 1)
     places = (0, 2, 3)
@@ -185,7 +196,7 @@ def gradient(
     if binary_weights:
         dW = dW * (np.abs(layer.W) < 1)
     none = np.zeros_like(layer.mean)
-    return Layer(dW, du.sum(axis=0), dgamma, dbeta, none, none)
+    return Layer(dW, du.sum(axis=0), dgamma, dbeta, none, none), du
 
 
 class TrainedLayer(NamedTuple):
