@@ -60,7 +60,7 @@ def _train_layer(golden, k, flash, tiling):
     layer.ram.projection[:] = H.reshape(len(H), O, places).transpose(2, 1, 0).reshape(-1, len(H))
     layer.ram.head_bias[:] = c
     layer.create(flash)
-    layer.parameters.initialize(flash, *given(layer, W, b))
+    layer.parameters.initialize(flash, *given(layer.parameters, W, b))
     layer.restore(flash)
 
     losses = np.empty(len(x))
@@ -74,7 +74,7 @@ def _train_layer(golden, k, flash, tiling):
         if step == 0:
             ours[f"gW{k}_step0"], ours[f"gb{k}_step0"] = _gradients(layer, flash, samples)
         assert layer.update(flash, samples, step)
-    end = parameters(flash, layer)
+    end = parameters(flash, layer.parameters)
     ours[f"loss{k}"] = losses
     for name, array in zip(("W", "b", "bn_weight", "bn_bias", "bn_mean", "bn_var"), end):
         ours[f"{name}{k}_end"] = array
@@ -137,9 +137,9 @@ def by_channel(W, shape):
     return W.reshape(shape.rows, shape.columns, -1, 9, W.shape[-1] // 9).transpose(2, 4, 0, 1, 3)
 
 
-def given(layer, W, b, gamma=None, beta=None):
-    """Initializers that write these parameters, as the reference has them."""
-    own, W = layer.parameters, by_position(W)
+def given(own, W, b, gamma=None, beta=None):
+    """Initializers that write these parameters, as the reference has them, for LocalParameters."""
+    W = by_position(W)
 
     def weights(out, first, last, low, high):
         k, begin, end = own.places_of(first, last)
@@ -149,7 +149,7 @@ def given(layer, W, b, gamma=None, beta=None):
     def biases(out, first, last, low, high):
         for k in range(len(own.grid)):
             channels = slice(*own.grid.bounds(k))
-            rows = out[slice(*own.bias_rows(k))].reshape(layer.shape.places + 2, -1)
+            rows = out[slice(*own.bias_rows(k))].reshape(own.shape.places + 2, -1)
             rows[:-2] = b.reshape(len(b), -1).T[:, channels]
             rows[-2] = 1 if gamma is None else gamma[channels]
             rows[-1] = 0 if beta is None else beta[channels]
@@ -157,9 +157,9 @@ def given(layer, W, b, gamma=None, beta=None):
     return weights, biases
 
 
-def parameters(flash, layer):
-    """W (O, I, R, C, 9), b (O, R, C), gamma, beta, running mean and variance (O,), as they are now."""
-    own, shape = layer.parameters, layer.shape
+def parameters(flash, own):
+    """W (O, I, R, C, 9), b (O, R, C), gamma, beta, running mean and variance (O,), as LocalParameters has them now."""
+    shape = own.shape
     own.flush(flash)
     W = np.empty((shape.places, shape.channels, own.I), np.float32)
     b = np.empty((shape.places + 2, shape.channels), np.float32)

@@ -28,12 +28,14 @@ class Network:
     threads : int
     held : int, optional
         Samples that the arena holds at a time, if not all of a batch.
+    **cut
+        How it is cut, by the fields of a Tiling.
     """
 
-    def __init__(self, recipe, inputs, classes, batches, flash, threads=THREADS, held=None):
+    def __init__(self, recipe, inputs, classes, batches, flash, threads=THREADS, held=None, **cut):
         self.recipe, self.flash = recipe, flash
-        shapes, held = layer_shapes(recipe.network, inputs.width), held or recipe.batch
-        self.stage = makers(recipe, inputs, shapes, classes, batches, threads)[0](Tiling(held))
+        shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
+        self.stage = makers(recipe, inputs, shapes, classes, batches, threads)[0](Tiling(held or recipe.batch, **cut))
         plan = pack(self.stage.regions())
         self.arena = Arena(plan.nbytes, poison=True)
         self.arena.lay_out(plan)

@@ -38,6 +38,10 @@ def test_a_locally_connected_network_has_a_preset_of_its_own():
     around = presets.around({"dataset": "mnist", "network": "lc:4", "epochs": 3})
     assert (around["network"], around["epochs"], around["normalize"], around["slices"]) == ("lc:4", 3, "unit", 2)
     assert Recipe(**around).validated().lc_connect == "full"
+    fields = presets.paper("bp", "mnist", vertical=True, local=True)
+    assert (fields["network"], fields["epochs"], fields["dropout"], fields["schedule"], fields["slices"]) == (
+        "lc:16,32,64,64", 200, 0.2, "frozen", 2
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,7 @@ def forward(
     *,
     binary_weights: bool = True,
     binary_activations: bool = True,
-    mask: np.ndarray | None = None,
-    dropout: float = 0.0,
+    dropout: np.ndarray | float = 1.0,
     trained: bool = False,
     scales: Sequence[float] | None = None,
 ) -> tuple[Pass, Network]:
@@ -121,9 +120,8 @@ def forward(
     network : Network
     binary_weights, binary_activations : bool
         Of all layers but the classifier.
-    mask : ndarray of bool, (B, SIDE SIDE O), optional
-        The means that dropout leaves, divided by 1 - ``dropout``; without it all stay as they are.
-    dropout : float
+    dropout : ndarray of float, (B, SIDE SIDE O)
+        What each mean is multiplied by: 0, or one over the rate at which they are kept.
     trained : bool
         Normalize with the running statistics, and leave them, as inference does.
     scales : sequence of float, optional
@@ -138,9 +136,7 @@ def forward(
         found.append(passed)
         moved.append(layer)
         h = passed.h
-    features = pool(h)
-    if mask is not None:
-        features = features * mask / features.dtype.type(1 - dropout)
+    features = pool(h) * dropout
     W, b = network.classifier
     return Pass(found, features, features @ W.T + b), Network(moved, network.classifier)
 
@@ -152,16 +148,12 @@ def gradient(
     *,
     binary_weights: bool = True,
     binary_activations: bool = True,
-    mask: np.ndarray | None = None,
-    dropout: float = 0.0,
+    dropout: np.ndarray | float = 1.0,
 ) -> Network:
     """Gradient of the mean cross-entropy, by the chain rule, from the top down; parameters as in :func:`forward`."""
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     dz, (W, _) = error(done.logits, labels), network.classifier
-    df = dz @ W
-    if mask is not None:
-        df = df * mask / df.dtype.type(1 - dropout)
-    dh, found = pool_gradient(df, done.passed[-1].h.shape), list[Layer]()
+    dh, found = pool_gradient(dz @ W * dropout, done.passed[-1].h.shape), list[Layer]()
     for k in reversed(range(len(network.layers))):
         slopes, du = local.sent_back(done.passed[k], network.layers[k], dh, **toggles)
         found.insert(0, slopes)
@@ -183,8 +175,7 @@ def train(
     batches: Sequence[Batch],
     network: Network,
     *,
-    masks: Sequence[np.ndarray] | None = None,
-    dropout: float = 0.0,
+    dropout: Sequence[np.ndarray | float] = (),
     slices: int = 1,
     schedule: str = "none",
     hold: int | None = None,
@@ -203,9 +194,8 @@ def train(
     batches : sequence of (X, labels)
         X (B, I, R, C).
     network : Network
-    masks : sequence of ndarray of bool, (B, SIDE SIDE O), optional
-        Dropout's, one for each step.
-    dropout : float
+    dropout : sequence of ndarray of float, (B, SIDE SIDE O)
+        As in :func:`forward`, of each step; none without it.
     slices, schedule, hold, optimizer, lr, epochs
         As for :func:`.local.train_layer`, in all locally connected layers in unison; ``none`` trains all.
     binary_weights, binary_activations : bool
@@ -220,10 +210,10 @@ def train(
     for t in range(len(losses)):
         X, labels = batches[t % len(batches)]
         holds = hold_at(t, len(batches) if hold is None else hold)
-        dropping: dict[str, Any] = {"mask": masks[t], "dropout": dropout} if masks is not None else {}
-        done, network = forward(X, network, **toggles, **dropping)
+        dropping = dropout[t] if dropout else 1.0
+        done, network = forward(X, network, **toggles, dropout=dropping)
         losses[t] = loss(done.logits, labels)
-        slopes = gradient(done, network, labels, **toggles, **dropping)
+        slopes = gradient(done, network, labels, **toggles, dropout=dropping)
         first = first or slopes
         found = []
         for k, (layer, own) in enumerate(zip(network.layers, slopes.layers)):
