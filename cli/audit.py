@@ -83,11 +83,10 @@ def _verdict(result: dict[str, Any]) -> list[str]:
         full = min(BAR, round(BAR * planned / max(1, budget)))
         lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
     kinds = (f"{'binary' if run[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
-    grid = f"{run['slices']} x {run['slices']} slices, schedule {run['schedule']}"
-    if is_local(run["network"]):
-        connect = f"connected {run['lc_connect']}"
-        grid = f"{connect}, {run['slices']} groups of channels, schedule {run['schedule']}"
-    grid = "whole layers" if run["schedule"] == "none" else grid
+    local = is_local(run["network"])
+    slices = f"{run['slices']} groups of channels" if local else f"{run['slices']} x {run['slices']} slices"
+    grid = "whole layers" if run["schedule"] == "none" else f"{slices}, schedule {run['schedule']}"
+    grid = f"connected {run['lc_connect']}, {grid}" if local else grid
     lines.append(f"run      {run['algorithm']} on {run['dataset']}, {run['network']}, {grid},")
     lines.append(f"         {', '.join(kinds)}, {run['optimizer']}, batch {run['batch']}")
     return lines

@@ -17,6 +17,7 @@ from tinyfoa_np.recipe import (
     ALGORITHMS,
     DEFAULTS,
     LARGEST_LR,
+    LOCAL_DEFAULTS,
     LR_PER_SIDE,
     MERGES,
     MOMENTS,
@@ -116,7 +117,7 @@ _RECIPE_OPTIONS = (
         "--network",
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four of 2000, fc:500,300 two. Locally connected, 3x3, on "
-        f"images (tinyfoa): lc:16,32 is two with so many output channels. With giff and bp, a network's name: "
+        f"images (tinyfoa, bp): lc:16,32 is two with so many output channels. With giff and bp, a network's name: "
         f"{', '.join(NAMES)}. [default: {Recipe.network}]",
     ),
     click.option(
@@ -227,7 +228,8 @@ _RECIPE_OPTIONS = (
         "--dropout",
         type=float,
         metavar="SHARE",
-        help=f"pepita: share of hidden outputs that a batch does without. {_defaults('dropout')}",
+        help="pepita: share of hidden outputs that a batch does without; bp on lc networks: of what the classifier "
+        f"reads. [default: {DEFAULTS['pepita']['dropout']} with pepita; {LOCAL_DEFAULTS['bp']['dropout']} with bp]",
     ),
     click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
     click.option(

@@ -27,6 +27,7 @@ ALGORITHMS = {
     "tinyfoa": "binarize_weights forward logits softmax loss error gradient clamp",
     "local": "initial neighbourhoods reads products forward gradient",
     "bp": "forward gradient",
+    "local_bp": "bins pool pool_gradient below forward gradient",
     "drtp": "forward loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
@@ -35,6 +36,8 @@ ALGORITHMS = {
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
+#: the recipes of pages that are not called as their algorithm
+RECIPES = {"local": LOCAL, "local_bp": {**LOCAL, "algorithm": "bp"}}
 
 
 def pages() -> dict[Path, str]:
@@ -73,7 +76,7 @@ def _sources(name: str) -> Iterator[str]:
 
 def _regions(name: str) -> Iterator[str]:
     """What the example's widest stage has in RAM, as a table: a column for each phase."""
-    recipe = Recipe(**(LOCAL if name == "local" else {**EXAMPLE, "algorithm": name})).validated()
+    recipe = Recipe(**RECIPES.get(name, {**EXAMPLE, "algorithm": name})).validated()
     chosen = max(Layout(recipe, data.shape(recipe.dataset), threads=1).fit(None), key=lambda one: one.plan.nbytes)
     plan = chosen.plan
     what = f"`{recipe.network}` on {recipe.dataset}, batch {recipe.batch}, {recipe.optimizer}, one thread"

@@ -115,7 +115,7 @@ def _pepita(run):
     golden, stage, outputs = run.golden, run.stage, []
     stage.ram.feedback[:] = golden.arrays["F"]
 
-    def draw(k, samples, step, first):
+    def draw(k, width, samples, step, first):
         mask = getattr(stage.ram, f"mask{k}")
         if not mask.size:
             return np.zeros((0, 0), np.uint64)
@@ -129,7 +129,7 @@ def _pepita(run):
         return done
 
     first = stage._error
-    run.patch.setattr(stage, "draw", draw)
+    run.patch.setattr(stage, "dropout_mask", draw)
     run.patch.setattr(stage, "_error", error)
     run.ours["mse"] = np.array([outcome.loss / run.samples for _, outcome in run.steps()])
     run.ours["out_step0"] = outputs[0]

@@ -38,13 +38,15 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     "activations, logits, errors": (
         canvas.SKY,
         ("z", "active", "mask", "h", "even", "odd", "outputs", "feature", "feature_factor", "factor", "mean", "logits",
-         "error", "errors", "goodness", "coefficient", "scores", "v", "e", "latent", "latent_error", "margin"),
+         "error", "errors", "goodness", "coefficient", "scores", "u", "v", "e", "dh", "feature_error", "latent",
+         "latent_error", "margin"),
     ),
-    "projection": (canvas.PURPLE, ("projection", "feedback")),
+    "projection": (canvas.PURPLE, ("projection", "head_bias", "feedback")),
     "gradients and scratch": (
         canvas.YELLOW,
         ("gradient", "sums", "bias_sums", "dz", "listed", "scratch", "backward", "result", "abs_z", "abs_w", "row",
-         "commit", "panel", "run", "lost", "partial", "slopes", "label_slopes", "statistics", "squares"),
+         "commit", "panel", "run", "lost", "partial", "slopes", "label_slopes", "statistics", "squares", "patch",
+         "product_scratch", "dv", "norm", "totals", "place_sums", "abs_r"),
     ),
 }  # fmt: skip
 OTHER = "other"

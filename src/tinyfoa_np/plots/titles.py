@@ -18,10 +18,10 @@ def words(recipe: Recipe, layers: int | None = None) -> list[str]:
     if len(network) > 40:
         network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
     parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {short(recipe.dataset)}: {network}"]
+    local = is_local(recipe.network)
+    parts += [f"connected {recipe.lc_connect}"] if local else []
     if recipe.schedule != "none":
-        slices = f"{recipe.slices} x {recipe.slices} slices"
-        if is_local(recipe.network):
-            slices = f"connected {recipe.lc_connect}, {recipe.slices} groups of channels"
+        slices = f"{recipe.slices} groups of channels" if local else f"{recipe.slices} x {recipe.slices} slices"
         parts += [slices, f"schedule {recipe.schedule}"]
     parts += [f"groups {recipe.groups}"] if recipe.groups else []
     parts += [f"batch {recipe.batch}", str(recipe.optimizer)]
