@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_tools import Run
-from train_tools import arenas, made, model_file, no_waiting_for_the_disk, outcome, run, same, until_done
+from train_tools import arenas, made, metrics, model_file, no_waiting_for_the_disk, outcome, run, same, until_done
 
 from tinyfoa_np import model
 from tinyfoa_np.architectures import architecture
@@ -178,6 +178,28 @@ def test_too_little_ram_is_refused_with_the_least_that_would_do(tmp_path):
     result = run(tmp_path, which, dataset, ram=needed)
     assert result["arena"]["planned_bytes"] <= needed
     assert "batch norm" in message
+
+
+#: batches of 60, the last one of 25, on images that are large beside the weights
+LARGE = {"batch": 60, "epochs": 2}
+
+
+@pytest.mark.parametrize("name", ["fc", "cnn", "cnn_sgd", "cnn_add", "bp_cnn"])
+def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
+    """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""
+    _, which = of(name, **LARGE)
+    dataset = images((1, 12, 11), samples=145, tests=70)
+    plain = run(tmp_path, which, dataset, threads=2)
+    layout = Layout(which.validated(), dataset, 2)
+    sizes = {cut.tiling.samples: cut.plan.nbytes for cut in (layout._smallest(0, one) for one in layout.ladders[0])}
+    assert list(sizes) == [60, 30, 15, 8, 4, 2, 1]
+    for held in (30, 8, 1) if name == "cnn" else (4,):
+        assert sizes[held] < plain["arena"]["planned_bytes"] == sizes[60]
+        parts = run(tmp_path, which, dataset, ram=sizes[held], threads=2, audit=held == 8)
+        assert parts["arena"]["planned_bytes"] == sizes[held] and parts.get("findings", []) == []
+        assert model_file(parts["run_dir"]) == model_file(plain["run_dir"])
+        for mine, theirs in zip(metrics(parts), metrics(plain), strict=True):
+            assert mine == {**theirs, "loss": pytest.approx(theirs["loss"], rel=1e-12)}  # a sum of the parts' sums
 
 
 # Beside the reference -------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 Each group is a program (:mod:`.program`); in a step the groups train in turn, and of one's activations, errors and
 gradients only what it hands on outlives its turn. So every array lives in some steps of the phases, such as
 ``update:1.4``: what operation 4 of group 1 trains. Parameters, moments and running statistics of all groups are always
-there. Weight gradients are never stored whole: the optimizer follows them, some rows at a time.
+there. Weight gradients are not stored whole: the optimizer follows them, some rows at a time. With micro-batches they
+are, and added up over them, sample by sample, to the bits of those of the whole batch. Batch norm rules that out: it
+looks at all of a batch at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod, sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +53,8 @@ class Deep:
         Steps per epoch.
     threads : int
         T.
+    held : int
+        B: the most samples that are held at a time, a batch or a micro-batch.
     """
 
     hands_on = None  # a network hands nothing to another stage
@@ -58,12 +62,12 @@ class Deep:
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, architecture: Architecture, chains: Sequence[Sequence[Description]],
-        classes: int, batches: int, threads: int,
+        classes: int, batches: int, threads: int, held: int,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, recipe.batch, batches
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
         self.cores, self.shape, self.t = threads, architecture.shape, 0
+        self.micro = held < recipe.batch
         self.layers: list[Group] = []
-        self.inspect: Callable[[int, Tensor, np.ndarray], None] | None = None  # called with gradients that are whole
         shape, first = self.shape, 0
         for number, chain in enumerate(chains):
             program = Program(chain, shape)
@@ -117,12 +121,12 @@ class Deep:
             if one.weight:
                 threads, run = self._run(one)
                 found += [
-                    Region(f"g{g}.run{k}", (threads, run), "float32", _of(g, [f"update:{k}"])),
+                    Region(f"g{g}.run{k}", (threads, run), "float32", self.added_up(g, k)),
                     Region(f"g{g}.lost{k}", (threads,), "bool", _of(g, [f"update:{k}"])),
                 ]
             if one.biased:
                 found += [
-                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", _of(g, [f"update:{k}"])),
+                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", self.added_up(g, k)),
                     Region(f"g{g}.slopes{k}", (width,), "float32", _of(g, [f"update:{k}"])),
                 ]
         return [*found, *self.top_regions(group, [f"{g}.{count}"])]
@@ -132,9 +136,13 @@ class Deep:
         raise NotImplementedError
 
     def _run(self, one: Operation) -> tuple[int, int]:
-        """How many threads share a gradient, and how much of it each has at a time."""
+        """How many threads share a gradient, and how much of it each has at a time: all of its share, if it is kept."""
         rows = prod(one.weight[:-1])
-        return min(self.cores, rows), conv_kernels.run_width(one.weight, min(self.cores, rows))
+        return min(self.cores, rows), conv_kernels.run_width(one.weight, min(self.cores, rows), self.micro)
+
+    def added_up(self, g: int, k: int) -> tuple[str, ...]:
+        """When the gradient of operation k is needed: from one micro-batch to the next, where there are any."""
+        return TRAINING if self.micro else _of(g, [f"update:{k}"])
 
     def _value_steps(self, g: int, v: int) -> tuple[str, ...]:
         """When a value is needed; that of the top in the next group's turn, too."""
@@ -160,11 +168,12 @@ class Deep:
     def traffic(self) -> tuple[float, float]:
         """Bytes read from flash and written to it in a training step, on average: inputs, and parameters at commits."""
         written = sum(sum(sizes) for sizes in self.objects().values()) / self.batches
-        return self.B * (self.inputs.row_bytes + 2) + 4, written
+        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
+        return samples, written
 
     def cost(self) -> tuple[float, ...]:
-        """There is one way to cut it."""
-        return (0.0,)
+        """What a step takes, beside other ways to cut it: micro-batches are all there are."""
+        return (-self.B,)
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
@@ -230,7 +239,7 @@ class Deep:
 
     @property
     def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch."""
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
         return self.B
 
     # -- passes --------------------------------------------------------------------------------------------------------
@@ -254,19 +263,20 @@ class Deep:
         if g == 0:
             take_in(self.inputs, self.ram.inputs, samples, self.value(0, 0), self.cores)
 
-    def backward(self, g: int, samples: int, step: Step) -> bool:
+    def backward(self, g: int, part: Part, step: Step) -> bool:
         """From the error of a group's output down, each operation trains as it has been passed; False if one is lost.
 
-        The error of the output is masked and overwritten.
+        With all but the last micro-batch of a batch gradients are added up, and nothing trains. The error of the output
+        is masked and overwritten.
         """
         group = self.layers[g]
         for k in reversed(range(len(group.program.operations))):
             self.arena.enter(f"gradient:{g}.{k}")
-            self._send_back(g, k, samples)
+            self._send_back(g, k, part.samples)
             self.arena.enter(f"update:{g}.{k}")
-            if not self._train(g, k, samples, step):
+            if not self._train(g, k, part, step):
                 return False
-        group.dirty = True
+        group.dirty |= part.ends
         return True
 
     def _send_back(self, g: int, k: int, samples: int) -> None:
@@ -300,46 +310,48 @@ class Deep:
             assert not carry
             conv_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
 
-    def _train(self, g: int, k: int, samples: int, step: Step) -> bool:
-        """One optimizer step of what an operation has; False if a number is lost."""
-        group = self.layers[g]
+    def _train(self, g: int, k: int, part: Part, step: Step) -> bool:
+        """One optimizer step of what an operation has, once the batch is complete; False if a number is lost."""
+        group, samples = self.layers[g], part.samples
         one = group.program.operations[k]
         if not one.weight:
             return True
         if one.kind == NORM:
-            return self.train_whole(group.tensor(one.at, one.weight), self.array(g, f"slopes{k}"), step, one.name)
+            return self.train_whole(group.tensor(one.at, one.weight), self.array(g, f"slopes{k}"), step)
         above, source = self.error(g, one.target), self.value(g, one.source)
-        count = samples * prod(group.program.shapes[one.target][:2])
+        places = prod(group.program.shapes[one.target][:2])
+        count, first, of = (number * places for number in part)
         if one.biased:
             slopes = self.array(g, f"slopes{k}")
-            map_kernels.sums(_flat(above), count, self.array(g, f"partial{k}"), slopes, self.cores)
+            map_kernels.sums(_flat(above), count, first, of, self.array(g, f"partial{k}"), slopes, self.cores)
             tensor = group.tensor(one.at + prod(one.weight), one.weight[-1:])
-            if not self.train_whole(tensor, slopes, step, one.name + ".bias"):
+            if part.ends and not self.train_whole(tensor, slopes, step):
                 return False
         tensor, lost = group.tensor(one.at, one.weight), self.array(g, f"lost{k}")
+        run, turn = self.array(g, f"run{k}"), (first > 0, part.ends)
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
-            conv_kernels.train_connection(*flat, tensor, step, self.array(g, f"run{k}"), lost)
+            conv_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
         else:
             kernel = conv_kernels.train_convolution if one.kind == CONV else conv_kernels.train_depthwise
-            kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, self.array(g, f"run{k}"), lost)
+            kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)
         return not lost.any()
 
-    def train_whole(self, tensor: Tensor, slopes: np.ndarray, step: Step, name: str) -> bool:
+    def train_whole(self, tensor: Tensor, slopes: np.ndarray, step: Step) -> bool:
         """The optimizer's step on parameters whose gradient is whole."""
         return not conv_kernels.train(tensor, slopes, step)
 
-    def next_step(self, step: int) -> Step:
-        """The optimizer in the next step, which is number ``step`` of the training."""
+    def next_step(self, step: int, part: Part) -> Step:
+        """The optimizer in step number ``step`` of the training, in which all parts of a batch are."""
         assert self.recipe.lr is not None
-        self.t += 1
+        self.t += part.first == 0
         rate, root = self.recipe.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
             rate, root = rate / (1 - 0.9**self.t), 1 / sqrt(1 - 0.999**self.t)
         return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root))
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
         raise NotImplementedError
 
     def look(self, samples: int, phase: str) -> int:

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
-from ..algorithms.tiling import Tiling
 from ..network import TAPS, LayerShape, LocalShape
 from ..plan import PHASES, Plan, Region, aligned
 from . import paper
@@ -279,7 +278,7 @@ def cut(run: Record, number: int) -> str:
     if not run.tilings:
         return ""
     if run.recipe.deep:
-        return Tiling(run.batch).described(run.batch, 1, 1)
+        return run.tilings[number].described(run.batch, 1, 1)
     shape, outputs = run.shapes[number], run.shapes[number].outputs
     if isinstance(shape, LocalShape):
         return run.tilings[number].described(run.batch, shape.places, shape.places, True)
