@@ -206,5 +206,6 @@ class Layout:
             why = f"{self.recipe.algorithm} holds the weights of all layers"
             if batch_normed(self.recipe.network):
                 why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
-            return f"{why}: fewer threads, a smaller batch or, with giff, smaller groups need less"
+            what = "fewer threads, a smaller batch or smaller groups need less"
+            return f"{why}: {what if self.recipe.algorithm == 'giff' else 'fewer threads or a smaller batch need less'}"
         return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
