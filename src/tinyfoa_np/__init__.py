@@ -9,7 +9,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-ESTIMATORS = ("TinyFoAClassifier", "BPClassifier", "DRTPClassifier", "PEPITAClassifier", "FFClassifier")
+ESTIMATORS = (
+    "TinyFoAClassifier", "BPClassifier", "DRTPClassifier", "PEPITAClassifier", "FFClassifier", "GIFFClassifier"
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -231,7 +231,7 @@ class Recipe:
         schedules = VERTICAL[self.algorithm]
         schedule = schedules[0] if self.schedule == "auto" else self.schedule
         if schedule not in schedules or self.deep and schedule != "none":
-            right = f"choose {' or '.join(schedules)}" if self._sliced else "it trains whole layers, say none or nothing"
+            right = f"choose {' or '.join(schedules)}" if self._sliced else "it trains whole layers, say none"
             raise BadRequest(f"{self._who} has no schedule {schedule}: {right}")
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
         if self.schedule == "auto" and self.algorithm == "tinyfoa" and not local and 2 < slices < 2**20:
