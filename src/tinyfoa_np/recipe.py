@@ -131,7 +131,7 @@ class Recipe:
         GIFF: which of the network's units train together, as in ``"1,2|3"``; each by itself if not given.
     merge : str or None
         GIFF: how data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
-        with feature maps.
+        with feature maps. Any other operator trains in :mod:`tinyfoa_np.reference.giff` only.
     rms : bool or None
         GIFF: whether a group hands its outputs on divided by their root mean square; if not given, those of fully
         connected layers.
