@@ -293,7 +293,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["dataset"], row["line"], str(row["at"]), "-" if row["lr"] is None else f"{row['lr']:g}", error, layers,
         "-" if row["arena_bytes"] is None else f"{row['arena_bytes'] / 1e6:.2f}",
-        "-" if row["written_bytes"] is None else f"{row['written_bytes'] / 1e9:.1f}",
+        "-" if row["written_bytes"] is None else f"{row['written_bytes'] / 1e9:.3g}",
     ]  # fmt: skip
 
 

@@ -288,7 +288,7 @@ def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
     x = canvas.key(sheet, left, TOP - 44, "box", COLOURS["planned"], "planned")
     canvas.key(sheet, x, TOP - 44, "box", COLOURS["accounted"], "accounted for")
     x = canvas.key(sheet, left, TOP - 18, "box", COLOURS["watermark"], "watermark")
-    canvas.key(sheet, x, TOP - 18, "diamond", COLOURS["paper"], "the paper's formula")
+    canvas.key(sheet, x, TOP - 18, "D", COLOURS["paper"], "the paper's formula")
 
 
 def _number(value: float) -> str:
