@@ -222,13 +222,13 @@ def _flash(flash: dict[str, Any]) -> Any:
 
 def _moves(result: dict[str, Any]) -> list[str]:
     flash, epochs = result["flash"], result["recipe"]["epochs"]
-    written = flash["written_bytes"]
+    written, each_layer = flash["written_bytes"], "" if result["whole_network"] else " a layer"
     shown = f"{written / 1e9:,.2f} GB" if written >= 1e9 else f"{written / 1e6:,.1f} MB"
     each = "an epoch" if result["whole_network"] else "an epoch of the layer that moves most"
     lines = [
         f"moved   {flash['read_bytes_per_epoch'] / 1e6:,.1f} MB read and "
         f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
-        f"        {shown} written in the whole training, {epochs} epochs{'' if result['whole_network'] else ' a layer'}",
+        f"        {shown} written in the whole training, {epochs} epochs{each_layer}",
     ]
     count = flash["trainings"]
     if count is not None:

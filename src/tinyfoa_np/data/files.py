@@ -171,6 +171,5 @@ def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) 
     shown = ", ".join(missing) if len(missing) < 9 else f"{', '.join(missing[:4])} and {len(missing) - 4} more"
     folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / best.folders[0]
     fetch = f"tinyfoa data fetch {best.name} downloads it; or " if best.name else ""
-    raise BadRequest(
-        f"{best.title} not found in {', '.join(map(str, looked_into))}: {fetch}put {shown} from {best.url} into {folder}"
-    )
+    looked = ", ".join(map(str, looked_into))
+    raise BadRequest(f"{best.title} not found in {looked}: {fetch}put {shown} from {best.url} into {folder}")
