@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from ..network import TAPS, LayerShape, LocalShape
-from ..plan import PHASES, Plan, Region, aligned
+from ..plan import PHASES, Plan, Region
 from . import paper
 from .record import Measured, Record, disagreements, read
 
@@ -305,7 +305,7 @@ def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) 
         what = _THEIRS.get(item, item)
         before = rows.get(what, (0, 0))
         rows[what] = (before[0] + theirs, before[1])
-    rows["alignment to 64 bytes"] = (0, sum(aligned(r.nbytes) - r.nbytes for r in regions))
+    rows["alignment to 64 bytes"] = (0, plan.most_bytes(step, regions) - sum(r.nbytes for r in regions))
     return [_row(what, *both) for what, both in rows.items()]
 
 

@@ -243,7 +243,7 @@ def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
     frame.set_clip_on(False)
     middle = box.x0 + (column + 0.5) * box.width / axes.get_xlim()[1]
     sheet.plot(middle, TOP - 10, "v", color=canvas.BLACK, markersize=10)
-    nbytes = min(plan.phase_bytes(phase), plan.nbytes)  # without the padding behind the last region
+    nbytes = plan.phase_bytes(phase)
     said = sheet.text(middle, TOP - 33, f"peak: {phase}, {nbytes:,} bytes", ha="center", va="center")
     half = canvas.extent(said)[0] / 2
     said.set_x(min(max(middle, box.x0 + half), box.x1 - half))
