@@ -8,7 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_tools import Run
-from train_tools import arenas, made, metrics, model_file, no_waiting_for_the_disk, outcome, run, same, until_done
+from train_tools import (
+    Crash,
+    arenas,
+    crash_at,
+    least,
+    made,
+    metrics,
+    model_file,
+    no_waiting_for_the_disk,
+    outcome,
+    run,
+    same,
+    until_done,
+)
 
 from tinyfoa_np import model
 from tinyfoa_np.architectures import architecture
@@ -20,6 +33,7 @@ from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import blocks
 from tinyfoa_np.reference.optimizers import Adam
 from tinyfoa_np.reference.tinyfoa import error, loss
+from tinyfoa_np.train import train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
 
@@ -200,6 +214,20 @@ def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
         assert model_file(parts["run_dir"]) == model_file(plain["run_dir"])
         for mine, theirs in zip(metrics(parts), metrics(plain), strict=True):
             assert mine == {**theirs, "loss": pytest.approx(theirs["loss"], rel=1e-12)}  # a sum of the parts' sums
+
+
+def test_a_run_goes_on_in_another_arena(tmp_path):
+    """From whole batches to micro-batches, and back."""
+    _, which = of("cnn", **LARGE)
+    dataset = images((1, 12, 11), samples=145, tests=70)
+    whole = run(tmp_path, which, dataset, threads=1)
+    most, fewest = whole["arena"]["planned_bytes"], least(tmp_path, which, dataset, threads=1)
+    for number, (first, then) in enumerate(((most, fewest), (fewest, most))):
+        where = tmp_path / f"other{number}"
+        with pytest.raises(Crash):
+            train(which, dataset, where, ram=first, commit_every=1, threads=1, on_event=crash_at(4))
+        result = train(which, None, where, resume=True, ram=then, threads=1)
+        assert result["arena"]["planned_bytes"] == then and result["model_sha256"] == whole["model_sha256"]
 
 
 # Beside the reference -------------------------------------------------------------------------------------------------

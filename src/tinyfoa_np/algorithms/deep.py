@@ -121,7 +121,7 @@ class Deep:
             if one.weight:
                 threads, run = self._run(one)
                 found += [
-                    Region(f"g{g}.run{k}", (threads, run), "float32", self.added_up(g, k)),
+                    Region(f"g{g}.gradient{k}", (threads, run), "float32", self.added_up(g, k)),
                     Region(f"g{g}.lost{k}", (threads,), "bool", _of(g, [f"update:{k}"])),
                 ]
             if one.biased:
@@ -328,7 +328,7 @@ class Deep:
             if part.ends and not self.train_whole(tensor, slopes, step):
                 return False
         tensor, lost = group.tensor(one.at, one.weight), self.array(g, f"lost{k}")
-        run, turn = self.array(g, f"run{k}"), (first > 0, part.ends)
+        run, turn = self.array(g, f"gradient{k}"), (first > 0, part.ends)
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
             conv_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
