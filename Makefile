@@ -11,10 +11,10 @@ DEMO := runs/demo
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/with-sklearn  ## .venv with the package (editable) and scikit-learn's digits
+install: .venv/with-sklearn,plot  ## .venv with the package (editable), scikit-learn's digits, and matplotlib
 	@echo "installed; try: .venv/bin/tinyfoa --help"
 
-demo: .venv/with-sklearn  ## train TinyFoA on handwritten digits, print its test error and its memory
+demo: .venv/with-sklearn,plot  ## train TinyFoA on handwritten digits, print its test error and its memory
 	@rm -rf $(DEMO)
 	$(TINYFOA) train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002 --audit --out $(DEMO)
 	$(TINYFOA) audit $(DEMO)
@@ -42,7 +42,7 @@ $(VENV_PYTHON):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "make: tinyfoa-np needs Python 3.10 or newer, but $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 
-# One stamp per extra; made again when the metadata change.
+# One stamp per list of extras; made again when the metadata change.
 .venv/with-%: setup.cfg pyproject.toml | $(VENV_PYTHON)
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	@touch $@

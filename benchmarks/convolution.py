@@ -47,7 +47,7 @@ def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep,
     recipe = Recipe(algorithm=algorithm, network=network, batch=batch, lr=LR, epochs=1).validated()
     inputs = Inputs("real", math.prod(image), image=image)
     kind = {"bp": deep_bp.Network, "giff": giff.Network}[algorithm]
-    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, 1)
+    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, 1, batch)
     plan = pack(made.regions())
     arena = Arena(plan.nbytes)
     arena.lay_out(plan)

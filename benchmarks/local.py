@@ -9,14 +9,17 @@ without PyTorch only the package is measured, without MNIST random bytes stand i
 "Unfold and multiply" is how the authors' script computes such a layer: the patches of all positions, times the weights,
 broadcast over the batch, then summed; a training step of that layer alone, on inputs that are ready in memory (the
 script itself passes every batch through the layers below, too). It writes a product of 100 x O x I x 784 x 9 numbers:
-layer 4 takes 12 GB for it, and as much again on the way back. "Matrix products" is the same mathematics as a product of
-matrices at each position. Both train the channels of one group, and leave out the clamp.
+layer 4 takes 12 GB for it, and as much again on the way back. Where the machine has not as much free, a batch goes
+through in parts, whose gradients add up to one step; the RAM in the table is then that of a part. "Matrix products" is
+the same mathematics as a product of matrices at each position. Both train the channels of one group, and leave out the
+clamp.
 """
 
 from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import resource
 import sys
 import time
@@ -41,6 +44,14 @@ CHANNELS, SIDE, SLICES, BATCH, LR, CLASSES = (1, 16, 32, 64, 64), 28, 2, 100, 1e
 EPOCH = 600  # batches
 THREADS = 2
 WAYS = ("unfold and multiply", "matrix products")
+PARTS = (100, 50, 25, 20, 10, 5)  # samples
+
+
+def part(way: str, k: int) -> int:
+    """How many of a batch's samples PyTorch takes at a time in layer k: their products fit into what is free, twice."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    a_sample = 4 * CHANNELS[k] * CHANNELS[k + 1] * SIDE * SIDE * 9 if way == WAYS[0] else 0
+    return next((n for n in PARTS if 2.5 * n * a_sample <= 0.8 * free), PARTS[-1])
 
 
 def mnist(batches: int) -> Dataset:
@@ -81,9 +92,9 @@ def in_torch(way: str, batches: int, k: int) -> dict[str, Any]:
     """Seconds of an epoch of layer k, from 0, and the growth of the process's peak memory."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    I, O, P = CHANNELS[k], CHANNELS[k + 1], SIDE * SIDE
-    x = torch.rand(BATCH, I, SIDE, SIDE) if k == 0 else (torch.rand(BATCH, I, SIDE, SIDE) < 0.5) * 0.7
-    labels, trained_channels = torch.randint(CLASSES, (BATCH,)), math.ceil(O / SLICES)
+    I, O, P, some = CHANNELS[k], CHANNELS[k + 1], SIDE * SIDE, part(way, k)
+    x = torch.rand(some, I, SIDE, SIDE) if k == 0 else (torch.rand(some, I, SIDE, SIDE) < 0.5) * 0.7
+    labels, trained_channels = torch.randint(CLASSES, (some,)), math.ceil(O / SLICES)
     own = torch.randn(trained_channels, I, P, 9).clamp_(-1, 1).requires_grad_()
     fixed = torch.randn(O - trained_channels, I, P, 9).clamp_(-1, 1)
     bias, norm = torch.randn(O, P).clamp_(-1, 1).requires_grad_(), torch.nn.BatchNorm1d(O)
@@ -115,18 +126,21 @@ def in_torch(way: str, batches: int, k: int) -> dict[str, Any]:
             (v,) = ctx.saved_tensors
             return gradients[0] * ((v > 0) & (v < 1))
 
-    def step() -> None:
-        patches = torch.nn.functional.unfold(x, 3, padding=1).reshape(BATCH, I, 9, P)
+    def backward() -> None:
+        patches = torch.nn.functional.unfold(x, 3, padding=1).reshape(some, I, 9, P)
         w = Signs.apply(torch.cat([own, fixed]))  # (O, I, P, 9)
         if way == WAYS[0]:
             u = (patches.permute(0, 1, 3, 2).unsqueeze(1) * w).sum(dim=(2, 4))  # (B, O, I, P, 9) to (B, O, P)
         else:
-            left = patches.permute(3, 0, 1, 2).reshape(P, BATCH, I * 9)
+            left = patches.permute(3, 0, 1, 2).reshape(P, some, I * 9)
             u = torch.bmm(left, w.permute(2, 1, 3, 0).reshape(P, I * 9, O)).permute(1, 2, 0)
         h = Bits.apply(norm(u + bias))
-        loss = torch.nn.functional.cross_entropy(head(h.reshape(BATCH, -1)), labels)
+        torch.nn.functional.cross_entropy(head(h.reshape(some, -1)), labels).backward()
+
+    def step() -> None:
         optimizer.zero_grad()
-        loss.backward()
+        for _ in range(BATCH // some):
+            backward()
         optimizer.step()
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -135,7 +149,8 @@ def in_torch(way: str, batches: int, k: int) -> dict[str, Any]:
     for _ in range(batches):
         step()
     seconds = (time.perf_counter() - begin) / batches * EPOCH
-    return {"seconds": seconds, "peak": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}
+    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return {"seconds": seconds, "part": some, "peak": peak}
 
 
 def alone(work: Any, *arguments: Any) -> dict[str, Any]:
@@ -155,12 +170,16 @@ def main() -> None:
     print(f"lc:16,32,64,64, M = {SLICES}, batch {BATCH}, Adam, {THREADS} threads; seconds an epoch of {EPOCH} batches")
     sides: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
+    parts: list[str] = []
     for connect in ("full", "depthwise"):
         found = alone(ours, max(2, options.batches), layers, connect)
         sides[f"ours, {connect}"], memory[f"ours, {connect}"] = found["seconds"], found["arena"]
     for way in WAYS if torch is not None else ():
         turns = [alone(in_torch, way, max(1, options.torch_batches), k) for k in range(layers)]
         sides[way], memory[way] = [turn["seconds"] for turn in turns], max(turn["peak"] for turn in turns)
+        for k, turn in enumerate(turns):
+            if turn["part"] < BATCH:
+                parts.append(f"{way}, layer {k + 1}: {turn['part']} samples at a time")
     total = {name: sum(seconds) for name, seconds in sides.items()}
     table(
         ["", *(f"layer {k + 1}" for k in range(layers)), "sum", "this / ours, full", "RAM, MB"],
@@ -170,12 +189,13 @@ def main() -> None:
             for name, seconds in sides.items()
         ],
     )  # fmt: skip
+    print("".join(f"{line}\n" for line in parts))
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
     finish(options.json, {
         "speedup_vs_unfold": total[WAYS[0]] / total["ours, full"] if torch is not None else None,
         "speedup_vs_matrix_products": total[WAYS[1]] / total["ours, full"] if torch is not None else None,
-        "layers": sides, "memory_bytes": memory, "batches_run": options.batches,
+        "layers": sides, "memory_bytes": memory, "batches_run": options.batches, "parts": parts,
     })  # fmt: skip
 
 

@@ -307,8 +307,11 @@ def asked(given: dict[str, Any], preset: str | None) -> Recipe:
         If they do not go together.
     """
     recipe = Recipe(**(presets.around(given) if preset else given)).validated()
-    if recipe.deep and (given.get("binary_weights") or given.get("binary_activations")):
-        raise BadRequest(f"{recipe.algorithm} on {recipe.network} has real weights and activations: leave the bits out")
+    bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
+    if recipe.deep and bits:
+        options = " and ".join("--" + name.replace("_", "-") for name in bits)
+        what = f"{recipe.algorithm} on {recipe.network}"
+        raise BadRequest(f"{what} has real weights and activations: leave {options} out")
     return recipe
 
 

@@ -80,8 +80,9 @@ def plan(
 ) -> None:
     """Say whether a training fits into RAM and flash, where its memory peaks, and what to change.
 
-    Nothing is trained, and the data set need not be there. The plan is the one that training would run in: what it
-    says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not fit.
+    Nothing is trained, and the data set need not be there. The plan is the one that training with as many --threads
+    would run in: what it says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not
+    fit.
     """
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
@@ -165,8 +166,9 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
     if board:
         lines.append(f"board   {board.name}: {board.part}, {board.core}, {board.mhz} MHz; {reserve:,} bytes reserved")
     need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
-    lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}; the smallest budget is {ram['least_bytes']:,}")
-    lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}")
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}, {threads}; the smallest budget is {ram['least_bytes']:,}")
+    lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}, when it holds most")
     for line in lines:
         console.print(line, soft_wrap=True)
     console.print(_cuts(result))
@@ -220,11 +222,13 @@ def _flash(flash: dict[str, Any]) -> Any:
 
 def _moves(result: dict[str, Any]) -> list[str]:
     flash, epochs = result["flash"], result["recipe"]["epochs"]
+    written, each_layer = flash["written_bytes"], "" if result["whole_network"] else " a layer"
+    shown = f"{written / 1e9:,.2f} GB" if written >= 1e9 else f"{written / 1e6:,.1f} MB"
     each = "an epoch" if result["whole_network"] else "an epoch of the layer that moves most"
     lines = [
         f"moved   {flash['read_bytes_per_epoch'] / 1e6:,.1f} MB read and "
         f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
-        f"        {flash['written_bytes'] / 1e9:,.2f} GB written in the whole training, {epochs} epochs",
+        f"        {shown} written in the whole training, {epochs} epochs{each_layer}",
     ]
     count = flash["trainings"]
     if count is not None:

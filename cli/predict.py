@@ -20,41 +20,38 @@ from .runs import model_file
     epilog="""\b
 Examples:
   tinyfoa predict runs/digits-tinyfoa-1 samples.npy
+  tinyfoa predict runs/data-tinyfoa-1 new.csv
   tinyfoa predict runs/digits-tinyfoa-1 samples.npy --out classes.npy"""
 )
 @click.argument("run")
-@click.argument("file", metavar="FILE.npy")
+@click.argument("file")
 @click.option(
     "--out", metavar="FILE.npy", help="Write the classes' numbers (N,) int64 to this file instead of printing them."
 )
 @json_option
 @debug_option
 def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
-    """Print the classes of the samples in FILE.npy.
+    """Print the classes of the samples in FILE.
 
     One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
 
-    The file holds an array of N rows, one sample each, in the encoding the model was trained on: bytes (uint8) for
+    FILE is .npy: an array of N rows, one sample each; .npz, with such an array called x; or .csv, with or without the
+    column of labels, which is passed over. Samples are in the encoding the model was trained on: bytes (uint8) for
     digits and mnist; your own data as they are in your files. Images of N x height x width are taken row by row.
     """
     path = model_file(run)
-    import numpy as np
-
     from tinyfoa_np import model as models
+    from tinyfoa_np.data.own import inputs_of
 
-    try:
-        with open(file, "rb") as opened:
-            samples = np.lib.format.read_array(opened, allow_pickle=False)
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever a garbled header leads NumPy's parser to
-        raise BadRequest(f"{file} is not a .npy file of numbers: {error}") from error
+    model = models.load(path)
+    samples = inputs_of(Path(file), model.inputs.width)
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
-    model = models.load(path)
     classes = model.predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
     shown = [model.labels[number] for number in classes] if model.labels else classes.tolist()
     if out:
+        import numpy as np
+
         content = io.BytesIO()
         np.lib.format.write_array(content, classes)
         write_whole(Path(out), content.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -76,11 +77,13 @@ class TrainingProgress:
 
     REDRAW = 0.1  # seconds between updates of the batch bar: training sends up to thousands of events a second
     LINE = 10.0  # seconds between lines in a log
+    SILENCE = 60.0  # seconds after which a log hears of a batch, where epochs take longer
+    PATIENCE = 5.0  # seconds until the first step, after which it is said why that takes so long
 
     def __init__(self, layers: int, epochs: int, console: Console | None = None) -> None:
         self.layers, self.epochs = layers, epochs
         self.console = console or Console(stderr=True, highlight=False)
-        self.last = 0.0
+        self.last, self.heard = 0.0, time.monotonic()  # when what is shown changed; when a log was last told of a batch
         self.bars: Progress | None = None
         if self.console.is_terminal:
             self.bars = Progress(
@@ -94,31 +97,48 @@ class TrainingProgress:
             self.layer = self.bars.add_task("layer", total=layers, says="")
             self.epoch = self.bars.add_task("epoch", total=epochs, says="")
             self.batch = self.bars.add_task("batch", total=None, says="")
+        self.waiting = threading.Timer(self.PATIENCE, self._explain)
+        self.waiting.daemon = True
 
     def __enter__(self) -> TrainingProgress:
         if self.bars is not None:
             self.bars.start()
+        self.waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.waiting.cancel()
         if self.bars is not None:
             self.bars.stop()
 
+    def _explain(self) -> None:
+        self.console.print("kernels are compiled when they are first used, which takes up to a minute")
+
     def __call__(self, event: Any) -> None:
         now = time.monotonic()
+        if event.kind != "start":
+            self.waiting.cancel()
         if event.kind == "start" and event.note:
             self.console.print(event.note, soft_wrap=True, markup=False)
-        if event.kind == "batch" and (self.bars is None or now - self.last < self.REDRAW):
-            return
         if self.bars is not None:
-            self.last = now
-            self._draw(self.bars, event)
-        elif event.kind == "layer" or (event.kind == "epoch" and now - self.last >= self.LINE):
-            self.last = now
-            place = f"layer {event.layer + 1}/{self.layers}"
-            if event.kind == "epoch":
-                place += f", epoch {event.epoch + 1}/{self.epochs}"
-            self.console.print(f"{place}: {_figures(event)}", soft_wrap=True)
+            if event.kind != "batch" or now - self.last >= self.REDRAW:
+                self.last = now
+                self._draw(self.bars, event)
+        elif event.kind == "layer" or self._is_news(event, now):
+            self.last = self.heard = now
+            self.console.print(f"{self._place(event)}: {_figures(event)}", soft_wrap=True)
+
+    def _is_news(self, event: Any, now: float) -> bool:
+        """Whether a log hears of an epoch or a batch."""
+        if event.kind == "batch":
+            return now - self.heard >= self.SILENCE
+        return bool(event.kind == "epoch") and now - self.last >= self.LINE
+
+    def _place(self, event: Any) -> str:
+        place = f"layer {event.layer + 1}/{self.layers}" if self.layers > 1 else "training"
+        if event.kind != "layer":
+            place += f", epoch {event.epoch + 1}/{self.epochs}"
+        return place + (f", batch {event.batch + 1}/{event.batches}" if event.kind == "batch" else "")
 
     def _draw(self, bars: Progress, event: Any) -> None:
         if event.kind == "batch":

@@ -120,7 +120,8 @@ def reproduce(
     those measured. Rows appear as they finish; the table is also written as CSV, JSON and Markdown into DIR.
 
     STUDY is slices, error over M, or exchanges, error over the number of exchanges: ways to train in the RAM of one
-    slice beside each other, with the bytes of RAM and those written to flash.
+    slice beside each other, with the bytes of RAM and those written to flash. Or it is giff: accuracy against RAM over
+    theta, label width and groups, beside backpropagation, on network cnn.
 
     Ctrl-C stops after a commit; the same command goes on from there, and trains nothing twice. A training that
     diverges is reported as such. Exit code 1 when a run failed otherwise.

@@ -56,6 +56,8 @@ def old_run(run: str) -> Path:
         There is none.
     """
     path = Path(run)
+    if not path.exists():
+        raise BadRequest(f"there is no directory {run}")
     if not (path / "recipe.json").is_file():
         raise BadRequest(f"{run} is not a run directory: it has no recipe.json; train makes one (--out)")
     return path

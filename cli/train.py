@@ -193,7 +193,7 @@ def _summary(result: dict[str, Any]) -> str:
             f"test error  {errors[-1]} %{layers}" if errors else "test error  none: there are no test samples",
             f"memory      {arena['watermark_bytes'] / 1e6:.2f} MB: {arena['watermark_bytes']:,} bytes touched, "
             f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
-            f"flash       {flash['bytes'] / 1e6:.1f} MB; {flash['read_bytes'] / 1e6:.1f} MB read, "
+            f"flash       {flash['bytes'] / 1e6:.1f} MB at the end; {flash['read_bytes'] / 1e6:.1f} MB read, "
             f"{flash['written_bytes'] / 1e6:.1f} MB written, {flash['exchanges']:,} exchanges",
             f"run         {result['run_dir']}  (tinyfoa audit {shlex.quote(result['run_dir'])})",
         ]

@@ -37,7 +37,7 @@ class Run:
             network, kind = Architecture((), (), maps), giff.Network
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
-        self.stage = kind(recipe, inputs, network, classes, batches, threads)
+        self.stage = kind(recipe, inputs, network, classes, batches, threads, recipe.batch)
         plan = pack(self.stage.regions())
         self.arena = Arena(plan.nbytes, poison=True)
         self.arena.lay_out(plan)

@@ -86,7 +86,7 @@ def run_kernels(golden, patch):
             for g, group in enumerate(groups):
                 run.put(g, group.parameters, group.W, group.b)
 
-        def draw(samples, step):
+        def draw(samples, step, first):
             stage.ram.wrong[:] = golden.arrays["y_neg"][step]
             return stage.ram.wrong
 

@@ -166,17 +166,17 @@ def test_no_sizes(text):
         (["train", "digits", "--ram", "plenty"], "64KiB"),
         (["train", "digits", "--ram", "1KiB", *SMALL], "it needs"),
         (["train", "mnist", "--data-dir", "nowhere"], "does not exist"),
-        (["train", "--resume", "nowhere"], "not a run directory"),
+        (["train", "--resume", "nowhere"], "there is no directory nowhere"),
         (["train", "--resume", "a", "--out", "b"], "--out"),
         (["trian"], "No such command"),
         (["audit"], "Missing argument"),
-        (["audit", "nowhere"], "not a run directory"),
+        (["audit", "nowhere"], "there is no directory nowhere"),
         (["plot"], "Missing argument"),
-        (["plot", "nowhere"], "not a run directory"),
+        (["plot", "nowhere"], "there is no directory nowhere"),
         (["plot", "nowhere", "--kind", "dreams"], "'dreams' is not one of 'memory'"),
         (["plot", "nowhere", "--layer", "top"], "not a valid integer"),
-        (["evaluate", "nowhere"], "not a run directory"),
-        (["predict", "nowhere", "x.npy"], "not a run directory"),
+        (["evaluate", "nowhere"], "there is no directory nowhere"),
+        (["predict", "nowhere", "x.npy"], "there is no directory nowhere"),
         (["data", "verify", "imagenet"], "digits, mnist"),
         (["reproduce"], "Missing argument"),
         (["reproduce", "table9"], "'table1', 'table2'"),
@@ -451,7 +451,7 @@ def test_each_algorithm_trains_and_its_model_answers(run, algorithm, tmp_path):
     options = ["--algorithm", algorithm, *SMALL, *WHOLE[algorithm], "--seed", "3", "--audit", "--json"]
     code, out, err = run("train", "digits", *options)
     assert code == 0, err
-    assert "layer 1/1: test error" in err and "layer 2" not in err
+    assert "training: test error" in err and "layer 2" not in err
     result = json.loads(out.splitlines()[-1])
     assert set(result) == {
         "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
@@ -582,9 +582,9 @@ def test_predict_refuses_what_is_no_sample(run, trained, array, code):
 
 def test_predict_refuses_what_is_no_array(run, trained):
     Path("text.npy").write_text("1 2 3")
-    assert "not a .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
+    assert "no .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
     code, _, err = run("predict", trained[0], "nothing.npy")
-    assert code == 2 and "nothing.npy cannot be read: No such file or directory" in one_error_line(err)
+    assert code == 2 and "there is no file nothing.npy" in one_error_line(err)
 
 
 def test_evaluate_names_a_damaged_model(run, trained, tmp_path):
@@ -805,3 +805,22 @@ def test_progress_draws_bars_on_a_terminal():
         assert (shown["epoch"].completed, shown["epoch"].total) == (1, 3)
         assert (shown["batch"].completed, shown["batch"].total) == (5, 10)
         assert shown["epoch"].fields["says"] == "loss 0.2500, train error 6.00 %, test error 5.00 %"
+
+
+def test_progress_in_a_log(monkeypatch):
+    """A line as a layer ends, of epochs and batches now and then, and why the first step takes long."""
+    from rich.console import Console
+    from tinyfoa_cli.progress import TrainingProgress
+
+    monkeypatch.setattr(TrainingProgress, "PATIENCE", 0.01)
+    monkeypatch.setattr(TrainingProgress, "SILENCE", 0.0)
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file, TrainingProgress(2, 3, console) as progress:
+        progress.waiting.join()
+        progress(training.Event("batch", 0, 1, 4, 10, 0.5, 7.0))
+        progress(training.Event("layer", 0, test_error_pct=4.5))
+    lines = console.export_text().splitlines()
+    assert lines[0].startswith("kernels are compiled")
+    assert lines[1:] == [
+        "layer 1/2, epoch 2/3, batch 5/10: loss 0.5000, train error 7.00 %", "layer 1/2: test error 4.50 %"
+    ]  # fmt: skip

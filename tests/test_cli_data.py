@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,18 @@ def test_from_a_table_to_answers(run, flowers, tmp_path):
     code, out, _ = run("predict", result["run_dir"], "samples.npy")
     assert code == 0 and out.splitlines()[0] == "iris" and set(out.split()) <= {"iris", "rose", "tulip"}
     assert json.loads(run("predict", result["run_dir"], "samples.npy", "--json")[1])["classes"] == out.split()
+    # and of what it was trained on, with labels and without
+    rows = [line.split(",") for line in flowers.read_text().splitlines()]
+    bare = [[petal, *rest] for petal, _, *rest in rows]
+    Path("bare.csv").write_text("".join(",".join(row) + "\n" for row in bare))
+    np.savez("bare.npz", x=np.array(bare[1:], float))
+    answers = [run("predict", result["run_dir"], name) for name in ("flowers.csv", "bare.csv", "bare.npz")]
+    assert [code for code, _, _ in answers] == [0, 0, 0], answers
+    assert len(answers[0][1].splitlines()) == len(rows) - 1 and len({out for _, out, _ in answers}) == 1
+    Path("wide.csv").write_text("1,2,3,4,5\n")
+    np.savez("other.npz", a=np.zeros(3), b=np.zeros(3))
+    assert "5 columns: 3 would be right, or one more" in run("predict", result["run_dir"], "wide.csv")[2]
+    assert "x or x_test would be right" in run("predict", result["run_dir"], "other.npz")[2]
 
 
 def test_other_data_are_refused(run, flowers, tmp_path):

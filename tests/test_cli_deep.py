@@ -43,10 +43,17 @@ def test_a_run_from_end_to_end(run, tmp_path, algorithm):
     ("options", "words"),
     [
         (["--algorithm", "ff", "--network", "cnn"], "writes labels into the inputs"),
-        (["--algorithm", "giff", "--network", "cnn", "--binary-weights"], "real weights"),
+        (["--algorithm", "giff", "--network", "cnn", "--binary-weights"], "leave --binary-weights out"),
         (["--algorithm", "giff", "--network", "cnn", "--preset", "paper"], "TinyFoA's authors"),
         (["--algorithm", "giff", "--network", "cnn", "--groups", "3|2|1"], "1|2|3"),
-        (["--algorithm", "giff", "--network", "cnn", "--schedule", "slice"], "no schedule slice"),
+        (["--algorithm", "giff", "--network", "cnn", "--schedule", "slice"], "no schedule slice: it trains whole"),
+        (["--algorithm", "giff", "--slices", "2"], "slices has no meaning for algorithm giff, which trains"),
+        (["--algorithm", "giff", "--schedule", "none", "--slices", "2"], "leave it out"),
+        (["--algorithm", "giff", "--hold", "2"], "hold has no meaning for algorithm giff"),
+        (["--algorithm", "giff", "--network", "lc:16"], "trains no locally connected networks"),
+        (["--algorithm", "bp", "--network", "cnn", "--groups", "1|2,3"], "groups has no meaning for algorithm bp"),
+        (["--algorithm", "bp", "--network", "fc:20", "--slices", "2"], "out or say schedule slice or frozen"),
+        (["--algorithm", "bp", "--network", "fc:20", "--schedule", "stream"], "choose none or slice or frozen"),
     ],
 )
 def test_what_cannot_be_is_one_line(run, options, words):

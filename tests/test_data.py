@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import importlib.util
+import math
 import os
 import struct
 from pathlib import Path
@@ -73,6 +74,13 @@ def test_idx_refuses_any_other_length(data):
         idx.parse(content[:cut], "some-file")
     with pytest.raises(CheckFailed, match="promises"):
         idx.parse(content + b"\0", "some-file")
+
+
+def test_idx_refuses_a_shape_that_no_array_has():
+    for shape in ([0, *[2**32 - 1] * 3], [1] * 200):
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+        with pytest.raises(CheckFailed, match="x is of a shape that no array can have"):
+            idx.parse(header + bytes(math.prod(shape)), "x")
 
 
 @pytest.mark.parametrize("start", [b"", b"PK\3\4", b"\1\0\x08\1", b"\0\0\x07\1", b"\x1f\x8b\x08\0"])

@@ -8,7 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_tools import Run
-from train_tools import arenas, made, model_file, no_waiting_for_the_disk, outcome, run, same, until_done
+from train_tools import (
+    Crash,
+    arenas,
+    crash_at,
+    least,
+    made,
+    metrics,
+    model_file,
+    no_waiting_for_the_disk,
+    outcome,
+    run,
+    same,
+    until_done,
+)
 
 from tinyfoa_np import model
 from tinyfoa_np.architectures import architecture
@@ -20,6 +33,7 @@ from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import blocks
 from tinyfoa_np.reference.optimizers import Adam
 from tinyfoa_np.reference.tinyfoa import error, loss
+from tinyfoa_np.train import train
 
 assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
 
@@ -151,7 +165,7 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "giff", "network": "cnn", "label_width": 0}, "at least 1"),
         ({"algorithm": "giff", "network": "cnn", "merge": "max"}, "add, mul"),
         ({"algorithm": "bp", "network": "cnn", "theta": 1.0}, "no meaning"),
-        ({"algorithm": "bp", "network": "cnn", "schedule": "slice"}, "trains whole"),
+        ({"algorithm": "bp", "network": "cnn", "schedule": "slice"}, "network cnn has no schedule slice"),
         ({"algorithm": "giff", "network": "vgg"}, "not understood"),
     ],
 )
@@ -178,6 +192,42 @@ def test_too_little_ram_is_refused_with_the_least_that_would_do(tmp_path):
     result = run(tmp_path, which, dataset, ram=needed)
     assert result["arena"]["planned_bytes"] <= needed
     assert "batch norm" in message
+
+
+#: batches of 60, the last one of 25, on images that are large beside the weights
+LARGE = {"batch": 60, "epochs": 2}
+
+
+@pytest.mark.parametrize("name", ["fc", "cnn", "cnn_sgd", "cnn_add", "bp_cnn"])
+def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
+    """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""
+    _, which = of(name, **LARGE)
+    dataset = images((1, 12, 11), samples=145, tests=70)
+    plain = run(tmp_path, which, dataset, threads=2)
+    layout = Layout(which.validated(), dataset, 2)
+    sizes = {cut.tiling.samples: cut.plan.nbytes for cut in (layout._smallest(0, one) for one in layout.ladders[0])}
+    assert list(sizes) == [60, 30, 15, 8, 4, 2, 1]
+    for held in (30, 8, 1) if name == "cnn" else (4,):
+        assert sizes[held] < plain["arena"]["planned_bytes"] == sizes[60]
+        parts = run(tmp_path, which, dataset, ram=sizes[held], threads=2, audit=held == 8)
+        assert parts["arena"]["planned_bytes"] == sizes[held] and parts.get("findings", []) == []
+        assert model_file(parts["run_dir"]) == model_file(plain["run_dir"])
+        for mine, theirs in zip(metrics(parts), metrics(plain), strict=True):
+            assert mine == {**theirs, "loss": pytest.approx(theirs["loss"], rel=1e-12)}  # a sum of the parts' sums
+
+
+def test_a_run_goes_on_in_another_arena(tmp_path):
+    """From whole batches to micro-batches, and back."""
+    _, which = of("cnn", **LARGE)
+    dataset = images((1, 12, 11), samples=145, tests=70)
+    whole = run(tmp_path, which, dataset, threads=1)
+    most, fewest = whole["arena"]["planned_bytes"], least(tmp_path, which, dataset, threads=1)
+    for number, (first, then) in enumerate(((most, fewest), (fewest, most))):
+        where = tmp_path / f"other{number}"
+        with pytest.raises(Crash):
+            train(which, dataset, where, ram=first, commit_every=1, threads=1, on_event=crash_at(4))
+        result = train(which, None, where, resume=True, ram=then, threads=1)
+        assert result["arena"]["planned_bytes"] == then and result["model_sha256"] == whole["model_sha256"]
 
 
 # Beside the reference -------------------------------------------------------------------------------------------------

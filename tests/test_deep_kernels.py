@@ -3,6 +3,7 @@
 As in test_kernels: a kernel reads and writes what it is given and nothing else, and threads do not show in any bit.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def check_convolution(shape, lay_out=in_one_block):
         done = on_threads(
             kernels.train_convolution, "tensor.weight scratch lost", threads, ("scratch", "lost"), lay_out, x=x,
             samples=samples, dz=errors, window=(K, L), stride=stride, tensor=tensor, step=DESCENT,
-            scratch=Blank((threads, run_width), "float32"), lost=Blank((threads,), "bool"),
+            begun=False, ended=True, scratch=Blank((threads, run_width), "float32"), lost=Blank((threads,), "bool"),
         )  # fmt: skip
         assert done.written["scratch"].all() or threads > K * L * inputs
         assert not done.lost.any()
@@ -164,7 +165,7 @@ def test_depthwise(shape):
     done = on_threads(
         kernels.train_depthwise, "tensor.weight scratch lost", threads, ("scratch", "lost"), x=x, samples=samples,
         dz=errors, window=(K, L), stride=stride, tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
-        step=DESCENT, scratch=Blank((threads, kernels.run_width(weight.shape)), "float32"),
+        step=DESCENT, begun=False, ended=True, scratch=Blank((threads, kernels.run_width(weight.shape)), "float32"),
         lost=Blank((threads,), "bool"),
     )  # fmt: skip
     close(-done.tensor.weight.reshape(weight.shape), dW[:, 0].transpose(1, 2, 0), z[0, 0].size * samples)
@@ -192,9 +193,43 @@ def test_connection(samples, inputs, outputs, threads, seed):
     done = on_threads(
         kernels.train_connection, "tensor.weight scratch lost", threads, ("scratch", "lost"), x=x, samples=samples,
         dz=dz, tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE), step=DESCENT,
-        scratch=Blank((threads, 3 * outputs), "float32"), lost=Blank((threads,), "bool"),
+        begun=False, ended=True, scratch=Blank((threads, 3 * outputs), "float32"), lost=Blank((threads,), "bool"),
     )  # fmt: skip
     close(-done.tensor.weight.reshape(weight.shape), own.T @ dz[:samples], samples)
+
+
+@few
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_gradients_of_parts_have_the_bits_of_the_whole(first, second, threads, stride, seed):
+    """Of biases and of weights, with a step only once all samples are there."""
+    rng, samples = np.random.default_rng(seed), first + second
+    parts = [(0, first), (first, second)]
+
+    def trained(kernel, x, dz, weight, *window):
+        found, own = [], min(threads, math.prod(weight[:-1]))
+        for cut in ([(0, samples)], parts):
+            tensor = kernels.Tensor(np.zeros(math.prod(weight), np.float32), NONE, NONE)
+            scratch = np.full((own, kernels.run_width(weight, own, True)), np.nan, np.float32)
+            lost = np.zeros(own, bool)
+            for at, count in cut:
+                assert not tensor.weight.any()
+                ended = at + count == samples
+                kernel(x[at:], count, dz[at:], *window, tensor, DESCENT, at > 0, ended, scratch, lost)
+            found.append(tensor.weight)
+        assert same_bits(*found) and found[0].any()
+
+    trained(kernels.train_connection, numbers(rng, samples, 7), numbers(rng, samples, 5), (7, 5))
+    x, places = numbers(rng, samples, 6, 5, 3), (-(-6 // stride), -(-5 // stride))
+    trained(kernels.train_convolution, x, numbers(rng, samples, *places, 4), (3, 3, 3, 4), (3, 3), stride)
+    trained(kernels.train_depthwise, x, numbers(rng, samples, *places, 3), (3, 3, 3), (3, 3), stride)
+
+    dz, sums = numbers(rng, samples, 9), []
+    for cut in ([(0, samples)], parts):
+        partial, out = np.full((maps.CHUNKS, 1, 9), np.nan), np.zeros(9, np.float32)
+        for at, count in cut:
+            maps.sums(dz[at:], count, at, samples, partial, out, threads)
+        sums.append(out)
+    assert same_bits(*sums)
 
 
 def test_a_lost_weight_is_told():
@@ -204,7 +239,7 @@ def test_a_lost_weight_is_told():
         tensor = kernels.Tensor(*np.zeros((3, 12), np.float32))
         scratch, lost = np.zeros((1, 12), np.float32), np.zeros(1, bool)
         adam = kernels.Step(kernels.ADAM, np.float32(1e-3), np.float32(1))
-        kernels.train_connection(x, 2, dz, tensor, adam, scratch, lost)
+        kernels.train_connection(x, 2, dz, tensor, adam, False, True, scratch, lost)
         assert lost.all()
 
 
@@ -287,7 +322,7 @@ def test_what_is_done_in_place(count, width, threads):
     done = on_threads(maps.rectify_back, "dh", threads, dh=dh, h=h, count=count)
     assert same_bits(done.dh, np.where((np.arange(count + 1) < count)[:, None] & ~(h > 0), np.float32(0), dh))
     done = on_threads(
-        maps.sums, "partial out", threads, dz=dh, count=count, partial=Blank(partial, "float64"),
+        maps.sums, "partial out", threads, dz=dh, count=count, before=0, of=count, partial=Blank(partial, "float64"),
         out=Blank((width,), "float32"),
     )  # fmt: skip
     np.testing.assert_allclose(done.out, dh[:count].sum(axis=0, dtype=np.float64), rtol=2 * EPS, atol=1e-12)
@@ -353,7 +388,9 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     theirs = dd.reshape(samples, width, places).transpose(0, 2, 1)
     np.testing.assert_allclose(done.dd[:samples], theirs, rtol=1e-5, atol=8 * EPS * np.abs(theirs).max())
     kept = {name: value for name, value in sums.items() if name == "moments"}
-    done = on_threads(giff.latent_errors, "dq", threads, **shared, **kept, dq=Blank((classes, width), "float64"))
+    done = on_threads(
+        giff.latent_errors, "dq", threads, **shared, **kept, begun=False, dq=Blank((classes, width), "float64")
+    )
     np.testing.assert_allclose(done.dq, dq, rtol=1e-9, atol=1e-12)
     done = run(
         giff.latent_back, "dweight dbias", weight=W, bias=b, width=k, dq=done.dq, dweight=Blank(W.shape, "float32"),

@@ -47,6 +47,20 @@ def test_python(tmp_path, monkeypatch):
     assert len(names["answers"]) == 360 and names["result"]["error_pct"] < 90
 
 
+def test_a_merge_of_ones_own():
+    """The block of docs/networks.md, and its two functions against each other."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra sklearn)")
+    [block] = blocks("docs/networks.md", "import numpy")
+    names: dict = {}
+    exec(block, names)
+    assert (names["answers"] == names["y"][1400:]).mean() > 0.8
+    d, q, dm = np.random.default_rng(1).standard_normal((3, 2, 4))
+    merged, back = names["gate"]
+    for number, own in enumerate(back(d, q, dm)):
+        beside = [array + 1e-6 * (k == number) for k, array in enumerate((d, q))]
+        np.testing.assert_allclose((merged(*beside) - merged(d, q)) / 1e-6 * dm, own, rtol=1e-6, atol=1e-8)
+
+
 def test_the_readmes_three_lines():
     datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed (extra sklearn)")
     X, y = datasets.load_digits(return_X_y=True)

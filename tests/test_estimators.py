@@ -93,10 +93,8 @@ def test_the_constructor_only_stores():
 
 
 def test_every_field_of_a_recipe_is_a_parameter():
-    others = {"dataset", "digest", "algorithm", "seed", "limit"}
-    others |= {"lc_connect", "theta", "label_width", "groups", "merge", "rms"}  # of networks that are not offered here
-    fields = set(recipe().__dataclass_fields__) - others
-    assert fields | {"random_state", "ram", "threads", "run_dir"} == set(TinyFoAClassifier().get_params())
+    fields = set(recipe().__dataclass_fields__) - {"dataset", "digest", "algorithm", "seed", "limit"}
+    assert fields | {"image", "random_state", "ram", "threads", "run_dir"} == set(TinyFoAClassifier().get_params())
 
 
 # The same models as without it
@@ -137,8 +135,10 @@ def test_probabilities_are_the_softmax_of_the_logits(digits):
         assert sure.shape == (300, 10) and np.allclose(sure.sum(axis=1), 1) and (sure >= 0).all()
         assert (fitted.classes_[sure.argmax(axis=1)] == fitted.predict(tests)).all()
         assert fitted.score(tests, truth) == (fitted.predict(tests) == truth).mean()
-    logits = fitted.model_.logits(np.hstack([np.zeros((300, 10), np.uint8), tests])).astype(float)  # FF's
-    assert np.allclose(np.log(sure[:, 0] / sure[:, 1]), logits[:, 0] - logits[:, 1], atol=1e-3)
+        seen = np.hstack([np.zeros((300, 10), np.uint8), tests]) if kind.algorithm == "ff" else tests
+        logits = fitted.model_.logits(seen).astype(float)
+        apart = logits - logits.max(axis=1, keepdims=True)
+        assert np.allclose(sure, np.exp(apart) / np.exp(apart).sum(axis=1, keepdims=True), atol=1e-3)
 
 
 def test_a_binary_network_learns_digits(digits):
@@ -166,6 +166,48 @@ def test_random_states(digits):
     assert sha(None) != sha(None)
     source = np.random.RandomState(5)
     assert sha(source) != sha(source)
+
+
+# Networks for images
+
+
+IMAGES = {
+    "giff_cnn": ("GIFFClassifier", {"network": "cnn", "groups": "1,2|3", "theta": 5.0, "label_width": 2, "lr": 0.005}),
+    "giff_mul": ("GIFFClassifier", {"network": "fc:60", "merge": "mul", "rms": False, "theta": 20.0}),
+    "bp_cnn": ("BPClassifier", {"network": "cnn", "lr": 0.005}),
+    "lc": ("TinyFoAClassifier", {"network": "lc:8", "lc_connect": "depthwise", "schedule": "stream"}),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_networks_that_read_images(digits, name):
+    """Learnt, then answered by the model's file, which knows what a sample is."""
+    X, y, tests, truth = digits
+    kind, options = IMAGES[name]
+    fitted = small(getattr(tinyfoa_np, kind), image=(1, 8, 8), **options).fit(X, y)
+    assert fitted.score(tests, truth) > 0.5 and fitted.memory_["ok"]
+    assert fitted.model_.inputs.image == (1, 8, 8)
+    assert (fitted.predict_proba(tests).argmax(axis=1) == fitted.predict(tests)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("GIFFClassifier", {"network": "cnn"}, "takes images, and these samples are none"),
+        ("GIFFClassifier", {"network": "mlp", "schedule": "slice"}, "no schedule slice: it trains whole layers"),
+        ("GIFFClassifier", {"network": "cnn", "image": (8, 8)}, "channels, rows and columns of 64 features"),
+        ("GIFFClassifier", {"network": "mlp", "image": 8}, "channels, rows and columns of 64 features"),
+        ("FFClassifier", {"image": (1, 8, 9)}, "channels, rows and columns of 64 features"),
+        ("TinyFoAClassifier", {"network": "lc:8"}, "are no images"),
+        ("TinyFoAClassifier", {"lc_connect": "full"}, "locally connected networks only"),
+        ("BPClassifier", {"network": "cnn", "image": (1, 8, 8), "theta": 1.0}, "no meaning for algorithm bp"),
+    ],
+)
+def test_what_does_not_go_with_images_is_one_line(digits, name, options, says):
+    X, y, *_ = digits
+    with pytest.raises(ValueError, match=says) as info:
+        small(getattr(tinyfoa_np, name), **options).fit(X, y)
+    assert "\n" not in str(info.value)
 
 
 # Bytes and real numbers

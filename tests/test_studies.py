@@ -100,3 +100,25 @@ def test_giff_is_varied_in_three_ways_beside_bp(tmp_path):
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(BadRequest, match="--at has no meaning"):
         studies.points("giff", tmp_path, datasets=["digits"], at=[3])
+
+
+def test_points_of_giff_that_crowd_are_named_beside_each_other():
+    """Nine points of one size, three of them at one place: every name inside of the frame, off the others."""
+    pytest.importorskip("matplotlib")
+    from tinyfoa_np.plots import canvas, giff
+
+    values = {"theta": (0.01, 1.0, 10.0), "label width": (1, 2, 4), "groups": ("1|2|3", "1,2|3", "1,2,3")}
+    rows = [
+        {"line": line, "at": at, "algorithm": "giff", "error_pct": error, "arena_bytes": 10**6}
+        for line, own in values.items() for at, error in zip(own, (2.0, 2.01, 2.5), strict=True)
+    ]  # fmt: skip
+    beside = {"line": "BP", "at": "bp", "algorithm": "bp", "error_pct": 1.5, "arena_bytes": 2 * 10**6}
+    for some in ([*rows, beside], [beside], []):
+        with canvas.style():
+            _, axes = giff.figure(some, "Crowded").axes
+        boxes = [text.get_window_extent() for text in axes.texts]
+        frame = axes.get_window_extent()
+        assert all(frame.contains(*corner) for box in boxes for corner in (box.min, box.max))
+        assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+        said = ["0.01", "1", "10", "1", "2", "4", *values["groups"]]
+        assert [text.get_text() for text in axes.texts] == (said if len(some) > 1 else [])

@@ -1,6 +1,13 @@
 """Forward-only, on-device learning in plain NumPy and numba, inside an explicit memory arena.
 
-The estimators are imported with scikit-learn when they are asked for, not before.
+Where to begin:
+
+- :mod:`.estimators`: classifiers for scikit-learn, ``from tinyfoa_np import TinyFoAClassifier``; they are imported with
+  scikit-learn when they are asked for, not before.
+- :func:`.train.train` with a :class:`.recipe.Recipe` and a data set of :mod:`.data`: what the command line calls.
+- :func:`.model.load`: a trained model; :mod:`.export`: the same for other programs.
+- :func:`.memory.forecast.forecast`: does a training fit; :func:`.memory.report.audit`: what it took.
+- :mod:`.reference`: each algorithm in plain NumPy, to be read; :mod:`.algorithms`: the same in the arena.
 """
 
 from __future__ import annotations
@@ -9,7 +16,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-ESTIMATORS = ("TinyFoAClassifier", "BPClassifier", "DRTPClassifier", "PEPITAClassifier", "FFClassifier")
+ESTIMATORS = (
+    "TinyFoAClassifier", "BPClassifier", "DRTPClassifier", "PEPITAClassifier", "FFClassifier", "GIFFClassifier"
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -135,5 +135,5 @@ class Arena:
         return max((self.plan.offsets[name] + region.nbytes for name, region in self.taken.items()), default=0)
 
     def accounted_in(self, phase: str) -> int:
-        """Bytes of the regions handed out that live in a phase, each rounded up to the alignment."""
+        """Bytes of the regions handed out that live in a phase, counted as :meth:`.Plan.phase_bytes` does."""
         return self.plan.most_bytes(phase, self.taken.values())

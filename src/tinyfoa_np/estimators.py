@@ -19,6 +19,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     network, slices, schedule, hold, exchanges, visits, order, epochs, batch, lr, lr_schedule, optimizer, moments
-        See :class:`.recipe.Recipe`; so for all up to ``recompute``. None is the algorithm's own default, and of
+        See :class:`.recipe.Recipe`; so for all up to ``lc_connect``. None is the algorithm's own default, and of
         ``slices`` 1 where there is but one feature.
+    image : (int, int, int), optional
+        Channels, rows and columns of samples that are images, whose features come channel by channel and row by row:
+        networks of convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``) need to know it.
     shuffle : bool
         Shuffle the samples once before they are cut into batches: what is sorted by class would not be learnt.
     random_state : int, RandomState or None
@@ -107,6 +111,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
         binary_weights: bool = Recipe.binary_weights,
         binary_activations: bool = Recipe.binary_activations,
         recompute: bool = Recipe.recompute,
+        theta: float | None = Recipe.theta,
+        label_width: int | None = Recipe.label_width,
+        groups: str | None = Recipe.groups,
+        merge: str | None = Recipe.merge,
+        rms: bool | None = Recipe.rms,
+        lc_connect: str | None = Recipe.lc_connect,
+        image: tuple[int, int, int] | None = None,
         shuffle: bool = True,
         random_state: Any = None,
         ram: int | None = None,
@@ -136,6 +147,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.binary_weights = binary_weights
         self.binary_activations = binary_activations
         self.recompute = recompute
+        self.theta = theta
+        self.label_width = label_width
+        self.groups = groups
+        self.merge = merge
+        self.rms = rms
+        self.lc_connect = lc_connect
+        self.image = image
         self.shuffle = shuffle
         self.random_state = random_state
         self.ram = ram
@@ -227,7 +245,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """Probabilities (N, C), float64, of samples X (N, I): the softmax of the model's logits.
 
         That is what TinyFoA, BP and PEPITA are trained for. With DRTP, which is trained for a sigmoid of each class,
-        and FF, whose logits are the goodness of each label, it says which class is the likelier, not how likely.
+        and FF and GIFF, whose logits are the goodness of each label, it says which class is the likelier, not how
+        likely.
         """
         X = self._checked(X)
         logits = self.model_.scores(X)
@@ -250,6 +269,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             self._recipe = Recipe(dataset="samples", algorithm=self.algorithm, seed=int(seed), **given).validated()
         except BadRequest as error:
             raise ValueError(str(error)) from error
+        self._shape = self._shaped(X.shape[1])
         self._place()
         self._affine, self._bytes = (1.0, 0.0, 1.0), X.dtype == np.uint8
         if stream and (Path(self._run) / "data.json").exists():
@@ -259,6 +279,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
         elif self._bytes:
             deviation = float(X.std()) or 1.0
             self._affine = 1 / deviation, -float(X.mean()) / deviation, 1 / float(X.max() or 1)
+
+    def _shaped(self, features: int) -> tuple[int, int, int] | None:
+        """Channels, rows and columns of the samples; None if they are no images, or are not read as such."""
+        if self.image is None:
+            return None
+        shape = np.atleast_1d(self.image).tolist()
+        if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape) or prod(shape) != features:
+            raise ValueError(f"image is {self.image}: channels, rows and columns of {features} features would be right")
+        return shape[0], shape[1], shape[2]
 
     def _place(self) -> None:
         """Where the run goes; a temporary directory of the one before is not needed any more."""
@@ -274,7 +303,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         X = self._held(X)
         scale, offset, unit = self._affine
         dataset = Dataset(
-            "samples", Split(X, labels), Split(X[:0], labels[:0]), len(self.classes_), scale, offset, unit
+            "samples", Split(X, labels), Split(X[:0], labels[:0]), len(self.classes_), scale, offset, unit, self._shape
         )
         try:
             result = train(self._recipe, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream)
@@ -348,6 +377,19 @@ class FFClassifier(Classifier):
 
     algorithm = "ff"
 
+    def _shaped(self, features: int) -> None:
+        super()._shaped(features)  # with the zeros, samples are no images
+
     def _held(self, X: np.ndarray) -> np.ndarray:
         held = super()._held(X)
         return np.hstack([np.zeros((len(held), len(self.classes_)), held.dtype), held])
+
+
+class GIFFClassifier(Classifier):
+    """Generalized forward-forward (:mod:`.algorithms.giff`); parameters are those of :class:`Classifier`.
+
+    Its networks have real weights and activations, whatever ``binary_weights`` and ``binary_activations`` say. With
+    ``image``, ``network`` may be one of convolutions, as ``"cnn"``.
+    """
+
+    algorithm = "giff"

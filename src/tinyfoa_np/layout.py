@@ -14,7 +14,7 @@ from .algorithms.recompute import Below
 from .algorithms.stage import Kept, Stage
 from .algorithms.stages import Rung, deep_maker, ladder, makers
 from .algorithms.tiling import Tiling
-from .architectures import architecture
+from .architectures import architecture, batch_normed
 from .data import Dataset
 from .data.records import Records
 from .errors import BadRequest
@@ -203,8 +203,9 @@ class Layout:
             return "fewer threads, a smaller batch or more slices need less"
         what = "fewer threads, a smaller batch or narrower layers need less"
         if self.recipe.deep:
-            return (
-                "a batch is held whole, as batch norm needs it, and so are the weights of all groups: fewer threads, a"
-                " smaller batch or, with giff, smaller groups need less"
-            )
+            why = f"{self.recipe.algorithm} holds the weights of all layers"
+            if batch_normed(self.recipe.network):
+                why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
+            what = "fewer threads, a smaller batch or smaller groups need less"
+            return f"{why}: {what if self.recipe.algorithm == 'giff' else 'fewer threads or a smaller batch need less'}"
         return f"{self.recipe.algorithm} holds the weights of all layers: {what}"

@@ -94,7 +94,8 @@ def widths(network: str) -> tuple[int, ...]:
         found += [int(width)] * int(times or 1)
     if not found or min(found) < 1 or len(found) > 1000:
         raise BadRequest(
-            f"network {network!r} is not understood: write 'fc:2000x4', 'fc:500,300' or 'lc:16,32', widths above 0"
+            f"network {network!r} is not understood: write 'fc:2000x4', 'fc:500,300' or 'lc:16,32', widths above 0, or"
+            " a name such as 'cnn'"
         )
     return tuple(found)
 

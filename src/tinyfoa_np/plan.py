@@ -90,7 +90,9 @@ class Plan:
         return next(r for r in self.regions if r.name == name)
 
     def phase_bytes(self, phase: str) -> int:
-        """Bytes that live in a phase: its regions, each rounded up to the alignment; of its steps the most."""
+        """Bytes that live in a phase: its regions, each but the last one rounded up to the alignment; of its steps the
+        most.
+        """
         return self.most_bytes(phase, self.regions)
 
     def peak_step(self, phase: str) -> str:
@@ -101,7 +103,8 @@ class Plan:
     def most_bytes(self, phase: str, regions: Iterable[Region]) -> int:
         """The same of some regions."""
         some = list(regions)
-        return max(sum(aligned(r.nbytes) for r in some if r.lives(step)) for step in self._steps[phase])
+        most = max(sum(aligned(r.nbytes) for r in some if r.lives(step)) for step in self._steps[phase])
+        return min(most, self.nbytes)
 
     @cached_property
     def _steps(self) -> dict[str, list[str]]:

@@ -132,7 +132,7 @@ class Recipe:
         GIFF: which of the network's units train together, as in ``"1,2|3"``; each by itself if not given.
     merge : str or None
         GIFF: how data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
-        with feature maps.
+        with feature maps. Any other operator trains in :mod:`tinyfoa_np.reference.giff` only.
     rms : bool or None
         GIFF: whether a group hands its outputs on divided by their root mean square; if not given, those of fully
         connected layers.
@@ -216,24 +216,26 @@ class Recipe:
 
     def _filled(self) -> Recipe:
         """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
-        known, local = DEFAULTS[self.algorithm] | self._deep(), is_local(self.network)
+        local = is_local(self.network)
+        if local and self.algorithm not in LOCAL_DEFAULTS:
+            raise BadRequest(
+                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(LOCAL_DEFAULTS)} does"
+            )
+        known = DEFAULTS[self.algorithm] | self._deep()
         of_local = {**LOCAL_DEFAULTS.get(self.algorithm, {}), "lc_connect": CONNECTIONS[0]}
         for name in _OWN:
             if getattr(self, name) is not None and name not in (known | of_local if local else known):
                 only = ", except on locally connected networks" if name in of_local else ""
                 raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}{only}")
-        if local and self.algorithm not in LOCAL_DEFAULTS:
-            raise BadRequest(
-                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(LOCAL_DEFAULTS)} does"
-            )
         if not local and self.lc_connect is not None:
             raise BadRequest(f"lc_connect has a meaning for locally connected networks only, not for {self.network!r}")
         known = {**known, **of_local} if local else known
         values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
         schedules = VERTICAL[self.algorithm]
         schedule = schedules[0] if self.schedule == "auto" else self.schedule
-        if schedule not in schedules:
-            raise BadRequest(f"algorithm {self.algorithm} has no schedule {schedule}: {' or '.join(schedules)}")
+        if schedule not in schedules or self.deep and schedule != "none":
+            right = f"choose {' or '.join(schedules)}" if self._sliced else "it trains whole layers, say none"
+            raise BadRequest(f"{self._who} has no schedule {schedule}: {right}")
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
         if self.schedule == "auto" and self.algorithm == "tinyfoa" and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
@@ -258,8 +260,6 @@ class Recipe:
             raise BadRequest(f"algorithm {self.algorithm} {_WHY_NOT[self.algorithm]}: bp and giff train {self.network}")
         if self.moments != "float32":
             raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
-        if self.algorithm == "bp" and self.schedule not in ("auto", "none"):
-            raise BadRequest(f"network {self.network} trains whole: schedule {self.schedule} has no meaning")
         if self.algorithm == "bp":
             return {}
         width = vector_width(self.network)
@@ -313,15 +313,15 @@ class Recipe:
         schedule, hold, slices = self.schedule, self.hold, self.slices
         assert slices is not None
         if schedule == "none" and slices != 1:
-            raise BadRequest(f"schedule none trains whole layers: {slices} slices have no meaning")
+            raise self._unsliced("slices")
         if schedule == "frozen" and slices == 1:
             raise BadRequest("schedule frozen keeps one diagonal slice still: with 1 slice no weight would train")
         if hold is not None and self.exchanges is not None:
             raise BadRequest("hold and exchanges both say when the next slice comes: give one of them")
         if schedule in ("stream", "none") and (hold is not None or self.exchanges is not None):
-            raise BadRequest(
-                f"schedule {schedule} trains every slice in every step: hold and exchanges have no meaning"
-            )
+            if schedule == "none":
+                raise self._unsliced("exchanges" if hold is None else "hold")
+            raise BadRequest("schedule stream trains every slice in every step: leave hold and exchanges out")
         visits, order = self._turns()
         if schedule in ("slice", "frozen") and hold is None and self.exchanges is None:
             hold = "1epoch"
@@ -331,6 +331,25 @@ class Recipe:
                 raise BadRequest(f"hold is {str(hold)[:40]!r}: write '1epoch', '3epochs' or a number of steps")
             hold = str(hold)
         return replace(self, hold=hold, visits=visits, order=order)
+
+    @property
+    def _sliced(self) -> bool:
+        """Whether there is a choice of schedules: with some, slices of weights train one at a time."""
+        return len(VERTICAL[self.algorithm]) > 1 and not self.deep
+
+    def _unsliced(self, what: str) -> BadRequest:
+        """The refusal of a field that has a meaning with slices only."""
+        if self._sliced:
+            some = " or ".join(schedule for schedule in VERTICAL[self.algorithm] if schedule != "none")
+            return BadRequest(
+                f"{what} has no meaning where {self.algorithm} trains whole layers: leave it out or say schedule {some}"
+            )
+        return BadRequest(f"{what} has no meaning for {self._who}, which trains whole layers: leave it out")
+
+    @property
+    def _who(self) -> str:
+        """What decides whether there are slices, in words."""
+        return f"network {self.network}" if named(self.network) else f"algorithm {self.algorithm}"
 
     def _turns(self) -> tuple[int | None, str | None]:
         """How many slices train in a step, and in which order they have their turns; None where it has no meaning."""

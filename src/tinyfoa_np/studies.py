@@ -39,6 +39,8 @@ EXCHANGES = (4, 8, 16, 32, 64, 128, 256)
 #: learning rates that are searched, where a slice's turns are short
 RATES = (1e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 EPOCHS = 20
+#: what all have in common in study giff, and the rates of which each takes the better
+COOL, TWO_RATES = {"lr_schedule": "cooldown"}, (1e-3, 5e-3)
 #: the network of study giff
 CNN = "cnn"
 
@@ -81,10 +83,10 @@ LINES = {
         Line("M = 16, rate and order of auto", {"schedule": "auto", "slices": 16, "visits": 1}),
     ),
     "giff": (
-        Line("BP", {"lr": 1e-3, "normalize": "standard", "shuffle": True}, axis="algorithm", values=("bp",)),
-        Line("theta", {"algorithm": "giff"}, axis="theta", values=(0.01, 0.1, 1.0, 10.0, 100.0)),
-        Line("label width", {"algorithm": "giff"}, axis="label_width", values=(1, 2, 4, 8, 16)),
-        Line("groups", {"algorithm": "giff"}, axis="groups"),
+        Line("BP", {"normalize": "standard", "shuffle": True} | COOL, TWO_RATES, axis="algorithm", values=("bp",)),
+        Line("theta", {"algorithm": "giff"} | COOL, TWO_RATES, axis="theta", values=(0.01, 0.1, 1.0, 10.0, 100.0)),
+        Line("label width", {"algorithm": "giff"} | COOL, TWO_RATES, axis="label_width", values=(1, 2, 4, 8, 16)),
+        Line("groups", {"algorithm": "giff"} | COOL, TWO_RATES, axis="groups"),
     ),
 }  # fmt: skip
 
@@ -293,7 +295,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["dataset"], row["line"], str(row["at"]), "-" if row["lr"] is None else f"{row['lr']:g}", error, layers,
         "-" if row["arena_bytes"] is None else f"{row['arena_bytes'] / 1e6:.2f}",
-        "-" if row["written_bytes"] is None else f"{row['written_bytes'] / 1e9:.1f}",
+        "-" if row["written_bytes"] is None else f"{row['written_bytes'] / 1e9:.3g}",
     ]  # fmt: skip
 
 

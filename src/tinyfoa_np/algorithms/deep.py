@@ -3,13 +3,14 @@
 Each group is a program (:mod:`.program`); in a step the groups train in turn, and of one's activations, errors and
 gradients only what it hands on outlives its turn. So every array lives in some steps of the phases, such as
 ``update:1.4``: what operation 4 of group 1 trains. Parameters, moments and running statistics of all groups are always
-there. Weight gradients are never stored whole: the optimizer follows them, some rows at a time.
+there. Weight gradients are not stored whole: the optimizer follows them, some rows at a time. With micro-batches they
+are, and added up over them, sample by sample, to the bits of those of the whole batch. Batch norm rules that out: it
+looks at all of a batch at once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod, sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -21,168 +22,17 @@ from ..arena import Arena
 from ..flash import Flash
 from ..kernels import convolution as conv_kernels
 from ..kernels import maps as map_kernels
-from ..kernels import random as random_kernels
 from ..kernels.convolution import Step, Tensor
 from ..plan import Region
 from ..recipe import Recipe
-from ..slices import Grid
+from .deep_parameters import Group
 from .operands import Inputs, empty
-from .parameters import CODES, COMMIT_BUFFER, MOMENTS, RESIDENT, TRAINING
+from .parameters import CODES, TRAINING
 from .program import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
 from .stage import Outcome, Part
-from .tiling import Tiling
 
 #: what a batch goes through when it is only looked at
 LOOKING = ("evaluate", "hand-over")
-#: numbers of groups' label channels among layers' random numbers: behind all operations
-LABELS = 1 << 16
-
-
-class Group:
-    """Layers that train together: their parameters in RAM and in flash.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        A validated one.
-    number : int
-        From 0.
-    program : Program
-    first : int
-        How many operations the groups below have: random numbers follow from operations, not from groups.
-    extra : tuple of int
-        Shape of what trains beside the layers: (C + 1, k O), the label channel's weights and biases.
-    """
-
-    binary_weights = False
-
-    def __init__(self, recipe: Recipe, number: int, program: Program, first: int, extra: tuple[int, int]) -> None:
-        assert recipe.optimizer is not None
-        self.recipe, self.number, self.program, self.first, self.extra = recipe, number, program, first, extra
-        self.size = program.parameters + prod(extra)
-        self.moments = MOMENTS[recipe.optimizer]
-        self.inputs = Inputs("real", prod(program.shape))
-        self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
-        self.dirty = False
-
-    def regions(self) -> list[Region]:
-        prefix, held = f"g{self.number}.", [self.size if self.moments > k else 0 for k in (0, 1)]
-        return [
-            Region(prefix + "weights", (self.size,), "float32"),
-            Region(prefix + "running", (self.program.statistics,), "float32"),
-            Region(prefix + "moment1", (held[0],), "float32", RESIDENT),
-            Region(prefix + "moment2", (held[1],), "float32", RESIDENT),
-        ]
-
-    def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
-        self.ram = SimpleNamespace(**{
-            r.name.partition(".")[2]: arena.take(r.name) if r.name in arena.plan.offsets else empty((0,))
-            for r in self.regions()
-        })  # fmt: skip
-
-    def carried(self) -> set[str]:
-        """Regions whose content one batch leaves to the next."""
-        return {region.name for region in self.regions()}
-
-    def tensor(self, at: int, shape: tuple[int, ...]) -> Tensor:
-        """Parameters with their moments, flat."""
-        part = slice(at, at + prod(shape))
-        return Tensor(*(view[part] for view in (self.ram.weights, self.ram.moment1, self.ram.moment2)))
-
-    @property
-    def label(self) -> tuple[np.ndarray, np.ndarray]:
-        """The label channel's weights (C, k O) and biases (k O,)."""
-        both = self.ram.weights[self.program.parameters :].reshape(self.extra)
-        return both[:-1], both[-1]
-
-    # -- flash ---------------------------------------------------------------------------------------------------------
-
-    def name(self, what: str) -> str:
-        """An object of this group in flash."""
-        return f"layer{self.number}.{what}"
-
-    def objects(self) -> dict[str, list[int]]:
-        """Sizes of the items of the group's objects in flash: parameters, moments and running statistics as one."""
-        return {self.name("slices"): [4 * (self.size * (1 + self.moments) + self.program.statistics)]}
-
-    @property
-    def commit_bytes(self) -> int:
-        """Bytes of the buffer through which a commit reads back: no larger than the item."""
-        return min(COMMIT_BUFFER, self.objects()[self.name("slices")][0])
-
-    def _views(self) -> list[np.ndarray]:
-        moments = (self.ram.moment1, self.ram.moment2)[: self.moments]
-        return [view for view in (self.ram.weights, *moments, self.ram.running) if view.size]
-
-    def initialize(self, flash: Flash) -> None:
-        """Writes the initial parameters: uniform in +-1 / sqrt(I), gamma 1, beta 0; batch norm's variances 1."""
-        ram, seed = self.ram, np.uint64(self.recipe.seed)
-        for view in (ram.moment1, ram.moment2, ram.running):
-            view[:] = 0
-        for k, one in enumerate(self.program.operations):
-            count, number = prod(one.weight), self.first + k
-            own = ram.weights[one.at : one.at + one.size]
-            if one.kind == NORM:
-                own[:], own[count // 2 :] = 1, 0
-                ram.running[one.running + count // 2 : one.running + count] = 1
-            elif one.weight:
-                for part, purpose in (
-                    (own[:count], random_kernels.WEIGHT), (own[count:], random_kernels.BIAS)
-                ):  # fmt: skip
-                    bound = np.float32(one.bound)
-                    random_kernels.uniform(part, 0, 1, 0, part.size, part.size, number, purpose, seed, bound)
-        label, classes = ram.weights[self.program.parameters :], self.extra[0] - 1
-        if label.size:
-            bound = np.float32(1 / sqrt(classes))
-            random_kernels.uniform(
-                label, 0, 1, 0, label.size, label.size, LABELS + self.number, random_kernels.WEIGHT, seed, bound
-            )
-        flash.write(self.name("slices"), 0, self._views())
-
-    def restore(self, flash: Flash) -> None:
-        flash.read(self.name("slices"), 0, self._views())
-        self.dirty = False
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        if self.dirty:
-            flash.write(self.name("slices"), 0, self._views())
-            self.dirty = False
-
-    # -- a trained group -----------------------------------------------------------------------------------------------
-
-    def digest(self) -> str:
-        """SHA-256 of parameters, then running statistics, as little-endian float32."""
-        hashed = hashlib.sha256(self.ram.weights.data)
-        hashed.update(self.ram.running.data)
-        return hashed.hexdigest()
-
-    @property
-    def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes and dtypes of what inference needs of the trained group: parameters and running statistics."""
-        return [((self.size,), "float32"), ((self.program.statistics,), "float32")]
-
-    @property
-    def trained_bytes(self) -> list[int]:
-        """Their sizes in bytes."""
-        return [4 * self.size, 4 * self.program.statistics]
-
-    @property
-    def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
-        return 4 * self.size
-
-    def forget(self, flash: Flash) -> None:
-        """Lets go of what only training needs."""
-        for name in self.objects():
-            flash.drop(name)
-
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained group."""
-        flash.new(self.name("trained"), self.trained_bytes, slots=1)
-        for item, view in enumerate((self.ram.weights, self.ram.running)):
-            flash.write(self.name("trained"), item, [view])
 
 
 class Deep:
@@ -203,6 +53,8 @@ class Deep:
         Steps per epoch.
     threads : int
         T.
+    held : int
+        B: the most samples that are held at a time, a batch or a micro-batch.
     """
 
     hands_on = None  # a network hands nothing to another stage
@@ -210,12 +62,12 @@ class Deep:
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, architecture: Architecture, chains: Sequence[Sequence[Description]],
-        classes: int, batches: int, threads: int,
+        classes: int, batches: int, threads: int, held: int,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, recipe.batch, batches
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
         self.cores, self.shape, self.t = threads, architecture.shape, 0
+        self.micro = held < recipe.batch
         self.layers: list[Group] = []
-        self.inspect: Callable[[int, Tensor, np.ndarray], None] | None = None  # called with gradients that are whole
         shape, first = self.shape, 0
         for number, chain in enumerate(chains):
             program = Program(chain, shape)
@@ -269,12 +121,12 @@ class Deep:
             if one.weight:
                 threads, run = self._run(one)
                 found += [
-                    Region(f"g{g}.run{k}", (threads, run), "float32", _of(g, [f"update:{k}"])),
+                    Region(f"g{g}.gradient{k}", (threads, run), "float32", self.added_up(g, k)),
                     Region(f"g{g}.lost{k}", (threads,), "bool", _of(g, [f"update:{k}"])),
                 ]
             if one.biased:
                 found += [
-                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", _of(g, [f"update:{k}"])),
+                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", self.added_up(g, k)),
                     Region(f"g{g}.slopes{k}", (width,), "float32", _of(g, [f"update:{k}"])),
                 ]
         return [*found, *self.top_regions(group, [f"{g}.{count}"])]
@@ -284,9 +136,13 @@ class Deep:
         raise NotImplementedError
 
     def _run(self, one: Operation) -> tuple[int, int]:
-        """How many threads share a gradient, and how much of it each has at a time."""
+        """How many threads share a gradient, and how much of it each has at a time: all of its share, if it is kept."""
         rows = prod(one.weight[:-1])
-        return min(self.cores, rows), conv_kernels.run_width(one.weight, min(self.cores, rows))
+        return min(self.cores, rows), conv_kernels.run_width(one.weight, min(self.cores, rows), self.micro)
+
+    def added_up(self, g: int, k: int) -> tuple[str, ...]:
+        """When the gradient of operation k is needed: from one micro-batch to the next, where there are any."""
+        return TRAINING if self.micro else _of(g, [f"update:{k}"])
 
     def _value_steps(self, g: int, v: int) -> tuple[str, ...]:
         """When a value is needed; that of the top in the next group's turn, too."""
@@ -312,11 +168,12 @@ class Deep:
     def traffic(self) -> tuple[float, float]:
         """Bytes read from flash and written to it in a training step, on average: inputs, and parameters at commits."""
         written = sum(sum(sizes) for sizes in self.objects().values()) / self.batches
-        return self.B * (self.inputs.row_bytes + 2) + 4, written
+        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
+        return samples, written
 
     def cost(self) -> tuple[float, ...]:
-        """There is one way to cut it."""
-        return (0.0,)
+        """What a step takes, beside other ways to cut it: micro-batches are all there are."""
+        return (-self.B,)
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
@@ -382,7 +239,7 @@ class Deep:
 
     @property
     def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch."""
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
         return self.B
 
     # -- passes --------------------------------------------------------------------------------------------------------
@@ -406,19 +263,20 @@ class Deep:
         if g == 0:
             take_in(self.inputs, self.ram.inputs, samples, self.value(0, 0), self.cores)
 
-    def backward(self, g: int, samples: int, step: Step) -> bool:
+    def backward(self, g: int, part: Part, step: Step) -> bool:
         """From the error of a group's output down, each operation trains as it has been passed; False if one is lost.
 
-        The error of the output is masked and overwritten.
+        With all but the last micro-batch of a batch gradients are added up, and nothing trains. The error of the output
+        is masked and overwritten.
         """
         group = self.layers[g]
         for k in reversed(range(len(group.program.operations))):
             self.arena.enter(f"gradient:{g}.{k}")
-            self._send_back(g, k, samples)
+            self._send_back(g, k, part.samples)
             self.arena.enter(f"update:{g}.{k}")
-            if not self._train(g, k, samples, step):
+            if not self._train(g, k, part, step):
                 return False
-        group.dirty = True
+        group.dirty |= part.ends
         return True
 
     def _send_back(self, g: int, k: int, samples: int) -> None:
@@ -452,46 +310,48 @@ class Deep:
             assert not carry
             conv_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
 
-    def _train(self, g: int, k: int, samples: int, step: Step) -> bool:
-        """One optimizer step of what an operation has; False if a number is lost."""
-        group = self.layers[g]
+    def _train(self, g: int, k: int, part: Part, step: Step) -> bool:
+        """One optimizer step of what an operation has, once the batch is complete; False if a number is lost."""
+        group, samples = self.layers[g], part.samples
         one = group.program.operations[k]
         if not one.weight:
             return True
         if one.kind == NORM:
-            return self.train_whole(group.tensor(one.at, one.weight), self.array(g, f"slopes{k}"), step, one.name)
+            return self.train_whole(group.tensor(one.at, one.weight), self.array(g, f"slopes{k}"), step)
         above, source = self.error(g, one.target), self.value(g, one.source)
-        count = samples * prod(group.program.shapes[one.target][:2])
+        places = prod(group.program.shapes[one.target][:2])
+        count, first, of = (number * places for number in part)
         if one.biased:
             slopes = self.array(g, f"slopes{k}")
-            map_kernels.sums(_flat(above), count, self.array(g, f"partial{k}"), slopes, self.cores)
+            map_kernels.sums(_flat(above), count, first, of, self.array(g, f"partial{k}"), slopes, self.cores)
             tensor = group.tensor(one.at + prod(one.weight), one.weight[-1:])
-            if not self.train_whole(tensor, slopes, step, one.name + ".bias"):
+            if part.ends and not self.train_whole(tensor, slopes, step):
                 return False
         tensor, lost = group.tensor(one.at, one.weight), self.array(g, f"lost{k}")
+        run, turn = self.array(g, f"gradient{k}"), (first > 0, part.ends)
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
-            conv_kernels.train_connection(*flat, tensor, step, self.array(g, f"run{k}"), lost)
+            conv_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
         else:
             kernel = conv_kernels.train_convolution if one.kind == CONV else conv_kernels.train_depthwise
-            kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, self.array(g, f"run{k}"), lost)
+            kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)
         return not lost.any()
 
-    def train_whole(self, tensor: Tensor, slopes: np.ndarray, step: Step, name: str) -> bool:
+    def train_whole(self, tensor: Tensor, slopes: np.ndarray, step: Step) -> bool:
         """The optimizer's step on parameters whose gradient is whole."""
         return not conv_kernels.train(tensor, slopes, step)
 
-    def next_step(self, step: int) -> Step:
-        """The optimizer in the next step, which is number ``step`` of the training."""
+    def next_step(self, step: int, part: Part) -> Step:
+        """The optimizer in step number ``step`` of the training, in which all parts of a batch are."""
         assert self.recipe.lr is not None
-        self.t += 1
+        self.t += part.first == 0
         rate, root = self.recipe.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
             rate, root = rate / (1 - 0.9**self.t), 1 / sqrt(1 - 0.999**self.t)
         return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root))
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
         raise NotImplementedError
 
     def look(self, samples: int, phase: str) -> int:

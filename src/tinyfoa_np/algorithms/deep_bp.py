@@ -35,9 +35,10 @@ class Network(Deep):
     """A network in training by backpropagation; parameters as for :class:`.deep.Deep`, without chains."""
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
+        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
+        held: int,
     ) -> None:
-        super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads)
+        super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, held)
 
     def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
         """What the loss needs."""
@@ -48,24 +49,24 @@ class Network(Deep):
             Region("unused_error", (self.B, self.C), "float32", looking),
         ]
 
-    def _judge(self, samples: int, error: np.ndarray) -> tuple[float, int]:
-        """The summed cross-entropy, and how many answers are wrong; the logits' errors (B, C)."""
+    def _judge(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
+        """The summed cross-entropy, and how many answers are wrong; the logits' errors (B, C), of a batch of ``of``."""
         ram, logits = self.ram, self.value(0, self.layers[0].program.output).reshape(self.B, self.C)
         ram.result[:] = 0
         loss_kernels.softmax_cross_entropy(
-            logits.T, samples, np.float32(1), ram.labels, error.T, ram.result, samples
+            logits.T, samples, np.float32(1), ram.labels, error.T, ram.result, of
         )
         return float(ram.result[0]), int(ram.result[1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
-        samples, program, move = part.samples, self.layers[0].program, self.next_step(step)
+        """One training step on what was loaded."""
+        samples, program, move = part.samples, self.layers[0].program, self.next_step(step, part)
         self.forward(0, samples, "forward")
         self.arena.enter(f"gradient:0.{len(program.operations)}")
-        loss, wrong = self._judge(samples, self.error(0, program.output).reshape(self.B, self.C))
+        loss, wrong = self._judge(samples, part.of, self.error(0, program.output).reshape(self.B, self.C))
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the loss is {loss}")
-        if not self.backward(0, samples, move):
+        if not self.backward(0, part, move):
             return Outcome(loss, wrong, "a weight or a moment is no finite number any more")
         return Outcome(loss, wrong)
 
@@ -73,7 +74,7 @@ class Network(Deep):
         """A pass without training: how many answers are wrong."""
         self.forward(0, samples, phase)
         self.arena.enter(f"{phase}:0.{len(self.layers[0].program.operations)}")
-        return self._judge(samples, self.ram.unused_error)[1]
+        return self._judge(samples, samples, self.ram.unused_error)[1]
 
 
 def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:

@@ -58,7 +58,8 @@ class Network(Deep):
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
+        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
+        held: int,
     ) -> None:
         if classes < 2:
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
@@ -66,7 +67,7 @@ class Network(Deep):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels = classes
         self.losses: list[float] = []  # of each group, the last step's
-        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads)
+        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, held)
 
     def extra(self, program: Program) -> tuple[int, int]:
         """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
@@ -84,7 +85,7 @@ class Network(Deep):
     def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
         """What a group's label channel and its loss need."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
-        maps, (at,) = rows * columns > 1, top
+        maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
         looking = tuple(f"{phase}:{at}" for phase in LOOKING)
         both = (f"gradient:{at}", f"update:{at}", *looking)
         normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
@@ -95,7 +96,7 @@ class Network(Deep):
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
             Region(f"g{g}.coefficient", (2, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
-            Region(f"g{g}.latent_error", (self.C, width), "float64", (f"update:{at}",)),
+            Region(f"g{g}.latent_error", (self.C, width), "float64", self.added_up(g, count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
             Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
@@ -119,22 +120,22 @@ class Network(Deep):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def draw(self, samples: int, step: int) -> np.ndarray:
-        """A wrong label for each sample of the batch."""
+    def draw(self, samples: int, step: int, first: int) -> np.ndarray:
+        """A wrong label for each sample of the batch, from its sample ``first`` on."""
         epoch, batch = divmod(step, self.batches)
-        seed, wrong = np.uint64(self.recipe.seed), self.ram.wrong
-        random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, batch * self.B, wrong, seed)
+        seed, wrong, begin = np.uint64(self.recipe.seed), self.ram.wrong, batch * self.recipe.batch + first
+        random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, begin, wrong, seed)
         return wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded, group by group.
+        """One training step on what was loaded, group by group.
 
         An answer counts as wrong where the wrong label has as much goodness as the right one.
         """
-        samples, ram, move = part.samples, self.ram, self.next_step(step)
+        samples, ram, move = part.samples, self.ram, self.next_step(step, part)
         self.losses = []
         self.arena.enter("forward:0.0")
-        wrong = self.draw(samples, step)
+        wrong = self.draw(samples, step, part.first)
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
             d = self.forward(g, samples, "forward").reshape(self.B, -1, group.program.shapes[-1][2])
@@ -144,7 +145,7 @@ class Network(Deep):
             coefficient = self.array(g, "coefficient")
             labels = ram.labels, wrong
             loss = giff_kernels.judge(
-                d, samples, self.merge, sums, squares, q, *labels, self.theta, samples, coefficient, ram.margin
+                d, samples, self.merge, sums, squares, q, *labels, self.theta, part.of, coefficient, ram.margin
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
@@ -152,21 +153,23 @@ class Network(Deep):
             error = self.error(g, group.program.output).reshape(d.shape)
             giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
             self.arena.enter(f"update:{g}.{top}")
-            if not self._train_label(g, d, samples, q, sums, labels, move) or not self.backward(g, samples, move):
+            if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
                 return Outcome(loss, samples, "a weight or a moment is no finite number any more")
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
     def _train_label(
-        self, g: int, d: np.ndarray, samples: int, q: np.ndarray, sums: np.ndarray,
+        self, g: int, d: np.ndarray, part: Part, q: np.ndarray, sums: np.ndarray,
         labels: tuple[np.ndarray, np.ndarray], move: Step,
     ) -> bool:
-        """One optimizer step of a group's label channel; False if a number is lost."""
+        """One optimizer step of a group's label channel, once the batch is complete; False if a number is lost."""
         group, coefficient = self.layers[g], self.array(g, "coefficient")
         dq, slopes = self.array(g, "latent_error"), self.array(g, "label_slopes")
-        giff_kernels.latent_errors(d, samples, self.merge, sums, q, *labels, coefficient, dq, self.cores)
+        giff_kernels.latent_errors(
+            d, part.samples, self.merge, sums, q, *labels, coefficient, part.first > 0, dq, self.cores
+        )
         giff_kernels.latent_back(*group.label, self.width, dq, slopes[:-1], slopes[-1])
         tensor = group.tensor(group.program.parameters, group.extra)
-        return self.train_whole(tensor, slopes.reshape(-1), move, "label")
+        return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
 
     def look(self, samples: int, phase: str) -> int:
         """A pass without training: how many answers are wrong."""

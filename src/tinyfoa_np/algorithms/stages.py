@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..architectures import Architecture
+from ..architectures import Architecture, batch_normed
 from ..network import LayerShape, LocalShape, is_local
 from ..recipe import Recipe
 from . import bp, deep_bp, drtp, ff, giff, local, local_bp, pepita, tinyfoa
@@ -96,15 +96,15 @@ def makers(
 def deep_maker(
     recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
-    """How to make the one stage of a network of any layers; parameters as for :func:`makers`. It is cut in one way."""
-    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads)
+    """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
+    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads, tiling.samples)
 
 
 def ladder(recipe: Recipe) -> list[Rung]:
     """The ways in which a stage may be cut; the first keeps everything in RAM that it can."""
     batch = recipe.batch
     if recipe.deep:
-        return [Rung(Tiling(batch), NEURONS[:1], ROWS[:1])]
+        return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (batch, *micro_batches(recipe))]
     if recipe.algorithm == "bp" and is_local(recipe.network):
         kept_or_not = [Tiling(batch, PLACES[0], keep_products=kept) for kept in (True, False)]
         return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
@@ -134,12 +134,13 @@ def ladder(recipe: Recipe) -> list[Rung]:
 def micro_batches(recipe: Recipe) -> list[int]:
     """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
 
-    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities. TinyFoA has the
-    batch's logits and masks together before there is an error; masks come in words of 16 samples.
+    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities and batch norm's
+    statistics. TinyFoA has the batch's logits and masks together before there is an error; masks come in words of 16
+    samples.
     """
     if recipe.algorithm == "tinyfoa":
         return [size for size in (16 * 2**k for k in range(11, -1, -1)) if size < recipe.batch]
-    if recipe.algorithm == "ff" or binary(recipe):
+    if recipe.algorithm == "ff" or binary(recipe) or recipe.deep and batch_normed(recipe.network):
         return []
     sizes, size = [], recipe.batch
     while size > 1:

@@ -54,8 +54,8 @@ class Cifar:
         for archive, digest, folder, members in (binary, python):
             self.members[archive] = tuple(members)
             self.layouts += [
-                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS),
-                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST),
+                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS, name=self.name),
+                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST, name=self.name),
             ]
 
     @property

@@ -45,6 +45,8 @@ class Files:
         Ending of the names of text files: whatever line ends a copy has, the digest is that of CR LF.
     mirrors : sequence of str
         Other addresses of the same files.
+    name : str
+        Of the data set that ``tinyfoa data fetch`` downloads them as.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Files:
     algorithm: str = "md5"
     text: str | None = None
     mirrors: Sequence[str] = ()
+    name: str = ""
 
     def paths(self, data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
         """The files, by name: all from the first directory that has them all.
@@ -167,6 +170,6 @@ def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) 
     missing = [f"{name}.gz" if best.compressed else name for name in best.digests if name not in nearest]
     shown = ", ".join(missing) if len(missing) < 9 else f"{', '.join(missing[:4])} and {len(missing) - 4} more"
     folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / best.folders[0]
-    raise BadRequest(
-        f"{best.title} not found in {', '.join(map(str, looked_into))}: put {shown} from {best.url} into {folder}"
-    )
+    fetch = f"tinyfoa data fetch {best.name} downloads it; or " if best.name else ""
+    looked = ", ".join(map(str, looked_into))
+    raise BadRequest(f"{best.title} not found in {looked}: {fetch}put {shown} from {best.url} into {folder}")

@@ -43,4 +43,7 @@ def parse(content: bytes, name: str) -> np.ndarray:
     promised = start + math.prod(shape) * dtype.itemsize
     if len(content) != promised:
         raise CheckFailed(f"{name} holds {len(content):,} bytes, but its header promises {promised:,}")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # more dimensions than NumPy has, or none of some and too many of others
+        raise CheckFailed(f"{name} is of a shape that no array can have: {error}") from error

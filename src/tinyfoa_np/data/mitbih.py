@@ -65,7 +65,8 @@ def _digests() -> dict[str, str]:
 
 
 FILES = Files(
-    "MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, 1 << 24, algorithm="sha256", text=".hea", mirrors=MIRRORS
+    "MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, 1 << 24, algorithm="sha256", text=".hea", mirrors=MIRRORS,
+    name="mitbih",
 )
 
 

@@ -99,9 +99,10 @@ class IdxImages:
         )
 
 
-_MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS)
+_MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS, name="mnist")
 _FASHION = Files(
-    "Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST, mirrors=FASHION_MIRRORS
+    "Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST, mirrors=FASHION_MIRRORS,
+    name="fashion-mnist",
 )
 SETS = {
     "mnist": IdxImages("mnist", _MNIST, 0.1307, 0.3081),

@@ -119,7 +119,8 @@ def _paths(name: str) -> list[Path]:
     paths = [Path(part.strip()).expanduser() for part in name.split(",")]
     for path in paths:
         if not path.is_file():
-            raise BadRequest(f"there is no file {path}: name your data's files, with commas between them")
+            several = ": name your data's files, with commas between them" if "," in name else ""
+            raise BadRequest(f"there is no file {path}{several}")
     return paths
 
 
@@ -156,16 +157,8 @@ def from_npy(path: Path) -> np.ndarray:
 
 def from_npz(path: Path) -> list[Part]:
     """One or two sets of samples of an .npz file; raises `BadRequest` where it has others."""
-    try:
-        with np.load(path, allow_pickle=False) as file, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            wanted = ("x", "y", "x_train", "y_train", "x_test", "y_test")
-            arrays = {name.lower(): file[name] for name in file.files if name.lower() in wanted}
-            there = ", ".join(map(_shown, file.files))[:80]
-            if not all(isinstance(each, np.ndarray) for each in arrays.values()):
-                raise ValueError("a member is no array")
-    except Exception as error:  # whatever a garbled archive leads NumPy's and Python's parsers to
-        raise BadRequest(f"{path} is no .npz file of numbers: {_first_line(error)}") from error
+    arrays = _arrays(path, ("x", "y", "x_train", "y_train", "x_test", "y_test"))
+    there = ", ".join(map(_shown, arrays))[:80]
     train = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if not set(train) <= set(arrays) or ("x_test" in arrays) != ("y_test" in arrays):
         raise BadRequest(f"{path} holds {there or 'nothing'}: {_ARRAYS} would be right")
@@ -175,8 +168,25 @@ def from_npz(path: Path) -> list[Part]:
     return parts
 
 
-def from_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (N, I) float64 and labels (N,) text of a CSV; raises `BadRequest` with the line that is wrong."""
+def _arrays(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name in small letters; of those not ``wanted``, where some are, empty ones."""
+    try:
+        with np.load(path, allow_pickle=False) as file, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            names = {name.lower(): name for name in file.files}
+            arrays = {low: file[name] if not wanted or low in wanted else np.zeros(0) for low, name in names.items()}
+            if not all(isinstance(each, np.ndarray) for each in arrays.values()):
+                raise ValueError("a member is no array")
+    except Exception as error:  # whatever a garbled archive leads NumPy's and Python's parsers to
+        raise BadRequest(f"{path} is no .npz file of numbers: {_first_line(error)}") from error
+    return arrays
+
+
+def from_csv(path: Path, inputs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (N, I) float64 and labels (N,) text of a CSV; raises `BadRequest` with the line that is wrong.
+
+    Where it is known how many ``inputs`` a sample has, the column of labels may be missing: then there are none.
+    """
     values, labels = array("d"), []
     width, column = 0, -1
     try:
@@ -190,16 +200,22 @@ def from_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
                     continue
                 if not width:
                     width = len(fields)
-                    if width < 2:
+                    if inputs is None and width < 2:
                         raise BadRequest(f"{path} has one column: inputs and a label, with commas, would be right")
+                    if inputs is not None and width not in (inputs, inputs + 1):
+                        raise BadRequest(
+                            f"{path} has {width} columns: {inputs} would be right, or one more with a label"
+                        )
                     names = [field.strip().lower() for field in fields]
-                    column = next((names.index(name) for name in LABELS if name in names), width - 1)
+                    last = width if width == inputs else width - 1  # beyond the last: there are no labels
+                    column = next((names.index(name) for name in LABELS if name in names and last < width), last)
                     if not all(_is_number(field) for n, field in enumerate(fields) if n != column):
                         continue  # a header
-                    column = width - 1
+                    column = last
                 if len(fields) != width:
                     raise BadRequest(f"{path}, line {lines.line_num}: {len(fields)} columns, not {width}")
-                labels.append(fields.pop(column).strip())
+                if column < width:
+                    labels.append(fields.pop(column).strip())
                 try:
                     values.extend(map(float, fields))
                 except ValueError:
@@ -212,7 +228,31 @@ def from_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadRequest(f"{path} is no CSV: {_first_line(error)}") from error
     if "" in labels:
         raise BadRequest(f"{path}: sample {labels.index('') + 1} has no label")
-    return np.frombuffer(values, np.float64).reshape(-1, max(1, width - 1)), np.array(labels, dtype=str)
+    return np.frombuffer(values, np.float64).reshape(-1, max(1, width - (column < width))), np.array(labels, dtype=str)
+
+
+def inputs_of(path: Path, width: int) -> np.ndarray:
+    """Samples (N, ...) to be answered, of ``width`` inputs each: a file as it is trained on, with labels or without.
+
+    Of an .npz ``x``, or ``x_test``, or the only array; a CSV's labels are passed over.
+
+    Raises
+    ------
+    BadRequest
+        The file is missing, or in none of the formats.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise BadRequest(f"there is no file {path}")
+    if suffix == ".csv":
+        return from_csv(path, width)[0]
+    if suffix != ".npz":
+        return from_npy(path)
+    arrays = _arrays(path)
+    name = next((n for n in ("x", "x_test") if n in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
+    if name is None:
+        raise BadRequest(f"{path} holds {', '.join(map(_shown, arrays))[:80] or 'nothing'}: x or x_test would be right")
+    return arrays[name]
 
 
 def _is_number(field: str) -> bool:

@@ -408,11 +408,11 @@ SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 RUN = 16384
 
 
-def run_width(weights: tuple[int, ...], threads: int = 1) -> int:
-    """Elements per thread of the scratch for gradients of such weights: whole rows, of all outputs."""
+def run_width(weights: tuple[int, ...], threads: int = 1, kept: bool = False) -> int:
+    """Elements per thread of the scratch for gradients of such weights: whole rows, all of them if ``kept``."""
     outputs = weights[-1]
     rows = -(-int(np.prod(weights[:-1], dtype=int)) // threads)
-    return min(rows, max(1, RUN // outputs)) * outputs
+    return (rows if kept else min(rows, max(1, RUN // outputs))) * outputs
 
 
 class Tensor(NamedTuple):
@@ -457,10 +457,10 @@ def train(tensor, gradient, step):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, out, at, each):
+def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, out, at, begun, each):
     """Rows ``low`` to ``high`` of the gradient, of K L I (or, with ``each``, of K L), into out[at :]."""
     top, left, depth = (K - 1) // 2, (L - 1) // 2, 1 if each else I
-    for k in range((high - low) * O):
+    for k in range(0 if begun else (high - low) * O):
         out[at + k] = np.float32(0)
     for s in range(samples):
         c0 = 0
@@ -490,25 +490,29 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, scratch, s0, run, low, high, each):
+def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, begun, ended, scratch, s0, run, low, high,
+                each):  # fmt: skip
     """Gradient and step of rows ``low`` to ``high``, some at a time: whether a number is lost."""
     lost, most = False, run // O
-    for k in range(run):  # not every run takes all of it, but an audit looks for every byte
+    for k in range(0 if begun else run):  # not every run takes all of it, but an audit looks for every byte
         scratch[s0 + k] = np.float32(0)
     while low < high:
         end = min(high, low + most)
-        _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, end, scratch, s0, each)
-        lost |= _step(tensor, low * O, scratch, s0, (end - low) * O, step)
+        _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, end, scratch, s0, begun, each)
+        if ended:
+            lost |= _step(tensor, low * O, scratch, s0, (end - low) * O, step)
         low = end
     return lost
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def train_convolution(x, samples, dz, window, stride, tensor, step, scratch, lost):
+def train_convolution(x, samples, dz, window, stride, tensor, step, begun, ended, scratch, lost):
     # x (B, R, S, I), dz (B, P, Q, O), tensor: Tensor of (K, L, I, O), scratch (T, run_width), lost (T,) bool
     """The gradient of the weights of :func:`convolve`, some rows at a time, and the optimizer's step with it.
 
-    ``lost`` says of each thread's share whether a number is no longer finite.
+    ``lost`` says of each thread's share whether a number is no longer finite. Of a micro-batch, whose scratch has room
+    for all rows: whether the gradient was ``begun`` by one before, and is ``ended`` with this one. Samples are added
+    one after another, as those of one batch; only at the end there is a step.
     """
     _, R, S, I = x.shape
     _, P, Q, O = dz.shape
@@ -518,12 +522,12 @@ def train_convolution(x, samples, dz, window, stride, tensor, step, scratch, los
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(into, R, S, I, errors, P, Q, O, K, L, stride, samples, tensor, step, own, begin,
-                                 scratch.shape[1], low, high, False)  # fmt: skip
+        lost[lane] = _train_rows(into, R, S, I, errors, P, Q, O, K, L, stride, samples, tensor, step, begun,
+                                 ended, own, begin, scratch.shape[1], low, high, False)  # fmt: skip
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def train_connection(x, samples, dz, tensor, step, scratch, lost):
+def train_connection(x, samples, dz, tensor, step, begun, ended, scratch, lost):
     # x (B, I), dz (B, O), tensor: Tensor of (I, O), scratch (T, run_width), lost (T,) bool
     """The same of the weights of :func:`connect`; samples come in blocks that stay near."""
     I, O = x.shape[1], dz.shape[1]
@@ -532,24 +536,25 @@ def train_connection(x, samples, dz, tensor, step, scratch, lost):
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, I, 1)
         begin, gone = np.int64(lane) * scratch.shape[1], False
-        for k in range(scratch.shape[1]):
+        for k in range(0 if begun else scratch.shape[1]):
             own[begin + k] = np.float32(0)
         while low < high:
             end = min(high, low + most)
-            for k in range((end - low) * O):
+            for k in range(0 if begun else (end - low) * O):
                 own[begin + k] = np.float32(0)
             for s in range(0, samples, 256):
                 _multiply(
                     into, s * I + low, 1, 0, I, errors, s * O, 0, O, 1, min(256, samples - s), own, begin, O, True, own,
                     begin, O, end - low, O, NO_FLOOR, False,
                 )  # fmt: skip
-            gone |= _step(tensor, low * O, own, begin, (end - low) * O, step)
+            if ended:
+                gone |= _step(tensor, low * O, own, begin, (end - low) * O, step)
             low = end
         lost[lane] = gone
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def train_depthwise(x, samples, dz, window, stride, tensor, step, scratch, lost):
+def train_depthwise(x, samples, dz, window, stride, tensor, step, begun, ended, scratch, lost):
     # x (B, R, S, C), dz (B, P, Q, C), tensor: Tensor of (K, L, C), scratch (T, run_width), lost (T,) bool
     """The same of the weights of :func:`convolve_depthwise`."""
     _, R, S, C = x.shape
@@ -560,5 +565,5 @@ def train_depthwise(x, samples, dz, window, stride, tensor, step, scratch, lost)
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(into, R, S, C, errors, P, Q, C, K, L, stride, samples, tensor, step, own, begin,
-                                 scratch.shape[1], low, high, True)  # fmt: skip
+        lost[lane] = _train_rows(into, R, S, C, errors, P, Q, C, K, L, stride, samples, tensor, step, begun,
+                                 ended, own, begin, scratch.shape[1], low, high, True)  # fmt: skip

@@ -136,15 +136,15 @@ def errors(d, samples, merge, q, labels, wrong, coefficient, dd, threads):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, dq, threads):
+def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, begun, dq, threads):
     # dq (C, O) float64; the rest as judge
-    """dq, the gradient of the loss for q, over the samples in their order."""
+    """dq, the gradient of the loss for q, over the samples in their order; where it was ``begun`` the sum goes on."""
     vectors = d.shape[1] == 1
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, q.shape[1], 8)
         for c in range(q.shape[0]):
             for o in range(first, last):
-                dq[c, o] = 0.0
+                dq[c, o] = dq[c, o] if begun else 0.0
         for s in range(samples):
             for k in range(2):
                 label = np.int64(labels[s] if k == 0 else wrong[s])

@@ -40,16 +40,20 @@ def _together(partial, row, c):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def sums(dz, count, partial, out, threads):
-    # dz (N, C), partial (CHUNKS, 2, C) float64, out (C,) float32
-    """The sums over the first ``count`` positions: the gradient of biases."""
+def sums(dz, count, before, of, partial, out, threads):
+    # dz (N, C), partial (CHUNKS, 1, C) float64, out (C,) float32
+    """The sums over ``of`` positions, of which these are the next ``count`` after those ``before``: biases' gradient.
+
+    ``partial`` is what is known so far; once all positions are there, ``out`` has the same bits in how many parts ever.
+    """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, CHUNKS, 1)
         for chunk in range(first, last):
             own = partial[chunk, 0]
-            own[:] = 0
-            begin, end = share(chunk, CHUNKS, count, 1)
-            for n in range(begin, end):
+            if before == 0:
+                own[:] = 0
+            begin, end = share(chunk, CHUNKS, of, 1)
+            for n in range(max(begin - before, 0), min(end - before, count)):
                 for c in range(own.size):
                     own[c] += np.float64(dz[n, c])
     for c in range(out.size):

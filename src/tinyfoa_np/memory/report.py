@@ -13,9 +13,8 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
-from ..algorithms.tiling import Tiling
 from ..network import TAPS, LayerShape, LocalShape
-from ..plan import PHASES, Plan, Region, aligned
+from ..plan import PHASES, Plan, Region
 from . import paper
 from .record import Measured, Record, disagreements, read
 
@@ -294,7 +293,7 @@ def cut(run: Record, number: int) -> str:
     if not run.tilings:
         return ""
     if run.recipe.deep:
-        return Tiling(run.batch).described(run.batch, 1, 1)
+        return run.tilings[number].described(run.batch, 1, 1)
     shape, outputs = run.shapes[number], run.shapes[number].outputs
     if isinstance(shape, LocalShape):
         return run.tilings[number].described(run.batch, shape.places, shape.places, True)
@@ -321,7 +320,7 @@ def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) 
         what = _THEIRS.get(item, item)
         before = rows.get(what, (0, 0))
         rows[what] = (before[0] + theirs, before[1])
-    rows["alignment to 64 bytes"] = (0, sum(aligned(r.nbytes) - r.nbytes for r in regions))
+    rows["alignment to 64 bytes"] = (0, plan.most_bytes(step, regions) - sum(r.nbytes for r in regions))
     return [_row(what, *both) for what, both in rows.items()]
 
 

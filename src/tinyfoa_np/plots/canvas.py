@@ -82,12 +82,15 @@ def wrapped(sheet: Axes, words: Sequence[str], room: float, between: str = " ", 
 
 
 def key(sheet: Axes, x: float, y: float, mark: str, colour: str, text: str) -> float:
-    """A mark (``box``, ``line``, ``dashes``, ``diamond``) and what it stands for; where the next one may begin."""
+    """A mark and what it stands for; where the next one may begin.
+
+    Marks are ``box``, ``line``, ``dashes``, and a point's: ``o``, ``s``, ``^``, ``D``.
+    """
     match mark:
         case "box":
             sheet.add_patch(Rectangle((x, y - 9), 24, 18, facecolor=colour, edgecolor=BLACK, linewidth=0.5))
-        case "diamond":
-            sheet.plot(x + 12, y, "D", color=colour, markersize=9, markeredgecolor="white")
+        case "o" | "s" | "^" | "D":
+            sheet.plot(x + 12, y, mark, color=colour, markersize=9, markeredgecolor="white")
         case _:
             sheet.plot((x, x + 24), (y, y), color=colour, linewidth=2.5, linestyle="--" if mark == "dashes" else "-")
     said = sheet.text(x + 32, y, text, fontsize=SMALL, va="center")

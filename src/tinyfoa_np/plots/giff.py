@@ -5,16 +5,24 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.transforms import Bbox, IdentityTransform
 
 from ..rundir import write_whole
 from . import canvas
 
 #: what is varied, by colour and mark
 LOOKS = {"theta": (canvas.BLUE, "o"), "label width": (canvas.GREEN, "s"), "groups": (canvas.ORANGE, "^")}
+BESIDE = (canvas.VERMILLION, "D")  # BP
+#: how many pixels a point's name may be away from it, and in which directions, right and up
+REACHES = (11, *range(24, 400, 12))
+DIRECTIONS = ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1))
 TOP, BOTTOM, KEYS = 150, 840, 930
 
 
@@ -64,24 +72,50 @@ def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     for number, line in enumerate(canvas.wrapped(sheet, title.split(), canvas.WIDTH - 120, fontsize=canvas.LARGE)):
         sheet.text(60, 50 + 30 * number, line, fontsize=canvas.LARGE, va="center")
     axes = canvas.frame(made, 130, TOP, canvas.WIDTH - 60, BOTTOM)
-    axes.set(xlabel="bytes of RAM in training, by the watermark: MB", ylabel="test accuracy, %")
+    axes.set(xlabel="RAM in training, by the watermark, MB", ylabel="test accuracy, %")
     axes.margins(0.08)
     axes.grid(True, color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     places = [(row["arena_bytes"] / 1e6, 100 - row["error_pct"], row) for row in done]
     own = [(x, y) for x, y, row in places if row["algorithm"] == "giff"]
-    if own:
-        axes.plot(*zip(*hull(own), strict=True), color=canvas.DARK, linewidth=1.5, linestyle="--")
+    above = hull(own)
+    axes.plot([x for x, _ in above], [y for _, y in above], color=canvas.DARK, linewidth=1.5, linestyle="--")
     for x, y, row in places:
-        colour, mark = LOOKS.get(row["line"], (canvas.VERMILLION, "D"))
+        colour, mark = LOOKS.get(row["line"], BESIDE)
         axes.plot(x, y, mark, color=colour, markersize=10, markeredgecolor="white")
-        if row["algorithm"] == "giff":
-            axes.annotate(
-                str(row["at"]), (x, y), xytext=(7, 5), textcoords="offset points", fontsize=canvas.SMALL, color=colour
-            )
+    _name(axes, sheet, places, above)
     x = 130.0
-    for name, (colour, _) in LOOKS.items():
-        x = canvas.key(sheet, x, KEYS, "box", colour, f"GIFF over {name}")
+    for name, (colour, mark) in LOOKS.items():
+        x = canvas.key(sheet, x, KEYS, mark, colour, f"GIFF over {name}")
     x = canvas.key(sheet, x, KEYS, "dashes", canvas.DARK, "their convex hull")
-    canvas.key(sheet, x, KEYS, "diamond", canvas.VERMILLION, "BP")
+    canvas.key(sheet, x, KEYS, *BESIDE[::-1], "BP")
     return made
+
+
+def _name(
+    axes: Axes, sheet: Axes, places: Sequence[tuple[float, float, dict[str, Any]]], above: Sequence[tuple[float, float]]
+) -> None:
+    """What GIFF's points are of, off the line ``above``: as near as there is room, farther away with a line to it."""
+    if not above:
+        return
+    axes.get_xlim(), axes.get_ylim()  # where points come to lie is settled when it is asked for
+    at = [axes.transData.transform((x, y)) for x, y, _ in places]  # in pixels, upwards
+    taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in at]
+    frame, dashes = axes.get_window_extent(), Outline(axes.transData.transform(above))
+    for (x, y), (_, _, row) in zip(at, places, strict=True):
+        if row["algorithm"] != "giff":
+            continue
+        text = row["at"] if isinstance(row["at"], str) else f"{row['at']:g}"
+        colour, (width, height) = LOOKS[row["line"]][0], canvas.measured(sheet, text, fontsize=canvas.SMALL)
+        for reach, (right, up) in product(REACHES, DIRECTIONS):
+            left, low = x + right * (reach + width / 2) - width / 2, y + up * (reach + height / 2) - height / 2
+            box = Bbox.from_bounds(left, low, width, height)
+            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            if inside and not any(map(box.overlaps, taken)) and not dashes.intersects_bbox(box, filled=False):
+                break
+        taken.append(box)
+        how: dict[str, Any] = {"color": colour, "transform": IdentityTransform()}
+        axes.text(left, low + height / 2, text, fontsize=canvas.SMALL, va="center", **how)
+        if reach > REACHES[0]:
+            end = min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1)
+            axes.plot(*zip((x, y), end, strict=True), linewidth=0.8, zorder=1, **how)

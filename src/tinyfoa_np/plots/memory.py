@@ -245,7 +245,7 @@ def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
     frame.set_clip_on(False)
     middle = box.x0 + (column + 0.5) * box.width / axes.get_xlim()[1]
     sheet.plot(middle, TOP - 10, "v", color=canvas.BLACK, markersize=10)
-    nbytes = min(plan.phase_bytes(phase), plan.nbytes)  # without the padding behind the last region
+    nbytes = plan.phase_bytes(phase)
     said = sheet.text(middle, TOP - 33, f"peak: {phase}, {nbytes:,} bytes", ha="center", va="center")
     half = canvas.extent(said)[0] / 2
     said.set_x(min(max(middle, box.x0 + half), box.x1 - half))
@@ -290,7 +290,7 @@ def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
     x = canvas.key(sheet, left, TOP - 44, "box", COLOURS["planned"], "planned")
     canvas.key(sheet, x, TOP - 44, "box", COLOURS["accounted"], "accounted for")
     x = canvas.key(sheet, left, TOP - 18, "box", COLOURS["watermark"], "watermark")
-    canvas.key(sheet, x, TOP - 18, "diamond", COLOURS["paper"], "the paper's formula")
+    canvas.key(sheet, x, TOP - 18, "D", COLOURS["paper"], "the paper's formula")
 
 
 def _number(value: float) -> str:
