@@ -176,6 +176,7 @@ IMAGES = {
     "giff_mul": ("GIFFClassifier", {"network": "fc:60", "merge": "mul", "rms": False, "theta": 20.0}),
     "bp_cnn": ("BPClassifier", {"network": "cnn", "lr": 0.005}),
     "lc": ("TinyFoAClassifier", {"network": "lc:8", "lc_connect": "depthwise", "schedule": "stream"}),
+    "lc-bp": ("BPClassifier", {"network": "lc:8", "dropout": 0.1, "binary_activations": False}),
 }
 
 
