@@ -12,7 +12,7 @@ script itself passes every batch through the layers below, too). It writes a pro
 layer 4 takes 12 GB for it, and as much again on the way back. Where the machine has not as much free, a batch goes
 through in parts, whose gradients add up to one step; the RAM in the table is then that of a part. "Matrix products" is
 the same mathematics as a product of matrices at each position. Both train the channels of one group, and leave out the
-clamp.
+clamp. A second table has an epoch of backpropagation through all layers, by the package.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import resource
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numba
@@ -44,6 +45,8 @@ CHANNELS, SIDE, SLICES, BATCH, LR, CLASSES = (1, 16, 32, 64, 64), 28, 2, 100, 1e
 EPOCH = 600  # batches
 THREADS = 2
 WAYS = ("unfold and multiply", "matrix products")
+#: backpropagation's recipes
+BACK: dict[str, dict[str, Any]] = {"binary": {}, "real": {"binary_weights": False, "binary_activations": False}}
 PARTS = (100, 50, 25, 20, 10, 5)  # samples
 
 
@@ -64,8 +67,11 @@ def mnist(batches: int) -> Dataset:
     return replace(whole, test=Split(whole.test.inputs[:BATCH], whole.test.labels[:BATCH]))
 
 
-def ours(batches: int, layers: int, connect: str) -> dict[str, Any]:
-    """Seconds of an epoch of each layer, without the test error after it, and the arena's bytes."""
+def ours(batches: int, layers: int, connect: str, back: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Seconds of an epoch of each layer, without the test error after it, and the arena's bytes.
+
+    With ``back``, fields of its recipe, of backpropagation: of the whole network.
+    """
     numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
     seconds: list[float] = []
     begin = first = 0.0
@@ -80,9 +86,10 @@ def ours(batches: int, layers: int, connect: str) -> dict[str, Any]:
         elif event.kind == "batch" and event.epoch == 1 and event.batch == batches - 1:
             seconds.append(first - begin + (now - first) / (batches - 1) * (EPOCH - 1))
 
+    own: dict[str, Any] = {"slices": SLICES} if back is None else {"algorithm": "bp", **back}
     recipe = Recipe(
-        dataset="mnist", network="lc:" + ",".join(map(str, CHANNELS[1 : layers + 1])), slices=SLICES, epochs=2,
-        batch=BATCH, lr=LR, limit=batches * BATCH, lc_connect=connect,
+        dataset="mnist", network="lc:" + ",".join(map(str, CHANNELS[1 : layers + 1])), epochs=2, batch=BATCH, lr=LR,
+        limit=batches * BATCH, lc_connect=connect, **own,
     )  # fmt: skip
     result = trained(recipe, mnist(batches), THREADS, note)
     return {"seconds": seconds, "arena": result["arena"]["watermark_bytes"]}
@@ -174,6 +181,10 @@ def main() -> None:
     for connect in ("full", "depthwise"):
         found = alone(ours, max(2, options.batches), layers, connect)
         sides[f"ours, {connect}"], memory[f"ours, {connect}"] = found["seconds"], found["arena"]
+    back: list[dict[str, Any]] = []
+    for connect, (kind, fields) in product(("full", "depthwise"), BACK.items()):
+        found = alone(ours, max(2, options.batches), layers, connect, fields)
+        back.append({"connect": connect, "kind": kind, "seconds": found["seconds"][0], "memory_bytes": found["arena"]})
     for way in WAYS if torch is not None else ():
         turns = [alone(in_torch, way, max(1, options.torch_batches), k) for k in range(layers)]
         sides[way], memory[way] = [turn["seconds"] for turn in turns], max(turn["peak"] for turn in turns)
@@ -190,12 +201,22 @@ def main() -> None:
         ],
     )  # fmt: skip
     print("".join(f"{line}\n" for line in parts))
+    print("Backpropagation through all layers, weights and activations binary or real:")
+    table(
+        ["", "an epoch", "this / ours, full", "RAM, MB"],
+        [
+            [f"{row['connect']}, {row['kind']}", f"{row['seconds']:.1f}",
+             f"{row['seconds'] / total['ours, full']:.1f}", f"{row['memory_bytes'] / 1e6:.1f}"]
+            for row in back
+        ],
+    )  # fmt: skip
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
     finish(options.json, {
         "speedup_vs_unfold": total[WAYS[0]] / total["ours, full"] if torch is not None else None,
         "speedup_vs_matrix_products": total[WAYS[1]] / total["ours, full"] if torch is not None else None,
         "layers": sides, "memory_bytes": memory, "batches_run": options.batches, "parts": parts,
+        "backpropagation": back,
     })  # fmt: skip
 
 

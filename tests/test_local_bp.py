@@ -296,7 +296,7 @@ def images(kind="bytes", shape=(2, 5, 6), samples=40, tests=9, classes=3):
     return replace(made(kind, samples, tests, prod(shape), classes), image=shape)
 
 
-def deep(network="lc:11,9", **options):
+def backprop(network="lc:11,9", **options):
     return recipe(network=network, algorithm="bp", lr=0.01, batch=16, **options)
 
 
@@ -310,7 +310,7 @@ CASES = [
 @pytest.mark.parametrize("options", CASES, ids=lambda options: "-".join(map(str, options.values())) or "default")
 def test_every_byte_is_accounted_for_and_no_choice_shows_in_the_model(tmp_path, options):
     """Audited; then on another number of threads in the least RAM, and after interruptions: the same model."""
-    which, dataset = deep(epochs=2, **options), images("real" if options.get("slices") else "bytes")
+    which, dataset = backprop(epochs=2, **options), images("real" if options.get("slices") else "bytes")
     audited = train(tmp_path, which, dataset, audit=True, threads=2)
     assert audited["findings"] == []
     smallest = least(tmp_path, which, dataset, threads=1)
@@ -343,7 +343,7 @@ def test_memory_of_any_shape(tmp_path_factory, data):
 
 @pytest.mark.parametrize("options", [{}, {"binary_activations": False}, {"lc_connect": "depthwise"}])
 def test_a_model_answers_as_training_did(tmp_path, options):
-    which, dataset = deep(epochs=2, **options), images(shape=(1, 8, 9), samples=80, tests=40)
+    which, dataset = backprop(epochs=2, **options), images(shape=(1, 8, 9), samples=80, tests=40)
     result = train(tmp_path, which, dataset)
     trained = model.load(Path(result["run_dir"]) / "model.safetensors")
     wrong = trained.predict(dataset.test.inputs) != dataset.test.labels
@@ -356,7 +356,7 @@ def test_a_model_answers_as_training_did(tmp_path, options):
 def test_made_images_are_learnt_and_dropout_makes_a_difference(tmp_path):
     dataset, digests = images(samples=300, tests=60), set()
     for dropout in (0.0, 0.2):
-        result = train(tmp_path, deep("lc:8,8", epochs=8, dropout=dropout), dataset)
+        result = train(tmp_path, backprop("lc:8,8", epochs=8, dropout=dropout), dataset)
         assert result["error_pct"] < 20
         digests.add(result["model_sha256"])
     assert len(digests) == 2
@@ -365,7 +365,7 @@ def test_made_images_are_learnt_and_dropout_makes_a_difference(tmp_path):
 @pytest.mark.parametrize("connect", ["full", "depthwise"])
 @pytest.mark.parametrize("network", ["lc:8,12", "lc:5"])
 def test_the_report_adds_up(tmp_path, connect, network):
-    directory = train(tmp_path, deep(network, schedule="frozen", lc_connect=connect), images())["run_dir"]
+    directory = train(tmp_path, backprop(network, schedule="frozen", lc_connect=connect), images())["run_dir"]
     found = report.audit(directory)
     assert found["ok"] and found["whole_network"], found["problems"]
     for step in found["paper"].values():
@@ -380,8 +380,8 @@ def test_the_report_adds_up(tmp_path, connect, network):
 @pytest.mark.parametrize(
     "which, dataset, says",
     [
-        (deep(), made(), "no images"),
-        (deep("lc:2,2", schedule="frozen", slices=3), images(), "at most 2"),
+        (backprop(), made(), "no images"),
+        (backprop("lc:2,2", schedule="frozen", slices=3), images(), "at most 2"),
     ],
 )
 def test_recipes_that_do_not_go_with_the_data(tmp_path, which, dataset, says):

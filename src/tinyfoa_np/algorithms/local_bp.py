@@ -75,7 +75,8 @@ class Network(Whole):
         self.shapes, self.tiling, self.top = list(shapes), tiling, len(shapes)
         self.places = self.shapes[0].places  # P, of all layers
         features = SIDE * SIDE * self.shapes[-1].channels
-        self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths[:-1]), Inputs("real", features)]
+        self.outputs = [outputs_of(width, self.binary) for width in self.widths]
+        self.reads = [inputs, *self.outputs[:-1], Inputs("real", features)]
         limit = 1.0 if recipe.binary_weights else inf
         self.local = [
             LocalParameters(
@@ -89,7 +90,6 @@ class Network(Whole):
         )  # fmt: skip
         self.layers = [*self.local, classifier]
         self.grown = 1 / (1 - (recipe.dropout or 0.0))  # what a kept feature is multiplied by
-        self.outputs = [*self.reads[1:-1], outputs_of(self.widths[-1], self.binary)]  # what each layer puts out
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
