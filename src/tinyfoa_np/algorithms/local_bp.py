@@ -11,7 +11,7 @@ on top of them a mean over each of 7 x 7 parts of the image, dropout, and a line
     backward            dv_k = dh_k+1 [v_k > 0] [v_k < 1]                  ([v < 1] only with binary activations)
                         du_k as batch norm sends it back;  dh_k = sum over taps and outputs of Wb_k du_k
     gradient            dW_k = du_k x [|W_k| < 1],  db_k = sum du_k        ([|W| < 1] only with binary weights)
-    update              the optimizer's step; with binary weights all that trains is then clamped to +-1
+    update              the optimizer's step, then all that trains is clamped to +-1
 
 In training batch norm has the batch's mean and deviation, in inference the running ones, and nothing is dropped. u of
 all layers are kept from the pass up to the pass down or, where RAM is short, made again; du takes their place, and one
@@ -21,7 +21,7 @@ array holds the errors that travel. :mod:`tinyfoa_np.reference.local_bp` has all
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf, prod
+from math import prod
 
 import numpy as np
 
@@ -77,16 +77,13 @@ class Network(Whole):
         features = SIDE * SIDE * self.shapes[-1].channels
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
         self.reads = [inputs, *self.outputs[:-1], Inputs("real", features)]
-        limit = 1.0 if recipe.binary_weights else inf
         self.local = [
-            LocalParameters(
-                recipe, k, shape, patch_kind(self.reads[k]), batches, threads, tiling, limit=limit, prefix=f"layer{k}."
-            )
+            LocalParameters(recipe, k, shape, patch_kind(self.reads[k]), batches, threads, tiling, prefix=f"layer{k}.")
             for k, shape in enumerate(self.shapes)
         ]
         classifier = Parameters(
             recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-            limit=limit, prefix=f"layer{self.top}.",
+            limit=1.0, prefix=f"layer{self.top}.",
         )  # fmt: skip
         self.layers = [*self.local, classifier]
         self.grown = 1 / (1 - (recipe.dropout or 0.0))  # what a kept feature is multiplied by

@@ -54,7 +54,7 @@ class LocalParameters(Parameters):
     shape : LocalShape
     kind : str
         How a patch is held: ``bits`` or ``real``.
-    limit, prefix, tiling
+    prefix, tiling
 
     Raises
     ------
@@ -67,12 +67,12 @@ class LocalParameters(Parameters):
 
     def __init__(
         self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling,
-        *, limit: float = 1.0, prefix: str = "",
+        *, prefix: str = "",
     ) -> None:
         self.shape = shape
         super().__init__(
             recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
-            binary_weights=recipe.binary_weights, limit=limit, prefix=prefix, tiling=tiling,
+            binary_weights=recipe.binary_weights, prefix=prefix, tiling=tiling,
         )  # fmt: skip
         # positions of a pass, and those whose weights come and go, at a time
         self.pass_places = min(tiling.neurons, shape.places)

@@ -187,7 +187,7 @@ def train(
 ) -> Trained:
     """Trains all layers: a step for every batch, `epochs` times over.
 
-    With binary weights all that trains is clamped to +-1 after its update, the classifier, too.
+    All that trains is clamped to +-1 after its update, the classifier, too.
 
     Parameters
     ----------
@@ -222,13 +222,13 @@ def train(
             for name in names:
                 new = getattr(layer, name).copy()
                 new[part] = rules[k][number][name].step(new[part], getattr(own, name)[part])
-                layer = layer._replace(**{name: clamp(new) if binary_weights else new})
+                layer = layer._replace(**{name: clamp(new)})
             if schedule == "frozen":
                 still = cuts(len(layer.W), slices)[frozen_at(holds, slices)]
                 layer.W[still] = before[still]
             found.append(layer)
         both = [rule.step(w, dw) for rule, w, dw in zip(top, network.classifier, slopes.classifier)]
-        network = Network(found, layers.Layer(*map(clamp, both) if binary_weights else both))
+        network = Network(found, layers.Layer(*map(clamp, both)))
     if first is None:
         raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
     return Trained(network, losses, first)
