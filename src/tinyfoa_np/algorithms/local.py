@@ -104,7 +104,7 @@ class Layer(Layerwise):
             Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
             Region("projection", (head * shape.channels, self.C), "float32", made),
             Region("head_bias", (self.C,), "float32"),
-            Region("patch", (threads, self.B, patch.columns), patch.dtype, PRODUCTS),
+            Region("patch", (threads, self.B, patch_columns(patch, shape)), patch.dtype, PRODUCTS),
             Region("scratch", (threads, *scratch), kind, PRODUCTS),
             Region("u", (kept, shape.channels, self.B), "float32", lasts),
             Region("v", (shape.channels * self.B,), "float32", PASSES),
@@ -284,6 +284,13 @@ def no_errors(first: int, last: int) -> None:
     """Stands for errors that come with the inputs, :class:`.local_parameters.Sent`."""
 
 
+def patch_columns(patch: Inputs, shape: LocalShape) -> int:
+    """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
+    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
+        return patch.columns + words(9 * shape.below)
+    return patch.columns
+
+
 def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the scratch that one thread's products need."""
     if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
@@ -347,7 +354,7 @@ def passed(
     kernels.running_norm(layer.running, norm)
     images = held_images(values, layer.inputs, shape, number, scale)
     known = of_layer(shape, 1, recipe.binary_activations, layer.alpha * of_bits, layer.bias, norm)
-    patches, scratch = np.zeros((1, n, patch.columns), patch.dtype), np.zeros((1, *some), kind)
+    patches, scratch = np.zeros((1, n, patch_columns(patch, shape)), patch.dtype), np.zeros((1, *some), kind)
     outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
     u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
     abs_r = np.zeros(1, np.int64)

@@ -131,7 +131,7 @@ class Network(Whole):
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of the patches that layer k's threads are at."""
         own = self.local[k]
-        return (own.threads, self.B, own.inputs.columns), own.inputs.dtype
+        return (own.threads, self.B, local.patch_columns(own.inputs, own.shape)), own.inputs.dtype
 
     def _products(self, k: int) -> tuple[tuple[int, ...], str]:
         """Of what layer k's products need for themselves."""

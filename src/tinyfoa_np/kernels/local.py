@@ -95,7 +95,9 @@ def _biases_at(places, first, last, place):
 
 
 def _gather(images, place, low, high, begin, end, patch):
-    """The patch of a position, channels ``low`` to ``high``, for some samples (an overload for bits and for values)."""
+    """The patch of a position, channels ``low`` to ``high``, for some samples (an overload for bits, of all channels,
+    and for values).
+    """
     raise TypeError
 
 
@@ -105,32 +107,31 @@ def _gather_by_kind(images, place, low, high, begin, end, patch):
 
 
 def _gather_bits(images, place, low, high, begin, end, patch):
-    # taps that follow each other in a row lie together, where all channels are taken
-    values, channels, columns, some = images.values, images.channels, images.columns, high - low
+    # taps that follow each other in a row lie together
+    values, channels, columns = images.values, images.channels, images.columns
     row, column = place // columns, place % columns
     for s in range(begin, end):
         for k in range(patch.shape[1]):
             patch[s, k] = np.uint64(0)
-    taps = min(column + 2, columns) - max(column - 1, 0)
-    together = taps if some == channels else 1
+    left = max(column - 1, 0)
+    together = (min(column + 2, columns) - left) * channels
     for y in range(max(row - 1, 0), min(row + 2, images.rows)):
-        for x in range(max(column - 1, 0), min(column + 2, columns), together):
-            source = (y * columns + x) * channels + low
-            target = (3 * (y - row + 1) + x - column + 1) * some
-            for done in range(0, together * some, 64):
-                few = min(64, together * some - done)
-                a, b = (source + done) // 64, (target + done) // 64
-                down, up = np.uint64((source + done) % 64), np.uint64((target + done) % 64)
-                mask = ~np.uint64(0) >> np.uint64(64 - few)
-                beyond, above = np.int64(down) + few > 64, np.int64(up) + few > 64
-                for s in range(begin, end):
-                    word = values[s, a] >> down
-                    if beyond:
-                        word |= values[s, a + 1] << (np.uint64(64) - down)
-                    word &= mask
-                    patch[s, b] |= word << up
-                    if above:
-                        patch[s, b + 1] |= word >> (np.uint64(64) - up)
+        source = (y * columns + left) * channels
+        target = (3 * (y - row + 1) + left - column + 1) * channels
+        for done in range(0, together, 64):
+            few = min(64, together - done)
+            a, b = (source + done) // 64, (target + done) // 64
+            down, up = np.uint64((source + done) % 64), np.uint64((target + done) % 64)
+            mask = ~np.uint64(0) >> np.uint64(64 - few)
+            beyond, above = np.int64(down) + few > 64, np.int64(up) + few > 64
+            for s in range(begin, end):
+                word = values[s, a] >> down
+                if beyond:
+                    word |= values[s, a + 1] << (np.uint64(64) - down)
+                word &= mask
+                patch[s, b] |= word << up
+                if above:
+                    patch[s, b + 1] |= word >> (np.uint64(64) - up)
 
 
 def _gather_values(images, place, low, high, begin, end, patch):
@@ -172,26 +173,70 @@ def _from_channel_by_kind(weights, first):
     return lambda weights, first: weights[first:]
 
 
-def _one_channel(patch, begin, end, weights, o, scratch, u, at):
-    """x . w of one output that has a patch of its own, nine inputs (an overload for bits by signs, one for others)."""
+def _own_patch(patch):
+    """Where a channel's own patch stands (an overload for each kind)."""
     raise TypeError
 
 
-@overload(_one_channel, inline="never")
-def _one_channel_by_kind(patch, begin, end, weights, o, scratch, u, at):
+@overload(_own_patch, inline="always")
+def _own_patch_by_kind(patch):
+    if patch.dtype == types.uint64:
+        # patch (B, 1 + W) holds nine bits of one channel (B, 1), and then those of all channels, as words (W, B)
+        return lambda patch: patch.reshape(patch.size)[: patch.shape[0]].reshape(patch.shape[0], 1)
+    return lambda patch: patch
+
+
+def _gather_channel(images, place, channel, anew, samples, patch):
+    """The patch of one channel; ``anew``: the first that is asked for at a position (an overload for each kind)."""
+    raise TypeError
+
+
+@overload(_gather_channel, inline="never")
+def _gather_channel_by_kind(images, place, channel, anew, samples, patch):
+    if patch.dtype != types.uint64:
+
+        def values(images, place, channel, anew, samples, patch):
+            _gather(images, place, channel, channel + 1, 0, samples, patch)
+
+        return values
+
+    def bits(images, place, channel, anew, samples, patch):
+        # samples lie side by side, so that a bit is taken out of several at once
+        held, flat = patch.shape[0], patch.reshape(patch.size)
+        every = flat[held:].reshape(patch.shape[1] - 1, held)
+        if anew:
+            _gather(images, place, 0, images.channels, 0, samples, every.T)
+        own = flat[:samples]
+        for tap in range(9):
+            bit = tap * images.channels + channel
+            words, down, up = every[bit // 64, :samples], np.uint64(bit % 64), np.uint64(tap)
+            for s in range(samples):
+                one = ((words[s] >> down) & np.uint64(1)) << up
+                own[s] = own[s] | one if tap else one
+
+    return bits
+
+
+def _channel_products(patch, samples, weights, first, last, scratch, u, row):
+    """x . w of outputs that share a channel's patch, nine inputs (an overload for bits by signs, one for others)."""
+    raise TypeError
+
+
+@overload(_channel_products, inline="never")
+def _channel_products_by_kind(patch, samples, weights, first, last, scratch, u, row):
     if patch.dtype == types.uint64 and weights.dtype == types.uint64:
 
-        def of_bits(patch, begin, end, weights, o, scratch, u, at):
-            word = weights[o // 8, 0, o % 8]
-            for s in range(begin, end):
-                bits = patch[s, 0]
-                u[at + s - begin] = np.float32(2 * popcount(bits & word) - popcount(bits))
+        def of_bits(patch, samples, weights, first, last, scratch, u, row):
+            for o in range(first, last):
+                word, own, out = weights[o // 8, 0, o % 8], patch[:samples, 0], u[o * row : o * row + samples]
+                for s in range(samples):
+                    out[s] = np.float32(2 * popcount(own[s] & word) - popcount(own[s]))
 
         return of_bits
 
-    def of_others(patch, begin, end, weights, o, scratch, u, at):
-        one, none = np.float32(1), np.float32(0)
-        linear(patch, begin, end, weights, o, 1, 9, one, none, scratch, 0, u, at, end - begin)
+    def of_others(patch, samples, weights, first, last, scratch, u, row):
+        one, none, some = np.float32(1), np.float32(0), last - first
+        linear(patch, 0, samples, weights, first, some, 9, one, none, scratch, 0, u, first * row, row)
 
     return of_others
 
@@ -206,13 +251,14 @@ def _place_products(images, samples, layer, place, weights, first, last, patch, 
     # u (O, B) of channels ``first`` to ``last`` at a position; of packed signs also those of the first panel before it
     one, none, row, flat = np.float32(1), np.float32(0), u.shape[1], u.reshape(u.size)
     if layer.depthwise:
-        gathered = -1
-        for o in range(first, last):
-            channel = _input_channel(images, layer, o)
-            if channel != gathered:
-                _gather(images, place, channel, channel + 1, 0, samples, patch)
-                gathered = channel
-            _one_channel(patch, 0, samples, weights, o, scratch, flat, o * row)
+        o = first
+        while o < last:
+            channel, stop = _input_channel(images, layer, o), o + 1
+            while stop < last and _input_channel(images, layer, stop) == channel:
+                stop += 1
+            _gather_channel(images, place, channel, o == first, samples, patch)
+            _channel_products(_own_patch(patch), samples, weights, o, stop, scratch, flat, row)
+            o = stop
     else:
         top = first // 8 * 8
         _gather(images, place, 0, images.channels, 0, samples, patch)
@@ -232,7 +278,8 @@ def _place_products(images, samples, layer, place, weights, first, last, patch, 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def products(images, samples, layer, weights, first, last, patch, scratch, u):
     # images: Images; layer: Layer; weights: Weights; u (n, O, B) float32; of each of T threads: patch
-    # (T, B, ceil(F / 64)) uint64 | (T, B, F) float32, scratch (T, ..) as forward.scratch_shape says for one
+    # (T, B, ceil(F / 64)) uint64, depthwise (T, B, 1 + ceil(9 I / 64)) | (T, B, F) float32, scratch (T, ..) as
+    # forward.scratch_shape says for one
     """u of channels ``first`` to ``last`` at a tile of positions.
 
     A product of bits and signs is an exact integer; the others are sums over the patch, in its order.
@@ -503,7 +550,8 @@ def update(
     for lane in prange(threads):
         thread = np.int64(lane)
         begin, end = share(thread, threads, weights.values.shape[0], 1)
-        total, around, gathered = np.int64(0), patch[thread], -1
+        total, gathered = np.int64(0), -1
+        around = _own_patch(patch[thread]) if layer.depthwise else patch[thread]
         for n in range(begin, end):
             place = weights.first + n
             inputs, published = Inputs(around, scale, np.float32(0), 0), Published(weights.values[n], -first)
@@ -514,7 +562,7 @@ def update(
                 if not layer.depthwise:
                     _gather(images, place, 0, images.channels, 0, samples, around)
                 elif channel != gathered:
-                    _gather(images, place, channel, channel + 1, 0, samples, around)
+                    _gather_channel(images, place, channel, gathered < 0, samples, patch[thread])
                     gathered = channel
                 row, at = n * some + r, place * some + r
                 own = Resident(
@@ -541,12 +589,15 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
     """The gradient of a group at a tile of positions alone, stored whole: for tests and inspection."""
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
-    inputs = Inputs(patch[0], _patch_scale(images, patch), np.float32(0), 0)
+    around = _own_patch(patch[0]) if layer.depthwise else patch[0]
+    inputs = Inputs(around, _patch_scale(images, patch), np.float32(0), 0)
     for n in range(du.shape[0]):
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
-            low, high = (channel, channel + 1) if layer.depthwise else (0, images.channels)
-            _gather(images, first_place + n, low, high, 0, samples, patch[0])
+            if layer.depthwise:
+                _gather_channel(images, first_place + n, channel, True, samples, patch[0])
+            else:
+                _gather(images, first_place + n, 0, images.channels, 0, samples, patch[0])
             row = n * some + r
             dense.slice_gradient(
                 inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],
