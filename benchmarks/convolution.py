@@ -1,25 +1,27 @@
-"""A training step of networks with convolutions beside PyTorch's: forward, backward, Adam, one thread on both sides.
+"""A training step of networks with convolutions beside PyTorch's: forward, backward, Adam, as many threads.
 
-    python benchmarks/convolution.py [--json] [--rounds N] [--batch N] [--networks resnet8,dscnn]
+    python benchmarks/convolution.py [--json] [--rounds N] [--batch N] [--networks resnet8,dscnn] [--threads N]
 
 Both sides start from the same weights and must come to the same loss before they are timed, and about the same in two
 more steps, in which Adam makes much of rounding. PyTorch's is autograd on ``torch.nn.functional`` in its own layout,
 with batches in memory and ``torch.optim.Adam``, fused. Ours is the stage that training drives, without the reading of
-batches. Time is CPU time, as in ``kernels.py``.
+batches. Time is CPU time with one thread, as in ``kernels.py``; with more, as the clock on the wall has it.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-for _library in ("OPENBLAS", "OMP"):  # read when NumPy and PyTorch are first imported
-    os.environ[f"{_library}_NUM_THREADS"] = "1"
-os.environ["NUMBA_NUM_THREADS"] = "1"
+THREADS = int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv[:-1] else 1
+for _library in ("OPENBLAS", "OMP", "NUMBA"):  # read when NumPy, PyTorch and numba are first imported
+    os.environ[f"{_library}_NUM_THREADS"] = str(THREADS)
 
 # ruff: noqa: E402 - not before the lines above
 import numpy as np
@@ -36,8 +38,10 @@ from tinyfoa_np.flash import Flash
 from tinyfoa_np.plan import pack
 from tinyfoa_np.recipe import Recipe
 
-IMAGES = {"cnn": ((1, 28, 28), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),
-          "dscnn": ((1, 49, 10), 12)}  # fmt: skip
+IMAGES = {
+    "cnn": ((1, 28, 28), 10), "mlp": ((784, 1, 1), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),
+    "dscnn": ((1, 49, 10), 12),
+}  # fmt: skip
 LR = 1e-3
 
 
@@ -47,7 +51,7 @@ def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep,
     recipe = Recipe(algorithm=algorithm, network=network, batch=batch, lr=LR, epochs=1).validated()
     inputs = Inputs("real", math.prod(image), image=image)
     kind = {"bp": deep_bp.Network, "giff": giff.Network}[algorithm]
-    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, 1, batch)
+    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, THREADS, batch)
     plan = pack(made.regions())
     arena = Arena(plan.nbytes)
     arena.lay_out(plan)
@@ -80,7 +84,7 @@ def torch_step(made: Deep) -> Callable[[], float]:
     import torch
     import torch.nn.functional as F
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     group = made.layers[0]
     program, flat = group.program, torch.from_numpy(group.ram.weights.copy())
     parameters: list[Any] = []
@@ -147,9 +151,11 @@ def torch_step(made: Deep) -> Callable[[], float]:
 def main() -> None:
     options = arguments(
         __doc__, rounds=(15, "turns of each"), batch=(100, "samples"),
-        networks=("resnet8,dscnn,mobilenetv1,cnn", "which, with commas between"),
+        networks=("resnet8,dscnn,mobilenetv1,cnn,mlp", "which, with commas between"),
+        threads=(1, "of both sides"),
     )  # fmt: skip
-    result: dict[str, Any] = {"machine": machine(), "batch": options.batch}
+    result: dict[str, Any] = {"machine": machine(), "batch": options.batch, "threads": THREADS}
+    clock = time.process_time if THREADS == 1 else time.perf_counter
     rows = []
     for network in options.networks.split(","):
         with tempfile.TemporaryDirectory() as name:
@@ -162,7 +168,7 @@ def main() -> None:
                     if not math.isclose(a, b, rel_tol=2e-2 if number else 1e-5):
                         raise SystemExit(f"{network}: the losses of step {number + 1} are {a} and {b}")
                 contestants = {"bp": own, "pytorch": theirs, "giff": step(local, below)}
-                seconds = side_by_side(contestants, options.rounds, turn=0.2)
+                seconds = side_by_side(contestants, options.rounds, 0.2, clock)
         result[network] = {**seconds, "pytorch_over_bp": seconds["pytorch"] / seconds["bp"]}
         rows.append([network, *(f"{1e3 * seconds[name]:.1f}" for name in contestants),
                      f"{result[network]['pytorch_over_bp']:.2f}"])  # fmt: skip

@@ -29,7 +29,10 @@ from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.train import Event, train
 
 
-def side_by_side(contestants: dict[str, Callable[[], Any]], rounds: int, turn: float = 0.02) -> dict[str, float]:
+def side_by_side(
+    contestants: dict[str, Callable[[], Any]], rounds: int, turn: float = 0.02,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
     """Median seconds of one call of each contestant, all measured in turns: A B C, A B C, ...
 
     For contestants of one thread: the seconds are the process's own CPU time, so that a busy neighbour, who
@@ -42,6 +45,8 @@ def side_by_side(contestants: dict[str, Callable[[], Any]], rounds: int, turn: f
         Turns of each.
     turn : float
         Seconds a turn should last: as many calls as fit, timed one by one, after one that is not timed.
+    clock : callable
+        Another one, for contestants of several threads.
 
     Returns
     -------
@@ -53,10 +58,10 @@ def side_by_side(contestants: dict[str, Callable[[], Any]], rounds: int, turn: f
     for _ in range(rounds):
         for name, call in contestants.items():
             call()  # the last contestant left other data in the caches
-            begin = now = time.process_time()
+            begin = now = clock()
             while now - begin < turn:
                 call()
-                before, now = now, time.process_time()
+                before, now = now, clock()
                 samples[name].append(now - before)
     return {name: statistics.median(values) for name, values in samples.items()}
 
