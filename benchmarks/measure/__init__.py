@@ -71,10 +71,11 @@ def arguments(description: str | None, **more: tuple[Any, str]) -> argparse.Name
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     for name, (default, text) in more.items():
+        option = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
-            parser.add_argument(f"--{name}", action="store_true", help=text)
+            parser.add_argument(option, action="store_true", help=text)
         else:
-            parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default {default})")
+            parser.add_argument(option, type=type(default), default=default, help=f"{text} (default {default})")
     return parser.parse_args()
 
 
