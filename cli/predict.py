@@ -36,7 +36,8 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
     One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
 
     FILE is .npy: an array of N rows, one sample each; .npz, with such an array called x; or .csv, with or without the
-    column of labels, which is passed over. Samples are in the encoding the model was trained on: bytes (uint8) for
+    column of labels. Columns are found by their names, in any order, if the table that was trained on had a header, and
+    this one has. Samples are in the encoding the model was trained on: bytes (uint8) for
     digits and mnist; your own data as they are in your files. Images of N x height x width are taken row by row.
     """
     path = model_file(run)
@@ -44,7 +45,7 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
     from tinyfoa_np.data.own import inputs_of
 
     model = models.load(path)
-    samples = inputs_of(Path(file), model.inputs.width)
+    samples = inputs_of(Path(file), model.inputs.width, model.columns)
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
     classes = model.predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))

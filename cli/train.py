@@ -140,6 +140,7 @@ def train(
     # Only now, after everything that can be refused at once: what takes a second to import.
     from tinyfoa_np import data
     from tinyfoa_np import train as training
+    from tinyfoa_np.data.own import described
 
     from .progress import Counting, TrainingProgress
 
@@ -147,6 +148,8 @@ def train(
     if not resume:
         with contextlib.nullcontext() if quiet else Counting() as counting:
             samples = data.load(recipe.dataset, data_dir, on_progress=counting)
+        if is_files(recipe.dataset) and not quiet:
+            click.echo(described(samples), err=True)
     layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinyfoa_np import data, model
-from tinyfoa_np.data import own
+from tinyfoa_np.data import own, table
 from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import Recipe
@@ -70,7 +70,10 @@ def test_where_the_label_is(folder, delimiter, newline, header):
         lines.append(",".join(fields))
     text = newline.join([*lines, "", ""]).replace(",", delimiter)
     (folder / "d.csv").write_bytes(text.encode())
-    inputs, labels = own.from_csv(folder / "d.csv")
+    found = table.read(folder / "d.csv")
+    inputs, labels = found.inputs, found.labels
+    names = None if header is None else [n.strip('\ufeff "') for n in header.split(",")]
+    assert (found.names, found.label) == (names and names[:column] + names[column + 1 :], names and names[column])
     assert inputs.tolist() == [[n + 0.5, -n] for n in range(10)]
     assert labels.tolist() == ["cat", "dog"] * 5
     assert data.load("d.csv").origin["labels"] == ["cat", "dog"]
@@ -197,8 +200,11 @@ def test_arrays_that_are_refused(folder, arrays, says):
         ("1\n2\n", "one column"),
         ("a,b,c\n", "N rows"),
         ("1,2,0\n1,2\n", "line 2: 2 columns, not 3"),
-        ("1,2,0\n1,x,1\n", "line 2: 'x' is no number"),
-        ("1,2,0\n1,,1\n", "line 2: '' is no number"),
+        ("1,2,0\n1,x,1\n", "line 2, column 2: 'x' is no number; the label, which may be text"),
+        ("1,2,0\n1,,1\n", "line 2, column 2: a value is missing"),
+        ("a,y,b\n1,one,NA\n", "line 2, column 'b': a value is missing"),
+        ("a,y,b\n1,one,x\n", "line 2, column 'b': 'x' is no number"),
+        ("a;b;y\n1;0,5;one\n", "line 2, column 'b': '0,5' is no number; decimals begin with a point"),
         ("1,2,0\n1,nan,1\n", "sample 2 holds NaN"),
         ("1,2,0\n1,2,\n", "sample 2 has no label"),
         ("1,2,0.3\n1,2,0.7\n", "is it the label?"),
@@ -355,3 +361,38 @@ def test_fewer_samples_than_a_batch(folder):
     x, y = samples(9)
     result = train(recipe(batch=100, epochs=4), data.load(npz("d.npz", x=x, y=y)), folder / "run", threads=1)
     assert result["error_pct"] <= 100
+
+
+def test_columns_are_found_by_their_names(folder):
+    """Whatever the order, with others beside them and with labels or without; and what cannot be is refused."""
+    def asked(text, names=("a", "b"), width=2):
+        (folder / "d.csv").write_text(text)
+        return table.inputs_of(folder / "d.csv", width, names).tolist()
+
+    for text in ("a,b\n1,2\n", "b,a\n2,1\n", "id,b,label,a\n7,2,cat,1\n", "b,a,kind\n2,1,cat\n", "1,2\n", "1,2,cat\n"):
+        assert asked(text) == [[1, 2]], text
+    assert asked("b,a\n2,1\n", None) == [[2, 1]] and asked("c,y,d\n2,cat,1\n", None) == [[2, 1]]
+    assert asked("label,a\n2,1\n", ("label", "a")) == [[2, 1]]  # an input, where the label was called something else
+    for text, names, says in (
+        ("a,c\n1,2\n", ("a", "b"), "no column 'b': the model was trained on a, b"),
+        ("id,a,b\n7,1,2\n", None, "3 columns, none of them called label"),
+        ("1,2,3,4\n", ("a", "b"), "4 columns: 2 would be right, or one more with a label"),
+        ("b,a\n2,\n", ("a", "b"), "column 'a': a value is missing"),
+    ):
+        with pytest.raises(BadRequest, match=says):
+            asked(text, names)
+
+
+def test_a_column_that_counts_is_named(folder):
+    (folder / "d.csv").write_text(",a,label\n" + "".join(f"{n},{n % 3},{n % 2}\n" for n in range(9)))
+    with pytest.warns(UserWarning, match="column 1 counts the rows"):
+        known = data.load("d.csv")
+    assert known.origin["columns"] == ["", "a"] and known.origin["label"] == "label"
+    assert own.described(known) == "2 inputs ('', a), label 'label', 2 classes; 8 samples to train on, 1 to test on"
+
+
+def test_two_tables_have_the_same_columns(folder):
+    (folder / "a.csv").write_text("a,b,y\n" + "1,2,0\n3,4,1\n" * 4)
+    (folder / "b.csv").write_text("b,a,y\n1,2,0\n")
+    with pytest.raises(BadRequest, match="b.csv has other columns than a.csv: a, b"):
+        data.load("a.csv,b.csv")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORMAT = "tinyfoa-np model 1"
 METADATA = "tinyfoa_np"
 BATCH = 256
+#: what of a table's words a model keeps
+_NAMED = ("labels", "columns")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class Model:
         What is taken from each column of real inputs, and what it is multiplied by then.
     labels : list of str or int, optional
         What the samples' file calls class 0, 1, and so on, where that is not 0, 1, and so on.
+    columns : list of str, optional
+        What the samples' table calls its inputs.
     """
 
     recipe: Recipe
@@ -57,6 +61,7 @@ class Model:
     layers: list[TrainedLayer]
     affine: tuple[np.ndarray, np.ndarray] | None = None
     labels: list[str | int] | None = None
+    columns: list[str] | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -141,8 +146,7 @@ def save(
     about: dict[str, Any] = {
         "format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known
     }  # fmt: skip
-    if labels := (dataset.origin or {}).get("labels"):
-        about["labels"] = labels
+    about |= {name: names for name in _NAMED if (names := (dataset.origin or {}).get(name))}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
 
@@ -156,8 +160,7 @@ def _reads(layer: Kept) -> Inputs:
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
     """SHA-256 over what is said about a model and every tensor's name, dtype, shape and bytes."""
     said = {k: about[k] for k in ("format", "recipe", "classes", "layers")}
-    if "labels" in about:
-        said["labels"] = about["labels"]
+    said |= {name: about[name] for name in _NAMED if name in about}
     hashed = hashlib.sha256(json.dumps(said).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -207,6 +210,6 @@ def load(path: str | os.PathLike[str]) -> Model:
                 affine = tensors["inputs.shift"], tensors["inputs.factor"]
                 if any(part.shape != (layers[0].inputs.width,) for part in affine):
                     raise ValueError("its columns are not as many as its inputs")
-            return Model(recipe, classes, layers, affine, about.get("labels"))
+            return Model(recipe, classes, layers, affine, *(about.get(name) for name in _NAMED))
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
         raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error

@@ -63,7 +63,8 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     """
     result, audit, rows = finished.result(run_dir), report.audit(run_dir), finished.epochs(run_dir)
     recipe = result["recipe"]
-    weights = ["signs", "fields"] if stand_in(Path(run_dir)).image else ["signs"]
+    known = stand_in(Path(run_dir))
+    weights = ["signs", "fields"] if known.image else ["signs"]
     if not fully_connected(recipe["network"]):
         weights = []
     title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
@@ -72,7 +73,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
         "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),
         "<h2>Memory</h2>", _verdict(audit), _picture(run_dir, "memory"), _phases(audit), _peak(audit), _paper(audit),
         *(["<h2>Weights</h2>"] if weights else []), *(_picture(run_dir, kind) for kind in weights),
-        "<h2>Recipe</h2>", _recipe(recipe, result["model_sha256"]),
+        "<h2>Recipe</h2>", _recipe(recipe, known.origin or {}, result["model_sha256"]),
     ]  # fmt: skip
     head = [
         '<meta charset="utf-8">', '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -180,8 +181,10 @@ def _paper(audit: dict[str, Any]) -> str:
     return _table("Bytes from the paper's figure to this run's", ["", *(f"{step} >" for step in steps)], table)
 
 
-def _recipe(recipe: dict[str, Any], sha256: str) -> str:
+def _recipe(recipe: dict[str, Any], origin: dict[str, Any], sha256: str) -> str:
     table = [[name, value] for name, value in recipe.items() if value is not None]
+    names = {"columns": "inputs, in order", "labels": "classes, in order"}
+    table += [[told, ", ".join(map(str, origin[name]))] for name, told in names.items() if origin.get(name)]
     return _table("The same recipe and data give the same model", ["field", "value"], table) + (
         f'\n<p class="quiet">Model <span style="overflow-wrap: anywhere">{_text(sha256)}</span></p>'
     )

@@ -19,22 +19,22 @@ Without samples to test on, all are shuffled, with seed 0 whatever the recipe's 
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
-from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinyfoa_np.data import table
 from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint
 from tinyfoa_np.data.files import Progress, quiet
 from tinyfoa_np.data.shuffle import shuffled
+from tinyfoa_np.data.table import LABELS, is_number
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
 
-LABELS = ("label", "class", "target", "y")
 SEED = 0
 #: samples to each test sample, where there is no split
 OTHERS = 5
@@ -79,12 +79,12 @@ class Own:
             which file, and what would be right.
         """
         paths = _paths(self.name)
-        parts = [(name, *_rows(name, inputs, labels)) for name, inputs, labels in _parts(paths)]
+        origin: dict[str, Any] = {"files": [str(path) for path in paths]}
+        parts = [(name, *_rows(name, inputs, labels)) for name, inputs, labels in _parts(paths, origin)]
         if len(parts) > 2:
             raise BadRequest(f"{self.name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
         classes, named = _numbered(parts)
         splits = [Split(inputs, labels) for (_, inputs, _), labels in zip(parts, classes)]
-        origin: dict[str, Any] = {"files": [str(path) for path in paths]}
         if len(splits) == 1:
             whole = splits[0]
             if len(whole.labels) < 2:
@@ -115,6 +115,21 @@ class Own:
         return dataset
 
 
+def described(dataset: Dataset) -> str:
+    """What was made of your files, in a line: inputs, label, classes, and how many samples."""
+    origin, inputs = dataset.origin or {}, dataset.train.inputs.shape[1]
+    names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
+    told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
+    told += f", label {label!r}" if label else ""
+    told += f", {dataset.classes} classes{_listed(classes)}"
+    return f"{told}; {len(dataset.train.labels):,} samples to train on, {len(dataset.test.labels):,} to test on"
+
+
+def _listed(names: Sequence[object]) -> str:
+    shown = ", ".join(map(_shown, names[:8])) + (", ..." if len(names) > 8 else "")
+    return f" ({shown})" if names else ""
+
+
 def _paths(name: str) -> list[Path]:
     paths = [Path(part.strip()).expanduser() for part in name.split(",")]
     for path in paths:
@@ -127,15 +142,20 @@ def _paths(name: str) -> list[Path]:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _parts(paths: list[Path]) -> list[Part]:
-    """Inputs and labels of all files, in their order."""
+def _parts(paths: list[Path], origin: dict[str, Any]) -> list[Part]:
+    """Inputs and labels of all files, in their order; ``origin`` gets what a table's header calls them."""
     parts: list[Part] = []
     rest = list(paths)
     while rest:
         path = rest.pop(0)
         suffix = path.suffix.lower()
         if suffix == ".csv":
-            parts.append((str(path), *from_csv(path)))
+            found = from_csv(path)
+            if parts and found.names and origin.get("columns", found.names) != found.names:
+                raise BadRequest(f"{path} has other columns than {parts[0][0]}: {', '.join(origin['columns'])[:200]}")
+            if not parts and found.names and len(set(found.names)) == len(found.names):
+                origin |= {"columns": found.names, "label": found.label}
+            parts.append((str(path), found.inputs, found.labels))
         elif suffix == ".npz":
             parts += from_npz(path)
         elif rest and rest[0].suffix.lower() == ".npy":
@@ -182,59 +202,20 @@ def _arrays(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     return arrays
 
 
-def from_csv(path: Path, inputs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (N, I) float64 and labels (N,) text of a CSV; raises `BadRequest` with the line that is wrong.
-
-    Where it is known how many ``inputs`` a sample has, the column of labels may be missing: then there are none.
-    """
-    values, labels = array("d"), []
-    width, column = 0, -1
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            lines = csv.reader(file, delimiter=delimiter, strict=True)
-            for fields in lines:
-                if not any(field.strip() for field in fields):
-                    continue
-                if not width:
-                    width = len(fields)
-                    if inputs is None and width < 2:
-                        raise BadRequest(f"{path} has one column: inputs and a label, with commas, would be right")
-                    if inputs is not None and width not in (inputs, inputs + 1):
-                        raise BadRequest(
-                            f"{path} has {width} columns: {inputs} would be right, or one more with a label"
-                        )
-                    names = [field.strip().lower() for field in fields]
-                    last = width if width == inputs else width - 1  # beyond the last: there are no labels
-                    column = next((names.index(name) for name in LABELS if name in names and last < width), last)
-                    if not all(_is_number(field) for n, field in enumerate(fields) if n != column):
-                        continue  # a header
-                    column = last
-                if len(fields) != width:
-                    raise BadRequest(f"{path}, line {lines.line_num}: {len(fields)} columns, not {width}")
-                if column < width:
-                    labels.append(fields.pop(column).strip())
-                try:
-                    values.extend(map(float, fields))
-                except ValueError:
-                    wrong = next(field for field in fields if not _is_number(field))
-                    raise BadRequest(
-                        f"{path}, line {lines.line_num}: {wrong[:40]!r} is no number; the label, which may be text, is "
-                        f"the column whose header is {', '.join(LABELS)}, or else the last"
-                    ) from None
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise BadRequest(f"{path} is no CSV: {_first_line(error)}") from error
-    if "" in labels:
-        raise BadRequest(f"{path}: sample {labels.index('') + 1} has no label")
-    return np.frombuffer(values, np.float64).reshape(-1, max(1, width - (column < width))), np.array(labels, dtype=str)
+def from_csv(path: Path) -> table.Table:
+    """A table, with a warning for columns that count its rows: :func:`.table.read`."""
+    found = table.read(path)
+    for n in table.counting(found.inputs):
+        name = repr(found.names[n][:40]) if found.names and found.names[n] else str(n + 1)
+        warnings.warn(f"{path}: column {name} counts the rows; leave it out, unless it means something", stacklevel=2)
+    return found
 
 
-def inputs_of(path: Path, width: int) -> np.ndarray:
+def inputs_of(path: Path, width: int, names: Sequence[str] | None = None) -> np.ndarray:
     """Samples (N, ...) to be answered, of ``width`` inputs each: a file as it is trained on, with labels or without.
 
-    Of an .npz ``x``, or ``x_test``, or the only array; a CSV's labels are passed over.
+    Of an .npz ``x``, or ``x_test``, or the only array; of a table the columns called ``names``, or those that are no
+    label: :func:`.table.inputs_of`.
 
     Raises
     ------
@@ -245,7 +226,7 @@ def inputs_of(path: Path, width: int) -> np.ndarray:
     if not path.is_file():
         raise BadRequest(f"there is no file {path}")
     if suffix == ".csv":
-        return from_csv(path, width)[0]
+        return table.inputs_of(path, width, names)
     if suffix != ".npz":
         return from_npy(path)
     arrays = _arrays(path)
@@ -253,14 +234,6 @@ def inputs_of(path: Path, width: int) -> np.ndarray:
     if name is None:
         raise BadRequest(f"{path} holds {', '.join(map(_shown, arrays))[:80] or 'nothing'}: x or x_test would be right")
     return arrays[name]
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(value: object) -> str:
@@ -301,7 +274,7 @@ def _whole(name: str, labels: np.ndarray) -> np.ndarray:
             text = labels.astype(str)
         except UnicodeError as error:
             raise BadRequest(f"{name} has labels that are no text") from error
-        if not all(_is_number(label) for label in np.unique(text)):
+        if not all(is_number(label) for label in np.unique(text)):
             return text
         labels = text.astype(np.float64)
     if labels.dtype.kind not in "fiub":
