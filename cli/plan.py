@@ -155,7 +155,11 @@ def _verdict(result: dict[str, Any]) -> str:
         reasons.append(f"the smallest RAM is {ram['least_bytes']:,} bytes, there are {ram['budget_bytes']:,}")
     if not flash["fits"]:
         reasons.append(f"{flash['name']} would hold {flash['held_bytes']:,} bytes, it has {flash['nbytes']:,}")
-    return f"does not fit: {'; '.join(reasons)}" if reasons else "fits"
+    if reasons:
+        return f"does not fit: {'; '.join(reasons)}"
+    if ram["budget_bytes"] is None and flash["nbytes"] is None:
+        return "fits where there is as much RAM and flash; --ram and --board say what there is"
+    return "fits"
 
 
 def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:

@@ -199,13 +199,15 @@ class Layout:
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:
+        fewer = "fewer threads, " if self.threads > 1 else ""
         if self.recipe.algorithm == "tinyfoa":
-            return "fewer threads, a smaller batch or more slices need less"
-        what = "fewer threads, a smaller batch or narrower layers need less"
-        if self.recipe.deep:
-            why = f"{self.recipe.algorithm} holds the weights of all layers"
-            if batch_normed(self.recipe.network):
-                why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
-            what = "fewer threads, a smaller batch or smaller groups need less"
-            return f"{why}: {what if self.recipe.algorithm == 'giff' else 'fewer threads or a smaller batch need less'}"
-        return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+            return f"{fewer}a smaller batch or more slices need less"
+        if not self.recipe.deep:
+            what = f"{fewer}a smaller batch or narrower layers need less"
+            return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+        why = f"{self.recipe.algorithm} holds the weights of all layers"
+        if batch_normed(self.recipe.network):
+            why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
+        if self.recipe.algorithm == "giff":
+            return f"{why}: {fewer}a smaller batch or smaller groups need less"
+        return f"{why}: {fewer.replace(', ', ' or ')}a smaller batch need{'' if fewer else 's'} less"
