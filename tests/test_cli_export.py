@@ -31,7 +31,7 @@ def test_a_file_beside_the_model_or_where_it_is_said(run, trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere", "--to", "npz"], "is not a run directory"),
+        (["nowhere", "--to", "npz"], "there is no directory nowhere"),
         (["{run}", "--to", "pdf"], "'pdf' is not one of"),
         (["{run}"], "Missing option '--to'"),
     ],

@@ -44,8 +44,8 @@ def test_runs_beside_each_other(run, trained):
     ("arguments", "says"),
     [
         (["compare"], "Missing argument"),
-        (["compare", "{run}", "nowhere"], "nowhere is not a run directory"),
-        (["report", "nowhere"], "nowhere is not a run directory"),
+        (["compare", "{run}", "nowhere"], "there is no directory nowhere"),
+        (["report", "nowhere"], "there is no directory nowhere"),
         (["plot", "{run}", "--kind", "fields", "--layer", "2"], "layer 2 sees no images"),
     ],
 )
