@@ -30,7 +30,8 @@ from ..flash import Flash
 from ..kernels import forward as forward_kernels
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
-from ..kernels.local import Head, Images, Weights
+from ..kernels.local import Head, Weights
+from ..kernels.patches import Images
 from ..kernels.update import Scratch
 from ..network import CONNECTIONS, LocalShape
 from ..plan import PHASES, Region

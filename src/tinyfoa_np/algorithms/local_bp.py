@@ -30,7 +30,8 @@ from ..kernels import backward as backward_kernels
 from ..kernels import local as kernels
 from ..kernels import local_backward as local_backward_kernels
 from ..kernels import pooling as pooling_kernels
-from ..kernels.local import Above, Head, Images, Weights
+from ..kernels.local import Above, Head, Weights
+from ..kernels.patches import Images
 from ..network import CONNECTIONS, LocalShape
 from ..plan import Region
 from ..recipe import Recipe

@@ -19,7 +19,8 @@ from ..flash import Flash
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
 from ..kernels import update as update_kernels
-from ..kernels.local import Images, Weights
+from ..kernels.local import Weights
+from ..kernels.patches import Images
 from ..kernels.update import Biases, Published, Resident, Scratch
 from ..network import LocalShape
 from ..plan import Region

@@ -180,18 +180,7 @@ class Layer(Layerwise):
     ) -> float:
         """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
 
-        Parameters
-        ----------
-        flash : Flash
-            Has the weights, where they do not stay in RAM.
-        part : Part
-            Which samples were loaded.
-        step : int, optional
-            The training step: the masks of the neurons that train in it are kept for :meth:`update`.
-        emit : bool
-            Write what the layer hands over into the region ``outputs``.
-        stored_scale : float, optional
-            The layer's stored s; without it, s is the mean |z| of this batch.
+        Parameters are those of :meth:`.layerwise.Layerwise.forward`.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
         if part.first == 0:

@@ -1,8 +1,7 @@
 """Locally connected layers: 3 x 3 convolution with weights of its own at every position, batch norm, and back again.
 
 At one position such a layer is a dense one, of the outputs there on the patch around it: products, gradients and steps
-are those of :mod:`.forward` and :mod:`.update`, position by position. A patch has the inputs of tap k (row by row, the
-centre is 4) and channel i at k I + i; beyond the border they are 0.
+are those of :mod:`.forward` and :mod:`.update`, position by position, of patches as in :mod:`.patches`.
 
 :func:`products` makes u at some positions, n of them, a tile. A step goes over all tiles for :func:`statistics`, which
 batch norm needs before :func:`forward` can go on to the logits; then, for the channels that train, for :func:`slopes`
@@ -24,26 +23,10 @@ from numba.extending import overload
 from . import update as dense
 from .forward import ABS_Z_RANGE, emit, linear
 from .intrinsics import CLASSES, class_sums_block, class_sums_one, popcount, share
+from .patches import gather, gather_channel, own_patch, patch_scale
 from .update import Biases, Draws, Given, Inputs, Published, Resident, publish_row, take_bias_step, update_rows
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch norm
-
-
-class Images(NamedTuple):
-    """A batch of images as it is held; what is seen is scale * value + offset, of bits the value alone.
-
-    Value (channel i, position p) of a sample is element i channel_step + p place_step of its row; as packed bits it is
-    bit p I + i.
-    """
-
-    values: np.ndarray  # (B, ceil(P I / 64)) uint64: packed bits | (B, P I) uint8 | (B, P I) float32
-    scale: Any  # float32
-    offset: Any  # float32
-    channels: int  # I
-    rows: int
-    columns: int  # P = rows columns positions
-    channel_step: int
-    place_step: int
 
 
 class Layer(NamedTuple):
@@ -94,73 +77,6 @@ def _biases_at(places, first, last, place):
     return (places + 2) * first + place * (last - first)
 
 
-def _gather(images, place, low, high, begin, end, patch):
-    """The patch of a position, channels ``low`` to ``high``, for some samples (an overload for bits, of all channels,
-    and for values).
-    """
-    raise TypeError
-
-
-@overload(_gather, inline="never")
-def _gather_by_kind(images, place, low, high, begin, end, patch):
-    return _gather_bits if patch.dtype == types.uint64 else _gather_values
-
-
-def _gather_bits(images, place, low, high, begin, end, patch):
-    # taps that follow each other in a row lie together
-    values, channels, columns = images.values, images.channels, images.columns
-    row, column = place // columns, place % columns
-    for s in range(begin, end):
-        for k in range(patch.shape[1]):
-            patch[s, k] = np.uint64(0)
-    left = max(column - 1, 0)
-    together = (min(column + 2, columns) - left) * channels
-    for y in range(max(row - 1, 0), min(row + 2, images.rows)):
-        source = (y * columns + left) * channels
-        target = (3 * (y - row + 1) + left - column + 1) * channels
-        for done in range(0, together, 64):
-            few = min(64, together - done)
-            a, b = (source + done) // 64, (target + done) // 64
-            down, up = np.uint64((source + done) % 64), np.uint64((target + done) % 64)
-            mask = ~np.uint64(0) >> np.uint64(64 - few)
-            beyond, above = np.int64(down) + few > 64, np.int64(up) + few > 64
-            for s in range(begin, end):
-                word = values[s, a] >> down
-                if beyond:
-                    word |= values[s, a + 1] << (np.uint64(64) - down)
-                word &= mask
-                patch[s, b] |= word << up
-                if above:
-                    patch[s, b + 1] |= word >> (np.uint64(64) - up)
-
-
-def _gather_values(images, place, low, high, begin, end, patch):
-    values, columns, some, step = images.values, images.columns, high - low, images.channel_step
-    row, column = place // columns, place % columns
-    for tap in range(9):
-        y, x, target = row + tap // 3 - 1, column + tap % 3 - 1, tap * some
-        inside = 0 <= y < images.rows and 0 <= x < columns
-        source = (y * columns + x) * images.place_step + low * step
-        for s in range(begin, end):
-            for i in range(some):
-                value = np.float32(0)
-                if inside:
-                    value = images.scale * np.float32(values[s, source + i * step]) + images.offset
-                patch[s, target + i] = value
-
-
-def _patch_scale(images, patch):
-    """What a patch's values count for: bits their scale, the others are as they are seen (an overload for each)."""
-    raise TypeError
-
-
-@overload(_patch_scale, inline="always")
-def _patch_scale_by_kind(images, patch):
-    if patch.dtype == types.uint64:
-        return lambda images, patch: images.scale
-    return lambda images, patch: np.float32(1)
-
-
 def _from_channel(weights, first):
     """A position's weights from a channel on, of packed signs a multiple of 8 (an overload for each kind)."""
     raise TypeError
@@ -171,50 +87,6 @@ def _from_channel_by_kind(weights, first):
     if weights.dtype == types.uint64:
         return lambda weights, first: weights[first // 8 :]
     return lambda weights, first: weights[first:]
-
-
-def _own_patch(patch):
-    """Where a channel's own patch stands (an overload for each kind)."""
-    raise TypeError
-
-
-@overload(_own_patch, inline="always")
-def _own_patch_by_kind(patch):
-    if patch.dtype == types.uint64:
-        # patch (B, 1 + W) holds nine bits of one channel (B, 1), and then those of all channels, as words (W, B)
-        return lambda patch: patch.reshape(patch.size)[: patch.shape[0]].reshape(patch.shape[0], 1)
-    return lambda patch: patch
-
-
-def _gather_channel(images, place, channel, anew, samples, patch):
-    """The patch of one channel; ``anew``: the first that is asked for at a position (an overload for each kind)."""
-    raise TypeError
-
-
-@overload(_gather_channel, inline="never")
-def _gather_channel_by_kind(images, place, channel, anew, samples, patch):
-    if patch.dtype != types.uint64:
-
-        def values(images, place, channel, anew, samples, patch):
-            _gather(images, place, channel, channel + 1, 0, samples, patch)
-
-        return values
-
-    def bits(images, place, channel, anew, samples, patch):
-        # samples lie side by side, so that a bit is taken out of several at once
-        held, flat = patch.shape[0], patch.reshape(patch.size)
-        every = flat[held:].reshape(patch.shape[1] - 1, held)
-        if anew:
-            _gather(images, place, 0, images.channels, 0, samples, every.T)
-        own = flat[:samples]
-        for tap in range(9):
-            bit = tap * images.channels + channel
-            words, down, up = every[bit // 64, :samples], np.uint64(bit % 64), np.uint64(tap)
-            for s in range(samples):
-                one = ((words[s] >> down) & np.uint64(1)) << up
-                own[s] = own[s] | one if tap else one
-
-    return bits
 
 
 def _channel_products(patch, samples, weights, first, last, scratch, u, row):
@@ -256,12 +128,12 @@ def _place_products(images, samples, layer, place, weights, first, last, patch, 
             channel, stop = _input_channel(images, layer, o), o + 1
             while stop < last and _input_channel(images, layer, stop) == channel:
                 stop += 1
-            _gather_channel(images, place, channel, o == first, samples, patch)
-            _channel_products(_own_patch(patch), samples, weights, o, stop, scratch, flat, row)
+            gather_channel(images, place, channel, o == first, samples, patch)
+            _channel_products(own_patch(patch), samples, weights, o, stop, scratch, flat, row)
             o = stop
     else:
         top = first // 8 * 8
-        _gather(images, place, 0, images.channels, 0, samples, patch)
+        gather(images, place, 0, images.channels, 0, samples, patch)
         linear(
             patch, 0, samples, _from_channel(weights, top), 0, last - top, 9 * images.channels, one, none, scratch, 0,
             flat, top * row, row,
@@ -546,12 +418,12 @@ def update(
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
     blocks = (width + dense.BLOCK - 1) // dense.BLOCK if resident.unit1.size else 0
-    scale = _patch_scale(images, patch)
+    scale = patch_scale(images, patch)
     for lane in prange(threads):
         thread = np.int64(lane)
         begin, end = share(thread, threads, weights.values.shape[0], 1)
         total, gathered = np.int64(0), -1
-        around = _own_patch(patch[thread]) if layer.depthwise else patch[thread]
+        around = own_patch(patch[thread]) if layer.depthwise else patch[thread]
         for n in range(begin, end):
             place = weights.first + n
             inputs, published = Inputs(around, scale, np.float32(0), 0), Published(weights.values[n], -first)
@@ -560,9 +432,9 @@ def update(
                 # all of the group's channels, or one that has a patch of its own: rows r to stop of the position
                 stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
                 if not layer.depthwise:
-                    _gather(images, place, 0, images.channels, 0, samples, around)
+                    gather(images, place, 0, images.channels, 0, samples, around)
                 elif channel != gathered:
-                    _gather_channel(images, place, channel, gathered < 0, samples, patch[thread])
+                    gather_channel(images, place, channel, gathered < 0, samples, patch[thread])
                     gathered = channel
                 row, at = n * some + r, place * some + r
                 own = Resident(
@@ -589,15 +461,15 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
     """The gradient of a group at a tile of positions alone, stored whole: for tests and inspection."""
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
-    around = _own_patch(patch[0]) if layer.depthwise else patch[0]
-    inputs = Inputs(around, _patch_scale(images, patch), np.float32(0), 0)
+    around = own_patch(patch[0]) if layer.depthwise else patch[0]
+    inputs = Inputs(around, patch_scale(images, patch), np.float32(0), 0)
     for n in range(du.shape[0]):
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
             if layer.depthwise:
-                _gather_channel(images, first_place + n, channel, True, samples, patch[0])
+                gather_channel(images, first_place + n, channel, True, samples, patch[0])
             else:
-                _gather(images, first_place + n, 0, images.channels, 0, samples, patch[0])
+                gather(images, first_place + n, 0, images.channels, 0, samples, patch[0])
             row = n * some + r
             dense.slice_gradient(
                 inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],
