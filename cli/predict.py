@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.rundir import write_whole
+from tinyfoa_np.whole_file import write_whole
 
 from .options import debug_option, json_option
 from .runs import model_file

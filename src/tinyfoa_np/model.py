@@ -25,7 +25,7 @@ from .algorithms.stages import answers
 from .errors import BadRequest, CheckFailed
 from .network import LocalShape
 from .recipe import Recipe
-from .rundir import write_whole
+from .whole_file import write_whole
 
 if TYPE_CHECKING:
     from .algorithms.stage import Kept, Stage

@@ -28,7 +28,7 @@ from .errors import BadRequest
 from .memory import paper, tables
 from .network import widths as widths_of
 from .recipe import Recipe
-from .rundir import write_whole
+from .whole_file import write_whole
 from .workers import Run
 
 #: a row: what stands in the CSV's columns, and ``runs`` and ``notes``

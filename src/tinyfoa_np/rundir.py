@@ -1,10 +1,8 @@
-"""The run directory: what lies in it, whether a run may start in it, and files that are there whole or not at all."""
+"""The run directory: what lies in it, and whether a run may start in it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,26 +20,6 @@ def startable(directory: Path) -> bool:
     """Whether a run may start here: the directory is empty, or holds one that ended before its first commit."""
     committed = any(root.stat().st_size for root in (directory / "flash").glob("root.*"))
     return not committed and {path.name.removesuffix(".part") for path in directory.iterdir()} <= set(BEGUN)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all.
-
-    Raises
-    ------
-    CheckFailed
-        If the disk does not take it.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise CheckFailed(f"{path} cannot be written: {error.strerror or error}") from error
-        raise
 
 
 def describe(dataset: Dataset) -> bytes:

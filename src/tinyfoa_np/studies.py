@@ -25,7 +25,7 @@ from . import data, workers
 from .architectures import group_text, units_of
 from .errors import BadRequest
 from .recipe import Recipe
-from .rundir import write_whole
+from .whole_file import write_whole
 from .workers import Run
 
 #: studies by name, with what they show

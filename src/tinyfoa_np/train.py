@@ -48,8 +48,9 @@ from .network import is_local
 from .plan import PHASES
 from .probe import Probe, Rehearsal
 from .recipe import Recipe
-from .rundir import BEGUN, describe, stand_in, startable, write_whole
+from .rundir import BEGUN, describe, stand_in, startable
 from .slices import ORDERS, Schedule
+from .whole_file import write_whole
 
 VERIFY_BUFFER = 65536
 

@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import BadRequest, CheckFailed, TinyFoAError
 from .network import widths
 from .recipe import Recipe
-from .rundir import startable, write_whole
+from .rundir import startable
+from .whole_file import write_whole
 
 if TYPE_CHECKING:
     from .train import Event

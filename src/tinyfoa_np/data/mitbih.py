@@ -40,7 +40,7 @@ from tinyfoa_np.data.files import Files, Progress, quiet
 from tinyfoa_np.data.shuffle import balanced, shuffled, split
 from tinyfoa_np.data.where import places, user_cache
 from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.rundir import write_whole
+from tinyfoa_np.whole_file import write_whole
 
 IMAGE, INPUTS, CLASSES = (1, 13, 13), 169, 5
 #: test beats of each class in the public preparation, out of 90,589, 2,779, 7,236, 803 and 8,039

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox, IdentityTransform
 
-from ..rundir import write_whole
+from ..whole_file import write_whole
 from . import canvas
 
 #: what is varied, by colour and mark

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..rundir import write_whole
+from ..whole_file import write_whole
 from . import canvas
 
 #: lines are told apart by colour and by mark
