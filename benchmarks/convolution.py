@@ -27,16 +27,17 @@ for _library in ("OPENBLAS", "OMP", "NUMBA"):  # read when NumPy, PyTorch and nu
 import numpy as np
 from measure import arguments, finish, machine, side_by_side, table
 
-from tinyfoa_np.algorithms import deep_bp, giff
-from tinyfoa_np.algorithms.deep import Deep
-from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.program import CONNECT, CONV, DEPTHWISE, NORM, POOL
-from tinyfoa_np.algorithms.stage import whole
 from tinyfoa_np.architectures import architecture
-from tinyfoa_np.arena import Arena
-from tinyfoa_np.flash import Flash
-from tinyfoa_np.plan import pack
+from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL
+from tinyfoa_np.ram.arena import Arena
+from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.rules import bp_graph as deep_bp
+from tinyfoa_np.rules import giff
+from tinyfoa_np.rules.graph_network import Deep
+from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.storage.flash import Flash
 
 IMAGES = {
     "cnn": ((1, 28, 28), 10), "mlp": ((784, 1, 1), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),

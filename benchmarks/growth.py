@@ -18,13 +18,13 @@ from typing import Any
 
 from measure import arguments, finish, machine, si, synthetic, table, trained
 
-from tinyfoa_np.flash import Flash
-from tinyfoa_np.kernels import forward as forward_kernels
+from tinyfoa_np.kernels import dense_forward as forward_kernels
+from tinyfoa_np.kernels import dense_update as update_kernels
 from tinyfoa_np.kernels import loss as loss_kernels
-from tinyfoa_np.kernels import update as update_kernels
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run.train import Event
 from tinyfoa_np.slices import Grid
-from tinyfoa_np.train import Event
+from tinyfoa_np.storage.flash import Flash
 
 SHARES = ("forward", "update", "flash")
 #: what is clocked, and which share it belongs to; the gradient begins with the loss

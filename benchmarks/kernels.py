@@ -31,15 +31,15 @@ from numba.extending import intrinsic
 
 from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
 from measure import synthetic, table, trained
-from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.stage import whole
-from tinyfoa_np.algorithms.tinyfoa import TILES, Layer, z_tile
-from tinyfoa_np.kernels import backward as backward_kernels
-from tinyfoa_np.kernels import forward as forward_kernels
-from tinyfoa_np.kernels import update as update_kernels
+from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
+from tinyfoa_np.kernels import dense_backward as backward_kernels
+from tinyfoa_np.kernels import dense_forward as forward_kernels
+from tinyfoa_np.kernels import dense_update as update_kernels
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits as reference_bits
-from tinyfoa_np.train import Event
+from tinyfoa_np.run.train import Event
 
 B, I, O = 100, 2000, 2000
 PIXELS = 784

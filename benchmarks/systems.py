@@ -23,21 +23,21 @@ import numpy as np
 from measure import arguments, finish, machine, synthetic, table
 
 from tinyfoa_np import data
-from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.stage import whole
-from tinyfoa_np.algorithms.stages import makers
-from tinyfoa_np.algorithms.tiling import Tiling
-from tinyfoa_np.algorithms.whole import Whole
-from tinyfoa_np.arena import Arena
 from tinyfoa_np.data import Dataset
-from tinyfoa_np.data.records import Records
 from tinyfoa_np.errors import TinyFoAError
-from tinyfoa_np.flash import Flash
-from tinyfoa_np.memory.tables import System
+from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import layer_shapes
-from tinyfoa_np.plan import pack
-from tinyfoa_np.presets import paper
+from tinyfoa_np.papers.presets import paper
+from tinyfoa_np.papers.tinyfoa_tables import System
+from tinyfoa_np.ram.arena import Arena
+from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.rules.build import makers
+from tinyfoa_np.rules.dense_network import Whole
+from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.storage.flash import Flash
+from tinyfoa_np.storage.records import Records
 
 try:
     import torch

@@ -46,7 +46,7 @@ def audit(run: str, quick: bool, as_json: bool) -> None:
     the measurements disagree.
     """
     path = old_run(run)
-    from tinyfoa_np.memory import report
+    from tinyfoa_np.reports import audit as report
 
     result = report.audit(path, evidence=not quick)
     if as_json:

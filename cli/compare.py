@@ -32,7 +32,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     and commits. W and A: binary weights, binary activations.
     """
     paths = [old_run(run) for run in runs]
-    from tinyfoa_np import finished
+    from tinyfoa_np.run import results as finished
 
     rows = [finished.figures(path) for path in paths]
     if as_json:

@@ -32,7 +32,7 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
     """
     path = model_file(run)
     from tinyfoa_np import data
-    from tinyfoa_np import model as models
+    from tinyfoa_np.model import model as models
 
     model = models.load(path)
     name = dataset_of(dataset, files) or model.recipe.dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tinyfoa_np.whole_file import write_whole
+from tinyfoa_np.storage.whole_file import write_whole
 
 from .options import debug_option
 from .runs import model_file
@@ -36,8 +36,8 @@ def export(run: str, to: str, out: str | None) -> None:
     RUN is a run directory or its model.safetensors, of a fully connected network. docs/models.md has the layouts.
     """
     path = model_file(run)
-    from tinyfoa_np import export as exports
-    from tinyfoa_np import model as models
+    from tinyfoa_np.model import export as exports
+    from tinyfoa_np.model import model as models
 
     content = exports.export(models.load(path), to)
     target = Path(out) if out else path.parent / exports.FORMATS[to]

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyfoa_np import presets
 from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
-from tinyfoa_np.presets import PRESETS
+from tinyfoa_np.papers import presets
+from tinyfoa_np.papers.presets import PRESETS
 from tinyfoa_np.recipe import (
     ALGORITHMS,
     DEFAULTS,

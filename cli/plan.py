@@ -13,8 +13,8 @@ from .options import Bytes, asked, dataset_of, debug_option, files_option, json_
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
-    from tinyfoa_np.memory.boards import Board
-    from tinyfoa_np.memory.forecast import Store
+    from tinyfoa_np.reports.boards import Board
+    from tinyfoa_np.reports.forecast import Store
 
 WIDTH = 110  # of what is printed into a file or a pipe
 BAR = 40
@@ -89,7 +89,7 @@ def plan(
     if reserve is not None and not (board or every):
         raise BadRequest("--reserve is of a board's RAM: name one with --board")
     from tinyfoa_np import data
-    from tinyfoa_np.memory import boards, forecast
+    from tinyfoa_np.reports import boards, forecast
 
     dataset = dataset_of(dataset, files)
     if not dataset:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.whole_file import write_whole
+from tinyfoa_np.storage.whole_file import write_whole
 
 from .options import debug_option, json_option
 from .runs import model_file
@@ -41,8 +41,8 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
     digits and mnist; your own data as they are in your files. Images of N x height x width are taken row by row.
     """
     path = model_file(run)
-    from tinyfoa_np import model as models
-    from tinyfoa_np.data.own import inputs_of
+    from tinyfoa_np.data.user_files import inputs_of
+    from tinyfoa_np.model import model as models
 
     model = models.load(path)
     samples = inputs_of(Path(file), model.inputs.width, model.columns)

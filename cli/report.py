@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tinyfoa_np.whole_file import write_whole
+from tinyfoa_np.storage.whole_file import write_whole
 
 from .options import debug_option
 from .runs import old_run

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.memory.tables import TABLES
 from tinyfoa_np.network import CONNECTIONS
-from tinyfoa_np.studies import STUDIES
+from tinyfoa_np.papers.studies import STUDIES
+from tinyfoa_np.papers.tinyfoa_tables import TABLES
 
 from .options import data_dir_option, debug_option, json_option
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
-    from tinyfoa_np.reproduce import Summary
+    from tinyfoa_np.papers.reproduce import Summary
 
 WIDTH = 120  # of tables that are printed into a file or a pipe
 
@@ -133,7 +133,7 @@ def reproduce(
         return
     if lines or at:
         raise BadRequest(f"--lines and --at are for studies; {table} is a table, which has --systems")
-    from tinyfoa_np import reproduce as tables
+    from tinyfoa_np.papers import reproduce as tables
 
     out = out or f"runs/{table}"
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -168,7 +168,7 @@ def _study(
     study: str, datasets: tuple[str, ...], lines: tuple[str, ...], at: tuple[str, ...], seeds: int, jobs: int,
     data_dir: str | None, out: str | None, as_json: bool, quiet: bool, changes: dict[str, Any],
 ) -> None:  # fmt: skip
-    from tinyfoa_np import studies
+    from tinyfoa_np.papers import studies
 
     if not all(number.isdigit() and int(number) for number in at):
         raise BadRequest(f"--at is {','.join(at)!r}: write whole numbers with commas, such as 4,16")
@@ -212,7 +212,7 @@ def _cores() -> int:
 
 
 def _print(title: str, rows: list[Summary], out: str, table: str) -> None:
-    from tinyfoa_np import reproduce as tables
+    from tinyfoa_np.papers import reproduce as tables
 
     console = output(WIDTH)
     console.print(f"{title}\n", soft_wrap=True)

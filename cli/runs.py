@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.rundir import startable
+from tinyfoa_np.run.directory import startable
 
 
 @contextlib.contextmanager

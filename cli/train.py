@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from tinyfoa_np import presets
 from tinyfoa_np.data import is_files, load, short
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
+from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import VERTICAL, Recipe
 
 from .options import (
@@ -139,8 +139,8 @@ def train(
 
     # Only now, after everything that can be refused at once: what takes a second to import.
     from tinyfoa_np import data
-    from tinyfoa_np import train as training
-    from tinyfoa_np.data.own import described
+    from tinyfoa_np.data.user_files import described
+    from tinyfoa_np.run import train as training
 
     from .progress import Counting, TrainingProgress
 

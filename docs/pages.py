@@ -17,17 +17,17 @@ import click
 from tinyfoa_cli.main import tinyfoa
 
 from tinyfoa_np import data
-from tinyfoa_np.layout import Layout
-from tinyfoa_np.plan import PHASES
+from tinyfoa_np.ram.packing import PHASES
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.rules.fit import Layout
 
 DOCS = Path(__file__).parent
 #: pages, with the functions of the reference that say the same as the equations above them, in that order
 ALGORITHMS = {
     "tinyfoa": "binarize_weights forward logits softmax loss error gradient clamp",
-    "local": "initial neighbourhoods reads products forward gradient",
+    "tinyfoa_local": "initial neighbourhoods reads products forward gradient",
     "bp": "forward gradient",
-    "local_bp": "bins pool pool_gradient below forward gradient",
+    "bp_local": "bins pool pool_gradient below forward gradient",
     "drtp": "forward loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
@@ -37,7 +37,7 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the recipes of pages that are not called as their algorithm
-RECIPES = {"local": LOCAL, "local_bp": {**LOCAL, "algorithm": "bp"}}
+RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}}
 
 
 def pages() -> dict[Path, str]:
@@ -48,11 +48,11 @@ def pages() -> dict[Path, str]:
 
 def algorithm(name: str) -> str:
     """An algorithm's page: its equations, the same as code, and what lies in RAM when."""
-    module = importlib.import_module(f"tinyfoa_np.algorithms.{name}")
+    module = importlib.import_module(f"tinyfoa_np.rules.{name}")
     title, _, text = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]
     return "\n".join([
         f"# {title.rstrip('.')}", "",
-        f"The text of `src/tinyfoa_np/algorithms/{name}.py`, which trains in the arena. [All pages](../index.md)", "",
+        f"The text of `src/tinyfoa_np/rules/{name}.py`, which trains in the arena. [All pages](../index.md)", "",
         re.sub(r":\w+:`[.~]*([^`]+)`", r"`\1`", text.strip()), "",
         "## The same in NumPy", "",
         f"From `src/tinyfoa_np/reference/{name}.py`, which the kernels are tested against.", "",

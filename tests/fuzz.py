@@ -19,14 +19,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from test_data_cifar import GENUINE
 
-from tinyfoa_np import data, model, train
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+from pickle_tools import GENUINE
+
+from tinyfoa_np import data
 from tinyfoa_np.data import cifar, idx, pickles
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.errors import TinyFoAError
-from tinyfoa_np.flash import Flash
+from tinyfoa_np.model import model
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run import train
+from tinyfoa_np.storage.flash import Flash
 
 #: what is put in: separators, brackets, large and negative numbers
 TOKENS = (

@@ -5,7 +5,6 @@ from math import prod
 import pytest
 from train_tools import outcome
 
-from tinyfoa_np.algorithms.program import NORM, Program
 from tinyfoa_np.architectures import (
     NAMES,
     architecture,
@@ -18,7 +17,8 @@ from tinyfoa_np.architectures import (
     weights,
 )
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.memory import giff as paper
+from tinyfoa_np.layers.graph import NORM, Program
+from tinyfoa_np.papers import giff_memory as paper
 
 #: with the head: what trains, and batch norm's running statistics
 COUNTS = {

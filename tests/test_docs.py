@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import run
 
 from tinyfoa_np import data
 from tinyfoa_np.data import Split
-
-assert run  # a fixture: pytest finds it in this module
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "cli.md")]

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_tools import made, no_waiting_for_the_disk, recipe, run
+from train_tools import made, recipe, run
 
-from tinyfoa_np import export, model
+from tinyfoa_np.model import export, model
 
-assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:only .* slices will train"),
+    pytest.mark.usefixtures("no_waiting_for_the_disk"),
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 

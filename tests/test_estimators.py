@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from train_tools import no_waiting_for_the_disk, recipe
+from train_tools import recipe
 
 pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
 
@@ -22,13 +22,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import tinyfoa_np
-from tinyfoa_np import TinyFoAClassifier, model
+from tinyfoa_np import TinyFoAClassifier
 from tinyfoa_np.data import Dataset, Split
-from tinyfoa_np.memory import report
-from tinyfoa_np.train import train
+from tinyfoa_np.model import model
+from tinyfoa_np.reports import audit as report
+from tinyfoa_np.run.train import train
 
-assert no_waiting_for_the_disk  # a fixture: pytest finds it in this module
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.usefixtures("no_waiting_for_the_disk"),
+]
 
 CLASSIFIERS = [getattr(tinyfoa_np, name) for name in tinyfoa_np.ESTIMATORS]
 REAL = {"binary_weights": False, "binary_activations": False}
@@ -360,7 +363,7 @@ def test_a_temporary_directory_goes_with_its_estimator(digits, monkeypatch, tmp_
 def test_without_scikit_learn_there_is_a_message_and_the_rest_works():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "import tinyfoa_np, tinyfoa_np.train; assert 'TinyFoAClassifier' in dir(tinyfoa_np)\n"
+        "import tinyfoa_np, tinyfoa_np.run.train; assert 'TinyFoAClassifier' in dir(tinyfoa_np)\n"
         "try: tinyfoa_np.TinyFoAClassifier\n"
         "except ImportError as error: print(error)"
     )

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.tinyfoa import Layer
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.layers.encoding import Inputs
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import slices as reference
+from tinyfoa_np.rules.tinyfoa import Layer
 from tinyfoa_np.slices import ORDERS, Grid, Groups, Schedule, cuts
 
 LENGTHS = st.integers(1, 60)

@@ -19,14 +19,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinyfoa_np.algorithms.operands import Inputs
-from tinyfoa_np.algorithms.tinyfoa import Layer
-from tinyfoa_np.arena import Arena
 from tinyfoa_np.data import Dataset, Split
-from tinyfoa_np.flash import Flash
-from tinyfoa_np.plan import pack
+from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.ram.arena import Arena
+from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.train import Event, train
+from tinyfoa_np.rules.tinyfoa import Layer
+from tinyfoa_np.run.train import Event, train
+from tinyfoa_np.storage.flash import Flash
 
 
 def side_by_side(
@@ -135,7 +135,7 @@ def aligned(values: np.ndarray) -> np.ndarray:
 def trained(
     recipe: Recipe, dataset: Dataset, threads: int, on_event: Callable[[Event], None] | None = None
 ) -> dict[str, Any]:
-    """What :func:`tinyfoa_np.train.train` returns; the run directory is gone afterwards."""
+    """What :func:`tinyfoa_np.run.train.train` returns; the run directory is gone afterwards."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a benchmark's few epochs leave slices untrained
         return train(recipe, dataset, directory, threads=threads, on_event=on_event)

@@ -5,9 +5,9 @@ Where to begin:
 - :mod:`.estimators`: classifiers for scikit-learn, ``from tinyfoa_np import TinyFoAClassifier``; they are imported with
   scikit-learn when they are asked for, not before.
 - :func:`.train.train` with a :class:`.recipe.Recipe` and a data set of :mod:`.data`: what the command line calls.
-- :func:`.model.load`: a trained model; :mod:`.export`: the same for other programs.
-- :func:`.memory.forecast.forecast`: does a training fit; :func:`.memory.report.audit`: what it took.
-- :mod:`.reference`: each algorithm in plain NumPy, to be read; :mod:`.algorithms`: the same in the arena.
+- :func:`.model.load`: a trained model; :mod:`.model.export`: the same for other programs.
+- :func:`.reports.forecast.forecast`: does a training fit; :func:`.reports.audit.audit`: what it took.
+- :mod:`.reference`: each algorithm in plain NumPy, to be read; :mod:`.rules`: the same in the arena.
 """
 
 from __future__ import annotations

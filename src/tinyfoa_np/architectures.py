@@ -2,7 +2,7 @@
 
 ``mlp`` and ``cnn`` are those of GIFF's authors for MNIST; ``resnet8``, ``mobilenetv1`` (a quarter of its width) and
 ``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10. Each takes any
-images, and any number of classes. A layer's description is that of :mod:`tinyfoa_np.reference.blocks`; batch norm
+images, and any number of classes. A layer's description is that of :mod:`tinyfoa_np.reference.graph`; batch norm
 follows every convolution but those of ``cnn``, and makes their biases superfluous.
 
 GIFF trains groups of units; backpropagation trains all of them and a head, a linear layer on pooled feature maps.

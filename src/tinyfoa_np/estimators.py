@@ -33,13 +33,13 @@ try:
 except ImportError as error:
     raise ImportError(f'estimators need scikit-learn 1.6 or newer ({error}): pip install ".[sklearn]"') from error
 
-from . import model
 from .data import Dataset, Split
 from .errors import BadRequest
-from .memory import report
+from .model import model
 from .recipe import Recipe
-from .rundir import stand_in
-from .train import Interrupted, train
+from .reports import audit as report
+from .run.directory import stand_in
+from .run.train import Interrupted, train
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
@@ -345,31 +345,31 @@ def _remove(directory: str, owner: int) -> None:
 
 
 class TinyFoAClassifier(Classifier):
-    """TinyFoA (:mod:`.algorithms.tinyfoa`): layers one after another; parameters are those of :class:`Classifier`."""
+    """TinyFoA (:mod:`.rules.tinyfoa`): layers one after another; parameters are those of :class:`Classifier`."""
 
     algorithm = "tinyfoa"
 
 
 class BPClassifier(Classifier):
-    """Backpropagation (:mod:`.algorithms.bp`); parameters are those of :class:`Classifier`."""
+    """Backpropagation (:mod:`.rules.bp`); parameters are those of :class:`Classifier`."""
 
     algorithm = "bp"
 
 
 class DRTPClassifier(Classifier):
-    """Direct random target projection (:mod:`.algorithms.drtp`); parameters are those of :class:`Classifier`."""
+    """Direct random target projection (:mod:`.rules.drtp`); parameters are those of :class:`Classifier`."""
 
     algorithm = "drtp"
 
 
 class PEPITAClassifier(Classifier):
-    """PEPITA (:mod:`.algorithms.pepita`); parameters are those of :class:`Classifier`."""
+    """PEPITA (:mod:`.rules.pepita`); parameters are those of :class:`Classifier`."""
 
     algorithm = "pepita"
 
 
 class FFClassifier(Classifier):
-    """Forward-forward (:mod:`.algorithms.ff`); parameters are those of :class:`Classifier`.
+    """Forward-forward (:mod:`.rules.ff`); parameters are those of :class:`Classifier`.
 
     The algorithm writes a label in the place of a sample's first C inputs, which on the images of its paper are a black
     border. Here as many zeros come before the features, so that none is lost.
@@ -386,7 +386,7 @@ class FFClassifier(Classifier):
 
 
 class GIFFClassifier(Classifier):
-    """Generalized forward-forward (:mod:`.algorithms.giff`); parameters are those of :class:`Classifier`.
+    """Generalized forward-forward (:mod:`.rules.giff`); parameters are those of :class:`Classifier`.
 
     Its networks have real weights and activations, whatever ``binary_weights`` and ``binary_activations`` say. With
     ``image``, ``network`` may be one of convolutions, as ``"cnn"``.

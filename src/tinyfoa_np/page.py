@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import finished, plots
+from . import plots
 from .data import short
 from .errors import BadRequest
-from .export import fully_connected
-from .memory import report
-from .rundir import stand_in
+from .model.export import fully_connected
+from .reports import audit as report
+from .run import results as finished
+from .run.directory import stand_in
 
 #: pictures and how each is called by who cannot see it
 PICTURES = {

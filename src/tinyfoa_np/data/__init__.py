@@ -5,7 +5,7 @@ is imported only when something is loaded.
 
 A name with ``-unverified`` at its end, such as ``cifar10-unverified``, stands for files in the data set's layout that
 need not be the published ones. What was trained on is then known by the digest of its samples. A name that is a path,
-or several with commas, stands for your own files: :mod:`tinyfoa_np.data.own`.
+or several with commas, stands for your own files: :mod:`tinyfoa_np.data.user_files`.
 
 Examples
 --------
@@ -155,7 +155,7 @@ def samples(name: str) -> tuple[int, int]:
 
 
 def is_files(name: str) -> bool:
-    """Whether a name is that of your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.own`."""
+    """Whether a name is that of your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.user_files`."""
     return all(part.strip().lower().endswith((".csv", ".npz", ".npy")) for part in name.split(","))
 
 
@@ -167,7 +167,7 @@ def short(name: str) -> str:
 def _source(name: str) -> tuple[Source, bool]:
     """A data set by its name, and whether its files may be other than the published ones."""
     if is_files(name):
-        from tinyfoa_np.data.own import Own
+        from tinyfoa_np.data.user_files import Own
 
         return Own(name), False
     base = name.removesuffix(UNVERIFIED)

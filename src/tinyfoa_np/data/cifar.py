@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyfoa_np.data import pickles
 from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.files import Files, Progress, first_of, quiet
+from tinyfoa_np.data.published import Files, Progress, first_of, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.files import Progress, quiet
+from tinyfoa_np.data.published import Progress, quiet
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (1437, 360), (1, 8, 8), 10

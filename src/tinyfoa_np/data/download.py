@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyfoa_np.data.files import Files, Progress, quiet
-from tinyfoa_np.data.where import places
+from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.search_path import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 CHUNK = 1 << 18

@@ -36,11 +36,11 @@ import numpy as np
 
 from tinyfoa_np.data import heartbeats
 from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.files import Files, Progress, quiet
-from tinyfoa_np.data.shuffle import balanced, shuffled, split
-from tinyfoa_np.data.where import places, user_cache
+from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.search_path import places, user_cache
+from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.whole_file import write_whole
+from tinyfoa_np.storage.whole_file import write_whole
 
 IMAGE, INPUTS, CLASSES = (1, 13, 13), 169, 5
 #: test beats of each class in the public preparation, out of 90,589, 2,779, 7,236, 803 and 8,039

@@ -10,7 +10,7 @@ from math import prod
 
 from tinyfoa_np.data import idx
 from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.files import Files, Progress, quiet
+from tinyfoa_np.data.published import Files, Progress, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10

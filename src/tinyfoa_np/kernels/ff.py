@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from .forward import ABS_Z_RANGE
+from .dense_forward import ABS_Z_RANGE
 from .intrinsics import exp, log, popcount, share, tanh
 
 #: keeps the norm of a silent row from dividing by 0

@@ -1,7 +1,8 @@
 """Locally connected layers: 3 x 3 convolution with weights of its own at every position, batch norm, and back again.
 
 At one position such a layer is a dense one, of the outputs there on the patch around it: products, gradients and steps
-are those of :mod:`.forward` and :mod:`.update`, position by position, of patches as in :mod:`.patches`.
+are those of :mod:`.dense_forward` and :mod:`.dense_update`, position by position, of patches as in
+:mod:`.local_patches`.
 
 :func:`products` makes u at some positions, n of them, a tile. A step goes over all tiles for :func:`statistics`, which
 batch norm needs before :func:`forward` can go on to the logits; then, for the channels that train, for :func:`slopes`
@@ -20,11 +21,11 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from . import update as dense
-from .forward import ABS_Z_RANGE, emit, linear
+from . import dense_update as dense
+from .dense_forward import ABS_Z_RANGE, emit, linear
+from .dense_update import Biases, Draws, Given, Inputs, Published, Resident, publish_row, take_bias_step, update_rows
 from .intrinsics import CLASSES, class_sums_block, class_sums_one, popcount, share
-from .patches import gather, gather_channel, own_patch, patch_scale
-from .update import Biases, Draws, Given, Inputs, Published, Resident, publish_row, take_bias_step, update_rows
+from .local_patches import gather, gather_channel, own_patch, patch_scale
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch norm
 
@@ -413,7 +414,7 @@ def update(
     # du (n, O, B) float32, of errors; patch as in products; weights: Weights; resident: Resident, draws: Draws, of the
     # tile's rows: position by position, channel by channel; biases: Biases, with moments ((P + 2) Og,) of the group;
     # still (2,): channels of the group that do not move, or none; step, bias_step: Step; scratch: Scratch
-    """One optimizer step of a group's weights and biases at a tile of positions: see :func:`.update.update`."""
+    """One optimizer step of a group's weights and biases at a tile of positions: see :func:`.dense_update.update`."""
     threads = patch.shape[0]
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels

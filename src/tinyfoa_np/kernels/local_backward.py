@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from . import backward as dense
-from .backward import WORD, carry_back
+from . import dense_backward as dense
+from .dense_backward import WORD, carry_back
 from .intrinsics import share
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import BadRequest
-from ..whole_file import write_whole
+from ..storage.whole_file import write_whole
 
 #: what can be drawn: the arena over a step; losses and errors; which signs have changed; what first neurons look for
 KINDS = ("memory", "training", "signs", "fields")

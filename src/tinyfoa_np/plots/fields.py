@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .. import finished
 from ..errors import BadRequest
 from ..recipe import Recipe
-from ..rundir import stand_in
+from ..run import results as finished
+from ..run.directory import stand_in
 from . import canvas, titles
 
 TOP, BOTTOM, LEFT, RIGHT, GAP = 160, 940, 25, 1575, 8

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox, IdentityTransform
 
-from ..whole_file import write_whole
+from ..storage.whole_file import write_whole
 from . import canvas
 
 #: what is varied, by colour and mark
@@ -50,7 +50,7 @@ def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[str]) -> None:
-    """Draws the rows of one data set, from :func:`tinyfoa_np.studies.summary`, into a PNG that is there whole or not.
+    """Draws the rows of one data set, from :func:`.studies.summary`, into a PNG that is there whole or not.
 
     Parameters
     ----------

@@ -17,9 +17,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..errors import BadRequest
-from ..memory import record, report
-from ..memory.record import Record
-from ..plan import PHASES, Plan, Region
+from ..ram.packing import PHASES, Plan, Region
+from ..reports import audit as report
+from ..reports import record
+from ..reports.record import Record
 from . import canvas, titles
 
 #: a training step, in its order, and what happens once an epoch or a layer

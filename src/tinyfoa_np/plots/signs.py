@@ -16,9 +16,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .. import finished
 from ..errors import BadRequest
 from ..recipe import Recipe
+from ..run import results as finished
 from ..slices import Grid
 from . import canvas, titles
 

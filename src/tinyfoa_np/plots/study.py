@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..whole_file import write_whole
+from ..storage.whole_file import write_whole
 from . import canvas
 
 #: lines are told apart by colour and by mark
@@ -39,7 +39,7 @@ def draw(study: str, rows: Sequence[dict[str, Any]], title: str, path: str | os.
     study : str
         ``slices`` or ``exchanges``.
     rows : sequence of dict
-        From :func:`tinyfoa_np.studies.summary`; those without an error are left out.
+        From :func:`tinyfoa_np.papers.studies.summary`; those without an error are left out.
     title : str
     path : path
     """

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .. import finished
 from ..errors import BadRequest
-from ..finished import Epoch
 from ..recipe import Recipe
+from ..run import results as finished
+from ..run.results import Epoch
 from . import canvas, titles
 
 TOP, BOTTOM = 205, 905

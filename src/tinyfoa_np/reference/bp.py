@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import tinyfoa
-from .layers import Batch, Layer, Trained, mean_magnitudes
+from .dense import Batch, Layer, Trained, mean_magnitudes
 from .optimizers import OPTIMIZERS
 from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slice_at
 from .tinyfoa import SCHEDULES, binarize_weights, clamp, error, loss
@@ -206,7 +206,7 @@ def inference_scales(
 ) -> list[float]:
     """The scale s_k that each hidden layer keeps for inference: mean |z_k| over the training set.
 
-    Parameters as in :func:`train`; see :func:`.layers.mean_magnitudes`.
+    Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     return mean_magnitudes(forward(X, layers, **toggles)[1][:-1] for X, _ in batches)

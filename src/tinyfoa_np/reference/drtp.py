@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .layers import Batch, Layer, Trained, linear, magnitude, mean_magnitudes
+from .dense import Batch, Layer, Trained, linear, magnitude, mean_magnitudes
 from .optimizers import Nesterov
 
 
@@ -29,7 +29,7 @@ def forward(
     """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T + b_k, h_k+1 = tanh(q_k), at the top 1 / (1 + exp(-q_k)).
 
     q_k = s_k sign(z_k) with binary activations, s_k = mean |z_k| over this batch, and z_k itself without. The sign of 0
-    is +1. Wb = alpha sign(W), of :func:`.layers.linear`.
+    is +1. Wb = alpha sign(W), of :func:`.dense.linear`.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def inference_scales(
 ) -> list[float]:
     """The scale s_k that each layer keeps for inference: mean |z_k| over the training set.
 
-    Parameters as in :func:`train`; see :func:`.layers.mean_magnitudes`.
+    Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     return mean_magnitudes(forward(X, layers, **toggles)[1] for X, _ in batches)

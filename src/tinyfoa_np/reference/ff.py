@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .layers import Layer, linear, magnitude, mean_magnitudes
+from .dense import Layer, linear, magnitude, mean_magnitudes
 from .optimizers import Momentum
 from .tinyfoa import clamp, error, loss
 
@@ -77,7 +77,7 @@ def forward(
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """A batch through all layers: x_0 = norm(X), z_k = x_k Wb_k^T + b_k, h_k = s_k [z_k > 0] or max(z_k, 0).
 
-    The next layer sees x_k+1 = norm(h_k), of :func:`normalize`. Wb = alpha sign(W), of :func:`.layers.linear`, and
+    The next layer sees x_k+1 = norm(h_k), of :func:`normalize`. Wb = alpha sign(W), of :func:`.dense.linear`, and
     s_k = mean |z_k| over all rows of this batch; the norm takes s out again, but goodness and losses have it.
 
     Parameters
@@ -326,7 +326,7 @@ def inference_scales(
 ) -> list[float]:
     """The scale s_k that each layer keeps for inference: mean |z_k| over the training set, each label once.
 
-    Parameters as in :func:`train`; see :func:`.layers.mean_magnitudes`.
+    Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     labelled = (L for X, _, _ in batches for L in _labelled(X, classes, strength))

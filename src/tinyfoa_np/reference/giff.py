@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import blocks
-from .blocks import Arrays, Description
+from . import graph as blocks
 from .ff import Batch, normalize
+from .graph import Arrays, Description
 from .optimizers import Adam
 
 

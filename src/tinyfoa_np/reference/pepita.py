@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .layers import linear, magnitude, mean_magnitudes
+from .dense import linear, magnitude, mean_magnitudes
 from .optimizers import Velocity
 from .tinyfoa import clamp, softmax
 
@@ -31,7 +31,7 @@ def forward(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T, h_k+1 = D_k s_k [z_k > 0] or D_k max(z_k, 0).
 
-    At the top Wb = W and the outputs are softmax(z). Below, Wb = alpha sign(W), of :func:`.layers.linear`, and
+    At the top Wb = W and the outputs are softmax(z). Below, Wb = alpha sign(W), of :func:`.dense.linear`, and
     s_k = mean |z_k| over this batch, before dropout.
 
     Parameters
@@ -188,7 +188,7 @@ def inference_scales(
     ----------
     inputs : iterable of ndarray of float, (B, I) each
     weights, binary_weights, binary_activations
-        As in :func:`forward`; see :func:`.layers.mean_magnitudes`.
+        As in :func:`forward`; see :func:`.dense.mean_magnitudes`.
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     return mean_magnitudes(forward(X, weights, **toggles)[1][:-1] for X in inputs)

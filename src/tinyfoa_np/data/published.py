@@ -1,0 +1,175 @@
+"""The files of a published data set: where they lie, what they hold, whether they are the published ones."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyfoa_np.data.search_path import places
+from tinyfoa_np.errors import BadRequest, CheckFailed
+
+Progress = Callable[[int, int, str], None]
+
+
+def quiet(done: int, total: int, what: str) -> None:
+    """Progress that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that belong together.
+
+    Attributes
+    ----------
+    title : str
+        What messages call the data set.
+    folders : sequence of str
+        Where they may lie below a place that is looked into, ``"."`` for the place itself; the first is recommended.
+    digests : mapping of str to str
+        Published digest of each file by its name; of the decompressed content where ``NAME.gz`` may stand for it.
+    url : str
+        Where to get them.
+    largest : int
+        No content is read beyond so many bytes.
+    compressed : bool
+        Whether ``NAME.gz`` stands for ``NAME``, and is what is published.
+    algorithm : str
+        Of the digests.
+    text : str
+        Ending of the names of text files: whatever line ends a copy has, the digest is that of CR LF.
+    mirrors : sequence of str
+        Other addresses of the same files.
+    name : str
+        Of the data set that ``tinyfoa data fetch`` downloads them as.
+    """
+
+    title: str
+    folders: Sequence[str]
+    digests: Mapping[str, str]
+    url: str
+    largest: int
+    compressed: bool = False
+    algorithm: str = "md5"
+    text: str | None = None
+    mirrors: Sequence[str] = ()
+    name: str = ""
+
+    def paths(self, data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
+        """The files, by name: all from the first directory that has them all.
+
+        Raises
+        ------
+        BadRequest
+            No directory has them all; the message says what to put where.
+        """
+        return first_of([self], data_dir)[1]
+
+    def within(self, place: Path) -> dict[str, Path]:
+        """The files, by name, of the folder below a place that has most of them; the first of equals."""
+        most: dict[str, Path] = {}
+        for folder in (place / name for name in self.folders):
+            found = {}
+            for name in self.digests:
+                both = (folder / f"{name}.gz", folder / name) if self.compressed else (folder / name,)
+                path = next((p for p in both if p.is_file()), None)
+                if path is not None:
+                    found[name] = path
+            if len(found) > len(most):
+                most = found
+        return most
+
+    def read(self, name: str, path: Path) -> tuple[bytes, str]:
+        """A file's content, decompressed where its path ends in .gz, and the digest to compare with the published one.
+
+        Raises
+        ------
+        CheckFailed
+            The file is truncated or damaged.
+        """
+        with path.open("rb") as file:
+            return self._known(name, path, file.read(self.largest + 1))
+
+    def _known(self, name: str, path: Path, stored: bytes) -> tuple[bytes, str]:
+        content = stored
+        if path.suffix == ".gz":
+            try:
+                with gzip.open(io.BytesIO(stored)) as unpacked:
+                    content = unpacked.read(self.largest + 1)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise CheckFailed(
+                    f"{path} is truncated or damaged ({error}); fetch it again from {self.url}"
+                ) from error
+        published = stored if path.name == name else content
+        if self.text and name.endswith(self.text):
+            published = b"\r\n".join(published.splitlines() + [b""])
+        return content, hashlib.new(self.algorithm, published, usedforsecurity=False).hexdigest()
+
+    def published(self, path: Path, stored: bytes) -> bool:
+        """Whether this is what the file at a path should hold, as it is stored."""
+        name = path.name.removesuffix(".gz") if self.compressed else path.name
+        try:
+            return self._known(name, path, stored)[1] == self.digests[name]
+        except CheckFailed:
+            return False
+
+    def checked(self, name: str, path: Path, unverified: bool) -> tuple[bytes, str]:
+        """A file's content and digest, which must be the published one unless `unverified`.
+
+        Raises
+        ------
+        CheckFailed
+            The file is truncated or damaged, or is not the published one.
+        """
+        content, digest = self.read(name, path)
+        if not unverified and digest != self.digests[name]:
+            raise CheckFailed(
+                f"{path} is not the published file (its {self.algorithm.upper()} differs); fetch it again from "
+                f"{self.url}, or use it as it is: NAME-unverified in place of the data set's NAME"
+            )
+        return content, digest
+
+    def verify(self, data_dir: str | os.PathLike[str] | None) -> list[tuple[str, bool, str]]:
+        """One row per file: its path, whether its content is the published one, and what was found."""
+        rows = []
+        for name, path in self.paths(data_dir).items():
+            try:
+                _, digest = self.read(name, path)
+            except CheckFailed as error:
+                rows.append((str(path), False, str(error).removeprefix(f"{path} ")))
+                continue
+            ok = digest == self.digests[name]
+            said = f"{self.algorithm} {digest}"
+            rows.append((str(path), ok, said + ("" if ok else f", published {self.digests[name]}")))
+        return rows
+
+
+def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) -> tuple[Files, dict[str, Path]]:
+    """The first of several layouts that is whole in the first place that has one, and its files by name.
+
+    Raises
+    ------
+    BadRequest
+        No place has one; the message says what to put where, after the layout that has most, or else the first.
+    """
+    looked_into = places(data_dir)
+    best = layouts[0]
+    nearest: dict[str, Path] = {}
+    for place in looked_into:
+        for layout in layouts:
+            found = layout.within(place)
+            if len(found) == len(layout.digests):
+                return layout, found
+            if len(found) > len(nearest):
+                best, nearest = layout, found
+    missing = [f"{name}.gz" if best.compressed else name for name in best.digests if name not in nearest]
+    shown = ", ".join(missing) if len(missing) < 9 else f"{', '.join(missing[:4])} and {len(missing) - 4} more"
+    folder = next(iter(nearest.values())).parent if nearest else looked_into[0] / best.folders[0]
+    fetch = f"tinyfoa data fetch {best.name} downloads it; or " if best.name else ""
+    looked = ", ".join(map(str, looked_into))
+    raise BadRequest(f"{best.title} not found in {looked}: {fetch}put {shown} from {best.url} into {folder}")

@@ -1,0 +1,348 @@
+"""The weights of a locally connected layer in training, with its biases and batch norm: in flash, a slice in the arena.
+
+A slice is a group of output channels. What :mod:`.dense` calls a row is one of them at one position: a slice has
+the rows of its channels at the first position, then at the second. Tiles end with a position. A group's gamma and beta
+train as its biases do, and stand behind them as if they were those of two more positions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import BadRequest
+from ..kernels import dense_update as update_kernels
+from ..kernels import local as kernels
+from ..kernels import random as random_kernels
+from ..kernels.dense_update import Biases, Published, Resident, Scratch
+from ..kernels.local import Weights
+from ..kernels.local_patches import Images
+from ..network import LocalShape
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..slices import Groups
+from ..storage.flash import Flash
+from .dense import Lost, Parameters
+from .encoding import Inputs, weights_shape
+from .tiling import Tiling
+
+#: outputs times samples of a tile that one thread does as fast as two
+SMALL_TILE = 65536
+
+
+class Sent(NamedTuple):
+    """What a group's gradient is made of, as the kernels take it."""
+
+    images: Images
+    layer: kernels.Layer
+    patch: np.ndarray  # where patches go
+    totals: np.ndarray  # (2, O) float64: of kernels.slopes
+    errors: Callable[[int, int, np.ndarray], np.ndarray]  # du (n, O, B) at positions first to last with such weights
+
+
+class LocalParameters(Parameters):
+    """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
+
+    F are the inputs that a channel reads at a position: nine of each input channel, or of one. The other parameters
+    are those of :class:`.dense.Parameters`.
+
+    Parameters
+    ----------
+    shape : LocalShape
+    kind : str
+        How a patch is held: ``bits`` or ``real``.
+    prefix, tiling
+
+    Raises
+    ------
+    BadRequest
+        If the layer has fewer output channels than slices.
+    """
+
+    grid: Groups
+    full_grid: Groups
+
+    def __init__(
+        self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling,
+        *, prefix: str = "",
+    ) -> None:
+        self.shape = shape
+        super().__init__(
+            recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
+            binary_weights=recipe.binary_weights, prefix=prefix, tiling=tiling,
+        )  # fmt: skip
+        # positions of a pass, and those whose weights come and go, at a time
+        self.pass_places = min(tiling.neurons, shape.places)
+        tiled = tiling.stream_slice or tiling.stream_weights
+        self.trained_places = min(tiling.rows, shape.places) if tiled else shape.places
+        self.tile_rows = self.trained_places * self.most_channels
+        # a thread takes at least one; where tiles are small, waking a second thread takes longer than a tile
+        small = self.pass_places * shape.channels * self.rows < SMALL_TILE and self.pass_places < shape.places
+        self.threads = 1 if small else min(threads, self.pass_places, self.trained_places)
+
+    @property
+    def most_channels(self) -> int:
+        """Channels of the largest slice."""
+        return self.grid.bounds(0)[1]
+
+    def _grid(self, side: int) -> Groups:
+        if side > self.shape.channels:
+            raise BadRequest(
+                f"{side} slices do not fit layer {self.number + 1} of {self.shape.channels} output channels: at most"
+                f" {self.shape.channels}"
+            )
+        return Groups(self.shape.channels, self.shape.places, self.shape.fan_in, side)
+
+    def tiles(self, first: int, last: int) -> Any:
+        """Rows ``first`` to ``last``, all of a slice, in tiles of the planned positions: first and last of each."""
+        stride = (last - first) // self.shape.places * self.trained_places
+        return ((row, min(row + stride, last)) for row in range(first, last, stride))
+
+    def places_of(self, first: int, last: int) -> tuple[int, int, int]:
+        """The slice that these rows are of, and the positions: first and last."""
+        k = next(k for k in range(len(self.grid)) if first < self.grid.rows(k)[1])
+        top, end = self.grid.rows(k)
+        some = (end - top) // self.shape.places
+        return k, (first - top) // some, (last - top) // some
+
+    # -- biases, and batch norm ----------------------------------------------------------------------------------------
+
+    @property
+    def biases(self) -> int:
+        """b, gamma and beta."""
+        return (self.shape.places + 2) * self.shape.channels
+
+    def bias_rows(self, group: int) -> tuple[int, int]:
+        """First and last of those of a group."""
+        first, last = self.grid.bounds(group)
+        return (self.shape.places + 2) * first, (self.shape.places + 2) * last
+
+    def by_position(self, biases: np.ndarray) -> np.ndarray:
+        """Biases, gamma and beta ((P + 2) O,) in an order that does not know of slices: position by position."""
+        ordered = np.empty((self.shape.places + 2, self.shape.channels), np.float32)
+        for k in range(len(self.grid)):
+            first, last = self.grid.bounds(k)
+            ordered[:, first:last] = biases[slice(*self.bias_rows(k))].reshape(-1, last - first)
+        return ordered.ravel()
+
+    def regions(self) -> list[Region]:
+        """What the parameters need of the arena, and when."""
+        return [*super().regions(), Region(self.prefix + "running", (2, self.shape.channels), "float32")]
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return super().carried() | {self.prefix + "running"}
+
+    def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of what one call of :meth:`update` needs for itself."""
+        together = self.inputs.kind == "real" and self.roomy and self.shape.connect == "full"
+        neurons = min(update_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
+        lists = update_kernels.list_width(self.rows, neurons)
+        return {
+            "gradient": ((self.threads, self.run_width(0)), "float32"),
+            "dz": ((self.threads, lists), "float32"),
+            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
+        }  # fmt: skip
+
+    # -- flash ---------------------------------------------------------------------------------------------------------
+
+    def objects(self) -> dict[str, list[int]]:
+        """Sizes of the items in flash: slices, groups of biases, each with its moments, and the running statistics."""
+        return {**super().objects(), self.name("running"): [8 * self.shape.channels]}
+
+    def initialize(self, flash: Flash, weights: Any = None, biases: Any = None) -> None:
+        """Writes the initial slices and biases, N(0, 1) within the limit, gamma 1, beta 0, mean 0 and variance 1.
+
+        A number depends on its place in the layer alone, not on how that is cut.
+        """
+        super().initialize(flash, weights or self._first_weights, biases or self._first_biases)
+        self.ram.running[0], self.ram.running[1] = 0, 1
+        flash.write(self.name("running"), 0, [self.ram.running])
+
+    def _first_weights(self, out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+        (k, begin, end), at = self.places_of(first, last), 0
+        top, bottom = self.grid.bounds(k)
+        for place in range(begin, end):
+            some = out[at : at + (bottom - top) * self.I]
+            self._normals(some, (place * self.shape.channels + top) * self.I, random_kernels.WEIGHT)
+            at += some.size
+
+    def _first_biases(self, out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+        for k in range(len(self.grid)):
+            top, bottom = self.grid.bounds(k)
+            own = out[slice(*self.bias_rows(k))].reshape(-1, bottom - top)
+            for place in range(self.shape.places):
+                self._normals(own[place], place * self.shape.channels + top, random_kernels.BIAS)
+            own[-2], own[-1] = 1, 0
+
+    def _normals(self, out: np.ndarray, first: int, purpose: int) -> None:
+        random_kernels.normals(out, first, self.number, purpose, np.uint64(self.recipe.seed), 1.0)
+        np.clip(out, -self.limit, self.limit, out=out)
+
+    def restore(self, flash: Flash) -> None:
+        """Reads every slice, bias and statistic once."""
+        super().restore(flash)
+        flash.read(self.name("running"), 0, [self.ram.running])
+
+    def flush_running(self, flash: Flash) -> None:
+        """Writes the running statistics back; they do not come and go with slices."""
+        flash.write(self.name("running"), 0, [self.ram.running])
+
+    def traffic(self, passes: int = 1) -> tuple[float, float]:
+        """Bytes read and written in a training step, on average, with the commits at the ends of epochs."""
+        read, written = super().traffic(passes)
+        return read, written + 8 * self.shape.channels / self.batches
+
+    def _touched_bytes(self) -> int:
+        return self.grid.side * self.published_bytes
+
+    # -- what the forward pass reads -----------------------------------------------------------------------------------
+
+    @property
+    def published_rows(self) -> int:
+        """Rows of which it is in RAM at a time: all channels at some positions."""
+        some = max(self.pass_places, self.trained_places) if self.tiling.stream_weights else self.shape.places
+        return some * self.shape.channels
+
+    def published_shape(self, neurons: int) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what the forward pass reads of so many rows, all channels at some positions."""
+        shape, kind = weights_shape(self.shape.channels, self.I, self.binary_weights)
+        return (neurons // self.shape.channels, *shape), kind
+
+    @property
+    def _place_bytes(self) -> int:
+        shape, kind = self.published_shape(self.shape.channels)
+        return prod(shape) * np.dtype(kind).itemsize
+
+    @property
+    def published_bytes(self) -> int:
+        """Bytes of what the forward pass reads of all weights."""
+        return self.shape.places * self._place_bytes
+
+    def at_places(self, flash: Flash, first: int, last: int) -> np.ndarray:
+        """What the forward pass reads at positions ``first`` to ``last``."""
+        if not self.tiling.stream_weights:
+            return self.ram.weights[first:last]
+        weights = self.ram.weights[: last - first]
+        flash.read(self.name("published"), 0, [weights], first * self._place_bytes)
+        return weights
+
+    def _published(self, flash: Flash, first: int, last: int, begun: bool = True) -> Published:
+        k, begin, end = self.places_of(first, last)
+        if begun or k > 0 or not self.tiling.stream_weights:
+            return Published(self.at_places(flash, begin, end), begin)
+        weights = self.ram.weights[: end - begin]
+        weights[...] = 0
+        return Published(weights, begin)
+
+    def _publish(self, flash: Flash, published: Published, first: int, last: int) -> None:
+        if self.tiling.stream_weights:
+            flash.write(self.name("published"), 0, [published.weights], published.first * self._place_bytes)
+
+    def _publish_rows(self, k: int, first: int, last: int, published: Published) -> int:
+        top, bottom = self.grid.bounds(k)
+        rows = self.ram.slice[: (last - first) * self.I]
+        return int(kernels.publish(rows, top, bottom, self.I, published.weights, self.unit))
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def _still(self, step: int) -> tuple[int, int, int, int]:
+        if self.kind != "frozen":
+            return (0, 0, 0, 0)
+        return (*self.full_grid.bounds((self.schedule.holds(step) + 1) % self.full_grid.side), 0, self.I)
+
+    def _update_slice(
+        self, flash: Flash, k: int, inputs: Any, samples: int, errors: Any, step: int, train_bias: bool,
+        scratch: Scratch, abs_w: np.ndarray,
+    ) -> None:
+        """Trains slice k, some positions at a time, then its gamma and beta, which all of them needed as they were."""
+        super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+        ram, bias_step = self.ram, self._step(self.state.bias_steps[k], step)
+        biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
+        if kernels.update_norm(inputs.layer, k, inputs.totals, biases, bias_step):
+            raise Lost
+
+    def _train_rows(
+        self, k: int, first: int, last: int, inputs: Any, samples: int, errors: Any, resident: Resident,
+        published: Published, numbers: tuple[Any, ...], scratch: Scratch, abs_w: np.ndarray,
+    ) -> None:
+        ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
+        _, begin, end = self.places_of(first, last)
+        biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), first - self.grid.rows(k)[0]
+        held = 0 if self.tiling.stream_slice else top  # the tile's first row in RAM
+        for place in range(begin, end, self.pass_places):
+            stop, row = min(place + self.pass_places, end), (place - begin) * (last - first) // (end - begin)
+            weights = published.weights[place - begin : stop - begin]
+            kernels.update(
+                sent.errors(place, stop, weights), sent.images, samples, sent.layer, k, sent.patch,
+                Weights(place, weights), self._resident(held + row, self.I), self._draws(k, top + row), biases,
+                still[:2], weight_step, bias_step, self.straight, self.unit, scratch, abs_w,
+            )
+
+    def slice_gradient(
+        self, flash: Flash, inputs: Any, samples: int, errors: Any, k: int, scratch: Scratch
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients of slice k (P, Og, F), which must be resident where slices are, and of its biases (P, Og)."""
+        top, bottom = self.grid.bounds(k)
+        dW = np.zeros((self.shape.places, bottom - top, self.I), np.float32)
+        db = np.zeros(dW.shape[:2], np.float32)
+        for first, last in self.tiles(*self.grid.rows(k)):
+            _, begin, end = self.places_of(first, last)
+            if self.tiling.stream_slice:
+                self._move(flash.read, k, first, last)
+            for place in range(begin, end, self.pass_places):
+                stop = min(place + self.pass_places, end)
+                at = (place - (begin if self.tiling.stream_slice else 0)) * dW[0].size
+                du = inputs.errors(place, stop, self.at_places(flash, place, stop))
+                kernels.gradient(
+                    du, inputs.images, samples, inputs.layer, k, inputs.patch, place, self.ram.slice[at:],
+                    self.straight, scratch, dW[place:stop].reshape(-1), db[place:stop].reshape(-1),
+                )
+        return dW, db
+
+    # -- a trained layer -----------------------------------------------------------------------------------------------
+
+    def digest(self, flash: Flash, row: np.ndarray) -> str:
+        """SHA-256 of W, b (both position by position), gamma, beta and the running statistics, little-endian float32.
+
+        Reads the slices from flash through ``row`` (F,).
+        """
+        hashed, groups = hashlib.sha256(), [self.grid.bounds(k) for k in range(len(self.grid))]
+        for place in range(self.shape.places):
+            for k, (top, bottom) in enumerate(groups):
+                for r in range(bottom - top):
+                    at = place * (bottom - top) + r
+                    flash.read(self.name("slices"), k, [row[: self.I]], 4 * at * self.I)
+                    hashed.update(row[: self.I].data)
+        for place in range(self.shape.places + 2):
+            for k, (top, bottom) in enumerate(groups):
+                own = self.ram.bias[slice(*self.bias_rows(k))].reshape(-1, bottom - top)
+                hashed.update(own[place].data)
+        hashed.update(self.ram.running.data)
+        return hashed.hexdigest()
+
+    @property
+    def trained_bytes(self) -> list[int]:
+        """Sizes of what inference needs: what forward reads of the weights; biases, gamma, beta; running statistics."""
+        return [self.published_bytes, 4 * self.biases, 8 * self.shape.channels]
+
+    def keep(self, flash: Flash) -> None:
+        """Writes what inference needs of the trained layer."""
+        flash.new(self.name("trained"), self.trained_bytes, slots=1)
+        stride = self.pass_places if self.tiling.stream_weights else self.shape.places
+        for first in range(0, self.shape.places, stride):
+            weights = self.at_places(flash, first, min(first + stride, self.shape.places))
+            flash.write(self.name("trained"), 0, [weights], first * self._place_bytes)
+        flash.write(self.name("trained"), 1, [self.ram.bias])
+        flash.write(self.name("trained"), 2, [self.ram.running])
+        if self.tiling.stream_weights:
+            flash.drop(self.name("published"))
+
+
+def patch_kind(inputs: Inputs) -> str:
+    """How the patches of such inputs are held: pixels become real numbers."""
+    return "bits" if inputs.kind == "bits" else "real"

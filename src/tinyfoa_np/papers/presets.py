@@ -1,0 +1,158 @@
+"""Published recipes: what the authors' scripts run for each system of the TinyFoA paper, by data set.
+
+Batch 100 and 100 epochs everywhere, of each layer with TinyFoA; four hidden layers of 2000, three for PEPITA.
+
+======= ========================================= ========================================================
+system  optimizer                                 the rest
+======= ========================================= ========================================================
+tinyfoa Adam 1e-4                                 vertical: one of 2 x 2 slices trains for an epoch
+bp      Adam 1e-4                                 vertical: all but a diagonal slice train (``frozen``)
+drtp    Nesterov 0.9, 1e-4                        shuffled
+pepita  momentum 0.9, 1e-3 (MNIST with binary     a tenth of the learning rate from epoch 60, a hundredth
+        activations 5e-4, MIT-BIH 1e-4)           from 90; dropout 0.1
+ff      momentum 0.9, 1e-3 (CIFAR-10 with both    shuffled; both learning rates go down to 0 over the second
+        toggles 1e-4), weight decay 3e-4;         half; peer normalization 0.03; labels written as 1 into the
+        classifier 1e-2 and 3e-3                  inputs, on CIFAR as 5
+======= ========================================= ========================================================
+
+Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs, of each layer with TinyFoA, inputs from 0 to 1,
+groups of output channels in place of slices; BP with dropout 0.2 before its classifier.
+
+TinyFoA's vertical training is the paper's text, not the authors' script (which is ``frozen``); without it the whole
+layer trains, which is ``stream`` with one slice. Inputs are bytes from 0 to 1 on MNIST, for TinyFoA with mean and
+deviation taken out; on CIFAR (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, and shuffled for TinyFoA.
+
+What a recipe cannot say yet, and is therefore not as published: the mean and deviation of each colour channel, with
+which DRTP and FF see CIFAR-10.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import BadRequest
+from ..network import is_local
+from ..recipe import ALGORITHMS, DEFAULTS, LOCAL_DEFAULTS, Recipe
+
+#: what TinyFoA's authors ran
+SYSTEMS = tuple(name for name in ALGORITHMS if name != "giff")
+PRESETS = ("paper",)
+LOCAL_NETWORK = "lc:16,32,64,64"
+#: a data set without a published recipe takes that of this one
+USUAL = "mnist"
+#: whose recipe is a data set's
+_PUBLISHED = {name: name for name in ("mnist", "cifar10", "cifar100", "mitbih")}
+_PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
+
+
+def paper(
+    algorithm: str,
+    dataset: str,
+    *,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    vertical: bool = False,
+    local: bool = False,
+) -> dict[str, Any]:
+    """Fields of a system's published recipe; see the tables at the top of this module.
+
+    Parameters
+    ----------
+    algorithm : str
+        One of :data:`SYSTEMS`.
+    dataset : str
+        ``mnist``, ``cifar10``, ``cifar100``, ``mitbih`` or a variant of one of them; any other is trained as MNIST is.
+    binary_weights, binary_activations : bool
+        BW and BA.
+    vertical : bool
+        Vertical training, 2 x 2 slices: TinyFoA and BP only.
+    local : bool
+        On a locally connected network.
+
+    Returns
+    -------
+    dict
+        Fields of :class:`tinyfoa_np.recipe.Recipe`; seed and the number of samples are left open.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such algorithm, or it has no vertical training.
+
+    Examples
+    --------
+    >>> fields = paper("pepita", "mnist", binary_weights=False, binary_activations=True)
+    >>> fields["network"], fields["lr"], fields["lr_schedule"]
+    ('fc:2000x3', 0.0005, 'drop:60%,90%')
+    """
+    if algorithm not in SYSTEMS:
+        raise BadRequest(f"algorithm {algorithm} is not one that TinyFoA's authors ran: {', '.join(SYSTEMS)}")
+    if vertical and algorithm not in ("tinyfoa", "bp"):
+        raise BadRequest(f"algorithm {algorithm} has no vertical training; tinyfoa and bp do")
+    published = _PUBLISHED.get(dataset.removesuffix("-unverified"), USUAL)
+    fields: dict[str, Any] = {
+        **DEFAULTS[algorithm],
+        "dataset": dataset,
+        "algorithm": algorithm,
+        "network": "fc:2000x3" if algorithm == "pepita" else "fc:2000x4",
+        "epochs": 100,
+        "batch": 100,
+        "lr_schedule": {"pepita": "drop:60%,90%", "ff": "cooldown"}.get(algorithm, "constant"),
+        "binary_weights": binary_weights,
+        "binary_activations": binary_activations,
+        **_slices(algorithm, vertical),
+    }
+    if local:
+        fields |= {"network": LOCAL_NETWORK, "epochs": 200, **LOCAL_DEFAULTS.get(algorithm, {})}
+    if published.startswith("cifar"):
+        fields["normalize"] = "standard"
+        if algorithm == "ff":
+            fields["label_scale"] = 5.0
+    if published == "mitbih":
+        fields["normalize"] = "unit"
+        fields["shuffle"] = fields["shuffle"] or algorithm == "tinyfoa"
+    if algorithm == "pepita" and published == "mnist" and binary_activations:
+        fields["lr"] = 5e-4
+    if algorithm == "pepita" and published == "mitbih":
+        fields["lr"] = 1e-4
+    if algorithm == "ff" and published == "cifar10" and binary_weights and binary_activations:
+        fields["lr"] = 1e-4
+    return fields
+
+
+def _slices(algorithm: str, vertical: bool) -> dict[str, Any]:
+    """What of a layer trains when."""
+    if algorithm == "tinyfoa":
+        return {"schedule": "slice", "slices": 2} if vertical else {"schedule": "stream", "slices": 1}
+    return {"schedule": "frozen", "slices": 2} if vertical else {"schedule": "none", "slices": 1}
+
+
+def around(given: dict[str, Any]) -> dict[str, Any]:
+    """The published recipe around some fields, which it gives way to.
+
+    TinyFoA trains vertically, the others do not, unless ``given`` has a schedule: then the number of slices is that
+    schedule's usual one.
+
+    Parameters
+    ----------
+    given : dict
+        Fields of a recipe, at least ``dataset``.
+
+    Returns
+    -------
+    dict
+        Fields of a recipe.
+
+    Examples
+    --------
+    >>> fields = around({"dataset": "mnist", "algorithm": "bp", "schedule": "frozen", "epochs": 10})
+    >>> fields["epochs"], fields["lr"], "slices" in fields
+    (10, 0.0001, False)
+    """
+    algorithm = given.get("algorithm", Recipe.algorithm)
+    toggles = {name: given.get(name, getattr(Recipe, name)) for name in ("binary_weights", "binary_activations")}
+    local = is_local(given.get("network", Recipe.network))
+    fields = paper(algorithm, given["dataset"], vertical=algorithm == "tinyfoa", local=local, **toggles)
+    if given.get("schedule", fields["schedule"]) != fields["schedule"]:
+        del fields["slices"]
+    return {**fields, **given}

@@ -1,0 +1,139 @@
+"""RAM: one block of bytes from which all of training's arrays are cut, and the instruments that measure it.
+
+The block is the caller's or made here; nothing else holds a number that training needs. A :class:`Arena` hands out
+exactly what a :class:`~tinyfoa_np.ram.packing.Plan` has placed, each view once, and can tell afterwards what was really
+touched:
+
+planned
+    the end of the last region, from the plan;
+accounted
+    the same over the regions really handed out;
+watermark
+    the end of the last byte that no longer holds the pattern the block was filled with, as an RTOS measures its stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import BadRequest
+from .packing import ALIGNMENT, PHASES, Plan, Region
+
+PATTERN = 0xA5
+POISON = 0xFF  # a float32 or float64 of these is NaN
+#: bytes behind the plan that must stay untouched when the arena makes its own block
+GUARD = 4096
+_SCAN = 65536
+
+
+class Arena:
+    """One preallocated block of bytes.
+
+    Parameters
+    ----------
+    block : int or writable buffer
+        A size in bytes, or the caller's own memory, which must be aligned to 64 bytes.
+    poison : bool
+        Overwrite a region when its lifetime ends, so that a stale read shows (audit mode).
+
+    Raises
+    ------
+    BadRequest
+        If there is no memory for a block of that size.
+    ValueError
+        If a caller's buffer is read-only or not aligned.
+    """
+
+    def __init__(self, block: int | bytearray | memoryview | np.ndarray, poison: bool = False) -> None:
+        if isinstance(block, int):
+            try:
+                raw = np.empty(block + GUARD + ALIGNMENT, np.uint8)
+            except (MemoryError, ValueError) as error:
+                raise BadRequest(f"this machine cannot give {block:,} bytes of RAM: train a smaller network") from error
+            start = -raw.ctypes.data % ALIGNMENT
+            self.block, self.nbytes = raw[start : start + block + GUARD], block
+        else:
+            self.block = np.frombuffer(block, np.uint8)
+            self.nbytes = self.block.size
+            if not self.block.flags.writeable or self.block.ctypes.data % ALIGNMENT:
+                raise ValueError(f"the arena's buffer must be writable and aligned to {ALIGNMENT} bytes")
+        self.poison = poison
+        self.watch: Callable[[str], None] | None = None  # told of the next phase before it begins, in place of poison
+        self.phase = PHASES[0]
+        self.plan = Plan((), {})
+        self.taken: dict[str, Region] = {}
+        self._highest = 0
+        self.fill(PATTERN)
+
+    def lay_out(self, plan: Plan, seen: int = 0) -> None:
+        """Starts over with another plan on a fresh pattern: the views of the last one are void.
+
+        Parameters
+        ----------
+        plan : Plan
+        seen : int
+            The watermark that is known already: of the process that a resumed run was begun in.
+
+        Raises
+        ------
+        ValueError
+            If the plan is larger than the block.
+        """
+        if plan.nbytes > self.nbytes:
+            raise ValueError(f"a plan of {plan.nbytes} bytes does not fit a block of {self.nbytes}")
+        self.plan, self.taken, self.phase, self._highest = plan, {}, PHASES[0], seen
+        self.fill(PATTERN)
+
+    def take(self, name: str) -> np.ndarray:
+        """The view of a planned region; shape and dtype as declared. Each is handed out once.
+
+        Raises
+        ------
+        ValueError
+            If the region was not planned or was taken before.
+        """
+        if name in self.taken or name not in self.plan.offsets:
+            raise ValueError(f"region {name!r} was {'taken before' if name in self.taken else 'not planned'}")
+        region = self.plan.region(name)
+        self.taken[name] = region
+        return self._bytes(region).view(region.dtype).reshape(region.shape)
+
+    def _bytes(self, region: Region) -> np.ndarray:
+        offset = self.plan.offsets[region.name]
+        return self.block[offset : offset + region.nbytes]
+
+    def enter(self, phase: str) -> None:
+        """Says that a phase begins; with ``poison``, what was written of regions that ended is overwritten."""
+        if self.watch and phase != self.phase:
+            self.watch(phase)
+        elif self.poison and phase != self.phase:
+            for region in self.taken.values():
+                if region.lives(self.phase) and not region.lives(phase):
+                    view = self._bytes(region)
+                    view[view != PATTERN] = POISON  # what was never written must still look so
+        self.phase = phase
+
+    def fill(self, pattern: int) -> None:
+        """Overwrites the whole block."""
+        self.block[:] = pattern
+
+    def watermark(self) -> int:
+        """Bytes up to the last one that was ever seen changed, over all calls since the plan was laid out."""
+        for end in range(self.block.size, self._highest, -_SCAN):
+            begin = max(end - _SCAN, self._highest)
+            changed = np.flatnonzero(self.block[begin:end] != PATTERN)
+            if changed.size:
+                self._highest = begin + int(changed[-1]) + 1
+                break
+        return self._highest
+
+    @property
+    def accounted(self) -> int:
+        """The end of the last region handed out, in bytes."""
+        return max((self.plan.offsets[name] + region.nbytes for name, region in self.taken.items()), default=0)
+
+    def accounted_in(self, phase: str) -> int:
+        """Bytes of the regions handed out that live in a phase, counted as :meth:`.Plan.phase_bytes` does."""
+        return self.plan.most_bytes(phase, self.taken.values())

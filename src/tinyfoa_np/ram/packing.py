@@ -1,0 +1,144 @@
+"""Where each region of the arena lies: from declared lifetimes to offsets.
+
+An algorithm declares its regions: a name, a shape, a dtype and the phases over which the content must be kept.
+Regions that never live in the same phase may share bytes. The planner only decides; :mod:`.arena` hands out what was
+planned.
+
+Examples
+--------
+>>> plan = pack([Region("z", (64,), "float32", ("forward",)), Region("dz", (64,), "float32", ("update",))])
+>>> plan.nbytes, plan.offsets
+(256, {'dz': 0, 'z': 0})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+#: what a training step goes through, in order; then what happens once per layer or epoch
+PHASES = ("initialize", "load", "forward", "gradient", "update", "hand-over", "evaluate")
+ALIGNMENT = 64
+
+
+def aligned(nbytes: int) -> int:
+    """``nbytes`` rounded up to the alignment of regions."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named, typed piece of the arena with a lifetime.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+    dtype : str
+        A NumPy dtype.
+    phases : tuple of str
+        Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always. A phase may have
+        steps, each with a name behind a colon, ``"forward:2"``: who lives in the phase lives in all its steps.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    phases: tuple[str, ...] = PHASES
+
+    @cached_property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def lifetime(self) -> frozenset[str]:
+        return frozenset(self.phases)
+
+    @cached_property
+    def within(self) -> frozenset[str]:
+        """The phases in which the content is kept, at least for a step."""
+        return frozenset(phase.partition(":")[0] for phase in self.phases)
+
+    def lives(self, phase: str) -> bool:
+        """Whether the content is kept in a phase, or in a step of one."""
+        return phase in self.lifetime or phase.partition(":")[0] in self.lifetime
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Regions with their offsets, in bytes from the start of the block.
+
+    Attributes
+    ----------
+    regions : tuple of Region
+    offsets : dict of str to int
+    """
+
+    regions: tuple[Region, ...]
+    offsets: dict[str, int]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """The end of the last region, in bytes."""
+        return max((self.offsets[r.name] + r.nbytes for r in self.regions), default=0)
+
+    def region(self, name: str) -> Region:
+        return next(r for r in self.regions if r.name == name)
+
+    def phase_bytes(self, phase: str) -> int:
+        """Bytes that live in a phase: its regions, each but the last one rounded up to the alignment; of its steps the
+        most.
+        """
+        return self.most_bytes(phase, self.regions)
+
+    def peak_step(self, phase: str) -> str:
+        """The step of a phase in which most bytes live; the phase itself where it has none."""
+        sizes = {step: sum(aligned(r.nbytes) for r in self.regions if r.lives(step)) for step in self._steps[phase]}
+        return max(sizes, key=lambda step: (sizes[step], step))
+
+    def most_bytes(self, phase: str, regions: Iterable[Region]) -> int:
+        """The same of some regions."""
+        some = list(regions)
+        most = max(sum(aligned(r.nbytes) for r in some if r.lives(step)) for step in self._steps[phase])
+        return min(most, self.nbytes)
+
+    @cached_property
+    def _steps(self) -> dict[str, list[str]]:
+        """The steps of each phase, or the phase itself."""
+        named = {p for r in self.regions for p in r.lifetime if ":" in p}
+        return {phase: [p for p in named if p.partition(":")[0] == phase] or [phase] for phase in PHASES}
+
+
+def pack(regions: Iterable[Region]) -> Plan:
+    """Lays regions out, largest first, each at the lowest offset where it meets no region that lives when it does.
+
+    Regions of no bytes are left out.
+
+    Raises
+    ------
+    ValueError
+        If two regions have one name, or a phase is unknown.
+    """
+    wanted = [r for r in regions if r.nbytes]
+    if len({r.name for r in wanted}) != len(wanted):
+        raise ValueError("two regions have the same name")
+    named = {p for r in wanted for p in r.phases}
+    unknown = {p.partition(":")[0] for p in named} - set(PHASES)
+    if unknown:
+        raise ValueError(f"unknown phases: {sorted(unknown)}")
+    wanted.sort(key=lambda r: (-r.nbytes, r.name))
+    placed: list[tuple[int, int, frozenset[str]]] = []  # begin, end, lifetime
+    offsets = {}
+    for region in wanted:
+        offset, lifetime = 0, frozenset(p for p in named if region.lives(p))
+        for begin, end, _ in sorted(p for p in placed if p[2] & lifetime):
+            if offset + region.nbytes <= begin:
+                break
+            offset = max(offset, aligned(end))
+        offsets[region.name] = offset
+        placed.append((offset, offset + region.nbytes, lifetime))
+    return Plan(tuple(wanted), offsets)

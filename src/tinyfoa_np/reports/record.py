@@ -1,0 +1,209 @@
+"""What a finished run wrote down about its arena: ``audit.json``, read back and checked against itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadRequest, CheckFailed
+from ..layers.tiling import Tiling
+from ..network import LayerShape, layer_shapes
+from ..ram.packing import PHASES, Plan, Region
+from ..recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, in bytes: of the run, or of one layer of it.
+
+    Attributes
+    ----------
+    planned, accounted, watermark : int
+    phases : dict of str to (int, int)
+        Planned and accounted bytes of each phase.
+    """
+
+    planned: int
+    accounted: int
+    watermark: int
+    phases: dict[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Measured:
+        phases = {p: (int(v["planned_bytes"]), int(v["accounted_bytes"])) for p, v in entry["phases"].items()}
+        if set(phases) != set(PHASES):
+            raise ValueError(f"its phases are {', '.join(phases)}")
+        planned, accounted, watermark = (int(entry[f"{what}_bytes"]) for what in ("planned", "accounted", "watermark"))
+        return cls(planned, accounted, watermark, phases)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    shapes : tuple of LayerShape
+    classes, samples, threads : int
+        C, training samples, T.
+    budget : int or None
+        Bytes.
+    whole : Measured
+    layers : list of Measured
+        Of what trained together: of each layer, or of the network.
+    plans : list of Plan
+        Regions and offsets of each of them.
+    tilings : list of Tiling or None
+        How each of them was cut; None if the run did not write it down.
+    probed : list of bool
+        For each of them, whether the probe saw all of its training.
+    image : (int, int, int) or None
+        Channels, rows and columns, where samples are images.
+    findings : list of str
+        What the probe found: nothing, where every byte is accounted for.
+    """
+
+    recipe: Recipe
+    shapes: tuple[LayerShape, ...]
+    classes: int
+    samples: int
+    threads: int
+    budget: int | None
+    whole: Measured
+    layers: list[Measured]
+    plans: list[Plan]
+    tilings: list[Tiling] | None
+    probed: list[bool]
+    findings: list[str]
+    image: tuple[int, int, int] | None = None
+
+    @property
+    def inputs(self) -> int:
+        """I: inputs of a sample."""
+        return self.plans[0].region("inputs").shape[1]
+
+    @property
+    def batch(self) -> int:
+        """B: samples of a batch, of which there are no more than the data set has."""
+        return min(self.recipe.batch, self.samples)
+
+    @property
+    def largest(self) -> int:
+        """The layer whose plan is the largest, from 0."""
+        return max(range(len(self.plans)), key=lambda n: self.plans[n].nbytes)
+
+    @property
+    def whole_network(self) -> bool:
+        """Whether all layers trained together."""
+        return self.recipe.algorithm != "tinyfoa"
+
+    def where(self, number: int) -> str:
+        """What plan ``number`` is of, in words."""
+        return "the network" if self.whole_network else f"layer {number + 1}"
+
+    def largest_in(self, phase: str) -> int:
+        """The layer that needs most in a phase, from 0."""
+        return max(range(len(self.plans)), key=lambda n: self.plans[n].phase_bytes(phase))
+
+
+def read(run_dir: str | os.PathLike[str]) -> Record:
+    """The record of a finished run.
+
+    Parameters
+    ----------
+    run_dir : path
+
+    Raises
+    ------
+    BadRequest
+        If there is none: no run, or one that has not finished.
+    CheckFailed
+        If it is no record of a run of ours.
+    """
+    path = Path(run_dir) / "audit.json"
+    if not path.is_file():
+        raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
+    try:
+        written = json.loads(path.read_text())
+        recipe = Recipe.from_json(json.dumps(written["recipe"]))
+        plans = [_plan(layer["regions"]) for layer in written["layers"]]
+        image = written.get("image")
+        inputs = plans[0].region("inputs").shape[1]
+        known = image and tuple(image)
+        shapes = () if recipe.deep else layer_shapes(recipe.network, inputs, known, recipe.lc_connect)
+        stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
+        if len(plans) != stages:
+            raise ValueError(f"it has {len(plans)} layers, its network {stages}")
+        budget = written["arena"]["budget_bytes"]
+        return Record(
+            recipe, shapes, int(written["classes"]),
+            int(written.get("samples", plans[0].region("labels").shape[0])), int(written["threads"]),
+            None if budget is None else int(budget), Measured.of(written["arena"]),
+            [Measured.of(layer) for layer in written["layers"]], plans,
+            [Tiling(**layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
+            [bool(seen) for seen in written.get("probed", [False] * len(plans))],
+            [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckFailed(f"{path} is not the record of a run: {reason}") from error
+
+
+def _plan(entries: list[dict[str, Any]]) -> Plan:
+    regions = tuple(Region(e["name"], tuple(e["shape"]), e["dtype"], tuple(e["phases"])) for e in entries)
+    for region, entry in zip(regions, entries, strict=True):
+        if region.nbytes != entry["nbytes"]:
+            raise ValueError(f"region {region.name} has {region.nbytes} bytes, not {entry['nbytes']}")
+    return Plan(regions, {e["name"]: int(e["offset"]) for e in entries})
+
+
+def disagreements(record: Record) -> list[str]:
+    """What does not hold, a line each; empty when all measurements agree."""
+    found = []
+    for number, (layer, plan) in enumerate(zip(record.layers, record.plans, strict=True)):
+        found += [f"{record.where(number)}: {line}" for line in _of_layer(layer, plan)]
+    whole = record.whole
+    if not whole.planned == whole.accounted == whole.watermark:
+        found.append(f"the run: {_three(whole)}")
+    for what in ("planned", "accounted", "watermark"):
+        said, most = getattr(whole, what), max(getattr(layer, what) for layer in record.layers)
+        if said != most:
+            found.append(f"the run: {what} {said:,} bytes, but its largest layer {most:,}")
+    for phase in PHASES:
+        largest = tuple(max(layer.phases[phase][k] for layer in record.layers) for k in (0, 1))
+        if whole.phases[phase] != largest:
+            found.append(f"the run: {_two(phase, whole.phases[phase])}, but its largest layers {_two(phase, largest)}")
+    if record.budget is not None and whole.planned > record.budget:
+        found.append(f"the run: planned {whole.planned:,} bytes, but its budget is {record.budget:,}")
+    return found + [f"probe: {line}" for line in record.findings]
+
+
+def _of_layer(layer: Measured, plan: Plan) -> list[str]:
+    found = []
+    if not layer.planned == layer.accounted == layer.watermark:
+        found.append(_three(layer))
+    if layer.planned != plan.nbytes:
+        found.append(f"planned {layer.planned:,} bytes, but its regions end at {plan.nbytes:,}")
+    for phase in PHASES:
+        planned, accounted = layer.phases[phase]
+        if not planned == accounted == plan.phase_bytes(phase):
+            found.append(f"{_two(phase, (planned, accounted))}, its regions {plan.phase_bytes(phase):,}")
+    for a, b in combinations(plan.regions, 2):
+        begin_a, begin_b = plan.offsets[a.name], plan.offsets[b.name]
+        together = any(map(b.lives, a.lifetime)) or any(map(a.lives, b.lifetime))
+        if together and begin_a < begin_b + b.nbytes and begin_b < begin_a + a.nbytes:
+            found.append(f"regions {a.name} and {b.name} share bytes while both live")
+    return found
+
+
+def _three(measured: Measured) -> str:
+    return f"planned {measured.planned:,}, accounted {measured.accounted:,}, watermark {measured.watermark:,} bytes"
+
+
+def _two(phase: str, pair: tuple[int, ...]) -> str:
+    return f"{phase}: planned {pair[0]:,}, accounted {pair[1]:,} bytes"

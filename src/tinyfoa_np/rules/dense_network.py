@@ -1,0 +1,377 @@
+"""What the algorithms that train the whole network in every step have in common: their layers, regions and flash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from math import prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..kernels import dense_forward as forward_kernels
+from ..kernels import dense_update as update_kernels
+from ..kernels import loss as loss_kernels
+from ..kernels import random as random_kernels
+from ..kernels.dense_forward import Neurons, Results
+from ..kernels.dense_update import Given, Scratch
+from ..layers.dense import Parameters, State
+from ..layers.encoding import Inputs, empty, view, weights_shape, words, z_tile, z_unit
+from ..network import LayerShape
+from ..ram.arena import Arena
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .stage import Outcome, Part
+
+TRAINING = ("load", "forward", "gradient", "update")
+#: what a batch goes through when it is only looked at
+LOOKING = ("evaluate", "hand-over")
+#: phases of a pass through the layers
+PASSES = ("forward", *LOOKING)
+#: scratch of an update, shared by all layers
+UPDATE = ("gradient", "dz", "listed", "abs_w")
+#: stands for a dropout mask where nothing is dropped
+NO_MASK = np.zeros((0, 0), np.uint64)
+
+
+class Whole:
+    """All layers of a network, in training together, in one arena.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    inputs : Inputs
+        What a sample is.
+    shapes : sequence of LayerShape
+        Hidden layers, lowest first.
+    classes : int
+        C.
+    batches : int
+        Steps per epoch.
+    threads : int
+        T: how many ways a kernel's work is cut.
+    tile : int
+        The most neurons whose z exists at a time, where an algorithm does not need all.
+    held : int
+        B: the most samples that are held at a time. Where that is less than the recipe's batch, gradients are added up
+        over micro-batches: in the order of the samples, so that the sums are those of the whole batch.
+
+    Notes
+    -----
+    Layers are numbered from 0; ``reads[k]`` is how layer k's inputs are held.
+    """
+
+    hands_on = None  # a network hands nothing to another stage
+    passes = 1  # of a sample through the network when it is only looked at
+    reads: list[Inputs]
+    layers: list[Parameters]
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        tile: int, held: int,
+    ) -> None:
+        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
+        self.micro = held < recipe.batch
+        self.cores, self.tile = threads, tile
+        self.widths = [shape.outputs for shape in shapes]
+        self.binary = recipe.binary_activations
+        self.scales = [1.0] * len(shapes)  # s of each hidden layer that inference takes
+        self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since it was last set to 0
+        self.seen = 0  # those samples
+        self.inspect: Callable[..., None] | None = None  # called before each update with (k, inputs, source, scratch)
+
+    @property
+    def groups(self) -> int:
+        """Words of 16 samples that a mask takes."""
+        return -(-self.B // 16)
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def common_regions(self, rows: int) -> list[Region]:
+        """The regions of every algorithm; ``rows`` are the samples of a pass, and of the update."""
+        forward = max(
+            prod(shape) * np.dtype(kind).itemsize
+            for k in range(len(self.layers)) for held in self.scratch_kinds(k)
+            for shape, kind in [self._scratch(k, held, rows)]
+        )  # fmt: skip
+        update = dict.fromkeys(UPDATE, 0)
+        for layer in self.layers:
+            for name, (shape, kind) in layer.scratch_shapes().items():
+                update[name] = max(update[name], prod(shape) * np.dtype(kind).itemsize)
+        return [
+            *(region for layer in self.layers for region in layer.regions()),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
+            Region("input_scale", (1,), "float32", ("load",)),
+            Region("labels", (self.B,), "uint16", (*TRAINING, *LOOKING)),
+            Region("scratch", (forward,), "uint8", PASSES),
+            Region("abs_z", (self._pass_threads(rows),), "int64", PASSES),
+            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            *(Region("update." + name, (size,), "uint8", ("update",)) for name, size in update.items()),
+            Region("row", (max(layer.I for layer in self.layers),), "float32", ("hand-over",)),
+            Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
+        ]
+
+    def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
+        raise NotImplementedError
+
+    def scratch_kinds(self, k: int) -> list[Inputs]:
+        """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
+        return [self.reads[k]]
+
+    def _pass_threads(self, rows: int) -> int:
+        # a thread takes at least 16 samples
+        return min(self.cores, -(-rows // 16))
+
+    def _scratch(self, k: int, held: Inputs, rows: int) -> tuple[tuple[int, ...], str]:
+        layer = self.layers[k]
+        weights = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
+        return forward_kernels.scratch_shape(
+            np.dtype(held.dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
+        )
+
+    def _tile(self, k: int) -> int:
+        return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return frozenset().union(*(layer.carried() for layer in self.layers))
+
+    def widest_steps(self) -> set[int]:
+        """Steps that together take as much of the arena as any, in each of its regions."""
+        # of all that an update takes, only the gradient is longer for some slices than for others
+        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average: inputs, and weights at commits."""
+        moved = [layer.traffic() for layer in self.layers]
+        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
+        return samples + sum(read for read, _ in moved), sum(written for _, written in moved)
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes, beside other ways to cut it: micro-batches first, then tiles."""
+        return -self.B, -self.tile
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views from an arena laid out with the regions."""
+        self.arena = arena
+        for layer in self.layers:
+            layer.open(arena)
+        planned = arena.plan.offsets
+        taken = {region.name for layer in self.layers for region in layer.regions()}
+        self.ram = SimpleNamespace(**{
+            r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
+            for r in self.regions() if r.name not in taken
+        })  # fmt: skip
+        self.scratch = {name: getattr(self.ram, "update." + name) for name in UPDATE}
+
+    # -- flash and state -----------------------------------------------------------------------------------------------
+
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the network trains in, with the sizes of their items."""
+        return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
+
+    def create(self, flash: Flash) -> None:
+        """Makes these objects."""
+        for name, sizes in self.objects().items():
+            flash.new(name, sizes)
+
+    def initialize(self, flash: Flash) -> None:
+        """Writes the initial weights and biases: uniform in +-1/sqrt(I)."""
+        for layer in self.layers:
+            layer.initialize(flash)
+
+    def restore(self, flash: Flash) -> None:
+        """Rebuilds what the passes read from flash."""
+        for layer in self.layers:
+            layer.restore(flash)
+
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        for layer in self.layers:
+            layer.flush(flash)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known beside the arena's bytes, as JSON can hold it."""
+        own = {"scales": list(self.scales), "sums": list(self.sums), "seen": self.seen}
+        return {"layers": [asdict(layer.state) for layer in self.layers], **own}
+
+    @state.setter
+    def state(self, known: dict[str, Any]) -> None:
+        for layer, state in zip(self.layers, known["layers"], strict=True):
+            layer.state = State(**deepcopy(state))
+        self.scales, self.sums, self.seen = list(known["scales"]), list(known["sums"]), known["seen"]
+
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def held(self, block: np.ndarray, reads: Inputs, rows: int) -> np.ndarray:
+        """A block of bytes as inputs (rows, columns)."""
+        return view(block, (rows, reads.columns), reads.dtype)
+
+    def tile_pass(
+        self, k: int, values: np.ndarray, samples: int, z: np.ndarray, outputs: np.ndarray, active: np.ndarray,
+        gain: float = 1.0, biased: bool = True,
+    ) -> float:
+        """z = gain alpha (x . w) + b of layer k, tile by tile, and what follows from it; returns the summed |z|.
+
+        Parameters
+        ----------
+        k : int
+        values : ndarray (rows, columns)
+            The layer's inputs.
+        samples : int
+            How many of the rows.
+        z : ndarray (To, rows)
+            For a tile of neurons; all of z, if it has a row for each neuron.
+        outputs : ndarray (rows, columns) or (0, 0)
+            Gets the bits z > 0, or max(z, 0).
+        active : ndarray (O, G) or (0, G)
+            Gets the masks 0 < z, with binary activations 0 < z < 1.
+        gain : float
+            The scale of inputs that are bits.
+        biased : bool
+            Whether the bias is added.
+        """
+        layer, ram = self.layers[k], self.ram
+        bias = layer.ram.bias if biased else layer.ram.bias[:0]
+        held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
+        rows = z.shape[1]
+        unit = z_unit(rows, layer.O)
+        ram.abs_z[:] = 0
+        neurons = Neurons(0, layer.O, layer.ram.weights, bias, np.float32(gain * layer.alpha), empty((layer.O, 0)))
+        results = Results(0, active, 0, empty((0, rows)), outputs, ram.abs_z[: self._pass_threads(rows)])
+        forward_kernels.forward(
+            values, samples, np.float32(held.scale), np.float32(held.offset), layer.I, neurons, self.binary, unit,
+            view(ram.scratch, *self._scratch(k, held, rows)), z, results,
+        )
+        return int(ram.abs_z.sum()) / unit
+
+    def whole_pass(
+        self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
+    ) -> float:
+        """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
+        nothing = empty((0, 0)), empty((0, -(-z.shape[1] // 16)), "uint16")
+        return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
+
+    def train_layer(
+        self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
+        factor: np.ndarray | None = None, begun: bool = False, ended: bool = True,
+    ) -> bool:
+        """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
+
+        ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
+        beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
+        """
+        layer, reads = self.layers[k], self.reads[k]
+        if values.dtype == np.uint8:
+            affine = reads.scale, reads.offset
+        else:
+            affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
+        inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
+        source = Given(dz, 0, empty((0,)) if factor is None else factor)
+        scratch, abs_w = self.update_scratch(k)
+        if self.inspect:
+            self.inspect(k, inputs, source, scratch)
+        return layer.update(
+            flash, lambda _: inputs, samples, lambda first, last: source, step, scratch, abs_w, begun, ended
+        )
+
+    def update_scratch(self, k: int) -> tuple[Scratch, np.ndarray]:
+        """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
+        blocks = {name: view(self.scratch[name], *shape) for name, shape in self.layers[k].scratch_shapes().items()}
+        return Scratch(blocks["gradient"], blocks["dz"], blocks["listed"]), blocks["abs_w"]
+
+    def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
+        """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
+        ram = self.ram
+        ram.result[:] = 0
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
+        )
+        return float(ram.result[0]), int(ram.result[1])
+
+    def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
+        """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
+        mask, dropout = getattr(self.ram, f"mask{k}"), self.recipe.dropout
+        if not dropout:
+            return NO_MASK
+        kept = np.uint64(round((1 - dropout) * 65536))
+        seed = np.uint64(self.recipe.seed)
+        random_kernels.mask(mask, first, samples, width, kept, step, k, seed, self.cores)
+        return mask
+
+    def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
+        """Adds the |z| of a training batch to those of its epoch."""
+        if step % self.batches == 0:
+            self.sums, self.seen = [0.0] * len(self.sums), 0
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+        self.seen += samples
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.binary:
+            self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
+
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        return self.B
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
+        raise NotImplementedError
+
+    # -- passes without training ---------------------------------------------------------------------------------------
+
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """The summed |z| of each hidden layer and the wrong answers of the batch that was loaded.
+
+        ``scales`` are stored s_k in place of the batch's own.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers in what was loaded, with the mean scales of the epoch so far."""
+        self.arena.enter("evaluate")
+        return self.look(part.samples, self.scales)[1]
+
+    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
+        """What was loaded through the trained network; how many answers are wrong."""
+        self.arena.enter("hand-over")
+        sums, wrong = self.look(part.samples, None if trained else self.scales)
+        if trained:
+            self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+            self.seen += self.passes * part.samples
+        return wrong
+
+    # -- a trained network ---------------------------------------------------------------------------------------------
+
+    @property
+    def surveys(self) -> bool:
+        """Whether inference takes anything from a last pass over the training set."""
+        return self.binary
+
+    def begin_hand_over(self, flash: Flash) -> list[str]:
+        """Digests of the trained layers."""
+        self.sums, self.seen = [0.0] * len(self.sums), 0
+        return [layer.digest(flash, self.ram.row) for layer in self.layers]
+
+    def settle(self, samples: int) -> None:
+        """Fixes the stored s of each hidden layer: the mean |z| over the training set."""
+        if self.seen:
+            self._settle()
+
+    def known(self) -> list[dict[str, Any]]:
+        """What inference must know of each trained layer beside its weights."""
+        scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
+        return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]
+
+    def keep(self, flash: Flash) -> None:
+        """Writes what inference needs of the trained layers."""
+        for layer in self.layers:
+            layer.keep(flash)

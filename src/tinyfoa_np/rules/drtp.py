@@ -1,0 +1,181 @@
+"""Direct random target projection (Frenkel, Lefebvre and Bol, Frontiers in Neuroscience 2021).
+
+For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_k, fixed projections B_k (here (O, C))
+
+    forward             z_k = h_k Wb_k^T + b_k,  h_0 = X,  Wb = alpha sign(W)      (Wb = W without binary weights)
+    binary activations  q_k = s_k sign(z_k),  s_k = mean |z_k| over the batch      (otherwise q_k = z_k)
+    outputs             h_k+1 = tanh(q_k),  on top y = sigmoid(q_k)
+    loss                binary cross-entropy, averaged over classes and batch
+    error               dz_k = (Y B_k^T) (1 - h_k+1^2) [|z_k| < 1],  on top dz = (y - Y) / (B C) [|z| < 1]
+    gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k
+    update              Nesterov's momentum; nothing is clamped
+
+([|z| < 1] only with binary activations, [|W| < 1] only with binary weights.) A hidden layer's error is the label
+itself: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at a time.
+
+As in the published code, activations are binary only where weights are, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf, sqrt, tanh
+
+import numpy as np
+
+from ..kernels import drtp as drtp_kernels
+from ..kernels import random as random_kernels
+from ..layers.dense import Parameters
+from ..layers.encoding import Inputs
+from ..layers.trained import TrainedLayer, passed
+from ..network import LayerShape
+from ..ram.arena import Arena
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .dense_network import LOOKING, Whole
+from .stage import Outcome, Part
+
+NO_LABELS = np.zeros(0, np.uint16)
+
+
+def binary_activations(recipe: Recipe) -> bool:
+    """Whether activations are bits: only where weights are."""
+    return recipe.binary_activations and recipe.binary_weights
+
+
+def reads(inputs: Inputs, widths: Sequence[int], binary: bool) -> list[Inputs]:
+    """How the inputs of each layer are held: above the first as +-1, times tanh(s), or as real numbers."""
+    hidden = [Inputs("bits", width, offset=-0.5) if binary else Inputs("real", width) for width in widths]
+    return [inputs, *hidden]
+
+
+def gain(s: float, binary: bool) -> float:
+    """What a bit minus a half stands for: 2 tanh(s)."""
+    return 2 * tanh(s) if binary else 1.0
+
+
+class Network(Whole):
+    """A network in training by direct random target projection; parameters as for :class:`.dense_network.Whole`."""
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        tile: int, held: int,
+    ) -> None:
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        self.binary = binary_activations(recipe)
+        self.reads = reads(inputs, self.widths, self.binary)
+        self.layers = [
+            Parameters(
+                recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
+                prefix=f"layer{k}.", rows=held, partial=self.micro,
+            )
+            for k, width in enumerate([*self.widths, classes])
+        ]
+        self.top = len(self.widths)
+
+    def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
+        alive = ("forward", "gradient", "update", *LOOKING)
+        sizes = [self.B * reads.row_bytes for reads in self.reads[1:]]
+        return [
+            *self.common_regions(self.B),
+            *(Region(f"feedback{k}", (width, self.C), "float32") for k, width in enumerate(self.widths)),
+            Region("h_even", (max(sizes[0::2], default=0),), "uint8", alive),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", alive),
+            Region("z", (max(*self.widths, self.C), self.B), "float32", alive),
+        ]
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return super().carried() | {f"feedback{k}" for k in range(self.top)}
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views, and makes the fixed projections: uniform in +-sqrt(6 / O)."""
+        super().open(arena)
+        for k, width in enumerate(self.widths):
+            bound, flat = np.float32(sqrt(6 / width)), getattr(self.ram, f"feedback{k}").reshape(-1)
+            random_kernels.uniform(
+                flat, 0, width, 0, self.C, self.C, k, random_kernels.PROJECTION, np.uint64(self.recipe.seed), bound
+            )
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def _values(self, k: int) -> np.ndarray:
+        """Inputs of layer k (B, columns)."""
+        if k == 0:
+            return self.ram.inputs
+        block = self.ram.h_even if k % 2 else self.ram.h_odd
+        return self.held(block, self.reads[k], self.B)
+
+    def _layer(
+        self, k: int, samples: int, given: float, labels: np.ndarray, scale: float | None
+    ) -> tuple[float, float]:
+        """Hidden layer k, from its inputs, of gain ``given``, to those of the next; its summed |z| and its s."""
+        z = self.ram.z[: self.widths[k]]
+        total = self.whole_pass(k, self._values(k), samples, z, given)
+        s = total / (samples * self.widths[k]) if scale is None else scale
+        if len(labels):
+            self.arena.enter("gradient")
+        drtp_kernels.hidden(
+            z, samples, labels, getattr(self.ram, f"feedback{k}"), np.float32(tanh(s)), self.binary,
+            self._values(k + 1), self.cores,
+        )
+        return total, s
+
+    def _output(self, samples: int, given: float, of: int | None = None) -> tuple[float, int]:
+        """The output layer: its errors, in a batch of ``of``, in z; the summed loss and the wrong answers."""
+        ram = self.ram
+        z = ram.z[: self.C]
+        total = self.whole_pass(self.top, self._values(self.top), samples, z, given)
+        if self.arena.phase == "forward":
+            self.arena.enter("gradient")
+        ram.result[:] = 0
+        drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result, of or samples)
+        return float(ram.result[0]), int(ram.result[1])
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on the batch that was loaded, layer by layer."""
+        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        begun, ended = first > 0, part.ends
+        given, sums = 1.0, []
+        for k, width in enumerate(self.widths):
+            self.arena.enter("forward")
+            total, s = self._layer(k, samples, given, ram.labels, None)
+            sums.append(total)
+            self.arena.enter("update")
+            if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step, None, begun, ended):
+                return Outcome(np.nan, 0, lost)
+            given = gain(s, self.binary)
+        self.note(samples, step, sums)
+        self.arena.enter("forward")
+        loss, wrong = self._output(samples, given, of)
+        if not np.isfinite(loss):
+            return Outcome(loss, wrong, f"the loss is {loss}")
+        self.arena.enter("update")
+        values, z = self._values(self.top), ram.z[: self.C]
+        kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
+        return Outcome(loss, wrong, "" if kept else lost)
+
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
+        given, sums = 1.0, []
+        for k in range(self.top):
+            total, s = self._layer(k, samples, given, NO_LABELS, None if scales is None else scales[k])
+            sums.append(total)
+            given = gain(s, self.binary)
+        return sums, self._output(samples, given)[1]
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """What goes into the output's sigmoid (C, n), with binary activations its sign, for samples as they are held."""
+    binary, values, given = binary_activations(recipe), samples, 1.0
+    none = np.zeros((0, 0), np.float32)
+    for layer, above in pairwise(layers):
+        z, _, _ = passed(layer, values, binary, gain=given)
+        values = np.zeros((len(samples), above.inputs.columns), above.inputs.dtype)
+        drtp_kernels.hidden(z, len(samples), NO_LABELS, none, np.float32(0), binary, values, 1)
+        given = gain(layer.scale, binary)
+    z, _, _ = passed(layers[-1], values, binary, gain=given)
+    return np.where(z >= 0, np.float32(1), np.float32(-1)) if binary else z

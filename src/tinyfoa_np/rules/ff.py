@@ -1,0 +1,323 @@
+"""The forward-forward algorithm (Hinton, 2022), with peer normalization and a linear classifier beside it.
+
+A label is written into the first C inputs. Rows are samples with their right labels, then the same with wrong ones. For
+layers k = 0, 1, ... with weights W_k and biases b_k
+
+    inputs              x_0 = norm(X with labels),  norm(h) = h / (sqrt(mean h^2) + 1e-8) for each row
+    forward             z_k = x_k Wb_k^T + b_k,  Wb = alpha sign(W)              (Wb = W without binary weights)
+    activations         h_k = max(z_k, 0), or s_k [z_k > 0] with s_k = mean |z_k| over all rows;  x_k+1 = norm(h_k)
+    goodness            g = sum h_k^2,  l = g - O,  p = sigmoid(l),  Y = 1 for right labels, 0 for wrong ones
+    loss                mean cross-entropy of p, + 0.03 var(m_k) over neurons, m_k a running mean of h_k, right labels
+    error               dz = (2 (p - Y) / 2B) h + [right] 0.03 (2 / O) (m - mean m) (0.1 / B),  binary: times [|z| < 1]
+    gradient            dW_k = dz^T x_k [|W_k| < 1],  db_k = sum dz              ([|W| < 1] only with binary weights)
+    classifier          on x_1, x_2, ... of inputs with 1/C for each label: cross-entropy of sum_k x_k+1 C_k^T
+    update              momentum with weight decay; then everything is clamped to +-1
+    answer              the label with the largest goodness, summed over layers: a pass for each label
+
+Nothing flows down: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at
+a time. The classifier comes first, as it must see all layers before they move; its features are all alive.
+
+As in the published code, activations are binary only where weights are, too; a batch that is not full is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from ..errors import BadRequest
+from ..kernels import ff as ff_kernels
+from ..kernels import random as random_kernels
+from ..layers.dense import Parameters
+from ..layers.encoding import Inputs, outputs_of, z_unit
+from ..layers.trained import TrainedLayer, passed
+from ..network import LayerShape
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .dense_network import LOOKING, Whole
+from .drtp import binary_activations
+from .stage import Outcome, Part
+
+FIRST_MEAN = 0.5  # where the running mean activities begin
+NO_LABELS = np.zeros(0, np.uint16)
+NO_FACTOR = np.zeros(0, np.float32)
+ALIVE = ("forward", "gradient", "update", *LOOKING)
+PASSING = ("forward", "gradient", "update")
+
+
+class Network(Whole):
+    """A network in training by forward-forward; parameters as for :class:`.dense_network.Whole`.
+
+    Raises
+    ------
+    BadRequest
+        If there is no room for a label in the inputs, or no wrong label.
+    """
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        tile: int, held: int,
+    ) -> None:
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        if not 2 <= classes <= inputs.width:
+            raise BadRequest(
+                f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
+                " and as many inputs"
+            )
+        assert recipe.decay is not None and recipe.classifier_decay is not None
+        self.binary = binary_activations(recipe)
+        self.passes = classes
+        self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
+        self.top = len(self.widths)
+        hidden = [outputs_of(width, self.binary) for width in self.widths]
+        # inputs of the layers, then of the classifier's parts, each of which reads one layer
+        self.reads = [Inputs("real", inputs.width), *hidden[:-1], *hidden]
+        self.layers = [
+            Parameters(
+                recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights,
+                decay=recipe.decay, prefix=f"layer{k}.", rows=2 * self.B,
+            )
+            for k, width in enumerate(self.widths)
+        ]
+        self.layers += [
+            Parameters(
+                recipe, self.top + k, kind, classes, batches, threads, binary_weights=False, biased=False,
+                lr=recipe.classifier_lr, decay=recipe.classifier_decay, prefix=f"classifier{k}.",
+            )
+            for k, kind in enumerate(hidden)
+        ]
+
+    def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
+        hidden, rows = self.reads[self.top :], 2 * self.B
+        sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
+        return [
+            *self.common_regions(rows),
+            Region("wrong", (self.B,), "uint16", PASSING),
+            Region("x", (rows, self.inputs.width), "float32", ALIVE),
+            Region("h_even", (max(sizes[0::2]),), "uint8", ALIVE),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", ALIVE),
+            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, PASSING) for k, kind in enumerate(hidden)),
+            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", PASSING),
+            Region("factor_even", (rows,), "float32", ALIVE),
+            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", ALIVE),
+            Region("z", (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B), "float32", ALIVE),
+            *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
+            Region("goodness", (rows,), "float64", ALIVE),
+            Region("coefficient", (rows,), "float32", ("gradient",)),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
+            Region("error", (self.C, self.B), "float32", ("gradient", "update")),
+            Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("guess", (self.B,), "uint16", LOOKING),
+        ]
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return super().carried() | {f"mean{k}" for k in range(self.top)}
+
+    # -- flash and state -----------------------------------------------------------------------------------------------
+
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the network trains in: layers, classifier, and the running means."""
+        return {**super().objects(), "means": [4 * width for width in self.widths]}
+
+    def initialize(self, flash: Flash) -> None:
+        """Writes the initial weights: N(0, 1 / O), the biases and the classifier 0, the running means 0.5."""
+        seed = np.uint64(self.recipe.seed)
+        for k, layer in enumerate(self.layers):
+
+            def weights(out: np.ndarray, first: int, last: int, low: int, high: int, k: int = k) -> None:
+                if k < self.top:
+                    random_kernels.normals(out, 0, k, random_kernels.WEIGHT, seed, 1 / sqrt(self.widths[k]))
+                else:
+                    out[:] = 0
+
+            layer.initialize(flash, weights, _zeros)
+        for k in range(self.top):
+            mean = getattr(self.ram, f"mean{k}")
+            mean[:] = FIRST_MEAN
+            flash.write("means", k, [mean])
+
+    def restore(self, flash: Flash) -> None:
+        """Rebuilds what the passes read from flash."""
+        super().restore(flash)
+        for k in range(self.top):
+            flash.read("means", k, [getattr(self.ram, f"mean{k}")])
+
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        changed = self.layers[0].state.dirty
+        super().flush(flash)
+        for k in range(self.top if changed else 0):
+            flash.write("means", k, [getattr(self.ram, f"mean{k}")])
+
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def _embed(self, samples: int, labels: np.ndarray, at: int = 0) -> None:
+        """The batch's inputs with labels, into the rows of x from ``at`` on."""
+        scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
+        ff_kernels.embed(
+            self.ram.inputs, np.float32(scale), np.float32(offset), samples, labels, self.C,
+            np.float32(self.recipe.label_scale), at, self.ram.x, self.cores,
+        )
+
+    def _values(self, k: int, rows: int) -> np.ndarray:
+        """Inputs of layer k (rows, columns)."""
+        if k == 0:
+            return self.ram.x[:rows]
+        return self.held(self.ram.h_even if k % 2 else self.ram.h_odd, self.reads[self.top + k - 1], rows)
+
+    def _factor(self, k: int) -> np.ndarray:
+        """What the bits of each row of layer k's inputs stand for; nothing where inputs are real."""
+        if k == 0 or not self.binary:
+            return NO_FACTOR
+        return self.ram.factor_even if k % 2 else self.ram.factor_odd
+
+    def _layer(
+        self, k: int, values: np.ndarray, factor: np.ndarray, rows: int, scale: float | None, outputs: np.ndarray,
+        own: np.ndarray,
+    ) -> tuple[float, float]:
+        """Layer k: z, outputs, each row's goodness and its own factor; returns the summed |z| and s."""
+        z, width = self._z(self.widths[k], 2 * self.B), self.widths[k]
+        self.whole_pass(k, values, rows, z, biased=False)
+        unit, abs_z = z_unit(2 * self.B, width), self.ram.abs_z
+        abs_z[:] = 0
+        ff_kernels.activate(z, rows, self.layers[k].ram.bias, factor, unit, outputs, abs_z)
+        total = int(abs_z.sum()) / unit
+        s = (total / (rows * width) if scale is None else scale) if self.binary else 1.0
+        ff_kernels.measure(outputs, rows, width, s, self.ram.goodness, own, self.cores)
+        return total, s
+
+    def _z(self, neurons: int, rows: int) -> np.ndarray:
+        """z (neurons, rows)."""
+        return self.ram.z.reshape(-1)[: neurons * rows].reshape(neurons, rows)
+
+    def _row_factor(self, k: int) -> np.ndarray:
+        """Where the factor of each row of layer k's outputs goes."""
+        return self.ram.factor_odd if k % 2 else self.ram.factor_even
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def draw(self, samples: int, step: int) -> np.ndarray:
+        """A wrong label for each sample of the batch."""
+        epoch, batch = divmod(step, self.batches)
+        seed, wrong = np.uint64(self.recipe.seed), self.ram.wrong
+        random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, batch * self.B, wrong, seed)
+        return wrong
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on the batch that was loaded: the classifier, then layer by layer."""
+        lost, samples = "a weight or a moment is no finite number any more", part.samples
+        self.losses = []
+        loss, wrong, kept = self._train_classifier(flash, samples, step)
+        if not np.isfinite(loss):
+            return Outcome(loss, wrong, f"the classifier's loss is {loss}")
+        if not kept:
+            return Outcome(loss, wrong, lost)
+        ram, rows, sums, peers = self.ram, 2 * samples, [], 0.0
+        self.arena.enter("forward")
+        self._embed(samples, ram.labels)
+        self._embed(samples, self.draw(samples, step), samples)
+        for k, width in enumerate(self.widths):
+            self.arena.enter("forward")
+            values, outputs = self._values(k, rows), self._values(k + 1, rows)
+            total, s = self._layer(k, values, self._factor(k), rows, None, outputs, self._row_factor(k))
+            sums.append(total)
+            self.arena.enter("gradient")
+            self.losses.append(ff_kernels.judge(ram.goodness, samples, width, ram.coefficient))
+            z, mean = self._z(width, 2 * self.B), getattr(ram, f"mean{k}")
+            ff_kernels.remember(z, samples, s, self.binary, mean, self.cores)
+            middle, spread = ff_kernels.average(mean)
+            peers += spread
+            ff_kernels.errors(
+                z, samples, s, self.binary, ram.coefficient, mean, middle, self.recipe.peer, self.cores
+            )
+            if not self.binary:
+                ff_kernels.normalize(outputs, rows, self._row_factor(k), self.cores)
+            self.arena.enter("update")
+            if not self.train_layer(flash, k, values, 1.0, rows, z, step, self._factor(k)):
+                return Outcome(loss, wrong, lost)
+        total_loss = sum(self.losses)
+        self.losses += [peers, loss / samples]
+        if not np.isfinite(total_loss):
+            return Outcome(total_loss, wrong, f"the loss is {total_loss}")
+        self.note(rows, step, sums)
+        return Outcome(total_loss * samples, wrong)
+
+    def _train_classifier(self, flash: Flash, samples: int, step: int) -> tuple[float, int, bool]:
+        """One step of the classifier; its summed loss, its wrong answers, whether all numbers are finite."""
+        ram = self.ram
+        self.arena.enter("forward")
+        self._embed(samples, NO_LABELS)
+        values, factor = ram.x[:samples], NO_FACTOR
+        ram.logits[:] = 0
+        for k in range(self.top):
+            feature = getattr(ram, f"feature{k}")[:samples]
+            own = ram.feature_factor[k] if self.binary else self._row_factor(k)
+            self._layer(k, values, factor, samples, None, feature, own)
+            if not self.binary:
+                ff_kernels.normalize(feature, samples, own, self.cores)
+            values, factor = feature, own if self.binary else NO_FACTOR
+            z = self._z(self.C, self.B)
+            self.whole_pass(self.top + k, feature, samples, z)
+            ff_kernels.add(z, samples, factor, ram.logits)
+        self.arena.enter("gradient")
+        (loss, wrong), kept = self.cross_entropy(samples), True
+        self.arena.enter("update")
+        for k in range(self.top if np.isfinite(loss) else 0):
+            feature, factor = getattr(ram, f"feature{k}"), ram.feature_factor[k] if self.binary else NO_FACTOR
+            kept = kept and self.train_layer(
+                flash, self.top + k, feature, 1.0, samples, ram.error, step, factor
+            )
+        return loss, wrong, kept
+
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """A pass for each label, without training: the summed |z| of each layer, and the wrong answers."""
+        ram, sums = self.ram, [0.0] * self.top
+        for label in range(self.C):
+            ram.guess[:] = label
+            self._embed(samples, ram.guess)
+            ram.scores[label] = 0
+            for k in range(self.top):
+                outputs = self._values(k + 1, samples)
+                scale = None if scales is None else scales[k]
+                own = self._row_factor(k)
+                total, _ = self._layer(k, self._values(k, samples), self._factor(k), samples, scale, outputs, own)
+                sums[k] += total
+                ram.scores[label, :samples] += ram.goodness[:samples]
+                if not self.binary:
+                    ff_kernels.normalize(outputs, samples, own, self.cores)
+        return sums, int(ff_kernels.best(ram.scores, samples, ram.labels))
+
+
+def _zeros(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+    out[:] = 0
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """Goodness of each label (C, n), for samples as they are held."""
+    n, binary = len(samples), binary_activations(recipe)
+    hidden = layers[: len(layers) // 2]
+    scores = np.zeros((classes, n))
+    affine = np.float32(layers[0].inputs.scale), np.float32(layers[0].inputs.offset)
+    for label in range(classes):
+        values = np.zeros((n, samples.shape[1]), np.float32)
+        labels = np.full(n, label, np.uint16)
+        ff_kernels.embed(samples, *affine, n, labels, classes, np.float32(recipe.label_scale), 0, values, 1)
+        total, factor = np.zeros(n), NO_FACTOR
+        for layer in hidden:
+            z, _, _ = passed(layer, values, binary, biased=False)
+            kind = outputs_of(layer.outputs, binary)
+            values = np.zeros((n, kind.columns), kind.dtype)
+            goodness, own = np.zeros(n), np.zeros(n, np.float32)
+            ff_kernels.activate(z, n, layer.bias, factor, 1.0, values, np.zeros(1, np.int64))
+            ff_kernels.measure(values, n, layer.outputs, layer.scale if binary else 1.0, goodness, own, 1)
+            total += goodness
+            if not binary:
+                ff_kernels.normalize(values, n, own, 1)
+            factor = own if binary else NO_FACTOR
+        scores[label] = total
+    return scores

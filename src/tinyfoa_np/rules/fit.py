@@ -1,0 +1,213 @@
+"""How a recipe is laid out before anything is allocated: its batches, and its stages, each in a tiling that fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..architectures import architecture, batch_normed
+from ..data import Dataset
+from ..errors import BadRequest
+from ..layers.encoding import Inputs
+from ..layers.local import LocalParameters
+from ..layers.tiling import Tiling
+from ..network import layer_shapes
+from ..ram.packing import Plan, pack
+from ..recipe import Recipe
+from ..storage.records import Records
+from .build import Rung, deep_maker, ladder, makers
+from .recompute import Below
+from .stage import Kept, Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A stage, how it is cut, and where its regions lie."""
+
+    stage: Stage
+    tiling: Tiling
+    plan: Plan
+
+
+def _once(stage: Stage) -> int:
+    """Bytes of the objects that a stage trains in, one slot of them."""
+    return sum(map(sum, stage.objects().values()))
+
+
+def _streamed(layer: Kept) -> int:
+    """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
+    return layer.published_bytes if layer.tiling.stream_weights else 0
+
+
+class Layout:
+    """What a recipe and the shape of a data set come to, before anything is allocated.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    dataset : Dataset
+        Only its shape counts.
+    threads : int
+        T: each has scratch of its own.
+
+    Attributes
+    ----------
+    train_set, test_set : Records
+        The encoded samples.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, threads: int) -> None:
+        self.recipe, self.threads = recipe, threads
+        samples = min(recipe.limit or math.inf, len(dataset.train.labels))
+        if recipe.algorithm == "ff" and samples > recipe.batch:
+            samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
+        self.N, self.N_test = int(samples), len(dataset.test.labels)
+        # a data set smaller than a batch is one batch: no region holds samples that cannot come
+        self.inner = replace(recipe, batch=min(recipe.batch, self.N))
+        width = dataset.train.inputs.shape[1]
+        if dataset.train.inputs.dtype == np.uint8:
+            scale, offset = dataset.affine(str(recipe.normalize))
+            self.inputs = Inputs("bytes", width, scale, offset, dataset.image)
+        else:
+            self.inputs = Inputs("real", width, image=dataset.image)
+        self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
+        self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
+        about = dataset.classes, self.train_set.batches, threads
+        if recipe.deep:
+            network = architecture(recipe.network, width, dataset.image, dataset.classes)
+            self.makers = [deep_maker(self.inner, self.inputs, network, *about)]
+        else:
+            shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
+            self.makers = makers(self.inner, self.inputs, shapes, *about)
+        self.ladders = [ladder(self.inner)] * len(self.makers)
+        self._cuts: dict[tuple[int, Tiling], Chosen] = {}
+
+    def fit(self, budget: int | None) -> list[Chosen]:
+        """Each stage in the way that takes least time and flash traffic, of those that fit.
+
+        Parameters
+        ----------
+        budget : int or None
+            Bytes of RAM; without it, whatever is fastest.
+
+        Raises
+        ------
+        BadRequest
+            If a stage does not fit; the message says the smallest budget that would do.
+        """
+        chosen = [self._fit(number, budget) for number in range(len(self.makers))]
+        if None in chosen:
+            assert budget is not None
+            raise BadRequest(
+                f"training does not fit into {budget:,} bytes of RAM: it needs {self.least():,} ({self._advice()})"
+            )
+        return [one for one in chosen if one]
+
+    def cut(self, tilings: Sequence[Tiling]) -> list[Chosen]:
+        """Each stage as it is said to be cut."""
+        return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
+
+    def least(self) -> int:
+        """The smallest budget that :meth:`fit` accepts, in bytes."""
+        return max(
+            min(self._smallest(number, rung).plan.nbytes for rung in rungs) for number, rungs in enumerate(self.ladders)
+        )
+
+    def described(self, one: Chosen) -> str:
+        """How a stage is cut, in words."""
+        first = one.stage.layers[0]
+        if isinstance(first, LocalParameters):
+            return one.tiling.described(self.inner.batch, first.shape.places, first.shape.places, True)
+        return one.tiling.described(self.inner.batch, first.O, first.grid.rows(0)[1])
+
+    def flash_bytes(self, chosen: Sequence[Chosen], lean: bool = False) -> dict[str, int]:
+        """What flash holds, by what it is, when it holds most: while a stage hands over to the next.
+
+        Parameters
+        ----------
+        chosen : sequence of Chosen
+        lean : bool
+            Whether the full-precision weights of trained layers go.
+        """
+        peaks = []
+        for number, one in enumerate(chosen):
+            below, own = chosen[:number], one.stage.layers
+            layers = [*(layer for lower in below for layer in lower.stage.layers), *own]
+            peaks.append({
+                "data set": self.train_set.nbytes + self.test_set.nbytes,
+                "weights and moments in training, in two slots": 2 * _once(one.stage),
+                "what the forward pass reads of them": sum(map(_streamed, own)),
+                "trained layers, for inference": sum(sum(layer.trained_bytes) for layer in layers),
+                "trained layers' weights and moments": 0 if lean else sum(2 * _once(lower.stage) for lower in below),
+                "outputs handed from layer to layer": sum(map(self._handed, chosen[max(0, number - 1) : number + 1])),
+            })  # fmt: skip
+        return max(peaks, key=lambda held: sum(held.values()))
+
+    def written_once(self, chosen: Sequence[Chosen]) -> int:
+        """Bytes written to flash beside those of the steps: data, initial weights, outputs, trained layers."""
+        layers = [layer for one in chosen for layer in one.stage.layers]
+        kept = sum(sum(layer.trained_bytes) + _streamed(layer) for layer in layers)
+        handed = sum(map(self._handed, chosen))
+        return self.train_set.nbytes + self.test_set.nbytes + kept + handed + sum(_once(one.stage) for one in chosen)
+
+    def _handed(self, one: Chosen) -> int:
+        """Bytes of what a stage hands to the next, if there is one that takes it."""
+        emitted = one.stage.hands_on
+        if not emitted or self.recipe.recompute or one.stage.layers[0].number + 1 == len(self.makers):
+            return 0
+        return sum(replace(records, row_bytes=emitted.row_bytes).nbytes for records in (self.train_set, self.test_set))
+
+    def _fit(self, number: int, budget: int | None) -> Chosen | None:
+        """The cheapest way to cut a stage; None if there is none that fits."""
+        if budget is None:
+            rung = self.ladders[number][0]
+            return self._cut(number, replace(rung.tiling, neurons=rung.neurons[0], rows=rung.rows[0]))
+        grown = [self._grown(number, rung, budget) for rung in self.ladders[number]]
+        return min((one for one in grown if one), key=lambda one: one.stage.cost(), default=None)
+
+    def _grown(self, number: int, rung: Rung, budget: int) -> Chosen | None:
+        """The largest of a rung's tilings that fits."""
+        found = self._smallest(number, rung)
+        if found.plan.nbytes > budget:
+            return None
+        for name in ("neurons", "rows"):  # one counts in the forward pass, the other in the update: seldom both at once
+            for size in getattr(rung, name):
+                larger = self._cut(number, replace(found.tiling, **{name: size}))
+                if larger.plan.nbytes <= budget:
+                    found = larger
+                    break
+        return found
+
+    def _smallest(self, number: int, rung: Rung) -> Chosen:
+        return self._cut(number, replace(rung.tiling, neurons=rung.neurons[-1], rows=rung.rows[-1]))
+
+    def _cut(self, number: int, tiling: Tiling) -> Chosen:
+        if (number, tiling) not in self._cuts:
+            self._cuts[number, tiling] = self._made(number, tiling)
+        return self._cuts[number, tiling]
+
+    def _made(self, number: int, tiling: Tiling) -> Chosen:
+        stage = self.makers[number](tiling)
+        regions = stage.regions()
+        if self.recipe.recompute and number > 0:
+            lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
+            regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
+        return Chosen(stage, tiling, pack(regions))
+
+    def _advice(self) -> str:
+        fewer = "fewer threads, " if self.threads > 1 else ""
+        if self.recipe.algorithm == "tinyfoa":
+            return f"{fewer}a smaller batch or more slices need less"
+        if not self.recipe.deep:
+            what = f"{fewer}a smaller batch or narrower layers need less"
+            return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
+        why = f"{self.recipe.algorithm} holds the weights of all layers"
+        if batch_normed(self.recipe.network):
+            why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
+        if self.recipe.algorithm == "giff":
+            return f"{why}: {fewer}a smaller batch or smaller groups need less"
+        return f"{why}: {fewer.replace(', ', ' or ')}a smaller batch need{'' if fewer else 's'} less"

@@ -1,0 +1,209 @@
+"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one pass to infer.
+
+Layers are partitioned into groups. Each has a data channel, its layers, a label channel, a loss and an optimizer of its
+own, and in a step they train in turn:
+
+    data            d = layers(h)                       h: what the group below hands on, never differentiated through
+    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
+    merge           m = d + q or d q                    over space q is the same everywhere
+    goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
+    loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta))
+    gradient        the ordinary one, inside of the group
+    hand on         d as it was before the update; with ``rms``, each sample by its root mean square
+    answer          the label with the largest goodness, summed over groups
+
+d serves the right and the wrong label alike: a step is one pass, as is an inference. When a group's turn is over, its
+activations and errors go, but for d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..architectures import Architecture, architecture, grouped
+from ..errors import BadRequest
+from ..kernels import ff as ff_kernels
+from ..kernels import giff as giff_kernels
+from ..kernels import random as random_kernels
+from ..kernels.conv import Step
+from ..layers.encoding import Inputs
+from ..layers.graph import Program
+from ..layers.trained import TrainedLayer
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .graph_network import LOOKING, Deep, Group, passed, take_in
+from .stage import Outcome, Part
+
+#: of a training step, what comes after its batch is loaded
+STEP = ("forward", "gradient", "update")
+MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
+
+
+def chains(recipe: Recipe, network: Architecture) -> list[list[tuple[object, ...]]]:
+    """The layers of each group."""
+    units = network.units
+    return [[layer for unit in group for layer in units[unit]] for group in grouped(recipe.groups, recipe.network)]
+
+
+class Network(Deep):
+    """A network in training by GIFF; parameters as for :class:`.graph_network.Deep`, without chains.
+
+    Raises
+    ------
+    BadRequest
+        If there is no wrong label.
+    """
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
+        held: int,
+    ) -> None:
+        if classes < 2:
+            raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
+        assert recipe.label_width is not None and recipe.merge is not None and recipe.theta is not None
+        self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
+        self.labels = classes
+        self.losses: list[float] = []  # of each group, the last step's
+        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, held)
+
+    def extra(self, program: Program) -> tuple[int, int]:
+        """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
+        return self.labels + 1, self.width * program.shapes[program.output][2]
+
+    def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
+        return [
+            *super().regions(),
+            Region("wrong", (self.B,), "uint16", STEP),
+            Region("margin", (self.B,), "float64", STEP),
+            Region("scores", (self.C, self.B), "float64", LOOKING),
+        ]
+
+    def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
+        """What a group's label channel and its loss need."""
+        g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
+        maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
+        looking = tuple(f"{phase}:{at}" for phase in LOOKING)
+        both = (f"gradient:{at}", f"update:{at}", *looking)
+        normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
+            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in LOOKING)
+        )  # fmt: skip
+        return [
+            Region(f"g{g}.latent", (self.C, width), "float32", both),
+            Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
+            Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
+            Region(f"g{g}.coefficient", (2, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
+            Region(f"g{g}.latent_error", (self.C, width), "float64", self.added_up(g, count)),
+            Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
+            Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
+            Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
+        ]
+
+    def _take_in(self, g: int, samples: int) -> None:
+        super()._take_in(g, samples)
+        if g and self.recipe.rms:
+            below = self.value(g, 0).reshape(self.B, -1)
+            size, factor = self.array(g - 1, "size"), self.array(g - 1, "factor")
+            ff_kernels.measure(below, samples, below.shape[1], 1.0, size, factor, self.cores)
+            ff_kernels.normalize(below, samples, factor, self.cores)
+
+    def _measure(self, g: int, d: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """q of all labels, and the sums from which goodness follows."""
+        q, sums, squares = (self.array(g, name) for name in ("latent", "sums", "squares"))
+        giff_kernels.latent(*self.layers[g].label, self.width, q)
+        if sums.size:
+            giff_kernels.measure(d, samples, self.merge, sums, squares, self.cores)
+        return q, sums, squares
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def draw(self, samples: int, step: int, first: int) -> np.ndarray:
+        """A wrong label for each sample of the batch, from its sample ``first`` on."""
+        epoch, batch = divmod(step, self.batches)
+        seed, wrong, begin = np.uint64(self.recipe.seed), self.ram.wrong, batch * self.recipe.batch + first
+        random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, begin, wrong, seed)
+        return wrong
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on what was loaded, group by group.
+
+        An answer counts as wrong where the wrong label has as much goodness as the right one.
+        """
+        samples, ram, move = part.samples, self.ram, self.next_step(step, part)
+        self.losses = []
+        self.arena.enter("forward:0.0")
+        wrong = self.draw(samples, step, part.first)
+        ram.margin[:] = 0
+        for g, group in enumerate(self.layers):
+            d = self.forward(g, samples, "forward").reshape(self.B, -1, group.program.shapes[-1][2])
+            top = len(group.program.operations)
+            self.arena.enter(f"gradient:{g}.{top}")
+            q, sums, squares = self._measure(g, d, samples)
+            coefficient = self.array(g, "coefficient")
+            labels = ram.labels, wrong
+            loss = giff_kernels.judge(
+                d, samples, self.merge, sums, squares, q, *labels, self.theta, part.of, coefficient, ram.margin
+            )
+            self.losses.append(loss / samples)
+            if not np.isfinite(loss):
+                return Outcome(loss, samples, f"the loss of group {g + 1} is {loss}")
+            error = self.error(g, group.program.output).reshape(d.shape)
+            giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
+            self.arena.enter(f"update:{g}.{top}")
+            if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
+                return Outcome(loss, samples, "a weight or a moment is no finite number any more")
+        return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
+
+    def _train_label(
+        self, g: int, d: np.ndarray, part: Part, q: np.ndarray, sums: np.ndarray,
+        labels: tuple[np.ndarray, np.ndarray], move: Step,
+    ) -> bool:
+        """One optimizer step of a group's label channel, once the batch is complete; False if a number is lost."""
+        group, coefficient = self.layers[g], self.array(g, "coefficient")
+        dq, slopes = self.array(g, "latent_error"), self.array(g, "label_slopes")
+        giff_kernels.latent_errors(
+            d, part.samples, self.merge, sums, q, *labels, coefficient, part.first > 0, dq, self.cores
+        )
+        giff_kernels.latent_back(*group.label, self.width, dq, slopes[:-1], slopes[-1])
+        tensor = group.tensor(group.program.parameters, group.extra)
+        return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
+
+    def look(self, samples: int, phase: str) -> int:
+        """A pass without training: how many answers are wrong."""
+        scores = self.ram.scores
+        for g, group in enumerate(self.layers):
+            d = self.forward(g, samples, phase).reshape(self.B, -1, group.program.shapes[-1][2])
+            self.arena.enter(f"{phase}:{g}.{len(group.program.operations)}")
+            if g == 0:
+                scores[:] = 0
+            q, sums, squares = self._measure(g, d, samples)
+            giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
+        return int(ff_kernels.best(scores, samples, self.ram.labels))
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """Goodness of each label (C, n), for samples as they are held: one pass through the layers."""
+    assert recipe.merge is not None and recipe.label_width is not None
+    inputs, n, merge = layers[0].inputs, len(samples), MERGES[recipe.merge]
+    network = architecture(recipe.network, inputs.width, inputs.image, classes)
+    h = np.zeros((n, *network.shape), np.float32)
+    take_in(inputs, samples, n, h, 1)
+    scores = np.zeros((classes, n))
+    for layer, chain in zip(layers, chains(recipe, network), strict=True):
+        program = Program(chain, h.shape[1:])
+        h = passed(program, layer.weights, layer.bias, h)
+        d = h.reshape(n, -1, h.shape[3])
+        label = layer.weights[program.parameters :].reshape(classes + 1, -1)
+        q, sums, squares = np.zeros((classes, h.shape[3]), np.float32), np.zeros((n, h.shape[3])), np.zeros(n)
+        giff_kernels.latent(label[:-1], label[-1], recipe.label_width, q)
+        if d.shape[1] > 1:
+            giff_kernels.measure(d, n, merge, sums, squares, 1)
+        giff_kernels.score(d, n, merge, sums, squares, q, scores, 1)
+        if recipe.rms:
+            flat, size, factor = h.reshape(n, -1), np.zeros(n), np.zeros(n, np.float32)
+            ff_kernels.measure(flat, n, flat.shape[1], 1.0, size, factor, 1)
+            ff_kernels.normalize(flat, n, factor, 1)
+    return scores

@@ -1,0 +1,203 @@
+"""What a layer of TinyFoA is to the training loop, whatever its connections: layers train one after another."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..kernels import loss as loss_kernels
+from ..layers.dense import Parameters, State
+from ..layers.encoding import Inputs, outputs_of, z_unit
+from ..layers.tiling import Tiling
+from ..ram.arena import Arena
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .stage import Outcome, Part
+
+LOOKING = ("hand-over", "evaluate")
+
+
+class Layerwise:
+    """One layer in training, with a fixed random projection of its own.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    number : int
+        Layer, from 0.
+    inputs : Inputs
+        What the layer reads.
+    outputs, classes : int
+        O and C.
+    tiling : Tiling
+    parameters : Parameters
+        Its weights and biases.
+    """
+
+    surveys = True
+    arena: Arena
+    ram: Any
+
+    def __init__(
+        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, tiling: Tiling,
+        parameters: Parameters,
+    ) -> None:
+        self.recipe, self.number, self.inputs, self.parameters = recipe, number, inputs, parameters
+        self.O, self.C, self.B, self.tiling = outputs, classes, recipe.batch, tiling
+        self.z_unit = z_unit(self.B, self.O)
+        self.emitted = outputs_of(self.O, recipe.binary_activations)
+        self.scale = 1.0  # s of the batch, or the stored one
+        self.sum_abs_z = 0.0  # of the training samples, in the hand-over
+        self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
+
+    # -- flash, state: what the training loop asks of a stage ----------------------------------------------------------
+
+    @property
+    def hands_on(self) -> Inputs:
+        """What a trained layer hands to the next."""
+        return self.emitted
+
+    @property
+    def layers(self) -> list[Parameters]:
+        """The layers that train here."""
+        return [self.parameters]
+
+    def objects(self) -> dict[str, list[int]]:
+        """The objects in flash that the layer trains in, with the sizes of their items."""
+        return self.parameters.objects()
+
+    def create(self, flash: Flash) -> None:
+        """Makes these objects."""
+        self.parameters.create(flash)
+
+    def initialize(self, flash: Flash) -> None:
+        """Writes the initial weights and biases."""
+        self.parameters.initialize(flash)
+
+    def restore(self, flash: Flash) -> None:
+        """Rebuilds what the forward pass reads from flash."""
+        self.parameters.restore(flash)
+
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        self.parameters.flush(flash)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known beside the arena's bytes, as JSON can hold it."""
+        return {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
+
+    @state.setter
+    def state(self, known: dict[str, Any]) -> None:
+        self.parameters.state = State(**deepcopy(known["parameters"]))
+        self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
+
+    def widest_steps(self) -> set[int]:
+        """Steps that together take as much of the arena as any, in each of its regions."""
+        return self.parameters.widest_steps()
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    @property
+    def held_samples(self) -> int:
+        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        return self.tiling.samples
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step: with the last part of a batch; until then its logits and masks are put together."""
+        self.arena.enter("forward")
+        self.forward(flash, part, step)
+        if not part.ends:
+            return Outcome(0.0, 0)
+        self.arena.enter("gradient")
+        loss, wrong = self.gradient(part.of)
+        if not np.isfinite(loss):
+            return Outcome(loss, wrong, f"the loss is {loss}")
+        self.arena.enter("update")
+        kept = self.update(flash, part.of, step)
+        return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
+
+    def evaluate(self, flash: Flash, part: Part) -> int:
+        """Wrong answers, told with a batch's last part."""
+        self.arena.enter("evaluate")
+        self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: it cannot change an answer
+        return self.gradient(part.of)[1] if part.ends else 0
+
+    def forward(
+        self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
+    ) -> float:
+        """A batch, or a part, to its logits; returns the summed size of what is switched on, of the batch so far.
+
+        Parameters
+        ----------
+        flash : Flash
+            Has the weights, where they do not stay in RAM.
+        part : Part
+            Which samples were loaded.
+        step : int, optional
+            The training step: then what :meth:`update` needs is kept.
+        emit : bool
+            Write what the layer hands over into the region ``outputs``.
+        stored_scale : float, optional
+            The layer's stored s; without it, s is that of this batch.
+        """
+        raise NotImplementedError
+
+    def update(self, flash: Flash, samples: int, step: int) -> bool:
+        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        raise NotImplementedError
+
+    def gradient(self, samples: int) -> tuple[float, int]:
+        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
+        return self._softmax(samples, self.scale)
+
+    def _softmax(self, samples: int, scale: float) -> tuple[float, int]:
+        """The error of ``scale`` times the logits."""
+        ram = self.ram
+        ram.result[:] = 0
+        loss_kernels.softmax_cross_entropy(
+            ram.logits, samples, np.float32(scale), ram.labels, ram.error, ram.result, samples
+        )
+        return float(ram.result[0]), int(ram.result[1])
+
+    def _input_scale(self) -> float:
+        return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
+
+    # -- a trained layer -----------------------------------------------------------------------------------------------
+
+    def begin_hand_over(self, flash: Flash) -> list[str]:
+        """The digest of the trained layer; the training set's samples come next."""
+        self.sum_abs_z = 0.0
+        return [self.parameters.digest(flash, self.ram.row)]
+
+    def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
+        """Outputs of what was loaded into the region ``outputs``; with a batch's last part how many are wrong.
+
+        ``trained``: a batch of the training set, whose s is its own; with others it is the stored one. It stands in
+        ``input_scale`` when the batch is complete.
+        """
+        self.arena.enter("hand-over")
+        total = self.forward(flash, part, emit=True, stored_scale=None if trained else self.scale)
+        if not part.ends:
+            return 0
+        if trained:
+            self.sum_abs_z += total
+        wrong = self.gradient(part.of)[1]
+        self.ram.input_scale[0] = self.scale
+        return wrong
+
+    def settle(self, samples: int) -> None:
+        """Fixes the stored s: the mean |z| over all ``samples`` of the training set."""
+        self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
+
+    def known(self) -> list[dict[str, Any]]:
+        """What inference must know of the trained layer beside its weights."""
+        return [{"alpha": self.parameters.alpha, "scale": self.scale}]
+
+    def keep(self, flash: Flash) -> None:
+        """Writes what inference needs of the trained layer."""
+        self.parameters.keep(flash)

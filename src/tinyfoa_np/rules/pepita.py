@@ -1,0 +1,200 @@
+"""PEPITA (Dellaferrera and Kreiman, ICML 2022): a second pass with inputs that the first one's error modulates.
+
+For hidden layers k = 0, 1, ... with weights W_k, no biases, and an output layer of full precision on top
+
+    first pass          z_k = h_k Wb_k^T,  h_0 = X,  Wb = alpha sign(W)          (without binary weights, and on top, W)
+    activations         h_k+1 = D_k max(z_k, 0), or D_k s_k [z_k > 0] with s_k = mean |z_k| over the batch
+    output              y = softmax(z_top)
+    second pass         the same from m_0 = X + (y - Y) F^T, by the same masks D_k; its own s_k; outputs m_k and y'
+    direction           dW_k = (h_k+1 - m_k+1)^T m_k / B,  on top (y' - Y)^T m_top / B
+    update              momentum that holds steps: v = 0.9 v + lr dW,  W = W - v; then W clamped to +-1
+
+D_k are dropout masks over the rate at which they keep, F is a fixed projection. There are no straight-through masks. In
+the second pass a layer is updated as soon as it has been passed through; m_k takes the place of h_k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+
+import numpy as np
+
+from ..kernels import pepita as pepita_kernels
+from ..kernels import random as random_kernels
+from ..layers.dense import Parameters
+from ..layers.encoding import Inputs, outputs_of, words
+from ..layers.trained import TrainedLayer, passed
+from ..network import LayerShape
+from ..ram.arena import Arena
+from ..ram.packing import Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .dense_network import LOOKING, NO_MASK, Whole
+from .stage import Outcome, Part
+
+#: F is uniform in +-0.05 sqrt(6 / inputs)
+FEEDBACK = 0.05
+
+
+class Network(Whole):
+    """A network in training by PEPITA; parameters as for :class:`.dense_network.Whole`."""
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        tile: int, held: int,
+    ) -> None:
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        assert recipe.dropout is not None
+        self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
+        self.modulated = Inputs("real", inputs.width)
+        self.top = len(self.widths)
+        self.grown = 1 / (1 - recipe.dropout)  # what a kept output is multiplied by
+        # the first layer trains on the modulated inputs, which are real numbers
+        self.layers = [
+            Parameters(
+                recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
+                binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
+                prefix=f"layer{k}.", rows=held, partial=self.micro,
+            )
+            for k, width in enumerate([*self.widths, classes])
+        ]
+
+    def regions(self) -> list[Region]:
+        """What the network needs of the arena, and when."""
+        alive, passing = ("forward", "gradient", "update", *LOOKING), ("forward", "gradient", "update")
+        return [
+            *self.common_regions(self.B),
+            Region("modulated", (self.B, self.inputs.width), "float32", passing),
+            Region("feedback", (self.inputs.width, self.C), "float32"),
+            *(
+                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, alive)
+                for k, reads in enumerate(self.reads[1:])
+            ),
+            *(
+                Region(f"mask{k}", (self.B if self.recipe.dropout else 0, words(width)), "uint64", passing)
+                for k, width in enumerate(self.widths)
+            ),
+            Region("z", (max(self.widths), self.B), "float32", alive),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
+            Region("error", (self.C, self.B), "float32", alive),
+        ]
+
+    def scratch_kinds(self, k: int) -> list[Inputs]:
+        """How layer k's inputs may come."""
+        return [self.reads[k], self.modulated] if k == 0 else [self.reads[k]]
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return super().carried() | {"feedback"}
+
+    def open(self, arena: Arena) -> None:
+        """Takes the views, and makes the fixed projection."""
+        super().open(arena)
+        I, C, seed = self.inputs.width, self.C, np.uint64(self.recipe.seed)
+        bound = np.float32(FEEDBACK * sqrt(6 / I))
+        random_kernels.uniform(
+            self.ram.feedback.reshape(-1), 0, I, 0, C, C, 0, random_kernels.PROJECTION, seed, bound
+        )
+
+    def initialize(self, flash: Flash) -> None:
+        """Writes the initial weights: uniform in +-sqrt(6 / I)."""
+        for layer in self.layers:
+            layer.initialize(flash, *layer.uniform(sqrt(6 / layer.I)))
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def _values(self, k: int) -> np.ndarray:
+        """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
+        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
+
+    def _first(
+        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
+    ) -> tuple[list[float], float, int]:
+        """The first pass: summed |z| of each hidden layer, the batch's summed loss and its wrong answers."""
+        ram, sums = self.ram, []
+        dropping = len(masks) > 0 and len(masks[0]) > 0
+        self.gains = [1.0]
+        for k, width in enumerate(self.widths):
+            z = ram.z[:width]
+            sums.append(self.whole_pass(k, self._values(k), samples, z, self.gains[k]))
+            s = sums[k] / (samples * width) if scales is None else scales[k]
+            grown = self.grown if dropping else 1.0
+            mask = masks[k] if dropping else NO_MASK
+            pepita_kernels.first(z, samples, mask, np.float32(grown), self._values(k + 1), self.cores)
+            self.gains.append(s * grown if self.binary else 1.0)
+        self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
+        if self.arena.phase == "forward":
+            self.arena.enter("gradient")
+        loss, wrong = self._error(samples, of)
+        return sums, loss, wrong
+
+    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
+        """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
+        loss, wrong = self.cross_entropy(samples, of)
+        if np.isfinite(loss):
+            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of or samples))
+        return loss, wrong
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
+        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        begun, ended = first > 0, part.ends
+        if step % self.batches == 0 and not begun:
+            self._rescale(flash, step // self.batches)
+        self.arena.enter("forward")
+        masks = [self.dropout_mask(k, self.widths[k], samples, step, first) for k in range(self.top)]
+        sums, loss, wrong = self._first(samples, masks, None, of)
+        if not np.isfinite(loss):
+            return Outcome(loss, wrong, f"the loss is {loss}")
+        self.note(samples, step, sums)
+        scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
+        pepita_kernels.modulate(
+            ram.inputs, np.float32(scale), np.float32(offset), samples, of, ram.error, ram.feedback,
+            ram.modulated, self.cores,
+        )
+        values, given = ram.modulated, 1.0
+        for k, width in enumerate(self.widths):
+            self.arena.enter("forward")
+            z = ram.z[:width]
+            total = self.whole_pass(k, values, samples, z, given)
+            now = total / (samples * width) * self.grown if self.binary else 1.0
+            self.arena.enter("gradient")
+            outputs = self._values(k + 1)
+            pepita_kernels.second(
+                z, samples, of, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now),
+                outputs, self.cores,
+            )
+            self.arena.enter("update")
+            if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):
+                return Outcome(loss, wrong, lost)
+            values, given = outputs, now
+        self.arena.enter("forward")
+        self.whole_pass(self.top, values, samples, ram.logits, given)
+        self.arena.enter("gradient")
+        self._error(samples, of)
+        self.arena.enter("update")
+        kept = self.train_layer(flash, self.top, values, given, samples, ram.error, step, None, begun, ended)
+        return Outcome(loss, wrong, "" if kept else lost)
+
+    def _rescale(self, flash: Flash, epoch: int) -> None:
+        """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""
+        before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
+        if before != now and self.recipe.optimizer in ("momentum", "nesterov"):
+            for layer in self.layers:
+                layer.multiply_moments(flash, 0, before / now)
+
+    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
+        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
+        sums, _, wrong = self._first(samples, [], scales)
+        return sums, wrong
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """Logits (C, n), for samples as they are held."""
+    values, given = samples, 1.0
+    for layer, above in pairwise(layers):
+        _, values, _ = passed(layer, values, recipe.binary_activations, gain=given, emitted=above.inputs)
+        given = layer.scale if recipe.binary_activations else 1.0
+    return passed(layers[-1], values, recipe.binary_activations, gain=given)[0]

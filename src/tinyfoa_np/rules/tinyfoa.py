@@ -1,0 +1,276 @@
+"""TinyFoA (Huang and Aminifar, AAAI 2025), fully connected: one layer in training.
+
+For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O, C): a row per neuron)
+
+    binary weights      Wb = alpha sign(W),  alpha = mean |W|
+    forward             z = X Wb^T + b
+    binary activations  s = mean |z| over the batch,  h = s [z > 0]        (otherwise h = max(z, 0))
+    logits              a = h P,  p = softmax(a),  loss = mean cross-entropy
+    gradient            dz = ((p - Y) / B) P^T [z > 0] [|z| < 1]           ([|z| < 1] only with binary activations)
+                        dW = dz^T X [|W| < 1],  db = sum dz                ([|W| < 1] only with binary weights)
+    update              the optimizer's step, then W and b clamped to +-1
+
+Full-precision weights and biases are :class:`.dense.Parameters`; this file is the pass through the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import sqrt
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..kernels import dense_forward as forward_kernels
+from ..kernels import dense_update as update_kernels
+from ..kernels import random as random_kernels
+from ..kernels.dense_forward import Neurons, Results
+from ..kernels.dense_update import Projected, Scratch
+from ..layers.dense import PASSES, TRAINING, Parameters, Sources
+from ..layers.encoding import TILES, Inputs, outputs_of, weights_shape, words, z_tile
+from ..layers.tiling import Tiling
+from ..layers.trained import TrainedLayer, passed
+from ..ram.arena import Arena
+from ..ram.packing import PHASES, Region
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .layerwise import LOOKING, Layerwise
+from .stage import Part
+
+#: neurons times samples of a tile that one thread does as fast as two
+SMALL_TILE = 8192
+#: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a normal of the
+#: projection made anew; and one call of a kernel
+WRITTEN, REGENERATED, CALL = 10, 24, 4096
+
+
+class Layer(Layerwise):
+    """One layer in training.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    number : int
+        Layer, from 0.
+    inputs : Inputs
+        What the layer reads.
+    outputs, classes : int
+        O and C.
+    batches : int
+        Steps per epoch.
+    threads : int
+        T: how many ways a kernel's work is cut.
+    tiling : Tiling, optional
+        The fastest without it.
+
+    Raises
+    ------
+    BadRequest
+        If the layer cannot be cut into M x M slices.
+    """
+
+    def __init__(
+        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int = 1,
+        tiling: Tiling | None = None,
+    ) -> None:
+        tiling = tiling or Tiling(recipe.batch)
+        # neurons of one pass of the kernel, and those whose z exists at a time
+        self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
+        self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
+        # where tiles are small, waking a second thread takes longer than a tile
+        threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
+        # a thread takes at least 16 samples forward
+        self.threads = min(threads, -(-tiling.samples // 16))
+        parameters = Parameters(
+            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
+        )
+        super().__init__(recipe, number, inputs, outputs, classes, tiling, parameters)
+        self.I = inputs.width
+        self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # stands for masks that are not wanted
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def regions(self) -> list[Region]:
+        """What the layer needs of the arena, and when."""
+        own, held = self.parameters, self.tiling.samples
+        weights = weights_shape(self.O, self.I, self.recipe.binary_weights)[1]
+        scratch, scratch_kind = forward_kernels.scratch_shape(
+            np.dtype(self.inputs.dtype), np.dtype(weights), held, words(self.I), self.threads
+        )
+        # what one micro-batch leaves to the next must outlive its loading
+        batch = ("load",) if held < self.B else ()
+        read = ("load", "forward") if self.tiling.gather else TRAINING
+        gathered = own.most_columns()[0] if self.tiling.gather else 0
+        projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
+        return [
+            *own.regions(),
+            Region("inputs", (held, self.inputs.columns), self.inputs.dtype, (*read, *LOOKING)),
+            Region("gathered", (self.B, gathered), self.inputs.dtype, (*batch, "forward", "gradient", "update")),
+            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region(
+                "projection", (projected, self.C), "float32", (*PASSES, "update") if self.tiling.regenerate else PHASES
+            ),
+            Region("z", (self.tile, held), "float32", PASSES),
+            Region("scratch", scratch, scratch_kind, PASSES),
+            Region("abs_z", (self.threads,), "int64", (*batch, *PASSES)),
+            Region(
+                "active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, "forward", "gradient", "update")
+            ),
+            Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *LOOKING)),
+            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
+            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
+            Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
+            Region("row", (self.I,), "float32", ("hand-over",)),
+            Region("commit", (own.commit_bytes,), "uint8", ("load",)),
+        ]
+
+    def carried(self) -> frozenset[str]:
+        """Regions whose content one batch leaves to the next."""
+        return self.parameters.carried() | (frozenset() if self.tiling.regenerate else {"projection"})
+
+    def open(self, arena: Arena) -> None:
+        """Takes the layer's views from an arena laid out with its regions, and makes the projection."""
+        self.arena = arena
+        self.parameters.open(arena)
+        own = {r.name for r in self.parameters.regions()}
+        self.ram = SimpleNamespace(**{
+            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
+            for r in self.regions() if r.name not in own
+        })  # fmt: skip
+        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+        if not self.tiling.regenerate:
+            self._project(0, self.O)
+
+    def _project(self, first: int, last: int) -> np.ndarray:
+        """Makes the projection's rows of neurons ``first`` to ``last``, from the region's first row on."""
+        rows = self.ram.projection[: last - first]
+        random_kernels.normal(rows, first, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
+        return rows
+
+    def _projection(self, first: int, last: int) -> np.ndarray:
+        """The projection's rows (last - first, C) of neurons ``first`` to ``last``, made or as they are stored."""
+        return self._project(first, last) if self.tiling.regenerate else self.ram.projection[first:last]
+
+    def cost(self) -> tuple[float, ...]:
+        """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
+        (read, written), parts = self.traffic(), -(-self.B // self.tiling.samples)
+        numbers = parts * self.O * self.C if self.tiling.regenerate else 0
+        calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
+        return read + WRITTEN * written + REGENERATED * numbers + CALL * calls, -self.tile, self.tiling.gather
+
+    @property
+    def cores(self) -> int:
+        """Threads that find work."""
+        return max(self.threads, self.parameters.threads)
+
+    def traffic(self) -> tuple[float, float]:
+        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
+        parts = -(-self.B // self.tiling.samples)
+        read, written = self.parameters.traffic(parts)
+        return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
+    ) -> float:
+        """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
+
+        Parameters are those of :meth:`.layerwise.Layerwise.forward`.
+        """
+        ram, recipe, own = self.ram, self.recipe, self.parameters
+        if part.first == 0:
+            ram.abs_z[:] = 0
+        if step is not None and self.tiling.gather:
+            for k, kept in self._gathered(step).items():
+                begin, end = own.column_range(k)
+                kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
+        active = self.no_rows if step is None else ram.active
+        results = Results(
+            part.first, active, own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z
+        )
+        gain = np.float32(self._input_scale() * own.alpha)
+        for first in range(0, self.O, self.stretch):
+            last = min(first + self.stretch, self.O)
+            neurons = Neurons(
+                first, last, own.weights(flash, first, last), own.ram.bias, gain, self._projection(first, last)
+            )
+            forward_kernels.forward(
+                ram.inputs, part.samples, np.float32(self.inputs.scale), np.float32(self.inputs.offset), self.I,
+                neurons, recipe.binary_activations, self.z_unit, ram.scratch, ram.z, results,
+            )
+        total = int(ram.abs_z.sum()) / self.z_unit
+        if recipe.binary_activations:
+            self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
+        return total
+
+    def _gathered(self, step: int) -> dict[int, np.ndarray]:
+        """Where the columns (B, ..) of each slice in training are kept: one slice's after the other's."""
+        places, first = {}, 0
+        block = self.ram.gathered.reshape(-1)
+        for k in self.parameters.due(step):
+            columns = self.parameters.columns(k)
+            places[k] = block[first : first + self.B * columns].reshape(self.B, columns)
+            first += self.B * columns
+        return places
+
+    def _sources(self, step: int) -> tuple[Sources, Callable[[int, int], Projected]]:
+        """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
+
+        The inputs are those of slice k, the errors those of neurons ``first`` to ``last``.
+        """
+        ram, top, kind = self.ram, self.parameters.first_trained(step), self.inputs.kind
+        scale, offset = (self.inputs.scale, self.inputs.offset) if kind == "bytes" else (1.0, 0.0)
+        affine = np.float32(scale * self._input_scale()), np.float32(offset)
+        gathered = self._gathered(step) if self.tiling.gather else {}
+
+        def inputs(k: int) -> update_kernels.Inputs:
+            if k not in gathered:
+                return update_kernels.Inputs(ram.inputs, *affine, 0)
+            origin = self.parameters.column_range(k)[0] * (64 if kind == "bits" else 1)
+            return update_kernels.Inputs(gathered[k], *affine, origin)
+
+        def errors(first: int, last: int) -> Projected:
+            return Projected(ram.error, self._projection(first, last), ram.active[first - top : last - top], first)
+
+        return inputs, errors
+
+    def update(self, flash: Flash, samples: int, step: int) -> bool:
+        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        inputs, errors = self._sources(step)
+        return self.parameters.update(flash, inputs, samples, errors, step, self.scratch, self.ram.abs_w)
+
+    def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The gradients of slice k and of its biases, stored whole: for inspection."""
+        inputs, errors = self._sources(step)
+        return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
+
+
+def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
+    """Logits (C, n) of the last layer without its scale, for samples as they are held."""
+    values, logits = samples, np.zeros((classes, len(samples)), np.float32)
+    for number, (layer, gain) in enumerate(zip(layers, input_scales(recipe, layers), strict=True)):
+        emitted = outputs_of(layer.outputs, recipe.binary_activations)
+        _, values, logits = passed(
+            layer, values, recipe.binary_activations, gain=gain, emitted=emitted,
+            projection=projection(number, layer.outputs, classes, recipe.seed),
+        )  # fmt: skip
+    return logits
+
+
+def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
+    """What the inputs of each trained layer are times: the stored s of the layer below where they are bits."""
+    below = [float(np.float32(layer.scale)) if recipe.binary_activations else 1.0 for layer in layers[:-1]]
+    return [1.0, *below]
+
+
+@lru_cache(maxsize=16)
+def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
+    """P (O, C) of layer ``number``, from 0."""
+    made = np.zeros((outputs, classes), np.float32)
+    random_kernels.normal(made, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
+    return made

@@ -1,0 +1,171 @@
+"""What a finished run left: its result, its epochs, its weights before and after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import BadRequest, CheckFailed
+from ..kernels import random as random_kernels
+from ..layers.dense import Parameters
+from ..model.export import fully_connected, signs, unpacked
+from ..model.model import Model, load
+from ..recipe import Recipe
+from ..rules.fit import Layout
+from ..storage.flash import Flash
+from .directory import stand_in
+
+#: of a recipe, where runs stand side by side
+SHOWN = (
+    "dataset", "algorithm", "network", "slices", "schedule", "binary_weights", "binary_activations", "epochs", "seed",
+)  # fmt: skip
+
+
+class Epoch(NamedTuple):
+    """An epoch of a layer, both from 0; of the whole network, where that trains together, layer 0. Errors in %."""
+
+    layer: int
+    epoch: int
+    loss: float
+    train_error_pct: float
+    test_error_pct: float | None
+    seconds: float
+
+
+def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :func:`tinyfoa_np.run.train.train` returned when the run finished.
+
+    Raises
+    ------
+    BadRequest
+        If it has not.
+    CheckFailed
+        If what it wrote down is damaged.
+    """
+    path = Path(run_dir) / "audit.json"
+    if not path.is_file():
+        raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
+    try:
+        known = json.loads(path.read_text())
+        Recipe.from_json(json.dumps(known["recipe"]))
+        known["layer_errors_pct"], known["seconds_per_epoch"], known["flash"]["written_bytes"]
+        known["arena"]["watermark_bytes"], known["model_sha256"]
+    except (ValueError, KeyError, TypeError, BadRequest) as error:
+        raise CheckFailed(f"{path} is not the record of a run: {error}") from error
+    return known
+
+
+def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """What runs are compared by: error in %, bytes of RAM (the watermark), of flash and written to it, and seconds.
+
+    These are of an epoch, of each layer where one trains after another. Errors as in :func:`result`.
+    """
+    known = result(run_dir)
+    recipe, flash = known["recipe"], known["flash"]
+    return {
+        "run_dir": str(run_dir), **{name: recipe[name] for name in SHOWN}, "error_pct": known["error_pct"],
+        "ram_bytes": known["arena"]["watermark_bytes"], "flash_bytes": flash["bytes"],
+        "written_bytes": flash["written_bytes"], "seconds_per_epoch": sum(known["seconds_per_epoch"]),
+        "model_sha256": known["model_sha256"],
+    }  # fmt: skip
+
+
+def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
+    """The epochs that a run has finished, in their order.
+
+    Raises
+    ------
+    BadRequest
+        If there are none.
+    CheckFailed
+        If the file is damaged.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    try:
+        rows = [Epoch(**json.loads(line)) for line in path.read_text().splitlines()]
+        for row in rows:
+            if not min(row.layer, row.epoch, row.loss, row.train_error_pct, row.test_error_pct or 0) >= 0:
+                raise ValueError(f"a row is {row}")
+    except FileNotFoundError as error:
+        raise BadRequest(f"{run_dir} has no metrics.jsonl: training writes it") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckFailed(f"{path} is damaged: {error}") from error
+    if not rows:
+        raise BadRequest(f"{run_dir} has not finished an epoch: tinyfoa train --resume DIR")
+    return rows
+
+
+def model(run_dir: str | os.PathLike[str]) -> Model:
+    """The trained model of a run; errors as in :func:`tinyfoa_np.model.model.load`."""
+    return load(Path(run_dir) / "model.safetensors")
+
+
+def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
+    """How the layers of a run are laid out in flash, lowest first."""
+    chosen = Layout(trained.recipe, stand_in(Path(run_dir)), 1).fit(None)
+    return [layer for one in chosen for layer in one.stage.layers if isinstance(layer, Parameters)]
+
+
+def hidden_layers(trained: Model) -> int:
+    """How many of a model's layers are hidden: FF's others are parts of its classifier; TinyFoA has no others."""
+    count = len(trained.layers)
+    return {"tinyfoa": count, "ff": count // 2}.get(trained.recipe.algorithm, count - 1)
+
+
+def trained_signs(trained: Model, number: int) -> np.ndarray:
+    """Signs (O, I) int8 of a trained layer's weights, +1 or -1; that of 0 is +1.
+
+    Raises
+    ------
+    BadRequest
+        If the network is not fully connected.
+    """
+    if trained.recipe.deep or not fully_connected(trained.recipe.network):
+        raise BadRequest(f"{trained.recipe.network} is not fully connected: its weights cannot be drawn")
+    layer = trained.layers[number]
+    if layer.weights.dtype == np.uint64:
+        return unpacked(signs(layer), layer.inputs.width)
+    return np.where(layer.weights >= 0, np.int8(1), np.int8(-1))
+
+
+def initial_signs(trained: Model, number: int) -> np.ndarray:
+    """Signs (O, I) int8 that a layer's weights began with, made again from the seed: they do not depend on the size."""
+    recipe, layer = trained.recipe, trained.layers[number]
+    outputs, inputs = layer.outputs, layer.inputs.width
+    made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
+    if recipe.algorithm == "ff" and number >= hidden_layers(trained):
+        pass  # a part of the classifier begins with zeros
+    elif recipe.algorithm == "ff":
+        random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
+    else:
+        random_kernels.uniform(
+            made, 0, outputs, 0, inputs, inputs, number, random_kernels.WEIGHT, seed, np.float32(1)
+        )
+    return np.where(made >= 0, np.int8(1), np.int8(-1)).reshape(outputs, inputs)
+
+
+def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | None:
+    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run let go of them.
+
+    Raises
+    ------
+    FlashError
+        If flash is damaged, or in use by another process.
+    """
+    identity = hashlib.sha256(layer.recipe.to_json().encode()).hexdigest()
+    name = layer.name("slices")
+    with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
+        if name not in flash.names():
+            return None
+        W = np.zeros((layer.O, layer.I), np.float32)
+        for k in range(len(layer.grid)):
+            first, last, low, high = layer.grid.slice(k)
+            block = np.zeros((last - first, high - low), np.float32)
+            flash.read(name, k, [block])
+            W[first:last, low:high] = block
+    return W

@@ -1,0 +1,52 @@
+"""``tinyfoa export``: where it writes, what it prints, how it ends."""
+
+import pytest
+
+pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: run make test")
+
+from cli_tools import one_error_line
+from tinyfoa_cli.export import FORMATS
+
+from tinyfoa_np.model import export
+
+
+def test_formats_are_the_packages():
+    assert FORMATS == tuple(export.FORMATS)
+
+
+def test_a_file_beside_the_model_or_where_it_is_said(run, trained, tmp_path):
+    directory = trained[0]
+    assert run("export", directory, "--to", "c-header") == (0, f"{directory / 'model.h'}\n", "")
+    beside = (directory / "model.h").read_text()
+    model = directory / "model.safetensors"
+    assert run("export", model, "--to", "c-header", "--out", "other.h") == (0, "other.h\n", "")
+    assert (tmp_path / "other.h").read_text() == beside and "fc:40x2" in beside
+    assert run("export", directory, "--to", "npz")[0] == 0
+    (directory / "model.h").unlink()
+    (directory / "model.npz").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere", "--to", "npz"], "there is no directory nowhere"),
+        (["{run}", "--to", "pdf"], "'pdf' is not one of"),
+        (["{run}"], "Missing option '--to'"),
+    ],
+)
+def test_bad_requests(run, trained, arguments, says):
+    code, out, err = run("export", *(argument.format(run=trained[0]) for argument in arguments))
+    assert code == 2 and out == "" and says in one_error_line(err)
+
+
+def test_a_file_that_cannot_be_written(run, trained):
+    code, out, err = run("export", trained[0], "--to", "npz", "--out", "no/such/model.npz")
+    assert code == 1 and out == "" and "cannot be written" in one_error_line(err)
+
+
+def test_a_damaged_model_is_refused(run, trained, tmp_path):
+    content = bytearray((trained[0] / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "bent.safetensors").write_bytes(content)
+    code, _, err = run("export", "bent.safetensors", "--to", "npz")
+    assert code == 1 and "altered" in one_error_line(err) and not (tmp_path / "model.npz").exists()

@@ -1,0 +1,65 @@
+"""``tinyfoa report``, ``compare`` and the kinds of ``plot``: where they write, what they print, how they end."""
+
+import json
+
+import pytest
+
+pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: run make test")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot): make test installs it")
+
+from cli_tools import one_error_line
+
+from tinyfoa_np import plots
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_every_kind_of_plot_is_drawn(run, trained, kind):
+    code, out, err = run("plot", trained[0], "--kind", kind, "--out", "picture.svg")
+    assert (code, out, err) == (0, "picture.svg\n", "")
+
+
+def test_a_report_beside_the_run_or_where_it_is_said(run, trained, tmp_path):
+    assert run("report", trained[0]) == (0, f"{trained[0] / 'report.html'}\n", "")
+    assert run("report", trained[0], "--out", "page.html") == (0, "page.html\n", "")
+    beside = trained[0] / "report.html"
+    assert beside.read_bytes() == (tmp_path / "page.html").read_bytes()
+    assert f"test error {trained[1]['error_pct']:.2f} %" in beside.read_text()
+    beside.unlink()
+
+
+def test_runs_beside_each_other(run, trained):
+    result = trained[1]
+    code, out, err = run("compare", trained[0], trained[0])
+    assert code == 0 and err == ""
+    assert out.count(f"{result['error_pct']:.2f}") >= 2 and out.count(f"{result['arena']['watermark_bytes']:,}") == 2
+    code, out, _ = run("compare", trained[0], trained[0], "--json")
+    rows = json.loads(out)["runs"]
+    assert code == 0 and len(rows) == 2 and rows[0] == rows[1]
+    assert rows[0]["ram_bytes"] == result["arena"]["watermark_bytes"] and rows[0]["algorithm"] == "tinyfoa"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["compare"], "Missing argument"),
+        (["compare", "{run}", "nowhere"], "there is no directory nowhere"),
+        (["report", "nowhere"], "there is no directory nowhere"),
+        (["plot", "{run}", "--kind", "fields", "--layer", "2"], "layer 2 sees no images"),
+    ],
+)
+def test_bad_requests(run, trained, arguments, says):
+    code, out, err = run(*(argument.format(run=trained[0]) for argument in arguments))
+    assert code == 2 and out == "" and says in one_error_line(err)
+
+
+def test_a_page_that_cannot_be_written(run, trained):
+    code, out, err = run("report", trained[0], "--out", "no/such/page.html")
+    assert code == 1 and out == "" and "cannot be written" in one_error_line(err)
+
+
+def test_a_run_that_has_not_finished(run, trained, tmp_path):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.json").write_text((trained[0] / "recipe.json").read_text())
+    for command in ("compare", "report"):
+        code, _, err = run(command, "begun")
+        assert code == 2 and "when it finishes" in one_error_line(err)

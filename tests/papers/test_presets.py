@@ -1,0 +1,122 @@
+"""Presets: the published recipes, data set by data set, and what gives way to what."""
+
+import itertools
+
+import pytest
+
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.papers import presets
+from tinyfoa_np.recipe import DEFAULTS, Recipe
+
+DATASETS = ("mnist", "cifar10", "cifar100", "mitbih", "digits")
+TOGGLES = [
+    {"binary_weights": weights, "binary_activations": activations}
+    for weights, activations in itertools.product((False, True), repeat=2)
+]
+
+
+@pytest.mark.parametrize("algorithm", presets.SYSTEMS)
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("vertical", [False, True])
+def test_every_preset_is_a_recipe(algorithm, dataset, vertical):
+    for toggles in TOGGLES:
+        if vertical and algorithm not in ("tinyfoa", "bp"):
+            with pytest.raises(BadRequest, match="no vertical training"):
+                presets.paper(algorithm, dataset, vertical=vertical, **toggles)
+            continue
+        fields = presets.paper(algorithm, dataset, vertical=vertical, **toggles)
+        recipe = Recipe(**fields).validated()
+        assert (recipe.epochs, recipe.batch, recipe.dataset) == (100, 100, dataset)
+        assert recipe.network == ("fc:2000x3" if algorithm == "pepita" else "fc:2000x4")
+        assert recipe.optimizer == DEFAULTS[algorithm]["optimizer"]
+        assert recipe.slices == (2 if vertical else 1)
+
+
+def test_a_locally_connected_network_has_a_preset_of_its_own():
+    fields = presets.paper("tinyfoa", "mnist", vertical=True, local=True)
+    assert (fields["network"], fields["epochs"], fields["normalize"]) == ("lc:16,32,64,64", 200, "unit")
+    around = presets.around({"dataset": "mnist", "network": "lc:4", "epochs": 3})
+    assert (around["network"], around["epochs"], around["normalize"], around["slices"]) == ("lc:4", 3, "unit", 2)
+    assert Recipe(**around).validated().lc_connect == "full"
+    fields = presets.paper("bp", "mnist", vertical=True, local=True)
+    assert (fields["network"], fields["epochs"], fields["dropout"], fields["schedule"], fields["slices"]) == (
+        "lc:16,32,64,64", 200, 0.2, "frozen", 2
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "vertical", "schedule"),
+    [
+        ("tinyfoa", True, "slice"), ("tinyfoa", False, "stream"), ("bp", True, "frozen"), ("bp", False, "none"),
+        ("drtp", False, "none"),
+    ],
+)  # fmt: skip
+def test_vertical_training_is_a_schedule(algorithm, vertical, schedule):
+    assert presets.paper(algorithm, "mnist", vertical=vertical)["schedule"] == schedule
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "dataset", "weights", "activations", "lr"),
+    [
+        ("tinyfoa", "mnist", True, True, 1e-4), ("bp", "cifar10", True, True, 1e-4),
+        ("drtp", "mitbih", True, True, 1e-4),
+        ("pepita", "mnist", True, False, 1e-3), ("pepita", "mnist", False, True, 5e-4),
+        ("pepita", "mnist", True, True, 5e-4), ("pepita", "digits", True, True, 5e-4),
+        ("pepita", "cifar10", True, True, 1e-3), ("pepita", "mitbih", False, False, 1e-4),
+        ("ff", "mnist", True, True, 1e-3), ("ff", "cifar10", True, True, 1e-4), ("ff", "cifar10", True, False, 1e-3),
+        ("ff", "cifar10", False, True, 1e-3), ("ff", "cifar100", True, True, 1e-3),
+    ],
+)  # fmt: skip
+def test_learning_rates_and_their_exceptions(algorithm, dataset, weights, activations, lr):
+    fields = presets.paper(algorithm, dataset, binary_weights=weights, binary_activations=activations)
+    assert fields["lr"] == lr
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "dataset", "fields"),
+    [
+        ("tinyfoa", "mnist", {"normalize": "standard", "shuffle": False, "lr_schedule": "constant"}),
+        ("tinyfoa", "mitbih", {"normalize": "unit", "shuffle": True}),
+        ("bp", "mnist", {"normalize": "unit", "shuffle": False, "lr_schedule": "constant"}),
+        ("bp", "cifar100", {"normalize": "standard", "shuffle": False}),
+        ("bp", "mitbih", {"shuffle": False}),
+        ("drtp", "mnist", {"normalize": "unit", "shuffle": True, "optimizer": "nesterov"}),
+        ("pepita", "mnist", {"normalize": "unit", "shuffle": False, "dropout": 0.1, "lr_schedule": "drop:60%,90%"}),
+        ("ff", "mnist", {"shuffle": True, "decay": 3e-4, "classifier_lr": 1e-2, "classifier_decay": 3e-3,
+                         "label_scale": 1.0, "peer": 0.03, "lr_schedule": "cooldown"}),
+        ("ff", "mitbih", {"label_scale": 1.0}),
+        ("ff", "cifar10", {"label_scale": 5.0, "normalize": "standard"}),
+        ("ff", "cifar100", {"label_scale": 5.0}),
+    ],
+)  # fmt: skip
+def test_the_rest_of_the_recipes(algorithm, dataset, fields):
+    assert presets.paper(algorithm, dataset).items() >= fields.items()
+
+
+@pytest.mark.parametrize("algorithm", presets.SYSTEMS)
+def test_a_data_set_without_a_recipe_has_that_of_mnist(algorithm):
+    assert {**presets.paper(algorithm, "digits"), "dataset": "mnist"} == presets.paper(algorithm, "mnist")
+
+
+def test_an_unknown_algorithm_is_refused():
+    with pytest.raises(BadRequest, match="tinyfoa, bp"):
+        presets.paper("giff", "mnist")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"algorithm": "tinyfoa", "schedule": "slice", "slices": 2, "binary_weights": True}),
+        ({"slices": 4}, {"schedule": "slice", "slices": 4}),
+        ({"schedule": "stream"}, {"schedule": "stream", "slices": 2}),
+        ({"schedule": "slice", "slices": 3}, {"schedule": "slice", "slices": 3}),
+        ({"exchanges": 9}, {"schedule": "slice", "exchanges": 9, "hold": None}),
+        ({"algorithm": "bp"}, {"schedule": "none", "slices": 1}),
+        ({"algorithm": "bp", "schedule": "frozen"}, {"schedule": "frozen", "slices": 2}),
+        ({"algorithm": "pepita", "binary_activations": False}, {"lr": 1e-3, "binary_weights": True}),
+        ({"algorithm": "ff", "label_scale": 2.0, "epochs": 10}, {"label_scale": 2.0, "epochs": 10, "peer": 0.03}),
+    ],
+)
+def test_what_is_given_comes_first(given, expected):
+    recipe = Recipe(**presets.around({"dataset": "mnist", **given})).validated()
+    assert {name: getattr(recipe, name) for name in expected} == expected

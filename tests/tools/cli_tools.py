@@ -1,0 +1,16 @@
+"""What the tests of the command line share."""
+
+import subprocess
+import sys
+
+SMALL = ["--network", "fc:40x2", "--epochs", "4", "--limit", "300"]
+
+
+def tinyfoa(*arguments, **options):
+    command = [sys.executable, "-m", "tinyfoa_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def one_error_line(err):
+    assert err.startswith("tinyfoa: ") and err.count("\n") == 1, err
+    return err
