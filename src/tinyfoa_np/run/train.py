@@ -192,7 +192,7 @@ class _Run:
         self.meta: dict[str, Any] = {
             "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
             "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "first": 0, "last": recipe.epochs, "states": [], "metrics_bytes": 0, **self._nothing_yet(),
+            "first": 0, "last": recipe.epochs, "states": [], "metrics_lines": 0, **self._nothing_yet(),
         }  # fmt: skip
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
@@ -202,12 +202,13 @@ class _Run:
                 stacklevel=3,
             )
         self.metrics: IO[bytes] | None = None
+        self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
         self.stop = False
 
     @staticmethod
     def _nothing_yet() -> dict[str, Any]:
         """What is known of layers once they are trained."""
-        return {"seconds": [], "trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
+        return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _visited(self, recipe: Recipe) -> tuple[int, int]:
         """How many slices of a layer will train, and how many there are."""
@@ -273,11 +274,7 @@ class _Run:
             elif not resume:
                 self.meta["last"] = 1 if stream else self.recipe.epochs
                 self._begin(metrics)
-            if not metrics.is_file() or metrics.stat().st_size < self.meta["metrics_bytes"]:
-                raise CheckFailed(f"{metrics} is shorter than the last commit says: it was altered, put it back")
-            self.metrics = open(metrics, "r+b")
-            self.metrics.truncate(self.meta["metrics_bytes"])
-            self.metrics.seek(0, os.SEEK_END)
+            self._open_metrics(metrics)
             with self._signals():
                 yield
         finally:
@@ -285,6 +282,24 @@ class _Run:
                 with contextlib.suppress(OSError):  # what a full disk did not take has been told of
                     self.metrics.close()
             self.flash.close()
+
+    def _open_metrics(self, path: Path) -> None:
+        """Opens the metrics after the last committed line, and reads from them how long each stage has taken."""
+        lines = self.meta["metrics_lines"]
+        try:
+            self.metrics = open(path, "r+b")
+            rows = [self.metrics.readline() for _ in range(lines)]
+        except OSError:
+            rows = [b""]
+        if not all(row.endswith(b"\n") for row in rows):
+            raise CheckFailed(f"{path} is shorter than the last commit says: it was altered, put it back")
+        assert self.metrics is not None
+        self.metrics.truncate(self.metrics.tell())
+        begun = self.meta["layer"] + (self.meta["stage"] != "start")
+        self.seconds = [0.0] * begun
+        for row in map(json.loads, rows):
+            if row["epoch"] >= self.meta["first"]:  # of a stream, the rows before are of other samples
+                self.seconds[row["layer"]] = row["seconds"]
 
     def _begin(self, metrics: Path) -> None:
         """Everything up to the first commit; if it does not come to that, nothing is left behind."""
@@ -368,7 +383,6 @@ class _Run:
             raise CheckFailed(
                 f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
             ) from error
-        self.meta["metrics_bytes"] = self.metrics.tell()
         self.flash.commit(self.meta, memoryview(self.commit_buffer))
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -411,7 +425,7 @@ class _Run:
                 stage.create(self.flash)
                 stage.initialize(self.flash)
             meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
-            meta["seconds"].append(0.0)
+            self.seconds.append(0.0)
         else:
             stage.state = meta["state"]
         stage.restore(self.flash)
@@ -472,7 +486,7 @@ class _Run:
         def lap() -> None:
             nonlocal clock
             now = time.perf_counter()
-            meta["seconds"][-1] += max(0.0, now - clock)
+            self.seconds[-1] += max(0.0, now - clock)
             clock = now
 
         for k in range(meta["batch"], batches):
@@ -503,10 +517,11 @@ class _Run:
         mean, error = self._so_far()
         row = {
             "layer": number, "epoch": epoch, "loss": mean, "train_error_pct": error, "test_error_pct": test_error,
-            "seconds": meta["seconds"][-1],
+            "seconds": self.seconds[-1],
         }  # fmt: skip
         assert self.metrics is not None
         self.metrics.write(json.dumps(row).encode() + b"\n")
+        meta["metrics_lines"] += 1
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
         self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
@@ -573,7 +588,7 @@ class _Run:
         meta.update(layer=number + 1, stage="start")
         self.arena.enter("load")
         self._commit()
-        self.on_event(Event("layer", number, test_error_pct=error, seconds=meta["seconds"][-1]))
+        self.on_event(Event("layer", number, test_error_pct=error, seconds=self.seconds[-1]))
         if self.stop and number + 1 < len(self.stages):
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
@@ -640,7 +655,7 @@ class _Run:
         result = {
             "error_pct": meta["errors"][-1],
             "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in meta["seconds"]],
+            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in self.seconds],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
