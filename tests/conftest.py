@@ -28,6 +28,8 @@ def run(tmp_path, monkeypatch, capfd):
     cli_main = pytest.importorskip("tinyfoa_cli.main", reason="the command line is not installed: run make test")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    progress = pytest.importorskip("tinyfoa_cli.progress")
+    monkeypatch.setattr(progress.TrainingProgress, "PATIENCE", 1e6)  # a slow machine may compile for long
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:
