@@ -109,7 +109,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from train_tools import made, recipe
-from tinyfoa_np.train import train
+from tinyfoa_np.run.train import train
 where = Path(sys.argv[1])
 which = recipe(network="fc:200,100", epochs=40, schedule="stream", hold=None)
 print("go", flush=True)
