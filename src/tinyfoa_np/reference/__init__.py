@@ -17,6 +17,15 @@ The systems that TinyFoA is compared with use the first three and :mod:`.dense`,
 - :mod:`.ff`             the forward-forward algorithm
 - :mod:`.drtp`           direct random target projection
 - :mod:`.pepita`         present the error to perturb the input to modulate activity
+- :mod:`.pepita_tl`      the same, each pass with its own step; weight mirroring
+
+Further forward-only rules, which so far train here only:
+
+- :mod:`.biofo`          Bio-FO: TinyFoA's equations with real weights and another head; convolutional layers
+- :mod:`.monoforward`    Mono-Forward: each layer with a learned head
+- :mod:`.lightff`        LightFF: forward-forward inference that stops early
+- :mod:`.cwcomp`         CwComp: channels compete for the classes
+- :mod:`.deeperforward`  DeeperForward: goodness as a mean, and shortcuts
 
 Deeper networks:
 
