@@ -145,14 +145,14 @@ def train(
         for k, layer in enumerate(layers):
             groups = classes if k % 2 else 1
             done = forward(h, layer, groups, bool(k % 2), training=True)
-            trained: tuple[np.ndarray, ...] = layer[:4]
             if windows is None or windows[k][0] <= t < windows[k][1]:
                 losses[t, k] = loss(class_goodness(done.normed.v, classes), labels)
                 slopes = gradient(h, layer, done, labels, classes, groups)
-                trained = tuple(o.step(w, g) for o, w, g in zip(optimizers[k], layer, slopes))
+                W, b, gamma, beta = (o.step(w, g) for o, w, g in zip(optimizers[k], layer, slopes))
+                layer = layer._replace(W=W, b=b, gamma=gamma, beta=beta)
                 if t == 0:
                     first[k] = slopes
-            layers[k] = Layer(*trained, mean=done.normed.mean, variance=done.normed.variance)
+            layers[k] = layer._replace(mean=done.normed.mean, variance=done.normed.variance)
             h = done.normed.v
             if t == 0:
                 first_passes.append(h)

@@ -1,8 +1,8 @@
 """DeeperForward: forward-only convolutional layers whose goodness is a mean, with shortcuts between them.
 
 Sun and others, "DeeperForward: Enhanced Forward-Forward Training for Deeper and Better Performance", ICLR 2025. Each
-layer is a convolution without bias and a ReLU; the goodness of a class is the mean of its block of channels. Outputs are
-normalized block by block before the next layer reads them, so that goodness does not leak upward.
+layer is a convolution without bias and a ReLU; the goodness of a class is the mean of its block of channels. Outputs
+are normalized block by block before the next layer reads them, so that goodness does not leak upward.
 """
 
 from __future__ import annotations
