@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil, inf, log2, sqrt
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
 from ..network import is_local
 from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
@@ -40,12 +40,6 @@ CODES = {
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
-#: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
-RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
-#: the phases of a pass through the layer
-PASSES = ("forward", "hand-over", "evaluate")
-#: the phases of a step
-TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
 
@@ -233,11 +227,7 @@ class Parameters:
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
-        planned = arena.plan.offsets
-        self.ram = SimpleNamespace(**{
-            r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
-            for r in self.regions()
-        })  # fmt: skip
+        self.ram = arena.views(self.regions(), self.prefix)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
         else:
@@ -368,11 +358,6 @@ class Parameters:
             objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
         return objects
 
-    def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash."""
-        for name, sizes in self.objects().items():
-            flash.new(name, sizes)
-
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
         """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
         seed, number, columns = np.uint64(self.recipe.seed), self.number, self.I
@@ -476,6 +461,10 @@ class Parameters:
         return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
 
     def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        self._write_back(flash)
+
+    def _write_back(self, flash: Flash) -> None:
         """Writes the resident slice and group of biases back, if they have changed."""
         if self.state.dirty and self.state.resident is not None and self.state.group is not None:
             if not self.tiling.stream_slice:
@@ -489,7 +478,7 @@ class Parameters:
         """Makes slice k resident, and the moments of its group of biases."""
         if k == self.state.resident:
             return
-        self.flush(flash)
+        self._write_back(flash)
         part, group = self.grid.slice(k), k // self.grid.across
         if not self.tiling.stream_slice:
             self._move(flash.read, k, part.first, part.last)

@@ -188,8 +188,9 @@ class LocalParameters(Parameters):
         super().restore(flash)
         flash.read(self.name("running"), 0, [self.ram.running])
 
-    def flush_running(self, flash: Flash) -> None:
-        """Writes the running statistics back; they do not come and go with slices."""
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed; the running statistics do not come and go with slices."""
+        super().flush(flash)
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:

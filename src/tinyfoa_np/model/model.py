@@ -29,7 +29,8 @@ from ..storage.whole_file import write_whole
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from ..rules.stage import Kept, Stage
+    from ..layers.layer import Layer
+    from ..rules.stage import Stage
     from ..storage.flash import Flash
 
 FORMAT = "tinyfoa-np model 1"
@@ -151,7 +152,7 @@ def save(
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
 
 
-def _reads(layer: Kept) -> Inputs:
+def _reads(layer: Layer) -> Inputs:
     """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
     width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
     return replace(layer.inputs, width=width)

@@ -80,7 +80,7 @@ def makers(
             if local_shapes:
                 return local_bp.Network(recipe, inputs, local_shapes, classes, batches, threads, tiling)
             kind = WHOLE[recipe.algorithm]
-            return kind(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, tiling.samples)
+            return kind(recipe, inputs, shapes, classes, batches, threads, tiling)
 
         return [network]
 
@@ -100,7 +100,7 @@ def deep_maker(
     recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
-    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads, tiling.samples)
+    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads, tiling)
 
 
 def ladder(recipe: Recipe) -> list[Rung]:

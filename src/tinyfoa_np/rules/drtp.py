@@ -28,14 +28,17 @@ from ..kernels import drtp as drtp_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import COMPUTING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, Whole
-from .stage import Outcome, Part
+from .dense_network import Whole
+from .stage import Outcome
 
 NO_LABELS = np.zeros(0, np.uint16)
 
@@ -61,41 +64,39 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         self.binary = binary_activations(recipe)
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
             Parameters(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
-                prefix=f"layer{k}.", rows=held, partial=self.micro,
+                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
         self.top = len(self.widths)
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        alive = ("forward", "gradient", "update", *LOOKING)
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         sizes = [self.B * reads.row_bytes for reads in self.reads[1:]]
         return [
             *self.common_regions(self.B),
             *(Region(f"feedback{k}", (width, self.C), "float32") for k, width in enumerate(self.widths)),
-            Region("h_even", (max(sizes[0::2], default=0),), "uint8", alive),
-            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", alive),
-            Region("z", (max(*self.widths, self.C), self.B), "float32", alive),
+            Region("h_even", (max(sizes[0::2], default=0),), "uint8", COMPUTING),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", COMPUTING),
+            Region("z", (max(*self.widths, self.C), self.B), "float32", COMPUTING),
         ]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {f"feedback{k}" for k in range(self.top)}
 
     def open(self, arena: Arena) -> None:
         """Takes the views, and makes the fixed projections: uniform in +-sqrt(6 / O)."""
         super().open(arena)
         for k, width in enumerate(self.widths):
-            bound, flat = np.float32(sqrt(6 / width)), getattr(self.ram, f"feedback{k}").reshape(-1)
+            bound, flat = np.float32(sqrt(6 / width)), self.ram[f"feedback{k}"].reshape(-1)
             random_kernels.uniform(
                 flat, 0, width, 0, self.C, self.C, k, random_kernels.PROJECTION, np.uint64(self.recipe.seed), bound
             )
@@ -119,7 +120,7 @@ class Network(Whole):
         if len(labels):
             self.arena.enter("gradient")
         drtp_kernels.hidden(
-            z, samples, labels, getattr(self.ram, f"feedback{k}"), np.float32(tanh(s)), self.binary,
+            z, samples, labels, self.ram[f"feedback{k}"], np.float32(tanh(s)), self.binary,
             self._values(k + 1), self.cores,
         )
         return total, s
@@ -137,7 +138,7 @@ class Network(Whole):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded, layer by layer."""
-        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         given, sums = 1.0, []
         for k, width in enumerate(self.widths):
@@ -146,17 +147,17 @@ class Network(Whole):
             sums.append(total)
             self.arena.enter("update")
             if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step, None, begun, ended):
-                return Outcome(np.nan, 0, lost)
+                return Outcome.of(0.0, 0, False)
             given = gain(s, self.binary)
         self.note(samples, step, sums)
         self.arena.enter("forward")
         loss, wrong = self._output(samples, given, of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self.arena.enter("update")
         values, z = self._values(self.top), ram.z[: self.C]
         kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
-        return Outcome(loss, wrong, "" if kept else lost)
+        return Outcome.of(loss, wrong, kept)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
         """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""

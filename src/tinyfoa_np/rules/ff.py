@@ -32,20 +32,21 @@ from ..kernels import ff as ff_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, z_unit
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
 from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, Whole
+from .dense_network import Whole
 from .drtp import binary_activations
-from .stage import Outcome, Part
+from .stage import Outcome
 
 FIRST_MEAN = 0.5  # where the running mean activities begin
 NO_LABELS = np.zeros(0, np.uint16)
 NO_FACTOR = np.zeros(0, np.float32)
-ALIVE = ("forward", "gradient", "update", *LOOKING)
-PASSING = ("forward", "gradient", "update")
 
 
 class Network(Whole):
@@ -59,9 +60,9 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         if not 2 <= classes <= inputs.width:
             raise BadRequest(
                 f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
@@ -69,7 +70,7 @@ class Network(Whole):
             )
         assert recipe.decay is not None and recipe.classifier_decay is not None
         self.binary = binary_activations(recipe)
-        self.passes = classes
+        self.looks = classes
         self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
         self.top = len(self.widths)
         hidden = [outputs_of(width, self.binary) for width in self.widths]
@@ -90,32 +91,32 @@ class Network(Whole):
             for k, kind in enumerate(hidden)
         ]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         hidden, rows = self.reads[self.top :], 2 * self.B
         sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
+        z = (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B)
         return [
             *self.common_regions(rows),
-            Region("wrong", (self.B,), "uint16", PASSING),
-            Region("x", (rows, self.inputs.width), "float32", ALIVE),
-            Region("h_even", (max(sizes[0::2]),), "uint8", ALIVE),
-            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", ALIVE),
-            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, PASSING) for k, kind in enumerate(hidden)),
-            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", PASSING),
-            Region("factor_even", (rows,), "float32", ALIVE),
-            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", ALIVE),
-            Region("z", (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B), "float32", ALIVE),
+            Region("wrong", (self.B,), "uint16", STEP),
+            Region("x", (rows, self.inputs.width), "float32", COMPUTING),
+            Region("h_even", (max(sizes[0::2]),), "uint8", COMPUTING),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", COMPUTING),
+            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, STEP) for k, kind in enumerate(hidden)),
+            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", STEP),
+            Region("factor_even", (rows,), "float32", COMPUTING),
+            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", COMPUTING),
+            Region("z", z, "float32", COMPUTING),
             *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
-            Region("goodness", (rows,), "float64", ALIVE),
+            Region("goodness", (rows,), "float64", COMPUTING),
             Region("coefficient", (rows,), "float32", ("gradient",)),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update")),
-            Region("scores", (self.C, self.B), "float64", LOOKING),
-            Region("guess", (self.B,), "uint16", LOOKING),
+            Region("error", (self.C, self.B), "float32", BACKWARD),
+            Region("scores", (self.C, self.B), "float64", INFERENCE),
+            Region("guess", (self.B,), "uint16", INFERENCE),
         ]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {f"mean{k}" for k in range(self.top)}
 
     # -- flash and state -----------------------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ class Network(Whole):
 
             layer.initialize(flash, weights, _zeros)
         for k in range(self.top):
-            mean = getattr(self.ram, f"mean{k}")
+            mean = self.ram[f"mean{k}"]
             mean[:] = FIRST_MEAN
             flash.write("means", k, [mean])
 
@@ -145,14 +146,14 @@ class Network(Whole):
         """Rebuilds what the passes read from flash."""
         super().restore(flash)
         for k in range(self.top):
-            flash.read("means", k, [getattr(self.ram, f"mean{k}")])
+            flash.read("means", k, [self.ram[f"mean{k}"]])
 
     def flush(self, flash: Flash) -> None:
         """Writes back what has changed."""
         changed = self.layers[0].state.dirty
         super().flush(flash)
         for k in range(self.top if changed else 0):
-            flash.write("means", k, [getattr(self.ram, f"mean{k}")])
+            flash.write("means", k, [self.ram[f"mean{k}"]])
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
@@ -210,13 +211,13 @@ class Network(Whole):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: the classifier, then layer by layer."""
-        lost, samples = "a weight or a moment is no finite number any more", part.samples
+        samples = part.samples
         self.losses = []
         loss, wrong, kept = self._train_classifier(flash, samples, step)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the classifier's loss is {loss}")
         if not kept:
-            return Outcome(loss, wrong, lost)
+            return Outcome.of(loss, wrong, False)
         ram, rows, sums, peers = self.ram, 2 * samples, [], 0.0
         self.arena.enter("forward")
         self._embed(samples, ram.labels)
@@ -228,7 +229,7 @@ class Network(Whole):
             sums.append(total)
             self.arena.enter("gradient")
             self.losses.append(ff_kernels.judge(ram.goodness, samples, width, ram.coefficient))
-            z, mean = self._z(width, 2 * self.B), getattr(ram, f"mean{k}")
+            z, mean = self._z(width, 2 * self.B), ram[f"mean{k}"]
             ff_kernels.remember(z, samples, s, self.binary, mean, self.cores)
             middle, spread = ff_kernels.average(mean)
             peers += spread
@@ -239,7 +240,7 @@ class Network(Whole):
                 ff_kernels.normalize(outputs, rows, self._row_factor(k), self.cores)
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, 1.0, rows, z, step, self._factor(k)):
-                return Outcome(loss, wrong, lost)
+                return Outcome.of(loss, wrong, False)
         total_loss = sum(self.losses)
         self.losses += [peers, loss / samples]
         if not np.isfinite(total_loss):
@@ -255,7 +256,7 @@ class Network(Whole):
         values, factor = ram.x[:samples], NO_FACTOR
         ram.logits[:] = 0
         for k in range(self.top):
-            feature = getattr(ram, f"feature{k}")[:samples]
+            feature = ram[f"feature{k}"][:samples]
             own = ram.feature_factor[k] if self.binary else self._row_factor(k)
             self._layer(k, values, factor, samples, None, feature, own)
             if not self.binary:
@@ -268,7 +269,7 @@ class Network(Whole):
         (loss, wrong), kept = self.cross_entropy(samples), True
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):
-            feature, factor = getattr(ram, f"feature{k}"), ram.feature_factor[k] if self.binary else NO_FACTOR
+            feature, factor = ram[f"feature{k}"], ram.feature_factor[k] if self.binary else NO_FACTOR
             kept = kept and self.train_layer(
                 flash, self.top + k, feature, 1.0, samples, ram.error, step, factor
             )

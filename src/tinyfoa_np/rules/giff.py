@@ -30,15 +30,16 @@ from ..kernels import random as random_kernels
 from ..kernels.conv import Step
 from ..layers.encoding import Inputs
 from ..layers.graph import Program
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import LOOKING, Deep, Group, passed, take_in
-from .stage import Outcome, Part
+from .graph_network import Deep, Group, passed, take_in
+from .stage import Outcome
 
-#: of a training step, what comes after its batch is loaded
-STEP = ("forward", "gradient", "update")
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
 
 
@@ -59,7 +60,7 @@ class Network(Deep):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
-        held: int,
+        tiling: Tiling,
     ) -> None:
         if classes < 2:
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
@@ -67,29 +68,29 @@ class Network(Deep):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels = classes
         self.losses: list[float] = []  # of each group, the last step's
-        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, held)
+        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
 
-    def extra(self, program: Program) -> tuple[int, int]:
+    def beside(self, program: Program) -> tuple[int, int]:
         """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
         return self.labels + 1, self.width * program.shapes[program.output][2]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the groups need, and the batch's wrong labels."""
         return [
-            *super().regions(),
+            *super().extra(),
             Region("wrong", (self.B,), "uint16", STEP),
             Region("margin", (self.B,), "float64", STEP),
-            Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("scores", (self.C, self.B), "float64", INFERENCE),
         ]
 
     def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
         """What a group's label channel and its loss need."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in LOOKING)
+        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         both = (f"gradient:{at}", f"update:{at}", *looking)
         normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
-            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in LOOKING)
+            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE)
         )  # fmt: skip
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
@@ -149,12 +150,12 @@ class Network(Deep):
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
-                return Outcome(loss, samples, f"the loss of group {g + 1} is {loss}")
+                return Outcome.of(loss, samples, what=f"loss of group {g + 1}")
             error = self.error(g, group.program.output).reshape(d.shape)
             giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
             self.arena.enter(f"update:{g}.{top}")
             if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
-                return Outcome(loss, samples, "a weight or a moment is no finite number any more")
+                return Outcome.of(loss, samples, False)
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
     def _train_label(

@@ -25,14 +25,17 @@ from ..kernels import pepita as pepita_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, words
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, NO_MASK, Whole
-from .stage import Outcome, Part
+from .dense_network import NO_MASK, Whole
+from .stage import Outcome
 
 #: F is uniform in +-0.05 sqrt(6 / inputs)
 FEEDBACK = 0.05
@@ -43,9 +46,9 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         assert recipe.dropout is not None
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         self.modulated = Inputs("real", inputs.width)
@@ -56,29 +59,28 @@ class Network(Whole):
             Parameters(
                 recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
                 binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
-                prefix=f"layer{k}.", rows=held, partial=self.micro,
+                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        alive, passing = ("forward", "gradient", "update", *LOOKING), ("forward", "gradient", "update")
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         return [
             *self.common_regions(self.B),
-            Region("modulated", (self.B, self.inputs.width), "float32", passing),
+            Region("modulated", (self.B, self.inputs.width), "float32", STEP),
             Region("feedback", (self.inputs.width, self.C), "float32"),
             *(
-                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, alive)
+                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, COMPUTING)
                 for k, reads in enumerate(self.reads[1:])
             ),
             *(
-                Region(f"mask{k}", (self.B if self.recipe.dropout else 0, words(width)), "uint64", passing)
+                Region(f"mask{k}", (self.B if self.recipe.dropout else 0, words(width)), "uint64", STEP)
                 for k, width in enumerate(self.widths)
             ),
-            Region("z", (max(self.widths), self.B), "float32", alive),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", alive),
+            Region("z", (max(self.widths), self.B), "float32", COMPUTING),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", COMPUTING),
         ]
 
     def scratch_kinds(self, k: int) -> list[Inputs]:
@@ -86,7 +88,6 @@ class Network(Whole):
         return [self.reads[k], self.modulated] if k == 0 else [self.reads[k]]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {"feedback"}
 
     def open(self, arena: Arena) -> None:
@@ -107,7 +108,7 @@ class Network(Whole):
 
     def _values(self, k: int) -> np.ndarray:
         """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
-        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
+        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _first(
         self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
@@ -139,7 +140,7 @@ class Network(Whole):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
-        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         if step % self.batches == 0 and not begun:
             self._rescale(flash, step // self.batches)
@@ -147,7 +148,7 @@ class Network(Whole):
         masks = [self.dropout_mask(k, self.widths[k], samples, step, first) for k in range(self.top)]
         sums, loss, wrong = self._first(samples, masks, None, of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self.note(samples, step, sums)
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         pepita_kernels.modulate(
@@ -168,7 +169,7 @@ class Network(Whole):
             )
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):
-                return Outcome(loss, wrong, lost)
+                return Outcome.of(loss, wrong, False)
             values, given = outputs, now
         self.arena.enter("forward")
         self.whole_pass(self.top, values, samples, ram.logits, given)
@@ -176,7 +177,7 @@ class Network(Whole):
         self._error(samples, of)
         self.arena.enter("update")
         kept = self.train_layer(flash, self.top, values, given, samples, ram.error, step, None, begun, ended)
-        return Outcome(loss, wrong, "" if kept else lost)
+        return Outcome.of(loss, wrong, kept)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:
         """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""

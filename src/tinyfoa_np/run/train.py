@@ -28,6 +28,7 @@ import numba
 
 from ..data import Dataset
 from ..errors import BadRequest
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -35,7 +36,7 @@ from ..ram.packing import PHASES
 from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
 from ..rules.recompute import Below
-from ..rules.stage import Outcome, Part, whole
+from ..rules.stage import Outcome
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
