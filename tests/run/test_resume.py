@@ -39,7 +39,8 @@ from train_tools import (
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed, TinyFoAError
 from tinyfoa_np.run.directory import BEGUN
-from tinyfoa_np.run.train import Diverged, Interrupted, train
+from tinyfoa_np.run.events import Diverged, Interrupted
+from tinyfoa_np.run.train import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
