@@ -372,7 +372,8 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
         giff.judge, "coefficient margin", **shared, labels=labels[0], wrong=labels[1], theta=theta, of=samples + 3,
         coefficient=Blank((2, samples + 1), "float64"), margin=np.ones(samples + 1),
     )  # fmt: skip
-    assert judged.returned == pytest.approx(samples * giff_reference.loss(right, wrong, theta), rel=1e-9)
+    expected = giff_reference.loss(goodness.T, *labels[:, :samples], theta)[0]
+    assert judged.returned == pytest.approx(samples * expected, rel=1e-9)
     np.testing.assert_allclose(judged.margin[:samples], 1 + right - wrong, rtol=1e-9, atol=1e-9)
     shared = {"d": d, "samples": samples, "merge": code, "q": q, "labels": labels[0], "wrong": labels[1],
               "coefficient": np.nan_to_num(judged.coefficient)}  # fmt: skip
