@@ -98,7 +98,7 @@ def score(d, samples, merge, moments, squares, q, scores, threads):
 
 @njit(inline="always")
 def _listed(labels, wrong, s, k):
-    # the k-th label of sample s that the loss looks at: its own, then its wrong one or, without any, all others in order
+    # the k-th label of sample s in the loss: its own, then its wrong one or, without any, all others in their order
     own = np.int64(labels[s])
     if k == 0:
         return own
