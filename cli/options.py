@@ -8,16 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.papers import presets
 from tinyfoa_np.papers.presets import PRESETS
 from tinyfoa_np.recipe import (
-    ALGORITHMS,
-    DEFAULTS,
     LARGEST_LR,
-    LOCAL_DEFAULTS,
     LR_PER_SIDE,
     MERGES,
     MOMENTS,
@@ -95,11 +93,11 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
 def _defaults(field: str) -> str:
     """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
     algorithms: dict[str, list[str]] = {}
-    for algorithm in ALGORITHMS:
-        if field in DEFAULTS[algorithm]:
-            value = DEFAULTS[algorithm][field]
+    for entry in catalogue.algorithms():
+        if field in entry.defaults:
+            value = entry.defaults[field]
             shown = f"{field if value else f'no-{field}'}" if isinstance(value, bool) else str(value)
-            algorithms.setdefault(shown, []).append(algorithm)
+            algorithms.setdefault(shown, []).append(entry.name)
     if len(algorithms) == 1:
         [(value, _)] = algorithms.items()
         return f"[default: {value}]"
@@ -126,7 +124,11 @@ _RECIPE_OPTIONS = (
         help="lc networks: whether an output channel reads every input channel, as in the authors' script, or one, as "
         f"the paper's memory counts it. [default: {CONNECTIONS[0]}]",
     ),
-    click.option("--algorithm", type=click.Choice(ALGORITHMS), help=f"What trains it. [default: {Recipe.algorithm}]"),
+    click.option(
+        "--algorithm",
+        type=click.Choice(catalogue.names()),
+        help=f"What trains it. [default: {Recipe.algorithm}]",
+    ),
     click.option(
         "--slices",
         type=int,
@@ -229,7 +231,8 @@ _RECIPE_OPTIONS = (
         type=float,
         metavar="SHARE",
         help="pepita: share of hidden outputs that a batch does without; bp on lc networks: of what the classifier "
-        f"reads. [default: {DEFAULTS['pepita']['dropout']} with pepita; {LOCAL_DEFAULTS['bp']['dropout']} with bp]",
+        f"reads. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
+        f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
     click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
     click.option(
