@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from ..architectures import Architecture, batch_normed
 from ..layers.encoding import TILES, Inputs, outputs_of
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
-from ..layers.trained import TrainedLayer
 from ..network import LayerShape, LocalShape, is_local
 from ..recipe import Recipe
 from . import bp, drtp, ff, giff, pepita, tinyfoa
@@ -26,12 +23,6 @@ from .stage import Stage
 WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
 #: algorithms that train networks of any layers
 DEEP: dict[str, Callable[..., Deep]] = {"bp": deep_bp.Network, "giff": giff.Network}
-#: how a trained network of locally connected layers answers
-LOCAL_ANSWERS = {"tinyfoa": local.answers, "bp": local_bp.answers}
-#: how a trained network answers: (recipe, layers, classes, samples as they are held) to scores (C, n)
-ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
-    "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
-}  # fmt: skip
 Maker = Callable[[Tiling], Stage]
 
 
@@ -41,15 +32,6 @@ class Rung(NamedTuple):
     tiling: Tiling
     neurons: Sequence[int]
     rows: Sequence[int]
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
-    if is_local(recipe.network):
-        return LOCAL_ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
-    if recipe.deep:
-        return (giff if recipe.algorithm == "giff" else deep_bp).answers(recipe, layers, classes, samples)
-    return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
 
 
 def binary(recipe: Recipe) -> bool:
