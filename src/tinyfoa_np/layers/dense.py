@@ -30,6 +30,7 @@ from ..storage.flash import Flash
 from .encoding import Inputs, weights_shape, words
 from .moments import FORMATS
 from .tiling import NEURONS, Tiling
+from .trained import TrainedLayer
 
 #: moments per weight of each optimizer, and its number in the kernels
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
@@ -154,6 +155,7 @@ class Parameters:
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
+        self.loaded: TrainedLayer | None = None
 
     def _grid(self, side: int) -> Grid | Groups:
         """The slices that the weights are cut into."""
@@ -539,6 +541,8 @@ class Parameters:
     @property
     def alpha(self) -> float:
         """Mean |W| over the whole layer, now; 1 without binary weights."""
+        if self.loaded is not None:
+            return self.loaded.alpha
         return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
@@ -699,6 +703,16 @@ class Parameters:
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
         return [self.published_bytes, 4 * self.O if self.biased else 0]
+
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        names = {self.prefix + name for name in ("slice" if self.shared else "weights", "bias", "running")}
+        return [region for region in self.regions() if region.name in names]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained layer."""
+        self.loaded = trained
+        self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
         """Lets go of the full-precision weights of a trained layer."""

@@ -19,6 +19,7 @@ from .dense import COMMIT_BUFFER, MOMENTS
 from .encoding import Inputs
 from .graph import NORM, Program
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 #: numbers of groups' label channels among layers' random numbers: behind all operations
 LABELS = 1 << 16
@@ -165,6 +166,14 @@ class Group:
     def published_bytes(self) -> int:
         """Bytes of what the forward pass reads of all weights."""
         return 4 * self.size
+
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        return self.regions()[:2]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained group, which has its running statistics in the place of biases."""
+        self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
         """Lets go of what only training needs."""

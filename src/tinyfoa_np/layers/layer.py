@@ -13,6 +13,7 @@ from ..slices import Grid, Groups
 from ..storage.flash import Flash
 from .encoding import Inputs
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 
 class Part(NamedTuple):
@@ -97,6 +98,12 @@ class Layer(Protocol):
     @property
     def trained_bytes(self) -> list[int]:
         """The same in bytes."""
+
+    def trained_regions(self) -> list[Region]:
+        """Of its regions, those that hold what inference needs."""
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained layer."""
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer."""

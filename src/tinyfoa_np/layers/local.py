@@ -29,6 +29,7 @@ from ..storage.flash import Flash
 from .dense import Lost, Parameters
 from .encoding import Inputs, weights_shape
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 #: outputs times samples of a tile that one thread does as fast as two
 SMALL_TILE = 65536
@@ -330,6 +331,11 @@ class LocalParameters(Parameters):
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs: what forward reads of the weights; biases, gamma, beta; running statistics."""
         return [self.published_bytes, 4 * self.biases, 8 * self.shape.channels]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills the regions of inference from a trained layer, whose biases are in the order of one slice."""
+        super().load(trained)
+        self.ram.running[:] = trained.running
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer."""

@@ -123,11 +123,11 @@ class Arena:
         return self._bytes(region).view(region.dtype).reshape(region.shape)
 
     def views(self, regions: Iterable[Region], prefix: str = "") -> Views:
-        """The views of regions, by their names without a prefix that they share."""
+        """The views of those regions that were planned, by their names without a prefix that they share."""
         return Views(**{
             region.name.removeprefix(prefix):
             self.take(region.name) if region.nbytes else np.zeros(region.shape, region.dtype)
-            for region in regions
+            for region in regions if region.name in self.plan.offsets or not region.nbytes
         })  # fmt: skip
 
     def _bytes(self, region: Region) -> np.ndarray:

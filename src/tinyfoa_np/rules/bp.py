@@ -16,7 +16,6 @@ soon as the error of the one below is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -26,7 +25,6 @@ from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
@@ -138,15 +136,5 @@ class Network(Whole):
             dz = below
         return Outcome(loss, wrong)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self.cross_entropy(samples)[1]
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, gain = samples, 1.0
-    for layer, above in pairwise(layers):
-        _, values, _ = passed(layer, values, recipe.binary_activations, gain=gain, emitted=above.inputs)
-        gain = layer.scale if recipe.binary_activations else 1.0
-    return passed(layers[-1], values, recipe.binary_activations, gain=gain)[0]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self.forward(samples, scales)

@@ -37,8 +37,6 @@ from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, wo
 from ..layers.layer import Part
 from ..layers.local import LocalParameters, Sent, patch_kind
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
-from ..layers.trained import passed as through
 from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
@@ -203,9 +201,10 @@ class Network(Whole):
 
     def _pass(self, k: int, samples: int, training: bool) -> float:
         """Layer k on a batch; returns the summed max(v, 0)."""
-        own, ram, (place_sums, totals) = self.local[k], self.ram, self._totals(k)
+        own, ram = self.local[k], self.ram
         norm, unit, nothing = ram[f"norm{k}"], z_unit(self.B, own.O), empty((0, self.B))
         if training:
+            place_sums, totals = self._totals(k)
             for first, last in self._tiles():
                 u = self._multiply(k, samples, first, last)
                 kernels.statistics(u, samples, first > 0, own.threads, place_sums, totals)
@@ -302,24 +301,9 @@ class Network(Whole):
         sent = Sent(images, layer, view(self.ram.patch, *self._patch(k)), totals, lambda first, last, _: du[first:last])
         return self.local[k].update(flash, lambda _: sent, samples, local.no_errors, step, scratch, abs_w)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed max(v, 0) of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self.cross_entropy(samples)[1]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self.forward(samples, scales)
 
 
 def _nbytes(shape: tuple[int, ...], kind: str) -> int:
     return prod(shape) * np.dtype(kind).itemsize
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, scale, classifier = samples, 1.0, layers[-1]
-    for number, layer in enumerate(layers[:-1]):
-        values, _ = local.passed(recipe, number, layer, values, scale, empty((layer.outputs, 0)))
-        scale = layer.scale
-    shape, features = layers[-2].shape, np.zeros((len(samples), classifier.inputs.width), np.float32)
-    assert shape is not None
-    pooling_kernels.pool(
-        values, len(samples), shape.rows, shape.columns, shape.channels, SIDE, np.float32(scale), NO_MASK, features, 1
-    )
-    return through(classifier, features, recipe.binary_activations)[0]

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from ..architectures import Architecture, batch_normed
 from ..layers.encoding import TILES, Inputs, outputs_of
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
-from ..layers.trained import TrainedLayer
 from ..network import LayerShape, is_local
 from ..recipe import Recipe
 from .stage import Stage
@@ -25,12 +22,6 @@ class Rung(NamedTuple):
     tiling: Tiling
     neurons: Sequence[int]
     rows: Sequence[int]
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
-    module, _ = recipe.rule.home(recipe.kind)
-    return module.answers(recipe, layers, classes, samples)
 
 
 def binary(recipe: Recipe) -> bool:

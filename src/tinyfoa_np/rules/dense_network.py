@@ -20,6 +20,7 @@ from ..layers.dense import Parameters, State
 from ..layers.encoding import Inputs, empty, view, weights_shape, words, z_tile, z_unit
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
+from ..layers.trained import TrainedLayer
 from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, PASSES, TRAINING
@@ -253,26 +254,38 @@ class Whole(Stage):
 
     # -- passes without training ---------------------------------------------------------------------------------------
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """The summed |z| of each hidden layer and the wrong answers of the batch that was loaded.
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        """A pass without training, to :meth:`scores`; returns the summed |z| of each hidden layer.
 
         ``scales`` are stored s_k in place of the batch's own.
         """
         raise NotImplementedError
 
+    def wrong(self, samples: int) -> int:
+        return self.cross_entropy(samples)[1]
+
+    def load(self, trained: Sequence[TrainedLayer]) -> None:
+        super().load(trained)
+        self.scales = [layer.scale for layer in trained[: len(self.scales)]]
+
+    def answer(self, samples: int) -> None:
+        self.arena.enter("evaluate")
+        self.look(samples, self.scales)
+
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Wrong answers in what was loaded, with the mean scales of the epoch so far."""
         self.arena.enter("evaluate")
-        return self.look(part.samples, self.scales)[1]
+        self.look(part.samples, self.scales)
+        return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """What was loaded through the trained network; how many answers are wrong."""
         self.arena.enter("hand-over")
-        sums, wrong = self.look(part.samples, None if trained else self.scales)
+        sums = self.look(part.samples, None if trained else self.scales)
         if trained:
             self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
             self.seen += self.looks * part.samples
-        return wrong
+        return self.wrong(part.samples)
 
     # -- a trained network ---------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ As in the published code, activations are binary only where weights are, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import inf, sqrt, tanh
 
 import numpy as np
@@ -27,12 +26,10 @@ import numpy as np
 from ..kernels import drtp as drtp_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
-from ..layers.encoding import Inputs
+from ..layers.encoding import Inputs, empty
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import COMPUTING
 from ..recipe import Recipe
@@ -61,6 +58,8 @@ def gain(s: float, binary: bool) -> float:
 
 class Network(Whole):
     """A network in training by direct random target projection; parameters as for :class:`.dense_network.Whole`."""
+
+    beside_answers = Whole.beside_answers | {"feedback"}
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
@@ -92,9 +91,8 @@ class Network(Whole):
     def carried(self) -> frozenset[str]:
         return super().carried() | {f"feedback{k}" for k in range(self.top)}
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views, and makes the fixed projections: uniform in +-sqrt(6 / O)."""
-        super().open(arena)
+    def project(self) -> None:
+        """Makes the fixed projections: uniform in +-sqrt(6 / O)."""
         for k, width in enumerate(self.widths):
             bound, flat = np.float32(sqrt(6 / width)), self.ram[f"feedback{k}"].reshape(-1)
             random_kernels.uniform(
@@ -119,21 +117,23 @@ class Network(Whole):
         s = total / (samples * self.widths[k]) if scale is None else scale
         if len(labels):
             self.arena.enter("gradient")
+        feedback = self.ram[f"feedback{k}"] if len(labels) else empty((0, 0))
         drtp_kernels.hidden(
-            z, samples, labels, self.ram[f"feedback{k}"], np.float32(tanh(s)), self.binary,
+            z, samples, labels, feedback, np.float32(tanh(s)), self.binary,
             self._values(k + 1), self.cores,
         )
         return total, s
 
-    def _output(self, samples: int, given: float, of: int | None = None) -> tuple[float, int]:
-        """The output layer: its errors, in a batch of ``of``, in z; the summed loss and the wrong answers."""
+    def _output(self, samples: int, given: float) -> None:
+        """The output layer: its z, and s."""
+        total = self.whole_pass(self.top, self._values(self.top), samples, self.ram.z[: self.C], given)
+        self.s = total / (samples * self.C)
+
+    def _error(self, samples: int, of: int) -> tuple[float, int]:
+        """From the output's z, in its place, to its errors in a batch of ``of``; the summed loss, the wrong answers."""
         ram = self.ram
-        z = ram.z[: self.C]
-        total = self.whole_pass(self.top, self._values(self.top), samples, z, given)
-        if self.arena.phase == "forward":
-            self.arena.enter("gradient")
         ram.result[:] = 0
-        drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result, of or samples)
+        drtp_kernels.output(ram.z[: self.C], samples, ram.labels, self.s, self.binary, ram.result, of)
         return float(ram.result[0]), int(ram.result[1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
@@ -151,7 +151,9 @@ class Network(Whole):
             given = gain(s, self.binary)
         self.note(samples, step, sums)
         self.arena.enter("forward")
-        loss, wrong = self._output(samples, given, of)
+        self._output(samples, given)
+        self.arena.enter("gradient")
+        loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
         self.arena.enter("update")
@@ -159,24 +161,19 @@ class Network(Whole):
         kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
         return Outcome.of(loss, wrong, kept)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         given, sums = 1.0, []
         for k in range(self.top):
             total, s = self._layer(k, samples, given, NO_LABELS, None if scales is None else scales[k])
             sums.append(total)
             given = gain(s, self.binary)
-        return sums, self._output(samples, given)[1]
+        self._output(samples, given)
+        return sums
 
+    def wrong(self, samples: int) -> int:
+        return self._error(samples, samples)[1]
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """What goes into the output's sigmoid (C, n), with binary activations its sign, for samples as they are held."""
-    binary, values, given = binary_activations(recipe), samples, 1.0
-    none = np.zeros((0, 0), np.float32)
-    for layer, above in pairwise(layers):
-        z, _, _ = passed(layer, values, binary, gain=given)
-        values = np.zeros((len(samples), above.inputs.columns), above.inputs.dtype)
-        drtp_kernels.hidden(z, len(samples), NO_LABELS, none, np.float32(0), binary, values, 1)
-        given = gain(layer.scale, binary)
-    z, _, _ = passed(layers[-1], values, binary, gain=given)
-    return np.where(z >= 0, np.float32(1), np.float32(-1)) if binary else z
+    def scores(self, samples: int) -> np.ndarray:
+        """What goes into the output's sigmoid, with binary activations its sign."""
+        z = self.ram.z[: self.C, :samples]
+        return np.where(z >= 0, np.float32(1), np.float32(-1)) if self.binary else z

@@ -34,7 +34,6 @@ from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, z_unit
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
@@ -57,6 +56,8 @@ class Network(Whole):
     BadRequest
         If there is no room for a label in the inputs, or no wrong label.
     """
+
+    beside_answers = Whole.beside_answers | {"mean"}
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
@@ -275,8 +276,8 @@ class Network(Whole):
             )
         return loss, wrong, kept
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass for each label, without training: the summed |z| of each layer, and the wrong answers."""
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        """A pass for each label, without training: the summed |z| of each layer."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):
             ram.guess[:] = label
@@ -291,34 +292,20 @@ class Network(Whole):
                 ram.scores[label, :samples] += ram.goodness[:samples]
                 if not self.binary:
                     ff_kernels.normalize(outputs, samples, own, self.cores)
-        return sums, int(ff_kernels.best(ram.scores, samples, ram.labels))
+        return sums
+
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
+
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each label, float64."""
+        return self.ram.scores[:, :samples]
+
+    @property
+    def answering(self) -> Sequence[Parameters]:
+        """The hidden layers: the classifier does not answer."""
+        return self.layers[: self.top]
 
 
 def _zeros(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
     out[:] = 0
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Goodness of each label (C, n), for samples as they are held."""
-    n, binary = len(samples), binary_activations(recipe)
-    hidden = layers[: len(layers) // 2]
-    scores = np.zeros((classes, n))
-    affine = np.float32(layers[0].inputs.scale), np.float32(layers[0].inputs.offset)
-    for label in range(classes):
-        values = np.zeros((n, samples.shape[1]), np.float32)
-        labels = np.full(n, label, np.uint16)
-        ff_kernels.embed(samples, *affine, n, labels, classes, np.float32(recipe.label_scale), 0, values, 1)
-        total, factor = np.zeros(n), NO_FACTOR
-        for layer in hidden:
-            z, _, _ = passed(layer, values, binary, biased=False)
-            kind = outputs_of(layer.outputs, binary)
-            values = np.zeros((n, kind.columns), kind.dtype)
-            goodness, own = np.zeros(n), np.zeros(n, np.float32)
-            ff_kernels.activate(z, n, layer.bias, factor, 1.0, values, np.zeros(1, np.int64))
-            ff_kernels.measure(values, n, layer.outputs, layer.scale if binary else 1.0, goodness, own, 1)
-            total += goodness
-            if not binary:
-                ff_kernels.normalize(values, n, own, 1)
-            factor = own if binary else NO_FACTOR
-        scores[label] = total
-    return scores

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..architectures import Architecture, architecture, grouped
+from ..architectures import Architecture, grouped
 from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
@@ -32,12 +32,11 @@ from ..layers.encoding import Inputs
 from ..layers.graph import Program
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import Deep, Group, passed, take_in
+from .graph_network import Deep, Group
 from .stage import Outcome
 
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
@@ -172,8 +171,7 @@ class Network(Deep):
         tensor = group.tensor(group.program.parameters, group.extra)
         return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
+    def look(self, samples: int, phase: str) -> None:
         scores = self.ram.scores
         for g, group in enumerate(self.layers):
             d = self.forward(g, samples, phase).reshape(self.B, -1, group.program.shapes[-1][2])
@@ -182,29 +180,10 @@ class Network(Deep):
                 scores[:] = 0
             q, sums, squares = self._measure(g, d, samples)
             giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
-        return int(ff_kernels.best(scores, samples, self.ram.labels))
 
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Goodness of each label (C, n), for samples as they are held: one pass through the layers."""
-    assert recipe.merge is not None and recipe.label_width is not None
-    inputs, n, merge = layers[0].inputs, len(samples), MERGES[recipe.merge]
-    network = architecture(recipe.network, inputs.width, inputs.image, classes)
-    h = np.zeros((n, *network.shape), np.float32)
-    take_in(inputs, samples, n, h, 1)
-    scores = np.zeros((classes, n))
-    for layer, chain in zip(layers, chains(recipe, network), strict=True):
-        program = Program(chain, h.shape[1:])
-        h = passed(program, layer.weights, layer.bias, h)
-        d = h.reshape(n, -1, h.shape[3])
-        label = layer.weights[program.parameters :].reshape(classes + 1, -1)
-        q, sums, squares = np.zeros((classes, h.shape[3]), np.float32), np.zeros((n, h.shape[3])), np.zeros(n)
-        giff_kernels.latent(label[:-1], label[-1], recipe.label_width, q)
-        if d.shape[1] > 1:
-            giff_kernels.measure(d, n, merge, sums, squares, 1)
-        giff_kernels.score(d, n, merge, sums, squares, q, scores, 1)
-        if recipe.rms:
-            flat, size, factor = h.reshape(n, -1), np.zeros(n), np.zeros(n, np.float32)
-            ff_kernels.measure(flat, n, flat.shape[1], 1.0, size, factor, 1)
-            ff_kernels.normalize(flat, n, factor, 1)
-    return scores
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each label, float64."""
+        return self.ram.scores[:, :samples]

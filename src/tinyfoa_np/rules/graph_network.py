@@ -188,7 +188,10 @@ class Deep(Stage):
                 self._take_in(g, samples)
             source, target = self.value(g, one.source), self.value(g, one.target)
             shortcut = None if one.shortcut is None else self.value(g, one.shortcut)
-            norm = (self.array(g, f"statistics{k}"), self.array(g, f"partial{k}")) if one.kind == NORM else None
+            norm = None
+            if one.kind == NORM:
+                partial = self.array(g, f"partial{k}") if training else empty((0, 2, target.shape[3]), "float64")
+                norm = self.array(g, f"statistics{k}"), partial
             stored = group.ram.weights, group.ram.running
             run(one, *stored, samples, source, target, shortcut, norm, training, self.cores)
         return self.value(g, group.program.output)
@@ -289,17 +292,20 @@ class Deep(Stage):
     def row(self) -> np.ndarray:
         return empty((0,))  # digests read parameters where they are
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
+    def look(self, samples: int, phase: str) -> None:
+        """A pass without training, to :meth:`scores`."""
         raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers in what was loaded."""
-        return self.look(part.samples, "evaluate")
+        self.look(part.samples, "evaluate")
+        return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """What was loaded through the trained network; how many answers are wrong."""
-        return self.look(part.samples, "hand-over")
+        self.look(part.samples, "hand-over")
+        return self.wrong(part.samples)
+
+    def answer(self, samples: int) -> None:
+        self.look(samples, "evaluate")
 
 
 def _of(g: int, steps: Sequence[str]) -> tuple[str, ...]:
@@ -359,18 +365,3 @@ def run(
         else:
             flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
             conv_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
-
-
-def passed(program: Program, weights: np.ndarray, running: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A trained group's output for maps x (n, rows, columns, channels); arrays are made as they are needed."""
-    values = {0: x}
-    for one in program.operations:
-        target = np.zeros((len(x), *program.shapes[one.target]), np.float32)
-        shortcut = None if one.shortcut is None else values[one.shortcut]
-        width = target.shape[3]
-        norm = (np.zeros((4, width), np.float32), np.zeros((0, 2, width))) if one.kind == NORM else None
-        run(one, weights, running, len(x), values[one.source], target, shortcut, norm, False, 1)
-        values[one.target] = target
-    return values[program.output]
-
-

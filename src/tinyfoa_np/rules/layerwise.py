@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..kernels import loss as loss_kernels
 from ..layers.dense import Parameters, State
 from ..layers.encoding import Inputs, outputs_of, z_unit
-from ..layers.layer import Part
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
+from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .stage import Outcome, Stage
+
+#: stands for flash where all weights are in the arena
+NO_FLASH = cast(Flash, None)
 
 
 class Layerwise(Stage):
@@ -90,7 +95,7 @@ class Layerwise(Stage):
         """Wrong answers, told with a batch's last part."""
         self.arena.enter("evaluate")
         self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: it cannot change an answer
-        return self.gradient(part.of)[1] if part.ends else 0
+        return self.wrong(part.of) if part.ends else 0
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
@@ -132,6 +137,9 @@ class Layerwise(Stage):
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
 
+    def wrong(self, samples: int) -> int:
+        return self.gradient(samples)[1]
+
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
@@ -151,7 +159,7 @@ class Layerwise(Stage):
             return 0
         if trained:
             self.sum_abs_z += total
-        wrong = self.gradient(part.of)[1]
+        wrong = self.wrong(part.of)
         self.ram.input_scale[0] = self.scale
         return wrong
 
@@ -162,3 +170,13 @@ class Layerwise(Stage):
     def known(self) -> list[dict[str, Any]]:
         """What inference must know of the trained layer beside its weights."""
         return [{"alpha": self.parameters.alpha, "scale": self.scale}]
+
+    def load(self, trained: Sequence[TrainedLayer]) -> None:
+        super().load(trained)
+        self.scale = trained[0].scale
+        self.project()
+
+    def answer(self, samples: int) -> None:
+        """Logits without the layer's own scale; what is handed on, where ``outputs`` is a region."""
+        self.arena.enter("evaluate")
+        self.forward(NO_FLASH, whole(samples), emit=hasattr(self.ram, "outputs"), stored_scale=self.scale)

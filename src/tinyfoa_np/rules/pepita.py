@@ -16,7 +16,6 @@ the second pass a layer is updated as soon as it has been passed through; m_k ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -27,9 +26,7 @@ from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, words
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
 from ..network import LayerShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
@@ -43,6 +40,8 @@ FEEDBACK = 0.05
 
 class Network(Whole):
     """A network in training by PEPITA; parameters as for :class:`.dense_network.Whole`."""
+
+    beside_answers = Whole.beside_answers | {"feedback"}
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
@@ -90,9 +89,8 @@ class Network(Whole):
     def carried(self) -> frozenset[str]:
         return super().carried() | {"feedback"}
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views, and makes the fixed projection."""
-        super().open(arena)
+    def project(self) -> None:
+        """Makes the fixed projection."""
         I, C, seed = self.inputs.width, self.C, np.uint64(self.recipe.seed)
         bound = np.float32(FEEDBACK * sqrt(6 / I))
         random_kernels.uniform(
@@ -111,9 +109,9 @@ class Network(Whole):
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _first(
-        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
-    ) -> tuple[list[float], float, int]:
-        """The first pass: summed |z| of each hidden layer, the batch's summed loss and its wrong answers."""
+        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None
+    ) -> list[float]:
+        """The first pass, to the logits: summed |z| of each hidden layer."""
         ram, sums = self.ram, []
         dropping = len(masks) > 0 and len(masks[0]) > 0
         self.gains = [1.0]
@@ -126,16 +124,13 @@ class Network(Whole):
             pepita_kernels.first(z, samples, mask, np.float32(grown), self._values(k + 1), self.cores)
             self.gains.append(s * grown if self.binary else 1.0)
         self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
-        if self.arena.phase == "forward":
-            self.arena.enter("gradient")
-        loss, wrong = self._error(samples, of)
-        return sums, loss, wrong
+        return sums
 
-    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
+    def _error(self, samples: int, of: int) -> tuple[float, int]:
         """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
         loss, wrong = self.cross_entropy(samples, of)
         if np.isfinite(loss):
-            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of or samples))
+            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of))
         return loss, wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
@@ -146,7 +141,9 @@ class Network(Whole):
             self._rescale(flash, step // self.batches)
         self.arena.enter("forward")
         masks = [self.dropout_mask(k, self.widths[k], samples, step, first) for k in range(self.top)]
-        sums, loss, wrong = self._first(samples, masks, None, of)
+        sums = self._first(samples, masks, None)
+        self.arena.enter("gradient")
+        loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
         self.note(samples, step, sums)
@@ -186,16 +183,5 @@ class Network(Whole):
             for layer in self.layers:
                 layer.multiply_moments(flash, 0, before / now)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
-        sums, _, wrong = self._first(samples, [], scales)
-        return sums, wrong
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, given = samples, 1.0
-    for layer, above in pairwise(layers):
-        _, values, _ = passed(layer, values, recipe.binary_activations, gain=given, emitted=above.inputs)
-        given = layer.scale if recipe.binary_activations else 1.0
-    return passed(layers[-1], values, recipe.binary_activations, gain=given)[0]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self._first(samples, [], scales)

@@ -15,6 +15,7 @@ import numpy as np
 from ..layers.encoding import Inputs
 from ..layers.layer import Layer, Part
 from ..layers.tiling import Tiling
+from ..layers.trained import TrainedLayer
 from ..ram.arena import Arena, Views
 from ..ram.packing import Region
 from ..recipe import Recipe
@@ -71,6 +72,8 @@ class Stage:
         The regions of :meth:`extra`.
     """
 
+    #: regions of the phase ``evaluate`` that count wrong answers, or that only training needs
+    beside_answers: frozenset[str] = frozenset({"labels", "error", "result"})
     layers: Sequence[Layer]
     arena: Arena
     ram: Views
@@ -108,9 +111,17 @@ class Stage:
         return {0}
 
     def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
+        """Takes the views from an arena laid out with the regions, and makes what is fixed."""
+        self.take(arena, self.layers)
+        self.project()
+
+    def project(self) -> None:
+        """Makes what is random and fixed: projections."""
+
+    def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
+        """Takes the views of those regions that the arena is laid out with, for these layers."""
         self.arena = arena
-        for layer in self.layers:
+        for layer in layers:
             layer.open(arena)
         self.ram = arena.views(self.extra())
 
@@ -182,6 +193,14 @@ class Stage:
         """Wrong answers in what was loaded; they may be told with the batch's last part only."""
         raise NotImplementedError
 
+    def wrong(self, samples: int) -> int:
+        """How many answers of the last pass are wrong."""
+        raise NotImplementedError
+
+    def scores(self, samples: int) -> np.ndarray:
+        """The scores (C, n) of the last pass, as precise as there are: a sample's largest is its answer."""
+        return self.ram.logits[:, :samples]
+
     # -- a trained stage -----------------------------------------------------------------------------------------------
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
@@ -206,6 +225,30 @@ class Stage:
     def known(self) -> list[dict[str, Any]]:
         """What inference must know of each trained layer beside its weights."""
         return [{"alpha": layer.alpha, "scale": 1.0} for layer in self.layers]
+
+    # -- inference -----------------------------------------------------------------------------------------------------
+
+    @property
+    def answering(self) -> Sequence[Layer]:
+        """The layers that answers need."""
+        return self.layers
+
+    def inference_regions(self) -> list[Region]:
+        """The regions that answers need, all of them in the phase ``evaluate``."""
+        trained = [region for layer in self.answering for region in layer.trained_regions()]
+        return trained + [
+            region for region in self.extra()
+            if "evaluate" in region.within and region.name.rstrip("0123456789") not in self.beside_answers
+        ]  # fmt: skip
+
+    def load(self, trained: Sequence[TrainedLayer]) -> None:
+        """Fills the arena from trained layers, those that answers need first."""
+        for layer, known in zip(self.answering, trained, strict=False):
+            layer.load(known)
+
+    def answer(self, samples: int) -> None:
+        """The samples in the arena through the trained layers, to :meth:`scores`."""
+        raise NotImplementedError
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layers."""

@@ -27,11 +27,10 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Projected, Scratch
 from ..layers.dense import Parameters, Sources
-from ..layers.encoding import TILES, Inputs, outputs_of, weights_shape, words, z_tile
+from ..layers.encoding import TILES, Inputs, weights_shape, words, z_tile
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
-from ..ram.arena import Arena
+from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
@@ -131,10 +130,13 @@ class Layer(Layerwise):
     def carried(self) -> frozenset[str]:
         return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
 
-    def open(self, arena: Arena) -> None:
-        """Takes the layer's views from an arena laid out with its regions, and makes the projection."""
-        super().open(arena)
-        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+    @property
+    def scratch(self) -> Scratch:
+        """What an update computes in."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+
+    def project(self) -> None:
+        """Makes the projection, where it is stored."""
         if not self.tiling.regenerate:
             self._project(0, self.O)
 
@@ -230,18 +232,6 @@ class Layer(Layerwise):
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         inputs, errors = self._sources(step)
         return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer without its scale, for samples as they are held."""
-    values, logits = samples, np.zeros((classes, len(samples)), np.float32)
-    for number, (layer, gain) in enumerate(zip(layers, input_scales(recipe, layers), strict=True)):
-        emitted = outputs_of(layer.outputs, recipe.binary_activations)
-        _, values, logits = passed(
-            layer, values, recipe.binary_activations, gain=gain, emitted=emitted,
-            projection=projection(number, layer.outputs, classes, recipe.seed),
-        )  # fmt: skip
-    return logits
 
 
 def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:

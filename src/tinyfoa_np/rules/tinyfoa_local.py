@@ -18,8 +18,7 @@ is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from math import sqrt
 
 import numpy as np
@@ -30,13 +29,11 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_update import Scratch
 from ..kernels.local import Head, Weights
 from ..kernels.local_patches import Images
-from ..layers.encoding import Inputs, outputs_of, weights_shape, words, z_unit
+from ..layers.encoding import Inputs, weights_shape, words
 from ..layers.layer import Part
 from ..layers.local import LocalParameters, Sent, patch_kind
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
 from ..network import CONNECTIONS, LocalShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
@@ -127,11 +124,14 @@ class Layer(Layerwise):
         head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
         return super().carried() | head
 
-    def open(self, arena: Arena) -> None:
-        """Takes the layer's views from an arena laid out with its regions, and makes the head."""
-        super().open(arena)
+    @property
+    def scratch(self) -> Scratch:
+        """What an update computes in."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+
+    def project(self) -> None:
+        """Makes the head, where it is stored, and its bias."""
         ram = self.ram
-        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
@@ -225,6 +225,10 @@ class Layer(Layerwise):
         """
         return super().evaluate(flash, part)
 
+    def scores(self, samples: int) -> np.ndarray:
+        """Logits over the layer's scale, with the head's bias."""
+        return super().scores(samples) + self.ram.head_bias[:, None] / np.float32(self.scale or 1.0)
+
     def gradient(self, samples: int) -> tuple[float, int]:
         """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
         kernels.scale_logits(self.ram.logits, samples, np.float32(self.scale), self.ram.head_bias)
@@ -309,51 +313,3 @@ def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int,
         flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
         np.float32(1 / sqrt(outputs)),
     )
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer over its scale, for samples as they are held."""
-    values, scale = samples, 1.0
-    logits: np.ndarray = np.zeros((classes, len(samples)), np.float32)
-    for number, layer in enumerate(layers):
-        rows, shift = _head(number, layer.outputs, classes, recipe.seed)
-        values, logits = passed(recipe, number, layer, values, scale, rows)
-        scale = layer.scale
-        logits = logits + shift[:, None] / np.float32(scale or 1.0)
-    return logits
-
-
-def passed(
-    recipe: Recipe, number: int, layer: TrainedLayer, values: np.ndarray, scale: float, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale by a head's ``rows`` (P O, C).
-
-    ``values`` are the inputs as they are held, ``scale`` what bits of them stand for.
-    """
-    shape, n, classes = layer.shape, len(values), rows.shape[1]
-    assert shape is not None and layer.running is not None
-    patch = Inputs(patch_kind(layer.inputs), shape.fan_in)
-    emitted = outputs_of(shape.outputs, recipe.binary_activations)
-    some, kind = scratch_shape(patch, recipe.binary_weights, shape, n)
-    norm, of_bits = np.zeros((2, shape.channels), np.float32), scale if layer.inputs.kind == "bits" else 1.0
-    kernels.running_norm(layer.running, norm)
-    images = held_images(values, layer.inputs, shape, number, scale)
-    known = of_layer(shape, 1, recipe.binary_activations, layer.alpha * of_bits, layer.bias, norm)
-    patches, scratch = np.zeros((1, n, patch_columns(patch, shape)), patch.dtype), np.zeros((1, *some), kind)
-    outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
-    u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
-    abs_r = np.zeros(1, np.int64)
-    unit, channels = z_unit(n, shape.outputs), shape.channels
-    for place in range(shape.places):
-        weights = Weights(place, layer.weights[place : place + 1])
-        head = Head(place, rows[place * channels : (place + 1) * channels])
-        kernels.products(images, n, known, weights, 0, channels, patches, scratch, u)
-        kernels.forward(u, n, known, head, unit, v, logits, outputs, abs_r)
-    return outputs, logits
-
-
-@lru_cache(maxsize=16)
-def _head(number: int, outputs: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.zeros((outputs + 1, classes), np.float32)
-    head_rows(rows, 0, outputs + 1, outputs, number, seed)
-    return rows[:-1], rows[-1]
