@@ -293,6 +293,20 @@ _RECIPE_OPTIONS = (
     click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]"),
 )
 
+
+def _own_options() -> list[Callable[[Command], Command]]:
+    """The options of rules from other packages; rules that share a name share the option."""
+    found: dict[str, tuple[type, list[str]]] = {}
+    for entry in catalogue.algorithms():
+        for name, option in entry.options.items():
+            kind, lines = found.setdefault(name, (type(option.default), []))
+            lines.append(f"{entry.name}: {option.help} [default: {option.default}]")
+    return [
+        click.option(f"--{name.replace('_', '-')}", name, type=kind, metavar="NUMBER", help=" ".join(lines))
+        for name, (kind, lines) in found.items()
+    ]
+
+
 preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
@@ -309,7 +323,7 @@ def asked(given: dict[str, Any], preset: str | None) -> Recipe:
     BadRequest
         If they do not go together.
     """
-    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    recipe = Recipe().changed(presets.around(given) if preset else given).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if recipe.deep and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)
@@ -320,6 +334,6 @@ def asked(given: dict[str, Any], preset: str | None) -> Recipe:
 
 def recipe_options(command: Command) -> Command:
     """Options that make up the recipe, shared by every command that trains or plans; absent ones arrive as None."""
-    for option in reversed(_RECIPE_OPTIONS):
+    for option in reversed([*_RECIPE_OPTIONS, *_own_options()]):
         command = option(command)
     return command

@@ -177,7 +177,7 @@ def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
     for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
-    asked = dataclasses.replace(recipe, **given).validated()
+    asked = recipe.changed(given).validated()
     for field in dataclasses.fields(recipe):
         own, other = getattr(recipe, field.name), getattr(asked, field.name)
         if own != other:

@@ -231,8 +231,20 @@ def register(algorithm: Algorithm) -> Algorithm:
         raise BadRequest(f"algorithm {name!r}: its name must be lower-case letters, digits and _")
     if not algorithm.homes or set(algorithm.homes) - set(KINDS):
         raise BadRequest(f"algorithm {name} has homes {sorted(algorithm.homes)}: some of {', '.join(KINDS)} would do")
+    if algorithm.options:
+        _check_options(algorithm)
     _known[name] = algorithm
     return algorithm
+
+
+def _check_options(algorithm: Algorithm) -> None:
+    """Refuses an option whose name has another meaning already."""
+    from .recipe import Recipe  # which looks algorithms up here
+
+    for name, option in algorithm.options.items():
+        kinds = {type(entry.options[name].default) for entry in _known.values() if name in entry.options}
+        if not name.isidentifier() or name in Recipe.__dataclass_fields__ or kinds - {type(option.default)}:
+            raise BadRequest(f"algorithm {algorithm.name} cannot have an option {name!r}: choose another name for it")
 
 
 for _entry in _OWN:

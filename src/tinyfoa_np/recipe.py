@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -103,7 +104,7 @@ class Recipe:
         Which of a graph's units train together, as in ``"1,2|3"``; each by itself if not given.
     merge : str or None
         How data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
-        with feature maps. Any other operator trains in :mod:`tinyfoa_np.reference.giff` only.
+        with feature maps.
     rms : bool or None
         Whether a group hands its outputs on divided by their root mean square; if not given, those of fully
         connected layers.
@@ -164,6 +165,12 @@ class Recipe:
     lc_connect: str | None = None
     digest: str | None = None
     options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def changed(self, given: Mapping[str, Any]) -> Recipe:
+        """The recipe with other values, by field or by name of an own option; not yet validated."""
+        own = {name: value for name, value in given.items() if name not in self.__dataclass_fields__}
+        known = {name: value for name, value in given.items() if name not in own}
+        return replace(self, **known, options={**self.options, **own}) if own else replace(self, **known)
 
     def validated(self) -> Recipe:
         """The same recipe with ``auto`` and defaults resolved.
@@ -337,7 +344,7 @@ class Recipe:
         if not self.rule.by_layer or self.schedule != "slice":
             if self.visits is not None or self.order is not None:
                 what = "order" if self.visits is None else "visits"
-                raise BadRequest(f"{what} has a meaning with schedule slice and layer by layer only, as with tinyfoa")
+                raise BadRequest(f"{what} has a meaning with schedule slice and layer by layer only")
             return None, None
         visits, order = self.visits or 1, ORDERS[0] if self.order is None else self.order
         _choice("order", order, ORDERS)
