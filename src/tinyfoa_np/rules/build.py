@@ -45,7 +45,7 @@ def makers(
     classes, batches, threads : int
         C, steps per epoch, T.
     """
-    _, Home = recipe.rule.home(recipe.kind)
+    Home = recipe.rule.home(recipe.kind)
     if not recipe.rule.by_layer:
         return [lambda tiling: Home(recipe, inputs, shapes, classes, batches, threads, tiling)]
 
@@ -61,7 +61,7 @@ def deep_maker(
     recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
-    _, Home = recipe.rule.home(recipe.kind)
+    Home = recipe.rule.home(recipe.kind)
     return lambda tiling: Home(recipe, inputs, network, classes, batches, threads, tiling)
 
 
