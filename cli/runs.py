@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.errors import BadRequest, CheckFailed, OtherNumerics
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.directory import startable
 
@@ -74,6 +74,8 @@ def recipe_of(run: Path) -> Recipe:
     path = run / "recipe.json"
     try:
         return Recipe.from_json(path.read_text(errors="replace")).validated()
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except BadRequest as error:
         raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
 

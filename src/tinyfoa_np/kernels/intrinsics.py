@@ -24,13 +24,23 @@ I1, I8, I16, I32, I64, F32 = (*(ir.IntType(n) for n in (1, 8, 16, 32, 64)), ir.F
 WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
 FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
-_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+
+
+def _has(feature: str) -> bool:
+    """Whether kernels are compiled for a processor with some feature, as LLVM calls it."""
+    asked = numba.config.CPU_FEATURES
+    if asked is None:
+        return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
+    return f"+{feature}" in asked.split(",")
+
+
+_WIDE, _AVX2 = _has("avx512f"), _has("avx2")
 #: whether the elements of a vector under a mask can be moved together
-COMPRESSES = _WIDE and numba.config.CPU_NAME in (None, "", "host")
+COMPRESSES = _WIDE
 #: samples that one pass over a panel of packed weights serves
 SAMPLES = 8
-#: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
-GRADIENT_WORDS = 4 if _WIDE else 1
+#: vectors of 16 gradients of packed inputs that one pass over the tables of sums serves
+GRADIENT_VECTORS = 8 if _WIDE else 2
 #: columns of byte or float inputs that one pass over the active samples serves
 GRADIENT_COLUMNS = 96 if _WIDE else 32
 #: neurons that one pass over transposed inputs serves
@@ -423,47 +433,210 @@ def dense_product(w, w0, w_row, w_step, rows, x, x0, x_step, steps, z, z0, z_row
         b += 16 * DENSE_VECTORS if whole else 16
 
 
-def _sum_bits(words: int) -> Any:
-    @intrinsic
-    def sum_bits(
-        typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any
-    ) -> Any:
-        """gradient[i] = sum over the listed samples of dz where their input bit i is set, in the list's order.
+@intrinsic
+def turn_word(
+    typing: Any, x: Any, x0: Any, stride: Any, samples: Any, down: Any, beyond: Any, out: Any, o0: Any, columns: Any
+) -> Any:
+    """Bit s of out[o0 + i] = bit ``down`` + i of sample s: up to 32 samples' packed bits by up to 64 ``columns``.
 
-        samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on;
-        gradient float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the
-        same bits. Returns the sum of all listed dz, also in order: beside the others it costs nothing.
+    x (.., stride) uint64, the samples' words from x0 on, each with the next one if it goes ``beyond``; out uint32.
+    """
+    place = types.intp
+    signature = types.void(x, place, place, place, place, types.boolean, out, place, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        _, x0, stride, samples, down, beyond, _, o0, columns = args
+        words, turned = lanes.pointer(0, x0, I64), lanes.pointer(6, o0, I32)
+        slots, none = lanes.registers(4, INTS16), ir.Constant(INTS16, None)
+
+        def all_samples(two: bool) -> None:
+            with cgutils.for_range(builder, samples) as loop:
+                here = lanes.at(words, builder.mul(loop.index, stride))
+                word = builder.lshr(builder.load(here), down)
+                if two:
+                    upper = builder.shl(builder.load(lanes.at(here, 1)), builder.sub(I64(64), down))
+                    word = builder.or_(word, upper)
+                bit = lanes.splat(builder.shl(I32(1), builder.trunc(loop.index, I32)), 16)
+                for k, slot in enumerate(slots):
+                    part = builder.bitcast(builder.trunc(builder.lshr(word, I64(16 * k)), I16), MASK16)
+                    builder.store(builder.or_(builder.load(slot), builder.select(part, bit, none)), slot)
+
+        with builder.if_else(beyond) as (then, otherwise):
+            with then:
+                all_samples(True)
+            with otherwise:
+                all_samples(False)
+        for k, slot in enumerate(slots):
+            lanes.masked_store(
+                builder.load(slot), lanes.at(turned, 16 * k), lanes.first(builder.sub(columns, I64(16 * k)), 16)
+            )
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any) -> Any:
+    """``total`` + the sums of dz in groups of four samples, group after group; the errors not in ``bits`` become 0.
+
+    dz float32 from d0: up to 64 samples, of which ``room`` are written. A group is summed from its first error on.
+    """
+    signature = types.float32(dz, types.intp, types.uint64, types.intp, types.float32)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        _, d0, bits, room, total = args
+        errors, sums = lanes.pointer(0, d0, F32), cgutils.alloca_once(builder, F32)
+        builder.store(total, sums)
+        with cgutils.for_range(builder, builder.lshr(builder.add(room, I64(15)), I64(4))) as loop:
+            start = builder.shl(loop.index, I64(4))
+            here, few = lanes.at(errors, start), lanes.first(builder.sub(room, start), 16)
+            mask = builder.bitcast(builder.trunc(builder.lshr(bits, start), I16), MASK16)
+            values = lanes.masked_load(here, mask)
+            lanes.masked_store(values, here, few)
+            nth = [ir.Constant(ir.VectorType(I32, 4), [n, n + 4, n + 8, n + 12]) for n in range(4)]
+            first, *others = (builder.shuffle_vector(values, ir.Constant(FLOATS16, ir.Undefined), n) for n in nth)
+            for other in others:
+                first = builder.fadd(first, other)
+            whole = builder.load(sums)
+            for group in range(4):
+                whole = builder.fadd(whole, builder.extract_element(first, I32(group)))
+            builder.store(whole, sums)
+        return builder.load(sums)
+
+    return signature, codegen
+
+
+@intrinsic
+def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
+    """The sums that four samples' errors can make: dz[t0 + 16 g + n] of those of dz[d0 + 4 g + j] with bit j of n set.
+
+    Each is summed in order of j. dz float32.
+    """
+    signature = types.void(dz, types.intp, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        errors, tables, zero = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32), lanes.constant(0.0)
+        masks = [ir.Constant(MASK16, [n >> j & 1 for n in range(16)]) for j in range(4)]
+        with cgutils.for_range(builder, args[2]) as loop:
+            own = lanes.at(errors, builder.shl(loop.index, I64(2)))
+            ones = [lanes.splat(builder.load(lanes.at(own, j)), 16) for j in range(4)]
+            first, *others = (builder.select(mask, one, zero) for mask, one in zip(masks, ones))
+            for other in others:
+                first = builder.fadd(first, other)
+            lanes.store(first, lanes.at(tables, builder.shl(loop.index, I64(4))), 4)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+def _picker(lanes: _Lanes, table: Any) -> Any:
+    """Of a table of 16 float32 numbers, which is read here: those that the low four bits of 16 integers select."""
+    build = lanes.builder
+    if _WIDE:
+        row = lanes.load(table, FLOATS16, 4)
+        return lambda index: lanes.call("llvm.x86.avx512.permvar.sf.512", FLOATS16, row, index)
+    if _AVX2:
+        floats8, ints8 = ir.VectorType(F32, 8), ir.VectorType(I32, 8)
+        low, high = (lanes.load(lanes.at(table, at), floats8, 4) for at in (0, 8))
+        orders = [ir.Constant(ints8, list(range(at, at + 8))) for at in (0, 8)]
+
+        def picked(index: Any) -> Any:
+            halves = []
+            for order in orders:
+                own = build.shuffle_vector(index, ir.Constant(INTS16, ir.Undefined), order)
+                two = [lanes.call("llvm.x86.avx2.permps", floats8, half, own) for half in (low, high)]
+                upper = build.icmp_signed("<", build.shl(own, ir.Constant(ints8, [28] * 8)), ir.Constant(ints8, None))
+                halves.append(build.select(upper, two[1], two[0]))
+            return build.shuffle_vector(*halves, ir.Constant(INTS16, list(range(16))))
+
+        return picked
+
+    def looked_up(index: Any) -> Any:
+        own, values = build.and_(index, lanes.integers(15)), ir.Constant(FLOATS16, ir.Undefined)
+        for lane in range(16):
+            at = build.zext(build.extract_element(own, I32(lane)), I64)
+            values = build.insert_element(values, build.load(lanes.at(table, at)), I32(lane))
+        return values
+
+    return looked_up
+
+
+def _sum_tables(vectors: int, masked: bool) -> Any:
+    @intrinsic
+    def sum_tables(
+        typing: Any, tables: Any, t0: Any, groups: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
+        columns: Any,
+    ) -> Any:
+        """gradient[g0 + i] = the sum over groups of four samples, in order, of what each group's table has for input i.
+
+        tables float32 from t0, 16 a group; x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's
+        bit of input i; gradient float32: 16 for each of the vectors; if ``masked``, only the first ``columns``.
         """
-        signature = types.float32(
-            samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
-        )
+        place = types.intp
+        signature = types.void(tables, place, place, x, place, place, gradient, place, place)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
-            listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
-            bits, out = lanes.pointer(4, args[5], I64), lanes.pointer(7, args[8], F32)
-            sums, total = lanes.registers(4 * words, FLOATS16), cgutils.alloca_once(builder, F32)
-            builder.store(F32(0.0), total)
-            with cgutils.for_range(builder, args[3]) as loop:
-                sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
-                one = builder.load(lanes.at(error, loop.index))
-                builder.store(builder.fadd(builder.load(total), one), total)
-                value = lanes.splat(one, 16)
-                start = lanes.at(bits, builder.mul(sample, args[6]))
-                masks = [mask for k in range(words) for mask in lanes.quarters(lanes.at(start, k))]
-                for mask, slot in zip(masks, sums):
-                    old = builder.load(slot)
-                    builder.store(builder.select(mask, builder.fadd(old, value), old), slot)
-            for k, slot in enumerate(sums):
-                lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
-            return builder.load(total)
+            _, t0, groups, _, x0, stride, _, g0, columns = args
+            entries, bits, out = lanes.pointer(0, t0, F32), lanes.pointer(3, x0, I32), lanes.pointer(6, g0, F32)
+            starts = [16 * v for v in range(vectors)]
+            few = [lanes.first(builder.sub(columns, I64(at)), 16) if masked else None for at in starts]
+            sums = lanes.registers(vectors, FLOATS16)
+
+            def words(row: Any) -> list[Any]:
+                here = lanes.at(bits, builder.mul(row, stride))
+                return [
+                    lanes.load(lanes.at(here, at), INTS16, 4) if own is None
+                    else lanes.masked_load(lanes.at(here, at), own, INTS16) for at, own in zip(starts, few)
+                ]
+
+            def add(group: Any, indices: list[Any]) -> None:
+                pick = _picker(lanes, lanes.at(entries, builder.shl(group, I64(4))))
+                for slot, index in zip(sums, indices):
+                    lanes.add_to(slot, pick(index))
+
+            whole = builder.lshr(groups, I64(3))
+            with cgutils.for_range(builder, whole) as loop:
+                own, first = words(loop.index), builder.shl(loop.index, I64(3))
+                for n in range(8):
+                    add(builder.add(first, I64(n)), [builder.lshr(word, lanes.integers(4 * n)) for word in own])
+            first = builder.shl(whole, I64(3))
+            rest = builder.sub(groups, first)
+            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
+                own = words(whole)
+                with cgutils.for_range(builder, rest) as loop:
+                    down = lanes.splat(builder.trunc(builder.shl(loop.index, I64(2)), I32), 16)
+                    add(builder.add(first, loop.index), [builder.lshr(word, down) for word in own])
+            for slot, at, own in zip(sums, starts, few):
+                lanes.store_few(builder.load(slot), lanes.at(out, at), own)
+            return lanes.nothing()
 
         return signature, codegen
 
-    return sum_bits
+    return sum_tables
 
 
-sum_bits_words, sum_bits_word = _sum_bits(GRADIENT_WORDS), _sum_bits(1)
+_sum_tables_whole, _sum_tables_some = _sum_tables(GRADIENT_VECTORS, False), _sum_tables(GRADIENT_VECTORS // 2, True)
+_sum_tables_few = _sum_tables(1, True)
+
+
+@njit(inline="always")
+def sum_tables(tables, t0, groups, x, x0, stride, gradient, g0, columns):
+    # as _sum_tables, for any number of columns
+    k = 0
+    while k < columns:
+        if columns - k >= 16 * GRADIENT_VECTORS:
+            _sum_tables_whole(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, 0)
+            k += 16 * GRADIENT_VECTORS
+        elif columns - k > 16:
+            _sum_tables_some(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            k += 16 * (GRADIENT_VECTORS // 2)
+        else:
+            _sum_tables_few(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            k += 16
 
 
 @intrinsic
@@ -473,8 +646,9 @@ def sum_columns(
 ) -> Any:
     """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
 
-    As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on: GRADIENT_COLUMNS of them, or
-    ``columns`` if that is less. Bytes count as 0.0 to 255.0. With ``carry`` the sum goes on from what gradient holds.
+    samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint8 or float32, its columns from x0 on:
+    GRADIENT_COLUMNS of them, or ``columns`` if that is less; gradient float32 from g0. Bytes count as 0.0 to 255.0.
+    With ``carry`` the sum goes on from what gradient holds.
     """
     signature = types.void(
         samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp, types.boolean
@@ -1186,19 +1360,24 @@ def _of_bits(typing: Any, bits: Any) -> Any:
 @njit(inline="always")
 def exp(x):
     """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
-    k = np.floor((-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5)
+    y = (-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5
+    k = np.int64(y)
+    k -= k > y  # the integer below
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2
     total = 0.0
     for term in _EXP_TERMS:
         total = total * r + term
-    return total * _power_of_two(np.int64(k)) if not x < -700.0 else 0.0
+    return total * _power_of_two(k) if not x < -700.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
 def log(x):
     """ln x in float64, within 3 units in the last place, for x > 0."""
-    mantissa, k = math.frexp(x)
-    return _log_of(mantissa, k)
+    if not x < np.inf:
+        return x
+    tiny = x < 2.0**-1022
+    bits = _bits_of(x * 2.0**54 if tiny else x)
+    return _log_of(_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)), (bits >> 52) - (1022 + 54 if tiny else 1022))
 
 
 @njit(inline="always")

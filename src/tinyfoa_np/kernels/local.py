@@ -406,6 +406,25 @@ def errors(u, samples, layer, group, source, error, dv, totals):
             _errors_below(n, u[n], samples, layer, group, source, error, dv[lane, :samples], totals)
 
 
+def _taken(patch, samples, width, turned, thread):
+    """A patch as its gradient takes it (an overload for bits, which a thread turns, and one for values)."""
+    raise TypeError
+
+
+@overload(_taken, inline="always")
+def _taken_by_kind(patch, samples, width, turned, thread):
+    if patch.dtype != types.uint64:
+        return lambda patch, samples, width, turned, thread: patch
+
+    def bits(patch, samples, width, turned, thread):
+        rows = (patch.shape[0] + 31) // 32
+        own = turned[thread * rows : (thread + 1) * rows, :width]
+        dense.turn(patch, samples, 0, width, own)
+        return own
+
+    return bits
+
+
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
     du, images, samples, layer, group, patch, weights, resident, draws, biases, still, step, bias_step, straight, unit,
@@ -427,7 +446,7 @@ def update(
         around = own_patch(patch[thread]) if layer.depthwise else patch[thread]
         for n in range(begin, end):
             place = weights.first + n
-            inputs, published = Inputs(around, scale, np.float32(0), 0), Published(weights.values[n], -first)
+            published = Published(weights.values[n], -first)
             source, gathered = Given(du[n], -first, du[n, 0, :0]), -1
             for r in range(0, some, 1 if layer.depthwise else some):
                 # all of the group's channels, or one that has a patch of its own: rows r to stop of the position
@@ -437,6 +456,7 @@ def update(
                 elif channel != gathered:
                     gather_channel(images, place, channel, gathered < 0, samples, patch[thread])
                     gathered = channel
+                inputs = Inputs(_taken(around, samples, width, scratch.turned, thread), scale, np.float32(0), 0)
                 row, at = n * some + r, place * some + r
                 own = Resident(
                     resident.weight[row * width :], resident.moment1[row * width :], resident.moment2[row * width :],
@@ -463,7 +483,7 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
     around = own_patch(patch[0]) if layer.depthwise else patch[0]
-    inputs = Inputs(around, patch_scale(images, patch), np.float32(0), 0)
+    scale = patch_scale(images, patch)
     for n in range(du.shape[0]):
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
@@ -471,6 +491,7 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
                 gather_channel(images, first_place + n, channel, True, samples, patch[0])
             else:
                 gather(images, first_place + n, 0, images.channels, 0, samples, patch[0])
+            inputs = Inputs(_taken(around, samples, width, scratch.turned, 0), scale, np.float32(0), 0)
             row = n * some + r
             dense.slice_gradient(
                 inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
 from ..layers.trained import TrainedLayer
@@ -211,5 +211,7 @@ def load(path: str | os.PathLike[str]) -> Model:
                 if any(part.shape != (layers[0].inputs.width,) for part in affine):
                     raise ValueError("its columns are not as many as its inputs")
             return Model(recipe, classes, layers, affine, *(about.get(name) for name in _NAMED))
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
         raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error

@@ -32,7 +32,7 @@ LOOKING = ("evaluate", "hand-over")
 #: phases of a pass through the layers
 PASSES = ("forward", *LOOKING)
 #: scratch of an update, shared by all layers
-UPDATE = ("gradient", "dz", "listed", "abs_w")
+UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
 #: stands for a dropout mask where nothing is dropped
 NO_MASK = np.zeros((0, 0), np.uint64)
 
@@ -284,7 +284,7 @@ class Whole:
     def update_scratch(self, k: int) -> tuple[Scratch, np.ndarray]:
         """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
         blocks = {name: view(self.scratch[name], *shape) for name, shape in self.layers[k].scratch_shapes().items()}
-        return Scratch(blocks["gradient"], blocks["dz"], blocks["listed"]), blocks["abs_w"]
+        return Scratch(*(blocks[name] for name in Scratch._fields)), blocks["abs_w"]
 
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""

@@ -25,6 +25,7 @@ from ..layers.dense import CODES, TRAINING
 from ..layers.encoding import Inputs, empty
 from ..layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
 from ..layers.group import Group
+from ..numerics import power
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..recipe import Recipe
@@ -347,7 +348,7 @@ class Deep:
         self.t += part.first == 0
         rate, root = self.recipe.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
-            rate, root = rate / (1 - 0.9**self.t), 1 / sqrt(1 - 0.999**self.t)
+            rate, root = rate / (1 - power(0.9, self.t)), 1 / sqrt(1 - power(0.999, self.t))
         return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root))
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:

@@ -141,7 +141,7 @@ class Layer(Layerwise):
             r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
             for r in self.regions() if r.name not in own
         })  # fmt: skip
-        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
         if not self.tiling.regenerate:
             self._project(0, self.O)
 

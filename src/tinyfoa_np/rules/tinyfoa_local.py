@@ -138,7 +138,7 @@ class Layer(Layerwise):
             for r in self.regions() if r.name not in own
         })  # fmt: skip
         ram = self.ram
-        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
+        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed, ram.turned)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, CheckFailed, TinyFoAError
+from ..errors import BadRequest, CheckFailed, OtherNumerics, TinyFoAError
 from ..network import widths
 from ..recipe import Recipe
 from ..storage.whole_file import write_whole
@@ -85,6 +85,8 @@ def finished(run: Run) -> dict[str, Any] | None:
             raise ValueError(f"outcome {result['outcome']!r}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, BadRequest) as error:
         raise CheckFailed(f"{path} is damaged ({error}); remove {run.directory} to train it again") from error
     _same(run, recipe)
@@ -110,6 +112,8 @@ def begun(run: Run) -> bool:
         raise BadRequest(f"{run.directory} is in the way: it is no run; give another --out")
     try:
         recipe = Recipe.from_json(path.read_text(errors="replace")).validated()
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except BadRequest as error:
         raise CheckFailed(f"{path} is damaged ({error}); remove {run.directory} to train it again") from error
     _same(run, recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
@@ -55,6 +54,8 @@ def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         Recipe.from_json(json.dumps(known["recipe"]))
         known["layer_errors_pct"], known["seconds_per_epoch"], known["flash"]["written_bytes"]
         known["arena"]["watermark_bytes"], known["model_sha256"]
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, BadRequest) as error:
         raise CheckFailed(f"{path} is not the record of a run: {error}") from error
     return known
@@ -157,9 +158,8 @@ def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | 
     FlashError
         If flash is damaged, or in use by another process.
     """
-    identity = hashlib.sha256(layer.recipe.to_json().encode()).hexdigest()
     name = layer.name("slices")
-    with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
+    with Flash.open(Path(run_dir) / "flash", layer.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
         if name not in flash.names():
             return None
         W = np.zeros((layer.O, layer.I), np.float32)
