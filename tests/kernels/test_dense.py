@@ -368,9 +368,9 @@ def test_gradient_of_bits_is_summed_in_fours(data):
     own = bits.unpack(inputs.operand, I)[:samples, low:high]
     assert same_bits(dW, np.float32(inputs.gain * inputs.scale) * bits.bits_gradient(dz, own) + np.float32(0))
     assert same_bits(db, bits.sum_in_fours(dz))
-    for kind in KINDS[1:]:
-        inputs = make_inputs(rng, kind, B, I)
-        assert same_bits(run_gradient(inputs, samples, source, W, (first, last, low, high))[1], db)
+    for kind in KINDS[1:]:  # of others one by one: micro-batches may end anywhere
+        _, db = run_gradient(make_inputs(rng, kind, B, I), samples, source, W, (first, last, low, high))
+        assert same_bits(db, np.add.accumulate(dz)[-1] + np.float32(0))
 
 
 @more
@@ -545,9 +545,7 @@ def test_update_from_micro_batches_gives_the_same_bits(kind, data):
     source = given_errors(np.random.default_rng(data.draw(seeds)), B, O, False)
     given |= {"source": source, "rect": (*data.draw(ranges(O)), *data.draw(ranges(I))), "threads": data.draw(threads)}
     whole = run_update(**given)
-    samples, blocks = given["samples"], (given["samples"] + 15) // 16
-    cuts = cut(data.draw, 0, blocks) if blocks > 1 else [0, blocks]
-    done = run_update_in_parts(given, [min(samples, 16 * block) for block in cuts])
+    done = run_update_in_parts(given, cut(data.draw, 0, given["samples"]))
     lost = whole.abs_w.min() < 0
     assert (done.abs_w.min() < 0) == lost and (lost or done.abs_w.sum() == whole.abs_w.sum())
     assert same_bits(done.published.weights, whole.weights) and same_bits(done.biases.bias, whole.bias)

@@ -2,10 +2,10 @@
 
 The errors at a layer's outputs are projected from those at the logits (TinyFoA, DRTP) or given; samples whose error is
 zero count for nothing. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest
-cache, so no gradient is ever stored whole. A gradient element of bytes and real inputs is summed over the samples in
-their order; one of bits, and every sum of dz, in groups of four: of samples 4 g to 4 g + 3 those that count are added
-in their order, and the groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per
-neuron, and the four samples' bits of an input select one.
+cache, so no gradient is ever stored whole. With bytes and real inputs, gradients of weights and biases are summed over
+the samples in their order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their
+order, and the groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron, and
+the four samples' bits of an input select one.
 Step and publishing are two passes, as one would be too long a chain of instructions for the processor to overlap.
 """
 
@@ -43,9 +43,9 @@ from .intrinsics import (
 )
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
-#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
-#: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 1024, 96
+#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one run
+#: overlaps the gradient of the next, and of bytes or floats, of which a batch of 100 then stays in the nearest cache
+BIT_RUN, RUN = 128, 96
 #: columns of a row of the slice whose moments, where they are bytes, have a unit in common: whole blocks to a RUN
 BLOCK = 32
 #: neurons that a run of floats serves before the next
@@ -240,21 +240,25 @@ def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
 
 
 def _listed_errors(values, source, row, samples, dz, listed, thread, at, total):
-    count, own = 0, thread * dz.shape[1] + at
+    count, own, together = 0, thread * dz.shape[1] + at, COMPRESSES and not _has_factor(source)
     for start in range(0, samples, 64):
         few, head = min(64, samples - start), own + start
         bits = _errors(source, row, start, few, dz, head)
-        total = sum_in_fours(dz, head, bits, few, total)
         count_up(listed, head, start, few)  # behind the list, too, every byte is to be written: an audit looks for it
-        if COMPRESSES and not _has_factor(source):
+        if together:
             count += move_up(dz, head, start, bits, listed, own + count, own + count)
             continue
         while bits:
             s = start + trailing_zeros(bits)
             bits &= bits - np.uint64(1)
-            dz[thread, at + count] = _times_factor(source, dz[thread, at + s], s)  # count <= s
+            value = dz[thread, at + s]
+            dz[thread, at + count] = _times_factor(source, value, s)  # count <= s
             listed[thread, at + count] = s
+            total += value
             count += 1
+    if together:
+        for k in range(count):
+            total += dz[thread, at + k]
     return count, total
 
 

@@ -24,7 +24,7 @@ from numba.extending import overload
 from . import dense_update as dense
 from .dense_forward import ABS_Z_RANGE, emit, linear
 from .dense_update import Biases, Draws, Given, Inputs, Published, Resident, publish_row, take_bias_step, update_rows
-from .intrinsics import CLASSES, class_sums_block, class_sums_one, popcount, share
+from .intrinsics import CLASS_VECTORS, CLASSES, class_sums_block, class_sums_one, popcount, share
 from .local_patches import gather, gather_channel, own_patch, patch_scale
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch norm
@@ -253,10 +253,10 @@ def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs,
                     size = np.float64(value if value > 0 else np.float32(0))
                     size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)
                     total += np.int64(size * unit + 0.5)
-        for b in range(0, row, 16):
+        for b in range(0, row, 16 * CLASS_VECTORS):
             c = 0
             while c < classes:
-                at, few = c * logits.shape[1] + begin + b, min(16, row - b)
+                at, few = c * logits.shape[1] + begin + b, min(16 * CLASS_VECTORS, row - b)
                 place = n * channels * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(

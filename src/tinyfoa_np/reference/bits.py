@@ -144,8 +144,8 @@ def turn(bits: np.ndarray) -> np.ndarray:
 def sum_in_fours(terms: np.ndarray) -> np.ndarray:
     """The sum over samples in the order of numerics 2.
 
-    Samples 4 g to 4 g + 3 are added in their order, beginning with +0; then the sums of these groups in theirs. So is
-    the gradient of a bit summed, of dz where the bit is set and 0 elsewhere, and the gradient of a bias, of dz.
+    Samples 4 g to 4 g + 3 are added in their order, beginning with +0; then the sums of these groups in theirs. Where
+    the inputs are bits, so is the gradient of a weight summed (dz where the bit is set, 0 elsewhere), and of a bias (dz).
 
     Parameters
     ----------
