@@ -118,7 +118,7 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
 
 def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
     # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (B,) int32: of a sample's bytes those with weight +1
-    # are added, twice, less the sum of all; x = scale * byte + offset comes out as scale * dot + offset * (sum of signs)
+    # are added, twice, less the sum of all; x = scale * byte + offset gives scale * dot + offset * (sum of signs)
     words = weights.shape[1]
     if neuron == 0:
         for b in range(begin, end):

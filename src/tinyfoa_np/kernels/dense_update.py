@@ -4,8 +4,8 @@ The errors at a layer's outputs are projected from those at the logits (TinyFoA,
 zero count for nothing. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest
 cache, so no gradient is ever stored whole. With bytes and real inputs, gradients of weights and biases are summed over
 the samples in their order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their
-order, and the groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron, and
-the four samples' bits of an input select one.
+order, and the groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron,
+and the four samples' bits of an input select one.
 Step and publishing are two passes, as one would be too long a chain of instructions for the processor to overlap.
 """
 
@@ -43,8 +43,8 @@ from .intrinsics import (
 )
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
-#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one run
-#: overlaps the gradient of the next, and of bytes or floats, of which a batch of 100 then stays in the nearest cache
+#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one
+#: run overlaps the gradient of the next, and of bytes or floats, of which a batch of 100 then stays in the nearest cache
 BIT_RUN, RUN = 128, 96
 #: columns of a row of the slice whose moments, where they are bytes, have a unit in common: whole blocks to a RUN
 BLOCK = 32

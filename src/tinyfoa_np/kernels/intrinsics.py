@@ -100,20 +100,6 @@ class _Lanes:
         align = I32(4 if vector.element is F32 else vector.element.width // 8)
         self.builder.call(call, [value, self.builder.bitcast(pointer, vector.as_pointer()), align, mask])
 
-    def quarters(self, pointer: Any) -> list[Any]:
-        """The four masks of 16 lanes in a 64-bit word.
-
-        Mask registers are filled from memory at two thirds the pace of the additions that they guard, but shifted at
-        the full pace; without ``atomic``, LLVM would make four loads of the one.
-        """
-        if not _WIDE:
-            parts = self.builder.bitcast(pointer, I16.as_pointer())
-            return [self.builder.bitcast(self.builder.load(self.at(parts, k)), MASK16) for k in range(4)]
-        word = self.builder.bitcast(self.builder.load_atomic(pointer, "monotonic", 8), ir.VectorType(I1, 64))
-        undefined = ir.Constant(word.type, ir.Undefined)
-        orders = [ir.Constant(INTS16, list(range(16 * k, 16 * k + 16))) for k in range(4)]
-        return [self.builder.shuffle_vector(word, undefined, order) for order in orders]
-
     def prefetch(self, pointer: Any) -> None:
         """Asks for a line of memory to be brought near, to be written soon; changes nothing."""
         begin = self.builder.bitcast(pointer, I8.as_pointer())
@@ -338,8 +324,8 @@ def _dot_bytes(neurons: int, samples: int) -> Any:
     ) -> Any:
         """z[l, s] = 2 (sum of the bytes of sample s where neuron l's weight is +1) - totals[s].
 
-        ``neurons`` of a panel, of which ``some`` are written, by ``samples``: x uint8 from x0, ``stride`` positions from
-        sample to sample, ``columns`` bytes each; totals int32 from n0: the sums of the samples' bytes; w (words, 8)
+        ``neurons`` of a panel, of which ``some`` are written, by ``samples``: x uint8 from x0, ``stride`` positions
+        from sample to sample, ``columns`` bytes each; totals int32 from n0: the sums of the samples' bytes; w (words, 8)
         uint64 from w0; z float32 from z0, ``row`` positions from neuron to neuron. Exact integers, converted once.
         """
         place = types.intp
