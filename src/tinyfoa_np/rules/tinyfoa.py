@@ -134,7 +134,7 @@ class Layer(Layerwise):
     def open(self, arena: Arena) -> None:
         """Takes the layer's views from an arena laid out with its regions, and makes the projection."""
         super().open(arena)
-        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
         if not self.tiling.regenerate:
             self._project(0, self.O)
 

@@ -131,7 +131,7 @@ class Layer(Layerwise):
         """Takes the layer's views from an arena laid out with its regions, and makes the head."""
         super().open(arena)
         ram = self.ram
-        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
+        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed, ram.turned)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
