@@ -676,8 +676,8 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
                 with cgutils.for_range(builder, rest) as loop:
                     down = lanes.splat(builder.trunc(builder.shl(loop.index, I64(2)), I32), 16)
                     add(builder.add(first, loop.index), [builder.lshr(word, down) for word in last])
-            for slot, at, own in zip(sums, starts, few):
-                lanes.store_few(builder.load(slot), lanes.at(out, at), own)
+            for slot, at, part in zip(sums, starts, few):
+                lanes.store_few(builder.load(slot), lanes.at(out, at), part)
             return lanes.nothing()
 
         return signature, codegen
