@@ -26,6 +26,7 @@ from ..layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Prog
 from ..layers.group import Group
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
+from ..numerics import power
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, TRAINING
 from ..recipe import Recipe
@@ -285,7 +286,7 @@ class Deep(Stage):
         self.t += part.first == 0
         rate, root = self.recipe.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
-            rate, root = rate / (1 - 0.9**self.t), 1 / sqrt(1 - 0.999**self.t)
+            rate, root = rate / (1 - power(0.9, self.t)), 1 / sqrt(1 - power(0.999, self.t))
         return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root))
 
     @property
