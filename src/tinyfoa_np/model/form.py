@@ -19,7 +19,7 @@ from ..layers.layer import Layer
 from ..layers.local import LocalParameters
 from ..layers.tiling import PLACES, Tiling
 from ..network import LocalShape, is_local, layer_shapes
-from ..recipe import VERTICAL, Recipe
+from ..recipe import Recipe
 from ..rules.build import deep_maker, makers
 from ..rules.stage import Stage
 
@@ -74,10 +74,10 @@ def stages_of(recipe: Recipe, inputs: Inputs, classes: int, batch: int) -> list[
         If there is no such network.
     """
     # slices decide which weights train when, not how a trained layer is laid out; a grid can be larger than a model
+    schedule = "none" if "none" in recipe.rule.schedules else "stream"
     plain = replace(
-        recipe, slices=1, schedule="none" if "none" in VERTICAL[recipe.algorithm] else "stream", hold=None,
-        exchanges=None, visits=None, order=None, batch=batch,
-    )  # fmt: skip
+        recipe, slices=1, schedule=schedule, hold=None, exchanges=None, visits=None, order=None, batch=batch
+    )
     if recipe.deep:
         network = architecture(recipe.network, inputs.width, inputs.image, classes)
         return [deep_maker(plain, inputs, network, classes, 1, 1)(Tiling(batch))]
