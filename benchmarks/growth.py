@@ -22,7 +22,7 @@ from tinyfoa_np.kernels import dense_forward as forward_kernels
 from tinyfoa_np.kernels import dense_update as update_kernels
 from tinyfoa_np.kernels import loss as loss_kernels
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.run.train import Event
+from tinyfoa_np.run.events import Event
 from tinyfoa_np.slices import Grid
 from tinyfoa_np.storage.flash import Flash
 

@@ -39,7 +39,7 @@ from tinyfoa_np.kernels import dense_forward as forward_kernels
 from tinyfoa_np.kernels import dense_update as update_kernels
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits as reference_bits
-from tinyfoa_np.run.train import Event
+from tinyfoa_np.run.events import Event
 
 B, I, O = 100, 2000, 2000
 PIXELS = 784

@@ -34,7 +34,7 @@ from tinyfoa_np import data
 from tinyfoa_np.data import Dataset, Split
 from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.run.train import Event
+from tinyfoa_np.run.events import Event
 
 try:
     import torch

@@ -25,7 +25,8 @@ from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.rules.tinyfoa import Layer
-from tinyfoa_np.run.train import Event, train
+from tinyfoa_np.run.events import Event
+from tinyfoa_np.run.train import train
 from tinyfoa_np.storage.flash import Flash
 
 

@@ -39,7 +39,8 @@ from .model import model
 from .recipe import Recipe
 from .reports import audit as report
 from .run.directory import stand_in
-from .run.train import Interrupted, train
+from .run.events import Interrupted
+from .run.train import train
 
 
 class Classifier(ClassifierMixin, BaseEstimator):

@@ -27,6 +27,7 @@ from tinyfoa_np import data, errors
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import train as training
+from tinyfoa_np.run.events import Event
 
 
 def commands(group, prefix=()):
@@ -762,9 +763,9 @@ def test_progress_draws_bars_on_a_terminal():
 
     console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     with console.file, TrainingProgress(2, 3, console) as progress:
-        progress(training.Event("batch", 0, 0, 4, 10, 0.5, 7.0))
-        progress(training.Event("epoch", 0, 0, 0, 10, 0.25, 6.0, 5.0))
-        progress(training.Event("layer", 0, test_error_pct=4.5))
+        progress(Event("batch", 0, 0, 4, 10, 0.5, 7.0))
+        progress(Event("epoch", 0, 0, 0, 10, 0.25, 6.0, 5.0))
+        progress(Event("layer", 0, test_error_pct=4.5))
         shown = {task.description: task for task in progress.bars.tasks}
         assert (shown["layer"].completed, shown["layer"].total) == (1, 2)
         assert (shown["epoch"].completed, shown["epoch"].total) == (1, 3)
@@ -782,8 +783,8 @@ def test_progress_in_a_log(monkeypatch):
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     with console.file, TrainingProgress(2, 3, console) as progress:
         progress.waiting.join()
-        progress(training.Event("batch", 0, 1, 4, 10, 0.5, 7.0))
-        progress(training.Event("layer", 0, test_error_pct=4.5))
+        progress(Event("batch", 0, 1, 4, 10, 0.5, 7.0))
+        progress(Event("layer", 0, test_error_pct=4.5))
     lines = console.export_text().splitlines()
     assert lines[0].startswith("kernels are compiled")
     assert lines[1:] == [

@@ -13,12 +13,12 @@ from hypothesis.extra import numpy as hnp
 from tinyfoa_np import data
 from tinyfoa_np.data import csv_table as table
 from tinyfoa_np.data import user_files as own
-from tinyfoa_np.data.dataset import Columns
+from tinyfoa_np.data.dataset import Columns, check_split
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.directory import describe, stand_in
-from tinyfoa_np.run.train import check_split, train
+from tinyfoa_np.run.train import train
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ PAPER = Path(__file__).resolve().parents[1] / "paper"
 @pytest.mark.parametrize("table", tables.TABLES)
 def test_the_figures_are_the_papers(table):
     source = PAPER / {"table3": "table3_lc_mnist.csv"}.get(table, f"{table}.csv")
-    packaged = resources.files("tinyfoa_np.reports").joinpath(f"{table}.csv").read_text()
+    packaged = resources.files("tinyfoa_np.papers").joinpath(f"{table}.csv").read_text()
     assert packaged.splitlines() == source.read_text().splitlines()
 
 

@@ -423,13 +423,13 @@ def test_the_growth_of_resident_memory_shows_the_arena(run, tmp_path):
 LEAK = """
 import json, sys
 import numpy as np
-from tinyfoa_np.memory import evidence, record
+from tinyfoa_np.reports import evidence, record
 
 original, kept = evidence._trained, []
 
 def leaking(*arguments, **options):
     from numba import njit
-    from tinyfoa_np.algorithms.tinyfoa import Layer
+    from tinyfoa_np.rules.tinyfoa import Layer
     make, forward = njit(lambda: np.ones(2**15)), Layer.forward
     def leak(self, *arguments, **options):
         kept.append(make())

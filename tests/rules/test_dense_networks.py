@@ -34,7 +34,8 @@ from tinyfoa_np.model import model
 from tinyfoa_np.ram.packing import PHASES
 from tinyfoa_np.recipe import MOMENTS, VERTICAL
 from tinyfoa_np.run.directory import BEGUN
-from tinyfoa_np.run.train import Diverged, train
+from tinyfoa_np.run.events import Diverged
+from tinyfoa_np.run.train import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short

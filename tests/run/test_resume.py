@@ -39,7 +39,8 @@ from train_tools import (
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed, TinyFoAError
 from tinyfoa_np.run.directory import BEGUN
-from tinyfoa_np.run.train import Diverged, Interrupted, train
+from tinyfoa_np.run.events import Diverged, Interrupted
+from tinyfoa_np.run.train import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
@@ -109,7 +110,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from train_tools import made, recipe
-from tinyfoa_np.train import train
+from tinyfoa_np.run.train import train
 where = Path(sys.argv[1])
 which = recipe(network="fc:200,100", epochs=40, schedule="stream", hold=None)
 print("go", flush=True)

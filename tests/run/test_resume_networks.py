@@ -18,7 +18,8 @@ from train_tools import (
     until_done,
 )
 
-from tinyfoa_np.run.train import Interrupted, train
+from tinyfoa_np.run.events import Interrupted
+from tinyfoa_np.run.train import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short

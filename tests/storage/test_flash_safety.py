@@ -139,7 +139,7 @@ def test_interrupted_anywhere(tmp_path, how, part):
 
 WRITER = """
 import sys
-from tinyfoa_np.flash import Flash
+from tinyfoa_np.storage.flash import Flash
 where, begin, scratch = sys.argv[1], sys.argv[2] == "begin", memoryview(bytearray(4096))
 flash = Flash.create(where, "a recipe") if begin else Flash.open(where, "a recipe", scratch)
 step = flash.meta.get("step", 0)

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import BadRequest
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -135,3 +137,26 @@ def fingerprint(train: Split, test: Split) -> str:
             hashed.update(f"{array.dtype} {array.shape}".encode())
             hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()
+
+
+def check_split(dataset: Dataset, name: str, split: Split) -> None:
+    """Refuses samples that cannot be trained on, with one line that says why."""
+    import numpy as np
+
+    inputs, labels = split.inputs, split.labels
+    what = f"the {name} split of {dataset.name}"
+    if inputs.ndim != 2 or len(inputs) != len(labels) or not (len(labels) or name == "test"):
+        raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
+    if inputs.dtype not in (np.uint8, np.float32) or inputs.dtype != dataset.train.inputs.dtype:
+        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
+    if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
+        raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
+    if inputs.shape[1] != dataset.train.inputs.shape[1]:
+        raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
+    if not len(labels):
+        return
+    if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
+        right = f"0 to {dataset.classes - 1} would be right"
+        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")

@@ -35,7 +35,7 @@ from . import record
 from .record import Record
 
 if TYPE_CHECKING:
-    from ..run.train import Event
+    from ..run.events import Event
 
 #: resident memory that training may take beside the arena: Python's objects, the view the watermark is read through
 ALLOWANCE = 2 * 2**20

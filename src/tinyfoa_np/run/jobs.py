@@ -38,7 +38,7 @@ from ..storage.whole_file import write_whole
 from .directory import startable
 
 if TYPE_CHECKING:
-    from .train import Event
+    from .events import Event
 
 RESULT = "result.json"
 _SPEAK = 0.5  # seconds between lines of a process in the middle of an epoch

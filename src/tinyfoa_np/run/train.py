@@ -1,4 +1,4 @@
-"""The training loop: stages, epochs, exchanges, batches; commits, resume and events.
+"""The training loop: stages, epochs, exchanges, batches, and what is measured of them.
 
 One stage at a time, a layer of TinyFoA or the whole network of the others: its plan is laid out in the arena, its
 weights are made in flash, and each batch goes through
@@ -13,76 +13,35 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import shlex
-import shutil
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numba
-import numpy as np
 
-from ..data import Dataset, Split
-from ..errors import BadRequest, CheckFailed, TinyFoAError
-from ..kernels import random as random_kernels
+from ..data import Dataset
+from ..errors import BadRequest
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
-from ..ram.arena import Arena
 from ..ram.packing import PHASES
 from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
-from ..rules.fit import Layout
 from ..rules.recompute import Below
 from ..rules.stage import Outcome, Part, whole
 from ..slices import ORDERS, Schedule
-from ..storage.flash import Flash
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
-from .directory import BEGUN, describe, stand_in, startable
-
-VERIFY_BUFFER = 65536
-
-
-class Event(NamedTuple):
-    """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
-
-    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``layer`` counts what trains
-    together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and
-    commits included. The ``note`` of ``start`` says how the training was cut to fit a budget.
-    """
-
-    kind: str
-    layer: int = 0
-    epoch: int = 0
-    batch: int = 0
-    batches: int = 0
-    loss: float | None = None
-    train_error_pct: float | None = None
-    test_error_pct: float | None = None
-    seconds: float | None = None
-    note: str = ""
-
-
-class Interrupted(TinyFoAError):
-    """Training was asked to stop; the run is committed and can be resumed."""
-
-    exit_code = 130
-
-
-class Diverged(CheckFailed):
-    """A loss, a weight or a moment is no finite number any more; the last commit is kept."""
+from .directory import stand_in
+from .events import Diverged, Event, Interrupted
+from .session import Session
 
 
 def train(
@@ -172,28 +131,15 @@ def _silent(event: Event) -> None:
     pass
 
 
-class _Run:
+class _Run(Session):
     """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
         lean: bool, commit_every: int | None, on_event: Callable[[Event], None], tilings: Sequence[Tiling] | None,
     ) -> None:
-        for name, split in (("train", dataset.train), ("test", dataset.test)):
-            check_split(dataset, name, split)
-        self.dataset, self.directory, self.audit = dataset, directory, audit
+        super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
-        self.recipe = recipe
-        self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
-        self.layout = Layout(recipe, dataset, self.threads)
-        self.N, self.N_test = self.layout.N, self.layout.N_test
-        self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
-        self._fit(ram, tilings)
-        self.meta: dict[str, Any] = {
-            "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
-            "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "first": 0, "last": recipe.epochs, "states": [], "metrics_lines": 0, **self._nothing_yet(),
-        }  # fmt: skip
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
             warnings.warn(
@@ -201,14 +147,6 @@ class _Run:
                 " (a shorter hold, more epochs or more exchanges reach them)",
                 stacklevel=3,
             )
-        self.metrics: IO[bytes] | None = None
-        self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
-        self.stop = False
-
-    @staticmethod
-    def _nothing_yet() -> dict[str, Any]:
-        """What is known of layers once they are trained."""
-        return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _visited(self, recipe: Recipe) -> tuple[int, int]:
         """How many slices of a layer will train, and how many there are."""
@@ -221,12 +159,6 @@ class _Run:
         )  # fmt: skip
         return len(schedule.first_steps(recipe.slices)), recipe.slices ** (1 if schedule.groups else 2)
 
-    def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
-        """Chooses how each stage is cut, unless it is said, and makes the arena."""
-        self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
-        self.stages = [one.stage for one in self.chosen]
-        self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
-
     def _cuts(self) -> str:
         """What a budget made of the plan, in words."""
         if self.ram is None:
@@ -236,154 +168,6 @@ class _Run:
         ways = [f"{name}: {self.layout.described(one)}" for name, one in zip(names, self.chosen, strict=True)]
         need = max(one.plan.nbytes for one in self.chosen)
         return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; what is fastest takes {fastest:,}", *ways])
-
-    def _budget(self) -> None:
-        """A resumed run keeps its budget, unless it was given another."""
-        if self.ram is None and self.meta["ram"] is not None:
-            self._fit(self.meta["ram"])
-        self.meta["ram"] = self.ram
-
-    # -- directory and flash -------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
-        """The run directory in use: made and filled with the encoded data, or found at its last commit."""
-        identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
-        flash_dir = self.directory / "flash"
-        further = stream and self.directory.is_dir() and not startable(self.directory)
-        if resume or further:
-            self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
-            self.meta = self.flash.meta
-            self._budget()
-        else:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
-            if not startable(self.directory):
-                raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
-            self.flash = Flash.create(flash_dir, identity)
-        metrics = self.directory / "metrics.jsonl"
-        try:
-            if self.flash.fallback:
-                warnings.warn(f"{self.flash.fallback}; going on from the commit before", stacklevel=4)
-            if further:
-                self._go_on()
-            elif resume and "train" not in self.flash.names():
-                raise CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
-            elif not resume:
-                self.meta["last"] = 1 if stream else self.recipe.epochs
-                self._begin(metrics)
-            self._open_metrics(metrics)
-            with self._signals():
-                yield
-        finally:
-            if self.metrics:
-                with contextlib.suppress(OSError):  # what a full disk did not take has been told of
-                    self.metrics.close()
-            self.flash.close()
-
-    def _open_metrics(self, path: Path) -> None:
-        """Opens the metrics after the last committed line, and reads from them how long each stage has taken."""
-        lines = self.meta["metrics_lines"]
-        try:
-            self.metrics = open(path, "r+b")
-            rows = [self.metrics.readline() for _ in range(lines)]
-        except OSError:
-            rows = [b""]
-        if not all(row.endswith(b"\n") for row in rows):
-            raise CheckFailed(f"{path} is shorter than the last commit says: it was altered, put it back")
-        assert self.metrics is not None
-        self.metrics.truncate(self.metrics.tell())
-        begun = self.meta["layer"] + (self.meta["stage"] != "start")
-        self.seconds = [0.0] * begun
-        for row in map(json.loads, rows):
-            if row["epoch"] >= self.meta["first"]:  # of a stream, the rows before are of other samples
-                self.seconds[row["layer"]] = row["seconds"]
-
-    def _begin(self, metrics: Path) -> None:
-        """Everything up to the first commit; if it does not come to that, nothing is left behind."""
-        try:
-            metrics.write_bytes(b"")
-            write_whole(self.directory / "recipe.json", self.recipe.to_json().encode())
-            write_whole(self.directory / "data.json", describe(self.dataset))
-            self._encode("train", self.dataset.train, self.train_set)
-            self._encode("test", self.dataset.test, self.test_set)
-            self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
-        except BaseException:
-            self.flash.close()
-            for path in [self.directory / name for name in BEGUN] if startable(self.directory) else []:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            raise
-
-    def _go_on(self) -> None:
-        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
-        meta, before = self.meta, stand_in(self.directory)
-        if meta["layer"] < len(self.stages):
-            raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
-        if meta["lean"]:
-            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
-        if _kind(before) != _kind(self.dataset):
-            inputs, kind, classes, scale, offset, unit, _ = _kind(before)
-            seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
-            raise BadRequest(
-                f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
-                " more of the same, put on the same scale, would be right"
-            )
-        for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
-            self.flash.drop(name)
-        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be taken again
-        write_whole(self.directory / "data.json", describe(self.dataset))
-        self._encode("train", self.dataset.train, self.train_set)
-        self._encode("test", self.dataset.test, self.test_set)
-        meta.update(layer=0, stage="start", first=meta["last"], last=meta["last"] + 1, **self._nothing_yet())
-        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))
-
-    def _encode(self, name: str, split: Split, records: Records) -> None:
-        self.flash.new(name, [records.nbytes], slots=1)
-        one = np.ones(1, np.float32)
-        order = np.arange(records.samples)
-        if self.recipe.shuffle and name == "train":
-            random_kernels.shuffle(order, np.uint64(self.recipe.seed))
-        for k in range(records.batches):
-            rows = order[k * records.batch : k * records.batch + records.count(k)]
-            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
-            records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stop:
-                raise KeyboardInterrupt
-            self.stop = True
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _commit(self) -> None:
-        """Makes everything so far durable; must be called in phase ``load``."""
-        stage = self.stages[self.meta["layer"]] if self.meta["layer"] < len(self.stages) else None
-        self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
-        self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
-        assert self.metrics is not None
-        try:
-            self.metrics.flush()
-            os.fsync(self.metrics.fileno())
-        except OSError as error:
-            where = self.directory / "metrics.jsonl"
-            raise CheckFailed(
-                f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
-            ) from error
-        self.flash.commit(self.meta, memoryview(self.commit_buffer))
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -537,9 +321,6 @@ class _Run:
         if self.stop:
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
-    def _quoted(self) -> str:
-        return shlex.quote(str(self.directory))
-
     def _evaluate(self, number: int) -> float | None:
         """Test error of the stage in training, %; None where there is nothing to test on."""
         if self.probe and self.meta["epoch"] == self.meta["first"] and self.N_test:
@@ -679,31 +460,3 @@ class _Run:
             "classes": self.dataset.classes, "samples": self.N, "threads": self.threads, "image": self.dataset.image,
         }  # fmt: skip
         return {**result, **about, "layers": self.meta["arena"], **known}
-
-
-def _kind(dataset: Dataset) -> tuple[Any, ...]:
-    """What samples of a stream have in common."""
-    inputs, columns = dataset.train.inputs, dataset.columns
-    scales = columns and [column.tolist() for column in vars(columns).values()]
-    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit, scales
-
-
-def check_split(dataset: Dataset, name: str, split: Split) -> None:
-    """Refuses samples that cannot be trained on, with one line that says why."""
-    inputs, labels = split.inputs, split.labels
-    what = f"the {name} split of {dataset.name}"
-    if inputs.ndim != 2 or len(inputs) != len(labels) or not (len(labels) or name == "test"):
-        raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
-    if inputs.dtype not in (np.uint8, np.float32) or inputs.dtype != dataset.train.inputs.dtype:
-        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
-    if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
-        raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
-    if inputs.shape[1] != dataset.train.inputs.shape[1]:
-        raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
-    if not len(labels):
-        return
-    if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
-        right = f"0 to {dataset.classes - 1} would be right"
-        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")

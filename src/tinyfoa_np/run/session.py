@@ -1,0 +1,249 @@
+"""A training run on disk: its directory, its flash, its commits; where it stands, and how a stop is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import numba
+import numpy as np
+
+from ..data import Dataset, Split
+from ..data.dataset import check_split
+from ..errors import BadRequest, CheckFailed
+from ..kernels import random as random_kernels
+from ..layers.tiling import Tiling
+from ..ram.arena import Arena
+from ..recipe import Recipe
+from ..rules.fit import Layout
+from ..storage.flash import Flash
+from ..storage.records import Records
+from ..storage.whole_file import write_whole
+from .directory import BEGUN, describe, stand_in, startable
+
+VERIFY_BUFFER = 65536
+
+
+class Session:
+    """A run from its start, or its last commit, to the next one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    dataset : Dataset
+    directory : Path
+    ram, threads : int, optional
+    audit, lean : bool
+    tilings : sequence of Tiling, optional
+        As for :func:`tinyfoa_np.run.train.train`.
+
+    Attributes
+    ----------
+    meta : dict
+        Where the run stands and what is known of it, as the root in flash holds it.
+    stop : bool
+        Whether somebody asked for a stop: the step is finished and committed first.
+    """
+
+    commit_buffer: np.ndarray  # the arena's, through which a commit reads back
+
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
+        lean: bool, tilings: Sequence[Tiling] | None,
+    ) -> None:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
+        self.dataset, self.directory, self.audit = dataset, directory, audit
+        self.recipe = recipe
+        self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
+        self.layout = Layout(recipe, dataset, self.threads)
+        self.N, self.N_test = self.layout.N, self.layout.N_test
+        self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
+        self._fit(ram, tilings)
+        self.meta: dict[str, Any] = {
+            "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
+            "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
+            "first": 0, "last": recipe.epochs, "states": [], "metrics_lines": 0, **self._nothing_yet(),
+        }  # fmt: skip
+        self.metrics: IO[bytes] | None = None
+        self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
+        self.stop = False
+
+    @staticmethod
+    def _nothing_yet() -> dict[str, Any]:
+        """What is known of layers once they are trained."""
+        return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
+
+    def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
+        """Chooses how each stage is cut, unless it is said, and makes the arena."""
+        self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
+        self.stages = [one.stage for one in self.chosen]
+        self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
+
+    def _budget(self) -> None:
+        """A resumed run keeps its budget, unless it was given another."""
+        if self.ram is None and self.meta["ram"] is not None:
+            self._fit(self.meta["ram"])
+        self.meta["ram"] = self.ram
+
+    def _quoted(self) -> str:
+        return shlex.quote(str(self.directory))
+
+    @contextlib.contextmanager
+    def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
+        """The run directory in use: made and filled with the encoded data, or found at its last commit."""
+        identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
+        flash_dir = self.directory / "flash"
+        further = stream and self.directory.is_dir() and not startable(self.directory)
+        if resume or further:
+            self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
+            self.meta = self.flash.meta
+            self._budget()
+        else:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
+            if not startable(self.directory):
+                raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
+            self.flash = Flash.create(flash_dir, identity)
+        metrics = self.directory / "metrics.jsonl"
+        try:
+            if self.flash.fallback:
+                warnings.warn(f"{self.flash.fallback}; going on from the commit before", stacklevel=4)
+            if further:
+                self._go_on()
+            elif resume and "train" not in self.flash.names():
+                raise CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
+            elif not resume:
+                self.meta["last"] = 1 if stream else self.recipe.epochs
+                self._begin(metrics)
+            self._open_metrics(metrics)
+            with self._signals():
+                yield
+        finally:
+            if self.metrics:
+                with contextlib.suppress(OSError):  # what a full disk did not take has been told of
+                    self.metrics.close()
+            self.flash.close()
+
+    def _open_metrics(self, path: Path) -> None:
+        """Opens the metrics after the last committed line, and reads from them how long each stage has taken."""
+        lines = self.meta["metrics_lines"]
+        try:
+            self.metrics = open(path, "r+b")
+            rows = [self.metrics.readline() for _ in range(lines)]
+        except OSError:
+            rows = [b""]
+        if not all(row.endswith(b"\n") for row in rows):
+            raise CheckFailed(f"{path} is shorter than the last commit says: it was altered, put it back")
+        assert self.metrics is not None
+        self.metrics.truncate(self.metrics.tell())
+        begun = self.meta["layer"] + (self.meta["stage"] != "start")
+        self.seconds = [0.0] * begun
+        for row in map(json.loads, rows):
+            if row["epoch"] >= self.meta["first"]:  # of a stream, the rows before are of other samples
+                self.seconds[row["layer"]] = row["seconds"]
+
+    def _begin(self, metrics: Path) -> None:
+        """Everything up to the first commit; if it does not come to that, nothing is left behind."""
+        try:
+            metrics.write_bytes(b"")
+            write_whole(self.directory / "recipe.json", self.recipe.to_json().encode())
+            write_whole(self.directory / "data.json", describe(self.dataset))
+            self._encode("train", self.dataset.train, self.train_set)
+            self._encode("test", self.dataset.test, self.test_set)
+            self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
+        except BaseException:
+            self.flash.close()
+            for path in [self.directory / name for name in BEGUN] if startable(self.directory) else []:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            raise
+
+    def _go_on(self) -> None:
+        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
+        meta, before = self.meta, stand_in(self.directory)
+        if meta["layer"] < len(self.stages):
+            raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
+        if meta["lean"]:
+            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+        if _kind(before) != _kind(self.dataset):
+            inputs, kind, classes, scale, offset, unit, _ = _kind(before)
+            seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
+            raise BadRequest(
+                f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
+                " more of the same, put on the same scale, would be right"
+            )
+        for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
+            self.flash.drop(name)
+        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be taken again
+        write_whole(self.directory / "data.json", describe(self.dataset))
+        self._encode("train", self.dataset.train, self.train_set)
+        self._encode("test", self.dataset.test, self.test_set)
+        meta.update(layer=0, stage="start", first=meta["last"], last=meta["last"] + 1, **self._nothing_yet())
+        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))
+
+    def _encode(self, name: str, split: Split, records: Records) -> None:
+        self.flash.new(name, [records.nbytes], slots=1)
+        one = np.ones(1, np.float32)
+        order = np.arange(records.samples)
+        if self.recipe.shuffle and name == "train":
+            random_kernels.shuffle(order, np.uint64(self.recipe.seed))
+        for k in range(records.batches):
+            rows = order[k * records.batch : k * records.batch + records.count(k)]
+            inputs = np.ascontiguousarray(self.dataset.encoded(split.inputs[rows], str(self.recipe.normalize)))
+            records.write(self.flash, k, inputs, np.asarray(split.labels[rows], np.uint16), one)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _commit(self) -> None:
+        """Makes everything so far durable; must be called in phase ``load``."""
+        stage = self.stages[self.meta["layer"]] if self.meta["layer"] < len(self.stages) else None
+        self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
+        self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
+        assert self.metrics is not None
+        try:
+            self.metrics.flush()
+            os.fsync(self.metrics.fileno())
+        except OSError as error:
+            where = self.directory / "metrics.jsonl"
+            raise CheckFailed(
+                f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
+            ) from error
+        self.flash.commit(self.meta, self.commit_buffer.data)
+
+
+def _kind(dataset: Dataset) -> tuple[Any, ...]:
+    """What samples of a stream have in common."""
+    inputs, columns = dataset.train.inputs, dataset.columns
+    scales = columns and [column.tolist() for column in vars(columns).values()]
+    return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit, scales
