@@ -82,7 +82,7 @@ def _trained(recipe, dataset, ram):
         result = train(recipe, dataset, Path(folder) / "run", threads=1, ram=ram)
         audit = json.loads((Path(folder) / "run" / "audit.json").read_text())
         model = models.load(Path(folder) / "run" / "model.safetensors")
-    regions = json.dumps([layer["regions"] for layer in audit["layers"]], sort_keys=True)
+    regions = json.dumps([_listed(layer["regions"]) for layer in audit["layers"]], sort_keys=True)
     return {
         "model": result["model_sha256"][:16],
         "planned": [layer["planned_bytes"] for layer in audit["layers"]],
@@ -91,6 +91,11 @@ def _trained(recipe, dataset, ram):
         "flash": [result["flash"][key] for key in ("bytes", "read_bytes", "written_bytes", "exchanges")],
         "answers": hashlib.sha256(model.scores(dataset.test.inputs).tobytes()).hexdigest()[:16],
     }
+
+
+def _listed(regions):
+    """Regions as they are pinned: the phases of each are a set."""
+    return [{**region, "phases": sorted(region["phases"])} for region in regions]
 
 
 if __name__ == "__main__":

@@ -1,28 +1,37 @@
-"""TinyFoA in plain NumPy: slow, obvious, and the specification that the fast kernels are tested against.
+"""Every learning rule in plain NumPy: slow, obvious, and the specification that the fast kernels are tested against.
 
-Read in this order; every module needs only NumPy and the ones above it.
+Read in this order; every module needs only NumPy and the modules above it.
 
-- :mod:`.optimizers`  Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
-- :mod:`.slices`      the M x M grid of a layer's weights, and which slice trains when
-- :mod:`.tinyfoa`     the algorithm: forward, logits, loss, gradient, a layer's training, a network's
-- :mod:`.local`       the same on locally connected layers, with batch norm
-- :mod:`.bits`        signs and activations packed 64 to a word, and dot products on them
-- :mod:`.random`      Philox: numbers that can be made again anywhere
-- :mod:`.moments`     an optimizer's moments in two bytes or one, rounded at random
+- :mod:`.optimizers`     Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
+- :mod:`.slices`         the M x M grid of a layer's weights, and which slice trains when
+- :mod:`.tinyfoa`        TinyFoA: forward, logits, loss, gradient, the training of a layer and of a network
+- :mod:`.tinyfoa_local`  the same on locally connected layers, with batch norm
+- :mod:`.bits`           signs and activations packed 64 to a word, and dot products on them
+- :mod:`.random`         Philox: random numbers by counter
+- :mod:`.moments`        an optimizer's moments in two bytes or one, rounded at random
 
-The systems that TinyFoA is compared with need the first three and :mod:`.layers`, what they have in common:
+The systems that TinyFoA is compared with use the first three and :mod:`.dense`, their common part:
 
-- :mod:`.bp`          backpropagation
-- :mod:`.local_bp`    the same through locally connected layers, with :mod:`.local`
-- :mod:`.ff`          the forward-forward algorithm
-- :mod:`.drtp`        direct random target projection
-- :mod:`.pepita`      present the error to perturb the input to modulate activity
+- :mod:`.bp`             backpropagation
+- :mod:`.bp_local`       the same through locally connected layers, with :mod:`.tinyfoa_local`
+- :mod:`.ff`             the forward-forward algorithm
+- :mod:`.drtp`           direct random target projection
+- :mod:`.pepita`         present the error to perturb the input to modulate activity
+- :mod:`.pepita_tl`      the same, each pass with its own step; weight mirroring
 
-Deeper networks have their own:
+Further forward-only rules, which so far train here only:
 
-- :mod:`.convolution` convolutions, batch norm, pooling, each with its gradient
-- :mod:`.blocks`      layers made of them, from their description
-- :mod:`.giff`        GIFF: groups of such layers, each with a loss of its own
+- :mod:`.biofo`          Bio-FO: TinyFoA's equations with real weights and another head; convolutional layers
+- :mod:`.monoforward`    Mono-Forward: each layer with a learned head
+- :mod:`.lightff`        LightFF: forward-forward inference that stops early
+- :mod:`.cwcomp`         CwComp: channels compete for the classes
+- :mod:`.deeperforward`  DeeperForward: goodness as a mean, and shortcuts
+
+Deeper networks:
+
+- :mod:`.conv`           convolutions, batch norm, pooling, each with its gradient
+- :mod:`.graph`          layers made of them, from their description
+- :mod:`.giff`           GIFF: groups of such layers, each with its own loss
 
 Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and leave
 their arguments as they were. Floating-point results have the type of the arguments: float32 as in the paper,

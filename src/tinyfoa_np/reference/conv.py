@@ -1,4 +1,4 @@
-"""Convolution and what belongs to it, forward and gradient side by side: batch norm, ReLU, average pooling.
+"""Convolution and what belongs to it, forward and gradient side by side: batch norm, ReLU, pooling.
 
 Feature maps are (B, C, R, S): batch, channels, rows, columns. An output is as large as the input over the stride,
 rounded up, and the window of output 0 begins (K - 1) // 2 before the input, K its length: padding 1 for 3 x 3, none
@@ -97,9 +97,16 @@ class Normalized(NamedTuple):
 
 
 def batch_norm(
-    z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, *, training: bool
+    z: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    *,
+    training: bool,
+    epsilon: float = EPSILON,
 ) -> Normalized:
-    """v = gamma (z - m) / sqrt(s + 1e-5) + beta for each channel, m and s its mean and variance.
+    """v = gamma (z - m) / sqrt(s + epsilon) + beta for each channel, m and s its mean and variance.
 
     In training those of the batch, over samples and positions, and the running ones move a tenth of the way to them (to
     the unbiased variance); otherwise the running ones.
@@ -109,6 +116,7 @@ def batch_norm(
     z : ndarray of float, (B, C, R, S)
     gamma, beta, mean, variance : ndarray of float, (C,)
     training : bool
+    epsilon : float
     """
     if training:
         count, own = z.size // z.shape[1], (z.mean(axis=(0, 2, 3)), z.var(axis=(0, 2, 3)))
@@ -117,7 +125,7 @@ def batch_norm(
         mean, variance = mean.astype(z.dtype), variance.astype(z.dtype)
     else:
         own = mean, variance
-    deviation = np.sqrt(own[1] + z.dtype.type(EPSILON))
+    deviation = np.sqrt(own[1] + z.dtype.type(epsilon))
     normal = (z - _channels(own[0])) / _channels(deviation)
     return Normalized(_channels(gamma) * normal + _channels(beta), normal, deviation, mean, variance)
 
@@ -148,6 +156,30 @@ def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray
     dX = np.zeros_like(X)
     spread = dout.repeat(size[0], axis=2).repeat(size[1], axis=3) / X.dtype.type(size[0] * size[1])
     dX[:, :, : spread.shape[2], : spread.shape[3]] = spread
+    return dX
+
+
+def max_pool(X: np.ndarray, size: int = 2) -> np.ndarray:
+    """The largest of K x K positions side by side; remaining rows and columns at the right and below are left out.
+
+    Shapes (B, C, R, S) and (B, C, R // K, S // K), for ``size`` K.
+    """
+    B, C, R, S = X.shape
+    rows, columns = R // size, S // size
+    return X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size).max(axis=(3, 5))
+
+
+def max_pool_gradient(X: np.ndarray, size: int, dout: np.ndarray) -> np.ndarray:
+    """dX, like X, from dout, like the result of :func:`max_pool`: all of it to the first of the largest positions."""
+    B, C, R, S = X.shape
+    rows, columns = R // size, S // size
+    parts = X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size)
+    parts = parts.transpose(0, 1, 2, 4, 3, 5).reshape(B, C, rows, columns, size * size)
+    spread = np.zeros_like(parts)
+    np.put_along_axis(spread, parts.argmax(axis=4)[..., None], dout[..., None], axis=4)
+    dX = np.zeros_like(X)
+    spread = spread.reshape(B, C, rows, columns, size, size).transpose(0, 1, 2, 4, 3, 5)
+    dX[:, :, : rows * size, : columns * size] = spread.reshape(B, C, rows * size, columns * size)
     return dX
 
 

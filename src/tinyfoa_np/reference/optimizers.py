@@ -156,4 +156,23 @@ class Adam:
         return w - step_size * (self.m / denominator)
 
 
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w <- (1 - lr decay) w, then Adam's step (Loshchilov, Hutter 2019).
+
+    Parameters
+    ----------
+    lr : float
+        Step size.
+    decay : float
+    """
+
+    def __init__(self, lr: float, decay: float) -> None:
+        super().__init__(lr)
+        self.decay = decay
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """One step; parameters and result as in :meth:`SGD.step`."""
+        return super().step(w * w.dtype.type(1 - self.lr * self.decay), g)
+
+
 OPTIMIZERS: dict[str, type[Adam] | type[Momentum] | type[SGD]] = {"adam": Adam, "momentum": Momentum, "sgd": SGD}

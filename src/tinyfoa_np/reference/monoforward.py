@@ -1,0 +1,128 @@
+"""Mono-Forward: each layer learns through a head of its own, which learns too.
+
+Gong and others, "Mono-Forward", arXiv 2501.09238: the goodness of every class is G = h M^T, its softmax cross-entropy
+trains both the layer and M. Layers train one after another, or in turn within each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .optimizers import Adam
+from .tinyfoa import Batch, clamp, error, forward, gradient, logits, loss
+
+
+class Layer(NamedTuple):
+    """A layer with its head, or their gradients."""
+
+    W: np.ndarray  # (O, I)
+    b: np.ndarray  # (O,)
+    M: np.ndarray  # (C, O)
+
+
+class Trained(NamedTuple):
+    """The result of :func:`train`."""
+
+    layers: list[Layer]  # after the last step, lowest first
+    losses: np.ndarray  # (steps, L), float64: before each update
+    first: list[Layer]  # gradients at step 0
+    outputs: list[list[np.ndarray]]  # of each layer, (B, O) for every batch: inputs of the next; empty in turn
+
+
+def gradients(X: np.ndarray, layer: Layer, labels: np.ndarray, **toggles: Any) -> tuple[Layer, np.ndarray, float]:
+    """Gradients of one layer, its activations h (B, O) and its loss, for one batch.
+
+    ::
+
+        G = h M^T,  p = softmax(G)
+        dM = ((p - Y) / B)^T h
+        dz = ((p - Y) / B) M [z > 0] [|z| < 1]      dW, db from dz as in :func:`.tinyfoa.gradient`
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I)
+    layer : Layer
+    labels : ndarray of integer, (B,)
+    **toggles
+        ``binary_weights``, ``binary_activations``.
+    """
+    z, h = forward(X, layer.W, layer.b, **toggles)
+    G = logits(h, layer.M)
+    _, dW, db = gradient(X, layer.W, z, G, labels, layer.M, **toggles)
+    return Layer(dW, db, error(G, labels).T @ h), h, loss(G, labels)
+
+
+def train(
+    batches: Sequence[Batch],
+    layers: Sequence[Layer],
+    *,
+    together: bool = False,
+    epochs: int = 1,
+    lr: float = 1e-3,
+    binary_weights: bool = False,
+    binary_activations: bool = False,
+) -> Trained:
+    """Train all layers with Adam, each alone: the inputs of a layer are constants to it.
+
+    Parameters
+    ----------
+    batches : sequence of (X, labels)
+    layers : sequence of Layer
+        Initial ones; with binary weights W and b are clamped to +-1 after each step, M is not.
+    together : bool
+        All layers step in turn on each batch, and hand on activations from before their step; otherwise a layer
+        finishes its epochs before the next one starts.
+    epochs : int
+    lr : float
+        Step size.
+    binary_weights, binary_activations : bool
+        As in :func:`.tinyfoa.forward`.
+
+    Returns
+    -------
+    Trained
+    """
+    toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
+    layers, steps = list(layers), epochs * len(batches)
+    optimizers = [[Adam(lr) for _ in layer] for layer in layers]
+    losses = np.empty((steps, len(layers)))
+    first: list[Layer] = [layers[0]] * len(layers)
+
+    def step(k: int, t: int, X: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        slopes, h, losses[t, k] = gradients(X, layers[k], labels, **toggles)
+        if t == 0:
+            first[k] = slopes
+        W, b, M = (o.step(w, g) for o, w, g in zip(optimizers[k], layers[k], slopes))
+        layers[k] = Layer(clamp(W), clamp(b), M) if binary_weights else Layer(W, b, M)
+        return h
+
+    if together:
+        for t in range(steps):
+            h, labels = batches[t % len(batches)]
+            for k in range(len(layers)):
+                h = step(k, t, h, labels)
+        return Trained(layers, losses, first, [])
+    outputs = []
+    for k in range(len(layers)):
+        for t in range(steps):
+            step(k, t, *batches[t % len(batches)])
+        outputs.append([forward(X, layers[k].W, layers[k].b, **toggles)[1] for X, _ in batches])
+        batches = [(h, labels) for h, (_, labels) in zip(outputs[-1], batches)]
+    return Trained(layers, losses, first, outputs)
+
+
+def class_goodness(
+    X: np.ndarray, layers: Sequence[Layer], *, scales: Sequence[float] | None = None, **toggles: Any
+) -> list[np.ndarray]:
+    """G (B, C) of each layer: the answer is the largest entry of their sum, or of the last one.
+
+    ``scales`` are stored s of binary activations, in place of the batch's own.
+    """
+    found, h = [], X
+    for k, layer in enumerate(layers):
+        h = forward(h, layer.W, layer.b, scale=None if scales is None else scales[k], **toggles)[1]
+        found.append(logits(h, layer.M))
+    return found
