@@ -12,12 +12,14 @@ that it wraps and keeps account of the block in a table of its own, an array tha
             tell_somebody()
     trace.report()          # bytes: peak, largest, arrays_peak, arrays_largest
 
-Blocks count that the thread which traces has asked for, and threads that Python does not know (those of kernels).
+Blocks count that the thread which traces has asked for, and threads that Python does not know (those of kernels);
+objects of up to :data:`TINY` bytes do not.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -27,12 +29,18 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, types
+from numba.core import event
 from numba.core.runtime import _nrt_python
 from numba.extending import intrinsic
 
 #: entries of the table of blocks that live: a power of two
 ENTRIES = 1 << 17
-#: words before the table: lock, whether blocks count, the thread that traces, blocks that found no entry; then bytes of
+#: objects of up to so many bytes never count: numbers and names, which the interpreter makes for every operation and
+#: keeps for a while in caches of its own. A container of many of them is larger, and counts.
+TINY = 64
+#: bytes of an object that may be made for nothing while views are taken: they, and tables of their names
+SMALL = 2048
+#: words before the table: lock, whether blocks count (2: but for small objects), the thread that traces, blocks that found no entry; then bytes of
 #: all blocks now, at most, and of the largest; the same of arrays
 _LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
 _HEAD = 128
@@ -149,7 +157,9 @@ def _note(own: int, before: int, block: int, size: int) -> None:
         pass
     if before != 0:
         _forget(books, before)
-    if block != 0 and _load(books + _ON) != 0:
+    counts = _load(books + _ON)
+    least = SMALL if counts == 2 else TINY
+    if block != 0 and counts != 0 and (size > least or _load(own + _KIND) != 0):
         thread = _this_thread()
         if thread == 0 or thread == _load(books + _THREAD):
             _forget(books, block)  # one allocator may have asked another: the outer one counts
@@ -217,6 +227,20 @@ class Traced(NamedTuple):
     arrays_largest: int
 
 
+class _Compiling(event.Listener):  # type: ignore[misc]
+    """Pauses a trace while numba compiles a kernel, or reads it from its cache: once for a process, not for a step."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table, self.before = table, [0]
+
+    def on_start(self, event: Any) -> None:
+        self.before.append(int(self.table[_ON // 8]))
+        self.table[_ON // 8] = 0
+
+    def on_end(self, event: Any) -> None:
+        self.table[_ON // 8] = self.before.pop()
+
+
 class Trace:
     """Traces what is allocated while it is entered; there is but one, as there is one set of allocators.
 
@@ -251,6 +275,7 @@ class Trace:
         self._handler = _Handler(b"tinyfoa_np", 1, self._wrapped(usual.allocator, books, _ARRAY))
         self._capsule = capsule(ctypes.addressof(self._handler), b"mem_handler", None)
         _nrt_python.memsys_use_cpython_allocator()
+        self._compiling = _Compiling(self._table)
 
     def _wrapped(self, inner: _Allocator, books: int, kind: int) -> _Allocator:
         """An allocator that wraps another."""
@@ -259,11 +284,19 @@ class Trace:
         return _Allocator(words.ctypes.data, *(f.address for f in (_malloc, _calloc, _realloc, _free)))
 
     def __enter__(self) -> Trace:
+        # CPython keeps freed tuples to use them again, up to 2000 of each length: with these lists full, what a call
+        # leaves there is none of its own; only a full collection empties them, so there is none
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(*self._thresholds[:2], 1 << 30)
+        for length in range(1, 20):
+            tuples = [tuple([None] * length) for _ in range(2000)]
+        del tuples
         self._table[:] = 0
         self._table[_THREAD // 8] = _this()
         for domain, _, own in self._domains:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(own))
         self._set_handler(self._capsule)
+        event.register("numba:compiler_lock", self._compiling)
         self._table[_ON // 8] = 1
         return self
 
@@ -271,18 +304,30 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._table[_ON // 8] = 0
+        gc.set_threshold(*self._thresholds)
+        event.unregister("numba:compiler_lock", self._compiling)
         self._set_handler(self._usual)
         for domain, inner, _ in self._domains:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(inner))
 
+    def pause(self) -> int:
+        """From now on, what is allocated does not count, until :meth:`resume` is given what this returns."""
+        before = int(self._table[_ON // 8])
+        self._table[_ON // 8] = 0
+        return before
+
+    def resume(self, before: int) -> None:
+        self._table[_ON // 8] = before
+
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is allocated inside does not count."""
-        before, self._table[_ON // 8] = self._table[_ON // 8], 0
+    def paused(self, small: bool = False) -> Iterator[None]:
+        """What is allocated inside does not count; with ``small``, only small objects do not: arrays and others do."""
+        before = self.pause()
+        self._table[_ON // 8] = 2 if small and before else 0
         try:
             yield
         finally:
-            self._table[_ON // 8] = before
+            self.resume(before)
 
     def traced(self) -> Traced:
         """What was traced since the trace was last entered."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .allocations import Trace
 from .arena import PATTERN, Arena
 from .packing import Plan, Region, spread
 
@@ -55,6 +56,8 @@ class Guard:
     arena : Arena
         Laid out with the plan to be guarded.
     findings : Findings
+    trace : Trace
+        What the guard allocates itself does not count there.
 
     Attributes
     ----------
@@ -62,8 +65,8 @@ class Guard:
         What is being done, in words, for findings.
     """
 
-    def __init__(self, arena: Arena, findings: Findings) -> None:
-        self.arena, self.findings, self.now = arena, findings, ""
+    def __init__(self, arena: Arena, findings: Findings, trace: Trace) -> None:
+        self.arena, self.findings, self.trace, self.now = arena, findings, trace, ""
         self._places = _places(arena.plan)
         self._expected = arena.block.copy()
         self._changed = np.zeros(arena.block.size, bool)
@@ -94,10 +97,12 @@ class Guard:
                 break
 
     def _leave(self, following: str) -> None:
+        before = self.trace.pause()
         self.check()
         if self.arena.poison:
             self.arena.overwrite_ended(following)
         np.copyto(self._expected, self.arena.block)
+        self.trace.resume(before)
 
     def _tell(self, phase: str) -> None:
         """Names the regions of the bytes that changed: of those there, the one that lives."""
@@ -216,12 +221,14 @@ class Probe:
             self.arena.watch = None
         if differences := left[0].differs(left[1]):
             what = ", ".join(differences)
-            self.findings.add("depends", what, f"{now}: {what} depend on bytes that were not written before")
+            line = f"{now or phase}: {what} depend on bytes that were not written before"
+            self.findings.add("depends", what, line)
         return left[0]
 
     def content(self, names: frozenset[str]) -> dict[str, bytes]:
-        """What these regions hold."""
-        return {name: self.arena.block[self.places[name]].tobytes() for name in sorted(names & set(self.places))}
+        """What those of these regions hold that live now."""
+        alive = [r.name for r in self.plan.regions if r.name in names and r.lives(self.arena.phase)]
+        return {name: self.arena.block[self.places[name]].tobytes() for name in alive}
 
     def _leave(self, following: str) -> None:
         """Notes what the phase that ends has written, and clears what the following one does not inherit."""
