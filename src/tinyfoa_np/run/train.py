@@ -178,11 +178,11 @@ class Run(Session):
         self.tell(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
+        result = self._result()
         before = self.arena.block.copy() if self.audit else None
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
         if before is not None and (before != self.arena.block).any():
-            self.meta["findings"].append("saving the model changed bytes of the arena")
-        result = self._result()
+            self.meta["findings"].append("saving the model changed bytes of the arena")  # which the result holds, too
         write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
         self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
