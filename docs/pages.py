@@ -31,7 +31,7 @@ ALGORITHMS = {
     "drtp": "forward loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
-    "giff": "latent latent_gradient goodness loss passed handed_on",
+    "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}

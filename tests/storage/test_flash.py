@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tinyfoa_np.storage import files
 from tinyfoa_np.storage import flash as module
 from tinyfoa_np.storage.flash import Flash, FlashError
 
@@ -480,7 +481,7 @@ def test_calls_that_move_less_than_asked(where, monkeypatch, vectored):
         put, get = os.pwritev, os.preadv
         monkeypatch.setattr(os, "pwritev", lambda fd, views, position: put(fd, [views[0][:7]], position))
         monkeypatch.setattr(os, "preadv", lambda fd, views, position: get(fd, [views[0][:11]], position))
-    monkeypatch.setattr(module, "_VECTORED", vectored)
+    monkeypatch.setattr(files, "_VECTORED", vectored)
     pieces = [pattern(size, size) for size in (1, 30, 0, 7, 50)]
     with Flash.create(where, ME) as flash:
         flash.new("w", [88])

@@ -23,12 +23,13 @@ class Golden(NamedTuple):
     @property
     def expected(self):
         """What an implementation must reproduce; how many batches batch norm has counted is not looked at."""
-        asked = r"grad\..*|loss|goodness_last_batch|.*(?<!num_batches_tracked)_end"
+        asked = r"grad\..*|loss|(goodness|logits)_last_batch|.*(?<!num_batches_tracked)_end"
         return {key: array for key, array in self.arrays.items() if re.fullmatch(asked, key)}
 
     @property
     def batches(self):
-        return list(zip(*(self.arrays[name] for name in ("x", "y", "y_neg"))))
+        X, labels = self.arrays["x"], self.arrays["y"]
+        return list(zip(X, labels, self.arrays.get("y_neg", [None] * len(X))))
 
     @property
     def options(self):
@@ -65,7 +66,10 @@ def run_reference(golden):
         ours |= {f"g{k}.{name}_end": value for name, value in group.parameters.items()}
         ours |= {f"L{k}.weight_end": group.W, f"L{k}.bias_end": group.b}
     # goodness from the golden end state, which our own may differ from by more than 1e-5
-    ours["goodness_last_batch"] = giff.class_goodness(golden.arrays["x"][-1], golden.groups("_end"), **golden.options)
+    last, ends = golden.arrays["x"][-1], golden.groups("_end")
+    ours["goodness_last_batch"] = giff.class_goodness(last, ends, **golden.options)
+    if "logits_last_batch" in golden.arrays:
+        ours["logits_last_batch"] = np.stack(giff.group_goodness(last, ends, **golden.options))
     return ours
 
 

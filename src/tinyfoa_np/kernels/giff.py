@@ -96,48 +96,90 @@ def score(d, samples, merge, moments, squares, q, scores, threads):
                 scores[c, s] += _goodness(d, moments, squares, s, q, c, merge)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def judge(d, samples, merge, moments, squares, q, labels, wrong, theta, of, coefficient, margin):
-    # labels, wrong (B,) uint16, coefficient (2, B) float64, margin (B,) float64; the rest as measure and latent
-    """The summed loss, and what the gradient of each label's m^2 is multiplied by: right labels, then wrong ones.
+@njit(inline="always")
+def _listed(labels, wrong, s, k):
+    # the k-th label of sample s in the loss: its own, then its wrong one or, without any, all others in their order
+    own = np.int64(labels[s])
+    if k == 0:
+        return own
+    if wrong.size:
+        return np.int64(wrong[s])
+    return k - 1 if k - 1 < own else k
 
-    The loss is log(1 + exp(theta - g)) of right labels and log(1 + exp(g - theta)) of wrong ones, its mean that of the
-    batch's ``of`` samples. ``margin`` grows by how far the right label's goodness is above the wrong one's.
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def loss_and_slopes(d, samples, merge, moments, squares, q, labels, wrong, theta, softmax, of, coefficient, margin):
+    # labels (B,) and wrong (B,) or (0,) uint16, coefficient (K, B) and margin (B,) float64; the rest as score
+    """The summed loss, and the factor of each label's m^2 in the gradient: the right label's, then the wrong ones'.
+
+    K is 2 with one wrong label per sample, C without ``wrong``: then the loss is over all labels. The logistic loss is
+    log(1 + exp(theta - g)) of right labels and log(1 + exp(g - theta)) of wrong ones, averaged over the wrong ones; the
+    ``softmax`` loss is the cross-entropy of g. Its mean is that of the batch's ``of`` samples. ``margin`` grows by the
+    distance of the right label's goodness from the largest wrong one's.
     """
-    total, over = 0.0, _over(d)
+    total, over, count = 0.0, _over(d), coefficient.shape[0]
     for s in range(samples):
-        for k in range(2):
-            label = np.int64(labels[s] if k == 0 else wrong[s])
-            own = _goodness(d, moments, squares, s, q, label, merge)
-            excess = own - theta
-            margin[s] += own if k == 0 else -own
-            x = -excess if k == 0 else excess
-            total += max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
-            p = 0.5 + 0.5 * tanh(0.5 * x)
-            coefficient[k, s] = (-p if k == 0 else p) * 2.0 * over / of
+        largest = -np.inf
+        for k in range(count):
+            own = _goodness(d, moments, squares, s, q, _listed(labels, wrong, s, k), merge)
+            coefficient[k, s] = own
+            if k > 0:
+                largest = max(largest, own)
+        margin[s] += coefficient[0, s]
+        margin[s] += -largest
+        if softmax:
+            total += _softmax(coefficient[:, s], 2.0 * over / of)
+        else:
+            for k in range(count):
+                excess = coefficient[k, s] - theta
+                x, share = (-excess, 1.0) if k == 0 else (excess, 1.0 / (count - 1))
+                one = max(x, 0.0) + log(1.0 + exp(-abs(x))) + 0.0 * x  # exp and log do not pass a NaN on
+                p = 0.5 + 0.5 * tanh(0.5 * x)
+                total += one * share
+                coefficient[k, s] = (-p if k == 0 else p * share) * 2.0 * over / of
     return total
+
+
+@njit(inline="always")
+def _softmax(values, factor):
+    # goodness, the right label's first, to slopes times factor; the cross-entropy
+    top, total = -np.inf, 0.0
+    for k in range(values.size):
+        top = max(top, values[k])
+    right = values[0] - top
+    for k in range(values.size):
+        values[k] = exp(values[k] - top) + 0.0 * values[k]
+        total += values[k]
+    for k in range(values.size):
+        values[k] = (values[k] / total - (1.0 if k == 0 else 0.0)) * factor
+    return log(total) - right
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def errors(d, samples, merge, q, labels, wrong, coefficient, dd, threads):
-    # dd (B, P, O); the rest as judge
-    """dd, the gradient of the loss for d: of a product d (c q^2 + c' q'^2), of a sum c (d + q) + c' (d + q')."""
+    # dd (B, P, O); the rest as loss_and_slopes
+    """dd, the gradient for d: of a product d (c q^2 + c' q'^2 + ..), of a sum c (d + q) + c' (d + q') + .."""
+    count = coefficient.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
-            right, other = q[np.int64(labels[s])], q[np.int64(wrong[s])]
-            a, b = np.float32(coefficient[0, s]), np.float32(coefficient[1, s])
-            for p in range(d.shape[1]):
+            scale = np.float32(coefficient[0, s])
+            for k in range(1, count):
+                scale += np.float32(coefficient[k, s])
+            mixed = dd[s, 0]  # until the end, what all positions share
+            for k in range(count):
+                own, a = q[_listed(labels, wrong, s, k)], np.float32(coefficient[k, s])
                 for o in range(d.shape[2]):
-                    if merge == MUL:
-                        dd[s, p, o] = d[s, p, o] * (a * right[o] * right[o] + b * other[o] * other[o])
-                    else:
-                        dd[s, p, o] = d[s, p, o] * (a + b) + (a * right[o] + b * other[o])
+                    term = a * own[o] * own[o] if merge == MUL else a * own[o]
+                    mixed[o] = term if k == 0 else mixed[o] + term
+            for p in range(d.shape[1] - 1, -1, -1):
+                for o in range(d.shape[2]):
+                    dd[s, p, o] = d[s, p, o] * mixed[o] if merge == MUL else d[s, p, o] * scale + mixed[o]
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, begun, dq, threads):
-    # dq (C, O) float64; the rest as judge
+    # dq (C, O) float64; the rest as loss_and_slopes
     """dq, the gradient of the loss for q, over the samples in their order; where it was ``begun`` the sum goes on."""
     vectors = d.shape[1] == 1
     for lane in prange(threads):
@@ -146,8 +188,8 @@ def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, beg
             for o in range(first, last):
                 dq[c, o] = dq[c, o] if begun else 0.0
         for s in range(samples):
-            for k in range(2):
-                label = np.int64(labels[s] if k == 0 else wrong[s])
+            for k in range(coefficient.shape[0]):
+                label = _listed(labels, wrong, s, k)
                 for o in range(first, last):
                     value, data = np.float64(q[label, o]), np.float64(d[s, 0, o])
                     if merge == MUL:

@@ -7,9 +7,11 @@ own, and trains alone:
     label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
     merge           m = d + q or d q                    over space q is the same everywhere
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
-    loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta))
+    loss            logistic: mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)),
+                    the second term for one random wrong label (the paper), or its mean over all wrong labels;
+                    softmax: cross-entropy of g over all labels
     hand on         d as it was before the update, or d by its root mean square
-    answer          the label with the largest goodness, summed over groups
+    answer          the label with the largest goodness, summed over groups or of the last group
 
 d serves the right and the wrong label alike, so that a step is one pass, as is an inference. The forward-forward
 algorithm (:mod:`.ff`) takes one for each label.
@@ -72,10 +74,40 @@ def goodness(m: np.ndarray) -> np.ndarray:
     return np.square(m).sum(axis=axes) if m.ndim == 2 else np.square(m).mean(axis=axes)
 
 
-def loss(right: np.ndarray, wrong: np.ndarray, theta: float) -> float:
-    """The loss of a batch, from the goodness (B,) of its right and its wrong labels. In float64."""
-    right, wrong = right.astype(np.float64), wrong.astype(np.float64)
-    return float(np.mean(np.logaddexp(0, theta - right) + np.logaddexp(0, wrong - theta)))
+def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: float | None) -> tuple[float, np.ndarray]:
+    """The loss of a batch, in float64, and its gradient for the goodness of every label.
+
+    ::
+
+        logistic, one wrong label     da_y = -sig(theta - a_y) / B,  da_w = sig(a_w - theta) / B
+        logistic, all wrong labels    da_y as above,  da_c = sig(a_c - theta) / (B (C - 1)) for each c != y
+        softmax                       da = (softmax(a) - Y) / B
+
+    Parameters
+    ----------
+    a : ndarray of float, (B, C)
+        Goodness of every label.
+    labels : ndarray of integer, (B,)
+    wrong : ndarray of integer, (B,), or None
+        One wrong label per sample; None for all of them.
+    theta : float or None
+        None for the softmax.
+
+    Returns
+    -------
+    loss : float
+    da : ndarray of float64, (B, C)
+    """
+    a, (B, C) = a.astype(np.float64), a.shape
+    own, Y = np.arange(B), np.eye(C)[labels]
+    if theta is None:
+        p = np.exp(a - a.max(axis=1, keepdims=True))
+        p = p / p.sum(axis=1, keepdims=True)
+        return float(-np.mean(np.log(p[own, labels]))), (p - Y) / B
+    share = (1 - Y) / (C - 1) if wrong is None else np.eye(C)[wrong]  # of each label as a wrong one
+    terms = np.logaddexp(0, theta - a) * Y + np.logaddexp(0, a - theta) * share
+    logistic = 0.5 * (1 + np.tanh(0.5 * (a - theta)))  # without overflow
+    return float(terms.sum() / B), (share * logistic - Y * (1 - logistic)) / B
 
 
 class Slopes(NamedTuple):
@@ -95,38 +127,49 @@ class Passed(NamedTuple):
     moved: Arrays  # batch norm's running statistics
 
 
+def class_scores(d: np.ndarray, q: np.ndarray, merge: Merge) -> np.ndarray:
+    """Goodness (B, C) of every label, for data d (B, O) or (B, O, R, S) and the labels' q (C, O)."""
+    return np.stack([goodness(merge.merged(d, _spread(one, d))) for one in q], axis=1)
+
+
+def _spread(q: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """One label's q (O,), like d."""
+    return q.reshape(-1, *[1] * (d.ndim - 2)) * np.ones_like(d)
+
+
 def passed(
-    h: np.ndarray, labels: np.ndarray, wrong: np.ndarray, group: Group, *, theta: float, width: int, merge: Merge
+    h: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, group: Group, *, theta: float | None, width: int,
+    merge: Merge,
 ) -> Passed:
     """A group's outputs, loss and gradients for a batch.
 
     Parameters
     ----------
     h : ndarray of float, (B, I) or (B, I, R, S)
-    labels, wrong : ndarray of integer, (B,)
+    labels : ndarray of integer, (B,)
+    wrong : ndarray of integer, (B,), or None
+        As in :func:`loss`.
     group : Group
-    theta : float
-        The goodness that right labels are to exceed and wrong ones to fall short of.
+    theta : float or None
+        The goodness that separates right labels from wrong ones; None for the softmax loss.
     width : int
         k, units of the label channel for each output channel.
     merge : Merge
     """
     d, back, moved = blocks.forward(h, group.layers, group.parameters, training=True)
     q = latent(group.W, group.b, width)
-    dd, dq, both = np.zeros_like(d), np.zeros_like(q), []
-    for own, sign in ((labels, -1), (wrong, 1)):
-        spread = q[own].reshape(*q[own].shape, *[1] * (d.ndim - 2)) * np.ones_like(d)
+    value, da = loss(class_scores(d, q, merge), labels, wrong, theta)
+    dd, dq = np.zeros_like(d), np.zeros_like(q)
+    for c in range(len(q)):
+        spread = _spread(q[c], d)
         m = merge.merged(d, spread)
-        both.append(goodness(m))
-        # the logistic function of sign (g - theta), without overflow
-        slope = sign * 0.5 * (1 + np.tanh(0.5 * sign * (both[-1] - theta))) / len(d)
-        slope = slope / (1 if d.ndim == 2 else m[0].size)
+        slope = da[:, c] / (1 if d.ndim == 2 else m[0].size)
         own_dd, own_dq = merge.back(d, spread, 2 * m * slope.reshape(-1, *[1] * (d.ndim - 1)))
         dd += own_dd
-        np.add.at(dq, own, own_dq.sum(axis=tuple(range(2, d.ndim))))
+        dq[c] = own_dq.sum(axis=(0, *range(2, d.ndim)))
     _, gradients = blocks.gradient(back, dd)
     slopes = Slopes(gradients, *latent_gradient(group.W, group.b, width, dq))
-    return Passed(d, loss(both[0], both[1], theta), slopes, moved)
+    return Passed(d, value, slopes, moved)
 
 
 def handed_on(d: np.ndarray, normalized: bool) -> np.ndarray:
@@ -146,10 +189,10 @@ class Trained(NamedTuple):
 
 
 def train(
-    batches: Sequence[Batch],
+    batches: Sequence[Batch] | Sequence[tuple[np.ndarray, np.ndarray, None]],
     groups: Sequence[Group],
     *,
-    theta: float,
+    theta: float | None,
     label_width: int = 1,
     merge: str | Merge = "mul",
     normalized: bool = False,
@@ -163,6 +206,7 @@ def train(
     Parameters
     ----------
     batches : sequence of (X, labels, wrong labels)
+        Wrong labels may be None: then the loss is over all labels.
     groups : sequence of Group
         Lowest first.
     theta, label_width, merge
@@ -201,23 +245,27 @@ def train(
 # Inference ------------------------------------------------------------------------------------------------------------
 
 
-def class_goodness(
+def group_goodness(
     X: np.ndarray, groups: Sequence[Group], *, label_width: int = 1, merge: str | Merge = "mul",
     normalized: bool = False,
-) -> np.ndarray:
-    """Goodness of every label, summed over groups: (N, C), from one pass through the layers.
+) -> list[np.ndarray]:
+    """Goodness (N, C) of every label in each group, from one pass through the layers.
 
     Parameters as for :func:`train`; X (N, I) or (N, I, R, S).
     """
     merge, h = MERGES[merge] if isinstance(merge, str) else merge, X
-    total: np.ndarray | float = 0.0
+    found = []
     for group in groups:
         d, _, _ = blocks.forward(h, group.layers, group.parameters)
-        q = latent(group.W, group.b, label_width)
-        spread = q.reshape(*q.shape, *[1] * (d.ndim - 2))
-        total = total + np.stack([goodness(merge.merged(d, one[None] * np.ones_like(d))) for one in spread], axis=1)
+        found.append(class_scores(d, latent(group.W, group.b, label_width), merge))
         h = handed_on(d, normalized)
-    return np.asarray(total)
+    return found
+
+
+def class_goodness(X: np.ndarray, groups: Sequence[Group], *, answer: str = "sum", **options: object) -> np.ndarray:
+    """Goodness (N, C) of every label: the ``sum`` over groups, or that of the ``last``; see :func:`group_goodness`."""
+    found = group_goodness(X, groups, **options)  # type: ignore[arg-type]
+    return found[-1] if answer == "last" else np.sum(found, axis=0)
 
 
 def predict(X: np.ndarray, groups: Sequence[Group], **options: object) -> np.ndarray:

@@ -144,8 +144,8 @@ class Network(Deep):
             q, sums, squares = self._measure(g, d, samples)
             coefficient = self.array(g, "coefficient")
             labels = ram.labels, wrong
-            loss = giff_kernels.judge(
-                d, samples, self.merge, sums, squares, q, *labels, self.theta, part.of, coefficient, ram.margin
+            loss = giff_kernels.loss_and_slopes(
+                d, samples, self.merge, sums, squares, q, *labels, self.theta, False, part.of, coefficient, ram.margin
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):

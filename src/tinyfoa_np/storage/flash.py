@@ -25,32 +25,29 @@ import errno
 import json
 import os
 import stat
-import struct
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from tinyfoa_np.errors import CheckFailed
+from ..errors import CheckFailed
+from . import root
+from .files import Buffers, flat, open_file, put, refuse_link, sync_data, sync_directory, take
+from .root import NEVER
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock, as there is nothing to lock with
     fcntl = None  # type: ignore[assignment]
 
-Buffers = Sequence[Any]  # of anything with a C-contiguous buffer: arrays, memoryviews, bytes
-
 ALIGNMENT = 4096
-_RESERVED = ("root.0", "root.1", "lock")
-_HEADER = struct.Struct("<8sQQ")  # magic and version, sequence number, length of the body
-_CRC = struct.Struct("<I")  # of header and body
-_MAGIC = b"TFOAFL\x00\x01"
-_NEVER = -1  # stands for the slot of an item that has not been written
-_VECTORED = hasattr(os, "preadv") and hasattr(os, "pwritev")
+#: looks at the meta of a commit, and the sizes and slots of its objects, before any of them is read; raises if they
+#: are not those of the caller's run
+Check = Callable[[dict[str, Any], dict[str, tuple[list[int], int]]], None]
 
 
 class FlashError(CheckFailed):
@@ -66,7 +63,7 @@ class _Object:
         self.lasting, self.slots = slots > 0, max(1, slots)
         self.strides = [-(-size // ALIGNMENT) * ALIGNMENT for size in self.sizes]
         self.starts = [0, *accumulate(stride * self.slots for stride in self.strides)]  # the last is the file's end
-        self.latest = [_NEVER] * len(self.sizes)
+        self.latest = [NEVER] * len(self.sizes)
         self.crcs: list[int | None] = [None] * len(self.sizes)
         self.wear = [0] * (len(self.sizes) * self.slots)  # passes over each slot, item-major
         self.ends = [sys.maxsize] * len(self.wear)  # where the last write to each slot ended: a slot's first is a pass
@@ -76,7 +73,7 @@ class _Object:
 
     def free_slot(self, item: int) -> int:
         """The slot that the next write goes to: one that the last commit does not name."""
-        if self.slots == 1 or self.latest[item] == _NEVER:
+        if self.slots == 1 or self.latest[item] == NEVER:
             return 0
         return self.latest[item] if item in self.dirty else 1 - self.latest[item]
 
@@ -101,6 +98,7 @@ class Flash:
     def __init__(self, path: str | os.PathLike[str], identity: str) -> None:
         """Take the lock of an existing directory; use `create` or `open`, which also read or prepare what is in it."""
         self._path = Path(path)
+        refuse_link(path)
         self._identity = identity
         self._objects: dict[str, _Object] = {}
         self._dropped: dict[str, _Object] = {}
@@ -111,7 +109,7 @@ class Flash:
         self._listing_changed = True  # must the directory itself be synced before the next root?
         self.read_bytes = self.written_bytes = self.exchanges = self.wear = 0
         self.fallback = ""
-        self._lock = _open(self._path / "lock", os.O_CREAT)
+        self._lock = _writable(self._path / "lock", os.O_CREAT)
         try:
             if fcntl is not None:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,22 +133,26 @@ class Flash:
         path = Path(path)
         with _reported(f"create the flash {path}"):
             path.mkdir(parents=True, exist_ok=True)
-            there, ours = set(os.listdir(path)), set(_RESERVED)
-            if not (there <= ours or ours <= there):
+            if not _is_flash(path):
                 raise FlashError(f"{path} is not empty and not a flash: choose a new directory")
             flash = cls(path, identity)
             try:
-                if any(_size(path / name) for name in ("root.0", "root.1")):
+                if root.committed(path):
                     raise FlashError(f"{path} already holds a commit: resume it, or choose a new directory")
                 flash._tidy()
-                _sync_directory(path.parent)
+                for fd in flash._roots:
+                    os.ftruncate(fd, 0)  # a first record that a power cut has torn
+                sync_directory(path)  # nothing else lies in a flash without its roots, whatever is lost
+                sync_directory(path.parent)
             except BaseException:
                 flash.close()
                 raise
             return flash
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], identity: str, buffer: memoryview) -> Flash:
+    def open(
+        cls, path: str | os.PathLike[str], identity: str, buffer: memoryview, check: Check | None = None
+    ) -> Flash:
         """Open at the newest commit of which every current slot verifies, and remove files that it does not name.
 
         Parameters
@@ -159,9 +161,13 @@ class Flash:
             As for `create`.
         buffer : memoryview
             Writable and contiguous, at least one byte: the data pass through it to be verified. The larger the faster.
+        check : callable, optional
+            Called with the commit's meta, and each object's sizes and slots, before any of them is opened.
 
         Raises
         ------
+        CheckFailed
+            If ``check`` raises it, or something is no regular file.
         FlashError
             If there is no commit, none is whole (the message names the damaged file and item), the identity is another,
             the directory is in use, or the disk refuses.
@@ -169,11 +175,11 @@ class Flash:
         path = Path(path)
         view = _scratch(buffer)
         with _reported(f"open the flash {path}"):
-            if not path.is_dir() or not any(_size(path / name) for name in ("root.0", "root.1")):
+            if not path.is_dir() or not root.committed(path):
                 raise FlashError(f"{path} holds no commit: begin a new run instead of resuming this one")
             flash = cls(path, identity)
             try:
-                flash._load(view)
+                flash._load(view, check)
                 flash._tidy()
             except BaseException:
                 flash.close()
@@ -244,7 +250,7 @@ class Flash:
         if slots not in (0, 1, 2) or any(size < 0 for size in sizes):
             raise ValueError(f"object {name!r} needs 0, 1 or 2 slots and sizes of at least 0")
         with self._careful(f"make {name}"):
-            fd = _open(self._path / name, os.O_CREAT | os.O_EXCL)
+            fd = _writable(self._path / name, os.O_CREAT | os.O_EXCL)
             entry = self._objects[name] = _Object(fd, sizes, slots)
             self._listing_changed = True
             os.ftruncate(fd, entry.starts[-1])
@@ -275,13 +281,13 @@ class Flash:
             If the item was never written, is cut short, or the disk refuses.
         """
         entry = self._object(name)
-        views, total = _views(buffers)
+        views, total = flat(buffers)
         _check_range(name, entry, item, offset, total)
         slot = entry.latest[item]
-        if slot == _NEVER:
+        if slot == NEVER:
             raise FlashError(f"{self._path / name}: item {item} was never written: write it before reading it")
         try:
-            moved = _move(_preadv, entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
+            moved = take(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
         except OSError as cause:
             raise FlashError(_told(f"read item {item} of {self._path / name}", cause)) from cause
         if moved < total:
@@ -329,7 +335,7 @@ class Flash:
         """
         self._refuse_if_stopped()
         entry = self._object(name)
-        views, total = _views(buffers)
+        views, total = flat(buffers)
         _check_range(name, entry, item, offset, total)
         slot, part = entry.free_slot(item), entry.rewriting.get(item)
         if entry.slots == 1:
@@ -338,7 +344,7 @@ class Flash:
         elif part is None and item not in entry.dirty and total != entry.sizes[item]:
             raise ValueError(f"the first write to item {item} of {name!r} after a commit must cover the whole item")
         with self._careful(f"write item {item} of {name}"):
-            _put(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
+            put(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
             if part is None:
                 entry.latest[item] = slot
                 entry.dirty.add(item)
@@ -379,9 +385,9 @@ class Flash:
                     if not whole:
                         raise FlashError(f"{self._path / name}: item {item} was cut short by something else: resume")
                 if entry.dirty or not entry.named:
-                    _sync_data(entry.fd)
+                    sync_data(entry.fd)
             if self._listing_changed:  # the root must not name files that a power cut could take away
-                _sync_directory(self._path)
+                sync_directory(self._path)
                 self._listing_changed = False
             self._write_root(text)
             self._sequence += 1
@@ -400,36 +406,32 @@ class Flash:
             name: {"sizes": o.sizes, "slots": o.slots, "current": o.latest, "crcs": o.crcs, "wear": o.wear}
             for name, o in self._objects.items() if o.lasting
         }
-        counters = {name: getattr(self, name) for name in ("read_bytes", "written_bytes", "exchanges", "wear")}
-        fields = {"identity": self._identity, "meta": meta, "counters": counters, "objects": objects}
-        body = json.dumps(fields, separators=(",", ":")).encode()
-        sequence = self._sequence + 1
-        header = _HEADER.pack(_MAGIC, sequence, len(body))
-        crc = _CRC.pack(zlib.crc32(body, zlib.crc32(header)))
-        fd = self._roots[sequence % 2]  # parity: never the root that this flash was opened at or committed last
-        views, total = _views([header, crc, body])
-        _put(fd, views, 0, total)
+        counters = {name: getattr(self, name) for name in root.COUNTERS}
+        record = root.Record(self._sequence + 1, self._identity, meta, counters, objects)
+        fd = self._roots[record.sequence % 2]  # parity: never the root that this flash was opened at or committed last
+        views, total = flat(root.packed(record))
+        put(fd, views, 0, total)
         os.fsync(fd)
 
-    def _load(self, view: memoryview) -> None:
+    def _load(self, view: memoryview, check: Check | None) -> None:
         """Adopt the newest root that is whole and whose data are whole; the lock is held."""
-        records, problems = [], []
-        for parity in (0, 1):
-            record = _read_root(self._path / f"root.{parity}", parity)
-            if isinstance(record, str):
-                problems.append(record)
-            elif record is not None:
-                records.append(record)
-        if len(records) == 1 and not problems and records[0][0] > 1:  # every commit but the first leaves two roots
-            problems.append(f"root.{(records[0][0] + 1) % 2} is missing or empty")
-        for sequence, fields in sorted(records, reverse=True):  # no two sequence numbers are equal: parities differ
-            if fields["identity"] != self._identity:
+        found = [root.read(self._path, parity) for parity in (0, 1)]
+        records = [record for record in found if isinstance(record, root.Record)]
+        problems = [problem for problem in found if isinstance(problem, str)]
+        if len(records) == 1 and not problems and records[0].sequence > 1:  # all commits but the first leave two roots
+            problems.append(f"{root.NAMES[(records[0].sequence + 1) % 2]} is missing or empty")
+        # no two sequence numbers are equal: parities differ
+        for record in sorted(records, key=lambda record: record.sequence, reverse=True):
+            if record.identity != self._identity:
                 raise FlashError(f"{self._path} belongs to another recipe: resume it with its own, or choose a new one")
-            problem = self._adopt(fields["objects"], view)
+            if check:
+                objects = {name: (known["sizes"], known["slots"]) for name, known in record.objects.items()}
+                check(json.loads(record.meta), objects)
+            problem = self._adopt(record.objects, view)
             if not problem:
-                self._sequence = sequence
-                self._meta = fields["meta"]
-                for name, count in fields["counters"].items():
+                self._sequence = record.sequence
+                self._meta = record.meta
+                for name, count in record.counters.items():
                     setattr(self, name, count)
                 self.fallback = "; ".join(problems)
                 return
@@ -444,13 +446,15 @@ class Flash:
         for name, fields in objects.items():
             if not _plain(name):
                 return f"{name!r} is not a plain file name"
-            if not (self._path / name).is_file():
+            try:
+                fd = _writable(self._path / name)
+            except FileNotFoundError:
                 return f"{name} is missing"
-            entry = self._objects[name] = _Object(_open(self._path / name), fields["sizes"], fields["slots"])
+            entry = self._objects[name] = _Object(fd, fields["sizes"], fields["slots"])
             entry.latest, entry.crcs, entry.wear = fields["current"], fields["crcs"], fields["wear"]
             entry.named = True
             for item, slot in enumerate(entry.latest):
-                if slot == _NEVER:
+                if slot == NEVER:
                     continue
                 try:
                     crc, whole = _checksum(entry, item, slot, view)
@@ -489,26 +493,33 @@ class Flash:
 
     def _tidy(self) -> None:
         """Remove files no root names (never committed, or their removal was interrupted); have both roots open."""
-        for name in set(os.listdir(self._path)) - set(self._objects) - set(_RESERVED):
-            if stat.S_ISREG(os.lstat(self._path / name).st_mode):
+        for name in set(os.listdir(self._path)) - set(self._objects) - set(root.RESERVED):
+            if not stat.S_ISDIR(os.lstat(self._path / name).st_mode):  # of a link only the link goes
                 os.unlink(self._path / name)
-        self._roots = [_open(self._path / name, os.O_CREAT) for name in ("root.0", "root.1")]
+        self._roots = [_writable(self._path / name, os.O_CREAT) for name in root.NAMES]
 
 
-def _read_root(path: Path, parity: int) -> tuple[int, dict[str, Any]] | str | None:
-    """Sequence number and fields of a root; None if it was never written; what is wrong with it otherwise."""
-    if not _size(path):
-        return None
-    data = path.read_bytes()
-    head = _HEADER.size + _CRC.size
-    if len(data) >= head:
-        magic, sequence, length = _HEADER.unpack_from(data)
-        (crc,) = _CRC.unpack_from(data, _HEADER.size)
-        body = data[head : head + length]
-        right = zlib.crc32(body, zlib.crc32(data[: _HEADER.size])) == crc and len(body) == length
-        if right and magic == _MAGIC and sequence % 2 == parity:
-            return sequence, json.loads(body)
-    return f"{path.name} is damaged, was not written to its end or is of another version"
+def vacant(path: str | os.PathLike[str]) -> bool:
+    """Whether `Flash.create` accepts a directory: there is none, it is empty, or it is a flash without a commit.
+
+    Raises
+    ------
+    CheckFailed
+        If it, or a root in it, is a link or no file.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    refuse_link(path)
+    if not path.exists():
+        return True
+    return _is_flash(path) and not root.committed(path)
+
+
+def _is_flash(path: Path) -> bool:
+    """Whether a directory is empty or a flash, which has had its roots since before it had any object."""
+    there = set(os.listdir(path))
+    return there <= set(root.RESERVED) or there >= set(root.NAMES)
 
 
 def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[int, bool]:
@@ -516,7 +527,7 @@ def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[i
     position, left, crc = entry.starts[item] + slot * entry.strides[item], entry.sizes[item], 0
     while left:
         piece = view[:left]
-        if _move(_preadv, entry.fd, [piece], position, len(piece)) < len(piece):
+        if take(entry.fd, [piece], position, len(piece)) < len(piece):
             return crc, False
         crc = zlib.crc32(piece, crc)
         position += len(piece)
@@ -524,19 +535,8 @@ def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[i
     return crc, True
 
 
-def _views(buffers: Buffers) -> tuple[list[memoryview], int]:
-    """The buffers as flat bytes, without the empty ones (which cannot be cast), and the number of all their bytes."""
-    views, total = [], 0
-    for buffer in buffers:
-        view = memoryview(buffer)
-        if view.nbytes:
-            views.append(view.cast("B"))
-            total += view.nbytes
-    return views, total
-
-
 def _scratch(buffer: memoryview) -> memoryview:
-    views, total = _views([buffer])
+    views, total = flat([buffer])
     if not total or views[0].readonly:
         raise ValueError("verifying needs a writable buffer of at least one byte")
     return views[0]
@@ -549,71 +549,12 @@ def _check_range(name: str, entry: _Object, item: int, offset: int, total: int) 
         raise ValueError(f"item {item} of {name!r} has {entry.sizes[item]} bytes, not {total} from {offset} on")
 
 
-def _move(call: Any, fd: int, views: list[memoryview], position: int, total: int) -> int:
-    """Repeat a positioned read or write until `total` bytes have moved, or nothing moves; the bytes moved."""
-    moved = call(fd, views, position) if total else 0
-    while moved < total:
-        skip, rest = moved, []
-        for view in views:
-            rest += [view[skip:]] if skip < len(view) else []
-            skip = max(0, skip - len(view))
-        step = call(fd, rest, position + moved)
-        if not step:
-            break
-        moved += step
-    return moved
-
-
-def _put(fd: int, views: list[memoryview], position: int, total: int) -> None:
-    if _move(_pwritev, fd, views, position, total) < total:
-        raise OSError(errno.EIO, "the disk took only a part")
-
-
-def _preadv(fd: int, views: list[memoryview], position: int) -> int:
-    if _VECTORED:
-        return os.preadv(fd, views, position)
-    with open(fd, "rb", buffering=0, closefd=False) as file:  # older macOS: one buffer at a time, still no copy
-        file.seek(position)
-        return file.readinto(views[0]) or 0
-
-
-def _pwritev(fd: int, views: list[memoryview], position: int) -> int:
-    if _VECTORED:
-        return os.pwritev(fd, views, position)
-    with open(fd, "r+b", buffering=0, closefd=False) as file:
-        file.seek(position)
-        return file.write(views[0]) or 0
-
-
-def _open(path: Path, flags: int = 0) -> int:
-    return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
-
-
-def _sync_data(fd: int) -> None:
-    if hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
-        os.fsync(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":  # elsewhere a directory cannot be opened, and need not be
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _size(path: Path) -> int:
-    with suppress(FileNotFoundError):
-        return path.stat().st_size
-    return 0
+def _writable(path: Path, flags: int = 0) -> int:
+    return open_file(path, os.O_RDWR | flags)
 
 
 def _plain(name: str) -> bool:
-    return bool(name) and name not in _RESERVED and name[0] != "." and not set(name) & set("/\\\0")
+    return bool(name) and name not in root.RESERVED and name[0] != "." and not set(name) & set("/\\\0")
 
 
 def _told(doing: str, cause: OSError) -> str:
