@@ -38,10 +38,8 @@ ENTRIES = 1 << 17
 #: objects of up to so many bytes never count: numbers and names, which the interpreter makes for every operation and
 #: keeps for a while in caches of its own. A container of many of them is larger, and counts.
 TINY = 64
-#: bytes of an object that may be made for nothing while views are taken: they, and tables of their names
-SMALL = 2048
-#: words before the table: lock, whether blocks count (2: but for small objects), the thread that traces, blocks that found no entry; then bytes of
-#: all blocks now, at most, and of the largest; the same of arrays
+#: words before the table: lock; which blocks count (0: none, 1: those beyond TINY, else those beyond it); the tracing
+#: thread; blocks that found no entry; then bytes of all blocks now, at most, and of the largest; the same of arrays
 _LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
 _HEAD = 128
 _ARRAY = 1 << 62  # marks the size of an array's block
@@ -57,7 +55,7 @@ def _pointer(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, ir.IntType(64).as_pointer())
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _load(typing: Any, address: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_pointer(builder, args[0]))
@@ -65,7 +63,7 @@ def _load(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), code
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _store(typing: Any, address: Any, value: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[1], _pointer(builder, args[0]))
@@ -74,7 +72,7 @@ def _store(typing: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _swap(typing: Any, address: Any, value: Any) -> Any:
     """Stores a value and returns what was there, at once for all threads."""
 
@@ -84,9 +82,9 @@ def _swap(typing: Any, address: Any, value: Any) -> Any:
     return types.int64(types.int64, types.int64), code
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _call(typing: Any, function: Any, context: Any, first: Any, second: Any) -> Any:
-    """Calls the function at an address with three words and returns a word: more than it takes, or gives, is ignored."""
+    """Calls the function at an address with three words, and returns one: what is too many is ignored."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -158,7 +156,7 @@ def _note(own: int, before: int, block: int, size: int) -> None:
     if before != 0:
         _forget(books, before)
     counts = _load(books + _ON)
-    least = SMALL if counts == 2 else TINY
+    least = counts if counts > 1 else TINY
     if block != 0 and counts != 0 and (size > least or _load(own + _KIND) != 0):
         thread = _this_thread()
         if thread == 0 or thread == _load(books + _THREAD):
@@ -206,10 +204,13 @@ def _free(own: int, block: int, size: int) -> None:
     _call(_load(own + _FREE), _load(own + _CONTEXT), block, size)
 
 
+_FIELDS = ("context", "malloc", "calloc", "realloc", "free")
+
+
 class _Allocator(ctypes.Structure):
     """``PyMemAllocatorEx``, and ``PyDataMemAllocator``, which is alike."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("context", "malloc", "calloc", "realloc", "free")]
+    _fields_ = [(name, ctypes.c_void_p) for name in _FIELDS]
 
 
 class _Handler(ctypes.Structure):
@@ -227,7 +228,7 @@ class Traced(NamedTuple):
     arrays_largest: int
 
 
-class _Compiling(event.Listener):  # type: ignore[misc]
+class _Compiling(event.Listener):
     """Pauses a trace while numba compiles a kernel, or reads it from its cache: once for a process, not for a step."""
 
     def __init__(self, table: np.ndarray) -> None:
@@ -279,7 +280,7 @@ class Trace:
 
     def _wrapped(self, inner: _Allocator, books: int, kind: int) -> _Allocator:
         """An allocator that wraps another."""
-        words = np.array([*(getattr(inner, name) or 0 for name, _ in _Allocator._fields_), books, kind], np.int64)
+        words = np.array([*(getattr(inner, name) or 0 for name in _FIELDS), books, kind], np.int64)
         self._words.append(words)
         return _Allocator(words.ctypes.data, *(f.address for f in (_malloc, _calloc, _realloc, _free)))
 
@@ -320,10 +321,10 @@ class Trace:
         self._table[_ON // 8] = before
 
     @contextmanager
-    def paused(self, small: bool = False) -> Iterator[None]:
-        """What is allocated inside does not count; with ``small``, only small objects do not: arrays and others do."""
+    def paused(self, small: int = 0) -> Iterator[None]:
+        """What is allocated inside does not count; with ``small``, only objects of up to so many bytes."""
         before = self.pause()
-        self._table[_ON // 8] = 2 if small and before else 0
+        self._table[_ON // 8] = small if before else 0
         try:
             yield
         finally:

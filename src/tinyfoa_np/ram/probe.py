@@ -1,10 +1,10 @@
 """Audit mode's instruments on the arena: which bytes each phase changes, and whether anything else holds what it needs.
 
 Two of them. The :class:`Guard` sits on the arena of the training itself and compares it, phase by phase, with what it
-was before: only regions that declare to be written in a phase may have changed. As regions share bytes there, a region
-that is used after its lifetime may hide in another one. So the :class:`Probe` also lets some of the work run in an arena
-of its own, where regions share nothing, twice, on a pattern and on its complement, with everything beside the arena made
-anew: then a byte that changes says whose it is, and what the work leaves must be the same both times and in the training.
+was before: only regions that declare to be written in a phase may have changed. As regions share bytes there, one that
+is used after its lifetime may hide in another. So the :class:`Probe` also lets some of the work run in an arena of its
+own, where regions share nothing, twice, on a pattern and on its complement, with everything beside the arena made anew:
+then a byte that changes says whose it is, and what the work leaves must be the same both times and in the training.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Left:
     def differs(self, other: Left) -> list[str]:
         """In what two differ, in words."""
         found = [f"region {name}" for name, was in self.regions.items() if other.regions.get(name) != was]
-        found += [f"{name} in flash" for (name, item), was in self.stored.items() if other.stored.get((name, item)) != was]
+        found += [f"{key[0]} in flash" for key, was in self.stored.items() if other.stored.get(key) != was]
         found += ["the stage's state"] if self.state != other.state else []
         found += ["what it returned"] if self.result != other.result else []
         return list(dict.fromkeys(found))
@@ -232,7 +232,7 @@ class Probe:
 
     def _leave(self, following: str) -> None:
         """Notes what the phase that ends has written, and clears what the following one does not inherit."""
-        arena, phase, block = self.arena, self.arena.phase, self.arena.block
+        phase, block = self.arena.phase, self.arena.block
         for region in self.plan.regions:
             place = self.places[region.name]
             if region.written_in(phase):

@@ -126,7 +126,8 @@ class Examination:
             self.guard.disarm()
             run, before = self.run, self.left
             places, block = run.arena.plan.offsets, run.arena.block
-            regions = {name: block[places[name] : places[name] + len(was)].tobytes() for name, was in before.regions.items()}
+            sizes = {name: len(was) for name, was in before.regions.items()}
+            regions = {name: block[places[name] : places[name] + size].tobytes() for name, size in sizes.items()}
             moved, stored = run.flash.read_bytes, {}
             for (name, item), was in before.stored.items():
                 content = bytearray(len(was))

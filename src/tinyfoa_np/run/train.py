@@ -203,7 +203,8 @@ class Run(Session):
         before, seen = meta.get("watermark", (0, 0))
         self.arena.lay_out(plan, seen if not fresh and before == plan.nbytes else 0)
         with self.exam.opened() if self.exam else contextlib.nullcontext():
-            with self._untraced(small=True):  # views of the arena are small objects
+            # views of the arena are small objects, and there are tables of their names
+            with self._untraced(small=max(2048, 128 * len(plan.regions))):
                 self._open_stage(self.stages[number], number)
             begin(self)
             if self.exam:
@@ -416,8 +417,8 @@ class Run(Session):
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _untraced(self, small: bool = False) -> contextlib.AbstractContextManager[None]:
-        """What is allocated inside is not counted as training's; with ``small``, but for small objects it is."""
+    def _untraced(self, small: int = 0) -> contextlib.AbstractContextManager[None]:
+        """What is allocated inside does not count as training's; with ``small``, only what has up to so many bytes."""
         return self.exam.trace.paused(small) if self.exam else contextlib.nullcontext()
 
     def _commit(self) -> None:
@@ -467,7 +468,7 @@ class Run(Session):
     def _rehearsed_commit(self) -> None:
         self.stage.flush(self.flash)
         self.arena.enter("load")
-        self.flash.commit(self.commit_buffer)  # type: ignore[call-arg,arg-type]
+        self.flash.commit(self.commit_buffer)  # type: ignore[call-arg]
         largest = max(self.stage.layers, key=lambda layer: layer.commit_bytes)  # the buffer is for its slices
         self.flash.verify(largest.name("slices"), 0, self.commit_buffer)  # type: ignore[attr-defined]
 
