@@ -187,7 +187,7 @@ class Probe:
 
     def run(
         self, now: str, phase: str, contents: Mapping[str, np.ndarray], begin: Callable[[Arena], None],
-        work: Callable[[], Left],
+        work: Callable[[], Left], begins: bool = False,
     ) -> Left:
         """Runs work twice, in which each phase is looked at, and compares what it leaves.
 
@@ -203,6 +203,8 @@ class Probe:
             Takes the views from the arena, in phase ``initialize``; must make everything else anew.
         work : callable
             Must change nothing outside the arena and what ``begin`` has made.
+        begins : bool
+            Whether regions may be left that are not in use yet: they are not compared.
         """
         self._now, left = now, []
         for self._pattern in (PATTERN, PATTERN ^ 0xFF):
@@ -219,6 +221,9 @@ class Probe:
             left.append(work())
             self._leave(self.arena.phase)
             self.arena.watch = None
+        if begins:
+            for name in [name for name, was in left[0].regions.items() if left[1].regions[name] != was]:
+                del left[0].regions[name]
         if differences := left[0].differs(left[1]):
             what = ", ".join(differences)
             line = f"{now or phase}: {what} depend on bytes that were not written before"

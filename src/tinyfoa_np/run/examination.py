@@ -108,7 +108,7 @@ class Examination:
             twin.arena, twin.flash, twin.meta = arena, Rehearsal(run.flash), copy.deepcopy(run.meta)  # type: ignore[assignment]
             twin.make_stage(self.number)
 
-        self.left = self.probe.run("", "initialize", {}, begin, lambda: self._work(twin, work, None))
+        self.left = self.probe.run("", "initialize", {}, begin, lambda: self._work(twin, work, None), begins=True)
 
     def _work(self, twin: Run, work: Callable[[Run], Any], then: Callable[[Run], None] | None) -> Left:
         result = work(twin)
