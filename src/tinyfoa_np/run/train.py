@@ -121,7 +121,7 @@ def train(
         if recipe.digest not in (None, dataset.digest):
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
         recipe = replace(recipe, digest=dataset.digest)
-    run = Run(
+    run = _Run(
         recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
@@ -133,7 +133,7 @@ def _silent(event: Event) -> None:
     pass
 
 
-class Run(Session):
+class _Run(Session):
     """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
@@ -196,7 +196,7 @@ class Run(Session):
         cores = self.threads if self.recipe.recompute else self.stages[number].cores
         numba.set_num_threads(min(cores, numba.config.NUMBA_NUM_THREADS))
         self.exam = Examination(self, number, fresh) if self.audit else None
-        begin = partial(Run._begin_stage, number=number)
+        begin = partial(_Run._begin_stage, number=number)
         if self.exam and fresh:
             self.exam.begun(begin)
         # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
@@ -360,7 +360,7 @@ class Run(Session):
         meta, stage, flash = self.meta, self.stage, self.flash
         outputs = self._make_outputs(number)
         if self.exam:
-            self.exam.rehearse("", partial(Run._rehearsed_hand_over, number=number))
+            self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number))
             self.exam.left = None  # the training hands over all batches
             self.exam.tell("")
         self.arena.enter("hand-over")
@@ -441,13 +441,13 @@ class Run(Session):
         now = f"step {index + 1}"
         exam.tell(now)
         exam.step(index)
-        work = partial(Run._step, step=step, k=k)
+        work = partial(_Run._step, step=step, k=k)
         if index == 0:
             for widest in sorted(self.stage.widest_steps() - {step}):
-                exam.rehearse(f"step {widest + 1}", partial(Run._step, step=widest, k=k), Run._rehearsed_commit)
+                exam.rehearse(f"step {widest + 1}", partial(_Run._step, step=widest, k=k), _Run._rehearsed_commit)
                 exam.left = None
         if index in exam.drawn:
-            exam.rehearse(now, work, Run._rehearsed_commit)
+            exam.rehearse(now, work, _Run._rehearsed_commit)
         result = work(self)
         exam.compare(now, result)
         return result
@@ -458,7 +458,7 @@ class Run(Session):
         assert exam is not None
         now = f"test batch {k + 1}"
         exam.tell(now)
-        work = partial(Run._test, k=k)
+        work = partial(_Run._test, k=k)
         if k in exam.tests and meta["epoch"] in (meta["first"], meta["last"] - 1):
             exam.rehearse(now, work)
         result = work(self)
