@@ -28,7 +28,9 @@ from typing import Any
 import numba
 
 from ..data import Dataset
+from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..layers.dense import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -116,6 +118,9 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    else:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
     recipe = recipe.validated()
     if dataset.digest is not None and not stream:  # of a stream every part has another
         if recipe.digest not in (None, dataset.digest):
@@ -242,18 +247,28 @@ class _Run(Session):
         """Makes a stage's objects in flash, or finds them there, and rebuilds what the arena holds of them."""
         meta, stage = self.meta, self.stage
         if meta["stage"] != "start":
-            stage.state = meta["state"]
-        elif number < len(meta["states"]):  # it was trained on samples before these
+            self._rejoin(stage)
+            return
+        if number < len(meta["states"]):  # it was trained on samples before these
             stage.state = meta["states"][number]
         else:
             stage.create(self.flash)
             stage.initialize(self.flash)
         stage.restore(self.flash)
 
-    def _outputs(self, number: int, what: str, samples: int) -> Records:
-        emitted = self.stages[number].hands_on
-        assert emitted is not None
-        return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
+    def _rejoin(self, stage: Stage) -> None:
+        """Brings a stage back to where it was committed, its resident slices too, and counts nothing of it: an
+        uninterrupted run would have read nothing here."""
+        flash = self.flash
+        counted = flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear
+        stage.state = self.meta["state"]
+        layers = [layer for layer in stage.layers if isinstance(layer, Parameters)]
+        resident = [layer.state.resident for layer in layers]
+        stage.restore(flash)
+        for layer, k in zip(layers, resident, strict=True):
+            if k is not None and k < len(layer.grid):
+                layer.exchange(flash, k)
+        flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
     def _load(self, records: Records, k: int) -> int:
         """Batch k into the arena; returns its samples."""
