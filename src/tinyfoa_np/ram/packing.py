@@ -59,7 +59,7 @@ class Region:
     writes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if outside := [phase for phase in self.writes or () if not self.lives(phase)]:
+        if outside := [phase for phase in self.writes or () if phase.partition(":")[0] not in self.within]:
             raise ValueError(f"region {self.name!r} is written in {', '.join(outside)}, but it does not live then")
 
     @cached_property
@@ -81,7 +81,7 @@ class Region:
 
     def written_in(self, phase: str) -> bool:
         """Whether the content may change in a phase, or in a step of one."""
-        if self.writes is None:
+        if self.writes is None or not self.lives(phase):
             return self.lives(phase)
         return phase in self.writes or phase.partition(":")[0] in self.writes
 

@@ -21,6 +21,7 @@ from ..storage.records import Records
 from .build import Rung, deep_maker, ladder, makers
 from .recompute import Below
 from .stage import Kept, Stage
+from .written import declared
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +197,7 @@ class Layout:
 
     def _made(self, number: int, tiling: Tiling) -> Chosen:
         stage = self.makers[number](tiling)
-        regions = stage.regions()
+        regions = declared(stage.regions(), stage.carried())
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
