@@ -31,6 +31,7 @@ from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
 from ..layers.dense import Parameters
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -38,7 +39,7 @@ from ..ram.packing import PHASES
 from ..recipe import Recipe
 from ..rules.fit import Layout
 from ..rules.recompute import Below
-from ..rules.stage import Outcome, Part, Stage, whole
+from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
@@ -321,7 +322,7 @@ class _Run(Session):
             first = (epoch, k) == (meta["first"], 0)
             samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
             if outcome.diverged:
-                where = f"layer {number + 1}, " if self.recipe.algorithm == "tinyfoa" else ""
+                where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
                     " the last commit is kept; start again with a smaller --lr"
@@ -502,7 +503,7 @@ class _Run(Session):
         assert self.exam is not None
         with self.exam.trace.paused():
             self.meta["arena"][number]["beside"] = self.exam.finish()
-            where = f"layer {number + 1}: " if self.recipe.algorithm == "tinyfoa" else ""
+            where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
             found = [f"{where}{line}" for line in self.exam.findings]
             self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
 
