@@ -22,6 +22,7 @@ from ..storage.records import Records
 from .build import Rung, deep_maker, ladder, makers
 from .recompute import Below
 from .stage import Stage
+from .written import declared
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,10 @@ class Layout:
         """Each stage as it is said to be cut."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
+    def planned(self, number: int, tiling: Tiling) -> Plan:
+        """The plan of a stage that is cut in some way."""
+        return self._cut(number, tiling).plan
+
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
         return max(
@@ -193,7 +198,7 @@ class Layout:
 
     def _made(self, number: int, tiling: Tiling) -> Chosen:
         stage = self.makers[number](tiling)
-        regions = stage.regions()
+        regions = declared(stage.regions(), stage.carried())
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
