@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.directory import startable
@@ -76,6 +77,21 @@ def recipe_of(run: Path) -> Recipe:
         return Recipe.from_json(path.read_text(errors="replace")).validated()
     except BadRequest as error:
         raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
+
+
+def reading_before(run: Path) -> Reading | None:
+    """How the samples of a run were read; None if data.json does not say.
+
+    Raises
+    ------
+    CheckFailed
+        data.json is missing or damaged.
+    """
+    from tinyfoa_np.data.roles import Known
+    from tinyfoa_np.run.directory import stand_in
+
+    record = (stand_in(run).origin or {}).get("reading")
+    return Known.from_record(record).reading if record else None
 
 
 def model_file(run: str) -> Path:

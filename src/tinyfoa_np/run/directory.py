@@ -52,7 +52,7 @@ def stand_in(directory: Path) -> Dataset:
     try:
         about = json.loads(path.read_bytes())
         image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
-        known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
+        known = Columns(**{name: np.array(values, np.float64) for name, values in columns.items()}) if columns else None
         return replace(
             shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin
         )
