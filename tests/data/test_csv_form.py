@@ -78,7 +78,7 @@ def test_the_small_inputs_that_failed(name, says):
 @pytest.mark.parametrize(
     "header",
     [
-        "0,1,label", "1,2,label", "400,410,species", "5.5,6.5,Class", "alpha,beta,2", "x,y,0", ",a,b", "Na,K,kind",
+        "0,1,label", "1,2,label", "400,410,species", "5.5,6.5,Class", "alpha,beta,2", "u,v,0", ",a,b", "Na,K,kind",
         "2019,2020,target", "temp [°C],rh (%),gesture", "01.02.2024,02.02.2024,kind", "1e3,2e3,kind",
     ],
 )  # fmt: skip
@@ -192,8 +192,17 @@ def test_comments_before_the_table(read):
 
 
 def test_a_free_text_may_hold_separators(read):
-    lines = [f'{line},"walk; slow, or so"' if n % 2 else f"{line},sit; still" for n, line in enumerate(rows(labels=("0",)))]
+    spoken = ['"walk; slow, or so"', "sit; still"]
+    lines = [f"{line},{spoken[n % 2]}" for n, line in enumerate(rows(labels=("0",)))]
     assert set(labels_of(read(text(*lines)))) == {"walk; slow, or so", "sit; still"}
+
+
+@pytest.mark.parametrize("header, label", [("x,y,z,activity", "activity"), ("x,y", "y"), ("a,y,b", "b")])
+def test_an_axis_called_y_is_no_label(read, header, label):
+    width = header.count(",") + 1
+    lines = rows(width=width - 1) if label == header[-1] or width == 4 else rows(width=2)
+    found = read(text(header, *lines))
+    assert found.label == label and found.inputs.shape[1] == width - 1
 
 
 # Labels
@@ -231,7 +240,8 @@ def test_what_is_missing_is_missing_in_labels_and_inputs(read, gap):
 # Any table
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cc"]), min_size=1, max_size=8)
+LETTERS = st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cc"])
+NAMES = st.text(LETTERS, min_size=1, max_size=8)
 NUMBERS = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 

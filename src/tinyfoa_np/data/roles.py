@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyfoa_np.data.cells import is_missing, is_number, is_time
+from tinyfoa_np.data.cells import is_missing, is_number, is_time, whole
 from tinyfoa_np.data.csv_form import LABELS
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
@@ -122,7 +122,8 @@ def assigned(
         free = [n for n in range(count) if n not in dropped | kept | {places["group"], places["time"]}]
         if not free:
             raise BadRequest(f"{path} has no column left for the label: use --label COLUMN")
-        places["label"] = next((n for n in free if names and n == named_label(names)), free[-1])
+        named = named_label(names, rows) if names else -1
+        places["label"] = named if named in free else free[-1]
     roles = [*places.values(), *dropped]
     if len({n for n in (*roles, *kept) if n >= 0}) < sum(n >= 0 for n in roles) + len(kept):
         raise BadRequest(f"{path}: a column is named twice among label, group, time, drop and keep: name it once")
@@ -164,10 +165,20 @@ def place_of(path: str, names: Sequence[str] | None, count: int, column: str | N
     raise BadRequest(f"{path} has no column {column!r}: {has}")
 
 
-def named_label(names: Sequence[str]) -> int:
-    """The column whose header says that it is the label; -1 where none does."""
+def named_label(names: Sequence[str], rows: Sequence[Sequence[str]] = ()) -> int:
+    """The column whose header says that it is the label; -1 where none does.
+
+    ``y`` beside ``z``, or with measurements in the first rows, is an axis of a sensor and no label.
+    """
     small = [name.lower() for name in names]
-    return next((small.index(name) for name in LABELS if name in small), -1)
+    found = next((name for name in LABELS if name in small), None)
+    if found is None:
+        return -1
+    place = small.index(found)
+    fields = [row[place].strip() for row in rows if len(row) == len(small)]
+    if found == "y" and ("z" in small or any(is_number(field) and whole(field) is None for field in fields)):
+        return -1
+    return place
 
 
 def called(names: Sequence[str] | None, place: int) -> str:
