@@ -16,6 +16,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import VERTICAL, Recipe
+from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -30,7 +31,7 @@ from .options import (
     reading_options,
     recipe_options,
 )
-from .runs import new_run, old_run, reading_before, recipe_of
+from .runs import new_run, old_run, reading_before
 
 #: what a preset depends on
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -129,7 +130,7 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
-        recipe = recipe_of(run)
+        recipe = read_recipe(run)
         if dataset and is_files(dataset):
             if reading is not None:
                 raise BadRequest("a run keeps its way to read data: leave options such as --label out")

@@ -86,7 +86,7 @@ def _values(name: str, spelled: Sequence[str]) -> list[str | int]:
     """Labels as whole numbers if all are spelled so, else as the texts they are; no measurements."""
     numbers = [whole(label) for label in spelled]
     if all(value is not None for value in numbers):
-        return numbers
+        return numbers  # type: ignore[return-value]
     if all(map(is_number, spelled)):
         with_fraction = next((label for label in spelled if not number(label).is_integer()), None)
         if with_fraction is not None:
