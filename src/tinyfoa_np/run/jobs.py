@@ -333,7 +333,7 @@ class _Speaker:
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs = recipe.epochs
-        self.layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1
+        self.layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1
         self.last = 0.0
 
     def __call__(self, event: Event) -> None:

@@ -14,6 +14,7 @@ from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
+from ..network import widths
 from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
@@ -94,9 +95,8 @@ def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
 
 
 def hidden_layers(trained: Model) -> int:
-    """How many of a model's layers are hidden: FF's others are parts of its classifier; TinyFoA has no others."""
-    count = len(trained.layers)
-    return {"tinyfoa": count, "ff": count // 2}.get(trained.recipe.algorithm, count - 1)
+    """How many of a fully connected model's layers are hidden: the others are a head, or parts of one."""
+    return len(widths(trained.recipe.network))
 
 
 def trained_signs(trained: Model, number: int) -> np.ndarray:
@@ -120,9 +120,9 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
-    if recipe.algorithm == "ff" and number >= hidden_layers(trained):
+    if recipe.rule.normal_start and number >= hidden_layers(trained):
         pass  # a part of the classifier begins with zeros
-    elif recipe.algorithm == "ff":
+    elif recipe.rule.normal_start:
         random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
     else:
         random_kernels.uniform(
