@@ -158,7 +158,7 @@ def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
     """How well a separator fits: rows of one width, fields that are numbers; then the number of columns."""
     rows = _rows(lines, delimiter)
     if not rows:
-        return -1.0, 0
+        return 0.0, 1
     width, same = Counter(map(len, rows)).most_common(1)[0]
     if width < 2:
         return 0.0, 1

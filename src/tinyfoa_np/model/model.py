@@ -20,7 +20,7 @@ from safetensors.numpy import save as to_bytes
 
 from ..data.dataset import on_scale
 from ..data.roles import Known
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
 from ..layers.trained import TrainedLayer
@@ -226,6 +226,8 @@ def load(path: str | os.PathLike[str]) -> Model:
             if reading is not None:
                 reading = Known.from_record(reading).to_record()
             return Model(recipe, classes, trained, affine, labels, columns, reading)
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error
