@@ -44,7 +44,7 @@ from .intrinsics import (
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one
-#: run overlaps the gradient of the next, and of bytes or floats, of which a batch of 100 then stays in the nearest cache
+#: run overlaps the gradient of the next, and of bytes or floats, of which 100 samples then stay in the nearest cache
 BIT_RUN, RUN = 128, 96
 #: columns of a row of the slice whose moments, where they are bytes, have a unit in common: whole blocks to a RUN
 BLOCK = 32

@@ -325,7 +325,7 @@ def _dot_bytes(neurons: int, samples: int) -> Any:
         """z[l, s] = 2 (sum of the bytes of sample s where neuron l's weight is +1) - totals[s].
 
         ``neurons`` of a panel, of which ``some`` are written, by ``samples``: x uint8 from x0, ``stride`` positions
-        from sample to sample, ``columns`` bytes each; totals int32 from n0: the sums of the samples' bytes; w (words, 8)
+        from sample to sample, ``columns`` bytes each; totals int32 from n0: sums of the samples' bytes; w (words, 8)
         uint64 from w0; z float32 from z0, ``row`` positions from neuron to neuron. Exact integers, converted once.
         """
         place = types.intp
@@ -672,12 +672,12 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
             first = builder.shl(whole, I64(3))
             rest = builder.sub(groups, first)
             with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
-                own = words(whole)
+                last = words(whole)
                 with cgutils.for_range(builder, rest) as loop:
                     down = lanes.splat(builder.trunc(builder.shl(loop.index, I64(2)), I32), 16)
-                    add(builder.add(first, loop.index), [builder.lshr(word, down) for word in own])
-            for slot, at, own in zip(sums, starts, few):
-                lanes.store_few(builder.load(slot), lanes.at(out, at), own)
+                    add(builder.add(first, loop.index), [builder.lshr(word, down) for word in last])
+            for slot, at, part in zip(sums, starts, few):
+                lanes.store_few(builder.load(slot), lanes.at(out, at), part)
             return lanes.nothing()
 
         return signature, codegen

@@ -145,7 +145,7 @@ def sum_in_fours(terms: np.ndarray) -> np.ndarray:
     """The sum over samples in the order of numerics 2.
 
     Samples 4 g to 4 g + 3 are added in their order, beginning with +0; then the sums of these groups in theirs. Where
-    the inputs are bits, the gradient of a weight is summed like this (dz where the bit is set), and that of a bias (dz).
+    the inputs are bits, the gradient of a weight is summed like this (dz where the bit is set), a bias's too (dz).
 
     Parameters
     ----------
