@@ -16,6 +16,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -28,7 +29,7 @@ from .options import (
     preset_option,
     recipe_options,
 )
-from .runs import new_run, old_run, recipe_of
+from .runs import new_run, old_run
 
 #: what a preset depends on
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -124,7 +125,7 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
-        recipe = recipe_of(run)
+        recipe = read_recipe(run)
         if dataset and is_files(dataset):
             if load(dataset).digest != recipe.digest:
                 raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
