@@ -55,8 +55,8 @@ class Algorithm:
         As recipes and commands write it, and as plots print it.
     homes : dict of str to str
         For each kind of network (:data:`KINDS`) that it trains, ``"module:Class"``: the stage, a subclass of
-        :class:`tinyfoa_np.rules.stage.Stage`. Its module also defines ``answers(recipe, layers, classes, samples)``.
-        Without an entry for ``fc``, fully connected networks are trained as graphs.
+        :class:`tinyfoa_np.rules.stage.Stage`. Without an entry for ``fc``, fully connected networks are trained as
+        graphs.
     defaults : dict of str to object
         The recipe fields that are None unless given and have a meaning for this rule, with their defaults.
     lc_defaults : dict of str to object
@@ -125,11 +125,10 @@ class Algorithm:
                 raise BadRequest(f"{name} is {value:.6g}: it must be from {option.least:g} to {option.most:g}")
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
 
-    def home(self, kind: str) -> tuple[Any, type]:
-        """The module and the class of the stage that trains a kind of network."""
+    def home(self, kind: str) -> Callable[..., Any]:
+        """The class of the stage that trains a kind of network."""
         module, _, name = self.homes[kind].partition(":")
-        found = import_module(module)
-        return found, getattr(found, name)
+        return getattr(import_module(module), name)
 
 
 def _of_goodness(network: str) -> dict[str, Any]:

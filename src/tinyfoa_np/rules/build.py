@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from ..architectures import Architecture, batch_normed
 from ..layers.encoding import TILES, Inputs, outputs_of
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
-from ..layers.trained import TrainedLayer
 from ..network import LayerShape, is_local
 from ..recipe import Recipe
 from .stage import Stage
@@ -25,12 +22,6 @@ class Rung(NamedTuple):
     tiling: Tiling
     neurons: Sequence[int]
     rows: Sequence[int]
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
-    module, _ = recipe.rule.home(recipe.kind)
-    return module.answers(recipe, layers, classes, samples)
 
 
 def binary(recipe: Recipe) -> bool:
@@ -54,17 +45,13 @@ def makers(
     classes, batches, threads : int
         C, steps per epoch, T.
     """
-    rule, kind = recipe.rule, recipe.kind
-    _, Home = rule.home(kind)
-    if not rule.by_layer:
-        about = recipe, inputs, shapes, classes, batches, threads
-        if kind == "lc":
-            return [lambda tiling: Home(*about, tiling)]
-        return [lambda tiling: Home(*about, tiling.neurons, tiling.samples)]
+    Home = recipe.rule.home(recipe.kind)
+    if not recipe.rule.by_layer:
+        return [lambda tiling: Home(recipe, inputs, shapes, classes, batches, threads, tiling)]
 
     def of_layer(number: int) -> Maker:
         below = outputs_of(shapes[number - 1].outputs, recipe.binary_activations) if number else inputs
-        shape = shapes[number] if kind == "lc" else shapes[number].outputs
+        shape = shapes[number] if recipe.kind == "lc" else shapes[number].outputs
         return lambda tiling: Home(recipe, number, below, shape, classes, batches, threads, tiling)
 
     return [of_layer(number) for number in range(len(shapes))]
@@ -74,8 +61,8 @@ def deep_maker(
     recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
-    _, Home = recipe.rule.home(recipe.kind)
-    return lambda tiling: Home(recipe, inputs, network, classes, batches, threads, tiling.samples)
+    Home = recipe.rule.home(recipe.kind)
+    return lambda tiling: Home(recipe, inputs, network, classes, batches, threads, tiling)
 
 
 def ladder(recipe: Recipe) -> list[Rung]:

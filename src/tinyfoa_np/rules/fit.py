@@ -12,6 +12,7 @@ from ..architectures import architecture, batch_normed
 from ..data import Dataset
 from ..errors import BadRequest
 from ..layers.encoding import Inputs
+from ..layers.layer import Layer
 from ..layers.local import LocalParameters
 from ..layers.tiling import Tiling
 from ..network import layer_shapes
@@ -20,7 +21,7 @@ from ..recipe import Recipe
 from ..storage.records import Records
 from .build import Rung, deep_maker, ladder, makers
 from .recompute import Below
-from .stage import Kept, Stage
+from .stage import Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ def _once(stage: Stage) -> int:
     return sum(map(sum, stage.objects().values()))
 
 
-def _streamed(layer: Kept) -> int:
+def _streamed(layer: Layer) -> int:
     """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
     return layer.published_bytes if layer.tiling.stream_weights else 0
 

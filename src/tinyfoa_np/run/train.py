@@ -30,6 +30,7 @@ from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
 from ..layers.dense import Parameters
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -37,7 +38,7 @@ from ..ram.packing import PHASES
 from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
 from ..rules.recompute import Below
-from ..rules.stage import Outcome, Part, Stage, whole
+from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
