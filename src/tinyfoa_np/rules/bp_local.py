@@ -36,13 +36,14 @@ from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
 from ..layers.layer import Part
 from ..layers.local import LocalParameters, Sent, patch_kind
-from ..layers.tiling import Tiling
+from ..layers.tiling import PLACES, ROWS, Tiling
 from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from . import tinyfoa_local as local
+from .cuts import Rung
 from .dense_network import NO_MASK, Whole
 from .stage import Outcome
 
@@ -94,6 +95,11 @@ class Network(Whole):
     def scratch_kinds(self, k: int) -> list[Inputs]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
+
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        kept_or_not = [Tiling(recipe.batch, PLACES[0], keep_products=kept) for kept in (True, False)]
+        return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
 
     def extra(self) -> list[Region]:
         """What the network needs of the arena beside its layers, and when."""
