@@ -125,7 +125,7 @@ class Algorithm:
                 raise BadRequest(f"{name} is {value:.6g}: it must be from {option.least:g} to {option.most:g}")
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
 
-    def home(self, kind: str) -> Callable[..., Any]:
+    def home(self, kind: str) -> Any:
         """The class of the stage that trains a kind of network."""
         module, _, name = self.homes[kind].partition(":")
         return getattr(import_module(module), name)
