@@ -56,7 +56,8 @@ def test_times_and_identifiers_are_left_out(log):
     with pytest.warns(UserWarning) as warned:
         known = data.load("log.csv", reading=Reading(missing="median"))
     assert [str(each.message).split(": ")[1].split(";")[0] for each in warned] == [
-        "column 'timestamp' is left out, it looks like times", "column 'subject_id' is left out, it looks like identifiers"
+        "column 'timestamp' is left out, it looks like times",
+        "column 'subject_id' is left out, it looks like identifiers"
     ]  # fmt: skip
     assert known.origin["columns"] == ["acc x [g]", "acc y [g]"] and known.origin["labels"] == ["sit", "walk"]
     assert known.origin["left_out"] == {"timestamp": "times", "subject_id": "identifiers"}
@@ -68,7 +69,8 @@ def test_gaps(log):
         loaded()
     known = loaded(missing="median")
     medians = known.origin["reading"]["medians"]
-    assert np.isfinite(known.train.inputs).all() and np.isin(medians[0], np.vstack([known.train.inputs, known.test.inputs]))
+    assert np.isfinite(known.train.inputs).all()
+    assert np.isin(medians[0], np.vstack([known.train.inputs, known.test.inputs]))
     (log.parent / "new.csv").write_text("acc y [g],other,acc x [g]\n1.5,7,?\n,7,2.5\n")
     new = user_files.samples_of("new.csv", model_of(known))
     assert new.inputs.tolist() == [[medians[0], 1.5], [2.5, medians[1]]] and new.labels is None
@@ -94,7 +96,8 @@ def test_the_last_fifth_by_time(log):
 @pytest.mark.parametrize("how", [{}, {"group": "subject_id"}, {"time": "timestamp"}])
 def test_windows_share_no_row_with_the_test_set(log, how):
     known = loaded(missing="median", window=8, step=4, **how)
-    assert known.train.inputs.shape[1] == 16 and known.origin["columns"][:3] == ["acc x [g][0]", "acc y [g][0]", "acc x [g][1]"]
+    assert known.train.inputs.shape[1] == 16
+    assert known.origin["columns"][:3] == ["acc x [g][0]", "acc y [g][0]", "acc x [g][1]"]
     pairs = [{tuple(row) for row in split.inputs.reshape(-1, 2).tolist()} for split in (known.train, known.test)]
     assert not pairs[0] & pairs[1] and len(known.test.labels) > 5
     shift, _ = known.columns.affine("standard")
@@ -129,7 +132,8 @@ def test_a_reading_is_recorded():
     known = Known(reading, ["x"], "a", [1], 4, 0, np.array([0.1]))
     again = Known.from_record(known.to_record())
     assert again.to_record() == known.to_record()
-    for change in ({"places": [9]}, {"medians": [float("nan")]}, {"reading": {"window": -1}}, {"more": 1}, {"names": ["x", "y"]}):
+    wrong = {"places": [9], "medians": [float("nan")], "reading": {"window": -1}, "more": 1, "names": ["x", "y"]}
+    for change in ({name: value} for name, value in wrong.items()):
         with pytest.raises(BadRequest):
             Known.from_record(known.to_record() | change)
 
