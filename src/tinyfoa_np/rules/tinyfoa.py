@@ -140,8 +140,8 @@ class Layer(Layerwise):
             Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
             Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
-            Region("row", (self.I,), "float32", ("hand-over",)),
-            Region("commit", (own.commit_bytes,), "uint8", ("load",)),
+            Region("row", (max(layer.inputs.width for layer in self.layers),), "float32", ("hand-over",)),
+            Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
 
     def carried(self) -> frozenset[str]:
