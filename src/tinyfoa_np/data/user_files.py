@@ -236,6 +236,41 @@ def inputs_of(path: Path, width: int, names: Sequence[str] | None = None) -> np.
     return arrays[name]
 
 
+def labelled(
+    path: Path, width: int, names: Sequence[str] | None, known: int | Sequence[str | int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (N, I) to be answered, as by :func:`inputs_of`, and the numbers (N,) of their classes.
+
+    Parameters
+    ----------
+    path : Path
+    width : int
+        I.
+    names : sequence of str, optional
+        What the columns were called in training.
+    known : int or sequence
+        C, or what class 0, 1, and so on were called.
+
+    Raises
+    ------
+    BadRequest
+        The file is missing, in none of the formats, has no labels, or one that is no class.
+    """
+    inputs = inputs_of(path, width, names)
+    parts = _parts([path], {})
+    (_, rows, labels) = next((part for part in parts if part[0].endswith("x_test")), parts[0])
+    labels = _whole(str(path), labels.reshape(-1))
+    if len(labels) != len(inputs):
+        raise BadRequest(f"{path} has {len(inputs)} samples and {len(labels)} labels: each needs one")
+    classes = list(range(known)) if isinstance(known, int) else list(known)
+    numbers = {str(label): number for number, label in enumerate(classes)}
+    found = [numbers.get(str(label), -1) for label in labels.tolist()]
+    if -1 in found:
+        strange = labels[found.index(-1)]
+        raise BadRequest(f"{path} has a label {_shown(strange)}, which is none of the classes {_listed(classes)}")
+    return inputs.reshape(len(inputs), -1), np.array(found, np.int64)
+
+
 def _shown(value: object) -> str:
     """A label or a name for a message: text that holds more than letters and the like as Python writes it."""
     text = str(value)[:40]

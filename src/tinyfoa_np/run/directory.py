@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CheckFailed
+from ..errors import BadRequest, CheckFailed
+from ..storage.whole_file import PART
 
 if TYPE_CHECKING:
     from ..data import Dataset
 
 #: what a run directory holds before its first commit: such a run can only be started over
 BEGUN = ("flash", "metrics.jsonl", "recipe.json", "data.json")
+#: what else commands write there unless they are told where
+WRITTEN = (*BEGUN, "model.safetensors", "audit.json", "report.html", "model.npz", "model.h", "model.onnx")
 
 
 def startable(directory: Path) -> bool:
     """Whether a run may start here: the directory is empty, or holds one that ended before its first commit."""
     committed = any(root.stat().st_size for root in (directory / "flash").glob("root.*"))
     return not committed and {path.name.removesuffix(".part") for path in directory.iterdir()} <= set(BEGUN)
+
+
+def clear(directory: Path) -> None:
+    """Removes the run in a directory, if there is one, so that another may start.
+
+    Raises
+    ------
+    BadRequest
+        If there is something else in it.
+    """
+    if not directory.is_dir():
+        return
+    inside = [path for path in directory.iterdir() if not PART.fullmatch(path.name)]
+    strange = sorted(path.name for path in inside if path.name not in WRITTEN and path.suffix not in (".png", ".svg"))
+    if strange or inside and not (directory / "recipe.json").is_file():
+        what = strange[0] if strange else inside[0].name
+        raise BadRequest(f"{directory} holds {what}, which no training wrote: choose another directory")
+    for path in inside:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def describe(dataset: Dataset) -> bytes:

@@ -16,6 +16,7 @@ from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
 from ..recipe import Recipe
+from ..rules.build import answers
 from ..rules.fit import Layout
 from ..storage.flash import Flash
 from .directory import stand_in
@@ -71,7 +72,7 @@ def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "run_dir": str(run_dir), **{name: recipe[name] for name in SHOWN}, "error_pct": known["error_pct"],
         "ram_bytes": known["arena"]["watermark_bytes"], "flash_bytes": flash["bytes"],
         "written_bytes": flash["written_bytes"], "seconds_per_epoch": sum(known["seconds_per_epoch"]),
-        "model_sha256": known["model_sha256"],
+        "model_sha256": known["model_sha256"], "recipe": recipe,
     }  # fmt: skip
 
 
@@ -103,6 +104,29 @@ def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
 def model(run_dir: str | os.PathLike[str]) -> Model:
     """The trained model of a run; errors as in :func:`tinyfoa_np.model.model.load`."""
     return load(Path(run_dir) / "model.safetensors")
+
+
+def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, C) float64 of a finished run's model for its test samples, and their labels (N,), from its flash.
+
+    Raises
+    ------
+    FlashError
+        If flash is damaged, or in use by another process.
+    """
+    data = stand_in(Path(run_dir))
+    layout = Layout(trained.recipe, data, 1)
+    records, inputs = layout.test_set, layout.inputs
+    held = np.zeros((records.batch, inputs.columns), inputs.dtype)
+    labels, scale = np.zeros(records.samples, np.uint16), np.ones(1, np.float32)
+    scores = np.zeros((records.samples, trained.classes))
+    identity = hashlib.sha256(trained.recipe.to_json().encode()).hexdigest()
+    with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
+        for k in range(records.batches):
+            first, last = k * records.batch, k * records.batch + records.count(k)
+            records.read(flash, k, held, labels[first:last], scale)
+            scores[first:last] = answers(trained.recipe, trained.layers, trained.classes, held[: last - first]).T
+    return scores * np.float32(trained.layers[-1].scale), labels.astype(np.int64)
 
 
 def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -27,6 +26,7 @@ from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..recipe import Recipe
 from ..rules.fit import Layout
+from ..storage.files import sync_file
 from ..storage.flash import Flash
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
@@ -79,6 +79,7 @@ class Session:
         }  # fmt: skip
         self.metrics: IO[bytes] | None = None
         self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
+        self.epochs: list[int] = []  # likewise
         self.stop = False
 
     @staticmethod
@@ -152,10 +153,11 @@ class Session:
         assert self.metrics is not None
         self.metrics.truncate(self.metrics.tell())
         begun = self.meta["layer"] + (self.meta["stage"] != "start")
-        self.seconds = [0.0] * begun
+        self.seconds, self.epochs = [0.0] * begun, [0] * begun
         for row in map(json.loads, rows):
             if row["epoch"] >= self.meta["first"]:  # of a stream, the rows before are of other samples
                 self.seconds[row["layer"]] = row["seconds"]
+                self.epochs[row["layer"]] += 1
 
     def _begin(self, metrics: Path) -> None:
         """Everything up to the first commit; if it does not come to that, nothing is left behind."""
@@ -233,7 +235,7 @@ class Session:
         assert self.metrics is not None
         try:
             self.metrics.flush()
-            os.fsync(self.metrics.fileno())
+            sync_file(self.metrics.fileno())
         except OSError as error:
             where = self.directory / "metrics.jsonl"
             raise CheckFailed(

@@ -56,7 +56,7 @@ def train(
     commit_every: int | None = None,
     resume: bool = False,
     stream: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
     """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
@@ -87,7 +87,7 @@ def train(
         which come again after the last. Where ``run_dir`` has a run, from the weights, moments and step counts that
         this has left; its samples give way to the new ones.
     on_event : callable, optional
-        Called with each :class:`Event`.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, what trains then trains no further.
     tilings : sequence of Tiling, optional
         How each stage is cut, where another run has chosen that already: then ``ram`` is only written down.
 
@@ -136,7 +136,7 @@ class _Run(Session):
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, commit_every: int | None, on_event: Callable[[Event], None], tilings: Sequence[Tiling] | None,
+        lean: bool, commit_every: int | None, on_event: Callable[[Event], Any], tilings: Sequence[Tiling] | None,
     ) -> None:
         super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
@@ -210,12 +210,14 @@ class _Run(Session):
                 stage.initialize(self.flash)
             meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
             self.seconds.append(0.0)
+            self.epochs.append(0)
         else:
             stage.state = meta["state"]
         stage.restore(self.flash)
+        enough = False
         if meta["stage"] == "train":
-            while meta["epoch"] < meta["last"]:
-                self._train_epoch(number)
+            while meta["epoch"] < meta["last"] and not enough:
+                enough = self._train_epoch(number)
             stage.flush(self.flash)
             self.arena.enter("load")
             meta["stage"] = "hand-over"
@@ -263,7 +265,8 @@ class _Run(Session):
                 break
         return samples, outcome
 
-    def _train_epoch(self, number: int) -> None:
+    def _train_epoch(self, number: int) -> bool:
+        """Trains for one epoch; whether that is said to be enough."""
         meta, batches = self.meta, self.train_records.batches
         epoch, clock = meta["epoch"], time.perf_counter()
 
@@ -307,8 +310,10 @@ class _Run(Session):
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta["metrics_lines"] += 1
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
-        self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
+        self.epochs[-1] += 1
+        enough = self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
+        return enough is True
 
     def _so_far(self) -> tuple[float, float]:
         """Mean loss and training error (%) of the epoch so far."""
@@ -436,7 +441,7 @@ class _Run(Session):
         result = {
             "error_pct": meta["errors"][-1],
             "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in self.seconds],
+            "seconds_per_epoch": [s / max(1, n) for s, n in zip(self.seconds, self.epochs, strict=True)],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
