@@ -130,7 +130,7 @@ def train(
         recipe = recipe_of(run)
         if dataset and is_files(dataset):
             if load(dataset).digest != recipe.digest:
-                raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
+                raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out, or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
