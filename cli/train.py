@@ -18,6 +18,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import VERTICAL, Recipe
+from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -31,7 +32,7 @@ from .options import (
     recipe_options,
 )
 from .printing import size
-from .runs import new_run, old_run, recipe_of
+from .runs import new_run, old_run
 
 #: what a preset depends on
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -127,10 +128,10 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
-        recipe = recipe_of(run)
+        recipe = read_recipe(run)
         if dataset and is_files(dataset):
             if load(dataset).digest != recipe.digest:
-                raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out, or start a new run")
+                raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})

@@ -492,6 +492,8 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"epochs": "many"}', bytes(range(256))])
 def test_resume_names_a_damaged_recipe(run, tmp_path, content):
     (tmp_path / "recipe.json").write_bytes(content)
+    assert "holds no commit" in run("train", "--resume", ".")[2]  # nothing is lost: it can be started again
+    (tmp_path / "audit.json").write_bytes(b"{}")
     code, out, err = run("train", "--resume", ".")
     assert (code, out) == (1, "") and "recipe.json is damaged" in one_error_line(err)
 

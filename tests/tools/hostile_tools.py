@@ -107,8 +107,9 @@ def changed_model(tensors, about, rng: random.Random) -> bytes:
         if kind < 3:
             about = changed(about, rng)
         elif kind == 3:
-            recipe = json.loads(about["recipe"]) if isinstance(about, dict) and "recipe" in about else {}
-            about = {**(about if isinstance(about, dict) else {}), "recipe": json.dumps(changed(recipe, rng))}
+            if not isinstance(about, dict) or not str(about.get("recipe")).startswith("{"):
+                continue
+            about = {**about, "recipe": json.dumps(changed(json.loads(about["recipe"]), rng))}
         elif not tensors:
             continue
         elif kind == 4:
@@ -156,3 +157,57 @@ def resealed_items(directory: Path) -> None:
                 known["crcs"][item] = zlib.crc32(content[at : at + size])
             start += stride * known["slots"]
     path.write_bytes(sealed_root(sequence, fields))
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def changed_run(directory: Path, rng: random.Random) -> None:
+    """Changes one thing in a run directory: in a JSON file, in a root, or bytes of an item; all checksums hold."""
+    kind = rng.randrange(10)
+    flash = directory / "flash"
+    if kind < 4:
+        name = rng.choice([name for name in ("recipe.json", "data.json", "audit.json") if (directory / name).exists()])
+        path = directory / name
+        path.write_text(json.dumps(changed(json.loads(path.read_text()), rng)))
+        if name == "recipe.json" and rng.random() < 0.7:
+            _follow_recipe(directory)
+    elif kind == 4:
+        path = directory / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in (changed(rows, rng) if rows else [{}])))
+    elif kind < 8:
+        for path in flash.glob("root.?"):
+            sequence, fields = opened_root(path.read_bytes())
+            which = rng.random()
+            if which < 0.6:
+                fields["meta"] = changed(fields["meta"], rng)
+            else:
+                fields = changed(fields, rng)
+            path.write_bytes(sealed_root(sequence, fields))
+    else:
+        path = rng.choice([path for path in sorted(flash.iterdir()) if path.name[:4] not in ("root", "lock")])
+        content = bytearray(path.read_bytes())
+        for _ in range(rng.choice((1, 4, 100))):
+            at = rng.randrange(len(content)) if content else 0
+            value = rng.choice((b"\xff\xff", b"\0\0\xc0\x7f", b"\xff" * 64, b"\0\x80", rng.randbytes(8)))
+            content[at : at + len(value)] = value
+        path.write_bytes(content)
+        resealed_items(flash)
+
+
+def _follow_recipe(directory: Path) -> None:
+    """Gives the roots the identity of the recipe that lies beside them, if that is one."""
+    import hashlib
+
+    from tinyfoa_np.errors import TinyFoAError
+    from tinyfoa_np.recipe import Recipe
+
+    try:
+        recipe = Recipe.from_json((directory / "recipe.json").read_text()).validated()
+    except TinyFoAError:
+        return
+    identity = hashlib.sha256(recipe.to_json().encode()).hexdigest()
+    for path in (directory / "flash").glob("root.?"):
+        sequence, fields = opened_root(path.read_bytes())
+        path.write_bytes(sealed_root(sequence, {**fields, "identity": identity}))
