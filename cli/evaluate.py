@@ -52,7 +52,7 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
     inputs, labels = _samples(run, model, name, data_dir)
     found = {**evaluation(model.scores(inputs), labels, model.labels), "dataset": name}
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps({**found, "memory": model.memory}))
     else:
         _print(found, name)
 

@@ -17,7 +17,7 @@ from tinyfoa_np.data import is_files, load, short
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
-from tinyfoa_np.recipe import VERTICAL, Recipe
+from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
@@ -158,7 +158,7 @@ def train(
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and not quiet and (chosen := defaults.described(recipe, given)):
             click.echo(f"chosen: {chosen}", err=True)
-    layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
+    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(
@@ -186,11 +186,11 @@ def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
     """Options given beside --resume may repeat the run's recipe, not change it."""
     given = dict(given)
     if given.get("schedule") == "auto":
-        given["schedule"] = VERTICAL[recipe.algorithm][0]
+        given["schedule"] = recipe.rule.schedules[0]
     for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
-    asked = dataclasses.replace(recipe, **given).validated()
+    asked = recipe.changed(given).validated()
     for field in dataclasses.fields(recipe):
         own, other = getattr(recipe, field.name), getattr(asked, field.name)
         if own != other:

@@ -3,8 +3,8 @@
 The published recipes are made for MNIST: 60,000 samples and 100 epochs move every weight far enough at 1e-4; on 150
 samples no sign would turn. One rule serves all other data. With N training samples, and layers of M x M slices:
 
-    network   fc:500x2
-    batch     N / 100, between 10 and 100
+    network   fc:300x2 for fewer than 1,000 samples, else fc:500x2
+    batch     N / 100, between 20 and 100
     epochs    as many as take :data:`STEPS` steps, between 20 and 100
     lr        3 over the steps in which one slice trains, at most 0.01, where slices train one at a time;
               elsewhere that of the algorithm in :data:`RATES`, down to zero over the second half
@@ -19,16 +19,18 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
+from . import catalogue
 from .architectures import convolutional
 from .data import is_files
 from .network import is_local
 from .recipe import Recipe
 
 #: steps that a training is to have, the least and the most epochs for them, and the least and the most samples a step
-STEPS, EPOCHS, BATCH = 4000, (20, 100), (10, 100)
+STEPS, EPOCHS, BATCH = 4000, (20, 100), (20, 100)
 #: how far the weights of a slice may go in all, and in one step
 TRAVEL, LARGEST_LR = 3.0, 0.01
-NETWORK = "fc:500x2"
+#: the network, and that of few samples, whose larger ones are trained less steadily
+NETWORK, SMALL_NETWORK, FEW = "fc:500x2", "fc:300x2", 1000
 #: learning rates where all weights train in every step, and those of networks with convolutions
 RATES = {"tinyfoa": 3e-3, "bp": 1e-3, "drtp": 1e-2, "pepita": 3e-2, "ff": 1e-2, "giff": 1e-3}
 GRAPH_RATES = {"bp": 1e-3, "giff": 3e-3}
@@ -65,14 +67,14 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     --------
     >>> chosen = completed({"dataset": "iris.csv", "batch": 25}, samples=120, inputs=4)
     >>> chosen["network"], chosen["batch"], chosen["epochs"], chosen["lr"]
-    ('fc:500x2', 25, 100, 0.01)
+    ('fc:300x2', 25, 100, 0.01)
     >>> completed({"algorithm": "bp"}, samples=50_000, inputs=30)["lr"]
     0.001
     """
     known = {name: value for name, value in given.items() if value is not None}
     samples = max(1, min(samples, known.get("limit", samples)))
     usual = {"normalize": "standard", "shuffle": True} if own else {}
-    fields: dict[str, Any] = {"network": NETWORK, **usual, **known}
+    fields: dict[str, Any] = {"network": NETWORK if samples >= FEW else SMALL_NETWORK, **usual, **known}
     convolutions = convolutional(fields["network"])
     least, most = BATCH
     fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
@@ -80,7 +82,7 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     algorithm = fields.get("algorithm", Recipe.algorithm)
-    if algorithm == "tinyfoa" and fields.get("schedule", "auto") in ("auto", "slice"):
+    if catalogue.find(algorithm).by_layer and fields.get("schedule", "auto") in ("auto", "slice"):
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / fields.get("visits", 1)
         fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (fields["epochs"] * batches)))

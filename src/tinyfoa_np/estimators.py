@@ -75,6 +75,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     normalize : {"standard", "unit"}, optional
         Scale each feature: to mean 0 and deviation 1, or to 0 to 1. The scaling becomes part of the model and of its
         exports. None takes float samples as they are (scale them in a Pipeline) and bytes as "standard".
+    options : dict, optional
+        The algorithm's own options, where a package that provides it has some.
     image : (int, int, int), optional
         Channels, rows and columns of samples that are images, whose features come channel by channel and row by row:
         networks of convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``) need to know it.
@@ -160,6 +162,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         merge: str | None = Recipe.merge,
         rms: bool | None = Recipe.rms,
         lc_connect: str | None = Recipe.lc_connect,
+        options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
         class_weight: Any = None,
         early_stopping: bool = False,
@@ -201,6 +204,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.merge = merge
         self.rms = rms
         self.lc_connect = lc_connect
+        self.options = options
         self.image = image
         self.class_weight = class_weight
         self.early_stopping = early_stopping
@@ -376,6 +380,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("all samples have the weight 0")
         params = self.get_params()
         given = {name: params[name] for name in Recipe.__dataclass_fields__ if params.get(name) is not None}
+        given["options"] = self.options or {}
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
