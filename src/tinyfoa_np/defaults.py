@@ -78,14 +78,14 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     convolutions = convolutional(fields["network"])
     least, most = BATCH
     fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
-    batches = ceil(samples / fields["batch"])
+    batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses what is out of range
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     algorithm = fields.get("algorithm", Recipe.algorithm)
     if catalogue.find(algorithm).by_layer and fields.get("schedule", "auto") in ("auto", "slice"):
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
-        turns = (side if is_local(fields["network"]) else side**2) / fields.get("visits", 1)
-        fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (fields["epochs"] * batches)))
+        turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
+        fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (max(1, fields["epochs"]) * batches)))
         return fields
     rates = GRAPH_RATES if convolutions else RATES
     if "lr" not in known and algorithm in rates:

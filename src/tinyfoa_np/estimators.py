@@ -388,13 +388,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self._bytes = X.dtype == np.uint8
         try:
             if not isinstance(given.get("network", ""), str) or not isinstance(given.get("batch", 1), int):
-                raise BadRequest(f"network must be text and batch a whole number, not {given}")
+                raise BadRequest(f"network must be text, and batch a whole number: not {self.network}, {self.batch}")
             chosen = defaults.completed(given, *X.shape)
             self.recipe_ = Recipe(**chosen).validated()
+            self._shape = self._shaped(X.shape[1])
+            self._place(keep=stream)
         except BadRequest as error:
             raise ValueError(str(error)) from error
-        self._shape = self._shaped(X.shape[1])
-        self._place(keep=stream)
         self._affine, self._columns = (1.0, 0.0, 1.0), None
         if stream and (Path(self._run) / "data.json").exists():
             before = directory.stand_in(Path(self._run))
