@@ -60,31 +60,24 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
 def _samples(run: str, model: Model, name: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels that the model is to answer: test samples of what it was trained on, or all new ones."""
     from tinyfoa_np import data
+    from tinyfoa_np.data.roles import Known
     from tinyfoa_np.data.user_files import labelled
 
+    reading = Known.from_record(model.reading).reading if model.reading and is_files(name) else None
+    digest = model.recipe.digest
     if is_files(name) and name != model.recipe.dataset and "," not in name:
-        inputs, labels = labelled(Path(name), model.inputs.width, model.columns, model.labels or model.classes)
-        samples = None if model.recipe.digest is None else _same(name, model.recipe.digest, data_dir)
-        if samples is None:
+        inputs, labels = labelled(Path(name), model)
+        try:
+            samples = data.load(name, data_dir, reading=reading)
+        except BadRequest:  # new samples need not be enough to be split and trained on
             return inputs, labels
-    else:
-        samples = data.load(name, data_dir)
-    if model.recipe.digest not in (None, samples.digest):
+        return (inputs, labels) if samples.digest != digest else (samples.test.inputs, samples.test.labels)
+    samples = data.load(name, data_dir, reading=reading)
+    if digest not in (None, samples.digest):
         raise BadRequest(
             f"{name} does not contain the samples that {run} was trained on: give new samples another file name"
         )
     return samples.test.inputs, samples.test.labels
-
-
-def _same(name: str, digest: str, data_dir: str | None) -> Any:
-    """The data set in a file if it is the one with this digest."""
-    from tinyfoa_np import data
-
-    try:
-        samples = data.load(name, data_dir)
-    except BadRequest:  # new samples need not be enough to be split and trained on
-        return None
-    return samples if samples.digest == digest else None
 
 
 def _print(found: dict[str, Any], name: str) -> None:
