@@ -109,8 +109,9 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    recipe = asked(given, preset)
-    samples = data.shape(recipe.dataset, reading=reading, max_bytes=max_bytes)
+    asked(given, preset)  # before anything is loaded: what can be refused at once
+    samples = data.shape(dataset, reading=reading, max_bytes=max_bytes)
+    recipe = asked(given, preset, samples.train.inputs.shape)
     kept = forecast.RESERVE if reserve is None else reserve
 
     def of(one: Board | None, ram: int | None) -> dict[str, Any]:

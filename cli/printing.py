@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+#: of what is printed into a file or a pipe
+WIDTH = 80
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -29,3 +32,12 @@ def empty_table(title: str, *columns: str) -> Table:
         number = column.endswith(">")
         table.add_column(column.removesuffix(" >"), justify="right" if number else "left", no_wrap=number)
     return table
+
+
+def size(nbytes: float) -> str:
+    """Bytes in a unit that suits them: 812 bytes, 7.3 kB, 152.9 kB, 6.75 MB; kB are 10^3 bytes."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} bytes"
+    if nbytes < 1e6:
+        return f"{nbytes / 1e3:.1f} kB"
+    return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e8 else f"{nbytes / 1e6:,.0f} MB"

@@ -27,7 +27,7 @@ from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..recipe import Recipe
 from ..rules.fit import Layout
-from ..storage.files import open_file, sync_parents
+from ..storage.files import open_file, sync_file, sync_parents
 from ..storage.flash import Flash
 from ..storage.records import Records
 from ..storage.whole_file import remove_parts, write_whole
@@ -80,6 +80,7 @@ class Session:
         }  # fmt: skip
         self.metrics: IO[bytes] | None = None
         self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
+        self.epochs: list[int] = []  # likewise
         self.stop = False
 
     @staticmethod
@@ -201,11 +202,12 @@ class Session:
         assert self.metrics is not None
         self.metrics.truncate(self.metrics.tell())
         begun = self.meta["layer"] + (self.meta["stage"] != "start")
-        self.seconds = [0.0] * begun
+        self.seconds, self.epochs = [0.0] * begun, [0] * begun
         try:
             for row in map(epoch_of, rows):
                 if row.epoch >= self.meta["first"]:  # of a stream, the rows before are of other samples
                     self.seconds[row.layer] = row.seconds
+                    self.epochs[row.layer] += 1
         except (ValueError, TypeError, IndexError) as error:
             raise CheckFailed(f"{path} is damaged ({error}): put it back") from error
 
@@ -298,7 +300,7 @@ class Session:
         assert self.metrics is not None
         try:
             self.metrics.flush()
-            os.fsync(self.metrics.fileno())
+            sync_file(self.metrics.fileno())
         except OSError as error:
             where = self.directory / "metrics.jsonl"
             raise CheckFailed(

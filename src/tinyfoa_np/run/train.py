@@ -61,7 +61,7 @@ def train(
     commit_every: int | None = None,
     resume: bool = False,
     stream: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
     """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
@@ -92,7 +92,7 @@ def train(
         which come again after the last. Where ``run_dir`` has a run, from the weights, moments and step counts that
         this has left; its samples give way to the new ones.
     on_event : callable, optional
-        Called with each :class:`Event`.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, what trains then trains no further.
     tilings : sequence of Tiling, optional
         How each stage is cut, where another run has chosen that already: then ``ram`` is only written down.
 
@@ -144,7 +144,7 @@ class _Run(Session):
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, commit_every: int | None, on_event: Callable[[Event], None], tilings: Sequence[Tiling] | None,
+        lean: bool, commit_every: int | None, on_event: Callable[[Event], Any], tilings: Sequence[Tiling] | None,
     ) -> None:
         super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
@@ -218,9 +218,11 @@ class _Run(Session):
             if fresh:
                 meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
                 self.seconds.append(0.0)
+                self.epochs.append(0)
+            enough = False
             if meta["stage"] == "train":
-                while meta["epoch"] < meta["last"]:
-                    self._train_epoch(number)
+                while meta["epoch"] < meta["last"] and not enough:
+                    enough = self._train_epoch(number)
                 self.stage.flush(self.flash)
                 self.arena.enter("load")
                 meta["stage"] = "hand-over"
@@ -307,7 +309,8 @@ class _Run(Session):
                 break
         return samples, outcome
 
-    def _train_epoch(self, number: int) -> None:
+    def _train_epoch(self, number: int) -> bool:
+        """Trains for one epoch; whether that is said to be enough."""
         meta, batches = self.meta, self.train_records.batches
         epoch, clock = meta["epoch"], time.perf_counter()
 
@@ -348,8 +351,10 @@ class _Run(Session):
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta["metrics_lines"] += 1
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
-        self.tell(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
+        self.epochs[-1] += 1
+        enough = self.tell(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
+        return enough is True
 
     def _so_far(self) -> tuple[float, float]:
         """Mean loss and training error (%) of the epoch so far."""
@@ -441,13 +446,12 @@ class _Run(Session):
         with self._untraced():
             super()._commit()
 
-    def tell(self, event: Event) -> None:
-        """Reports an event; what its listener allocates is not training's."""
+    def tell(self, event: Event) -> Any:
+        """Reports an event, and returns the answer; what its listener allocates is not training's."""
         if self.exam:
             with self.exam.trace.paused():
-                self.on_event(event)
-        else:
-            self.on_event(event)
+                return self.on_event(event)
+        return self.on_event(event)
 
     def _examined_step(self, step: int, k: int) -> tuple[int, Outcome]:
         """One training step, rehearsed before if its turn has come."""
@@ -546,7 +550,7 @@ class _Run(Session):
         result = {
             "error_pct": meta["errors"][-1],
             "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in self.seconds],
+            "seconds_per_epoch": [s / max(1, n) for s, n in zip(self.seconds, self.epochs, strict=True)],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
