@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil, inf, log2, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import BadRequest
+from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
+from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
 from ..network import is_local
 from ..ram.arena import Arena
@@ -27,7 +29,8 @@ from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
-from .encoding import Inputs, weights_shape, words
+from .encoding import Inputs, empty, view, weights_shape, words, z_unit
+from .layer import Batch, Out, Part
 from .moments import FORMATS
 from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
@@ -61,6 +64,13 @@ def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
     return 2.0 ** min(32, 60 - room - ceil(log2(outputs * inputs)))
 
 
+class Work(NamedTuple):
+    """The arrays that a pass computes in; layers that take turns can share them."""
+
+    scratch: np.ndarray  # bytes
+    sums: np.ndarray  # (T,) int64: of |z|
+
+
 class Lost(Exception):
     """A weight or a moment is no finite number any more."""
 
@@ -79,6 +89,8 @@ class State:
 
 class Parameters:
     """Weights W (O, I) and biases b (O,) of one layer in training.
+
+    Passes compute in :attr:`work`, which the stage sets.
 
     Parameters
     ----------
@@ -119,6 +131,8 @@ class Parameters:
         If the layer cannot be cut into M x M slices.
     """
 
+    work: Any
+
     def __init__(
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
         binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
@@ -151,7 +165,10 @@ class Parameters:
         self.form = FORMATS[recipe.moments]
         # lists for several neurons at a time are faster, where inputs are real
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
-        self.unit = weight_unit(self.O, self.I, limit)
+        self.unit, self.z_unit = weight_unit(self.O, self.I, limit), z_unit(self.rows, self.O)
+        # neurons of one pass of the kernel
+        some = self.tiling.stream_weights or self.tiling.regenerate
+        self.stretch = min(self.O, self.tiling.neurons) if some else self.O
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
@@ -379,8 +396,8 @@ class Parameters:
         """Writes the initial slices and biases: uniform in +-1/sqrt(I) where nothing else is asked for."""
         ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
         weights, biases = weights or usual[0], biases or usual[1]
-        for view in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
-            view[:] = 0  # as codes, too
+        for array in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
+            array[:] = 0  # as codes, too
         for k in range(len(self.grid)):
             part = self.grid.slice(k)
             with flash.rewriting(self.name("slices"), k):
@@ -428,9 +445,9 @@ class Parameters:
             how(self.name("slices"), k, [view[: rows * width] for view, width in held])
             return
         at = 0
-        for view, width in held:
-            row = width * view.itemsize
-            how(self.name("slices"), k, [view[: rows * width]], at + (first - part.first) * row)
+        for plane, width in held:
+            row = width * plane.itemsize
+            how(self.name("slices"), k, [plane[: rows * width]], at + (first - part.first) * row)
             at += tall * row
 
     def _planes(self, width: int) -> list[tuple[np.ndarray, int]]:
@@ -535,6 +552,49 @@ class Parameters:
         if self.tiling.stream_weights:
             rows, nbytes = self._row_bytes
             flash.write(self.name("published"), 0, [published.weights], first // rows * nbytes)
+
+    # -- a pass --------------------------------------------------------------------------------------------------------
+
+    def pass_scratch(self, inputs: Inputs, rows: int, threads: int) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what a pass over so many samples, held so, needs for itself."""
+        kind = self.published_shape(self.O)[1]
+        return forward_kernels.scratch_shape(np.dtype(inputs.dtype), np.dtype(kind), rows, words(self.I), threads)
+
+    def forward(self, flash: Flash, x: Batch, part: Part, out: Out, bits: bool = False, biased: bool = True) -> float:
+        """z = gain alpha (x . w) + b, and what follows from it; returns the summed |z| of the batch so far.
+
+        Parameters
+        ----------
+        flash : Flash
+            Has the weights, where they do not stay in RAM.
+        x : Batch
+        part : Part
+            Which samples of it these are.
+        out : Out
+        bits : bool
+            Whether z > 0 is handed on, and masks are 0 < z < 1; else max(z, 0), and 0 < z.
+        biased : bool
+            Whether b is added.
+        """
+        rows, held, ram = out.z.shape[1], x.inputs, self.ram
+        sums = self.work.sums[: -(-rows // 16)]  # a thread takes at least 16 samples
+        if part.first == 0:
+            sums[:] = 0
+        scratch = view(self.work.scratch, *self.pass_scratch(held, rows, len(sums)))
+        results = Results(part.first, out.active, out.first, out.logits, out.values, sums)
+        gain, bias = np.float32(x.gain * self.alpha), ram.bias if biased else ram.bias[:0]
+        for first in range(0, self.O, self.stretch):
+            last = min(first + self.stretch, self.O)
+            neurons = Neurons(first, last, self.weights(flash, first, last), bias, gain, out.head(first, last))
+            forward_kernels.forward(
+                x.values, part.samples, np.float32(held.scale), np.float32(held.offset), self.I, neurons, bits,
+                self.z_unit, scratch, out.z, results,
+            )
+        return int(sums.sum()) / self.z_unit
+
+    def no_head(self, first: int, last: int) -> np.ndarray:
+        """Rows (n, 0) of a layer without a head."""
+        return empty((last - first, 0))
 
     # -- one step ------------------------------------------------------------------------------------------------------
 

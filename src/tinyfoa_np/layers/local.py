@@ -29,7 +29,7 @@ from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Lost, Parameters
 from .encoding import Inputs, empty, weights_shape, words
-from .layer import Part
+from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -66,14 +66,6 @@ class Slopes(NamedTuple):
     dv: np.ndarray  # (T, B)
     place_sums: np.ndarray  # (n, 2, O) float64: at so many positions at a time
     totals: np.ndarray  # (2, O) float64
-
-
-class Out(NamedTuple):
-    """Where a pass leaves its results."""
-
-    values: np.ndarray  # (B, columns): what is handed on; (0, 0) where that is not wanted
-    logits: np.ndarray  # (C, B), or (0, B)
-    head: Callable[[int, int], np.ndarray]  # rows (n O, C) of the head at positions first to last
 
 
 class LocalParameters(Parameters):
@@ -292,10 +284,10 @@ class LocalParameters(Parameters):
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def begin(self, values: np.ndarray, inputs: Inputs, scale: float) -> None:
-        """A batch comes, held as ``inputs`` says, with what its bits stand for; a step's alpha is that of its begin."""
-        shape, gain = self.shape, self.alpha * (scale if inputs.kind == "bits" else 1.0)
-        self.images = held_images(values, inputs, shape, self.number, scale)
+    def _begin(self, x: Batch) -> None:
+        """A batch comes; a step's alpha is that with which it begins."""
+        shape, gain = self.shape, self.alpha * (x.gain if x.inputs.kind == "bits" else 1.0)
+        self.images = held_images(x, shape, self.number)
         self.layer = kernels.Layer(
             shape.channels, shape.places, self.grid.side, shape.connect == CONNECTIONS[1],
             self.recipe.binary_activations, np.float32(gain), self.ram.bias, self.work.norm,
@@ -324,12 +316,16 @@ class LocalParameters(Parameters):
             kernels.products(self.images, samples, self.layer, held, *some, work.patch, work.scratch, u)
         return u
 
-    def forward(self, flash: Flash, part: Part, out: Out, unit: float, training: bool) -> float:
-        """The batch at hand through the layer; returns the summed max(v, 0), in exact steps of 1 / ``unit``.
+    def forward(  # type: ignore[override]
+        self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False
+    ) -> float:
+        """A batch through the layer; returns the summed max(v, 0).
 
-        In training the batch's mean and deviation count, and the running ones follow them.
+        In training the batch's mean and deviation count, and the running ones follow them; then the batch stays at hand
+        for its errors and gradients.
         """
         work, samples = self.work, part.samples
+        self._begin(x)
         if training:
             place_sums, totals = self.slopes.place_sums, self.slopes.totals
             for first, last in self.pass_tiles():
@@ -342,8 +338,8 @@ class LocalParameters(Parameters):
         work.sums[:] = 0
         for first, last in self.pass_tiles():
             u, head = self.products(flash, samples, first, last), Head(first, out.head(first, last))
-            kernels.forward(u, samples, self.layer, head, unit, work.v, out.logits, out.values, work.sums)
-        return int(work.sums.sum()) / unit
+            kernels.forward(u, samples, self.layer, head, self.z_unit, work.v, out.logits, out.values, work.sums)
+        return int(work.sums.sum()) / self.z_unit
 
     def sum_slopes(self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray) -> None:
         """What batch norm must know of all positions before it sends the errors of slice k back."""
@@ -489,11 +485,10 @@ def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch:
     return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
 
 
-def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
-    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
+def held_images(x: Batch, shape: LocalShape, number: int) -> Images:
+    """A batch of layer ``number``'s inputs as the kernels take images.
 
     A data set's samples come channel by channel, what a layer hands on position by position.
     """
     steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
-    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)
+    return Images(x.values, *x.affine, shape.below, shape.rows, shape.columns, *steps)

@@ -31,9 +31,9 @@ from ..kernels import local_backward as local_backward_kernels
 from ..kernels import local_pool as pooling_kernels
 from ..kernels.local import Above
 from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
-from ..layers.layer import Layer, Part, whole
-from ..layers.local import LocalParameters, Out, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
+from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words
+from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.local import LocalParameters, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
 from ..layers.tiling import Tiling
 from ..network import CONNECTIONS, LocalShape
 from ..ram.arena import Arena
@@ -42,8 +42,7 @@ from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .dense_network import NO_MASK, Whole
-from .layerwise import NO_FLASH
-from .stage import Outcome
+from .stage import NO_FLASH, Outcome
 
 #: parts along each side of an image that the classifier sees the means of
 SIDE = 7
@@ -190,9 +189,8 @@ class Network(Whole):
         ram, sums, none = self.ram, [], empty((0, self.B))
         self.gains = [1.0]  # what the bits of each layer's inputs stand for
         for k, (own, width) in enumerate(zip(self.local, self.widths, strict=True)):
-            own.begin(self._values(k), self.reads[k], self.gains[k])
-            out = Out(self._values(k + 1), none, own.no_head)
-            sums.append(own.forward(NO_FLASH, whole(samples), out, z_unit(self.B, width), step is not None))
+            x, out = Batch(self._values(k), self.reads[k], self.gains[k]), Out(self._values(k + 1), none, own.no_head)
+            sums.append(own.forward(NO_FLASH, x, whole(samples), out, step is not None))
             s = sums[k] / (samples * width) if scales is None else scales[k]
             self.gains.append(s if self.binary else 1.0)
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)

@@ -10,23 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Given, Scratch
-from ..layers.dense import Parameters, State
-from ..layers.encoding import Inputs, empty, view, weights_shape, words, z_tile, z_unit
-from ..layers.layer import Part
+from ..layers.dense import Parameters, State, Work
+from ..layers.encoding import Inputs, empty, view, z_tile
+from ..layers.layer import Batch, Layer, Out, Part, whole
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, PASSES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Stage
+from .stage import NO_FLASH, Stage
 
 #: scratch of an update, shared by all layers
 UPDATE = ("gradient", "dz", "listed", "abs_w")
@@ -84,7 +83,7 @@ class Whole(Stage):
         forward = max(
             prod(shape) * np.dtype(kind).itemsize
             for k in range(len(self.layers)) for held in self.scratch_kinds(k)
-            for shape, kind in [self._scratch(k, held, rows)]
+            for shape, kind in [self.layers[k].pass_scratch(held, rows, self._pass_threads(rows))]
         )  # fmt: skip
         update = dict.fromkeys(UPDATE, 0)
         for layer in self.layers:
@@ -109,13 +108,6 @@ class Whole(Stage):
     def _pass_threads(self, rows: int) -> int:
         # a thread takes at least 16 samples
         return min(self.cores, -(-rows // 16))
-
-    def _scratch(self, k: int, held: Inputs, rows: int) -> tuple[tuple[int, ...], str]:
-        layer = self.layers[k]
-        weights = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
-        return forward_kernels.scratch_shape(
-            np.dtype(held.dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
-        )
 
     def _tile(self, k: int) -> int:
         return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
@@ -171,19 +163,10 @@ class Whole(Stage):
         biased : bool
             Whether the bias is added.
         """
-        layer, ram = self.layers[k], self.ram
-        bias = layer.ram.bias if biased else layer.ram.bias[:0]
+        layer = self.layers[k]
         held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
-        rows = z.shape[1]
-        unit = z_unit(rows, layer.O)
-        ram.abs_z[:] = 0
-        neurons = Neurons(0, layer.O, layer.ram.weights, bias, np.float32(gain * layer.alpha), empty((layer.O, 0)))
-        results = Results(0, active, 0, empty((0, rows)), outputs, ram.abs_z[: self._pass_threads(rows)])
-        forward_kernels.forward(
-            values, samples, np.float32(held.scale), np.float32(held.offset), layer.I, neurons, self.binary, unit,
-            view(ram.scratch, *self._scratch(k, held, rows)), z, results,
-        )
-        return int(ram.abs_z.sum()) / unit
+        out = Out(outputs, empty((0, z.shape[1])), layer.no_head, z, active)
+        return layer.forward(NO_FLASH, Batch(values, held, gain), whole(samples), out, self.binary, biased)
 
     def whole_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
@@ -201,12 +184,8 @@ class Whole(Stage):
         ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
         beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
         """
-        layer, reads = self.layers[k], self.reads[k]
-        if values.dtype == np.uint8:
-            affine = reads.scale, reads.offset
-        else:
-            affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
-        inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
+        layer = self.layers[k]
+        inputs = update_kernels.Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)
         if self.inspect:
@@ -253,6 +232,11 @@ class Whole(Stage):
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
 
     # -- passes without training ---------------------------------------------------------------------------------------
+
+    def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
+        super().take(arena, layers)
+        for layer in self.layers:
+            layer.work = Work(self.ram.scratch, self.ram.abs_z)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         """A pass without training, to :meth:`scores`; returns the summed |z| of each hidden layer.

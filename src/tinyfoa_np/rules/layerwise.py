@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ..kernels import loss as loss_kernels
 from ..layers.dense import Parameters, State
-from ..layers.encoding import Inputs, outputs_of, z_unit
-from ..layers.layer import Part, whole
+from ..layers.encoding import Inputs, outputs_of
+from ..layers.layer import Batch, Part, whole
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Outcome, Stage
-
-#: stands for flash where all weights are in the arena
-NO_FLASH = cast(Flash, None)
+from .stage import NO_FLASH, Outcome, Stage
 
 
 class Layerwise(Stage):
@@ -50,7 +47,6 @@ class Layerwise(Stage):
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.number, self.parameters, self.layers = number, parameters, [parameters]
         self.O, self.B = outputs, recipe.batch
-        self.z_unit = z_unit(self.B, self.O)
         self.emitted = outputs_of(self.O, recipe.binary_activations)
         self.scale = 1.0  # s of the batch, or the stored one
         self.sum_abs_z = 0.0  # of the training samples, in the hand-over
@@ -133,6 +129,11 @@ class Layerwise(Stage):
             ram.logits, samples, np.float32(scale), ram.labels, ram.error, ram.result, samples
         )
         return float(ram.result[0]), int(ram.result[1])
+
+    @property
+    def batch(self) -> Batch:
+        """What was loaded."""
+        return Batch(self.ram.inputs, self.inputs, self._input_scale())
 
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0

@@ -8,7 +8,7 @@ is here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..ram.arena import Arena, Views
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
+
+#: stands for flash where all weights are in the arena
+NO_FLASH = cast(Flash, None)
 
 
 class Outcome(NamedTuple):

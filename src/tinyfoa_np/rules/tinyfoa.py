@@ -21,16 +21,16 @@ from math import sqrt
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Projected, Scratch
-from ..layers.dense import Parameters, Sources
-from ..layers.encoding import TILES, Inputs, weights_shape, words, z_tile
-from ..layers.layer import Part
+from ..layers.dense import Parameters, Sources, Work
+from ..layers.encoding import TILES, Inputs, z_tile
+from ..layers.layer import Layer as Held
+from ..layers.layer import Out, Part
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
@@ -95,10 +95,7 @@ class Layer(Layerwise):
     def extra(self) -> list[Region]:
         """The batch, its labels and logits, the projection, and scratch."""
         own, held = self.parameters, self.tiling.samples
-        weights = weights_shape(self.O, self.I, self.recipe.binary_weights)[1]
-        scratch, scratch_kind = forward_kernels.scratch_shape(
-            np.dtype(self.inputs.dtype), np.dtype(weights), held, words(self.I), self.threads
-        )
+        scratch, scratch_kind = own.pass_scratch(self.inputs, held, self.threads)
         # what one micro-batch leaves to the next must outlive its loading
         batch = ("load",) if held < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
@@ -129,6 +126,10 @@ class Layer(Layerwise):
 
     def carried(self) -> frozenset[str]:
         return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
+
+    def take(self, arena: Arena, layers: Sequence[Held]) -> None:
+        super().take(arena, layers)
+        self.parameters.work = Work(self.ram.scratch.reshape(-1).view(np.uint8), self.ram.abs_z)
 
     @property
     def scratch(self) -> Scratch:
@@ -167,27 +168,14 @@ class Layer(Layerwise):
         Parameters are those of :meth:`.layerwise.Layerwise.forward`.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
-        if part.first == 0:
-            ram.abs_z[:] = 0
         if step is not None and self.tiling.gather:
             for k, kept in self._gathered(step).items():
                 begin, end = own.column_range(k)
                 kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
         active = self.no_rows if step is None else ram.active
-        results = Results(
-            part.first, active, own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z
-        )
-        gain = np.float32(self._input_scale() * own.alpha)
-        for first in range(0, self.O, self.stretch):
-            last = min(first + self.stretch, self.O)
-            neurons = Neurons(
-                first, last, own.weights(flash, first, last), own.ram.bias, gain, self._projection(first, last)
-            )
-            forward_kernels.forward(
-                ram.inputs, part.samples, np.float32(self.inputs.scale), np.float32(self.inputs.offset), self.I,
-                neurons, recipe.binary_activations, self.z_unit, ram.scratch, ram.z, results,
-            )
-        total = int(ram.abs_z.sum()) / self.z_unit
+        handed = ram.outputs if emit else self.nothing
+        out = Out(handed, ram.logits, self._projection, ram.z, active, own.first_trained(step))
+        total = own.forward(flash, self.batch, part, out, recipe.binary_activations)
         if recipe.binary_activations:
             self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total
@@ -207,9 +195,7 @@ class Layer(Layerwise):
 
         The inputs are those of slice k, the errors those of neurons ``first`` to ``last``.
         """
-        ram, top, kind = self.ram, self.parameters.first_trained(step), self.inputs.kind
-        scale, offset = (self.inputs.scale, self.inputs.offset) if kind == "bytes" else (1.0, 0.0)
-        affine = np.float32(scale * self._input_scale()), np.float32(offset)
+        ram, top, kind, affine = self.ram, self.parameters.first_trained(step), self.inputs.kind, self.batch.affine
         gathered = self._gathered(step) if self.tiling.gather else {}
 
         def inputs(k: int) -> update_kernels.Inputs:

@@ -29,10 +29,9 @@ from ..kernels.dense_update import Scratch
 from ..kernels.local import Head
 from ..layers.encoding import Inputs
 from ..layers.layer import Layer as Held
-from ..layers.layer import Part
+from ..layers.layer import Out, Part
 from ..layers.local import (
     LocalParameters,
-    Out,
     Sent,
     Slopes,
     Work,
@@ -187,9 +186,8 @@ class Layer(Layerwise):
     ) -> float:
         """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
         ram, own = self.ram, self.parameters
-        own.begin(ram.inputs, self.inputs, self._input_scale())
         out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
-        total = own.forward(flash, part, out, self.z_unit, step is not None)
+        total = own.forward(flash, self.batch, part, out, step is not None)
         if self.recipe.binary_activations:
             self.scale = total / (part.samples * self.O) if stored_scale is None else stored_scale
         return total
