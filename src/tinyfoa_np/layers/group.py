@@ -19,6 +19,7 @@ from ..kernels import conv as conv_kernels
 from ..kernels import conv_norm_pool as map_kernels
 from ..kernels import random as random_kernels
 from ..kernels.conv import Step, Tensor
+from ..numerics import power
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, RESIDENT, TRAINING
@@ -435,7 +436,7 @@ def optimizer_step(recipe: Recipe, t: int, epoch: int) -> Step:
     assert recipe.lr is not None
     rate, root = recipe.lr * recipe.lr_at(epoch), 1.0
     if recipe.optimizer == "adam":
-        rate, root = rate / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
+        rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
     return Step(CODES[str(recipe.optimizer)], np.float32(rate), np.float32(root))
 
 

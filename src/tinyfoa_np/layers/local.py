@@ -174,12 +174,8 @@ class LocalParameters(Parameters):
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         together = self.inputs.kind == "real" and self.roomy and self.shape.connect == "full"
         neurons = min(update_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
-        lists = update_kernels.list_width(self.rows, neurons)
-        return {
-            "gradient": ((self.threads, self.run_width(0)), "float32"),
-            "dz": ((self.threads, lists), "float32"),
-            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
-        }  # fmt: skip
+        run = update_kernels.run_width(self.I, self.inputs.kind == "bits")
+        return self._scratch(run, neurons, self.I, self.threads)
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
@@ -367,6 +363,9 @@ class LocalParameters(Parameters):
         if self.kind != "frozen":
             return (0, 0, 0, 0)
         return (*self.full_grid.bounds((self.schedule.holds(step) + 1) % self.full_grid.side), 0, self.I)
+
+    def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
+        return inputs  # patches are turned position by position
 
     def _update_slice(
         self, flash: Flash, k: int, inputs: Any, samples: int, errors: Any, step: int, train_bias: bool,
