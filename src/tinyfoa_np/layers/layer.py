@@ -11,7 +11,7 @@ from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..slices import Grid, Groups
 from ..storage.flash import Flash
-from .encoding import Inputs
+from .encoding import Encoding
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """The inputs of a layer: how they are held, and what their bits stand for."""
 
     values: np.ndarray  # (B, columns)
-    inputs: Inputs
+    inputs: Encoding
     gain: float = 1.0
 
     @property
@@ -70,7 +70,7 @@ class Layer(Protocol):
     number: int
     O: int  # outputs
     tiling: Tiling
-    inputs: Inputs
+    inputs: Encoding
 
     @property
     def grid(self) -> Grid | Groups:

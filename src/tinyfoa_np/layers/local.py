@@ -1,6 +1,6 @@
-"""The weights of a locally connected layer in training, with its biases and batch norm: in flash, a slice in the arena.
+"""A locally connected layer in training, with batch norm: its weights, its pass over a batch, its errors, its step.
 
-A slice is a group of output channels. What :mod:`.dense` calls a row is one of them at one position: a slice has
+A slice is a group of output channels. What :mod:`.parameters` calls a row is one of them at one position: a slice has
 the rows of its channels at the first position, then at the second. Tiles end with a position. A group's gamma and beta
 train as its biases do, and stand behind them as if they were those of two more positions.
 """
@@ -27,8 +27,8 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
-from .dense import Lost, Parameters
-from .encoding import Inputs, empty, weights_shape, words
+from .dense import Dense, Lost
+from .encoding import Encoding, empty, weights_shape, words
 from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
@@ -68,7 +68,7 @@ class Slopes(NamedTuple):
     totals: np.ndarray  # (2, O) float64
 
 
-class LocalParameters(Parameters):
+class Local(Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
         u = Wb x + b, of the patch x around a position,  v = gamma (u - mean) / deviation + beta
@@ -76,7 +76,7 @@ class LocalParameters(Parameters):
     The mean and deviation are those of the batch, in training, or the running ones.
 
     F are the inputs that a channel reads at a position: nine of each input channel, or of one. The other parameters
-    are those of :class:`.dense.Parameters`.
+    are those of :class:`.parameters.Parameters`.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class LocalParameters(Parameters):
     ) -> None:
         self.shape = shape
         super().__init__(
-            recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
+            recipe, number, Encoding(kind, shape.fan_in), shape.outputs, batches, threads,
             binary_weights=recipe.binary_weights, prefix=prefix, tiling=tiling,
         )  # fmt: skip
         # positions of a pass, and those whose weights come and go, at a time
@@ -460,7 +460,7 @@ class LocalParameters(Parameters):
             flash.drop(self.name("published"))
 
 
-def patch_kind(inputs: Inputs) -> str:
+def patch_kind(inputs: Encoding) -> str:
     """How the patches of such inputs are held: pixels become real numbers."""
     return "bits" if inputs.kind == "bits" else "real"
 
@@ -469,14 +469,14 @@ def no_errors(first: int, last: int) -> None:
     """Stands for errors that come with the inputs, :class:`.local.Sent`."""
 
 
-def patch_columns(patch: Inputs, shape: LocalShape) -> int:
+def patch_columns(patch: Encoding, shape: LocalShape) -> int:
     """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
     if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
         return patch.columns + words(9 * shape.below)
     return patch.columns
 
 
-def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
+def scratch_shape(patch: Encoding, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the scratch that one thread's products need."""
     if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
         return (0,), "int32"  # nine bits of one channel by nine signs

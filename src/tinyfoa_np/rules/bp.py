@@ -21,8 +21,8 @@ from math import inf
 import numpy as np
 
 from ..kernels import dense_backward as backward_kernels
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, empty, outputs_of, view, weights_shape
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..network import LayerShape
@@ -30,22 +30,22 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import Whole
+from .network_stage import NetworkStage
 from .stage import Outcome
 
 
-class Network(Whole):
-    """A network in training by backpropagation; parameters as for :class:`.dense_network.Whole`."""
+class Network(NetworkStage):
+    """A network in training by backpropagation; parameters as for :class:`.network_stage.NetworkStage`."""
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         limit = 1.0 if recipe.binary_weights else inf
         self.layers = [
-            Parameters(
+            Dense(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=limit,
                 prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
@@ -53,7 +53,7 @@ class Network(Whole):
         ]
         self.top = len(self.widths)
         self.layers.append(
-            Parameters(
+            Dense(
                 recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
                 limit=limit, prefix=f"layer{self.top}.", rows=self.B, partial=self.micro,
             )

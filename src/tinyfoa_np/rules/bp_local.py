@@ -30,10 +30,10 @@ from ..kernels import dense_backward as backward_kernels
 from ..kernels import local_backward as local_backward_kernels
 from ..kernels import local_pool as pooling_kernels
 from ..kernels.local import Above
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, empty, outputs_of, view, weights_shape, words
 from ..layers.layer import Batch, Layer, Out, Part, whole
-from ..layers.local import LocalParameters, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
+from ..layers.local import Local, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
 from ..layers.tiling import Tiling
 from ..network import CONNECTIONS, LocalShape
 from ..ram.arena import Arena
@@ -41,20 +41,20 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import NO_MASK, Whole
+from .network_stage import NO_MASK, NetworkStage
 from .stage import NO_FLASH, Outcome
 
 #: parts along each side of an image that the classifier sees the means of
 SIDE = 7
 
 
-class Network(Whole):
+class Network(NetworkStage):
     """A locally connected network in training by backpropagation.
 
     Parameters
     ----------
     recipe, inputs, shapes, classes, batches, threads
-        As for :class:`.dense_network.Whole`, the shapes those of locally connected layers.
+        As for :class:`.network_stage.NetworkStage`, the shapes those of locally connected layers.
     tiling : Tiling
         Positions of a pass at a time, and whether products are kept.
 
@@ -64,10 +64,10 @@ class Network(Whole):
         If a layer has fewer output channels than slices.
     """
 
-    layers: list[Parameters]
+    layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -75,12 +75,12 @@ class Network(Whole):
         self.places = self.shapes[0].places  # P, of all layers
         features = SIDE * SIDE * self.shapes[-1].channels
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
-        self.reads = [inputs, *self.outputs[:-1], Inputs("real", features)]
+        self.reads = [inputs, *self.outputs[:-1], Encoding("real", features)]
         self.local = [
-            LocalParameters(recipe, k, shape, patch_kind(self.reads[k]), batches, threads, tiling, prefix=f"layer{k}.")
+            Local(recipe, k, shape, patch_kind(self.reads[k]), batches, threads, tiling, prefix=f"layer{k}.")
             for k, shape in enumerate(self.shapes)
         ]
-        classifier = Parameters(
+        classifier = Dense(
             recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
             limit=1.0, prefix=f"layer{self.top}.",
         )  # fmt: skip
@@ -89,7 +89,7 @@ class Network(Whole):
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def scratch_kinds(self, k: int) -> list[Inputs]:
+    def scratch_kinds(self, k: int) -> list[Encoding]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
 

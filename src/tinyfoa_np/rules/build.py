@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ..architectures import Architecture, batch_normed
-from ..layers.encoding import TILES, Inputs, outputs_of
+from ..layers.encoding import TILES, Encoding, outputs_of
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
 from ..network import LayerShape, is_local
 from ..recipe import Recipe
@@ -30,7 +30,7 @@ def binary(recipe: Recipe) -> bool:
 
 
 def makers(
-    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
+    recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
 ) -> list[Maker]:
     """For each stage, lowest first, how to make it from a tiling.
 
@@ -38,7 +38,7 @@ def makers(
     ----------
     recipe : Recipe
         A validated one.
-    inputs : Inputs
+    inputs : Encoding
         What a sample is.
     shapes : sequence of LayerShape
         Hidden layers.
@@ -58,7 +58,7 @@ def makers(
 
 
 def deep_maker(
-    recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
+    recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
     Home = recipe.rule.home(recipe.kind)

@@ -10,22 +10,21 @@ For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O,
                         dW = dz^T X [|W| < 1],  db = sum dz                ([|W| < 1] only with binary weights)
     update              the optimizer's step, then W and b clamped to +-1
 
-Full-precision weights and biases are :class:`.dense.Parameters`; this file is the pass through the layer.
+Full-precision weights and biases are those of :class:`.parameters.Parameters`; this file is the rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import sqrt
 
 import numpy as np
 
 from ..kernels import dense_update as update_kernels
-from ..kernels import random as random_kernels
 from ..kernels.dense_update import Projected, Scratch
-from ..layers.dense import Parameters, Sources, Work
-from ..layers.encoding import TILES, Inputs, z_tile
+from ..layers.dense import Dense, Sources, Work
+from ..layers.encoding import TILES, Encoding, z_tile
+from ..layers.head import normal_rows
 from ..layers.layer import Layer as Held
 from ..layers.layer import Out, Part
 from ..layers.tiling import Tiling
@@ -35,7 +34,7 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .layerwise import Layerwise
+from .layer_stage import LayerStage
 
 #: neurons times samples of a tile that one thread does as fast as two
 SMALL_TILE = 8192
@@ -44,7 +43,7 @@ SMALL_TILE = 8192
 WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
-class Layer(Layerwise):
+class Layer(LayerStage):
     """One layer in training.
 
     Parameters
@@ -53,7 +52,7 @@ class Layer(Layerwise):
         A validated one.
     number : int
         Layer, from 0.
-    inputs : Inputs
+    inputs : Encoding
         What the layer reads.
     outputs, classes : int
         O and C.
@@ -71,7 +70,7 @@ class Layer(Layerwise):
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int = 1,
+        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
         tiling = tiling or Tiling(recipe.batch)
@@ -82,7 +81,7 @@ class Layer(Layerwise):
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # a thread takes at least 16 samples forward
         self.threads = min(threads, -(-tiling.samples // 16))
-        parameters = Parameters(
+        parameters = Dense(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
@@ -143,9 +142,7 @@ class Layer(Layerwise):
 
     def _project(self, first: int, last: int) -> np.ndarray:
         """Makes the projection's rows of neurons ``first`` to ``last``, from the region's first row on."""
-        rows = self.ram.projection[: last - first]
-        random_kernels.normal(rows, first, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
-        return rows
+        return normal_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
         """The projection's rows (last - first, C) of neurons ``first`` to ``last``, made or as they are stored."""
@@ -165,7 +162,7 @@ class Layer(Layerwise):
     ) -> float:
         """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
 
-        Parameters are those of :meth:`.layerwise.Layerwise.forward`.
+        Parameters are those of :meth:`.layer_stage.LayerStage.forward`.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
         if step is not None and self.tiling.gather:
@@ -229,6 +226,4 @@ def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
 @lru_cache(maxsize=16)
 def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
     """P (O, C) of layer ``number``, from 0."""
-    made = np.zeros((outputs, classes), np.float32)
-    random_kernels.normal(made, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
-    return made
+    return normal_rows(np.zeros((outputs, classes), np.float32), 0, outputs, number, seed)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import loss as loss_kernels
-from ..layers.dense import Parameters, State
-from ..layers.encoding import Inputs, outputs_of
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, outputs_of
+from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Part, whole
+from ..layers.parameters import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
@@ -20,7 +21,7 @@ from ..storage.flash import Flash
 from .stage import NO_FLASH, Outcome, Stage
 
 
-class Layerwise(Stage):
+class LayerStage(Stage):
     """One layer in training, with a fixed random projection of its own.
 
     Parameters
@@ -29,20 +30,20 @@ class Layerwise(Stage):
         A validated one.
     number : int
         Layer, from 0.
-    inputs : Inputs
+    inputs : Encoding
         What the layer reads.
     outputs, classes : int
         O and C.
     batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
-    parameters : Parameters
+    parameters : Dense
         Its weights and biases.
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int,
-        tiling: Tiling, parameters: Parameters,
+        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int,
+        tiling: Tiling, parameters: Dense,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.number, self.parameters, self.layers = number, parameters, [parameters]
@@ -53,7 +54,7 @@ class Layerwise(Stage):
         self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
 
     @property
-    def hands_on(self) -> Inputs:
+    def hands_on(self) -> Encoding:
         return self.emitted
 
     @property
@@ -124,11 +125,7 @@ class Layerwise(Stage):
     def _softmax(self, samples: int, scale: float) -> tuple[float, int]:
         """The error of ``scale`` times the logits."""
         ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(scale), ram.labels, ram.error, ram.result, samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
+        return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, samples, scale)
 
     @property
     def batch(self) -> Batch:

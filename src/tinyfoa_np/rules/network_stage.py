@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..kernels import dense_update as update_kernels
-from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Given, Scratch
-from ..layers.dense import Parameters, State, Work
-from ..layers.encoding import Inputs, empty, view, z_tile
+from ..layers.dense import Dense, Work
+from ..layers.encoding import Encoding, empty, view, z_tile
+from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.parameters import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape
@@ -33,7 +34,7 @@ UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
 NO_MASK = np.zeros((0, 0), np.uint64)
 
 
-class Whole(Stage):
+class NetworkStage(Stage):
     """All layers of a network, in training together, in one arena.
 
     Parameters
@@ -55,11 +56,11 @@ class Whole(Stage):
     """
 
     looks = 1  # passes of a sample through the network when it is only looked at
-    reads: list[Inputs]
-    layers: list[Parameters]
+    reads: list[Encoding]
+    layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
@@ -101,7 +102,7 @@ class Whole(Stage):
             Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
 
-    def scratch_kinds(self, k: int) -> list[Inputs]:
+    def scratch_kinds(self, k: int) -> list[Encoding]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
         return [self.reads[k]]
 
@@ -135,7 +136,7 @@ class Whole(Stage):
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def held(self, block: np.ndarray, reads: Inputs, rows: int) -> np.ndarray:
+    def held(self, block: np.ndarray, reads: Encoding, rows: int) -> np.ndarray:
         """A block of bytes as inputs (rows, columns)."""
         return view(block, (rows, reads.columns), reads.dtype)
 
@@ -203,11 +204,7 @@ class Whole(Stage):
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
         ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
+        return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, of or samples)
 
     def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
         """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
