@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels import dense_backward as backward_kernels
 from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
@@ -93,6 +94,17 @@ class Dense(Parameters):
     def no_head(self, first: int, last: int) -> np.ndarray:
         """Rows (n, 0) of a layer without a head."""
         return empty((last - first, 0))
+
+    def backward_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what :meth:`backward` needs for itself."""
+        return backward_kernels.scratch_shape(np.dtype(self.published_shape(self.O)[1]), self.O, self.I, self.T)
+
+    def backward(self, dz: np.ndarray, samples: int, active: np.ndarray, scratch: np.ndarray, dx: np.ndarray) -> None:
+        """The errors dx (I, B) = alpha W^T dz [active] of what the layer reads, from dz (O, B); scratch in bytes."""
+        backward_kernels.backward(
+            dz, samples, self.ram.weights, self.I, np.float32(self.alpha), active,
+            view(scratch, *self.backward_scratch()), dx,
+        )
 
     # -- one step ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ..errors import BadRequest
 from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import local as kernels
+from ..kernels import local_backward as backward_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Published, Resident, Scratch
 from ..kernels.local import Head, Weights
@@ -28,7 +29,7 @@ from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Dense, Lost
-from .encoding import Encoding, empty, weights_shape, words
+from .encoding import Encoding, empty, view, weights_shape, words
 from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
@@ -352,6 +353,20 @@ class Local(Dense):
         u = self.products(flash, samples, first, last, self.grid.bounds(k), weights)
         kernels.errors(u, samples, self.layer, k, above(first, last), error, self.slopes.dv, self.slopes.totals)
         return u
+
+    def backward_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what :meth:`backward` needs for itself."""
+        kind, depthwise = np.dtype(self.published_shape(1)[1]), self.shape.connect == CONNECTIONS[1]
+        return backward_kernels.scratch_shape(kind, self.shape.channels, depthwise, self.threads)
+
+    def backward(  # type: ignore[override]
+        self, samples: int, scratch: np.ndarray, dx: np.ndarray
+    ) -> None:
+        """The errors dx (P, I, B) of what the layer reads, from du in the place of u; scratch in bytes."""
+        backward_kernels.backward(
+            self.work.u, samples, self.shape.rows, self.shape.columns, self.layer.depthwise, self.ram.weights,
+            np.float32(self.alpha), view(scratch, *self.backward_scratch()), dx,
+        )
 
     def sent(self, errors: Callable[[int, int, np.ndarray], np.ndarray]) -> Sent:
         """What a gradient is made of: the batch at hand, and du (n, O, B) at positions first to last."""

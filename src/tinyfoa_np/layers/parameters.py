@@ -128,7 +128,7 @@ class Parameters:
         self.cut = min(self.tiling.rows, -(-rows // 8) * 8) if tiled else self.O
         self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
-        self.threads = min(threads, self.O // self.grid.side, self.tile_rows)
+        self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
         self.moments, self.partial = MOMENTS[recipe.optimizer], partial
         self.form = FORMATS[recipe.moments]
         # lists for several neurons at a time are faster, where inputs are real
