@@ -21,8 +21,8 @@ from safetensors.numpy import save as to_bytes
 from ..data.dataset import on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
-from ..layers.encoding import Inputs
-from ..layers.local import LocalParameters
+from ..layers.encoding import Encoding
+from ..layers.local import Local
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.files import open_file, parse_json
@@ -74,7 +74,7 @@ class Model:
     _at_work: list[Inference] = field(default_factory=list, repr=False)
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> Encoding:
         """What a sample must be."""
         return self.layers[0].inputs
 
@@ -159,7 +159,7 @@ def save(
              "image": inputs.image, "outputs": form.outputs, "alpha": trained["alpha"], "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
-        if isinstance(layer, LocalParameters):
+        if isinstance(layer, Local):
             running = np.zeros((2, layer.shape.channels), np.float32)
             flash.read(layer.name("trained"), 2, [running])
             tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
@@ -241,7 +241,7 @@ def _check_size(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"its header has {header:,} bytes; at most {HEADER_LIMIT:,} are read")
 
 
-def _tensors(file: Any, inputs: Inputs, layers: list[Form]) -> dict[str, np.ndarray]:
+def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.ndarray]:
     """The tensors of an open file, once all are known to be those that the model must have, and no others."""
     wanted = {name: kind for number, form in enumerate(layers) for name, kind in form.tensors(number).items()}
     if inputs.kind == "real" and "inputs.shift" in file.keys():

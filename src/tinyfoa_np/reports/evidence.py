@@ -206,7 +206,7 @@ def _turns(run: Record) -> tuple[int, int | None]:
     """
     if run.recipe.deep:  # all steps are alike
         return FEW, None
-    from ..layers.dense import Parameters
+    from ..layers.parameters import Parameters
     from ..rules.fit import Layout
 
     first = run.plans[0].region("inputs")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckFailed
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.tiling import Tiling
 from ..ram.packing import PHASES
 from ..rules.stage import Stage
@@ -124,7 +124,7 @@ def check_objects(
             raise Refused(f"its object {name!r}, which is not there")
 
 
-def check_samples(flash: Flash, records: Records, inputs: Inputs, classes: int) -> None:
+def check_samples(flash: Flash, records: Records, inputs: Encoding, classes: int) -> None:
     """The samples of an object: labels below C, finite numbers, and no bits where there are no inputs.
 
     What is read is not counted: an uninterrupted run would not have read it.

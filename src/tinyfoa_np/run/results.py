@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels import random as random_kernels
-from ..layers.dense import Parameters
+from ..layers.parameters import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
 from ..network import widths

@@ -22,7 +22,7 @@ import numpy as np
 from ..data import Dataset, Split
 from ..errors import BadRequest, CheckFailed
 from ..kernels import random as random_kernels
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..recipe import Recipe
@@ -167,7 +167,7 @@ class Session:
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
             ) from error
 
-    def _handed_on(self) -> list[tuple[Records, Inputs]]:
+    def _handed_on(self) -> list[tuple[Records, Encoding]]:
         """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""
         found = []
         for number, stage in enumerate(self.stages[: 0 if self.recipe.recompute else -1]):

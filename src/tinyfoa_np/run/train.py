@@ -30,8 +30,8 @@ import numba
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
-from ..layers.dense import Parameters
 from ..layers.layer import Part, whole
+from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
