@@ -352,7 +352,7 @@ def test_json_there_and_back(recipe):
 
 
 def test_what_json_leaves_out_has_its_default():
-    assert Recipe.from_json('{"epochs": 3}') == Recipe(epochs=3)
+    assert Recipe.from_json(json.dumps({"numerics": NUMERICS, "epochs": 3})) == Recipe(epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_what_json_leaves_out_has_its_default():
 )  # fmt: skip
 def test_values_of_another_type_are_refused(name, value):
     with pytest.raises(BadRequest, match=name):
-        Recipe.from_json(json.dumps({name: value}))
+        Recipe.from_json(json.dumps({"numerics": NUMERICS, name: value}))
 
 
 def read(text):

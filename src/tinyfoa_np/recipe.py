@@ -229,7 +229,7 @@ class Recipe:
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
         if self.schedule == "auto" and schedule == "slice" and entry.by_layer and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
-        if self.recompute and not entry.by_layer:
+        if self.recompute and not entry.recompute:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         if local and self.recompute:
             raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
