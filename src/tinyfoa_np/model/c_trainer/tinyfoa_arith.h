@@ -30,25 +30,25 @@
 
 static inline uint32_t tinyfoa_bits(float x) {
     uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
 static inline float tinyfoa_float(uint32_t bits) {
     float x;
-    memcpy(&x, &bits, sizeof x);
+    __builtin_memcpy(&x, &bits, sizeof x);
     return x;
 }
 
 static inline uint64_t tinyfoa_bits64(double x) {
     uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
 static inline double tinyfoa_double(uint64_t bits) {
     double x;
-    memcpy(&x, &bits, sizeof x);
+    __builtin_memcpy(&x, &bits, sizeof x);
     return x;
 }
 
@@ -164,6 +164,24 @@ static inline uint32_t tinyfoa_popcount(uint32_t x) {
     x -= x >> 1 & 0x55555555u;
     x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
     return ((x + (x >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
+}
+
+/* The same number, rounded once. */
+static inline double tinyfoa_whole_double(uint64_t n) {
+    return (double)(uint32_t)(n >> 32) * 4294967296.0 + (double)(uint32_t)n;
+}
+
+/* n / by, rounded down, where it is below 2^32: a digit a turn, without a library's division. */
+static inline uint32_t tinyfoa_divide(uint64_t n, uint64_t by) {
+    uint64_t rest = 0;
+    int bit;
+    uint32_t quotient = 0;
+    for (bit = 63; bit >= 0; bit--) {
+        rest = rest << 1 | (n >> bit & 1);
+        quotient <<= 1;
+        if (rest >= by) rest -= by, quotient |= 1;
+    }
+    return quotient;
 }
 
 /* The smallest e with 2^e >= n >= 1. */

@@ -130,38 +130,49 @@ float tinyfoa_z(const tinyfoa_layer *l, const void *z, uint32_t r, int32_t whole
 
 /* What a pass leaves behind of each sample. */
 typedef struct {
-    uint8_t *active; /* masks 0 < z < 1 of the neurons from .. to - 1: bit s % 8 of byte s / 8 for sample s; or NULL */
-    uint32_t from, to, stride;
+    uint8_t *active; /* masks 0 < z < 1 of neurons from .. from + count - 1: bit s % 8 of byte s / 8 for sample s */
+    uint32_t from, count, stride;
     float *logits;     /* (B, C), or NULL */
     uint32_t *outputs; /* (B, words of the next layer), or NULL */
     uint32_t next;
 } results;
 
-/* Counts neuron o's z of a sample; returns |z| in steps of 2^-z_steps. */
-static inline uint64_t take(const tinyfoa_layer *l, const results *out, uint32_t o, uint32_t sample, float z,
-                            int32_t z_steps) {
-    uint32_t magnitude = tinyfoa_magnitude(z), c;
-    if (z > 0.0f) {
-        if (out->active && z < 1.0f && o >= out->from && o < out->to)
-            out->active[(o - out->from) * out->stride + sample / 8] |= (uint8_t)(1u << sample % 8);
+/* From products to z = gain (x . sign(w)) + b of some neurons and one sample, and what z switches on; returns the sum
+   of |z| in steps of 2^-z_steps. first: whether the inputs are samples, a constant. */
+static inline uint64_t take(const tinyfoa_layer *l, const results *out, uint32_t o, uint32_t rows, uint32_t sample,
+                            const void *products, const float *shift, int32_t whole, float gain, const float *bias,
+                            int32_t z_steps, const int first) {
+    const float *p = l->projection + o * C;
+    uint8_t *active = out->active + (int32_t)(o - out->from) * (int32_t)out->stride + sample / 8;
+    uint64_t sum = 0;
+    uint32_t r, c;
+    for (r = 0; r < rows; r++, o++, p += C, active += out->stride) {
+        float product = first && !BYTES ? ((const float *)products)[r]
+                                        : (float)(2 * ((const int32_t *)products)[r] - whole), z;
+        uint32_t bits, magnitude;
+        if (first && BYTES) product = TINYFOA_SCALE * product + shift[r];
+        z = gain * product + bias[r];
+        bits = tinyfoa_bits(z);
+        magnitude = bits & 0x7FFFFFFFu;
+        if (magnitude > 0x49800000u) magnitude = 0x49800000u; /* 2^20; not a number, too */
+        sum += tinyfoa_fixed(magnitude, z_steps);
+        if (bits - 1 >= TINYFOA_INF_BITS) continue; /* not above 0 */
         if (out->logits) {
-            const float *p = l->projection + o * C;
             float *logits = out->logits + sample * C;
+            if (bits < TINYFOA_ONE_BITS && o - out->from < out->count) *active |= (uint8_t)(1u << sample % 8);
             for (c = 0; c < C; c++) logits[c] += p[c];
-        }
-        if (out->outputs) {
+        } else if (out->outputs) {
             uint32_t bit = bit_of(l->outputs, o);
             out->outputs[sample * out->next + bit / 32] |= (uint32_t)1 << bit % 32;
         }
     }
-    if (magnitude > 0x49800000u) magnitude = 0x49800000u; /* 2^20; not a number, too */
-    return tinyfoa_fixed(magnitude, z_steps);
+    return sum;
 }
 
 /* alpha = mean |W|, times what the inputs' bits stand for. */
 static float gain_of(const tinyfoa *t, const tinyfoa_layer *l) {
     double unit = tinyfoa_double((uint64_t)(1023 + l->w_steps) << 52);
-    double alpha = (double)t->state->total / unit / (double)((uint64_t)l->outputs * l->inputs);
+    double alpha = tinyfoa_whole_double(t->state->total) / unit / (double)(l->outputs * l->inputs);
     return (float)((is_first(t) ? 1.0 : (double)t->state->input_scale) * alpha);
 }
 
@@ -184,11 +195,13 @@ int tinyfoa_forward(tinyfoa *t, uint32_t samples, int hand_over) {
     const uint8_t *x = inputs_of(t, &row);
     uint64_t abs_z = 0;
     results out = {NULL, 0, 0, 0, NULL, NULL, 0};
+    out.active = bytes_at(t, R_ACTIVE);
     if (!hand_over) {
-        out.active = bytes_at(t, R_ACTIVE);
+        uint32_t last;
         out.stride = (s->batch_size + 7) / 8;
         out.logits = floats(t, R_LOGITS);
-        tinyfoa_trained(t, &out.from, &out.to);
+        tinyfoa_trained(t, &out.from, &last);
+        out.count = last - out.from;
         memset(out.active, 0, l->active_rows * out.stride);
         for (n = 0; n < s->batch_size * C; n++) out.logits[n] = 0.0f;
     } else if (s->layer + 1 < TINYFOA_LAYERS) {
@@ -207,16 +220,14 @@ int tinyfoa_forward(tinyfoa *t, uint32_t samples, int hand_over) {
         for (n = 0; n < samples; n++) {
             int32_t whole = tinyfoa_whole(l, x + n * row);
             tinyfoa_products(l, signs, rows, x + n * row, words_at(t, R_TABLES), z);
-            for (r = 0; r < rows; r++) {
-                float value = tinyfoa_z(l, z, r, whole, BYTES && is_first(t) ? shift[r] : 0.0f, gain, bias[first + r]);
-                abs_z += take(l, &out, first + r, n, value, (int32_t)s->z_steps);
-            }
+            if (is_first(t))
+                abs_z += take(l, &out, first, rows, n, z, shift, whole, gain, bias + first, (int32_t)s->z_steps, 1);
+            else abs_z += take(l, &out, first, rows, n, z, NULL, whole, gain, bias + first, (int32_t)s->z_steps, 0);
         }
     }
-    s->abs_z = abs_z;
-    s->scale = (double)abs_z / tinyfoa_double((uint64_t)(1023 + s->z_steps) << 52);
+    s->scale = tinyfoa_whole_double(abs_z) / tinyfoa_double((uint64_t)(1023 + s->z_steps) << 52);
     if (hand_over) s->sum_abs_z += s->scale;
-    s->scale /= (double)((uint64_t)samples * l->outputs);
+    s->scale /= (double)(samples * l->outputs);
     return 0;
 }
 

@@ -51,7 +51,6 @@ struct tinyfoa_state { /* the first TINYFOA_STATE_BYTES of the arena, the same o
     uint64_t sum;       /* of the resident slice */
     double scale;       /* s of the last batch */
     double sum_abs_z;   /* over the training samples, while a layer hands over */
-    uint64_t abs_z;     /* over a batch, in steps of 2^-z_steps */
     uint32_t sequence;  /* of the last commit */
     uint32_t base;      /* items written up to this commit are void */
     uint32_t fit;       /* the commit with which the last finished training ended */
@@ -66,6 +65,8 @@ struct tinyfoa_state { /* the first TINYFOA_STATE_BYTES of the arena, the same o
     float input_scale;         /* what the bits of this batch stand for */
     uint32_t batch_size;       /* B, or all samples where they are fewer */
     uint32_t z_steps;
+    uint32_t hold;             /* which slices train: turns hold TINYFOA_VISITS and following */
+    uint32_t spare;
     uint32_t begun;            /* whether rows of a streamed slice are in the slot that they go to */
 };
 
@@ -162,6 +163,7 @@ int tinyfoa_forward(tinyfoa *t, uint32_t samples, int hand_over);
 int tinyfoa_softmax(tinyfoa *t, uint32_t samples);
 
 /* tinyfoa_update.c */
+void tinyfoa_schedule(tinyfoa *t);
 void tinyfoa_trained(const tinyfoa *t, uint32_t *from, uint32_t *to);
 int tinyfoa_update(tinyfoa *t, uint32_t samples);
 

@@ -24,7 +24,7 @@ static int write_trained(tinyfoa *t) {
     uint32_t where, at, crc = 0;
     trained_layer known;
     double unit = tinyfoa_double((uint64_t)(1023 + l->w_steps) << 52);
-    known.alpha = (double)s->total / unit / (double)((uint64_t)l->outputs * l->inputs);
+    known.alpha = tinyfoa_whole_double(s->total) / unit / (double)(l->outputs * l->inputs);
     known.scale = s->scale;
     memcpy(known.digest, ((const tinyfoa_sha *)region(t, R_DIGEST))->digest, 32);
     TRY(tinyfoa_begin(t, l->trained, l->trained_slot, &where));
@@ -261,6 +261,7 @@ static int train(tinyfoa *t) {
     TRY(load(t, &samples));
     PHASE();
     if (s->batch == 0) s->wrong = s->seen = 0;
+    tinyfoa_schedule(t);
     TRY(tinyfoa_forward(t, samples, 0));
     PHASE();
     TRY(tinyfoa_softmax(t, samples));
@@ -310,7 +311,7 @@ static int hand_over(tinyfoa *t) {
     }
     TRY(hand_over_batch(t));
     if (++s->batch < batches_of(t)) return TINYFOA_MORE;
-    s->scale = s->sum_abs_z / (double)((uint64_t)s->samples * l->outputs);
+    s->scale = s->sum_abs_z / tinyfoa_whole_double((uint64_t)s->samples * l->outputs);
     TRY(write_trained(t));
     s->batch = s->cursor = s->ready = 0;
     s->dirty = 0;

@@ -6,6 +6,8 @@
        optimizer, clamp to +-1, signs, sum of |W|: in one pass over the slice's rows, BLOCK columns at a time */
 #include "tinyfoa_layer.h"
 
+#define PURPOSE_MOMENT 7 /* of random numbers */
+
 typedef struct { /* one step of a slice */
     float scale, offset;           /* x = scale * value + offset, as far as the gradient is concerned */
     float rate, root;              /* learning rate over Adam's first correction; 1 / root of the second */
@@ -17,24 +19,24 @@ typedef struct { /* one step of a slice */
 
 /* -- schedule ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t hold_of(const tinyfoa *t) {
+/* Finds the hold of the step that begins. */
+void tinyfoa_schedule(tinyfoa *t) {
     uint32_t batches = batches_of(t), step = t->state->epoch % TINYFOA_EPOCHS * batches + t->state->batch;
-#if TINYFOA_EXCHANGES
-    return (uint32_t)((uint64_t)step * TINYFOA_EXCHANGES / ((uint64_t)TINYFOA_EPOCHS * batches));
+#if TINYFOA_STREAM
+    t->state->hold = step;
+#elif TINYFOA_EXCHANGES
+    t->state->hold = tinyfoa_divide((uint64_t)step * TINYFOA_EXCHANGES, (uint64_t)TINYFOA_EPOCHS * batches);
 #else
-    return step / (TINYFOA_HOLD_STEPS + TINYFOA_HOLD_EPOCHS * batches);
+    t->state->hold = step / (TINYFOA_HOLD_STEPS + TINYFOA_HOLD_EPOCHS * batches);
 #endif
 }
 
 /* The n-th slice that trains in this step. */
-static uint32_t due(const tinyfoa *t, uint32_t hold, uint32_t n) {
+static uint32_t due(const tinyfoa *t, uint32_t n) {
 #if TINYFOA_STREAM
-    uint32_t step = t->state->epoch % TINYFOA_EPOCHS * batches_of(t) + t->state->batch;
-    (void)hold;
-    return step % 2 ? M * M - 1 - n : n; /* to and fro */
+    return t->state->hold % 2 ? M * M - 1 - n : n; /* to and fro */
 #else
-    uint32_t turn = (uint32_t)(((uint64_t)hold * TINYFOA_VISITS + n) % (M * M));
-    (void)t;
+    uint32_t turn = (t->state->hold % (M * M) * TINYFOA_VISITS + n) % (M * M);
     return TINYFOA_DIAGONAL ? turn % M * M + (turn / M + turn % M) % M : turn;
 #endif
 }
@@ -42,9 +44,9 @@ static uint32_t due(const tinyfoa *t, uint32_t hold, uint32_t n) {
 
 /* First and last of the neurons that train in this step, and of those between them. */
 void tinyfoa_trained(const tinyfoa *t, uint32_t *from, uint32_t *to) {
-    uint32_t hold = hold_of(t), n, least = M, most = 0;
+    uint32_t n, least = M, most = 0;
     for (n = 0; n < DUE; n++) {
-        uint32_t j = due(t, hold, n) / M;
+        uint32_t j = due(t, n) / M;
         if (j < least) least = j;
         if (j > most) most = j;
     }
@@ -53,10 +55,10 @@ void tinyfoa_trained(const tinyfoa *t, uint32_t *from, uint32_t *to) {
 }
 
 /* Whether no slice before the n-th of this step has its neurons. */
-static int trains_biases(const tinyfoa *t, uint32_t hold, uint32_t n) {
-    uint32_t k, j = due(t, hold, n) / M;
+static int trains_biases(const tinyfoa *t, uint32_t n) {
+    uint32_t k, j = due(t, n) / M;
     for (k = 0; k < n; k++)
-        if (due(t, hold, k) / M == j) return 0;
+        if (due(t, k) / M == j) return 0;
     return 1;
 }
 
@@ -83,39 +85,44 @@ static void rates_of(const tinyfoa *t, uint32_t steps, float *rate, float *root)
     (void)t, (void)steps;
 }
 
-/* The new value of a weight or bias, and its moments. */
+/* The new value of a weight or bias, clamped to +-1, and its moments. */
 static inline float moved(float w, float slope, float *m, float *v, float rate, float root) {
+    uint32_t bits, magnitude;
 #if TINYFOA_OPTIMIZER == 3
-    *m += (slope - *m) * 0.1f;
-    *v = *v * 0.999f + slope * slope * 0.001f;
-    w -= rate * *m / (tinyfoa_sqrt(*v) * root + 1e-8f);
+    float first = *m + (slope - *m) * 0.1f, second = *v * 0.999f + slope * slope * 0.001f;
+    *m = first;
+    *v = second;
+    w -= rate * first / (tinyfoa_sqrt(second) * root + 1e-8f);
 #elif TINYFOA_OPTIMIZER == 0
     w -= rate * slope;
 #else
-    *m = *m * 0.9f + slope;
-    w -= rate * (TINYFOA_OPTIMIZER == 2 ? slope + 0.9f * *m : *m);
+    float u = *m * 0.9f + slope;
+    *m = u;
+    w -= rate * (TINYFOA_OPTIMIZER == 2 ? slope + 0.9f * u : u);
 #endif
     (void)m, (void)v, (void)root;
-    if (w < -1.0f) w = -1.0f; /* what is not a number stays so */
-    return w > 1.0f ? 1.0f : w;
+    bits = tinyfoa_bits(w);
+    magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude <= TINYFOA_ONE_BITS || magnitude > TINYFOA_INF_BITS) return w; /* what is not a number stays so */
+    return tinyfoa_float((bits & 0x80000000u) | TINYFOA_ONE_BITS);
 }
 
 #define LAST_MOMENT(m, v) (TINYFOA_OPTIMIZER == TINYFOA_ADAM ? (v) : (m)) /* Adam's second tells of both */
 
 /* -- errors and gradient ------------------------------------------------------------------------------------------- */
 
-/* Columns of bits, turned: bit s % 8 of byte s / 8 for each column of the slice. */
+/* Columns of bits, turned: byte c of row h has the bits that samples 8 h .. 8 h + 7 have in column c of the slice. */
 static void turn(tinyfoa *t, const slice_step *step) {
     const tinyfoa_layer *l = layer_of(t);
     const uint32_t *x = words_at(t, R_INPUTS) + segment_of(l->inputs, step->k % M);
-    uint8_t *turned = bytes_at(t, R_TURNED);
     uint32_t c, n, columns = step->part[3] - step->part[2];
-    memset(turned, 0, l->columns * step->stride);
+    memset(region(t, R_TURNED), 0, l->columns * step->stride);
     for (n = 0; n < step->samples; n++, x += l->words) {
+        uint8_t *turned = bytes_at(t, R_TURNED) + n / 8 * columns;
         uint32_t word = 0;
         for (c = 0; c < columns; c++, word >>= 1) {
             if (c % 32 == 0) word = x[c / 32];
-            turned[c * step->stride + n / 8] |= (uint8_t)((word & 1u) << n % 8);
+            turned[c] |= (uint8_t)((word & 1u) << n % 8);
         }
     }
 }
@@ -146,10 +153,9 @@ static float row_errors(tinyfoa *t, slice_step *step, uint32_t row, const uint8_
             if (!is_first(t)) {
                 float *sums = dz + 16 * step->count;
                 listed[step->count++] = n / 4;
-                for (sums[0] = 0.0f, c = 1; c < 16; c++) { /* a subset's last error is added to the sum of the others */
-                    uint32_t last = c >> 3 ? 3 : c >> 2 ? 2 : c >> 1;
-                    sums[c] = sums[c & ~((uint32_t)1 << last)] + four[last];
-                }
+                uint32_t last, k;
+                for (sums[0] = 0.0f, last = 0; last < 4; last++) /* a subset's last error comes to the others' sum */
+                    for (k = 1u << last, c = 0; c < k; c++) sums[k + c] = sums[c] + four[last];
             }
             total += ((four[0] + four[1]) + four[2]) + four[3];
         }
@@ -161,14 +167,27 @@ static float row_errors(tinyfoa *t, slice_step *step, uint32_t row, const uint8_
 
 /* The gradient of up to BLOCK columns from column c of the slice, without scale and offset. */
 static void bit_gradient(tinyfoa *t, const slice_step *step, uint32_t c, uint32_t few, float *gradient) {
-    const uint8_t *turned = bytes_at(t, R_TURNED) + c * step->stride;
-    const float *sums = floats(t, R_DZ);
+    uint32_t columns = step->part[3] - step->part[2], i = 0, n;
+    const uint8_t *turned = bytes_at(t, R_TURNED) + c;
     const uint32_t *listed = words_at(t, R_LISTED);
-    uint32_t i, n;
-    for (i = 0; i < few; i++, turned += step->stride) {
+    for (; i + 4 <= few; i += 4, turned += 4) {
+        const float *sums = floats(t, R_DZ);
+        float g0 = 0.0f, g1 = 0.0f, g2 = 0.0f, g3 = 0.0f;
+        for (n = 0; n < step->count; n++, sums += 16) {
+            const uint8_t *own = turned + (listed[n] >> 1) * columns;
+            uint32_t down = 4 * (listed[n] & 1);
+            g0 += sums[(uint32_t)own[0] >> down & 15];
+            g1 += sums[(uint32_t)own[1] >> down & 15];
+            g2 += sums[(uint32_t)own[2] >> down & 15];
+            g3 += sums[(uint32_t)own[3] >> down & 15];
+        }
+        gradient[i] = g0, gradient[i + 1] = g1, gradient[i + 2] = g2, gradient[i + 3] = g3;
+    }
+    for (; i < few; i++, turned++) {
+        const float *sums = floats(t, R_DZ);
         float g = 0.0f;
-        for (n = 0; n < step->count; n++)
-            g += sums[16 * n + ((uint32_t)turned[listed[n] / 2] >> 4 * (listed[n] & 1) & 15)];
+        for (n = 0; n < step->count; n++, sums += 16)
+            g += sums[(uint32_t)turned[(listed[n] >> 1) * columns] >> 4 * (listed[n] & 1) & 15];
         gradient[i] = g;
     }
 }
@@ -246,17 +265,21 @@ static uint8_t encode(const float *values, uint32_t few, const uint32_t *draws, 
 
 /* -- a row --------------------------------------------------------------------------------------------------------- */
 
-/* Up to BLOCK weights of row r of the slice in the arena, from column c on; returns whether a number is lost. */
-static int train_block(tinyfoa *t, const slice_step *step, uint32_t r, uint32_t c, uint32_t few, float shift) {
-    uint32_t columns = step->part[3] - step->part[2], at = r * columns + c, i;
+/* Up to BLOCK weights of row r of the slice in the arena, from column c on: the new ones' sum of |w|, and their signs. */
+static uint64_t train_block(tinyfoa *t, const slice_step *step, uint32_t r, uint32_t c, uint32_t few, float shift,
+                            uint32_t *signs, int *lost) {
+    uint32_t columns = step->part[3] - step->part[2], at = r * columns + c, i, word = 0;
+    int32_t w_steps = layer_of(t)->w_steps;
     const float *gradient = floats(t, R_GRADIENT);
-    float *w = floats(t, R_SLICE) + at, *m, *v;
-    uint32_t worst = 0;
+    float *w = floats(t, R_SLICE) + at, *m, *v, scale = step->scale, rate = step->rate, root = step->root;
+    uint64_t sum = 0;
+    float finite = 0.0f;
 #if TINYFOA_INT8
     uint32_t unit = r * ((columns + BLOCK - 1) / BLOCK) + c / BLOCK, *draws = words_at(t, R_CODED);
     m = floats(t, R_CODED) + 32;
     v = m + 32;
-    for (i = 0; i < 8; i++) tinyfoa_philox(step->draws + 8 * (c / BLOCK) + i, t->state->layer, 7, TINYFOA_SEED, draws + 4 * i);
+    for (i = 0; i < 8; i++)
+        tinyfoa_philox(step->draws + 8 * (c / BLOCK) + i, t->state->layer, PURPOSE_MOMENT, TINYFOA_SEED, draws + 4 * i);
     decode(bytes_at(t, R_MOMENT1) + at, few, bytes_at(t, R_UNIT1)[unit], 0, m);
     if (MOMENTS > 1) decode(bytes_at(t, R_MOMENT2) + at, few, bytes_at(t, R_UNIT2)[unit], 1, v);
 #else
@@ -264,16 +287,23 @@ static int train_block(tinyfoa *t, const slice_step *step, uint32_t r, uint32_t 
     v = floats(t, R_MOMENT2) + at;
 #endif
     for (i = 0; i < few; i++) {
-        float slope = step->scale * gradient[i] + shift;
-        if (tinyfoa_magnitude(w[i]) >= TINYFOA_ONE_BITS) slope = 0.0f;
-        w[i] = moved(w[i], slope, m + i, v + i, step->rate, step->root);
-        if (MOMENTS && tinyfoa_magnitude(LAST_MOMENT(m, v)[i]) > worst) worst = tinyfoa_magnitude(LAST_MOMENT(m, v)[i]);
+        float old = w[i], slope = scale * gradient[i] + shift, now;
+        uint32_t bits;
+        if (tinyfoa_magnitude(old) >= TINYFOA_ONE_BITS) slope = 0.0f;
+        w[i] = now = moved(old, slope, m + i, v + i, rate, root);
+        bits = tinyfoa_bits(now);
+        word |= (uint32_t)(bits <= 0x80000000u) << i; /* -0 counts as +0 */
+        if ((bits & 0x7FFFFFFFu) > TINYFOA_ONE_BITS) *lost = 1; /* not a number */
+        sum += tinyfoa_fixed(bits & 0x7FFFFFFFu, w_steps);
+        if (MOMENTS) finite += LAST_MOMENT(m, v)[i] * 0.0f; /* 0, or not a number */
     }
+    *signs = word;
 #if TINYFOA_INT8
     bytes_at(t, R_UNIT1)[unit] = encode(m, few, draws, 0, bytes_at(t, R_MOMENT1) + at);
     if (MOMENTS > 1) bytes_at(t, R_UNIT2)[unit] = encode(v, few, draws, 1, bytes_at(t, R_MOMENT2) + at);
 #endif
-    return worst >= TINYFOA_INF_BITS;
+    if (tinyfoa_bits(finite) & 0x7FFFFFFFu) *lost = 1;
+    return sum;
 }
 
 /* A neuron's bias; returns whether it is lost. */
@@ -309,12 +339,13 @@ static int train_slice(tinyfoa *t, uint32_t k, uint32_t samples, uint32_t from, 
     const tinyfoa_layer *l = layer_of(t);
     tinyfoa_state *s = t->state;
     float bias_rate, bias_root, *gradient = floats(t, R_GRADIENT);
-    uint32_t row, c, few, stride = 8 * ((l->columns + BLOCK - 1) / BLOCK), word;
+    uint32_t row, c, few, columns, stride = 8 * ((l->columns + BLOCK - 1) / BLOCK);
     uint64_t sum = 0;
     int lost = 0;
     slice_step step;
     memset(&step, 0, sizeof step);
     tinyfoa_slice(l, k, step.part);
+    columns = step.part[3] - step.part[2];
     step.k = k;
     step.samples = samples;
     prepare(t, &step);
@@ -322,22 +353,19 @@ static int train_slice(tinyfoa *t, uint32_t k, uint32_t samples, uint32_t from, 
     rates_of(t, s->bias_steps ? s->bias_steps : 1, &bias_rate, &bias_root);
     for (row = step.part[0]; row < step.part[1] && !lost; row++) {
         uint32_t r = row - step.part[0], at = TINYFOA_STREAMED ? 0 : r;
+        uint32_t word = row * l->words + segment_of(l->inputs, k % M);
+        uint32_t *signs = TINYFOA_SIGNS_IN_FLASH ? words_at(t, R_TILE) : words_at(t, R_SIGNS) + word;
         float sum_dz = row_errors(t, &step, row, bytes_at(t, R_ACTIVE) + (row - from) * step.stride);
         if (TINYFOA_STREAMED) TRY(tinyfoa_move_row(t, r, 0));
         if (biases) lost |= train_bias(t, row, r, sum_dz, bias_rate, bias_root);
         step.draws = ((uint64_t)s->steps << 32) + (uint64_t)(k * l->rows + r) * stride;
-        for (c = 0; c < step.part[3] - step.part[2]; c += BLOCK) {
-            few = step.part[3] - step.part[2] - c < BLOCK ? step.part[3] - step.part[2] - c : BLOCK;
+        for (c = 0; c < columns; c += BLOCK) {
+            few = columns - c < BLOCK ? columns - c : BLOCK;
             if (is_first(t)) value_gradient(t, &step, c, few, gradient);
             else bit_gradient(t, &step, c, few, gradient);
-            lost |= train_block(t, &step, at, c, few, step.offset * sum_dz);
+            sum += train_block(t, &step, at, c, few, step.offset * sum_dz, signs + c / BLOCK, &lost);
         }
-        word = row * l->words + segment_of(l->inputs, k % M);
-        c = step.part[3] - step.part[2];
-        if (TINYFOA_SIGNS_IN_FLASH) {
-            sum += tinyfoa_publish(l, floats(t, R_SLICE) + at * c, c, words_at(t, R_TILE), &lost);
-            TRY(tinyfoa_put(t, l->published + 4 * word, words_at(t, R_TILE), (c + 31) / 32 * 4));
-        } else sum += tinyfoa_publish(l, floats(t, R_SLICE) + at * c, c, words_at(t, R_SIGNS) + word, &lost);
+        if (TINYFOA_SIGNS_IN_FLASH) TRY(tinyfoa_put(t, l->published + 4 * word, signs, (columns + 31) / 32 * 4));
         if (TINYFOA_STREAMED) TRY(tinyfoa_move_row(t, r, 1));
     }
     s->total += sum - s->sum;
@@ -348,14 +376,13 @@ static int train_slice(tinyfoa *t, uint32_t k, uint32_t samples, uint32_t from, 
 /* Trains the slices that are due, one after another, and each group of their biases once. */
 int tinyfoa_update(tinyfoa *t, uint32_t samples) {
     tinyfoa_state *s = t->state;
-    const tinyfoa_layer *l = layer_of(t);
-    uint32_t hold = hold_of(t), n, from, to, lists = s->batch_size;
+    uint32_t n, from, to, lists = s->batch_size;
     tinyfoa_trained(t, &from, &to);
     memset(region(t, R_DZ), 0, is_first(t) ? 4 * lists : 64 * ((lists + 3) / 4)); /* whole regions are written: */
     memset(region(t, R_LISTED), 0, is_first(t) ? 4 * lists : 4 * ((lists + 3) / 4)); /* an audit looks for it */
     for (n = 0; n < DUE; n++) {
-        uint32_t k = due(t, hold, n);
-        int biases = trains_biases(t, hold, n);
+        uint32_t k = due(t, n);
+        int biases = trains_biases(t, n);
         TRY(tinyfoa_exchange(t, k));
         s->steps++;
         if (biases) s->bias_steps++;
@@ -363,6 +390,5 @@ int tinyfoa_update(tinyfoa *t, uint32_t samples) {
         PHASE();
         TRY(train_slice(t, k, samples, from, biases));
     }
-    (void)l;
     return 0;
 }

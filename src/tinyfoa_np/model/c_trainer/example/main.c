@@ -32,12 +32,20 @@ uint32_t example_cuts, example_seed = 1; /* set by a port */
 
 /* -- text ----------------------------------------------------------------------------------------------------------- */
 
-static void number(uint64_t value) {
-    char text[21], *p = text + 20;
-    *p = 0;
-    do *--p = (char)('0' + value % 10);
-    while (value /= 10);
-    port_write(p);
+static uint64_t tenth_of(uint64_t power) {
+    uint64_t tenth = 1;
+    while (power > 1 && tenth * 10 < power) tenth *= 10;
+    return power > 1 ? tenth : 0;
+}
+
+static void number(uint64_t value) { /* without a 64-bit division, which a device might have for nothing else */
+    uint64_t power = UINT64_C(10000000000000000000), more = value;
+    char text[2] = "0";
+    while (power > 1 && power > value) power = tenth_of(power);
+    for (; power; power = tenth_of(power)) {
+        for (text[0] = '0'; more >= power; more -= power) text[0]++;
+        port_write(text);
+    }
 }
 
 static void field(const char *name, uint64_t value, int known) {
