@@ -32,7 +32,7 @@ from numba.extending import intrinsic
 from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
 from measure import synthetic, table, trained
 from tinyfoa_np.layers.encoding import Inputs
-from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import dense_backward as backward_kernels
 from tinyfoa_np.kernels import dense_forward as forward_kernels

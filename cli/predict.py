@@ -57,6 +57,6 @@ def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
         np.lib.format.write_array(content, classes)
         write_whole(Path(out), content.getvalue())
     if as_json:
-        click.echo(json.dumps({"classes": shown}))
+        click.echo(json.dumps({"classes": shown, "memory": model.memory}))
     elif not out:
         click.echo("".join(f"{each}\n" for each in shown), nl=False)

@@ -8,8 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinyfoa_np.errors import BadRequest, CheckFailed
-from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.run.directory import startable
 
 
@@ -30,8 +29,9 @@ def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
         if path.is_dir() and not startable(path):
-            resume = f"continue it with --resume {shlex.quote(str(path))}"
-            raise BadRequest(f"--out {path} is not empty; give another directory, or {resume}")
+            begun = (path / "recipe.json").exists()
+            resume = f", or continue it with --resume {shlex.quote(str(path))}" if begun else ""
+            raise BadRequest(f"--out {path} is not empty; give another directory{resume}")
         made = _make(path)
     else:
         for number in itertools.count(1):
@@ -58,24 +58,12 @@ def old_run(run: str) -> Path:
     path = Path(run)
     if not path.exists():
         raise BadRequest(f"there is no directory {run}")
+    if path.is_dir() and not (path / "recipe.json").is_file():
+        if startable(path):
+            raise BadRequest(f"{run} holds no commit: start the training again, with --out {shlex.quote(run)}")
     if not (path / "recipe.json").is_file():
         raise BadRequest(f"{run} is not a run directory: it has no recipe.json; train makes one (--out)")
     return path
-
-
-def recipe_of(run: Path) -> Recipe:
-    """The recipe that a run was started with.
-
-    Raises
-    ------
-    CheckFailed
-        The file is damaged.
-    """
-    path = run / "recipe.json"
-    try:
-        return Recipe.from_json(path.read_text(errors="replace")).validated()
-    except BadRequest as error:
-        raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
 
 
 def model_file(run: str) -> Path:
@@ -88,7 +76,7 @@ def model_file(run: str) -> Path:
     """
     path = Path(run)
     if path.is_file():
-        return path
+        return path.resolve()  # a link that was named is followed; those in a run are not
     model = old_run(run) / "model.safetensors"
     if not model.is_file():
         raise BadRequest(f"{run} has no model yet; finish its training with: tinyfoa train --resume {run}")

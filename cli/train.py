@@ -15,7 +15,8 @@ from tinyfoa_np.data import is_files, load, short
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
-from tinyfoa_np.recipe import VERTICAL, Recipe
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -28,7 +29,7 @@ from .options import (
     preset_option,
     recipe_options,
 )
-from .runs import new_run, old_run, recipe_of
+from .runs import new_run, old_run
 
 #: what a preset depends on
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -124,7 +125,7 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
-        recipe = recipe_of(run)
+        recipe = read_recipe(run)
         if dataset and is_files(dataset):
             if load(dataset).digest != recipe.digest:
                 raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
@@ -150,7 +151,7 @@ def train(
             samples = data.load(recipe.dataset, data_dir, on_progress=counting)
         if is_files(recipe.dataset) and not quiet:
             click.echo(described(samples), err=True)
-    layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
+    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(
@@ -172,11 +173,11 @@ def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
     """Options given beside --resume may repeat the run's recipe, not change it."""
     given = dict(given)
     if given.get("schedule") == "auto":
-        given["schedule"] = VERTICAL[recipe.algorithm][0]
+        given["schedule"] = recipe.rule.schedules[0]
     for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
-    asked = dataclasses.replace(recipe, **given).validated()
+    asked = recipe.changed(given).validated()
     for field in dataclasses.fields(recipe):
         own, other = getattr(recipe, field.name), getattr(asked, field.name)
         if own != other:

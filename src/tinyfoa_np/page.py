@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import plots
+from . import catalogue, plots
 from .data import short
 from .errors import BadRequest
 from .model.export import fully_connected
@@ -127,7 +127,7 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
 
 
 def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
-    one_by_one = result["recipe"]["algorithm"] == "tinyfoa"
+    one_by_one = catalogue.find(result["recipe"]["algorithm"]).by_layer
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]

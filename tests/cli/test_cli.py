@@ -492,6 +492,8 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"epochs": "many"}', bytes(range(256))])
 def test_resume_names_a_damaged_recipe(run, tmp_path, content):
     (tmp_path / "recipe.json").write_bytes(content)
+    assert "holds no commit" in run("train", "--resume", ".")[2]  # nothing is lost: it can be started again
+    (tmp_path / "audit.json").write_bytes(b"{}")
     code, out, err = run("train", "--resume", ".")
     assert (code, out) == (1, "") and "recipe.json is damaged" in one_error_line(err)
 
@@ -526,7 +528,9 @@ def test_evaluate_and_predict_agree_with_training(run, trained, tmp_path):
     assert code == 0 and 100 * (classes != test.labels).mean() == pytest.approx(result["error_pct"])
     assert run("predict", out / "model.safetensors", "images.npy", "--out", "classes.npy")[:2] == (0, "")
     np.testing.assert_array_equal(np.load("classes.npy"), classes)
-    assert json.loads(run("predict", out, "images.npy", "--json")[1]) == {"classes": classes.tolist()}
+    said = json.loads(run("predict", out, "images.npy", "--json")[1])
+    assert said["classes"] == classes.tolist()
+    assert said["memory"]["planned_bytes"] == said["memory"]["watermark_bytes"] > 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden_files import golden_files
 
-from tinyfoa_np.reference import biofo, cwcomp, deeperforward, lightff, monoforward, pepita_tl
+from tinyfoa_np.reference import biofo, cwcomp, deeperforward, feedback, lightff, monoforward, pepita_tl
 from tinyfoa_np.reference.dense import Layer
 from tinyfoa_np.reference.tinyfoa import forward, logits
 
@@ -172,15 +172,35 @@ def run_lightff(meta, arrays):
     return ours
 
 
+def run_feedback(meta, arrays):
+    layers = [Layer(W, b) for W, b in zip(numbered(arrays, "W"), numbered(arrays, "b"))]
+    matrices = [arrays.get(f"B{k}") for k in range(len(layers))]
+    options = {"relu": meta.get("hidden") == "relu", "sigmoid": meta["loss"] == "bce"}
+    options |= toggles(meta) if meta["network"] == "fc" else {}
+    trained, output = feedback.train(
+        list(zip(arrays["x"], arrays["y"])), layers, matrices, meta["system"], lr=meta["lr"],
+        optimizer=next(name for name in ("nesterov", "adam") if name in meta["optimizer"]),
+        masked=meta.get("feedback_mask") != "wrapper", **options,
+    )
+    ours = {"out_step0": output, "loss": trained.losses}
+    for k, (slope, layer) in enumerate(zip(trained.first, trained.layers)):
+        ours |= {f"gW{k}_step0": slope.W, f"gb{k}_step0": slope.b, f"W{k}_end": layer.W, f"b{k}_end": layer.b}
+    if "out_last_batch" in arrays:
+        ends = [Layer(arrays[f"W{k}_end"], arrays[f"b{k}_end"]) for k in range(len(layers))]
+        ours["out_last_batch"] = feedback.forward(arrays["x"][-1], ends, **options)[-1].h
+    return ours
+
+
 RUNS = {
     "biofo": run_biofo, "monoforward": run_monoforward, "pepita_tl": run_pepita, "pepita_wm": run_pepita,
+    "fa": run_feedback, "dfa": run_feedback, "sdfa": run_feedback,
     "cwcomp": run_cwcomp, "deeperforward": run_deeperforward, "lightff_mp": run_lightff, "lightff_op": run_lightff,
 }
 #: what a file gives, and does not expect back
 GIVEN = {
     "x", "y", "masks", "S", "Sb", "B", "x_train", "y_train", "x_test", "y_test", "layers", "noise0", "noise1", "noise2",
 }
-PATHS = [path for path in golden_files() if read(path)[0].get("system") in RUNS]
+PATHS = [path for path in golden_files() if read(path)[0].get("system") in RUNS or path.stem.startswith("drtp_conv")]
 
 
 def is_given(key):
@@ -190,7 +210,7 @@ def is_given(key):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_golden(path):
     meta, arrays = read(path)
-    ours = RUNS[meta["system"]](meta, arrays)
+    ours = RUNS.get(meta["system"], run_feedback)(meta, arrays)
     expected = {key: array for key, array in arrays.items() if not is_given(key)}
     assert set(ours) == set(expected)
     for key, theirs in expected.items():

@@ -173,11 +173,12 @@ def is_committed(directory):
 
 
 def same(resumed, whole):
-    """Does a resumed run end as the uninterrupted one did: model, errors, metrics, memory, every file of the model?"""
+    """Does a resumed run end as the uninterrupted one did: model, errors, metrics, memory, counts, the model's file?"""
     assert resumed["model_sha256"] == whole["model_sha256"]
     assert resumed["layer_errors_pct"] == whole["layer_errors_pct"]
     assert metrics(resumed) == metrics(whole)
     assert arenas(resumed) == arenas(whole)
+    assert all(resumed["flash"][count] == whole["flash"][count] for count in ("read_bytes", "exchanges"))
     assert model_file(resumed["run_dir"]) == model_file(whole["run_dir"])
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import ceil, inf, log2, sqrt
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,15 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
 from ..network import is_local
 from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
 from .encoding import Inputs, weights_shape, words
 from .moments import FORMATS
 from .tiling import NEURONS, Tiling
+from .trained import TrainedLayer
 
 #: moments per weight of each optimizer, and its number in the kernels
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
@@ -40,12 +41,6 @@ CODES = {
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
-#: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
-RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
-#: the phases of a pass through the layer
-PASSES = ("forward", "hand-over", "evaluate")
-#: the phases of a step
-TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
 
@@ -160,6 +155,7 @@ class Parameters:
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
+        self.loaded: TrainedLayer | None = None
 
     def _grid(self, side: int) -> Grid | Groups:
         """The slices that the weights are cut into."""
@@ -233,11 +229,7 @@ class Parameters:
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
-        planned = arena.plan.offsets
-        self.ram = SimpleNamespace(**{
-            r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
-            for r in self.regions()
-        })  # fmt: skip
+        self.ram = arena.views(self.regions(), self.prefix)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
         else:
@@ -368,11 +360,6 @@ class Parameters:
             objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
         return objects
 
-    def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash."""
-        for name, sizes in self.objects().items():
-            flash.new(name, sizes)
-
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
         """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
         seed, number, columns = np.uint64(self.recipe.seed), self.number, self.I
@@ -476,6 +463,10 @@ class Parameters:
         return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
 
     def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        self._write_back(flash)
+
+    def _write_back(self, flash: Flash) -> None:
         """Writes the resident slice and group of biases back, if they have changed."""
         if self.state.dirty and self.state.resident is not None and self.state.group is not None:
             if not self.tiling.stream_slice:
@@ -489,7 +480,7 @@ class Parameters:
         """Makes slice k resident, and the moments of its group of biases."""
         if k == self.state.resident:
             return
-        self.flush(flash)
+        self._write_back(flash)
         part, group = self.grid.slice(k), k // self.grid.across
         if not self.tiling.stream_slice:
             self._move(flash.read, k, part.first, part.last)
@@ -550,6 +541,8 @@ class Parameters:
     @property
     def alpha(self) -> float:
         """Mean |W| over the whole layer, now; 1 without binary weights."""
+        if self.loaded is not None:
+            return self.loaded.alpha
         return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
@@ -710,6 +703,16 @@ class Parameters:
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
         return [self.published_bytes, 4 * self.O if self.biased else 0]
+
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        names = {self.prefix + name for name in ("slice" if self.shared else "weights", "bias", "running")}
+        return [region for region in self.regions() if region.name in names]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained layer."""
+        self.loaded = trained
+        self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
         """Lets go of the full-precision weights of a trained layer."""

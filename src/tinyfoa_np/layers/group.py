@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from math import prod, sqrt
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -12,13 +11,15 @@ from ..kernels import random as random_kernels
 from ..kernels.conv import Tensor
 from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import RESIDENT
 from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
-from .dense import COMMIT_BUFFER, MOMENTS, RESIDENT
-from .encoding import Inputs, empty
+from .dense import COMMIT_BUFFER, MOMENTS
+from .encoding import Inputs
 from .graph import NORM, Program
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 #: numbers of groups' label channels among layers' random numbers: behind all operations
 LABELS = 1 << 16
@@ -38,12 +39,17 @@ class Group:
         How many operations the groups below have: random numbers follow from operations, not from groups.
     extra : tuple of int
         Shape of what trains beside the layers: (C + 1, k O), the label channel's weights and biases.
+    batches : int
+        Steps per epoch.
     """
 
-    binary_weights = False
+    binary_weights, alpha = False, 1.0
 
-    def __init__(self, recipe: Recipe, number: int, program: Program, first: int, extra: tuple[int, int]) -> None:
+    def __init__(
+        self, recipe: Recipe, number: int, program: Program, first: int, extra: tuple[int, int], batches: int
+    ) -> None:
         assert recipe.optimizer is not None
+        self.batches = batches
         self.recipe, self.number, self.program, self.first, self.extra = recipe, number, program, first, extra
         self.size = program.parameters + prod(extra)
         self.moments = MOMENTS[recipe.optimizer]
@@ -62,10 +68,7 @@ class Group:
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
-        self.ram = SimpleNamespace(**{
-            r.name.partition(".")[2]: arena.take(r.name) if r.name in arena.plan.offsets else empty((0,))
-            for r in self.regions()
-        })  # fmt: skip
+        self.ram = arena.views(self.regions(), f"g{self.number}.")
 
     def carried(self) -> set[str]:
         """Regions whose content one batch leaves to the next."""
@@ -91,6 +94,10 @@ class Group:
     def objects(self) -> dict[str, list[int]]:
         """Sizes of the items of the group's objects in flash: parameters, moments and running statistics as one."""
         return {self.name("slices"): [4 * (self.size * (1 + self.moments) + self.program.statistics)]}
+
+    def traffic(self, passes: int = 1) -> tuple[float, float]:
+        """Bytes read and written in a training step, on average: all at the commits of epochs."""
+        return 0.0, sum(map(sum, self.objects().values())) / self.batches
 
     @property
     def commit_bytes(self) -> int:
@@ -127,6 +134,7 @@ class Group:
         flash.write(self.name("slices"), 0, self._views())
 
     def restore(self, flash: Flash) -> None:
+        """Reads parameters, moments and running statistics."""
         flash.read(self.name("slices"), 0, self._views())
         self.dirty = False
 
@@ -138,7 +146,7 @@ class Group:
 
     # -- a trained group -----------------------------------------------------------------------------------------------
 
-    def digest(self) -> str:
+    def digest(self, flash: Flash, row: np.ndarray) -> str:
         """SHA-256 of parameters, then running statistics, as little-endian float32."""
         hashed = hashlib.sha256(self.ram.weights.data)
         hashed.update(self.ram.running.data)
@@ -158,6 +166,14 @@ class Group:
     def published_bytes(self) -> int:
         """Bytes of what the forward pass reads of all weights."""
         return 4 * self.size
+
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        return self.regions()[:2]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained group, which has its running statistics in the place of biases."""
+        self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
         """Lets go of what only training needs."""

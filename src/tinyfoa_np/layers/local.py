@@ -29,6 +29,7 @@ from ..storage.flash import Flash
 from .dense import Lost, Parameters
 from .encoding import Inputs, weights_shape
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 #: outputs times samples of a tile that one thread does as fast as two
 SMALL_TILE = 65536
@@ -188,8 +189,9 @@ class LocalParameters(Parameters):
         super().restore(flash)
         flash.read(self.name("running"), 0, [self.ram.running])
 
-    def flush_running(self, flash: Flash) -> None:
-        """Writes the running statistics back; they do not come and go with slices."""
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed; the running statistics do not come and go with slices."""
+        super().flush(flash)
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
@@ -329,6 +331,11 @@ class LocalParameters(Parameters):
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs: what forward reads of the weights; biases, gamma, beta; running statistics."""
         return [self.published_bytes, 4 * self.biases, 8 * self.shape.channels]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills the regions of inference from a trained layer, whose biases are in the order of one slice."""
+        super().load(trained)
+        self.ram.running[:] = trained.running
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer."""

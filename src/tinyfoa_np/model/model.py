@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +22,22 @@ from ..errors import BadRequest, CheckFailed
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
 from ..layers.trained import TrainedLayer
-from ..network import LocalShape
 from ..recipe import Recipe
-from ..rules.build import answers
+from ..storage.files import open_file, parse_json
 from ..storage.whole_file import write_whole
+from .form import DTYPES, MOST_CLASSES, Form, check_layer, check_values, form_of, forms, inputs_of, is_count
+from .inference import Inference
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from ..rules.stage import Kept, Stage
+    from ..rules.stage import Stage
     from ..storage.flash import Flash
 
 FORMAT = "tinyfoa-np model 1"
 METADATA = "tinyfoa_np"
 BATCH = 256
+#: bytes of the largest header that is read: what is said about a model, with the names of classes and columns
+HEADER_LIMIT = 1 << 23
 #: what of a table's words a model keeps
 _NAMED = ("labels", "columns")
 
@@ -62,6 +65,7 @@ class Model:
     affine: tuple[np.ndarray, np.ndarray] | None = None
     labels: list[str | int] | None = None
     columns: list[str] | None = None
+    _at_work: list[Inference] = field(default_factory=list, repr=False)
 
     @property
     def inputs(self) -> Inputs:
@@ -109,11 +113,26 @@ class Model:
             if self.affine:
                 shift, factor = self.affine
                 x = (x - shift) * factor
-        out = np.zeros((len(x), self.classes))
+        out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
         for start in range(0, len(x), BATCH):
             part = np.ascontiguousarray(x[start : start + BATCH])
-            out[start : start + BATCH] = answers(self.recipe, self.layers, self.classes, part).T
+            out[start : start + BATCH] = inference.scores(part).T
         return out
+
+    @property
+    def memory(self) -> dict[str, int] | None:
+        """Bytes of the arena in which the last answers were made, and how many ``samples`` it holds; None before.
+
+        ``planned_bytes``, ``accounted_bytes`` (regions handed out) and ``watermark_bytes`` (the last byte touched).
+        """
+        return self._at_work[0].measured() if self._at_work else None
+
+    def inference(self, samples: int) -> Inference:
+        """The model in an arena that holds so many samples, at most :data:`BATCH`; that of the last call if it fits."""
+        batch = min(max(samples, 1), BATCH)
+        if not self._at_work or self._at_work[0].batch != batch:
+            self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
+        return self._at_work[0]
 
 
 def save(
@@ -124,18 +143,16 @@ def save(
     known = []
     if dataset.columns:
         tensors["inputs.shift"], tensors["inputs.factor"] = dataset.columns.affine(str(recipe.normalize))
-    # the first layer's inputs are the samples, however they come to it
-    layers = [layer for stage in stages for layer in stage.layers]
-    reads = [_reads(layer) if n else stage.inputs for stage in stages for n, layer in enumerate(stage.layers)]
-    for layer, inputs, trained in zip(layers, reads, meta["trained"], strict=True):
-        name = f"layer{layer.number}"
-        weights, bias = (np.zeros(*shape) for shape in layer.trained_shapes)
+    layers = [(layer, form_of(stage, n)) for stage in stages for n, layer in enumerate(stage.layers)]
+    for (layer, form), trained in zip(layers, meta["trained"], strict=True):
+        name, inputs = f"layer{layer.number}", form.inputs
+        weights, bias = np.zeros(*form.weights), np.zeros(form.bias, np.float32)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
         known.append(
             {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
-             "image": inputs.image, "outputs": layer.O, "alpha": trained["alpha"], "scale": trained["scale"],
+             "image": inputs.image, "outputs": form.outputs, "alpha": trained["alpha"], "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
         if isinstance(layer, LocalParameters):
@@ -151,12 +168,6 @@ def save(
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
 
 
-def _reads(layer: Kept) -> Inputs:
-    """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
-    width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
-    return replace(layer.inputs, width=width)
-
-
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
     """SHA-256 over what is said about a model and every tensor's name, dtype, shape and bytes."""
     said = {k: about[k] for k in ("format", "recipe", "classes", "layers")}
@@ -170,46 +181,87 @@ def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Reads a model that :func:`save` wrote.
+    """Reads a model that :func:`save` wrote, and trusts nothing that it says.
 
     Raises
     ------
     BadRequest
         If there is no such file.
     CheckFailed
-        If the file is damaged or is no model of ours.
+        If the file is damaged, is no model of ours, or is a link.
     """
-    if not Path(path).is_file():
+    if os.path.isdir(path) or not os.path.lexists(path):
         raise BadRequest(f"there is no model at {path}: a finished run has one in its directory")
     try:
+        _check_size(path)
         with safe_open(path, "numpy") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            about = parse_json((file.metadata() or {}).get(METADATA, "{}").encode())
             if about.get("format") != FORMAT:
-                raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+                raise ValueError(f"its format is {str(about.get('format'))[:40]!r}, not {FORMAT!r}")
+            recipe, classes = Recipe.from_json(about["recipe"]).validated(), about["classes"]
+            if not is_count(classes, MOST_CLASSES + 1):
+                raise ValueError(f"it has {str(classes)[:40]} classes")
+            known = about["layers"]
+            inputs = inputs_of(known[0])
+            layers = forms(recipe, inputs, classes)
+            tensors = _tensors(file, inputs, layers)
             if _digest(tensors, about) != about["sha256"]:
                 raise ValueError("its checksum does not hold: the file was altered")
-            recipe, classes = Recipe.from_json(about["recipe"]), about["classes"]
-            layers = []
-            for number, known in enumerate(about["layers"]):
-                image = tuple(known["image"]) if known.get("image") else None
-                inputs = Inputs(known["kind"], known["width"], known["input_scale"], known["input_offset"], image)
-                weights, bias = (tensors[f"layer{number}.{what}"] for what in ("weights", "bias"))
-                shape = LocalShape(**known["shape"]) if "shape" in known else None
-                biases = known["outputs"] + (2 * shape.channels if shape else 0)
-                if not recipe.deep and len(bias) not in (0, biases):
-                    raise ValueError(f"layer {number + 1} has {len(bias)} biases, not {biases}")
-                layers.append(
-                    TrainedLayer(
-                        inputs, weights, bias, known["alpha"], known["scale"], known["outputs"], shape,
-                        tensors.get(f"layer{number}.running"),
-                    )
-                )
+            trained = [
+                _trained_layer(said, form, n, tensors)
+                for n, (said, form) in enumerate(zip(known, layers, strict=True))
+            ]
             affine = None
             if "inputs.shift" in tensors:
                 affine = tensors["inputs.shift"], tensors["inputs.factor"]
-                if any(part.shape != (layers[0].inputs.width,) for part in affine):
-                    raise ValueError("its columns are not as many as its inputs")
-            return Model(recipe, classes, layers, affine, *(about.get(name) for name in _NAMED))
-    except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, OSError) as error:
-        raise CheckFailed(f"{path} is not a whole model: {str(error).splitlines()[0]}") from error
+                for name, part in zip(("inputs.shift", "inputs.factor"), affine, strict=True):
+                    check_values(name, part)
+            labels, columns = about.get("labels"), about.get("columns")
+            _check_names("classes", labels, classes, (str, int))
+            _check_names("inputs", columns, inputs.width, (str,))
+            return Model(recipe, classes, trained, affine, labels, columns)
+    except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error
+
+
+def _check_size(path: str | os.PathLike[str]) -> None:
+    """Refuses what is no regular file, and headers that no model has: they are read whole."""
+    with open(open_file(path), "rb") as file:
+        size, header = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+    if header > min(HEADER_LIMIT, max(0, size - 8)):
+        raise ValueError(f"its header has {header:,} bytes; at most {HEADER_LIMIT:,} are read")
+
+
+def _tensors(file: Any, inputs: Inputs, layers: list[Form]) -> dict[str, np.ndarray]:
+    """The tensors of an open file, once all are known to be those that the model must have, and no others."""
+    wanted = {name: kind for number, form in enumerate(layers) for name, kind in form.tensors(number).items()}
+    if inputs.kind == "real" and "inputs.shift" in file.keys():
+        wanted |= {f"inputs.{name}": ((inputs.width,), "float32") for name in ("shift", "factor")}
+    if set(file.keys()) != set(wanted):
+        raise ValueError(f"it has {sorted(set(file.keys()) ^ set(wanted))[0]!r}, or does not")
+    for name, (shape, kind) in wanted.items():
+        held = file.get_slice(name)
+        if tuple(held.get_shape()) != shape or DTYPES.get(held.get_dtype()) != kind:
+            raise ValueError(f"{name} is {held.get_dtype()} {held.get_shape()}, not {kind} {list(shape)}")
+    return {name: file.get_tensor(name) for name in wanted}
+
+
+def _trained_layer(said: dict[str, Any], form: Form, which: int, tensors: dict[str, np.ndarray]) -> TrainedLayer:
+    """A layer from what is said about it and its tensors; raises ValueError if any number cannot be."""
+    alpha, scale = check_layer(said, form, which)
+    for name in form.tensors(which):
+        check_values(name, tensors[name], form)
+    running = tensors.get(f"layer{which}.running")
+    if running is not None and running[1].min() < 0:
+        raise ValueError(f"layer{which}.running has a variance below 0")
+    weights, bias = tensors[f"layer{which}.weights"], tensors[f"layer{which}.bias"]
+    return TrainedLayer(form.inputs, weights, bias, alpha, scale, form.outputs, form.shape, running)
+
+
+def _check_names(what: str, names: Any, count: int, kinds: tuple[type, ...]) -> None:
+    """Refuses names of classes or inputs that are not one each."""
+    if names is not None and not (
+        isinstance(names, list) and len(names) == count and all(type(name) in kinds for name in names)
+    ):
+        raise ValueError(f"its {what} are {count}, and have other names")

@@ -22,6 +22,7 @@ The systems that TinyFoA is compared with use the first three and :mod:`.dense`,
 Further forward-only rules, which so far train here only:
 
 - :mod:`.biofo`          Bio-FO: TinyFoA's equations with real weights and another head; convolutional layers
+- :mod:`.feedback`       feedback alignment: FA, DFA, sDFA, and DRTP on convolutional networks
 - :mod:`.monoforward`    Mono-Forward: each layer with a learned head
 - :mod:`.lightff`        LightFF: forward-forward inference that stops early
 - :mod:`.cwcomp`         CwComp: channels compete for the classes

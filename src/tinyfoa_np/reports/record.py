@@ -100,7 +100,7 @@ class Record:
     @property
     def whole_network(self) -> bool:
         """Whether all layers trained together."""
-        return self.recipe.algorithm != "tinyfoa"
+        return not self.recipe.rule.by_layer
 
     def where(self, number: int) -> str:
         """What plan ``number`` is of, in words."""
@@ -136,7 +136,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         inputs = plans[0].region("inputs").shape[1]
         known = image and tuple(image)
         shapes = () if recipe.deep else layer_shapes(recipe.network, inputs, known, recipe.lc_connect)
-        stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
+        stages = len(shapes) if recipe.rule.by_layer else 1
         if len(plans) != stages:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]

@@ -34,18 +34,17 @@ from ..kernels.local import Above, Head, Weights
 from ..kernels.local_patches import Images
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
+from ..layers.layer import Part
 from ..layers.local import LocalParameters, Sent, patch_kind
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
-from ..layers.trained import passed as through
 from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from . import tinyfoa_local as local
-from .bp import KEPT
-from .dense_network import LOOKING, NO_MASK, PASSES, Whole
-from .stage import Outcome, Part
+from .dense_network import NO_MASK, Whole
+from .stage import Outcome
 
 #: parts along each side of an image that the classifier sees the means of
 SIDE = 7
@@ -73,8 +72,8 @@ class Network(Whole):
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, recipe.batch)
-        self.shapes, self.tiling, self.top = list(shapes), tiling, len(shapes)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
+        self.shapes, self.top = list(shapes), len(shapes)
         self.places = self.shapes[0].places  # P, of all layers
         features = SIDE * SIDE * self.shapes[-1].channels
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
@@ -96,35 +95,34 @@ class Network(Whole):
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        down = ("gradient", "update")
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         channels = [shape.channels for shape in self.shapes]
         most, threads = max(channels), max(own.threads for own in self.local)
         keep, tile = self.tiling.keep_products, min(self.tiling.neurons, self.places)
         kept = [(f"u{k}", some) for k, some in enumerate(channels)] if keep else [("u", most)]
-        multiplying = (*PASSES, "update") if keep else (*PASSES, *down)
+        multiplying = (*PASSES, "update") if keep else (*PASSES, *BACKWARD)
         return [
             *self.common_regions(self.B),
             *(
-                Region(f"h{k + 1}", (self.B, held.columns), held.dtype, (*KEPT, *LOOKING))
+                Region(f"h{k + 1}", (self.B, held.columns), held.dtype, COMPUTING)
                 for k, held in enumerate(self.outputs)
             ),
-            *(Region(name, (self.places, some, self.B), "float32", (*KEPT, *LOOKING)) for name, some in kept),
-            *(Region(f"norm{k}", (2, some), "float32", (*KEPT, *LOOKING)) for k, some in enumerate(channels)),
+            *(Region(name, (self.places, some, self.B), "float32", COMPUTING) for name, some in kept),
+            *(Region(f"norm{k}", (2, some), "float32", COMPUTING) for k, some in enumerate(channels)),
             Region("patch", (max(_nbytes(*self._patch(k)) for k in range(self.top)),), "uint8", multiplying),
             Region("product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8",
                    multiplying),
             Region("v", (most * self.B,), "float32", PASSES),
             Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
-            Region("totals", (2 * most,), "float64", KEPT),
-            Region("feature", (self.B, self.reads[-1].width), "float32", (*KEPT, *LOOKING)),
+            Region("totals", (2 * most,), "float64", STEP),
+            Region("feature", (self.B, self.reads[-1].width), "float32", COMPUTING),
             Region(f"mask{self.top}", (self.B if self.recipe.dropout else 0, words(self.reads[-1].width)), "uint64",
                    ("forward", "gradient")),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", (*down, *LOOKING)),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
-            Region("dh", (self.places * most * self.B,), "float32", down),
+            Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (max(_nbytes(*self._backward(k)) for k in range(1, self.top + 1)),), "uint8",
                    ("gradient",)),
@@ -158,22 +156,16 @@ class Network(Whole):
         """What a step takes, beside other ways to cut it: products made twice, or once."""
         return (0.0 if self.tiling.keep_products else 1.0,)
 
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        super().flush(flash)
-        for own in self.local:
-            own.flush_running(flash)
-
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _values(self, k: int) -> np.ndarray:
         """Inputs of layer k (B, columns); of the first after the last, what that puts out."""
-        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
+        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _u(self, k: int) -> np.ndarray:
         """Where u of layer k stands (P, O, B)."""
         if self.tiling.keep_products:
-            return getattr(self.ram, f"u{k}")
+            return self.ram[f"u{k}"]
         shape = self.places, self.shapes[k].channels, self.B
         return self.ram.u.reshape(-1)[: prod(shape)].reshape(shape)
 
@@ -196,7 +188,7 @@ class Network(Whole):
         """Layer k's inputs and the layer as they are now."""
         own, bits = self.local[k], self.reads[k].kind == "bits"
         images = local.held_images(self._values(k), self.reads[k], own.shape, k, self.gains[k])
-        gain, norm = own.alpha * (self.gains[k] if bits else 1.0), getattr(self.ram, f"norm{k}")
+        gain, norm = own.alpha * (self.gains[k] if bits else 1.0), self.ram[f"norm{k}"]
         return images, local.of_layer(own.shape, own.grid.side, self.binary, gain, own.ram.bias, norm)
 
     def _multiply(self, k: int, samples: int, first: int, last: int) -> np.ndarray:
@@ -209,9 +201,10 @@ class Network(Whole):
 
     def _pass(self, k: int, samples: int, training: bool) -> float:
         """Layer k on a batch; returns the summed max(v, 0)."""
-        own, ram, (place_sums, totals) = self.local[k], self.ram, self._totals(k)
-        norm, unit, nothing = getattr(ram, f"norm{k}"), z_unit(self.B, own.O), empty((0, self.B))
+        own, ram = self.local[k], self.ram
+        norm, unit, nothing = ram[f"norm{k}"], z_unit(self.B, own.O), empty((0, self.B))
         if training:
+            place_sums, totals = self._totals(k)
             for first, last in self._tiles():
                 u = self._multiply(k, samples, first, last)
                 kernels.statistics(u, samples, first > 0, own.threads, place_sums, totals)
@@ -257,7 +250,7 @@ class Network(Whole):
         arena.enter("gradient")
         loss, wrong = self.cross_entropy(samples)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self._classifier_back(samples)
         arena.enter("update")
         kept = self.train_layer(flash, self.top, ram.feature, 1.0, samples, ram.error, step)
@@ -267,7 +260,7 @@ class Network(Whole):
                 self._back(k, samples)
                 arena.enter("update")
                 kept = self._train_local(flash, k, samples, step)
-        return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
+        return Outcome.of(loss, wrong, kept)
 
     def _classifier_back(self, samples: int) -> None:
         """From the error of the logits to those of what the last locally connected layer puts out."""
@@ -308,24 +301,9 @@ class Network(Whole):
         sent = Sent(images, layer, view(self.ram.patch, *self._patch(k)), totals, lambda first, last, _: du[first:last])
         return self.local[k].update(flash, lambda _: sent, samples, local.no_errors, step, scratch, abs_w)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed max(v, 0) of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self.cross_entropy(samples)[1]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self.forward(samples, scales)
 
 
 def _nbytes(shape: tuple[int, ...], kind: str) -> int:
     return prod(shape) * np.dtype(kind).itemsize
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, scale, classifier = samples, 1.0, layers[-1]
-    for number, layer in enumerate(layers[:-1]):
-        values, _ = local.passed(recipe, number, layer, values, scale, empty((layer.outputs, 0)))
-        scale = layer.scale
-    shape, features = layers[-2].shape, np.zeros((len(samples), classifier.inputs.width), np.float32)
-    assert shape is not None
-    pooling_kernels.pool(
-        values, len(samples), shape.rows, shape.columns, shape.channels, SIDE, np.float32(scale), NO_MASK, features, 1
-    )
-    return through(classifier, features, recipe.binary_activations)[0]

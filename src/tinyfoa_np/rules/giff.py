@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..architectures import Architecture, architecture, grouped
+from ..architectures import Architecture, grouped
 from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
@@ -30,15 +30,15 @@ from ..kernels import random as random_kernels
 from ..kernels.conv import Step
 from ..layers.encoding import Inputs
 from ..layers.graph import Program
-from ..layers.trained import TrainedLayer
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import LOOKING, Deep, Group, passed, take_in
-from .stage import Outcome, Part
+from .graph_network import Deep, Group
+from .stage import Outcome
 
-#: of a training step, what comes after its batch is loaded
-STEP = ("forward", "gradient", "update")
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
 
 
@@ -59,7 +59,7 @@ class Network(Deep):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
-        held: int,
+        tiling: Tiling,
     ) -> None:
         if classes < 2:
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
@@ -67,29 +67,29 @@ class Network(Deep):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels = classes
         self.losses: list[float] = []  # of each group, the last step's
-        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, held)
+        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
 
-    def extra(self, program: Program) -> tuple[int, int]:
+    def beside(self, program: Program) -> tuple[int, int]:
         """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
         return self.labels + 1, self.width * program.shapes[program.output][2]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the groups need, and the batch's wrong labels."""
         return [
-            *super().regions(),
+            *super().extra(),
             Region("wrong", (self.B,), "uint16", STEP),
             Region("margin", (self.B,), "float64", STEP),
-            Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("scores", (self.C, self.B), "float64", INFERENCE),
         ]
 
     def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
         """What a group's label channel and its loss need."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in LOOKING)
+        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         both = (f"gradient:{at}", f"update:{at}", *looking)
         normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
-            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in LOOKING)
+            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE)
         )  # fmt: skip
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
@@ -149,12 +149,12 @@ class Network(Deep):
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
-                return Outcome(loss, samples, f"the loss of group {g + 1} is {loss}")
+                return Outcome.of(loss, samples, what=f"loss of group {g + 1}")
             error = self.error(g, group.program.output).reshape(d.shape)
             giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
             self.arena.enter(f"update:{g}.{top}")
             if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
-                return Outcome(loss, samples, "a weight or a moment is no finite number any more")
+                return Outcome.of(loss, samples, False)
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
     def _train_label(
@@ -171,8 +171,7 @@ class Network(Deep):
         tensor = group.tensor(group.program.parameters, group.extra)
         return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
+    def look(self, samples: int, phase: str) -> None:
         scores = self.ram.scores
         for g, group in enumerate(self.layers):
             d = self.forward(g, samples, phase).reshape(self.B, -1, group.program.shapes[-1][2])
@@ -181,29 +180,10 @@ class Network(Deep):
                 scores[:] = 0
             q, sums, squares = self._measure(g, d, samples)
             giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
-        return int(ff_kernels.best(scores, samples, self.ram.labels))
 
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Goodness of each label (C, n), for samples as they are held: one pass through the layers."""
-    assert recipe.merge is not None and recipe.label_width is not None
-    inputs, n, merge = layers[0].inputs, len(samples), MERGES[recipe.merge]
-    network = architecture(recipe.network, inputs.width, inputs.image, classes)
-    h = np.zeros((n, *network.shape), np.float32)
-    take_in(inputs, samples, n, h, 1)
-    scores = np.zeros((classes, n))
-    for layer, chain in zip(layers, chains(recipe, network), strict=True):
-        program = Program(chain, h.shape[1:])
-        h = passed(program, layer.weights, layer.bias, h)
-        d = h.reshape(n, -1, h.shape[3])
-        label = layer.weights[program.parameters :].reshape(classes + 1, -1)
-        q, sums, squares = np.zeros((classes, h.shape[3]), np.float32), np.zeros((n, h.shape[3])), np.zeros(n)
-        giff_kernels.latent(label[:-1], label[-1], recipe.label_width, q)
-        if d.shape[1] > 1:
-            giff_kernels.measure(d, n, merge, sums, squares, 1)
-        giff_kernels.score(d, n, merge, sums, squares, q, scores, 1)
-        if recipe.rms:
-            flat, size, factor = h.reshape(n, -1), np.zeros(n), np.zeros(n, np.float32)
-            ff_kernels.measure(flat, n, flat.shape[1], 1.0, size, factor, 1)
-            ff_kernels.normalize(flat, n, factor, 1)
-    return scores
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each label, float64."""
+        return self.ram.scores[:, :samples]

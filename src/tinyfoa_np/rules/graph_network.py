@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod, sqrt
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,73 +20,64 @@ from ..architectures import Architecture, Description
 from ..kernels import conv as conv_kernels
 from ..kernels import conv_norm_pool as map_kernels
 from ..kernels.conv import Step, Tensor
-from ..layers.dense import CODES, TRAINING
+from ..layers.dense import CODES
 from ..layers.encoding import Inputs, empty
 from ..layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
 from ..layers.group import Group
-from ..ram.arena import Arena
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Outcome, Part
-
-#: what a batch goes through when it is only looked at
-LOOKING = ("evaluate", "hand-over")
+from .stage import Stage
 
 
-class Deep:
+class Deep(Stage):
     """Groups of layers in training, in one arena.
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated one.
-    inputs : Inputs
-        What a sample is.
+    recipe, inputs
+        As for :class:`.stage.Stage`.
     architecture : Architecture
     chains : sequence of sequences of descriptions
         The layers of each group.
-    classes : int
-        C.
-    batches : int
-        Steps per epoch.
-    threads : int
-        T.
-    held : int
-        B: the most samples that are held at a time, a batch or a micro-batch.
+    classes, batches, threads
+        As for :class:`.stage.Stage`.
+    tiling : Tiling
+        B, the most samples that are held at a time, a batch or a micro-batch.
     """
 
-    hands_on = None  # a network hands nothing to another stage
-    surveys = False  # inference takes nothing from a last pass over the training set
+    layers: list[Group]
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, architecture: Architecture, chains: Sequence[Sequence[Description]],
-        classes: int, batches: int, threads: int, held: int,
+        classes: int, batches: int, threads: int, tiling: Tiling,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
-        self.cores, self.shape, self.t = threads, architecture.shape, 0
-        self.micro = held < recipe.batch
-        self.layers: list[Group] = []
+        super().__init__(recipe, inputs, classes, batches, threads, tiling)
+        self.shape, self.t = architecture.shape, 0
+        self.B, self.micro = tiling.samples, tiling.samples < recipe.batch
+        self.layers = []
         shape, first = self.shape, 0
         for number, chain in enumerate(chains):
             program = Program(chain, shape)
-            self.layers.append(Group(recipe, number, program, first, self.extra(program)))
+            self.layers.append(Group(recipe, number, program, first, self.beside(program), batches))
             shape, first = program.shapes[program.output], first + len(program.operations)
 
-    def extra(self, program: Program) -> tuple[int, int]:
+    def beside(self, program: Program) -> tuple[int, int]:
         """Shape of what trains beside a program's layers."""
         return 0, 0
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        begin = tuple(f"{phase}:0.0" for phase in ("forward", *LOOKING))
+    def extra(self) -> list[Region]:
+        """The batch, and the arrays of each group's turn."""
+        begin = tuple(f"{phase}:0.0" for phase in ("forward", *INFERENCE))
         return [
-            *(region for group in self.layers for region in group.regions()),
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, ("load", *begin)),
             Region("input_scale", (1,), "float32", ("load",)),
-            Region("labels", (self.B,), "uint16", (*TRAINING, *LOOKING)),
+            Region("labels", (self.B,), "uint16", (*TRAINING, *INFERENCE)),
             Region("commit", (max(group.commit_bytes for group in self.layers),), "uint8", ("load",)),
             *(region for group in self.layers for region in self._group_regions(group)),
         ]
@@ -107,7 +97,7 @@ class Deep:
         for k, one in enumerate(program.operations):
             width = program.shapes[one.target][2]
             if one.kind == NORM:
-                kept = _of(g, [*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in LOOKING)])
+                kept = _of(g, [*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
                 found += [
                     Region(f"g{g}.statistics{k}", (4, width), "float32", kept),
                     Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 2, width), "float64",
@@ -150,45 +140,20 @@ class Deep:
         span, steps = program.value(v), program.steps
         handed = v == program.output and g + 1 < len(self.layers)
         found = list(_of(g, program.between(span.first, steps[-1] if handed else span.last)))
-        found += _of(g, [f"{phase}:{k}" for phase in LOOKING for k in program.looked_at(v)])
+        found += _of(g, [f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(v)])
         if handed:
             above = self.layers[g + 1].program
             found += _of(g + 1, above.between(steps[0], above.value(0).last))
-            found += _of(g + 1, [f"{phase}:{k}" for phase in LOOKING for k in above.looked_at(0)])
+            found += _of(g + 1, [f"{phase}:{k}" for phase in INFERENCE for k in above.looked_at(0)])
         return tuple(found)
-
-    def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
-        return frozenset().union(*(group.carried() for group in self.layers))
-
-    def widest_steps(self) -> set[int]:
-        """Steps that together take as much of the arena as any: they are all alike."""
-        return {0}
-
-    def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average: inputs, and parameters at commits."""
-        written = sum(sum(sizes) for sizes in self.objects().values()) / self.batches
-        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
-        return samples, written
 
     def cost(self) -> tuple[float, ...]:
         """What a step takes, beside other ways to cut it: micro-batches are all there are."""
         return (-self.B,)
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
-        self.arena = arena
-        for group in self.layers:
-            group.open(arena)
-        taken = {region.name for group in self.layers for region in group.regions()}
-        self.ram = SimpleNamespace(**{
-            r.name: arena.take(r.name) if r.name in arena.plan.offsets else np.zeros(r.shape, r.dtype)
-            for r in self.regions() if r.name not in taken
-        })  # fmt: skip
-
     def array(self, g: int, name: str) -> np.ndarray:
         """A region of a group's turn."""
-        return getattr(self.ram, f"g{g}.{name}")
+        return self.ram[f"g{g}.{name}"]
 
     def value(self, g: int, v: int) -> np.ndarray:
         """A value (B, rows, columns, channels); a group's input is what the group below made."""
@@ -202,33 +167,8 @@ class Deep:
 
     # -- flash and state -----------------------------------------------------------------------------------------------
 
-    def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the network trains in, with the sizes of their items."""
-        return {name: sizes for group in self.layers for name, sizes in group.objects().items()}
-
-    def create(self, flash: Flash) -> None:
-        """Makes these objects."""
-        for name, sizes in self.objects().items():
-            flash.new(name, sizes)
-
-    def initialize(self, flash: Flash) -> None:
-        """Writes the initial parameters."""
-        for group in self.layers:
-            group.initialize(flash)
-
-    def restore(self, flash: Flash) -> None:
-        """Reads parameters, moments and statistics from flash."""
-        for group in self.layers:
-            group.restore(flash)
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        for group in self.layers:
-            group.flush(flash)
-
     @property
     def state(self) -> dict[str, Any]:
-        """What is known beside the arena's bytes, as JSON can hold it."""
         return {"steps": self.t, "dirty": [group.dirty for group in self.layers]}
 
     @state.setter
@@ -236,11 +176,6 @@ class Deep:
         self.t = known["steps"]
         for group, dirty in zip(self.layers, known["dirty"], strict=True):
             group.dirty = dirty
-
-    @property
-    def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch, or a micro-batch."""
-        return self.B
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
@@ -253,7 +188,10 @@ class Deep:
                 self._take_in(g, samples)
             source, target = self.value(g, one.source), self.value(g, one.target)
             shortcut = None if one.shortcut is None else self.value(g, one.shortcut)
-            norm = (self.array(g, f"statistics{k}"), self.array(g, f"partial{k}")) if one.kind == NORM else None
+            norm = None
+            if one.kind == NORM:
+                partial = self.array(g, f"partial{k}") if training else empty((0, 2, target.shape[3]), "float64")
+                norm = self.array(g, f"statistics{k}"), partial
             stored = group.ram.weights, group.ram.running
             run(one, *stored, samples, source, target, shortcut, norm, training, self.cores)
         return self.value(g, group.program.output)
@@ -350,39 +288,24 @@ class Deep:
             rate, root = rate / (1 - 0.9**self.t), 1 / sqrt(1 - 0.999**self.t)
         return Step(CODES[str(self.recipe.optimizer)], np.float32(rate), np.float32(root))
 
-    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
-        raise NotImplementedError
+    @property
+    def row(self) -> np.ndarray:
+        return empty((0,))  # digests read parameters where they are
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
+    def look(self, samples: int, phase: str) -> None:
+        """A pass without training, to :meth:`scores`."""
         raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers in what was loaded."""
-        return self.look(part.samples, "evaluate")
+        self.look(part.samples, "evaluate")
+        return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """What was loaded through the trained network; how many answers are wrong."""
-        return self.look(part.samples, "hand-over")
+        self.look(part.samples, "hand-over")
+        return self.wrong(part.samples)
 
-    # -- a trained network ---------------------------------------------------------------------------------------------
-
-    def begin_hand_over(self, flash: Flash) -> list[str]:
-        """Digests of the trained groups."""
-        return [group.digest() for group in self.layers]
-
-    def settle(self, samples: int) -> None:
-        """Nothing is left to fix."""
-
-    def known(self) -> list[dict[str, Any]]:
-        """What inference must know of each group beside its parameters."""
-        return [{"alpha": 1.0, "scale": 1.0} for _ in self.layers]
-
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained groups."""
-        for group in self.layers:
-            group.keep(flash)
+    def answer(self, samples: int) -> None:
+        self.look(samples, "evaluate")
 
 
 def _of(g: int, steps: Sequence[str]) -> tuple[str, ...]:
@@ -442,18 +365,3 @@ def run(
         else:
             flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
             conv_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
-
-
-def passed(program: Program, weights: np.ndarray, running: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A trained group's output for maps x (n, rows, columns, channels); arrays are made as they are needed."""
-    values = {0: x}
-    for one in program.operations:
-        target = np.zeros((len(x), *program.shapes[one.target]), np.float32)
-        shortcut = None if one.shortcut is None else values[one.shortcut]
-        width = target.shape[3]
-        norm = (np.zeros((4, width), np.float32), np.zeros((0, 2, width))) if one.kind == NORM else None
-        run(one, weights, running, len(x), values[one.source], target, shortcut, norm, False, 1)
-        values[one.target] = target
-    return values[program.output]
-
-

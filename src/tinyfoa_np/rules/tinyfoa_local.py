@@ -18,10 +18,8 @@ is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from math import sqrt
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -31,18 +29,16 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_update import Scratch
 from ..kernels.local import Head, Weights
 from ..kernels.local_patches import Images
-from ..layers.dense import PASSES, TRAINING
-from ..layers.encoding import Inputs, outputs_of, weights_shape, words, z_unit
+from ..layers.encoding import Inputs, weights_shape, words
+from ..layers.layer import Part
 from ..layers.local import LocalParameters, Sent, patch_kind
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
 from ..network import CONNECTIONS, LocalShape
-from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .layerwise import LOOKING, Layerwise
-from .stage import Part
+from .layerwise import Layerwise
 
 #: phases in which patches are multiplied
 PRODUCTS = (*PASSES, "update")
@@ -82,14 +78,16 @@ class Layer(Layerwise):
         tiling: Tiling,
     ) -> None:
         parameters = LocalParameters(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
-        super().__init__(recipe, number, inputs, shape.outputs, classes, tiling, parameters)
-        self.shape, self.cores = shape, parameters.threads
+        super().__init__(
+            recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
+        )
+        self.shape = shape
         self.fresh = False  # u of the batch at hand is kept
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def regions(self) -> list[Region]:
-        """What the layer needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """The batch, its labels and logits, the head, and what the passes and the update compute in."""
         own, threads, shape = self.parameters, self.parameters.threads, self.shape
         patch = own.inputs
         scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
@@ -99,10 +97,9 @@ class Layer(Layerwise):
         kept = shape.places if self.tiling.keep_products else some
         lasts = (*PRODUCTS, "gradient") if self.tiling.keep_products else PRODUCTS
         return [
-            *own.regions(),
-            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
-            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
-            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
+            Region("input_scale", (1,), "float32", (*TRAINING, *INFERENCE)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
             Region("projection", (head * shape.channels, self.C), "float32", made),
             Region("head_bias", (self.C,), "float32"),
             Region("patch", (threads, self.B, patch_columns(patch, shape)), patch.dtype, PRODUCTS),
@@ -110,13 +107,13 @@ class Layer(Layerwise):
             Region("u", (kept, shape.channels, self.B), "float32", lasts),
             Region("v", (shape.channels * self.B,), "float32", PASSES),
             Region("dv", (threads, self.B), "float32", ("update",)),
-            Region("norm", (2, shape.channels), "float32", (*PASSES, "gradient", "update")),
+            Region("norm", (2, shape.channels), "float32", (*PASSES, *BACKWARD)),
             Region("place_sums", (some, 2, shape.channels), "float64", ("forward", "update")),
             Region("totals", (2, shape.channels), "float64", ("forward", "update")),
             Region("abs_r", (threads,), "int64", PASSES),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
-            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
+            Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
             Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (own.I,), "float32", ("hand-over",)),
@@ -124,21 +121,17 @@ class Layer(Layerwise):
         ]  # fmt: skip
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
-        return self.parameters.carried() | head
+        return super().carried() | head
 
-    def open(self, arena: Arena) -> None:
-        """Takes the layer's views from an arena laid out with its regions, and makes the head."""
-        self.arena = arena
-        self.parameters.open(arena)
-        own = {r.name for r in self.parameters.regions()}
-        self.ram = SimpleNamespace(**{
-            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
-            for r in self.regions() if r.name not in own
-        })  # fmt: skip
+    @property
+    def scratch(self) -> Scratch:
+        """What an update computes in."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+
+    def project(self) -> None:
+        """Makes the head, where it is stored, and its bias."""
         ram = self.ram
-        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
@@ -166,19 +159,10 @@ class Layer(Layerwise):
         again = 0 if self.tiling.keep_products else PRODUCT * (passes - 1) * self.O * self.B
         return read + WRITTEN * written + REGENERATED * numbers + CALL * calls + again, -own.pass_places
 
-    def _passes(self) -> int:
+    @property
+    def passes(self) -> int:
         """How often a step needs the weights at all positions, before those that train: two, and one for each slice."""
         return 1 if self.tiling.keep_products else 2 + len(self.parameters.due(0))
-
-    def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
-        read, written = self.parameters.traffic(self._passes())
-        return read + self.B * (self.inputs.row_bytes + 2) + 4, written
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        self.parameters.flush(flash)
-        self.parameters.flush_running(flash)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -240,6 +224,10 @@ class Layer(Layerwise):
         Once the layer is trained, the hand-over and inference take the stored s.
         """
         return super().evaluate(flash, part)
+
+    def scores(self, samples: int) -> np.ndarray:
+        """Logits over the layer's scale, with the head's bias."""
+        return super().scores(samples) + self.ram.head_bias[:, None] / np.float32(self.scale or 1.0)
 
     def gradient(self, samples: int) -> tuple[float, int]:
         """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
@@ -325,51 +313,3 @@ def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int,
         flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
         np.float32(1 / sqrt(outputs)),
     )
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer over its scale, for samples as they are held."""
-    values, scale = samples, 1.0
-    logits: np.ndarray = np.zeros((classes, len(samples)), np.float32)
-    for number, layer in enumerate(layers):
-        rows, shift = _head(number, layer.outputs, classes, recipe.seed)
-        values, logits = passed(recipe, number, layer, values, scale, rows)
-        scale = layer.scale
-        logits = logits + shift[:, None] / np.float32(scale or 1.0)
-    return logits
-
-
-def passed(
-    recipe: Recipe, number: int, layer: TrainedLayer, values: np.ndarray, scale: float, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale by a head's ``rows`` (P O, C).
-
-    ``values`` are the inputs as they are held, ``scale`` what bits of them stand for.
-    """
-    shape, n, classes = layer.shape, len(values), rows.shape[1]
-    assert shape is not None and layer.running is not None
-    patch = Inputs(patch_kind(layer.inputs), shape.fan_in)
-    emitted = outputs_of(shape.outputs, recipe.binary_activations)
-    some, kind = scratch_shape(patch, recipe.binary_weights, shape, n)
-    norm, of_bits = np.zeros((2, shape.channels), np.float32), scale if layer.inputs.kind == "bits" else 1.0
-    kernels.running_norm(layer.running, norm)
-    images = held_images(values, layer.inputs, shape, number, scale)
-    known = of_layer(shape, 1, recipe.binary_activations, layer.alpha * of_bits, layer.bias, norm)
-    patches, scratch = np.zeros((1, n, patch_columns(patch, shape)), patch.dtype), np.zeros((1, *some), kind)
-    outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
-    u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
-    abs_r = np.zeros(1, np.int64)
-    unit, channels = z_unit(n, shape.outputs), shape.channels
-    for place in range(shape.places):
-        weights = Weights(place, layer.weights[place : place + 1])
-        head = Head(place, rows[place * channels : (place + 1) * channels])
-        kernels.products(images, n, known, weights, 0, channels, patches, scratch, u)
-        kernels.forward(u, n, known, head, unit, v, logits, outputs, abs_r)
-    return outputs, logits
-
-
-@lru_cache(maxsize=16)
-def _head(number: int, outputs: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.zeros((outputs + 1, classes), np.float32)
-    head_rows(rows, 0, outputs + 1, outputs, number, seed)
-    return rows[:-1], rows[-1]

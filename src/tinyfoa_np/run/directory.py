@@ -1,30 +1,72 @@
-"""The run directory: what lies in it, and whether a run may start in it."""
+"""The run directory: what lies in it, and whether a run may start in it. What is read may come from a stranger."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import isfinite, prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckFailed
+from ..errors import BadRequest, CheckFailed
+from ..recipe import Recipe
+from ..storage.files import RECIPE_LIMIT, read_json, read_whole
+from ..storage.flash import vacant
+from ..storage.whole_file import PART
 
 if TYPE_CHECKING:
     from ..data import Dataset
 
 #: what a run directory holds before its first commit: such a run can only be started over
 BEGUN = ("flash", "metrics.jsonl", "recipe.json", "data.json")
+#: the most samples, and the most inputs of one, that a description may have
+_MOST_SAMPLES, _MOST_INPUTS = 2**40, 2**31
+_DESCRIBED = {
+    "name", "train", "test", "inputs", "dtype", "classes", "scale", "offset", "unit", "image", "columns", "digest",
+    "origin",
+}  # fmt: skip
 
 
 def startable(directory: Path) -> bool:
-    """Whether a run may start here: the directory is empty, or holds one that ended before its first commit."""
-    committed = any(root.stat().st_size for root in (directory / "flash").glob("root.*"))
-    return not committed and {path.name.removesuffix(".part") for path in directory.iterdir()} <= set(BEGUN)
+    """Whether a run may start here: the directory is empty, or holds one that ended before its first commit.
+
+    This is the question that resuming asks, too: each directory can be resumed, or started in, or holds something else.
+
+    Raises
+    ------
+    CheckFailed
+        If its flash is a link.
+    """
+    there = {path.name for path in directory.iterdir() if not PART.fullmatch(path.name)}
+    return there <= set(BEGUN) and vacant(directory / "flash")
 
 
-def describe(dataset: Dataset) -> bytes:
+def read_recipe(directory: Path) -> Recipe:
+    """The recipe that a run was started with.
+
+    Raises
+    ------
+    BadRequest
+        If there is no run, or nothing was committed.
+    CheckFailed
+        If the file is damaged.
+    """
+    path = directory / "recipe.json"
+    if not directory.is_dir():
+        raise BadRequest(f"{directory} is not a run directory: train makes one (--out)")
+    if startable(directory):
+        raise BadRequest(f"{directory} holds no commit: start the training again, with --out {directory}")
+    try:
+        return Recipe.from_json(read_whole(path, RECIPE_LIMIT).decode(errors="replace")).validated()
+    except FileNotFoundError as error:
+        raise BadRequest(f"{directory} is not a run directory: it has no recipe.json") from error
+    except (OSError, BadRequest) as error:
+        raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
+
+
+def describe(dataset: Dataset, first: int = 0) -> bytes:
     """A data set without its samples as JSON: what a resumed run must know of samples that are in flash already, and
-    what people should know of where they come from."""
+    what people should know of where they come from; of a stream also the epoch that trains on them ``first``."""
     train, test = dataset.train.inputs, dataset.test.inputs
     about = {
         "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
@@ -32,8 +74,15 @@ def describe(dataset: Dataset) -> bytes:
         "unit": dataset.unit, "image": dataset.image,
         "columns": dataset.columns and {name: column.tolist() for name, column in vars(dataset.columns).items()},
         "digest": dataset.digest, "origin": dataset.origin,
+        **({"first": first} if first else {}),
     }  # fmt: skip
     return json.dumps(about, indent=2).encode() + b"\n"
+
+
+def described_first(directory: Path) -> int:
+    """The epoch that was to train first on the samples that data.json describes; errors as :func:`stand_in`."""
+    first = _description(directory).get("first", 0)
+    return first if type(first) is int else -1
 
 
 def stand_in(directory: Path) -> Dataset:
@@ -48,13 +97,55 @@ def stand_in(directory: Path) -> Dataset:
 
     from ..data.dataset import Columns, shaped
 
+    about = _description(directory)
+    about.pop("first", None)
+    image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
+    known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
+    return replace(shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin)
+
+
+def _description(directory: Path) -> dict[str, Any]:
     path = directory / "data.json"
     try:
-        about = json.loads(path.read_bytes())
-        image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
-        known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
-        return replace(
-            shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin
-        )
+        about = read_json(path)
+        _check(about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error
+    return about
+
+
+def _check(about: Any) -> None:
+    """Refuses a description that is of no data set; raises ValueError, KeyError or TypeError."""
+
+    def whole(name: str, least: int, most: int) -> int:
+        value = about[name]
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+        return value
+
+    if not set(about) - {"first"} <= _DESCRIBED or not isinstance(about["name"], str):
+        raise ValueError("it has other fields")
+    whole("train", 1, _MOST_SAMPLES), whole("test", 0, _MOST_SAMPLES), whole("classes", 1, 65536)
+    inputs, image, columns = whole("inputs", 1, _MOST_INPUTS), about.get("image"), about.get("columns")
+    for name in ("scale", "offset", "unit"):
+        if type(about[name]) not in (int, float) or not abs(about[name]) <= 1e30:
+            raise ValueError(f"{name} is {str(about[name])[:40]!r}")
+    if about["dtype"] not in ("uint8", "float32"):
+        raise ValueError(f"dtype is {str(about['dtype'])[:40]!r}")
+    if image is not None and (
+        len(image) != 3 or not all(type(side) is int and side > 0 for side in image) or prod(image) != inputs
+    ):
+        raise ValueError(f"{inputs} inputs are no images of {str(image)[:40]}")
+    if columns is not None:
+        if set(columns) != {"mean", "deviation", "low", "high"}:
+            raise ValueError("its columns are described otherwise")
+        for values in columns.values():
+            if len(values) != inputs or not all(type(v) in (int, float) and isfinite(v) for v in values):
+                raise ValueError(f"its columns are not {inputs} numbers")
+    for name, kind in (("digest", str), ("origin", dict)):
+        if not isinstance(about.get(name), (kind, type(None))):
+            raise ValueError(f"{name} is {str(about[name])[:40]!r}")
+    for name in ("columns", "labels"):
+        names = (about.get("origin") or {}).get(name)
+        if names is not None and not (isinstance(names, list) and all(type(each) in (str, int) for each in names)):
+            raise ValueError(f"the names of its {name} are no list")

@@ -34,8 +34,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadRequest, CheckFailed, TinyFoAError
 from ..network import widths
 from ..recipe import Recipe
+from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.whole_file import write_whole
-from .directory import startable
+from .directory import read_recipe, startable
+from .outcome import checked_result
 
 if TYPE_CHECKING:
     from .events import Event
@@ -79,13 +81,15 @@ def finished(run: Run) -> dict[str, Any] | None:
     """
     path = run.directory / RESULT
     try:
-        result = json.loads(path.read_text())
+        result = read_json(path)
         recipe = Recipe.from_json(json.dumps(result["recipe"])).validated()
-        if result["outcome"] not in ("finished", "diverged"):
-            raise ValueError(f"outcome {result['outcome']!r}")
+        if result["outcome"] == "finished":
+            checked_result(result)
+        elif result["outcome"] != "diverged" or not isinstance(result["message"], str):
+            raise ValueError(f"outcome {str(result['outcome'])[:40]!r}")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, BadRequest) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
         raise CheckFailed(f"{path} is damaged ({error}); remove {run.directory} to train it again") from error
     _same(run, recipe)
     return result
@@ -105,13 +109,12 @@ def begun(run: Run) -> bool:
         return False
     if run.directory.is_dir() and startable(run.directory):
         return False
-    path = run.directory / "recipe.json"
-    if not path.is_file():
-        raise BadRequest(f"{run.directory} is in the way: it is no run; give another --out")
     try:
-        recipe = Recipe.from_json(path.read_text(errors="replace")).validated()
+        recipe = read_recipe(run.directory)
     except BadRequest as error:
-        raise CheckFailed(f"{path} is damaged ({error}); remove {run.directory} to train it again") from error
+        raise BadRequest(f"{run.directory} is in the way: it is no run; give another --out") from error
+    except CheckFailed as error:
+        raise CheckFailed(f"{error}; remove {run.directory} to train it again") from error
     _same(run, recipe)
     return True
 
@@ -144,7 +147,8 @@ def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[s
             result = training.train(run.recipe, samples, run.directory, threads=1, resume=resume, on_event=on_event)
             result["outcome"] = "finished"
         except training.Diverged as error:
-            epochs = len((run.directory / "metrics.jsonl").read_bytes().splitlines())  # that were trained to their end
+            rows = read_whole(run.directory / "metrics.jsonl", ROWS_LIMIT).splitlines()
+            epochs = len(rows)  # that were trained to their end
             layer, epoch = divmod(epochs, run.recipe.epochs)
             result = {"outcome": "diverged", "layer": layer + 1, "epoch": epoch + 1, "message": str(error)}
             result |= {"recipe": asdict(run.recipe), "run_dir": str(run.directory)}
@@ -329,7 +333,7 @@ class _Speaker:
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs = recipe.epochs
-        self.layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1
+        self.layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1
         self.last = 0.0
 
     def __call__(self, event: Event) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,26 +14,17 @@ from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
-from ..recipe import Recipe
+from ..network import widths
 from ..rules.fit import Layout
+from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
 from .directory import stand_in
+from .outcome import Epoch, checked_result, epoch_of
 
 #: of a recipe, where runs stand side by side
 SHOWN = (
     "dataset", "algorithm", "network", "slices", "schedule", "binary_weights", "binary_activations", "epochs", "seed",
 )  # fmt: skip
-
-
-class Epoch(NamedTuple):
-    """An epoch of a layer, both from 0; of the whole network, where that trains together, layer 0. Errors in %."""
-
-    layer: int
-    epoch: int
-    loss: float
-    train_error_pct: float
-    test_error_pct: float | None
-    seconds: float
 
 
 def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -48,16 +38,12 @@ def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         If what it wrote down is damaged.
     """
     path = Path(run_dir) / "audit.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
     try:
-        known = json.loads(path.read_text())
-        Recipe.from_json(json.dumps(known["recipe"]))
-        known["layer_errors_pct"], known["seconds_per_epoch"], known["flash"]["written_bytes"]
-        known["arena"]["watermark_bytes"], known["model_sha256"]
-    except (ValueError, KeyError, TypeError, BadRequest) as error:
+        return checked_result(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
         raise CheckFailed(f"{path} is not the record of a run: {error}") from error
-    return known
 
 
 def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -87,10 +73,7 @@ def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
     """
     path = Path(run_dir) / "metrics.jsonl"
     try:
-        rows = [Epoch(**json.loads(line)) for line in path.read_text().splitlines()]
-        for row in rows:
-            if not min(row.layer, row.epoch, row.loss, row.train_error_pct, row.test_error_pct or 0) >= 0:
-                raise ValueError(f"a row is {row}")
+        rows = list(map(epoch_of, read_whole(path, ROWS_LIMIT).splitlines()))
     except FileNotFoundError as error:
         raise BadRequest(f"{run_dir} has no metrics.jsonl: training writes it") from error
     except (OSError, ValueError, TypeError) as error:
@@ -112,9 +95,8 @@ def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
 
 
 def hidden_layers(trained: Model) -> int:
-    """How many of a model's layers are hidden: FF's others are parts of its classifier; TinyFoA has no others."""
-    count = len(trained.layers)
-    return {"tinyfoa": count, "ff": count // 2}.get(trained.recipe.algorithm, count - 1)
+    """How many of a fully connected model's layers are hidden: the others are a head, or parts of one."""
+    return len(widths(trained.recipe.network))
 
 
 def trained_signs(trained: Model, number: int) -> np.ndarray:
@@ -138,9 +120,9 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
-    if recipe.algorithm == "ff" and number >= hidden_layers(trained):
+    if recipe.rule.normal_start and number >= hidden_layers(trained):
         pass  # a part of the classifier begins with zeros
-    elif recipe.algorithm == "ff":
+    elif recipe.rule.normal_start:
         random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
     else:
         random_kernels.uniform(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -12,6 +11,8 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -20,17 +21,20 @@ import numba
 import numpy as np
 
 from ..data import Dataset, Split
-from ..data.dataset import check_split
 from ..errors import BadRequest, CheckFailed
 from ..kernels import random as random_kernels
+from ..layers.encoding import Inputs
 from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..recipe import Recipe
 from ..rules.fit import Layout
+from ..storage.files import open_file, sync_parents
 from ..storage.flash import Flash
 from ..storage.records import Records
-from ..storage.whole_file import write_whole
-from .directory import BEGUN, describe, stand_in, startable
+from ..storage.whole_file import remove_parts, write_whole
+from . import claims
+from .directory import BEGUN, describe, described_first, stand_in, startable
+from .outcome import LINE_LIMIT, epoch_of
 
 VERIFY_BUFFER = 65536
 
@@ -63,8 +67,6 @@ class Session:
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
         lean: bool, tilings: Sequence[Tiling] | None,
     ) -> None:
-        for name, split in (("train", dataset.train), ("test", dataset.test)):
-            check_split(dataset, name, split)
         self.dataset, self.directory, self.audit = dataset, directory, audit
         self.recipe = recipe
         self.threads = max(1, threads or numba.config.NUMBA_NUM_THREADS)
@@ -107,10 +109,13 @@ class Session:
         identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
         flash_dir = self.directory / "flash"
         further = stream and self.directory.is_dir() and not startable(self.directory)
+        if further:
+            self._refuse_other_kinds()
         if resume or further:
-            self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)))
+            check = partial(self._check, further)
+            self.flash = Flash.open(flash_dir, identity, memoryview(bytearray(VERIFY_BUFFER)), check)
             self.meta = self.flash.meta
-            self._budget()
+            self.meta["ram"] = self.ram
         else:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -121,13 +126,17 @@ class Session:
             self.flash = Flash.create(flash_dir, identity)
         metrics = self.directory / "metrics.jsonl"
         try:
+            remove_parts(self.directory)
             if self.flash.fallback:
                 warnings.warn(f"{self.flash.fallback}; going on from the commit before", stacklevel=4)
             if further:
                 self._go_on()
-            elif resume and "train" not in self.flash.names():
-                raise CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
-            elif not resume:
+            elif resume:
+                if "train" not in self.flash.names() or described_first(self.directory) != self.meta["first"]:
+                    was = "was left before the next samples were in it"
+                    raise CheckFailed(f"{self.directory} {was}: train on them again")
+                self._check_samples()
+            else:
                 self.meta["last"] = 1 if stream else self.recipe.epochs
                 self._begin(metrics)
             self._open_metrics(metrics)
@@ -139,32 +148,81 @@ class Session:
                     self.metrics.close()
             self.flash.close()
 
+    def _check(self, further: bool, meta: dict[str, Any], objects: claims.Objects) -> None:
+        """Compares what a commit says with what this run can be; takes over its place in it, and its budget."""
+        try:
+            if further and claims.position(meta) < len(self.stages):
+                raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
+            claims.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
+            self.meta = meta
+            self._budget()
+            claims.check_states(meta, self.stages)
+            sets, outputs = [self.train_set, self.test_set], [records for records, _ in self._handed_on()]
+            if further:  # those in flash are other samples, which go
+                gone = {records.name for records in (*sets, *outputs)}
+                sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
+            claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckFailed(
+                f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
+            ) from error
+
+    def _handed_on(self) -> list[tuple[Records, Inputs]]:
+        """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""
+        found = []
+        for number, stage in enumerate(self.stages[: 0 if self.recipe.recompute else -1]):
+            assert stage.hands_on is not None
+            both = ("outputs", self.N), ("test_outputs", self.N_test)
+            found += [(self._outputs(number, what, samples), stage.hands_on) for what, samples in both]
+        return found
+
+    def _outputs(self, number: int, what: str, samples: int) -> Records:
+        """What a stage hands on."""
+        emitted = self.stages[number].hands_on
+        assert emitted is not None
+        return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
+
+    def _check_samples(self) -> None:
+        """Refuses samples in flash that kernels cannot take."""
+        own = [(records, self.layout.inputs) for records in (self.train_set, self.test_set)]
+        for records, held in (*own, *self._handed_on()):
+            if records.name in self.flash.names():
+                claims.check_samples(self.flash, records, held, self.dataset.classes)
+
     def _open_metrics(self, path: Path) -> None:
         """Opens the metrics after the last committed line, and reads from them how long each stage has taken."""
         lines = self.meta["metrics_lines"]
         try:
-            self.metrics = open(path, "r+b")
-            rows = [self.metrics.readline() for _ in range(lines)]
+            self.metrics = os.fdopen(open_file(path, os.O_RDWR), "r+b")
+            rows = list(islice(iter(partial(self.metrics.readline, LINE_LIMIT), b""), lines))
         except OSError:
-            rows = [b""]
-        if not all(row.endswith(b"\n") for row in rows):
+            rows = []
+        if len(rows) < lines or not all(row.endswith(b"\n") for row in rows):
             raise CheckFailed(f"{path} is shorter than the last commit says: it was altered, put it back")
         assert self.metrics is not None
         self.metrics.truncate(self.metrics.tell())
         begun = self.meta["layer"] + (self.meta["stage"] != "start")
         self.seconds = [0.0] * begun
-        for row in map(json.loads, rows):
-            if row["epoch"] >= self.meta["first"]:  # of a stream, the rows before are of other samples
-                self.seconds[row["layer"]] = row["seconds"]
+        try:
+            for row in map(epoch_of, rows):
+                if row.epoch >= self.meta["first"]:  # of a stream, the rows before are of other samples
+                    self.seconds[row.layer] = row.seconds
+        except (ValueError, TypeError, IndexError) as error:
+            raise CheckFailed(f"{path} is damaged ({error}): put it back") from error
 
     def _begin(self, metrics: Path) -> None:
-        """Everything up to the first commit; if it does not come to that, nothing is left behind."""
+        """Everything up to the first commit; if it does not come to that, nothing is left behind.
+
+        Whatever a resumed run needs is durable before the first root names anything: a power cut leaves a run that can
+        be resumed, or a directory in which it can be started again.
+        """
         try:
-            metrics.write_bytes(b"")
+            write_whole(metrics, b"")
             write_whole(self.directory / "recipe.json", self.recipe.to_json().encode())
             write_whole(self.directory / "data.json", describe(self.dataset))
             self._encode("train", self.dataset.train, self.train_set)
             self._encode("test", self.dataset.test, self.test_set)
+            sync_parents(self.directory)
             self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
         except BaseException:
             self.flash.close()
@@ -172,13 +230,9 @@ class Session:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
-    def _go_on(self) -> None:
-        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
-        meta, before = self.meta, stand_in(self.directory)
-        if meta["layer"] < len(self.stages):
-            raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
-        if meta["lean"]:
-            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+    def _refuse_other_kinds(self) -> None:
+        """Refuses samples that are not of the kind of those that the run was trained on."""
+        before = stand_in(self.directory)
         if _kind(before) != _kind(self.dataset):
             inputs, kind, classes, scale, offset, unit, _ = _kind(before)
             seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
@@ -186,10 +240,17 @@ class Session:
                 f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
                 " more of the same, put on the same scale, would be right"
             )
+
+    def _go_on(self) -> None:
+        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
+        meta = self.meta
+        if meta["lean"]:
+            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+        # first what is to come: until the last commit below, data.json says that these samples were not taken
+        write_whole(self.directory / "data.json", describe(self.dataset, meta["last"]))
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
             self.flash.drop(name)
         self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be taken again
-        write_whole(self.directory / "data.json", describe(self.dataset))
         self._encode("train", self.dataset.train, self.train_set)
         self._encode("test", self.dataset.test, self.test_set)
         meta.update(layer=0, stage="start", first=meta["last"], last=meta["last"] + 1, **self._nothing_yet())
@@ -208,17 +269,22 @@ class Session:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask for a stop after the step; a second one is obeyed at once."""
+        """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the step; a second one is obeyed at once."""
+        own = os.getpid()
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.stop:
+            if os.getpid() != own:  # a child that was forked meanwhile: this training is not its own
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            elif self.stop:
                 raise KeyboardInterrupt
-            self.stop = True
+            else:
+                self.stop = True
 
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in stop_signals()}
         try:
             yield
         finally:
@@ -240,6 +306,15 @@ class Session:
                 f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
             ) from error
         self.flash.commit(self.meta, self.commit_buffer.data)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask for an end: SIGHUP only where it is not ignored, as nohup has it."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        asked.append(hangup)
+    return asked
 
 
 def _kind(dataset: Dataset) -> tuple[Any, ...]:

@@ -27,7 +27,10 @@ from typing import Any
 import numba
 
 from ..data import Dataset
+from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..layers.dense import Parameters
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -35,7 +38,7 @@ from ..ram.packing import PHASES
 from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
 from ..rules.recompute import Below
-from ..rules.stage import Outcome, Part, whole
+from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
@@ -114,6 +117,9 @@ def train(
         if not resume:
             raise BadRequest("a new run needs a data set")
         dataset = stand_in(Path(run_dir))
+    else:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
     recipe = recipe.validated()
     if dataset.digest is not None and not stream:  # of a stream every part has another
         if recipe.digest not in (None, dataset.digest):
@@ -210,9 +216,9 @@ class _Run(Session):
                 stage.initialize(self.flash)
             meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
             self.seconds.append(0.0)
+            stage.restore(self.flash)
         else:
-            stage.state = meta["state"]
-        stage.restore(self.flash)
+            self._rejoin(stage)
         if meta["stage"] == "train":
             while meta["epoch"] < meta["last"]:
                 self._train_epoch(number)
@@ -222,10 +228,19 @@ class _Run(Session):
             self._commit()
         self._hand_over(number)
 
-    def _outputs(self, number: int, what: str, samples: int) -> Records:
-        emitted = self.stages[number].hands_on
-        assert emitted is not None
-        return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
+    def _rejoin(self, stage: Stage) -> None:
+        """Brings a stage back to where it was committed, its resident slices too, and counts nothing of it: an
+        uninterrupted run would have read nothing here."""
+        flash = self.flash
+        counted = flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear
+        stage.state = self.meta["state"]
+        layers = [layer for layer in stage.layers if isinstance(layer, Parameters)]
+        resident = [layer.state.resident for layer in layers]
+        stage.restore(flash)
+        for layer, k in zip(layers, resident, strict=True):
+            if k is not None and k < len(layer.grid):
+                layer.exchange(flash, k)
+        flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
     def _load(self, flash: Any, records: Records, k: int) -> int:
         """Batch k into the arena; returns its samples."""
@@ -281,7 +296,7 @@ class _Run(Session):
                     self._rehearse(partial(self._rehearsed_step, step=probed, k=k))
             samples, outcome = self._step(self.flash, step, k)
             if outcome.diverged:
-                where = f"layer {number + 1}, " if self.recipe.algorithm == "tinyfoa" else ""
+                where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
                     " the last commit is kept; start again with a smaller --lr"
@@ -357,7 +372,7 @@ class _Run(Session):
         self.arena.watermark()
         meta["probed"].append(self.probe is not None)
         if self.probe:
-            where = f"layer {number + 1}: " if self.recipe.algorithm == "tinyfoa" else ""
+            where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
             meta["findings"] += [f"{where}{line}" for line in self.probe.findings()]
         meta["arena"].append(self._measured())
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]

@@ -68,6 +68,11 @@ class Records:
         flash.read(self.name, 0, [labels[:count]], begin + n * self.row_bytes + 2 * first)
         flash.read(self.name, 0, [scale], begin + n * (self.row_bytes + 2))
 
+    def read_rest(self, flash: Store, k: int, labels: np.ndarray, scale: np.ndarray) -> None:
+        """Batch k without its inputs."""
+        n = self.count(k)
+        flash.read(self.name, 0, [labels[:n], scale], self._offset(k) + n * self.row_bytes)
+
     def write_part(self, flash: Store, k: int, first: int, count: int, inputs: np.ndarray) -> None:
         """Writes the inputs of ``count`` samples of batch k from its sample ``first`` on."""
         flash.write(self.name, 0, [inputs[:count]], self._offset(k) + first * self.row_bytes)

@@ -1,0 +1,155 @@
+"""What a model file must hold: derived from recipe, inputs and classes, compared before anything is read or allocated.
+
+A model may come from a stranger. Kernels trust shapes, so that every tensor's name, dtype and shape and every number is
+what training with this recipe would have written, or the file is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+
+from ..architectures import architecture
+from ..layers.encoding import TILES, Inputs
+from ..layers.layer import Layer
+from ..layers.local import LocalParameters
+from ..layers.tiling import PLACES, Tiling
+from ..network import LocalShape, is_local, layer_shapes
+from ..recipe import Recipe
+from ..rules.build import deep_maker, makers
+from ..rules.stage import Stage
+
+#: labels are 16 bits
+MOST_CLASSES = 65536
+#: what a tensor is called in a file
+DTYPES = {"F32": "float32", "U64": "uint64"}
+
+Tensors = dict[str, tuple[tuple[int, ...], str]]  # name to shape and dtype
+
+
+@dataclass(frozen=True)
+class Form:
+    """Of one layer: how its inputs are held, outputs, shape where it is locally connected, weights' shape and dtype,
+    how many numbers its bias has, and its running statistics."""
+
+    inputs: Inputs
+    outputs: int
+    shape: LocalShape | None
+    weights: tuple[tuple[int, ...], str]
+    bias: int
+
+    def tensors(self, number: int) -> Tensors:
+        """What a file has of it."""
+        name = f"layer{number}."
+        found: Tensors = {name + "weights": self.weights, name + "bias": ((self.bias,), "float32")}
+        if self.shape:
+            found[name + "running"] = (2, self.shape.channels), "float32"
+        return found
+
+
+def read_by(layer: Layer) -> Inputs:
+    """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
+    width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
+    return replace(layer.inputs, width=width)
+
+
+def form_of(stage: Stage, number: int) -> Form:
+    """That of a stage's layer; the first one's inputs are the samples, however they come to it."""
+    layer = stage.layers[number]
+    (weights, kind), (bias, _) = layer.trained_shapes
+    shape = layer.shape if isinstance(layer, LocalParameters) else None
+    return Form(read_by(layer) if number else stage.inputs, layer.O, shape, (weights, kind), prod(bias))
+
+
+def stages_of(recipe: Recipe, inputs: Inputs, classes: int, batch: int) -> list[Stage]:
+    """The stages that a recipe trains on such inputs, for inference with a batch of samples at a time.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such network.
+    """
+    # slices decide which weights train when, not how a trained layer is laid out; a grid can be larger than a model
+    schedule = "none" if "none" in recipe.rule.schedules else "stream"
+    plain = replace(
+        recipe, slices=1, schedule=schedule, hold=None, exchanges=None, visits=None, order=None, batch=batch
+    )
+    if recipe.deep:
+        network = architecture(recipe.network, inputs.width, inputs.image, classes)
+        return [deep_maker(plain, inputs, network, classes, 1, 1)(Tiling(batch))]
+    shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
+    tile = PLACES[-4] if is_local(recipe.network) else TILES[-1]
+    return [make(Tiling(batch, tile)) for make in makers(plain, inputs, shapes, classes, 1, 1)]
+
+
+def forms(recipe: Recipe, inputs: Inputs, classes: int) -> list[Form]:
+    """Those of all layers that a recipe trains on such inputs; errors as for :func:`stages_of`."""
+    stages = stages_of(recipe, inputs, classes, 1)
+    return [form_of(stage, number) for stage in stages for number in range(len(stage.layers))]
+
+
+def inputs_of(known: Mapping[str, Any]) -> Inputs:
+    """What a file says of the samples; raises ValueError where that cannot be."""
+    kind, width, image = known["kind"], known["width"], known.get("image")
+    if kind not in ("bytes", "real") or not is_count(width, 2**31):
+        raise ValueError(f"its samples are {width!r} {kind!r}")
+    if image is not None:
+        if len(image) != 3 or not all(is_count(side, 2**31) for side in image) or prod(image) != width:
+            raise ValueError(f"its samples are {width} values, and images of {image!r}")
+        image = tuple(image)
+    return Inputs(kind, width, number(known["input_scale"]), number(known["input_offset"]), image)
+
+
+def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float, float]:
+    """Compares what a file says of a layer with what it must be; its alpha and scale.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    inputs, image = form.inputs, known.get("image")
+    said = (known["kind"], known["width"], number(known["input_scale"]), number(known["input_offset"]),
+            image and tuple(image), known["outputs"], known.get("shape"))  # fmt: skip
+    right = (inputs.kind, inputs.width, inputs.scale, inputs.offset, inputs.image, form.outputs,
+             asdict(form.shape) if form.shape else None)  # fmt: skip
+    if said != right or not is_count(known["outputs"]) or not isinstance(known["digest"], str):
+        raise ValueError(f"layer {which + 1} is not what its recipe says")
+    return number(known["alpha"], 0.0), number(known["scale"], 0.0)
+
+
+def check_values(name: str, values: np.ndarray, form: Form | None = None) -> None:
+    """Refuses numbers that are not finite, and signs where there is neither neuron nor input.
+
+    Raises
+    ------
+    ValueError
+        If there are any.
+    """
+    if values.dtype == np.float32:
+        flat = values.reshape(-1)
+        if not all(np.isfinite(flat[start : start + 2**16]).all() for start in range(0, flat.size, 2**16)):
+            raise ValueError(f"{name} holds numbers that are not finite")
+        return
+    assert form is not None
+    outputs, inputs = (form.shape.channels, form.shape.fan_in) if form.shape else (form.outputs, form.inputs.width)
+    panels = values.reshape(-1, -(-outputs // 8), *values.shape[-2:])  # (.., panels, words, 8 neurons)
+    absent, odd = -outputs % 8, inputs % 64
+    if absent and panels[:, -1, :, 8 - absent :].any() or odd and (panels[:, :, -1] >> np.uint64(odd)).any():
+        raise ValueError(f"{name} has signs where there are no weights")
+
+
+def is_count(value: Any, below: int = 2**60) -> bool:
+    """Whether a value from JSON is a whole number from 1 on."""
+    return type(value) is int and 1 <= value < below
+
+
+def number(value: Any, least: float = -1e30) -> float:
+    """A value from JSON as a finite number; raises ValueError where it is none, or less than ``least``."""
+    if type(value) not in (int, float) or not isfinite(value) or not least <= value <= 1e30:
+        raise ValueError(f"{str(value)[:40]!r} is not a number that a model can hold")
+    return float(value)

@@ -1,0 +1,67 @@
+"""What a run tells, as it lies in its directory: epochs in ``metrics.jsonl``, the result in ``audit.json``."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, NamedTuple
+
+from ..recipe import Recipe
+from ..storage.files import parse_json
+
+#: bytes of the longest line that is read
+LINE_LIMIT = 1 << 12
+_LARGEST = 2**40
+
+
+class Epoch(NamedTuple):
+    """An epoch of a layer, both from 0; of the whole network, where that trains together, layer 0. Errors in %."""
+
+    layer: int
+    epoch: int
+    loss: float
+    train_error_pct: float
+    test_error_pct: float | None
+    seconds: float
+
+
+def epoch_of(line: bytes) -> Epoch:
+    """The epoch that a line tells of; raises ValueError or TypeError where it tells of none."""
+    row = Epoch(**parse_json(line))
+    numbers = row.loss, row.train_error_pct, row.seconds, *(() if row.test_error_pct is None else (row.test_error_pct,))
+    if not all(map(_is_count, row[:2])):
+        raise ValueError(f"a row is of layer {str(row.layer)[:40]!r}, epoch {str(row.epoch)[:40]!r}")
+    if not all(map(_is_number, numbers)):
+        raise ValueError(f"the row of layer {row.layer}, epoch {row.epoch} holds what is no number of 0 or more")
+    return row
+
+
+def checked_result(known: Any) -> dict[str, Any]:
+    """What :func:`tinyfoa_np.run.train.train` returned, from JSON; its recipe with all fields.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, BadRequest
+        If it is not what training returns.
+    """
+    recipe = Recipe.from_json(json.dumps(known["recipe"])).validated()
+    arena, flash, errors = known["arena"], known["flash"], (known["error_pct"], *known["layer_errors_pct"])
+    counts = [arena[f"{kind}_bytes"] for kind in ("planned", "accounted", "watermark")]
+    counts += [flash[name] for name in ("bytes", "read_bytes", "written_bytes", "exchanges")]
+    counts += [] if arena["budget_bytes"] is None else [arena["budget_bytes"]]
+    sha256 = known["model_sha256"]
+    if not all(map(_is_count, counts)) or not all(map(_is_number, known["seconds_per_epoch"])):
+        raise ValueError("its bytes or seconds are no numbers of 0 or more")
+    if not all(error is None or _is_number(error) for error in errors) or len(errors) < 2:
+        raise ValueError("its errors are no percentages")
+    if not isinstance(sha256, str) or len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        raise ValueError("its model has no digest")
+    return {**known, "recipe": json.loads(recipe.to_json())}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value) and value >= 0
