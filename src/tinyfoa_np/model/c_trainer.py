@@ -17,7 +17,6 @@ import numpy as np
 from ..data import Dataset, short
 from ..kernels import random as random_kernels
 from ..recipe import Recipe
-from ..rules import tinyfoa
 from ..storage.whole_file import write_whole
 from .c_layout import REGIONS, STATE_BYTES, CLayout
 
@@ -202,5 +201,3 @@ def _plain(name: str) -> str:
 def _plain_line(line: str) -> str:
     return "   " + _plain(line.strip())
 
-
-assert tinyfoa
