@@ -105,6 +105,13 @@ static inline float tinyfoa_sqrt(float x) {
 
 /* The same in float64, for x in [2^-20, 1]. */
 static inline double tinyfoa_sqrt64(double x) {
+#if defined(__SSE2__)
+    __asm__("sqrtsd %0, %0" : "+x"(x));
+    return x;
+#elif defined(__ARM_FP) && (__ARM_FP & 8) && !defined(__aarch64__) && !defined(__SOFTFP__)
+    __asm__("vsqrt.f64 %P0, %P0" : "+w"(x));
+    return x;
+#else
     uint64_t bits = tinyfoa_bits64(x), rest, root = 0, bit;
     int32_t exponent = (int32_t)(bits >> 52) - 1023;
     bits = (bits & 0xFFFFFFFFFFFFFu) | 0x10000000000000u;
@@ -116,6 +123,7 @@ static inline double tinyfoa_sqrt64(double x) {
         rest <<= 1;
     }
     return tinyfoa_double(((uint64_t)(exponent + 1022) << 52) + (root >> 1) + (root & 1u));
+#endif
 }
 
 /* base to the power of exponent >= 0, by repeated squaring from the lowest bit on. */

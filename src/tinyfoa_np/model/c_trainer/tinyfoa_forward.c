@@ -32,12 +32,20 @@ static void make_tables(const uint8_t *x, uint32_t count, uint32_t *tables) {
 /* Adds 32 bytes . bits to the sums of some rows, 16 bytes at a time: so few tables stay in registers. */
 static void add_words(const uint32_t *signs, uint32_t stride, uint32_t rows, const uint32_t *tables, int32_t *z) {
     const uint16_t *t0 = (const uint16_t *)tables, *t1 = t0 + 16, *t2 = t0 + 32, *t3 = t0 + 48;
-    uint32_t half, r;
+    uint32_t half;
     for (half = 0; half < 2; half++, t0 += 64, t1 += 64, t2 += 64, t3 += 64) {
         const uint16_t *part = (const uint16_t *)signs + half;
-        for (r = 0; r < rows; r++, part += 2 * stride) {
+        int32_t *sum = z, *end = z + rows;
+        if (rows & 1) { /* two rows per turn */
             uint32_t bits = *part;
-            z[r] += t0[bits & 15] + t1[bits >> 4 & 15] + t2[bits >> 8 & 15] + t3[bits >> 12];
+            *sum++ += t0[bits & 15] + t1[bits >> 4 & 15] + t2[bits >> 8 & 15] + t3[bits >> 12];
+            part += 2 * stride;
+        }
+        for (; sum < end; sum += 2) {
+            uint32_t bits = *part, more = part[2 * stride];
+            sum[0] += t0[bits & 15] + t1[bits >> 4 & 15] + t2[bits >> 8 & 15] + t3[bits >> 12];
+            sum[1] += t0[more & 15] + t1[more >> 4 & 15] + t2[more >> 8 & 15] + t3[more >> 12];
+            part += 4 * stride;
         }
     }
 }

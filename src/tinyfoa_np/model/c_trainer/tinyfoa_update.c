@@ -127,40 +127,46 @@ static void turn(tinyfoa *t, const slice_step *step) {
     }
 }
 
-/* dz of a neuron as the gradient takes it; returns the sum of dz, four by four.
+/* dz of a neuron and sample: the errors at the logits, projected, class by class. */
+static inline float projected(const float *error, const float *p) {
+    float sum = 0.0f;
+    uint32_t c;
+    for (c = 0; c < C; c++) sum += error[c] * p[c];
+    return sum;
+}
 
-   Bits: for each group of four samples of which one has an error, its number and the 16 sums of their subsets.
-   Bytes, floats: for each sample that has one, its error and where its inputs are. */
-static float row_errors(tinyfoa *t, slice_step *step, uint32_t row, const uint8_t *active) {
-    const tinyfoa_layer *l = layer_of(t);
-    const float *error = floats(t, R_LOGITS), *p = l->projection + row * C;
-    float *dz = floats(t, R_DZ), total = 0.0f, four[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    uint32_t *listed = words_at(t, R_LISTED), n, c, some = 0;
+/* Where inputs are samples: for each one whose error is not 0, the error and where its inputs are; returns their sum. */
+static float list_errors(tinyfoa *t, slice_step *step, const float *p, const uint8_t *active) {
+    const float *error = floats(t, R_LOGITS);
+    float *dz = floats(t, R_DZ), total = 0.0f;
+    uint32_t *listed = words_at(t, R_LISTED), n;
     step->count = 0;
     for (n = 0; n < step->samples; n++, error += C) {
-        float sum = 0.0f;
-        if (active[n / 8] >> n % 8 & 1) {
-            for (c = 0; c < C; c++) sum += error[c] * p[c];
-            some = 1;
-            if (is_first(t) && sum != 0.0f) {
-                dz[step->count] = sum;
-                listed[step->count++] = n * step->row;
-            }
+        if (!(active[n / 8] >> n % 8 & 1)) continue;
+        dz[step->count] = projected(error, p);
+        total += dz[step->count];
+        listed[step->count++] = n * step->row;
+    }
+    return total;
+}
+
+/* Where inputs are bits: for each four samples of which one has an error, their number and the 16 sums of subsets, each
+   in the samples' order; returns the sum of all, four by four. */
+static float table_errors(tinyfoa *t, slice_step *step, const float *p, const uint8_t *active) {
+    const float *error = floats(t, R_LOGITS);
+    float *sums = floats(t, R_DZ), total = 0.0f;
+    uint32_t *listed = words_at(t, R_LISTED), first, n, c, k;
+    step->count = 0;
+    for (first = 0; first < step->samples; first += 4) {
+        uint32_t some = (uint32_t)active[first / 8] >> first % 8 & 15;
+        if (!some) continue;
+        for (sums[0] = 0.0f, n = 0; n < 4; n++) { /* to each subset of the samples before */
+            float dz = some >> n & 1 ? projected(error + (first + n) * C, p) : 0.0f;
+            for (k = 1u << n, c = 0; c < k; c++) sums[k + c] = sums[c] + dz;
         }
-        four[n % 4] = sum;
-        if (n % 4 != 3 && n + 1 < step->samples) continue;
-        if (some) {
-            if (!is_first(t)) {
-                float *sums = dz + 16 * step->count;
-                listed[step->count++] = n / 4;
-                uint32_t last, k;
-                for (sums[0] = 0.0f, last = 0; last < 4; last++) /* a subset's last error comes to the others' sum */
-                    for (k = 1u << last, c = 0; c < k; c++) sums[k + c] = sums[c] + four[last];
-            }
-            total += ((four[0] + four[1]) + four[2]) + four[3];
-        }
-        four[0] = four[1] = four[2] = four[3] = 0.0f;
-        some = 0;
+        total += sums[15];
+        sums += 16;
+        listed[step->count++] = first / 4;
     }
     return total;
 }
@@ -350,12 +356,16 @@ static int train_slice(tinyfoa *t, uint32_t k, uint32_t samples, uint32_t from, 
     step.samples = samples;
     prepare(t, &step);
     rates_of(t, s->steps, &step.rate, &step.root);
-    rates_of(t, s->bias_steps ? s->bias_steps : 1, &bias_rate, &bias_root);
+    bias_rate = step.rate;
+    bias_root = step.root;
+    if (biases && s->bias_steps != s->steps) rates_of(t, s->bias_steps, &bias_rate, &bias_root);
     for (row = step.part[0]; row < step.part[1] && !lost; row++) {
         uint32_t r = row - step.part[0], at = TINYFOA_STREAMED ? 0 : r;
         uint32_t word = row * l->words + segment_of(l->inputs, k % M);
         uint32_t *signs = TINYFOA_SIGNS_IN_FLASH ? words_at(t, R_TILE) : words_at(t, R_SIGNS) + word;
-        float sum_dz = row_errors(t, &step, row, bytes_at(t, R_ACTIVE) + (row - from) * step.stride);
+        const uint8_t *active = bytes_at(t, R_ACTIVE) + (row - from) * step.stride;
+        const float *p = l->projection + row * C;
+        float sum_dz = is_first(t) ? list_errors(t, &step, p, active) : table_errors(t, &step, p, active);
         if (TINYFOA_STREAMED) TRY(tinyfoa_move_row(t, r, 0));
         if (biases) lost |= train_bias(t, row, r, sum_dz, bias_rate, bias_root);
         step.draws = ((uint64_t)s->steps << 32) + (uint64_t)(k * l->rows + r) * stride;
