@@ -133,17 +133,20 @@ static int read_slice(tinyfoa *t, uint32_t k) {
     s->steps = h.steps;
     s->sum = h.sum;
     s->reading = where;
-    s->writing = 0;
+    s->writing = s->begun = 0;
     tinyfoa_slice(l, k, part);
-#if !TINYFOA_STREAMED
-    {
-        uint32_t p, crc = 0, at = where + HEAD;
+    if (!TINYFOA_STREAMED || !s->ready) {
+        uint32_t crc = 0;
+#if TINYFOA_STREAMED
+        TRY(planes_crc(t, part, where, &crc));
+#else
+        uint32_t p, at = where + HEAD;
         for (p = 0; p < PLANES; p++)
             TRY(tinyfoa_part(t, &at, &crc, region(t, planes[p]),
                              (part[1] - part[0]) * row_bytes(p, part[3] - part[2])));
+#endif
         if (crc != h.payload) return TINYFOA_DAMAGED;
     }
-#endif
     return 0;
 }
 
@@ -272,7 +275,7 @@ int tinyfoa_flush(tinyfoa *t) {
     if (!s->dirty) return 0;
     TRY(write_slice(t, s->resident, s->steps, s->sum));
     TRY(write_biases(t, s->group, s->bias_steps));
-    if (TINYFOA_STREAMED) s->reading = s->writing, s->writing = 0;
+    if (TINYFOA_STREAMED) s->reading = s->writing, s->writing = s->begun = 0;
     s->dirty = 0;
     return 0;
 }
