@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .reports.forecast import forecast as plan
     from .run.train import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 ESTIMATORS = (
     "TinyFoAClassifier",

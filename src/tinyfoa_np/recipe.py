@@ -5,6 +5,7 @@ Threads, RAM budget, audit mode and commits are no part of a recipe: they change
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from typing import Any
 from . import catalogue
 from .architectures import grouped, named
 from .catalogue import Algorithm
-from .errors import BadRequest
+from .errors import BadRequest, OtherNumerics
 from .network import CONNECTIONS, is_local
+from .numerics import NUMERICS, check, power
 from .slices import ORDERS
 
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
@@ -373,15 +375,23 @@ class Recipe:
             return 1.0
         drops = self.lr_schedule.removeprefix("drop:").split(",")
         ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
-        return 0.1 ** sum(epoch >= end for end in ends)
+        return power(0.1, sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key a line; without digest, lc_connect or options where they have no meaning."""
-        values = asdict(self)
+        """The recipe as JSON, one key per line; without digest, lc_connect or options where they have no meaning.
+
+        It ends with the number of the numerics, which decides the bits as the fields do.
+        """
+        values = asdict(self) | {"numerics": NUMERICS}
         for name in ("digest", "lc_connect", "options"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, indent=2) + "\n"
+
+    @property
+    def identity(self) -> str:
+        """What a run's flash calls its recipe."""
+        return f"numerics {NUMERICS}, recipe {hashlib.sha256(self.to_json().encode()).hexdigest()}"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -391,16 +401,22 @@ class Recipe:
         ------
         BadRequest
             If the text is not such JSON.
+        OtherNumerics
+            If it was written by a version that computes other bits.
         """
         try:
             values = json.loads(text)
             known = {f.name: f for f in fields(cls)}
+            if isinstance(values, dict):
+                check(values.pop("numerics", 1))
             if not isinstance(values, dict) or set(values) - set(known):
                 raise ValueError(f"unknown keys {sorted(set(values) - set(known))}")
             for name, value in values.items():
                 if not _is_of(value, str(known[name].type)):
                     raise ValueError(f"{name} is {value!r}")
             return cls(**values)
+        except OtherNumerics:
+            raise
         except (ValueError, TypeError, RecursionError) as error:
             raise BadRequest(f"not a recipe: {error}") from error
 

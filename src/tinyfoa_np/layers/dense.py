@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from math import ceil, inf, log2, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
 from ..network import is_local
+from ..numerics import ceil_log2, power
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
@@ -57,8 +58,8 @@ Errors = Callable[[int, int], Any]
 
 def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
     """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
-    room = ceil(log2(min(limit, WEIGHT_RANGE)))
-    return 2.0 ** min(32, 60 - room - ceil(log2(outputs * inputs)))
+    room = ceil_log2(min(limit, WEIGHT_RANGE))
+    return 2.0 ** min(32, 60 - room - ceil_log2(outputs * inputs))
 
 
 class Lost(Exception):
@@ -204,14 +205,24 @@ class Parameters:
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
-        run, neurons = max(map(self.run_width, self.visited())), 1
+        columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
         if self.inputs.kind == "real" and self.roomy:
             neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
-        lists = update_kernels.list_width(self.rows, neurons)
+        return self._scratch(update_kernels.run_width(columns, bits), neurons, columns, 1)
+
+    def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
+        if self.inputs.kind == "bits":
+            lists, listed = update_kernels.table_width(self.rows), 0
+            rows, columns = update_kernels.turned_shape(self.rows, columns)
+            turned = turners * rows, columns
+        else:
+            lists = listed = update_kernels.list_width(self.rows, neurons)
+            turned = 0, 0
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),
-            "dz": ((self.threads, lists), "float32"),
-            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
+            "dz": ((self.threads, lists), "float32"), "listed": ((self.threads, listed), "int32"),
+            "turned": (turned, "uint32"), "abs_w": ((self.threads,), "int64"),
         }  # fmt: skip
 
     @property
@@ -251,12 +262,13 @@ class Parameters:
         if self.kind != "slice":
             return {0}
         first = self.schedule.first_steps(self.grid.side)
-        widest = first[max(sorted(first), key=self.run_width)]
+        widest = first[max(sorted(first), key=self.width)]
         return {widest, self.most_columns()[1], widest_step(self.schedule, self.grid)}
 
-    def run_width(self, k: int) -> int:
+    def width(self, k: int) -> int:
+        """Columns of slice k."""
         part = self.grid.slice(k)
-        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits", self.form.coded)
+        return part.high - part.low
 
     def columns(self, k: int) -> int:
         """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
@@ -559,7 +571,7 @@ class Parameters:
         trained: set[int] = set()
         for k in self.due(step):
             self.exchange(flash, k)
-            inputs = sources(k)
+            inputs = self._turned(sources(k), samples, k, scratch)
             if self.partial:
                 part = self.grid.slice(k)
                 update_kernels.add_gradient(
@@ -581,6 +593,16 @@ class Parameters:
                 return False
             state.dirty = True
         return True
+
+    def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
+        """The inputs of slice k as the gradient takes them: of bits only its own columns, turned."""
+        if self.inputs.kind != "bits":
+            return inputs
+        part = self.grid.slice(k)
+        turned = scratch.turned.reshape(-1)[: prod(update_kernels.turned_shape(self.rows, part.high - part.low))]
+        turned = turned.reshape(-1, part.high - part.low)
+        update_kernels.turn(inputs.values, samples, part.low - inputs.first, part.high - inputs.first, turned)
+        return inputs._replace(values=turned, first=part.low)
 
     def _update_slice(
         self, flash: Flash, k: int, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int,
@@ -632,7 +654,7 @@ class Parameters:
         self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k, which must be resident where slices are, and of its biases: for inspection."""
-        part = self.grid.slice(k)
+        part, inputs = self.grid.slice(k), self._turned(inputs, samples, k, scratch)
         dW = np.zeros((part.last - part.first, part.high - part.low), np.float32)
         db = np.zeros(part.last - part.first, np.float32)
         for first, last in self.tiles(part.first, part.last):  # the straight-through mask is that of the weights
@@ -673,7 +695,7 @@ class Parameters:
         """
         rate, root = self.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
-            rate, root = rate / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
+            rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
         limit = np.float32(self.limit if self.limit < inf else np.inf)
         code = CODES[str(self.recipe.optimizer)]
         return Step(code, np.float32(rate), np.float32(root), np.float32(self.decay), limit)

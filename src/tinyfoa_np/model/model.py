@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
 from ..layers.trained import TrainedLayer
@@ -220,6 +220,8 @@ def load(path: str | os.PathLike[str]) -> Model:
             _check_names("classes", labels, classes, (str, int))
             _check_names("inputs", columns, inputs.width, (str,))
             return Model(recipe, classes, trained, affine, labels, columns)
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error

@@ -46,6 +46,9 @@ class Views:
     def __setattr__(self, name: str, array: np.ndarray) -> None:
         self.__dict__[name] = array
 
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__
+
     def __getitem__(self, name: str) -> np.ndarray:
         return getattr(self, name)
 

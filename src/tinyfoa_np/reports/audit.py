@@ -62,6 +62,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "dh": ("errors at one layer's outputs, for {samples}", {}),
     "dz": ("dz of the neurons that each thread is at, and their samples", {}),
     "listed": ("dz of the neurons that each thread is at, and their samples", {}),
+    "turned": ("bits of a slice's inputs, four samples to a step", {}),
     "errors": ("dz of two layers, for {samples}", {}),
     "patch": ("patches around the position that each thread is at, for {samples}", {}),
     "u": ("outputs: u at {positions}, for {samples}", {"forward": "outputs", "gradient": "outputs"}),

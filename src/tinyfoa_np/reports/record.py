@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.tiling import Tiling
 from ..network import LayerShape, layer_shapes
 from ..ram.packing import PHASES, Plan, Region
@@ -149,6 +149,8 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
         )  # fmt: skip
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckFailed(f"{path} is not the record of a run: {reason}") from error

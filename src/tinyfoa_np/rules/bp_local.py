@@ -21,29 +21,28 @@ array holds the errors that travel. :mod:`tinyfoa_np.reference.bp_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
 from ..kernels import dense_backward as backward_kernels
-from ..kernels import local as kernels
 from ..kernels import local_backward as local_backward_kernels
 from ..kernels import local_pool as pooling_kernels
-from ..kernels.local import Above, Head, Weights
-from ..kernels.local_patches import Images
+from ..kernels.local import Above
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
-from ..layers.layer import Part
-from ..layers.local import LocalParameters, Sent, patch_kind
+from ..layers.layer import Layer, Part, whole
+from ..layers.local import LocalParameters, Out, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
 from ..layers.tiling import Tiling
 from ..network import CONNECTIONS, LocalShape
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from . import tinyfoa_local as local
 from .dense_network import NO_MASK, Whole
+from .layerwise import NO_FLASH
 from .stage import Outcome
 
 #: parts along each side of an image that the classifier sees the means of
@@ -131,12 +130,12 @@ class Network(Whole):
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of the patches that layer k's threads are at."""
         own = self.local[k]
-        return (own.threads, self.B, local.patch_columns(own.inputs, own.shape)), own.inputs.dtype
+        return (own.threads, self.B, patch_columns(own.inputs, own.shape)), own.inputs.dtype
 
     def _products(self, k: int) -> tuple[tuple[int, ...], str]:
         """Of what layer k's products need for themselves."""
         own = self.local[k]
-        some, kind = local.scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
+        some, kind = scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
         return (own.threads, *some), kind
 
     def _backward(self, k: int) -> tuple[tuple[int, ...], str]:
@@ -162,63 +161,25 @@ class Network(Whole):
         """Inputs of layer k (B, columns); of the first after the last, what that puts out."""
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
-    def _u(self, k: int) -> np.ndarray:
-        """Where u of layer k stands (P, O, B)."""
-        if self.tiling.keep_products:
-            return self.ram[f"u{k}"]
-        shape = self.places, self.shapes[k].channels, self.B
-        return self.ram.u.reshape(-1)[: prod(shape)].reshape(shape)
-
     def _dh(self, channels: int) -> np.ndarray:
         """The errors at what a layer of so many channels puts out (P, O, B)."""
         shape = self.places, channels, self.B
         return self.ram.dh[: prod(shape)].reshape(shape)
 
-    def _totals(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over a tile of positions (n, 2, O), and over all (2, O)."""
-        width = 2 * self.shapes[k].channels
-        some = min(self.tiling.neurons, self.places)
-        return self.ram.place_sums[: some * width].reshape(some, 2, -1), self.ram.totals[:width].reshape(2, -1)
-
-    def _tiles(self) -> Iterator[tuple[int, int]]:
-        """All positions, as many at a time as the plan says: first and last."""
-        return ((at, min(at + self.tiling.neurons, self.places)) for at in range(0, self.places, self.tiling.neurons))
-
-    def _operands(self, k: int) -> tuple[Images, kernels.Layer]:
-        """Layer k's inputs and the layer as they are now."""
-        own, bits = self.local[k], self.reads[k].kind == "bits"
-        images = local.held_images(self._values(k), self.reads[k], own.shape, k, self.gains[k])
-        gain, norm = own.alpha * (self.gains[k] if bits else 1.0), self.ram[f"norm{k}"]
-        return images, local.of_layer(own.shape, own.grid.side, self.binary, gain, own.ram.bias, norm)
-
-    def _multiply(self, k: int, samples: int, first: int, last: int) -> np.ndarray:
-        """u of layer k at positions ``first`` to ``last`` (n, O, B)."""
-        patch, scratch = view(self.ram.patch, *self._patch(k)), view(self.ram.product_scratch, *self._products(k))
-        (images, layer), u = self._operands(k), self._u(k)[first:last]
-        weights = Weights(first, self.local[k].ram.weights[first:last])
-        kernels.products(images, samples, layer, weights, 0, layer.channels, patch, scratch, u)
-        return u
-
-    def _pass(self, k: int, samples: int, training: bool) -> float:
-        """Layer k on a batch; returns the summed max(v, 0)."""
-        own, ram = self.local[k], self.ram
-        norm, unit, nothing = ram[f"norm{k}"], z_unit(self.B, own.O), empty((0, self.B))
-        if training:
-            place_sums, totals = self._totals(k)
-            for first, last in self._tiles():
-                u = self._multiply(k, samples, first, last)
-                kernels.statistics(u, samples, first > 0, own.threads, place_sums, totals)
-            kernels.batch_norm(totals, samples * self.places, norm, own.ram.running)
-        else:
-            kernels.running_norm(own.ram.running, norm)
-        _, layer = self._operands(k)
-        abs_r = ram.abs_z[: self._pass_threads(self.B)]
-        abs_r[:] = 0
-        for first, last in self._tiles():
-            u = self._u(k)[first:last] if training else self._multiply(k, samples, first, last)
-            head = Head(first, empty(((last - first) * layer.channels, 0)))
-            kernels.forward(u, samples, layer, head, unit, ram.v, nothing, self._values(k + 1), abs_r)
-        return int(abs_r.sum()) / unit
+    def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
+        super().take(arena, layers)
+        ram = self.ram
+        for k, own in enumerate(self.local):
+            channels, some = self.shapes[k].channels, min(self.tiling.neurons, self.places)
+            shape = self.places, channels, self.B
+            u = ram[f"u{k}"] if self.tiling.keep_products else ram.u.reshape(-1)[: prod(shape)].reshape(shape)
+            patch, scratch = view(ram.patch, *self._patch(k)), view(ram.product_scratch, *self._products(k))
+            own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
+            if "totals" in ram:
+                place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
+                own.slopes = Slopes(
+                    ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1)
+                )
 
     def forward(self, samples: int, scales: Sequence[float] | None = None, step: int | None = None) -> list[float]:
         """A batch through all layers to the logits; returns the summed max(v, 0) of each hidden layer.
@@ -226,12 +187,14 @@ class Network(Whole):
         ``scales`` are stored s_k, in place of the batch's own; ``step`` is that of a training: batch norm then goes by
         the batch, and features are dropped.
         """
-        ram, sums = self.ram, []
+        ram, sums, none = self.ram, [], empty((0, self.B))
         self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        for k, width in enumerate(self.widths):
-            sums.append(self._pass(k, samples, step is not None))
-            own = sums[k] / (samples * width) if scales is None else scales[k]
-            self.gains.append(own if self.binary else 1.0)
+        for k, (own, width) in enumerate(zip(self.local, self.widths, strict=True)):
+            own.begin(self._values(k), self.reads[k], self.gains[k])
+            out = Out(self._values(k + 1), none, own.no_head)
+            sums.append(own.forward(NO_FLASH, whole(samples), out, z_unit(self.B, width), step is not None))
+            s = sums[k] / (samples * width) if scales is None else scales[k]
+            self.gains.append(s if self.binary else 1.0)
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
         grown = self.grown if step is not None else 1.0
         shape = self.shapes[-1]
@@ -277,29 +240,30 @@ class Network(Whole):
 
     def _back(self, k: int, samples: int) -> None:
         """From the errors of what layer k puts out to du in the place of u, and to those of what it reads."""
-        ram, own, (place_sums, totals) = self.ram, self.local[k], self._totals(k)
-        _, layer = self._operands(k)
-        dh, u, dv = self._dh(layer.channels), self._u(k), ram.dv[: own.threads]
-        if not self.tiling.keep_products:
-            for first, last in self._tiles():
-                self._multiply(k, samples, first, last)
+        ram, own = self.ram, self.local[k]
+        dh = self._dh(own.shape.channels)
+
+        def above(first: int, last: int) -> Above:
+            return Above(first, dh[first:last])
+
+        own.fresh = self.tiling.keep_products
+        for first, last in own.pass_tiles():
+            own.products(NO_FLASH, samples, first, last)
+        own.fresh = True
         for group in range(own.grid.side):
-            for first, last in self._tiles():
-                above = Above(first, dh[first:last])
-                kernels.slopes(u[first:last], samples, layer, group, above, ram.error, dv, place_sums, totals)
-            kernels.errors(u, samples, layer, group, Above(0, dh), ram.error, dv, totals)
+            own.sum_slopes(NO_FLASH, samples, group, above, ram.error)
+            own.errors(NO_FLASH, samples, group, above, ram.error, 0, self.places)
         if k > 0:
             local_backward_kernels.backward(
-                u, samples, own.shape.rows, own.shape.columns, layer.depthwise, own.ram.weights, np.float32(own.alpha),
-                view(ram.backward, *self._backward(k)), self._dh(own.shape.below),
+                own.work.u, samples, own.shape.rows, own.shape.columns, own.layer.depthwise, own.ram.weights,
+                np.float32(own.alpha), view(ram.backward, *self._backward(k)), self._dh(own.shape.below),
             )
 
     def _train_local(self, flash: Flash, k: int, samples: int, step: int) -> bool:
         """One optimizer step of layer k from du; False if a number is lost."""
-        (images, layer), (_, totals), du = self._operands(k), self._totals(k), self._u(k)
-        scratch, abs_w = self.update_scratch(k)
-        sent = Sent(images, layer, view(self.ram.patch, *self._patch(k)), totals, lambda first, last, _: du[first:last])
-        return self.local[k].update(flash, lambda _: sent, samples, local.no_errors, step, scratch, abs_w)
+        own, (scratch, abs_w) = self.local[k], self.update_scratch(k)
+        sent = own.sent(lambda first, last, _: own.work.u[first:last])
+        return own.update(flash, lambda _: sent, samples, no_errors, step, scratch, abs_w)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         return self.forward(samples, scales)

@@ -29,7 +29,7 @@ from ..storage.flash import Flash
 from .stage import Stage
 
 #: scratch of an update, shared by all layers
-UPDATE = ("gradient", "dz", "listed", "abs_w")
+UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
 #: stands for a dropout mask where nothing is dropped
 NO_MASK = np.zeros((0, 0), np.uint64)
 
@@ -219,7 +219,7 @@ class Whole(Stage):
         """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
         shapes = self.layers[k].scratch_shapes()
         blocks = {name: view(self.ram["update." + name], *shape) for name, shape in shapes.items()}
-        return Scratch(blocks["gradient"], blocks["dz"], blocks["listed"]), blocks["abs_w"]
+        return Scratch(*(blocks[name] for name in Scratch._fields)), blocks["abs_w"]
 
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""

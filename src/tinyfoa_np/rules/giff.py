@@ -18,7 +18,7 @@ activations and errors go, but for d.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -30,13 +30,14 @@ from ..kernels import random as random_kernels
 from ..kernels.conv import Step
 from ..layers.encoding import Inputs
 from ..layers.graph import Program
+from ..layers.group import Group, train_whole
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import Deep, Group
+from .graph_network import Deep
 from .stage import Outcome
 
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
@@ -82,10 +83,10 @@ class Network(Deep):
             Region("scores", (self.C, self.B), "float64", INFERENCE),
         ]
 
-    def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
+    def top_regions(self, group: Group) -> list[Region]:
         """What a group's label channel and its loss need."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
-        maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
+        maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
         looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         both = (f"gradient:{at}", f"update:{at}", *looking)
         normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
@@ -96,19 +97,31 @@ class Network(Deep):
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
             Region(f"g{g}.coefficient", (2, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
-            Region(f"g{g}.latent_error", (self.C, width), "float64", self.added_up(g, count)),
+            Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
             Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
         ]
 
-    def _take_in(self, g: int, samples: int) -> None:
-        super()._take_in(g, samples)
-        if g and self.recipe.rms:
-            below = self.value(g, 0).reshape(self.B, -1)
-            size, factor = self.array(g - 1, "size"), self.array(g - 1, "factor")
-            ff_kernels.measure(below, samples, below.shape[1], 1.0, size, factor, self.cores)
-            ff_kernels.normalize(below, samples, factor, self.cores)
+    def array(self, g: int, name: str) -> np.ndarray:
+        """A region of a group's loss."""
+        return self.ram[f"g{g}.{name}"]
+
+    def forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
+        """A group's output d (B, P, O) at P positions."""
+        prepare = self._normalize(group.number - 1, samples) if group.number else self.unpack(samples)
+        return group.forward(samples, phase, prepare).reshape(self.B, -1, group.program.shapes[-1][2])
+
+    def _normalize(self, g: int, samples: int) -> Callable[[np.ndarray], None]:
+        """Divides what group g hands on by its root mean square, in its place, if the recipe says so."""
+
+        def normalize(maps: np.ndarray) -> None:
+            if self.recipe.rms:
+                below, size, factor = maps.reshape(self.B, -1), self.array(g, "size"), self.array(g, "factor")
+                ff_kernels.measure(below, samples, below.shape[1], 1.0, size, factor, self.cores)
+                ff_kernels.normalize(below, samples, factor, self.cores)
+
+        return normalize
 
     def _measure(self, g: int, d: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q of all labels, and the sums from which goodness follows."""
@@ -138,9 +151,8 @@ class Network(Deep):
         wrong = self.draw(samples, step, part.first)
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
-            d = self.forward(g, samples, "forward").reshape(self.B, -1, group.program.shapes[-1][2])
-            top = len(group.program.operations)
-            self.arena.enter(f"gradient:{g}.{top}")
+            d = self.forward(group, samples, "forward")
+            self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
             coefficient = self.array(g, "coefficient")
             labels = ram.labels, wrong
@@ -150,10 +162,10 @@ class Network(Deep):
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
                 return Outcome.of(loss, samples, what=f"loss of group {g + 1}")
-            error = self.error(g, group.program.output).reshape(d.shape)
+            error = group.error(group.program.output).reshape(d.shape)
             giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
-            self.arena.enter(f"update:{g}.{top}")
-            if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
+            self.arena.enter(f"update:{group.top}")
+            if not self._train_label(g, d, part, q, sums, labels, move) or not group.backward(part, move):
                 return Outcome.of(loss, samples, False)
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
@@ -169,13 +181,13 @@ class Network(Deep):
         )
         giff_kernels.latent_back(*group.label, self.width, dq, slopes[:-1], slopes[-1])
         tensor = group.tensor(group.program.parameters, group.extra)
-        return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
+        return not part.ends or train_whole(tensor, slopes.reshape(-1), move)
 
     def look(self, samples: int, phase: str) -> None:
         scores = self.ram.scores
         for g, group in enumerate(self.layers):
-            d = self.forward(g, samples, phase).reshape(self.B, -1, group.program.shapes[-1][2])
-            self.arena.enter(f"{phase}:{g}.{len(group.program.operations)}")
+            d = self.forward(group, samples, phase)
+            self.arena.enter(f"{phase}:{group.top}")
             if g == 0:
                 scores[:] = 0
             q, sums, squares = self._measure(g, d, samples)

@@ -179,4 +179,4 @@ class Layerwise(Stage):
     def answer(self, samples: int) -> None:
         """Logits without the layer's own scale; what is handed on, where ``outputs`` is a region."""
         self.arena.enter("evaluate")
-        self.forward(NO_FLASH, whole(samples), emit=hasattr(self.ram, "outputs"), stored_scale=self.scale)
+        self.forward(NO_FLASH, whole(samples), emit="outputs" in self.ram, stored_scale=self.scale)

@@ -133,7 +133,7 @@ class Layer(Layerwise):
     @property
     def scratch(self) -> Scratch:
         """What an update computes in."""
-        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def project(self) -> None:
         """Makes the projection, where it is stored."""

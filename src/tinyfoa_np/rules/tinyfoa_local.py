@@ -18,22 +18,32 @@ is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Scratch
-from ..kernels.local import Head, Weights
-from ..kernels.local_patches import Images
-from ..layers.encoding import Inputs, weights_shape, words
+from ..kernels.local import Head
+from ..layers.encoding import Inputs
+from ..layers.layer import Layer as Held
 from ..layers.layer import Part
-from ..layers.local import LocalParameters, Sent, patch_kind
+from ..layers.local import (
+    LocalParameters,
+    Out,
+    Sent,
+    Slopes,
+    Work,
+    no_errors,
+    patch_columns,
+    patch_kind,
+    scratch_shape,
+)
 from ..layers.tiling import Tiling
-from ..network import CONNECTIONS, LocalShape
+from ..network import LocalShape
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
@@ -82,7 +92,6 @@ class Layer(Layerwise):
             recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
         )
         self.shape = shape
-        self.fresh = False  # u of the batch at hand is kept
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -124,10 +133,17 @@ class Layer(Layerwise):
         head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
         return super().carried() | head
 
+    def take(self, arena: Arena, layers: Sequence[Held]) -> None:
+        super().take(arena, layers)
+        ram, own = self.ram, self.parameters
+        own.work = Work(ram.patch, ram.scratch, ram.u, ram.v, ram.norm, ram.abs_r)
+        if "totals" in ram:
+            own.slopes = Slopes(ram.dv, ram.place_sums, ram.totals)
+
     @property
     def scratch(self) -> Scratch:
         """What an update computes in."""
-        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def project(self) -> None:
         """Makes the head, where it is stored, and its bias."""
@@ -166,56 +182,16 @@ class Layer(Layerwise):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _operands(self) -> tuple[Images, kernels.Layer]:
-        """The batch and the layer as they are now: a step's alpha is that with which it began."""
-        ram, own, bits = self.ram, self.parameters, self.inputs.kind == "bits"
-        images = held_images(ram.inputs, self.inputs, self.shape, self.number, self._input_scale())
-        gain = own.alpha * (self._input_scale() if bits else 1.0)
-        layer = of_layer(self.shape, own.grid.side, self.recipe.binary_activations, gain, own.ram.bias, ram.norm)
-        return images, layer
-
-    def _tiles(self) -> Iterator[tuple[int, int]]:
-        """All positions, as many at a time as the plan says: first and last."""
-        places, some = self.shape.places, self.parameters.pass_places
-        return ((first, min(first + some, places)) for first in range(0, places, some))
-
-    def _u(
-        self, flash: Flash, operands: tuple[Images, kernels.Layer], samples: int, first: int, last: int,
-        channels: tuple[int, int], weights: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """u (n, O, B) of some channels at positions ``first`` to ``last``, made anew where it is not kept."""
-        ram = self.ram
-        u = ram.u[first:last] if self.tiling.keep_products else ram.u[: last - first]
-        if not self.fresh:
-            images, layer = operands
-            weights = self.parameters.at_places(flash, first, last) if weights is None else weights
-            kernels.products(images, samples, layer, Weights(first, weights), *channels, ram.patch, ram.scratch, u)
-        return u
-
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
         """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
-        ram, own, samples = self.ram, self.parameters, part.samples
-        operands, everyone = self._operands(), (0, self.shape.channels)
-        self.fresh = False
-        if step is None:
-            kernels.running_norm(own.ram.running, ram.norm)
-        else:
-            for first, last in self._tiles():
-                u = self._u(flash, operands, samples, first, last, everyone)
-                kernels.statistics(u, samples, first > 0, own.threads, ram.place_sums, ram.totals)
-            kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
-            self.fresh = self.tiling.keep_products
-        ram.abs_r[:] = 0
-        outputs = ram.outputs if emit else self.nothing
-        for first, last in self._tiles():
-            u = self._u(flash, operands, samples, first, last, everyone)
-            head = Head(first, self._head(first, last))
-            kernels.forward(u, samples, operands[1], head, self.z_unit, ram.v, ram.logits, outputs, ram.abs_r)
-        total = int(ram.abs_r.sum()) / self.z_unit
+        ram, own = self.ram, self.parameters
+        own.begin(ram.inputs, self.inputs, self._input_scale())
+        out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
+        total = own.forward(flash, part, out, self.z_unit, step is not None)
         if self.recipe.binary_activations:
-            self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
+            self.scale = total / (part.samples * self.O) if stored_scale is None else stored_scale
         return total
 
     def evaluate(self, flash: Flash, part: Part) -> int:
@@ -236,23 +212,16 @@ class Layer(Layerwise):
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
         """What the gradient of slice k is made of, once batch norm knows what to send back."""
-        ram, own, operands = self.ram, self.parameters, self._operands()
-        images, layer = operands
+        own, error = self.parameters, self.ram.error
+
+        def above(first: int, last: int) -> Head:
+            return Head(first, self._head(first, last))
 
         def sent(k: int) -> Sent:
-            channels = own.grid.bounds(k)
-
-            def errors(first: int, last: int, weights: np.ndarray) -> np.ndarray:
-                u = self._u(flash, operands, samples, first, last, channels, weights)
-                head = Head(first, self._head(first, last))
-                kernels.errors(u, samples, layer, k, head, ram.error, ram.dv, ram.totals)
-                return u
-
-            for first, last in self._tiles():
-                u = self._u(flash, operands, samples, first, last, channels)
-                head = Head(first, self._head(first, last))
-                kernels.slopes(u, samples, layer, k, head, ram.error, ram.dv, ram.place_sums, ram.totals)
-            return Sent(images, layer, ram.patch, ram.totals, errors)
+            own.sum_slopes(flash, samples, k, above, error)
+            return own.sent(
+                lambda first, last, weights: own.errors(flash, samples, k, above, error, first, last, weights)
+            )
 
         return sent
 
@@ -265,45 +234,8 @@ class Layer(Layerwise):
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         sent = self._sources(flash, samples)(k)
         found = self.parameters.slice_gradient(flash, sent, samples, no_errors, k, self.scratch)
-        self.fresh = False  # errors stand where u was
+        self.parameters.fresh = False  # errors stand where u was
         return found
-
-
-def no_errors(first: int, last: int) -> None:
-    """Stands for errors that come with the inputs, :class:`.local.Sent`."""
-
-
-def patch_columns(patch: Inputs, shape: LocalShape) -> int:
-    """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
-    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
-        return patch.columns + words(9 * shape.below)
-    return patch.columns
-
-
-def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch that one thread's products need."""
-    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
-        return (0,), "int32"  # nine bits of one channel by nine signs
-    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
-    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
-
-
-def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
-    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
-
-    A data set's samples come channel by channel, what a layer hands on position by position.
-    """
-    steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
-    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)
-
-
-def of_layer(
-    shape: LocalShape, groups: int, binary: bool, gain: float, bias: np.ndarray, norm: np.ndarray
-) -> kernels.Layer:
-    """A layer as the kernels take it."""
-    depthwise = shape.connect == CONNECTIONS[1]
-    return kernels.Layer(shape.channels, shape.places, groups, depthwise, binary, np.float32(gain), bias, norm)
 
 
 def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int, seed: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
@@ -42,6 +41,8 @@ def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
     try:
         return checked_result(read_json(path))
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
         raise CheckFailed(f"{path} is not the record of a run: {error}") from error
 
@@ -139,9 +140,8 @@ def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | 
     FlashError
         If flash is damaged, or in use by another process.
     """
-    identity = hashlib.sha256(layer.recipe.to_json().encode()).hexdigest()
     name = layer.name("slices")
-    with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
+    with Flash.open(Path(run_dir) / "flash", layer.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
         if name not in flash.names():
             return None
         W = np.zeros((layer.O, layer.I), np.float32)

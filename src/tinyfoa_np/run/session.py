@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shlex
 import shutil
@@ -106,7 +105,7 @@ class Session:
     @contextlib.contextmanager
     def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
         """The run directory in use: made and filled with the encoded data, or found at its last commit."""
-        identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
+        identity = self.recipe.identity
         flash_dir = self.directory / "flash"
         further = stream and self.directory.is_dir() and not startable(self.directory)
         if further:
