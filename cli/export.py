@@ -10,7 +10,16 @@ import click
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.storage.whole_file import write_whole
 
-from .options import Bytes, asked, data_dir_option, dataset_of, debug_option, files_option, preset_option, recipe_options
+from .options import (
+    Bytes,
+    asked,
+    data_dir_option,
+    dataset_of,
+    debug_option,
+    files_option,
+    preset_option,
+    recipe_options,
+)
 from .runs import model_file
 
 if TYPE_CHECKING:
@@ -45,13 +54,15 @@ Examples:
 @files_option
 @preset_option
 @recipe_options
-@click.option("--ram", type=Bytes(), metavar="SIZE", help="c-trainer: the RAM there is for the arena. [default: no limit]")
+@click.option(
+    "--ram", type=Bytes(), metavar="SIZE", help="c-trainer: the RAM there is for the arena. [default: no limit]"
+)
 @click.option("--board", metavar="NAME", help="c-trainer: take RAM and flash from a board: stm32l4r5, rp2040, ...")
 @click.option(
     "--flash",
     type=click.Choice(("internal", "nor", "fram")),
-    help="c-trainer: where weights are kept: in the board's own flash, in serial NOR flash, or in FRAM, where slices that "
-    "do not fit into RAM are trained row by row. [default: internal with --board, else nor]",
+    help="c-trainer: where weights are kept: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
+    "that do not fit into RAM are trained row by row. [default: internal with --board, else nor]",
 )
 @click.option(
     "--samples",
@@ -73,8 +84,8 @@ def export(
     """
     given = {name: value for name, value in given.items() if value is not None}
     if to == TRAINER:
-        target = _trainer(source, Path(out or "trainer"), files, preset, ram, board, flash, samples, data_dir, given)
-        click.echo(target)
+        target = Path(out or "trainer")
+        click.echo(_trainer(source, target, files, preset, ram, board, flash, samples, data_dir, given))
         return
     if given or files or preset or ram or board or flash:
         raise BadRequest(f"--to {to} writes a trained model: recipe and device options are for --to {TRAINER}")
@@ -93,8 +104,8 @@ def export(
 def _trainer(
     source: str | None, target: Path, files: str | None, preset: str | None, ram: int | None, board: str | None,
     flash: str | None, samples: str, data_dir: str | None, given: dict[str, Any],
-) -> Path:  # fmt: skip
-    """Writes a trainer for a recipe, or for the recipe and the weights of a run."""
+) -> str:
+    """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
     from tinyfoa_np.run import device
@@ -125,7 +136,11 @@ def _trainer(
         raise BadRequest(f"--out {target} is a file; give a directory")
     images, before = device.images(str(source), layout) if run else (None, 0)
     c_trainer.write(layout, loaded, target, images, before)
-    return target
+    how = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
+    return (
+        f"{target}: {layout.arena_bytes:,} bytes of RAM{how}; {layout.flash_bytes:,} bytes of {store.name} in pages of"
+        f" {store.page:,}"
+    )
 
 
 def _store(board: str | None, flash: str | None, ram: int | None) -> tuple[Store, int | None]:

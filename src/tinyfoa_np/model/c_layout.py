@@ -216,7 +216,9 @@ class CLayout:
         If the trainer in C does not do what the recipe asks for.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = True, cut: Cut | None = None):
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = True, cut: Cut | None = None
+    ) -> None:
         check_scope(recipe)
         self.store, self.mapped, self.cut = store, mapped, cut or Cut()
         self.N = min(recipe.limit or 2**31, len(dataset.train.labels))

@@ -1,7 +1,7 @@
 """The trainer in C: a fixed library, and a configuration for one recipe, one arena and one flash.
 
-The library, ``c_trainer/``, is the same for every recipe. What is written here is ``tinyfoa_config.h`` and ``.c``: sizes,
-offsets, the projection, the recipe as a comment; of a run also its weights; and ``example/data.bin``, the samples.
+The library, ``c_trainer/``, is the same for every recipe. What is written here is ``tinyfoa_config.h`` and ``.c``:
+sizes, offsets, the projection, the recipe as a comment; of a run also its weights; and ``example/data.bin``, the samples.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ EXAMPLE = (
     "Makefile", "arduino.ino",
 )  # fmt: skip
 CODES = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
+#: addresses and sizes in flash, in the order of the structure in tinyfoa_layer.h
+PLACES = (
+    "slices", "slice_slot", "biases", "bias_slot", "trained", "trained_slot", "handed", "record", "published",
+)  # fmt: skip
 #: a payload of an image: (bytes, optimizer steps, sum of |W| in steps of the layer's unit)
 Item = tuple[bytes, int, int]
 
@@ -120,7 +124,8 @@ def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, 
     return "\n".join([
         f"/* {_plain(short(recipe.dataset))}, {recipe.network}: {layout.arena_bytes:,} bytes of RAM,"
         f" {layout.flash_bytes:,} of flash; by tinyfoa-np.",
-        "", *map(_plain_line, about), "*/", "#ifndef TINYFOA_CONFIG_H", "#define TINYFOA_CONFIG_H", "#include <stdint.h>",
+        "", *map(_plain_line, about), "*/", "#ifndef TINYFOA_CONFIG_H", "#define TINYFOA_CONFIG_H",
+        "#include <stdint.h>",
         "", *named, "#endif", "",
     ])  # fmt: skip
 
@@ -151,10 +156,9 @@ def _source(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None) 
         random_kernels.normal(made, 0, n, np.uint64(recipe.seed), sqrt(2.0 / layer.O))
         lines += _array("float", f"projection{n}", [_float(value) for value in made.ravel()])
         offsets = [STATE_BYTES + plan.offsets[name] if name in plan.offsets else 0 for name in REGIONS]
-        order = ("slices", "slice_slot", "biases", "bias_slot", "trained", "trained_slot", "handed", "record", "published")
         numbers = [
             layer.I, layer.O, layer.words, layer.rows, layer.columns, layer.active_rows, _float(layer.bound),
-            layer.w_steps, *(place[name] for name in order), f"projection{n}",
+            layer.w_steps, *(place[name] for name in PLACES), f"projection{n}",
         ]  # fmt: skip
         entries.append(f"    {{{', '.join(map(str, numbers))},")
         entries.append(f"     {{{', '.join(map(str, offsets))}}}}},")
@@ -199,5 +203,6 @@ def _plain(name: str) -> str:
 
 
 def _plain_line(line: str) -> str:
+    """A line of the comment."""
     return "   " + _plain(line.strip())
 

@@ -1,16 +1,12 @@
-"""What training takes on a device, before it is flashed: RAM, stack, code, flash, wear, instructions and seconds."""
+"""The flash and RAM of a board, as the trainer in C sees them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..model.c_layout import NOR, CLayout, Store
+from ..model.c_layout import NOR, Store
 from .boards import Board
 
 #: of a board's RAM, what is left to the stack and to the program's own data
 RESERVE = 8 * 1024
-#: limits that the emulated targets stay below: bytes of stack of any call, bytes of code at -Os
-STACK_BYTES = 1536
 #: bytes that some makers' flash is programmed by, by how their boards' names begin; others 8
 UNITS = {
     "stm32h7": 32, "arduino-portenta": 32, "stm32u5": 16, "stm32f1": 2, "stm32f4": 4, "stm32f7": 4, "nrf": 4,
@@ -27,13 +23,3 @@ def internal(board: Board) -> Store:
     unit = next((unit for name, unit in UNITS.items() if board.name.startswith(name)), 8)
     page = max(board.flash_erase_bytes, 256)
     return Store("internal flash", page, unit, False, board.flash_bytes, board.flash_cycles)
-
-
-def erased_pages(layout: CLayout) -> int:
-    """Pages erased in a whole training, without power cuts: slices and biases at exchanges and epochs, outputs, roots."""
-    raise NotImplementedError
-
-
-def report(layout: CLayout, board: Board | None = None) -> dict[str, Any]:
-    """The plan of a training on a device."""
-    raise NotImplementedError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from pathlib import Path
@@ -34,7 +33,7 @@ def images(run_dir: str | os.PathLike[str], layout: CLayout) -> tuple[list[list[
     FlashError
         If flash is damaged, or in use by another process.
     """
-    identity = hashlib.sha256(read_recipe(Path(run_dir)).to_json().encode()).hexdigest()
+    identity = read_recipe(Path(run_dir)).identity
     with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
         meta = flash.meta
         if meta.get("layer") != len(layout.layers):
