@@ -254,7 +254,8 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
 
 
 KINDS = (
-    *(f"{what}-{name}" for what in ("model", "begun", "done") for name in RECIPES), "header", "idx", "cifar", "pickle", "csv", "npz", "npy", "recipe", "model", "flash-root.0", "flash-root.1",
+    *(f"{what}-{name}" for what in ("model", "begun", "done") for name in RECIPES),
+    "header", "idx", "cifar", "pickle", "csv", "npz", "npy", "recipe", "model", "flash-root.0", "flash-root.1",
     "flash-layer0.slices",
 )  # fmt: skip
 
