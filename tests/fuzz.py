@@ -42,6 +42,7 @@ from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.model import export, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reports import audit
+from tinyfoa_np.rules import tinyfoa, tinyfoa_local
 from tinyfoa_np.run import results
 from tinyfoa_np.run.directory import read_recipe, startable
 from tinyfoa_np.run.train import train
@@ -145,9 +146,11 @@ def models(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]
         answers = ours.predict(x)
         if not (0 <= answers.min() and answers.max() < ours.classes):
             raise AssertionError(f"answers {answers}")
-        if name in ("tinyfoa", "real", "bp"):
+        if name in ("tinyfoa", "real") and ours.classes < 1000:
             for to in ("npz", "c-header"):
                 export.export(ours, to)
+        for cached in (tinyfoa.projection, tinyfoa_local._head):  # each model has others
+            cached.cache_clear()
 
     return path, lambda rng: None if path.write_bytes(changed_model(*known, rng)) else None, read
 

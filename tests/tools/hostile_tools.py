@@ -107,7 +107,7 @@ def changed_model(tensors, about, rng: random.Random) -> bytes:
         if kind < 3:
             about = changed(about, rng)
         elif kind == 3:
-            if not isinstance(about, dict) or not str(about.get("recipe")).startswith("{"):
+            if not isinstance(about, dict) or not isinstance(about.get("recipe"), str) or about["recipe"][:1] != "{":
                 continue
             about = {**about, "recipe": json.dumps(changed(json.loads(about["recipe"]), rng))}
         elif not tensors:

@@ -132,9 +132,8 @@ class Session:
             if further:
                 self._go_on()
             elif resume:
-                if "train" not in self.flash.names() or described_first(self.directory) != self.meta["first"]:
-                    was = "was left before the next samples were in it"
-                    raise CheckFailed(f"{self.directory} {was}: train on them again")
+                if "train" not in self.flash.names():
+                    raise self._not_taken()
                 self._check_samples()
             else:
                 self.meta["last"] = 1 if stream else self.recipe.epochs
@@ -154,6 +153,8 @@ class Session:
             if further and claims.position(meta) < len(self.stages):
                 raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
             claims.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
+            if not further and described_first(self.directory) != meta["first"]:
+                raise self._not_taken()
             self.meta = meta
             self._budget()
             claims.check_states(meta, self.stages)
@@ -166,6 +167,10 @@ class Session:
             raise CheckFailed(
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
             ) from error
+
+    def _not_taken(self) -> CheckFailed:
+        """The refusal to go on with a part of a stream of which not all samples are there."""
+        return CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
 
     def _handed_on(self) -> list[tuple[Records, Inputs]]:
         """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""
