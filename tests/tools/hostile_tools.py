@@ -76,7 +76,7 @@ def changed_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
         at = rng.randrange(flat.size)
         if array.dtype == np.uint64:
             flat[at] = rng.choice((0, 2**64 - 1, 2**63, rng.getrandbits(64)))
-        else:
+        elif array.dtype == np.float32:
             flat[at] = rng.choice((np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-45, 0, -1, rng.random()))
     return array
 
