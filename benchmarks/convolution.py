@@ -30,13 +30,14 @@ from measure import arguments, finish, machine, side_by_side, table
 from tinyfoa_np.architectures import architecture
 from tinyfoa_np.layers.encoding import Inputs
 from tinyfoa_np.layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL
+from tinyfoa_np.layers.layer import whole
+from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.rules import bp_graph as deep_bp
 from tinyfoa_np.rules import giff
 from tinyfoa_np.rules.graph_network import Deep
-from tinyfoa_np.rules.stage import whole
 from tinyfoa_np.storage.flash import Flash
 
 IMAGES = {
@@ -52,7 +53,8 @@ def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep,
     recipe = Recipe(algorithm=algorithm, network=network, batch=batch, lr=LR, epochs=1).validated()
     inputs = Inputs("real", math.prod(image), image=image)
     kind = {"bp": deep_bp.Network, "giff": giff.Network}[algorithm]
-    made = kind(recipe, inputs, architecture(network, inputs.width, image, classes), classes, 1000, THREADS, batch)
+    layers = architecture(network, inputs.width, image, classes)
+    made = kind(recipe, inputs, layers, classes, 1000, THREADS, Tiling(batch))
     plan = pack(made.regions())
     arena = Arena(plan.nbytes)
     arena.lay_out(plan)

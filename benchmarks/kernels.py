@@ -32,7 +32,7 @@ from numba.extending import intrinsic
 from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
 from measure import synthetic, table, trained
 from tinyfoa_np.layers.encoding import Inputs
-from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import dense_backward as backward_kernels
 from tinyfoa_np.kernels import dense_forward as forward_kernels
@@ -71,21 +71,26 @@ def product(inputs: np.ndarray, weights: np.ndarray, kind: Inputs, z: np.ndarray
 
 
 @njit(nogil=True)
-def _gradient(inputs, columns, counts, dz, listed, gradient):
-    # inputs (B, W) uint64; counts (O,); dz, listed (O, B); gradient (O, 64 W): each neuron's run of columns
-    for row in range(dz.shape[0]):
-        update_kernels._gradient_run(inputs, 0, columns, counts[row], row, 0, dz, listed, gradient)
+def _gradient(turned, samples, columns, source, dz, listed, gradient):
+    # turned (ceil(B / 32), I) uint32; source: Given; dz (1, table_width); gradient (O, I): each neuron's run of columns
+    for row in range(source.dz.shape[0]):
+        count, _ = update_kernels._row_errors(turned, source, row, samples, dz, listed, 0, 0, np.float32(0))
+        update_kernels._gradient_run(turned, 0, columns, count, 0, 0, dz, listed, gradient[row : row + 1])
 
 
 def slice_gradient(inputs: np.ndarray, columns: int, dz: np.ndarray) -> tuple[np.ndarray, Callable[[], None]]:
-    """dz.T x (O, I), and a call that computes it as :func:`update` does: from lists of the errors that are not zero."""
-    listed, errors = np.zeros(dz.T.shape, np.int32), np.zeros(dz.T.shape, np.float32)
-    counts = np.count_nonzero(dz, axis=0)
-    for row, count in enumerate(counts):
-        listed[row, :count] = np.flatnonzero(dz[:, row])
-        errors[row, :count] = dz[listed[row, :count], row]
-    gradient = aligned(np.zeros((len(errors), 64 * inputs.shape[1]), np.float32))
-    return gradient[:, :columns], lambda: _gradient(inputs, columns, counts, errors, listed, gradient)
+    """dz.T x (O, I), and a call that computes it as :func:`update` does: bits turned, tables of sums, look-ups."""
+    samples, outputs = dz.shape
+    turned = aligned(np.zeros(update_kernels.turned_shape(samples, columns), np.uint32))
+    scratch = aligned(np.zeros((1, update_kernels.table_width(samples)), np.float32))
+    source = update_kernels.Given(np.ascontiguousarray(dz.T), 0, np.zeros(0, np.float32))
+    listed, gradient = np.zeros((1, 0), np.int32), aligned(np.zeros((outputs, columns), np.float32))
+
+    def call() -> None:
+        update_kernels.turn(inputs, samples, 0, columns, turned)
+        _gradient(turned, samples, columns, source, scratch, listed, gradient)
+
+    return gradient, call
 
 
 def below(dz: np.ndarray, weights: np.ndarray, out: np.ndarray) -> Callable[[], None]:

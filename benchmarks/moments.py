@@ -23,7 +23,7 @@ import numpy as np
 from measure import arguments, finish, machine, prepared_layer, side_by_side, table
 from tinyfoa_np import data
 from tinyfoa_np.layers.encoding import Inputs
-from tinyfoa_np.rules.stage import whole
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.recipe import MOMENTS, Recipe
 from tinyfoa_np.reference import moments, optimizers, tinyfoa
 

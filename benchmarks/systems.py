@@ -26,6 +26,7 @@ from tinyfoa_np import data
 from tinyfoa_np.data import Dataset
 from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.papers.presets import paper
@@ -35,7 +36,6 @@ from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.rules.build import makers
 from tinyfoa_np.rules.dense_network import Whole
-from tinyfoa_np.rules.stage import whole
 from tinyfoa_np.storage.flash import Flash
 from tinyfoa_np.storage.records import Records
 

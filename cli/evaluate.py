@@ -43,6 +43,7 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
     wrong = int((model.predict(test.inputs) != test.labels).sum())
     error = 100 * wrong / len(test.labels)
     if as_json:
-        click.echo(json.dumps({"error_pct": error, "wrong": wrong, "samples": len(test.labels), "dataset": name}))
+        found = {"error_pct": error, "wrong": wrong, "samples": len(test.labels), "dataset": name}
+        click.echo(json.dumps({**found, "memory": model.memory}))
     else:
         click.echo(f"test error  {error:.2f} %  ({wrong:,} of {len(test.labels):,} {name} test samples wrong)")

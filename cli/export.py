@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from tinyfoa_np.storage.whole_file import write_whole
 
 from .options import debug_option
-from .runs import model_file
+from .runs import model_file, path_of
 
 FORMATS = ("npz", "c-header", "onnx")
 
@@ -40,6 +38,6 @@ def export(run: str, to: str, out: str | None) -> None:
     from tinyfoa_np.model import model as models
 
     content = exports.export(models.load(path), to)
-    target = Path(out) if out else path.parent / exports.FORMATS[to]
+    target = path_of(out) if out else path.parent / exports.FORMATS[to]
     write_whole(target, content)
     click.echo(target)

@@ -8,16 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.papers import presets
 from tinyfoa_np.papers.presets import PRESETS
 from tinyfoa_np.recipe import (
-    ALGORITHMS,
-    DEFAULTS,
     LARGEST_LR,
-    LOCAL_DEFAULTS,
     LR_PER_SIDE,
     MERGES,
     MOMENTS,
@@ -95,11 +93,11 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
 def _defaults(field: str) -> str:
     """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
     algorithms: dict[str, list[str]] = {}
-    for algorithm in ALGORITHMS:
-        if field in DEFAULTS[algorithm]:
-            value = DEFAULTS[algorithm][field]
+    for entry in catalogue.algorithms():
+        if field in entry.defaults:
+            value = entry.defaults[field]
             shown = f"{field if value else f'no-{field}'}" if isinstance(value, bool) else str(value)
-            algorithms.setdefault(shown, []).append(algorithm)
+            algorithms.setdefault(shown, []).append(entry.name)
     if len(algorithms) == 1:
         [(value, _)] = algorithms.items()
         return f"[default: {value}]"
@@ -126,7 +124,11 @@ _RECIPE_OPTIONS = (
         help="lc networks: whether an output channel reads every input channel, as in the authors' script, or one, as "
         f"the paper's memory counts it. [default: {CONNECTIONS[0]}]",
     ),
-    click.option("--algorithm", type=click.Choice(ALGORITHMS), help=f"What trains it. [default: {Recipe.algorithm}]"),
+    click.option(
+        "--algorithm",
+        type=click.Choice(catalogue.names()),
+        help=f"What trains it. [default: {Recipe.algorithm}]",
+    ),
     click.option(
         "--slices",
         type=int,
@@ -229,7 +231,8 @@ _RECIPE_OPTIONS = (
         type=float,
         metavar="SHARE",
         help="pepita: share of hidden outputs that a batch does without; bp on lc networks: of what the classifier "
-        f"reads. [default: {DEFAULTS['pepita']['dropout']} with pepita; {LOCAL_DEFAULTS['bp']['dropout']} with bp]",
+        f"reads. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
+        f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
     click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
     click.option(
@@ -290,6 +293,20 @@ _RECIPE_OPTIONS = (
     click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]"),
 )
 
+
+def _own_options() -> list[Callable[[Command], Command]]:
+    """The options of rules from other packages; rules that share a name share the option."""
+    found: dict[str, tuple[type, list[str]]] = {}
+    for entry in catalogue.algorithms():
+        for name, option in entry.options.items():
+            kind, lines = found.setdefault(name, (type(option.default), []))
+            lines.append(f"{entry.name}: {option.help} [default: {option.default}]")
+    return [
+        click.option(f"--{name.replace('_', '-')}", name, type=kind, metavar="NUMBER", help=" ".join(lines))
+        for name, (kind, lines) in found.items()
+    ]
+
+
 preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
@@ -306,7 +323,7 @@ def asked(given: dict[str, Any], preset: str | None) -> Recipe:
     BadRequest
         If they do not go together.
     """
-    recipe = Recipe(**(presets.around(given) if preset else given)).validated()
+    recipe = Recipe().changed(presets.around(given) if preset else given).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if recipe.deep and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)
@@ -317,6 +334,6 @@ def asked(given: dict[str, Any], preset: str | None) -> Recipe:
 
 def recipe_options(command: Command) -> Command:
     """Options that make up the recipe, shared by every command that trains or plans; absent ones arrive as None."""
-    for option in reversed(_RECIPE_OPTIONS):
+    for option in reversed([*_RECIPE_OPTIONS, *_own_options()]):
         command = option(command)
     return command

@@ -7,7 +7,7 @@ import click
 from tinyfoa_np.plots import KINDS
 
 from .options import debug_option
-from .runs import old_run
+from .runs import old_run, path_of
 
 
 @click.command(
@@ -43,4 +43,4 @@ def plot(run: str, kind: str, layer: int | None, out: str | None) -> None:
     path = old_run(run)
     from tinyfoa_np import plots
 
-    click.echo(plots.draw(path, kind, out, layer))
+    click.echo(plots.draw(path, kind, out and path_of(out), layer))

@@ -15,8 +15,9 @@ from tinyfoa_np.data import is_files, load, short
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
-from tinyfoa_np.recipe import VERTICAL, Recipe
+from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.directory import read_recipe
+from tinyfoa_np.text import printable
 
 from .options import (
     Bytes,
@@ -150,8 +151,8 @@ def train(
         with contextlib.nullcontext() if quiet else Counting() as counting:
             samples = data.load(recipe.dataset, data_dir, on_progress=counting)
         if is_files(recipe.dataset) and not quiet:
-            click.echo(described(samples), err=True)
-    layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1  # that train one by one
+            click.echo(printable(described(samples)), err=True)
+    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
     with directory as run, progress as on_event:
         result = training.train(
@@ -173,11 +174,11 @@ def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
     """Options given beside --resume may repeat the run's recipe, not change it."""
     given = dict(given)
     if given.get("schedule") == "auto":
-        given["schedule"] = VERTICAL[recipe.algorithm][0]
+        given["schedule"] = recipe.rule.schedules[0]
     for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
-    asked = dataclasses.replace(recipe, **given).validated()
+    asked = recipe.changed(given).validated()
     for field in dataclasses.fields(recipe):
         own, other = getattr(recipe, field.name), getattr(asked, field.name)
         if own != other:

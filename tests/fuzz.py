@@ -10,7 +10,6 @@ directory, and the exit code is 1. Each kind is read in a process of its own, wh
 """
 
 import faulthandler
-import hashlib
 import io
 import json
 import os
@@ -194,7 +193,7 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     table = "a,label,b\n" + "".join(f"{p:.3f},{'one two three'.split()[k]},{q:.3f}\n" for (p, q, _), k in zip(x, y))
     run, store = trained(folder / "bytes", "tinyfoa"), folder / "store"
     recipe = (run / "recipe.json").read_text()
-    identity = hashlib.sha256(Recipe.from_json(recipe).to_json().encode()).hexdigest()
+    identity = Recipe.from_json(recipe).validated().identity
 
     def written(suffix: str, reads: Callable[[Path], object]) -> Callable[[bytes], object]:
         path = folder / f"fuzzed{suffix}"
@@ -258,8 +257,8 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
 
 KINDS = (
     *(f"{what}-{name}" for what in ("model", "begun", "done") for name in RECIPES),
-    "header", "idx", "cifar", "pickle", "csv", "npz", "npy", "recipe", "model", "flash-root.0", "flash-root.1",
-    "flash-layer0.slices",
+    "header", "idx", "cifar", "pickle", "csv", "npz", "npy", "recipe", "model",
+    "flash-root.0", "flash-root.1", "flash-layer0.slices",
 )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.recipe import ALGORITHMS, DEFAULTS, MOMENTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, VERTICAL, Recipe
+from tinyfoa_np.recipe import MOMENTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
 from tinyfoa_np.slices import ORDERS
 
 NAMES = [field.name for field in fields(Recipe)]
@@ -43,15 +44,15 @@ COMMON = {
 
 def recipes_of(algorithm):
     """Recipes of an algorithm in which most things have a meaning."""
-    own = {name: values for name, values in OWN.items() if name in DEFAULTS[algorithm]}
-    schedules = st.sampled_from(["auto", *VERTICAL[algorithm]])
+    own = {name: values for name, values in OWN.items() if name in catalogue.find(algorithm).defaults}
+    schedules = st.sampled_from(["auto", *catalogue.find(algorithm).schedules])
     if algorithm == "tinyfoa":
         turns = {"visits": st.sampled_from([None, None, 1, 4]), "order": st.sampled_from([None, None, *ORDERS])}
         own = {**own, **turns, "recompute": st.booleans()}
     return st.builds(Recipe, algorithm=st.just(algorithm), schedule=schedules, **COMMON, **own)
 
 
-RECIPES = st.sampled_from(ALGORITHMS).flatmap(recipes_of)
+RECIPES = st.sampled_from(catalogue.names()).flatmap(recipes_of)
 
 
 def repr_cut(value):
@@ -235,33 +236,34 @@ def test_auto_is_of_one_slice_in_ram_only():
         assert (recipe.lr, recipe.exchanges, recipe.order) == (1e-4, None, None)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", catalogue.names())
 def test_each_algorithm_has_its_own_defaults(algorithm):
     recipe = Recipe(algorithm=algorithm).validated()
-    assert {name: getattr(recipe, name) for name in DEFAULTS[algorithm]} == DEFAULTS[algorithm]
-    assert all(getattr(recipe, name) is None for name in OWN if name not in DEFAULTS[algorithm])
-    assert recipe.schedule == VERTICAL[algorithm][0]
+    entry = catalogue.find(algorithm)
+    assert {name: getattr(recipe, name) for name in entry.defaults} == entry.defaults
+    assert all(getattr(recipe, name) is None for name in OWN if name not in entry.defaults)
+    assert recipe.schedule == entry.schedules[0]
     assert recipe.slices == (2 if recipe.schedule == "slice" else 1)
     assert Recipe(algorithm=algorithm, shuffle=not recipe.shuffle).validated().shuffle is not recipe.shuffle
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", catalogue.names())
 @pytest.mark.parametrize("name", OWN)
 def test_a_field_without_meaning_for_the_algorithm_is_refused(algorithm, name):
     recipe = Recipe(algorithm=algorithm, **{name: 0.25})
-    if name in DEFAULTS[algorithm]:
+    if name in catalogue.find(algorithm).defaults:
         assert getattr(recipe.validated(), name) == 0.25
     else:
         only = ", except on locally connected networks" if (algorithm, name) == ("bp", "dropout") else ""
         assert refused(recipe) == f"{name} has no meaning for algorithm {algorithm}{only}"
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", catalogue.names())
 @pytest.mark.parametrize("schedule", SCHEDULES[1:])
 def test_slices_are_two_where_the_schedule_has_some(algorithm, schedule):
     recipe = Recipe(algorithm=algorithm, schedule=schedule)
-    if schedule not in VERTICAL[algorithm]:
-        assert all(word in refused(recipe) for word in (algorithm, schedule, *VERTICAL[algorithm]))
+    if schedule not in catalogue.find(algorithm).schedules:
+        assert all(word in refused(recipe) for word in (algorithm, schedule, *catalogue.find(algorithm).schedules))
         return
     assert recipe.validated().slices == (1 if schedule == "none" else 2)
     if schedule == "none":
@@ -271,7 +273,7 @@ def test_slices_are_two_where_the_schedule_has_some(algorithm, schedule):
         assert replace(recipe, slices=3).validated().slices == 3
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", catalogue.names())
 def test_only_tinyfoa_has_layers_below_to_recompute(algorithm):
     recipe = Recipe(algorithm=algorithm, recompute=True)
     if algorithm == "tinyfoa":
@@ -287,10 +289,10 @@ def test_validation_changes_nothing_the_second_time(recipe):
     except BadRequest:
         return
     assert once.validated() == once
-    assert once.schedule in VERTICAL[recipe.algorithm]
+    assert once.schedule in catalogue.find(recipe.algorithm).schedules
     given_, made = asdict(recipe), asdict(once)
     assert all(made[name] == given_[name] for name in NAMES if name != "schedule" and given_[name] is not None)
-    assert all(made[name] is not None for name in ("slices", *DEFAULTS[recipe.algorithm]))
+    assert all(made[name] is not None for name in ("slices", *catalogue.find(recipe.algorithm).defaults))
 
 
 # The learning rate over the epochs
@@ -342,7 +344,7 @@ def test_json_there_and_back(recipe):
     text = recipe.to_json()
     assert Recipe.from_json(text) == recipe
     said = json.loads(text)
-    assert text.isascii() and {"digest": None, "lc_connect": None, **said} == asdict(recipe)
+    assert text.isascii() and {"digest": None, "lc_connect": None, "options": {}, **said} == asdict(recipe)
     assert ("digest" in said) == bool(recipe.digest) and ("lc_connect" in said) == bool(recipe.lc_connect)
 
 

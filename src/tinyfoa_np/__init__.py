@@ -1,33 +1,56 @@
 """Forward-only, on-device learning in plain NumPy and numba, inside an explicit memory arena.
 
-Where to begin:
+What this module offers is imported when it is first used:
 
-- :mod:`.estimators`: classifiers for scikit-learn, ``from tinyfoa_np import TinyFoAClassifier``; they are imported with
-  scikit-learn when they are asked for, not before.
-- :func:`.train.train` with a :class:`.recipe.Recipe` and a data set of :mod:`.data`: what the command line calls.
-- :func:`.model.load`: a trained model; :mod:`.model.export`: the same for other programs.
-- :func:`.reports.forecast.forecast`: does a training fit; :func:`.reports.audit.audit`: what it took.
-- :mod:`.reference`: each algorithm in plain NumPy, to be read; :mod:`.rules`: the same in the arena.
+- :func:`train`, with a :class:`Recipe` and a data set of :mod:`.data`; :func:`load`, a trained model;
+- :func:`plan`: will a training fit, before it runs; :func:`audit`: the memory that a run needed;
+- classifiers for scikit-learn, one for each algorithm: ``from tinyfoa_np import TinyFoAClassifier``.
+
+Where to begin reading: :mod:`.reference` has each algorithm in plain NumPy, :mod:`.rules` the same in the arena,
+:mod:`.catalogue` the list of algorithms, and :mod:`.model.export` a model for other programs.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .model.model import load as load
+    from .recipe import Recipe as Recipe
+    from .reports.audit import audit as audit
+    from .reports.forecast import forecast as plan
+    from .run.train import train as train
+
+__version__ = "0.2.0"
 
 ESTIMATORS = (
-    "TinyFoAClassifier", "BPClassifier", "DRTPClassifier", "PEPITAClassifier", "FFClassifier", "GIFFClassifier"
-)  # fmt: skip
+    "TinyFoAClassifier",
+    "BPClassifier",
+    "DRTPClassifier",
+    "PEPITAClassifier",
+    "FFClassifier",
+    "GIFFClassifier",
+)
+#: public names, and where each is defined
+_HOMES = {
+    "train": "run.train:train",
+    "Recipe": "recipe:Recipe",
+    "load": "model.model:load",
+    "plan": "reports.forecast:forecast",
+    "audit": "reports.audit:audit",
+    **{name: f"estimators:{name}" for name in ESTIMATORS},
+}
+
+__all__ = ["Recipe", "audit", "load", "plan", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ESTIMATORS:
-        from . import estimators
-
-        return getattr(estimators, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f".{module}", __name__), attribute)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *ESTIMATORS])
+    return sorted({*globals(), *_HOMES})

@@ -17,3 +17,7 @@ class CheckFailed(TinyFoAError):
     """A check did not hold: damaged files, measurements that disagree, numbers that left their range."""
 
     exit_code = 1
+
+
+class OtherNumerics(BadRequest):
+    """A run or a model of a version that computes other bits from the same recipe."""

@@ -56,6 +56,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     network, slices, schedule, hold, exchanges, visits, order, epochs, batch, lr, lr_schedule, optimizer, moments
         See :class:`.recipe.Recipe`; so for all up to ``lc_connect``. None is the algorithm's own default, and of
         ``slices`` 1 where there is but one feature.
+    options : dict, optional
+        The algorithm's own options, where a package that provides it has some.
     image : (int, int, int), optional
         Channels, rows and columns of samples that are images, whose features come channel by channel and row by row:
         networks of convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``) need to know it.
@@ -118,6 +120,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         merge: str | None = Recipe.merge,
         rms: bool | None = Recipe.rms,
         lc_connect: str | None = Recipe.lc_connect,
+        options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
         shuffle: bool = True,
         random_state: Any = None,
@@ -154,6 +157,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.merge = merge
         self.rms = rms
         self.lc_connect = lc_connect
+        self.options = options
         self.image = image
         self.shuffle = shuffle
         self.random_state = random_state
@@ -261,6 +265,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError("there is one class only: two or more would be right")
         given = {name: value for name, value in self.get_params().items() if name in Recipe.__dataclass_fields__}
+        given["options"] = self.options or {}
         if self.slices is None and X.shape[1] == 1:
             given["slices"] = 1
         seed = self.random_state

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import plots
+from . import catalogue, plots
 from .data import short
 from .errors import BadRequest
 from .model.export import fully_connected
 from .reports import audit as report
 from .run import results as finished
 from .run.directory import stand_in
+from .text import printable
 
 #: pictures and how each is called by who cannot see it
 PICTURES = {
@@ -89,7 +90,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))
 
 
 def _percent(error: float | None) -> str:
@@ -127,7 +128,7 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
 
 
 def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
-    one_by_one = result["recipe"]["algorithm"] == "tinyfoa"
+    one_by_one = catalogue.find(result["recipe"]["algorithm"]).by_layer
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]

@@ -5,17 +5,21 @@ Threads, RAM budget, audit mode and commits are no part of a recipe: they change
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from .architectures import group_text, grouped, named, vector_width
-from .errors import BadRequest
+from . import catalogue
+from .architectures import grouped, named
+from .catalogue import Algorithm
+from .errors import BadRequest, OtherNumerics
 from .network import CONNECTIONS, is_local
+from .numerics import NUMERICS, check, power
 from .slices import ORDERS
 
-ALGORITHMS = ("tinyfoa", "bp", "drtp", "pepita", "ff", "giff")
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
 OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
 NORMALIZATIONS = ("standard", "unit")
@@ -24,28 +28,7 @@ MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
 
-#: what each algorithm takes for a field that is not given; a field that is not here has no meaning for it
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "tinyfoa": {"lr": 1e-4, "optimizer": "adam", "normalize": "standard", "shuffle": False},
-    "bp": {"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
-    "drtp": {"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
-    "pepita": {"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
-    "ff": {
-        "lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": True, "decay": 3e-4,
-        "classifier_lr": 1e-2, "classifier_decay": 3e-3, "label_scale": 1.0, "peer": 0.03,
-    },
-    "giff": {
-        "lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1,
-    },
-}  # fmt: skip
-#: what is different where a network is locally connected, and which algorithms train one
-LOCAL_DEFAULTS: dict[str, dict[str, Any]] = {"tinyfoa": {"normalize": "unit"}, "bp": {"dropout": 0.2}}
-#: the schedules of each algorithm; the first is what ``auto`` becomes
-VERTICAL = {
-    "tinyfoa": ("slice", "stream", "frozen"), "bp": ("none", "slice", "frozen"),
-    "drtp": ("none",), "pepita": ("none",), "ff": ("none",), "giff": ("none",),
-}  # fmt: skip
-#: TinyFoA with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
+#: layer by layer with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
 #: A slice trains in 1 / M^2 of the steps; what is good for so few lies between one rate and one way to go for all M.
 LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
 #: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
@@ -53,17 +36,8 @@ ONE_VISIT = 8
 _OWN = (
     "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta", "label_width", "groups",
     "merge", "rms",
-)  # fmt: skip
+)
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
-
-
-#: why an algorithm trains no network of any layers
-_WHY_NOT = {
-    "tinyfoa": "trains fully connected layers, in slices",
-    "drtp": "sends errors to fully connected layers only",
-    "pepita": "modulates the inputs of fully connected layers",
-    "ff": "writes labels into the inputs of fully connected layers, where a convolution sees them at its border only",
-}
 
 
 @dataclass(frozen=True)
@@ -77,14 +51,14 @@ class Recipe:
     network : str
         Layers, see :func:`tinyfoa_np.network.layer_shapes`.
     algorithm : str
-        One of :data:`ALGORITHMS`.
+        One of :func:`tinyfoa_np.catalogue.names`.
     slices : int or None
         M: the weights of a layer are cut into M x M slices, those of a locally connected one into M groups of output
         channels; 2 where the schedule has slices.
     schedule : str
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
-        all in RAM; ``auto`` becomes ``slice`` for TinyFoA, ``none`` for the others. :data:`VERTICAL` says who has what.
+        all in RAM; ``auto`` becomes the first that the algorithm has.
         With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many holds as there are
         slices, in diagonal order, at a learning rate of :data:`LR_PER_SIDE` M, at most :data:`LARGEST_LR`; with
         several ``visits``, which are two where M is above :data:`ONE_VISIT`, so many times less of both.
@@ -93,13 +67,13 @@ class Recipe:
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
     visits : int or None
-        TinyFoA, ``slice``: so many slices train in every step of a hold, one after another in the RAM of one, all from
-        the same forward pass; 1 if not given. More than one are exchanged in every step.
+        Layer by layer, ``slice``: so many slices train in every step of a hold, one after another in the RAM of one,
+        all from the same forward pass; 1 if not given. More than one are exchanged in every step.
     order : str or None
-        TinyFoA, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
+        Layer by layer, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
         ``diagonal``: diagonal by diagonal, so that slices that follow each other share no neuron and no input.
     epochs : int
-        Epochs: of each layer with TinyFoA, of the network with the others.
+        Epochs: of each layer where layers train one after another, else of the network.
     batch : int
         B: samples per step.
     lr : float
@@ -113,28 +87,28 @@ class Recipe:
         How the optimizer's moments of the weights are held, one of :data:`MOMENTS`: ``bfloat16`` and ``int8``, a byte
         each, are rounded at random. Those of the biases are always float32.
     decay : float or None
-        FF: weight decay.
+        Weight decay.
     classifier_lr, classifier_decay : float or None
-        FF: those of its linear classifier.
+        Those of a linear classifier on all layers.
     label_scale : float or None
-        FF: the size of a label that is written into the inputs.
+        The size of a label that is written into the inputs.
     peer : float or None
-        FF: weight of the peer normalization.
+        Weight of the peer normalization.
     dropout : float or None
-        PEPITA: the share of hidden outputs that a batch does without; BP on locally connected networks: that of what
+        The share of hidden outputs that a batch does without; on locally connected networks that of what
         the classifier reads.
     theta : float or None
-        GIFF: the goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
+        The goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
         output of a network's last fully connected layer, 10 with feature maps, whose goodness is a mean.
     label_width : int or None
-        GIFF: units of the label channel for each of a group's output channels.
+        Units of the label channel for each of a group's output channels.
     groups : str or None
-        GIFF: which of the network's units train together, as in ``"1,2|3"``; each by itself if not given.
+        Which of a graph's units train together, as in ``"1,2|3"``; each by itself if not given.
     merge : str or None
-        GIFF: how data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
-        with feature maps. Any other operator trains in :mod:`tinyfoa_np.reference.giff` only.
+        How data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
+        with feature maps.
     rms : bool or None
-        GIFF: whether a group hands its outputs on divided by their root mean square; if not given, those of fully
+        Whether a group hands its outputs on divided by their root mean square; if not given, those of fully
         connected layers.
     normalize : str or None
         ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
@@ -150,6 +124,8 @@ class Recipe:
     lc_connect : str or None
         Locally connected networks: what an output channel reads, one of :data:`tinyfoa_np.network.CONNECTIONS`.
         ``full``: every input channel, as in the authors' script; ``depthwise``: one, as the paper's memory counts it.
+    options : dict
+        Of the algorithm's own options (:attr:`tinyfoa_np.catalogue.Algorithm.options`), all or some.
     digest : str or None
         SHA-256 of the samples (:func:`tinyfoa_np.data.dataset.fingerprint`), where the data set's name alone does not
         say which they are; training fills it in.
@@ -157,7 +133,7 @@ class Recipe:
 
     dataset: str = "digits"
     network: str = "fc:2000x4"
-    algorithm: str = "tinyfoa"
+    algorithm: str = catalogue.DEFAULT
     slices: int | None = None
     schedule: str = "auto"
     hold: str | None = None
@@ -190,6 +166,13 @@ class Recipe:
     recompute: bool = False
     lc_connect: str | None = None
     digest: str | None = None
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def changed(self, given: Mapping[str, Any]) -> Recipe:
+        """The recipe with other values, by field or by name of an own option; not yet validated."""
+        own = {name: value for name, value in given.items() if name not in self.__dataclass_fields__}
+        known = {name: value for name, value in given.items() if name not in own}
+        return replace(self, **known, options={**self.options, **own}) if own else replace(self, **known)
 
     def validated(self) -> Recipe:
         """The same recipe with ``auto`` and defaults resolved.
@@ -199,7 +182,7 @@ class Recipe:
         BadRequest
             If a value is out of its range or two contradict each other.
         """
-        _choice("algorithm", self.algorithm, ALGORITHMS)
+        catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()
         _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
@@ -207,6 +190,8 @@ class Recipe:
         _choice("moments", self.moments, MOMENTS)
         if filled.lc_connect is not None:
             _choice("lc_connect", filled.lc_connect, CONNECTIONS)
+        if filled.deep and self.moments != "float32":
+            raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
         filled._check_numbers()
@@ -216,57 +201,62 @@ class Recipe:
 
     def _filled(self) -> Recipe:
         """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
-        local = is_local(self.network)
-        if local and self.algorithm not in LOCAL_DEFAULTS:
-            raise BadRequest(
-                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(LOCAL_DEFAULTS)} does"
-            )
-        known = DEFAULTS[self.algorithm] | self._deep()
-        of_local = {**LOCAL_DEFAULTS.get(self.algorithm, {}), "lc_connect": CONNECTIONS[0]}
+        entry, local = self.rule, is_local(self.network)
+        if self.kind not in entry.homes:
+            raise self._wrong_network()
+        known = entry.defaults | (entry.by_network(self.network) if entry.by_network else {})
+        of_lc = {**entry.lc_defaults, "lc_connect": CONNECTIONS[0]}
         for name in _OWN:
-            if getattr(self, name) is not None and name not in (known | of_local if local else known):
-                only = ", except on locally connected networks" if name in of_local else ""
+            if getattr(self, name) is not None and name not in (known | of_lc if local else known):
+                only = ", except on locally connected networks" if name in of_lc else ""
                 raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}{only}")
         if not local and self.lc_connect is not None:
             raise BadRequest(f"lc_connect has a meaning for locally connected networks only, not for {self.network!r}")
-        known = {**known, **of_local} if local else known
+        if self.groups is not None:
+            grouped(self.groups, self.network)
+        known = {**known, **of_lc} if local else known
         values: dict[str, Any] = {n: v if getattr(self, n) is None else getattr(self, n) for n, v in known.items()}
-        schedules = VERTICAL[self.algorithm]
-        schedule = schedules[0] if self.schedule == "auto" else self.schedule
-        if schedule not in schedules or self.deep and schedule != "none":
-            right = f"choose {' or '.join(schedules)}" if self._sliced else "it trains whole layers, say none"
+        schedule = entry.schedules[0] if self.schedule == "auto" else self.schedule
+        if schedule not in entry.schedules or self.deep and schedule != "none":
+            right = f"choose {' or '.join(entry.schedules)}" if self._sliced else "it trains whole layers, say none"
             raise BadRequest(f"{self._who} has no schedule {schedule}: {right}")
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
-        if self.schedule == "auto" and self.algorithm == "tinyfoa" and not local and 2 < slices < 2**20:
+        if self.schedule == "auto" and schedule == "slice" and entry.by_layer and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
-        if self.algorithm != "tinyfoa" and self.recompute:
+        if self.recompute and not entry.by_layer:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         if local and self.recompute:
             raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
         if self.deep:
             values.update(binary_weights=False, binary_activations=False)
-        return replace(self, schedule=schedule, slices=slices, **values)
+        return replace(self, schedule=schedule, slices=slices, options=entry.checked(self.options), **values)
+
+    @property
+    def rule(self) -> Algorithm:
+        """The algorithm's entry in the catalogue; raises BadRequest if there is none."""
+        return catalogue.find(self.algorithm)
+
+    @property
+    def kind(self) -> str:
+        """What the algorithm sees in the network, one of :data:`tinyfoa_np.catalogue.KINDS`."""
+        if is_local(self.network):
+            return "lc"
+        return "graph" if named(self.network) or "fc" not in self.rule.homes else "fc"
 
     @property
     def deep(self) -> bool:
         """Whether the network is one of groups of layers of any kind; then weights and activations are real."""
-        return self.algorithm == "giff" or named(self.network)
+        return self.kind == "graph"
 
-    def _deep(self) -> dict[str, Any]:
-        """What else has a meaning on such a network; algorithms that cannot train it are refused."""
-        if not self.deep:
-            return {}
-        if self.algorithm not in ("bp", "giff"):
-            raise BadRequest(f"algorithm {self.algorithm} {_WHY_NOT[self.algorithm]}: bp and giff train {self.network}")
-        if self.moments != "float32":
-            raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
-        if self.algorithm == "bp":
-            return {}
-        width = vector_width(self.network)
-        return {
-            "groups": group_text(grouped(self.groups, self.network)), "theta": 0.1 * width or 10.0, "rms": width > 0,
-            "merge": "add" if width else "mul",
-        }  # fmt: skip
+    def _wrong_network(self) -> BadRequest:
+        """The refusal of a network that the algorithm does not train."""
+        others = [entry.name for entry in catalogue.algorithms() if self.kind in entry.homes]
+        if self.kind == "lc":
+            return BadRequest(
+                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(others)} does"
+            )
+        why = f"algorithm {self.algorithm} {self.rule.why_not}"
+        return BadRequest(f"{why}: {' and '.join(others)} train {self.network}" if others else why)
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
@@ -335,12 +325,12 @@ class Recipe:
     @property
     def _sliced(self) -> bool:
         """Whether there is a choice of schedules: with some, slices of weights train one at a time."""
-        return len(VERTICAL[self.algorithm]) > 1 and not self.deep
+        return len(self.rule.schedules) > 1 and not self.deep
 
     def _unsliced(self, what: str) -> BadRequest:
         """The refusal of a field that has a meaning with slices only."""
         if self._sliced:
-            some = " or ".join(schedule for schedule in VERTICAL[self.algorithm] if schedule != "none")
+            some = " or ".join(schedule for schedule in self.rule.schedules if schedule != "none")
             return BadRequest(
                 f"{what} has no meaning where {self.algorithm} trains whole layers: leave it out or say schedule {some}"
             )
@@ -353,10 +343,10 @@ class Recipe:
 
     def _turns(self) -> tuple[int | None, str | None]:
         """How many slices train in a step, and in which order they have their turns; None where it has no meaning."""
-        if self.algorithm != "tinyfoa" or self.schedule != "slice":
+        if not self.rule.by_layer or self.schedule != "slice":
             if self.visits is not None or self.order is not None:
                 what = "order" if self.visits is None else "visits"
-                raise BadRequest(f"{what} has a meaning with algorithm tinyfoa and schedule slice only")
+                raise BadRequest(f"{what} has a meaning with schedule slice and layer by layer only")
             return None, None
         visits, order = self.visits or 1, ORDERS[0] if self.order is None else self.order
         _choice("order", order, ORDERS)
@@ -385,15 +375,23 @@ class Recipe:
             return 1.0
         drops = self.lr_schedule.removeprefix("drop:").split(",")
         ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
-        return 0.1 ** sum(epoch >= end for end in ends)
+        return power(0.1, sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key a line; without a digest or lc_connect where they have no meaning."""
-        values = asdict(self)
-        for name in ("digest", "lc_connect"):
-            if values[name] is None:
+        """The recipe as JSON, one key per line; without digest, lc_connect or options where they have no meaning.
+
+        It ends with the number of the numerics, which decides the bits as the fields do.
+        """
+        values = asdict(self) | {"numerics": NUMERICS}
+        for name in ("digest", "lc_connect", "options"):
+            if not values[name]:
                 del values[name]
         return json.dumps(values, indent=2) + "\n"
+
+    @property
+    def identity(self) -> str:
+        """What a run's flash calls its recipe."""
+        return f"numerics {NUMERICS}, recipe {hashlib.sha256(self.to_json().encode()).hexdigest()}"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -403,22 +401,29 @@ class Recipe:
         ------
         BadRequest
             If the text is not such JSON.
+        OtherNumerics
+            If it was written by a version that computes other bits.
         """
         try:
             values = json.loads(text)
             known = {f.name: f for f in fields(cls)}
+            if isinstance(values, dict):
+                check(values.pop("numerics", 1))
             if not isinstance(values, dict) or set(values) - set(known):
                 raise ValueError(f"unknown keys {sorted(set(values) - set(known))}")
             for name, value in values.items():
                 if not _is_of(value, str(known[name].type)):
                     raise ValueError(f"{name} is {value!r}")
             return cls(**values)
+        except OtherNumerics:
+            raise
         except (ValueError, TypeError, RecursionError) as error:
             raise BadRequest(f"not a recipe: {error}") from error
 
 
 def _is_of(value: object, kind: str) -> bool:
     kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
+    kinds["dict[str, Any]"] = dict
     return any(isinstance(value, kinds[k]) and (k == "bool" or not isinstance(value, bool)) for k in kind.split(" | "))
 
 

@@ -528,7 +528,9 @@ def test_evaluate_and_predict_agree_with_training(run, trained, tmp_path):
     assert code == 0 and 100 * (classes != test.labels).mean() == pytest.approx(result["error_pct"])
     assert run("predict", out / "model.safetensors", "images.npy", "--out", "classes.npy")[:2] == (0, "")
     np.testing.assert_array_equal(np.load("classes.npy"), classes)
-    assert json.loads(run("predict", out, "images.npy", "--json")[1]) == {"classes": classes.tolist()}
+    said = json.loads(run("predict", out, "images.npy", "--json")[1])
+    assert said["classes"] == classes.tolist()
+    assert said["memory"]["planned_bytes"] == said["memory"]["watermark_bytes"] > 0
 
 
 @pytest.mark.parametrize(

@@ -259,10 +259,10 @@ def test_batch_norm(count, width, threads, training, seed):
     own = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance, "statistics": statistics}
     if training:
         looked = on_threads(
-            maps.look, "mean variance partial statistics", threads, z=z, count=count, partial=partial, **own
+            maps.batch_stats, "mean variance partial statistics", threads, z=z, count=count, partial=partial, **own
         )
     else:
-        looked = run(maps.recall, "statistics", **own)
+        looked = run(maps.running_stats, "statistics", **own)
     X = z[:count].T[None, :, :, None].astype(np.float64)  # (1, C, N, 1)
     wide = [value.astype(np.float64) for value in (gamma, beta, mean, variance)]
     theirs = reference.batch_norm(X, *wide, training=training)

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.papers import presets
-from tinyfoa_np.recipe import DEFAULTS, Recipe
+from tinyfoa_np.recipe import Recipe
 
 DATASETS = ("mnist", "cifar10", "cifar100", "mitbih", "digits")
 TOGGLES = [
@@ -28,7 +29,7 @@ def test_every_preset_is_a_recipe(algorithm, dataset, vertical):
         recipe = Recipe(**fields).validated()
         assert (recipe.epochs, recipe.batch, recipe.dataset) == (100, 100, dataset)
         assert recipe.network == ("fc:2000x3" if algorithm == "pepita" else "fc:2000x4")
-        assert recipe.optimizer == DEFAULTS[algorithm]["optimizer"]
+        assert recipe.optimizer == catalogue.find(algorithm).defaults["optimizer"]
         assert recipe.slices == (2 if vertical else 1)
 
 

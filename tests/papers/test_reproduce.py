@@ -9,16 +9,10 @@ import pytest
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.papers import presets, reproduce
 from tinyfoa_np.papers import tinyfoa_tables as tables
-from tinyfoa_np.recipe import ALGORITHMS, Recipe
-from tinyfoa_np.rules import build as stages
+from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import jobs as workers
 
 CHANGES = {"network": "fc:20x2", "epochs": 2, "limit": 150}
-
-
-@pytest.fixture(autouse=True)
-def every_algorithm(monkeypatch):
-    monkeypatch.setattr(stages, "WHOLE", dict.fromkeys(ALGORITHMS[1:]))
 
 
 def tasks(out, *systems, table="table1", datasets=("digits",), seeds=2, changes=None, **options):

@@ -170,8 +170,8 @@ def test_a_commit_is_rehearsed_through_its_whole_buffer(flash, size):
 
 
 def with_regions(monkeypatch, *more):
-    regions = Layer.regions
-    monkeypatch.setattr(Layer, "regions", lambda self: [*regions(self), *more])
+    extra = Layer.extra
+    monkeypatch.setattr(Layer, "extra", lambda self: [*extra(self), *more])
 
 
 @pytest.mark.parametrize("phases", [PHASES, ("update",), ("gradient",), ("hand-over",), ("evaluate",)], ids=str)

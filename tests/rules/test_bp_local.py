@@ -21,6 +21,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.kernels import local_backward
 from tinyfoa_np.kernels import local_pool as pooling
 from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.model import model
 from tinyfoa_np.reference import bits
 from tinyfoa_np.reference import bp_local as local_bp
@@ -29,7 +30,6 @@ from tinyfoa_np.reference.dense import Layer
 from tinyfoa_np.reference.tinyfoa import loss
 from tinyfoa_np.reports import audit as report
 from tinyfoa_np.rules.bp_local import SIDE
-from tinyfoa_np.rules.stage import whole
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = [

@@ -28,11 +28,12 @@ from train_tools import (
     weights,
 )
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.model import model
 from tinyfoa_np.ram.packing import PHASES
-from tinyfoa_np.recipe import MOMENTS, VERTICAL
+from tinyfoa_np.recipe import MOMENTS
 from tinyfoa_np.run.directory import BEGUN
 from tinyfoa_np.run.events import Diverged
 from tinyfoa_np.run.train import train
@@ -125,7 +126,7 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     """One sample, one class, one neuron, layers that grow, more threads than samples: all audited, all the same."""
     draw = data.draw
     algorithm = draw(st.sampled_from(WHOLE))
-    schedule = draw(st.sampled_from(VERTICAL[algorithm]))
+    schedule = draw(st.sampled_from(catalogue.find(algorithm).schedules))
     side = 1 if schedule == "none" else draw(st.integers(2 if schedule == "frozen" else 1, 3))
     classes = draw(st.integers(2 if algorithm == "ff" else 1, 12))
     widths = draw(st.lists(st.integers(side, 140), min_size=1, max_size=3))

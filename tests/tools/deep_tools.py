@@ -7,11 +7,12 @@ import numpy as np
 from tinyfoa_np.architectures import Architecture
 from tinyfoa_np.layers.encoding import Inputs
 from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, NORM
+from tinyfoa_np.layers.layer import whole
+from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules import bp_graph as deep_bp
 from tinyfoa_np.rules import giff
-from tinyfoa_np.rules.stage import whole
 
 THREADS = 2
 
@@ -38,7 +39,7 @@ class Run:
             network, kind = Architecture((), (), maps), giff.Network
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
-        self.stage = kind(recipe, inputs, network, classes, batches, threads, recipe.batch)
+        self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
         plan = pack(self.stage.regions())
         self.arena = Arena(plan.nbytes, poison=True)
         self.arena.lay_out(plan)

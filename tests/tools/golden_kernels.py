@@ -7,12 +7,12 @@ import numpy as np
 from network_tools import given, weights
 
 from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.layer import Part
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
-from tinyfoa_np.rules.stage import Part
 from tinyfoa_np.rules.tinyfoa import Layer
 from tinyfoa_np.storage.flash import Flash
 

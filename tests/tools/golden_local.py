@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import LocalShape
 from tinyfoa_np.ram.arena import Arena
@@ -13,7 +14,6 @@ from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 from tinyfoa_np.reference import tinyfoa_local as local
-from tinyfoa_np.rules.stage import whole
 from tinyfoa_np.rules.tinyfoa_local import Layer
 from tinyfoa_np.storage.flash import Flash
 

@@ -198,8 +198,6 @@ def changed_run(directory: Path, rng: random.Random) -> None:
 
 def _follow_recipe(directory: Path) -> None:
     """Gives the roots the identity of the recipe that lies beside them, if that is one."""
-    import hashlib
-
     from tinyfoa_np.errors import TinyFoAError
     from tinyfoa_np.recipe import Recipe
 
@@ -207,7 +205,6 @@ def _follow_recipe(directory: Path) -> None:
         recipe = Recipe.from_json((directory / "recipe.json").read_text()).validated()
     except TinyFoAError:
         return
-    identity = hashlib.sha256(recipe.to_json().encode()).hexdigest()
     for path in (directory / "flash").glob("root.?"):
         sequence, fields = opened_root(path.read_bytes())
-        path.write_bytes(sealed_root(sequence, {**fields, "identity": identity}))
+        path.write_bytes(sealed_root(sequence, {**fields, "identity": recipe.identity}))

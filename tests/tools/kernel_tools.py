@@ -277,7 +277,7 @@ def run_update(
         published=published_from(weights, first_published), still=still, step=step, bias_step=step,
         biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
         straight=straight, unit=unit, abs_w=np.zeros(threads, np.int64),
-        scratch=work_space(inputs, low, high, threads, neurons, [*moments, none][0].dtype != np.float32),
+        scratch=work_space(inputs, low, high, threads, neurons),
     )  # fmt: skip
 
     def put_back(whole, place, values):
@@ -305,7 +305,7 @@ def run_update_in_parts(given, parts, lay_out=in_one_block):
             update.add_gradient, "scratch.dz scratch.listed sums bias_sums", lay_out,
             values=inputs.operand[begin:end].copy(), samples=end - begin, part=part,
             source=update.Given(source.dz[:, begin:end].copy(), 0, source.factor), begun=begin > 0, threads=threads,
-            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists), **sums,
+            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists, Blank((0, 0), "uint32")), **sums,
         )  # fmt: skip
         sums = {name: getattr(done, name) for name in sums}
     none, rows = np.zeros(0, np.float32), slice(first, last)
@@ -349,10 +349,13 @@ def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, l
 
 
 def held(inputs, first=0):
-    """A batch of inputs from column ``first`` on, of bits a multiple of 64, as the update takes them."""
-    skip = first // 64 if inputs.operand.dtype == np.uint64 else first
-    values = np.ascontiguousarray(inputs.operand[:, skip:])
-    return update.Inputs(values, np.float32(inputs.gain * inputs.scale), inputs.offset, first)
+    """A batch of inputs from column ``first`` on, as the update takes them."""
+    scale = np.float32(inputs.gain * inputs.scale)
+    if inputs.operand.dtype == np.uint64:
+        values = bits.turn(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
+    else:
+        values = np.ascontiguousarray(inputs.operand[:, first:])
+    return update.Inputs(values, scale, inputs.offset, first)
 
 
 def published_from(weights, first):
@@ -367,8 +370,10 @@ def from_row(source, first):
     return source._replace(**{name: getattr(source, name)[first:] for name in names}, first=first)
 
 
-def work_space(inputs, low, high, threads, neurons=1, coded=False):
+def work_space(inputs, low, high, threads, neurons=1):
     """What the update of columns ``low`` to ``high`` computes in, by thread, with lists for so many neurons."""
-    packed, lists = inputs.operand.dtype == np.uint64, update.list_width(len(inputs.operand), neurons)
-    gradient = Blank((threads, update.run_width(low, high, packed, coded)), "float32")
-    return update.Scratch(gradient, Blank((threads, lists), "float32"), Blank((threads, lists), "int32"))
+    packed, batch = inputs.operand.dtype == np.uint64, len(inputs.operand)
+    dz = update.table_width(batch) if packed else update.list_width(batch, neurons)
+    gradient, turned = Blank((threads, update.run_width(high - low, packed)), "float32"), Blank((0, 0), "uint32")
+    lists = Blank((threads, dz), "float32"), Blank((threads, 0 if packed else dz), "int32")
+    return update.Scratch(gradient, *lists, turned)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules.build import makers
-from tinyfoa_np.rules.stage import whole
 
 THREADS = 2
 

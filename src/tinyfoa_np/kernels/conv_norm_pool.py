@@ -61,7 +61,7 @@ def sums(dz, count, before, of, partial, out, threads):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def look(z, count, gamma, beta, mean, variance, partial, statistics, threads):
+def batch_stats(z, count, gamma, beta, mean, variance, partial, statistics, threads):
     # z (N, C), gamma, beta, mean, variance (C,), partial (CHUNKS, 2, C) float64, statistics (4, C) float32
     """Batch norm in training: the batch's statistics, and the running ones a tenth of the way to them."""
     for lane in prange(threads):
@@ -87,7 +87,7 @@ def look(z, count, gamma, beta, mean, variance, partial, statistics, threads):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def recall(gamma, beta, mean, variance, statistics):
+def running_stats(gamma, beta, mean, variance, statistics):
     # as look
     """Batch norm in inference: the running statistics."""
     for c in range(mean.size):

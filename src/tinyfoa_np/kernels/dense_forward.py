@@ -13,17 +13,20 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from .intrinsics import (
+    BYTE_NEURONS,
+    BYTE_SAMPLES,
+    CLASS_VECTORS,
     CLASSES,
     DENSE_ROWS,
     SAMPLES,
-    bit_planes,
     class_sums_block,
     class_sums_one,
     dense_product,
-    dot_panel_planes,
+    dot_bytes_block,
+    dot_bytes_sample,
     dot_panel_samples,
+    finish_rows,
     popcount,
-    positive_below,
     share,
     turn_over,
     write_signs,
@@ -47,10 +50,8 @@ def scratch_shape(inputs: np.dtype, weights: np.dtype, batch: int, words: int, t
     batch, words, threads : int
         Samples of a full batch, words of a packed row, threads.
     """
-    if weights == np.uint64 and inputs == np.uint64:
-        return (batch,), "int32"  # set bits of each sample
-    if weights == np.uint64 and inputs == np.uint8:
-        return (threads, 8 * words + 8), "uint64"  # bit planes of one sample; row sums of one panel
+    if weights == np.uint64 and inputs != np.float32:
+        return (batch,), "int32"  # set bits of each sample, or the sum of its bytes
     signs = DENSE_ROWS * DENSE_INPUTS if weights == np.uint64 else 0
     return (threads, _room.py_func(batch, threads) * DENSE_INPUTS + signs), "float32"
 
@@ -116,45 +117,40 @@ def _bits_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale,
 
 
 def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
-    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (T, 8 W + 8) uint64: the eight bit planes of a
-    # sample go through the popcount; x = scale * byte + offset comes out as scale * dot + offset * (sum of
-    # signs)
+    # inputs (B, I) uint8, weights (panels, W, 8) uint64, scratch (B,) int32: of a sample's bytes those with weight +1
+    # are added, twice, less the sum of all; x = scale * byte + offset gives scale * dot + offset * (sum of signs)
     words = weights.shape[1]
-    own = thread * scratch.shape[1]
-    row_sums = scratch[thread, 8 * words :]
-    for b in range(begin, end):
-        total = 0
-        for i in range(columns):
-            total += inputs[b, i]
-        full = columns // 64
-        for k in range(full):
-            bit_planes(inputs, b * columns + 64 * k, scratch, own + k, words)
-        if full < words:
-            for plane in range(8):
-                word = np.uint64(0)
-                for i in range(64 * full, columns):
-                    word |= np.uint64((inputs[b, i] >> plane) & 1) << np.uint64(i - 64 * full)
-                scratch[thread, plane * words + full] = word
-        for r in range(0, neurons - 7, 8):
-            out = z0 + r * row + b - begin
-            dot_panel_planes(scratch, own, weights, (neuron + r) // 8 * words * 8, words, total, z, out, row)
-        for r in range(neurons // 8 * 8, neurons):
-            panel, lane = (neuron + r) // 8, (neuron + r) % 8
-            dot = 0
-            for plane in range(8):
-                for k in range(words):
-                    dot += popcount(scratch[thread, plane * words + k] & weights[panel, k, lane]) << (plane + 1)
-            z[z0 + r * row + b - begin] = np.float32(dot - total)
-    for r in range(0, neurons, 8):
-        row_sums[:] = np.uint64(0)
+    if neuron == 0:
+        for b in range(begin, end):
+            total = 0
+            for i in range(columns):
+                total += inputs[b, i]
+            scratch[b] = total
+    blocks = end - begin >= BYTE_SAMPLES
+    step = BYTE_NEURONS if blocks else 8
+    # some samples stay in the nearest cache for all neurons
+    for s0 in range(begin, end, BYTE_SAMPLES):
+        s = min(s0, end - BYTE_SAMPLES)  # the last block may go over samples of the one before: to the same integers
+        for r in range(0, neurons, step):
+            own = ((neuron + r) // 8 * words * 8) + (neuron + r) % 8
+            if blocks:
+                dot_bytes_block(
+                    inputs, s * columns, columns, columns, scratch, s, weights, own, z, z0 + r * row + s - begin, row,
+                    neurons - r,
+                )
+            else:
+                for b in range(begin, end):
+                    dot_bytes_sample(
+                        inputs, b * columns, columns, columns, scratch, b, weights, own, z, z0 + r * row + b - begin,
+                        row, neurons - r,
+                    )
+    for r in range(neurons):
+        signs = 0
         for k in range(words):
-            for lane in range(8):
-                row_sums[lane] += np.uint64(popcount(weights[(neuron + r) // 8, k, lane]))
-        for lane in range(min(8, neurons - r)):
-            shift = offset * np.float32(2 * np.int64(row_sums[lane]) - columns)
-            at = z0 + (r + lane) * row
-            for s in range(at, at + end - begin):
-                z[s] = scale * z[s] + shift
+            signs += popcount(weights[(neuron + r) // 8, k, (neuron + r) % 8])
+        shift, at = offset * np.float32(2 * signs - columns), z0 + r * row
+        for s in range(at, at + end - begin):
+            z[s] = scale * z[s] + shift
 
 
 def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
@@ -282,34 +278,22 @@ def _forward_share(
     for low in range(first, last, tile):
         count = min(tile, last - low)
         linear(inputs, begin, end, weights, low - first, count, columns, scale, offset, scratch, thread, z, z0, row)
-        for r in range(count):
-            own, shift = z0 + r * row, bias[low + r] if bias.shape[0] else np.float32(0)
-            for s in range(own, own + end - begin):
-                value = gain * z[s] + shift
-                z[s] = value
-                size = np.float64(abs(value))
-                size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)  # a NaN, too
-                total += np.int64(size * unit + 0.5)
-            o = low + r - active_first
-            if 0 <= o < active.shape[0]:
-                for g in range(begin // 16, (end + 15) // 16):
-                    active[o, start // 16 + g] = positive_below(z, own + 16 * g - begin, min(16, end - 16 * g), limit)
-        for b in range(begin, end, 16):
-            c = 0
+        marks = active.shape[1]
+        total += finish_rows(
+            z, z0, row, count, end - begin, gain, bias, low, bias.shape[0] > 0, unit, ABS_Z_RANGE, limit, active,
+            (low - active_first) * marks + (start + begin) // 16, marks, active_first - low,
+            active_first + active.shape[0] - low,
+        )
+        for b in range(begin, end, 16 * CLASS_VECTORS):
+            at, few, c = start + b, min(16 * CLASS_VECTORS, end - b), 0
             while c < classes:
-                at, few = c * logits.shape[1] + start + b, min(16, end - b)
-                head = (low - first) * classes + c
+                head, out = (low - first) * classes + c, c * logits.shape[1] + at
+                own, stride = z0 + b - begin, logits.shape[1]
                 if c + CLASSES <= classes:
-                    class_sums_block(
-                        z, z0 + b - begin, row, count, projection, head, classes, binary, logits, at, logits.shape[1],
-                        few,
-                    )
+                    class_sums_block(z, own, row, count, projection, head, classes, binary, logits, out, stride, few)
                     c += CLASSES
                 else:
-                    class_sums_one(
-                        z, z0 + b - begin, row, count, projection, head, classes, binary, logits, at, logits.shape[1],
-                        few,
-                    )
+                    class_sums_one(z, own, row, count, projection, head, classes, binary, logits, out, stride, few)
                     c += 1
         if outputs.shape[0] > 0:
             emit(outputs, low, count, begin, end, z, z0, row)

@@ -1,8 +1,11 @@
 """From the errors of a batch to new weights: gradient, optimizer, clamp, packed signs and the sum of |W| in one pass.
 
 The errors at a layer's outputs are projected from those at the logits (TinyFoA, DRTP) or given; samples whose error is
-zero are left out. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest cache,
-so no gradient is ever stored whole. A gradient element is summed over the samples in their order, whatever the runs.
+zero count for nothing. Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest
+cache, so no gradient is ever stored whole. With bytes and real inputs, gradients of weights and biases are summed over
+the samples in their order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their
+order, and the groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron,
+and the four samples' bits of an input select one.
 Step and publishing are two passes, as one would be too long a chain of instructions for the processor to overlap.
 """
 
@@ -17,9 +20,9 @@ from numba.extending import overload
 from .intrinsics import (
     COMPRESSES,
     GRADIENT_COLUMNS,
-    GRADIENT_WORDS,
     copy_errors,
     count_up,
+    make_tables,
     move_up,
     multiply_coded,
     project_errors,
@@ -32,16 +35,17 @@ from .intrinsics import (
     step_momentum,
     step_nesterov,
     step_sgd,
-    sum_bits_word,
-    sum_bits_words,
     sum_columns,
+    sum_in_fours,
+    sum_tables,
     trailing_zeros,
+    turn_word,
 )
 
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
-#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, and of bytes or floats, of
-#: which a batch of 100 then stays in the nearest cache
-BIT_RUN, RUN = 1024, 96
+#: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one
+#: run overlaps the gradient of the next, and of bytes or floats, of which 100 samples then stay in the nearest cache
+BIT_RUN, RUN = 128, 96
 #: columns of a row of the slice whose moments, where they are bytes, have a unit in common: whole blocks to a RUN
 BLOCK = 32
 #: neurons that a run of floats serves before the next
@@ -53,10 +57,10 @@ LARGEST = 256.0
 class Inputs(NamedTuple):
     """A batch of inputs as it is held: X = scale * values + offset."""
 
-    values: np.ndarray  # (B, W) uint64: packed bits | (B, I) uint8 | (B, I) float32
+    values: np.ndarray  # (ceil(B / 32), I) uint32: bits as turn writes them | (B, I) uint8 | (B, I) float32
     scale: Any  # float32
     offset: Any  # float32
-    first: int = 0  # the column of the layer that values begin with; of packed bits a multiple of 64
+    first: int = 0  # the column of the layer that values begin with
 
 
 class Projected(NamedTuple):
@@ -129,8 +133,9 @@ class Scratch(NamedTuple):
     """What each of T threads computes in."""
 
     gradient: np.ndarray  # (T, run_width) float32
-    dz: np.ndarray  # (T, list_width) float32
-    listed: np.ndarray  # (T, list_width) int32
+    dz: np.ndarray  # (T, list_width) float32; of bits (T, table_width)
+    listed: np.ndarray  # (T, list_width) int32; of bits (T, 0)
+    turned: np.ndarray  # (ceil(B / 32), columns) uint32: where packed bits are turned; of bytes or floats (0, 0)
 
 
 def _errors(source, row, start, samples, dz, at):
@@ -185,26 +190,57 @@ def _has_factor_by_source(source):
     return lambda source: False
 
 
-def _adds_up(values):
-    """Whether the gradient's pass tells the sum of dz."""
+@njit(nogil=True, cache=True, error_model="numpy")
+def turn(values, samples, low, high, out):
+    # values (B, W) uint64; out (ceil(B / 32), high - low) uint32
+    """Packed bits as the gradient takes them: input low + i of sample s becomes bit s % 32 of out[s // 32, i].
+
+    Bits of a last word that stand for no sample are 0.
+    """
+    stride, width = values.shape[1], high - low
+    for block in range((samples + 31) // 32):
+        few = min(32, samples - 32 * block)
+        for column in range(low, high, 64):
+            word, down = column // 64, column % 64
+            turn_word(
+                values, 32 * block * stride + word, stride, few, down, down > 0 and word + 1 < stride, out,
+                block * width + column - low, high - column,
+            )
+
+
+def _row_errors(values, source, row, samples, dz, listed, thread, at, total):
+    """One neuron's dz as its gradient takes them: how many entries they are, and ``total`` + the sum of dz.
+
+    With bytes or floats the samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at +
+    count]. With bits the tables of sums, 16 floats for each group of four samples: dz[thread, : 16 count].
+    """
     raise TypeError
 
 
-@overload(_adds_up, inline="always")
-def _adds_up_by_kind(values):
-    if values.dtype == types.uint64:
-        return lambda values: True
-    return lambda values: False
+@overload(_row_errors, inline="always")
+def _row_errors_by_kind(values, source, row, samples, dz, listed, thread, at, total):
+    if values.dtype == types.uint32:
+        return _tabled_errors
+    return _listed_errors
 
 
-@njit(inline="always")
-def _listed_errors(source, row, samples, dz, listed, thread, at, add_up):
-    """One neuron's samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at + count].
+def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
+    groups, tables = (samples + 3) // 4, thread * dz.shape[1]
+    own = tables + dz.shape[1] // 20 * 16  # errors stand behind the tables
+    for start in range(0, samples, 64):
+        few = min(64, samples - start)
+        bits = _errors(source, row, start, few, dz, own + start)
+        total = sum_in_fours(dz, own + start, bits, (few + 3) // 4 * 4, total)
+    if _has_factor(source):
+        flat = dz.reshape(dz.size)
+        for s in range(samples):
+            flat[own + s] = _times_factor(source, flat[own + s], s) if flat[own + s] != 0 else np.float32(0)
+    make_tables(dz, own, groups, tables)
+    return groups, total
 
-    Returns how many there are, and the sum of dz, or what there was no need to ``add_up``.
-    """
-    count, total, own = 0, np.float32(0), thread * dz.shape[1] + at
-    together = COMPRESSES and not _has_factor(source)
+
+def _listed_errors(values, source, row, samples, dz, listed, thread, at, total):
+    count, own, together = 0, thread * dz.shape[1] + at, COMPRESSES and not _has_factor(source)
     for start in range(0, samples, 64):
         few, head = min(64, samples - start), own + start
         bits = _errors(source, row, start, few, dz, head)
@@ -220,40 +256,32 @@ def _listed_errors(source, row, samples, dz, listed, thread, at, add_up):
             listed[thread, at + count] = s
             total += value
             count += 1
-    if together and add_up:
+    if together:
         for k in range(count):
             total += dz[thread, at + k]
     return count, total
 
 
 def _gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
-    """gradient[thread, skip + k] = sum over the listed samples of dz x[low + k], up to column ``high``.
+    """gradient[thread, k] = sum over the samples of dz x[low + k], up to column ``high``, from what _row_errors left.
 
-    Returns skip and, with packed bits, the sum of the listed dz. An overload for packed bits, one for columns of bytes
-    or floats.
+    An overload for bits, one for columns of bytes or floats.
     """
     raise TypeError
 
 
 @overload(_gradient_run, inline="always")
 def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, gradient):
-    if values.dtype == types.uint64:
+    if values.dtype == types.uint32:
         return _run_of_bits
     return _run_of_columns
 
 
 def _run_of_bits(values, low, high, count, thread, at, dz, listed, gradient):
-    # values (B, W) uint64: whole words, so that the run may begin before ``low`` and end after ``high``
-    word, end, stride = low // 64, (high + 63) // 64, values.shape[1]
-    head, out, total = thread * dz.shape[1] + at, thread * gradient.shape[1], np.float32(0)
-    while word < end:
-        if end - word >= GRADIENT_WORDS:
-            total = sum_bits_words(listed, dz, head, count, values, word, stride, gradient, out)
-            word, out = word + GRADIENT_WORDS, out + 64 * GRADIENT_WORDS
-        else:
-            total = sum_bits_word(listed, dz, head, count, values, word, stride, gradient, out)
-            word, out = word + 1, out + 64
-    return low % 64, total
+    # values (ceil(B / 32), I) uint32
+    sum_tables(
+        dz, thread * dz.shape[1], count, values, low, values.shape[1], gradient, thread * gradient.shape[1], high - low
+    )
 
 
 def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
@@ -264,52 +292,45 @@ def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
             listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column,
             False,
         )
-    return 0, np.float32(0)
 
 
-def _run_end(values, moment, low, column, high):
-    """Where a run from ``column`` on ends: with packed inputs at a multiple of BIT_RUN, with a whole word.
-
-    Where moments are codes, at a multiple from ``low`` on, with a whole block.
-    """
+def _run(values):
+    """Columns of a run."""
     raise TypeError
 
 
-@overload(_run_end, inline="always")
-def _run_end_by_kind(values, moment, low, column, high):
-    if values.dtype != types.uint64:
-        return lambda values, moment, low, column, high: min(high, column + RUN)
-    if moment.dtype != types.float32:
-        return lambda values, moment, low, column, high: min(high, low + ((column - low) // BIT_RUN + 1) * BIT_RUN)
-    return lambda values, moment, low, column, high: min(high, (column // BIT_RUN + 1) * BIT_RUN)
+@overload(_run, inline="always")
+def _run_by_kind(values):
+    if values.dtype == types.uint32:
+        return lambda values: BIT_RUN
+    return lambda values: RUN
 
 
 def _tile(values, dz):
-    """Neurons whose lists are kept while a run is walked: as many as scratch has room for; with packed inputs one."""
+    """Neurons whose lists are kept while a run is walked: as many as scratch has room for; with bits one."""
     raise TypeError
 
 
 @overload(_tile, inline="always")
 def _tile_by_kind(values, dz):
-    if values.dtype == types.uint64:
+    if values.dtype == types.uint32:
         return lambda values, dz: 1
     return lambda values, dz: max(1, dz.shape[1] // (values.shape[0] + 1))
 
 
-def run_width(low: int, high: int, packed: bool, coded: bool = False) -> int:
-    """The most elements of the scratch ``gradient`` that a run of columns ``low`` to ``high`` takes.
+def run_width(columns: int, bits: bool) -> int:
+    """The elements of the scratch ``gradient`` that a slice of so many columns takes."""
+    return min(BIT_RUN if bits else RUN, columns)
 
-    Packed inputs are walked in whole words, so their runs begin and end on multiples of 64; ``coded``, where moments
-    are codes, from ``low`` on.
-    """
-    if not packed:
-        return min(RUN, high - low)
-    widest, column, origin = 0, low, low if coded else 0
-    while column < high:
-        end = min(high, origin + ((column - origin) // BIT_RUN + 1) * BIT_RUN)
-        widest = max(widest, 64 * (-(-end // 64) - column // 64))
-        column = end
-    return widest
+
+def turned_shape(batch: int, columns: int) -> tuple[int, int]:
+    """Shape of the bits of so many columns as :func:`turn` writes them, uint32."""
+    return -(-batch // 32), columns
+
+
+def table_width(batch: int) -> int:
+    """The second dimension of the scratch ``dz`` with bits: 16 sums and four errors for each group of four samples."""
+    return 20 * -(-batch // 4)
 
 
 def list_width(batch: int, neurons: int = NEURONS) -> int:
@@ -445,43 +466,34 @@ def update_rows(
     """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
     first, _, low, high = part
     values, scale, offset, origin = inputs
-    weight, moment = resident.weight, resident.moment1
-    gradient, dz, listed = scratch
+    weight = resident.weight
+    gradient, dz, listed, _ = scratch
     total, largest = np.int64(0), min(step.limit, np.float32(LARGEST))
     width, batch = high - low, values.shape[0]
     tile = _tile(values, dz)
     ahead = width if tile > 1 else BIT_RUN  # from a run to the next
-    later = _adds_up(values) and not _has_factor(source)  # the gradient's pass has the sum of dz for nothing
     count, sum_dz = 0, np.float32(0)
     for top in range(begin, end, tile):
         bottom = min(top + tile, end) if tile > 1 else top + 1
         for row in range(top, bottom):
             own = (row - top) * (batch + 1)
-            count, sum_dz = _listed_errors(source, row, samples, dz, listed, thread, own, not later)
+            count, sum_dz = _row_errors(values, source, row, samples, dz, listed, thread, own, np.float32(0))
             if tile > 1:  # behind the list
                 listed[thread, own + batch], dz[thread, own + batch] = count, sum_dz
-            if train_bias and not later:
+            if train_bias:
                 total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
-        column = low
-        while column < high:
-            stop = _run_end(values, moment, low, column, high)
+        for column in range(low, high, _run(values)):
+            stop = min(high, column + _run(values))
             for row in range(top, bottom):
                 own = (row - top) * (batch + 1)
                 if tile > 1:
                     count, sum_dz = listed[thread, own + batch], dz[thread, own + batch]
-                skip, added = _gradient_run(
-                    values, column - origin, stop - origin, count, thread, own, dz, listed, gradient
-                )
-                if later and column == low:
-                    sum_dz = added
-                    if train_bias:
-                        total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
-                head, shift = thread * gradient.shape[1] + skip, offset * sum_dz
+                _gradient_run(values, column - origin, stop - origin, count, thread, own, dz, listed, gradient)
+                head, shift = thread * gradient.shape[1], offset * sum_dz
                 lost = _step_run(
                     step, resident, draws, part, row, column, stop, still, gradient, head, ahead, scale, shift, straight
                 )
                 total = np.int64(-1) if lost else total
-            column = stop
         for row in range(top, bottom):
             total = _plus(
                 total, publish_row(weight, (row - first) * width - low, low, high, largest, unit, published, row)
@@ -519,13 +531,10 @@ def update(
 def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, bias_sums, begun):
     # as add_gradient
     first, _, low, high = part
-    _, dz, listed = scratch
+    _, dz, listed, _ = scratch
     for row in range(begin, end):
-        count, _ = _listed_errors(source, row, samples, dz, listed, thread, 0, False)
         total = bias_sums[row - first] if begun else np.float32(0)
-        for k in range(count):
-            total += dz[thread, k]
-        bias_sums[row - first] = total
+        count, bias_sums[row - first] = _row_errors(values, source, row, samples, dz, listed, thread, 0, total)
         at = (row - first) * (high - low) - low
         for column in range(low, high, GRADIENT_COLUMNS):
             sum_columns(
@@ -611,21 +620,21 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
     """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
     first, last, low, high = part
     for row in range(first, last):
-        count, sum_dz = _listed_errors(source, row, samples, scratch.dz, scratch.listed, 0, 0, True)
+        count, sum_dz = _row_errors(
+            inputs.values, source, row, samples, scratch.dz, scratch.listed, 0, 0, np.float32(0)
+        )
         bias_out[row - first] = sum_dz
         at = (row - first) * (high - low) - low
-        column = low
-        while column < high:
-            end = _run_end(inputs.values, weight, low, column, high)
-            skip, _ = _gradient_run(
+        for column in range(low, high, _run(inputs.values)):
+            end = min(high, column + _run(inputs.values))
+            _gradient_run(
                 inputs.values, column - inputs.first, end - inputs.first, count, 0, 0, scratch.dz, scratch.listed,
                 scratch.gradient,
             )
             for i in range(column, end):
                 passes = not straight or abs(weight[at + i]) < np.float32(1)
-                value = inputs.scale * scratch.gradient[0, skip + i - column] + inputs.offset * sum_dz
+                value = inputs.scale * scratch.gradient[0, i - column] + inputs.offset * sum_dz
                 out[at + i] = value if passes else np.float32(0)
-            column = end
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

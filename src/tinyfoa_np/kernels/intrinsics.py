@@ -24,17 +24,29 @@ I1, I8, I16, I32, I64, F32 = (*(ir.IntType(n) for n in (1, 8, 16, 32, 64)), ir.F
 WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
 FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
-_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+
+
+def _has(feature: str) -> bool:
+    """Whether kernels are compiled for a processor with some feature, as LLVM calls it."""
+    asked = numba.config.CPU_FEATURES
+    if asked is None:
+        return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
+    return f"+{feature}" in asked.split(",")
+
+
+_WIDE, _AVX2, _BYTE_DOTS = _has("avx512f"), _has("avx2"), _has("avx512vnni")
 #: whether the elements of a vector under a mask can be moved together
-COMPRESSES = _WIDE and numba.config.CPU_NAME in (None, "", "host")
+COMPRESSES = _WIDE
 #: samples that one pass over a panel of packed weights serves
 SAMPLES = 8
-#: 64-bit words of packed inputs (64 gradients each) that one pass over the active samples serves
-GRADIENT_WORDS = 4 if _WIDE else 1
+#: vectors of 16 gradients of packed inputs that one pass over the tables of sums serves
+GRADIENT_VECTORS = 8 if _WIDE else 2
 #: columns of byte or float inputs that one pass over the active samples serves
 GRADIENT_COLUMNS = 96 if _WIDE else 32
 #: neurons that one pass over transposed inputs serves
 DENSE_ROWS = 8 if _WIDE else 4
+#: samples and neurons that one pass over bytes and signs serves
+BYTE_SAMPLES, BYTE_NEURONS = 8, 2
 #: vectors of 16 samples
 DENSE_VECTORS = 3 if _WIDE else 1
 
@@ -87,20 +99,6 @@ class _Lanes:
         call = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.store.{name}.p0")
         align = I32(4 if vector.element is F32 else vector.element.width // 8)
         self.builder.call(call, [value, self.builder.bitcast(pointer, vector.as_pointer()), align, mask])
-
-    def quarters(self, pointer: Any) -> list[Any]:
-        """The four masks of 16 lanes in a 64-bit word.
-
-        Mask registers are filled from memory at two thirds the pace of the additions that they guard, but shifted at
-        the full pace; without ``atomic``, LLVM would make four loads of the one.
-        """
-        if not _WIDE:
-            parts = self.builder.bitcast(pointer, I16.as_pointer())
-            return [self.builder.bitcast(self.builder.load(self.at(parts, k)), MASK16) for k in range(4)]
-        word = self.builder.bitcast(self.builder.load_atomic(pointer, "monotonic", 8), ir.VectorType(I1, 64))
-        undefined = ir.Constant(word.type, ir.Undefined)
-        orders = [ir.Constant(INTS16, list(range(16 * k, 16 * k + 16))) for k in range(4)]
-        return [self.builder.shuffle_vector(word, undefined, order) for order in orders]
 
     def prefetch(self, pointer: Any) -> None:
         """Asks for a line of memory to be brought near, to be written soon; changes nothing."""
@@ -253,53 +251,131 @@ def dot_panel_samples(
     return signature, codegen
 
 
-@intrinsic
-def dot_panel_planes(
-    typing: Any, planes: Any, p0: Any, w: Any, w0: Any, words: Any, total: Any, z: Any, z0: Any, row: Any
-) -> Any:
-    """z[l] = 2 sum over k of 2^k popcount(planes[k] AND w[l]) - total: one sample of bytes by the eight neurons of a
-    panel.
+class _ByteSums:
+    """Sums of 64 bytes under a mask, by the fastest instruction; each accumulator has several partial sums.
 
-    planes (8, words) uint64 from p0, plane k holding bit k of each byte; w (words, 8) uint64 from w0; total: the sum
-    of the sample's bytes; z float32 from z0, ``row`` positions from one neuron to the next. Exact integers, converted
-    once.
+    Of processors with byte dot products an accumulator has the negative sum, in 32 bits.
     """
-    signature = types.void(planes, types.intp, w, types.intp, types.intp, types.int64, z, types.intp, types.intp)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = _Lanes(context, builder, signature, args)
-        inputs, panel = lanes.pointer(0, args[1], I64), lanes.pointer(2, args[3], I64)
-        sums = _and_popcounts(lanes, inputs, args[4], panel, args[4], 8)
-        dot = ir.Constant(WORDS8, None)
-        for k, count in enumerate(sums):
-            dot = builder.add(dot, builder.shl(count, ir.Constant(WORDS8, [k + 1] * 8)))
-        values = builder.sitofp(builder.sub(dot, lanes.splat(args[5], 8)), ir.VectorType(F32, 8))
-        out = lanes.pointer(6, args[7], F32)
-        for neuron in range(8):
-            target = lanes.at(out, builder.mul(args[8], I64(neuron)))
-            builder.store(builder.extract_element(values, I32(neuron)), target)
-        return lanes.nothing()
+    def __init__(self, lanes: _Lanes) -> None:
+        self.lanes, self.bytes64 = lanes, ir.VectorType(I8, 64)
+        if _BYTE_DOTS:
+            self.vector, self.sign = INTS16, -1
+        elif _AVX2:
+            self.vector, self.sign = ir.VectorType(I64, 8 if _WIDE else 4), 1
+        else:
+            self.vector, self.sign = INTS16, 1
 
-    return signature, codegen
+    def mask(self, word: Any) -> Any:
+        """-1 in each of 64 bytes whose bit is set."""
+        build = self.lanes.builder
+        return build.sext(build.bitcast(word, ir.VectorType(I1, 64)), self.bytes64)
+
+    def _part(self, vector: Any, first: int, count: int) -> Any:
+        order = ir.Constant(ir.VectorType(I32, count), list(range(first, first + count)))
+        return self.lanes.builder.shuffle_vector(vector, ir.Constant(self.bytes64, ir.Undefined), order)
+
+    def add(self, slot: Any, values: Any, mask: Any) -> None:
+        build, lanes = self.lanes.builder, self.lanes
+        old = build.load(slot)
+        if _BYTE_DOTS:
+            words = build.bitcast(values, INTS16), build.bitcast(mask, INTS16)
+            new = lanes.call("llvm.x86.avx512.vpdpbusd.512", INTS16, old, *words)
+        elif _AVX2:
+            kept, width = build.and_(values, mask), 64 if _WIDE else 32
+            name, new = f"llvm.x86.avx{'512' if _WIDE else '2'}.psad.bw{'.512' if _WIDE else ''}", old
+            for first in range(0, 64, width):
+                part = self._part(kept, first, width)
+                new = build.add(new, lanes.call(name, self.vector, part, ir.Constant(part.type, None)))
+        else:
+            kept, new = build.and_(values, mask), old
+            for first in range(0, 64, 16):
+                new = build.add(new, build.zext(self._part(kept, first, 16), INTS16))
+        build.store(new, slot)
+
+    def totals(self, slots: list[Any]) -> Any:
+        """The sums of up to 16 accumulators as <16 x i32>; 0 for those that are missing."""
+        build, lanes = self.lanes.builder, self.lanes
+        if self.vector is not INTS16:
+            name = f"llvm.vector.reduce.add.v{self.vector.count}i64"
+            result = ir.Constant(INTS16, None)
+            for k, slot in enumerate(slots):
+                total = build.trunc(lanes.call(name, I64, build.load(slot)), I32)
+                result = build.insert_element(result, total, I32(k))
+            return result
+        parts = [build.load(slot) for slot in slots] + [ir.Constant(INTS16, None)] * (16 - len(slots))
+        width = 8
+        while len(parts) > 1:  # two vectors of groups become one, of groups half as long
+            lower = [n for n in range(32) if n % (2 * width) < width]
+            orders = [ir.Constant(INTS16, [n + at for n in lower]) for at in (0, width)]
+            parts = [
+                build.add(*(build.shuffle_vector(a, b, order) for order in orders))
+                for a, b in zip(parts[::2], parts[1::2])
+            ]
+            width //= 2
+        return parts[0]
 
 
-@intrinsic
-def bit_planes(typing: Any, x: Any, x0: Any, planes: Any, p0: Any, words: Any) -> Any:
-    """planes[k, 0] = bit k of the 64 bytes x[x0 : x0 + 64], input i in bit i; ``words`` positions a plane."""
-    signature = types.void(x, types.intp, planes, types.intp, types.intp)
+def _dot_bytes(neurons: int, samples: int) -> Any:
+    @intrinsic
+    def dot_bytes(
+        typing: Any, x: Any, x0: Any, stride: Any, columns: Any, totals: Any, n0: Any, w: Any, w0: Any, z: Any, z0: Any,
+        row: Any, some: Any,
+    ) -> Any:
+        """z[l, s] = 2 (sum of the bytes of sample s where neuron l's weight is +1) - totals[s].
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = _Lanes(context, builder, signature, args)
-        bytes64 = ir.VectorType(I8, 64)
-        values = lanes.load(lanes.pointer(0, args[1], I8), bytes64, 1)
-        out = lanes.pointer(2, args[3], I64)
-        for k in range(8):
-            moved = builder.shl(values, ir.Constant(bytes64, [7 - k] * 64))  # bit k to the sign
-            mask = builder.icmp_signed("<", moved, ir.Constant(bytes64, None))
-            builder.store(builder.bitcast(mask, I64), lanes.at(out, builder.mul(args[4], I64(k))))
-        return lanes.nothing()
+        ``neurons`` of a panel, of which ``some`` are written, by ``samples``: x uint8 from x0, ``stride`` positions
+        from sample to sample, ``columns`` bytes each; totals int32 from n0: sums of the samples' bytes; w (words, 8)
+        uint64 from w0; z float32 from z0, ``row`` positions from neuron to neuron. Exact integers, converted once.
+        """
+        place = types.intp
+        signature = types.void(x, place, place, place, totals, place, w, place, z, place, place, place)
 
-    return signature, codegen
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = _Lanes(context, builder, signature, args)
+            _, x0, stride, columns, _, n0, _, w0, _, z0, row, some = args
+            inputs, panel = lanes.pointer(0, x0, I8), lanes.pointer(6, w0, I64)
+            sums = _ByteSums(lanes)
+            slots = lanes.registers(neurons * samples, sums.vector)
+            starts = [builder.mul(stride, I64(s)) for s in range(samples)]
+
+            def word(k: Any, few: Any) -> None:
+                own = lanes.at(panel, builder.shl(k, I64(3)))
+                masks = [sums.mask(builder.load(lanes.at(own, n))) for n in range(neurons)]
+                column = builder.shl(k, I64(6))
+                for s, start in enumerate(starts):
+                    here = lanes.at(inputs, builder.add(start, column))
+                    values = lanes.load_few(here, few, sums.bytes64)
+                    for n, mask in enumerate(masks):
+                        sums.add(slots[n * samples + s], values, mask)
+
+            whole = builder.lshr(columns, I64(6))
+            with cgutils.for_range(builder, whole) as loop:
+                word(loop.index, None)
+            rest = builder.and_(columns, I64(63))
+            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
+                few = builder.lshr(I64(-1), builder.sub(I64(64), rest))
+                word(whole, builder.bitcast(few, ir.VectorType(I1, 64)))
+            found, ints = sums.totals(slots), ir.VectorType(I32, samples)
+            all_of_them = lanes.load(lanes.pointer(4, n0, I32), ints, 4)
+            order = ir.Constant(INTS16, [k % samples for k in range(16)])
+            both = builder.shuffle_vector(all_of_them, ir.Constant(ints, ir.Undefined), order)
+            values = builder.sitofp(builder.sub(builder.mul(found, lanes.integers(2 * sums.sign)), both), FLOATS16)
+            out = lanes.pointer(8, z0, F32)
+            for n in range(neurons):
+                with builder.if_then(builder.icmp_signed("<", I64(n), some)):
+                    own = lanes.at(out, builder.mul(row, I64(n)))
+                    order = ir.Constant(ints, list(range(n * samples, (n + 1) * samples)))
+                    part = builder.shuffle_vector(values, ir.Constant(FLOATS16, ir.Undefined), order)
+                    lanes.store(part, own, 4)
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return dot_bytes
+
+
+dot_bytes_block, dot_bytes_sample = _dot_bytes(BYTE_NEURONS, BYTE_SAMPLES), _dot_bytes(8, 1)
 
 
 @intrinsic
@@ -423,47 +499,210 @@ def dense_product(w, w0, w_row, w_step, rows, x, x0, x_step, steps, z, z0, z_row
         b += 16 * DENSE_VECTORS if whole else 16
 
 
-def _sum_bits(words: int) -> Any:
-    @intrinsic
-    def sum_bits(
-        typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any
-    ) -> Any:
-        """gradient[i] = sum over the listed samples of dz where their input bit i is set, in the list's order.
+@intrinsic
+def turn_word(
+    typing: Any, x: Any, x0: Any, stride: Any, samples: Any, down: Any, beyond: Any, out: Any, o0: Any, columns: Any
+) -> Any:
+    """Bit s of out[o0 + i] = bit ``down`` + i of sample s: up to 32 samples' packed bits by up to 64 ``columns``.
 
-        samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint64, its words from x0 on;
-        gradient float32 from g0: 64 for each of ``words`` words. Adding to a masked lane and skipping it leave the
-        same bits. Returns the sum of all listed dz, also in order: beside the others it costs nothing.
+    x (.., stride) uint64, the samples' words from x0 on, each with the next one if it goes ``beyond``; out uint32.
+    """
+    place = types.intp
+    signature = types.void(x, place, place, place, place, types.boolean, out, place, place)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        _, x0, stride, samples, down, beyond, _, o0, columns = args
+        words, turned = lanes.pointer(0, x0, I64), lanes.pointer(6, o0, I32)
+        slots, none = lanes.registers(4, INTS16), ir.Constant(INTS16, None)
+
+        def all_samples(two: bool) -> None:
+            with cgutils.for_range(builder, samples) as loop:
+                here = lanes.at(words, builder.mul(loop.index, stride))
+                word = builder.lshr(builder.load(here), down)
+                if two:
+                    upper = builder.shl(builder.load(lanes.at(here, 1)), builder.sub(I64(64), down))
+                    word = builder.or_(word, upper)
+                bit = lanes.splat(builder.shl(I32(1), builder.trunc(loop.index, I32)), 16)
+                for k, slot in enumerate(slots):
+                    part = builder.bitcast(builder.trunc(builder.lshr(word, I64(16 * k)), I16), MASK16)
+                    builder.store(builder.or_(builder.load(slot), builder.select(part, bit, none)), slot)
+
+        with builder.if_else(beyond) as (then, otherwise):
+            with then:
+                all_samples(True)
+            with otherwise:
+                all_samples(False)
+        for k, slot in enumerate(slots):
+            lanes.masked_store(
+                builder.load(slot), lanes.at(turned, 16 * k), lanes.first(builder.sub(columns, I64(16 * k)), 16)
+            )
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+@intrinsic
+def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any) -> Any:
+    """``total`` + the sums of dz in groups of four samples, group after group; the errors not in ``bits`` become 0.
+
+    dz float32 from d0: up to 64 samples, of which ``room`` are written. A group is summed from its first error on.
+    """
+    signature = types.float32(dz, types.intp, types.uint64, types.intp, types.float32)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        _, d0, bits, room, total = args
+        errors, sums = lanes.pointer(0, d0, F32), cgutils.alloca_once(builder, F32)
+        builder.store(total, sums)
+        with cgutils.for_range(builder, builder.lshr(builder.add(room, I64(15)), I64(4))) as loop:
+            start = builder.shl(loop.index, I64(4))
+            here, few = lanes.at(errors, start), lanes.first(builder.sub(room, start), 16)
+            mask = builder.bitcast(builder.trunc(builder.lshr(bits, start), I16), MASK16)
+            values = lanes.masked_load(here, mask)
+            lanes.masked_store(values, here, few)
+            nth = [ir.Constant(ir.VectorType(I32, 4), [n, n + 4, n + 8, n + 12]) for n in range(4)]
+            first, *others = (builder.shuffle_vector(values, ir.Constant(FLOATS16, ir.Undefined), n) for n in nth)
+            for other in others:
+                first = builder.fadd(first, other)
+            whole = builder.load(sums)
+            for group in range(4):
+                whole = builder.fadd(whole, builder.extract_element(first, I32(group)))
+            builder.store(whole, sums)
+        return builder.load(sums)
+
+    return signature, codegen
+
+
+@intrinsic
+def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
+    """The sums that four samples' errors can make: dz[t0 + 16 g + n] of those of dz[d0 + 4 g + j] with bit j of n set.
+
+    Each is summed in order of j. dz float32.
+    """
+    signature = types.void(dz, types.intp, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, signature, args)
+        errors, tables, zero = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32), lanes.constant(0.0)
+        masks = [ir.Constant(MASK16, [n >> j & 1 for n in range(16)]) for j in range(4)]
+        with cgutils.for_range(builder, args[2]) as loop:
+            own = lanes.at(errors, builder.shl(loop.index, I64(2)))
+            ones = [lanes.splat(builder.load(lanes.at(own, j)), 16) for j in range(4)]
+            first, *others = (builder.select(mask, one, zero) for mask, one in zip(masks, ones))
+            for other in others:
+                first = builder.fadd(first, other)
+            lanes.store(first, lanes.at(tables, builder.shl(loop.index, I64(4))), 4)
+        return lanes.nothing()
+
+    return signature, codegen
+
+
+def _picker(lanes: _Lanes, table: Any) -> Any:
+    """Of a table of 16 float32 numbers, which is read here: those that the low four bits of 16 integers select."""
+    build = lanes.builder
+    if _WIDE:
+        row = lanes.load(table, FLOATS16, 4)
+        return lambda index: lanes.call("llvm.x86.avx512.permvar.sf.512", FLOATS16, row, index)
+    if _AVX2:
+        floats8, ints8 = ir.VectorType(F32, 8), ir.VectorType(I32, 8)
+        low, high = (lanes.load(lanes.at(table, at), floats8, 4) for at in (0, 8))
+        orders = [ir.Constant(ints8, list(range(at, at + 8))) for at in (0, 8)]
+
+        def picked(index: Any) -> Any:
+            halves = []
+            for order in orders:
+                own = build.shuffle_vector(index, ir.Constant(INTS16, ir.Undefined), order)
+                two = [lanes.call("llvm.x86.avx2.permps", floats8, half, own) for half in (low, high)]
+                upper = build.icmp_signed("<", build.shl(own, ir.Constant(ints8, [28] * 8)), ir.Constant(ints8, None))
+                halves.append(build.select(upper, two[1], two[0]))
+            return build.shuffle_vector(*halves, ir.Constant(INTS16, list(range(16))))
+
+        return picked
+
+    def looked_up(index: Any) -> Any:
+        own, values = build.and_(index, lanes.integers(15)), ir.Constant(FLOATS16, ir.Undefined)
+        for lane in range(16):
+            at = build.zext(build.extract_element(own, I32(lane)), I64)
+            values = build.insert_element(values, build.load(lanes.at(table, at)), I32(lane))
+        return values
+
+    return looked_up
+
+
+def _sum_tables(vectors: int, masked: bool) -> Any:
+    @intrinsic
+    def sum_tables(
+        typing: Any, tables: Any, t0: Any, groups: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
+        columns: Any,
+    ) -> Any:
+        """gradient[g0 + i] = the sum over groups of four samples, in order, of what each group's table has for input i.
+
+        tables float32 from t0, 16 a group; x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's
+        bit of input i; gradient float32: 16 for each of the vectors; if ``masked``, only the first ``columns``.
         """
-        signature = types.float32(
-            samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp
-        )
+        place = types.intp
+        signature = types.void(tables, place, place, x, place, place, gradient, place, place)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
-            listed, error = lanes.pointer(0, args[2], I32), lanes.pointer(1, args[2], F32)
-            bits, out = lanes.pointer(4, args[5], I64), lanes.pointer(7, args[8], F32)
-            sums, total = lanes.registers(4 * words, FLOATS16), cgutils.alloca_once(builder, F32)
-            builder.store(F32(0.0), total)
-            with cgutils.for_range(builder, args[3]) as loop:
-                sample = builder.zext(builder.load(lanes.at(listed, loop.index)), I64)
-                one = builder.load(lanes.at(error, loop.index))
-                builder.store(builder.fadd(builder.load(total), one), total)
-                value = lanes.splat(one, 16)
-                start = lanes.at(bits, builder.mul(sample, args[6]))
-                masks = [mask for k in range(words) for mask in lanes.quarters(lanes.at(start, k))]
-                for mask, slot in zip(masks, sums):
-                    old = builder.load(slot)
-                    builder.store(builder.select(mask, builder.fadd(old, value), old), slot)
-            for k, slot in enumerate(sums):
-                lanes.store(builder.load(slot), lanes.at(out, 16 * k), 4)
-            return builder.load(total)
+            _, t0, groups, _, x0, stride, _, g0, columns = args
+            entries, bits, out = lanes.pointer(0, t0, F32), lanes.pointer(3, x0, I32), lanes.pointer(6, g0, F32)
+            starts = [16 * v for v in range(vectors)]
+            few = [lanes.first(builder.sub(columns, I64(at)), 16) if masked else None for at in starts]
+            sums = lanes.registers(vectors, FLOATS16)
+
+            def words(row: Any) -> list[Any]:
+                here = lanes.at(bits, builder.mul(row, stride))
+                return [
+                    lanes.load(lanes.at(here, at), INTS16, 4) if own is None
+                    else lanes.masked_load(lanes.at(here, at), own, INTS16) for at, own in zip(starts, few)
+                ]
+
+            def add(group: Any, indices: list[Any]) -> None:
+                pick = _picker(lanes, lanes.at(entries, builder.shl(group, I64(4))))
+                for slot, index in zip(sums, indices):
+                    lanes.add_to(slot, pick(index))
+
+            whole = builder.lshr(groups, I64(3))
+            with cgutils.for_range(builder, whole) as loop:
+                own, first = words(loop.index), builder.shl(loop.index, I64(3))
+                for n in range(8):
+                    add(builder.add(first, I64(n)), [builder.lshr(word, lanes.integers(4 * n)) for word in own])
+            first = builder.shl(whole, I64(3))
+            rest = builder.sub(groups, first)
+            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
+                last = words(whole)
+                with cgutils.for_range(builder, rest) as loop:
+                    down = lanes.splat(builder.trunc(builder.shl(loop.index, I64(2)), I32), 16)
+                    add(builder.add(first, loop.index), [builder.lshr(word, down) for word in last])
+            for slot, at, part in zip(sums, starts, few):
+                lanes.store_few(builder.load(slot), lanes.at(out, at), part)
+            return lanes.nothing()
 
         return signature, codegen
 
-    return sum_bits
+    return sum_tables
 
 
-sum_bits_words, sum_bits_word = _sum_bits(GRADIENT_WORDS), _sum_bits(1)
+_sum_tables_whole, _sum_tables_some = _sum_tables(GRADIENT_VECTORS, False), _sum_tables(GRADIENT_VECTORS // 2, True)
+_sum_tables_few = _sum_tables(1, True)
+
+
+@njit(inline="always")
+def sum_tables(tables, t0, groups, x, x0, stride, gradient, g0, columns):
+    # as _sum_tables, for any number of columns
+    k = 0
+    while k < columns:
+        if columns - k >= 16 * GRADIENT_VECTORS:
+            _sum_tables_whole(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, 0)
+            k += 16 * GRADIENT_VECTORS
+        elif columns - k > 16:
+            _sum_tables_some(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            k += 16 * (GRADIENT_VECTORS // 2)
+        else:
+            _sum_tables_few(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            k += 16
 
 
 @intrinsic
@@ -473,8 +712,9 @@ def sum_columns(
 ) -> Any:
     """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
 
-    As ``sum_bits`` with x (.., stride) uint8 or float32, its columns from x0 on: GRADIENT_COLUMNS of them, or
-    ``columns`` if that is less. Bytes count as 0.0 to 255.0. With ``carry`` the sum goes on from what gradient holds.
+    samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint8 or float32, its columns from x0 on:
+    GRADIENT_COLUMNS of them, or ``columns`` if that is less; gradient float32 from g0. Bytes count as 0.0 to 255.0.
+    With ``carry`` the sum goes on from what gradient holds.
     """
     signature = types.void(
         samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp, types.boolean
@@ -625,16 +865,81 @@ def move_up(typing: Any, dz: Any, d0: Any, first: Any, bits: Any, listed: Any, d
 
 
 @intrinsic
-def positive_below(typing: Any, z: Any, z0: Any, count: Any, limit: Any) -> Any:
-    """Bit s of the uint16 result: 0 < z[z0 + s] < limit, for the first ``count`` (at most 16) values."""
-    signature = types.uint16(z, types.intp, types.intp, types.float32)
+def finish_rows(
+    typing: Any, z: Any, z0: Any, row: Any, rows: Any, samples: Any, gain: Any, bias: Any, b0: Any, biased: Any,
+    unit: Any, largest: Any, limit: Any, active: Any, a0: Any, a_row: Any, first: Any, last: Any,
+) -> Any:
+    """z[r, s] = gain z[r, s] + bias[r], and what it switches on; returns the exact sum of |z|.
+
+    z float32 from z0, ``row`` positions from one of the ``rows`` to the next; bias float32 from b0, 0 unless
+    ``biased``; the sum is in steps of 1 / ``unit``, a power of two up to 2**28, each |z|, at most ``largest`` <= 2**20
+    (and of NaN as much), rounded half up. Of rows ``first`` to ``last`` bit s % 16 of active[r, s // 16] is
+    0 < z < ``limit``: uint16 from a0 (that of row 0), ``a_row`` positions from row to row.
+    """
+    place, number = types.intp, types.float32
+    signature = types.int64(
+        z, place, place, place, place, number, bias, place, types.boolean, types.float64, types.float64, number, active,
+        place, place, place, place,
+    )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
-        values = lanes.masked_load(lanes.pointer(0, args[1], F32), lanes.first(args[2], 16))
-        above = builder.fcmp_ordered(">", values, ir.Constant(FLOATS16, None))
-        below = builder.fcmp_ordered("<", values, lanes.splat(args[3], 16))
-        return builder.bitcast(builder.and_(above, below), I16)
+        _, z0, row, rows, samples, gain, _, b0, biased, unit, largest, limit, _, a0, a_row, first, last = args
+        values, shifts, words = lanes.pointer(0, z0, F32), lanes.pointer(6, b0, F32), lanes.pointer(12, a0, I16)
+        gain, below = lanes.splat(gain, 16), lanes.splat(limit, 16)
+        most = lanes.splat(builder.fptrunc(largest, F32), 16)
+        # |z| unit = 2^18 (whole + rest): the first an integer, the second cut to half steps, all of it exact
+        coarse = lanes.splat(builder.fptrunc(builder.fmul(unit, ir.DoubleType()(2.0**-18)), F32), 16)
+        longs, zero, one = ir.VectorType(I64, 16), ir.Constant(FLOATS16, None), lanes.integers(1)
+        (wholes,), (rests,) = lanes.registers(1, longs), lanes.registers(1, longs)
+        (own_rests,) = lanes.registers(1, INTS16)
+        shift = cgutils.alloca_once(builder, F32)
+
+        def group(here: Any, few: Any) -> Any:
+            value = builder.fadd(builder.fmul(gain, lanes.load_few(here, few)), lanes.splat(builder.load(shift), 16))
+            lanes.store_few(value, here, few)
+            size = lanes.magnitude(value)
+            size = builder.select(builder.fcmp_ordered("<", size, most), size, most)
+            size = size if few is None else builder.select(few, size, zero)
+            steps = builder.fmul(size, coarse)
+            whole = builder.fptosi(steps, INTS16)
+            rest = builder.fsub(steps, builder.sitofp(whole, FLOATS16))
+            halves = builder.fptosi(builder.fmul(rest, lanes.constant(2.0**19)), INTS16)
+            lanes.add_to(wholes, builder.sext(whole, longs))
+            lanes.add_to(own_rests, builder.lshr(builder.add(halves, one), one))
+            on = builder.and_(builder.fcmp_ordered(">", value, zero), builder.fcmp_ordered("<", value, below))
+            return builder.bitcast(on if few is None else builder.and_(on, few), I16)
+
+        def one_row(r: Any, marked: bool) -> None:
+            builder.store(F32(0.0), shift)
+            with builder.if_then(biased):
+                builder.store(builder.load(lanes.at(shifts, r)), shift)
+            builder.store(ir.Constant(INTS16, None), own_rests)
+            own, marks = lanes.at(values, builder.mul(r, row)), lanes.at(words, builder.mul(r, a_row))
+            whole = builder.lshr(samples, I64(4))
+            with cgutils.for_range(builder, whole) as loop:
+                bits = group(lanes.at(own, builder.shl(loop.index, I64(4))), None)
+                if marked:
+                    builder.store(bits, lanes.at(marks, loop.index))
+            start = builder.shl(whole, I64(4))
+            with builder.if_then(builder.icmp_signed("<", start, samples)):
+                bits = group(lanes.at(own, start), lanes.first(builder.sub(samples, start), 16))
+                if marked:
+                    builder.store(bits, lanes.at(marks, whole))
+            lanes.add_to(rests, builder.sext(builder.load(own_rests), longs))
+
+        with cgutils.for_range(builder, rows) as loop:
+            marked = builder.and_(
+                builder.icmp_signed(">=", loop.index, first), builder.icmp_signed("<", loop.index, last)
+            )
+            with builder.if_else(marked) as (then, otherwise):
+                with then:
+                    one_row(loop.index, True)
+                with otherwise:
+                    one_row(loop.index, False)
+        total = builder.shl(builder.load(wholes), ir.Constant(longs, [18] * 16))
+        total = builder.add(total, builder.load(rests))
+        return lanes.call("llvm.vector.reduce.add.v16i64", I64, total)
 
     return signature, codegen
 
@@ -1091,10 +1396,11 @@ def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
     return signature, codegen
 
 
-CLASSES = 5  # class sums kept in registers at a time
+CLASSES = 5  # class sums kept in registers at a time, for as many vectors of 16 samples
+CLASS_VECTORS = 2
 
 
-def _class_sums(classes: int) -> Any:
+def _class_sums(classes: int, vectors: int) -> Any:
     @intrinsic
     def class_sums(
         typing: Any, z: Any, z0: Any, row: Any, neurons: Any, p: Any, p0: Any, stride: Any, binary: Any,
@@ -1102,8 +1408,9 @@ def _class_sums(classes: int) -> Any:
     ) -> Any:
         """a[c, s] += sum over o of P[o, c] h[o, s], in order of o: h = [z > 0] if ``binary``, else max(z, 0).
 
-        ``classes`` classes by up to 16 samples; z float32 from z0, ``row`` from neuron to neuron; P (.., stride)
-        float32 from p0; a float32 from a0, ``a_row`` from class to class; ``samples`` of the 16 are read and written.
+        ``classes`` classes by up to 16 samples in each of the vectors; z float32 from z0, ``row`` from neuron to
+        neuron; P (.., stride) float32 from p0; a float32 from a0, ``a_row`` from class to class; ``samples`` of these
+        are read and written.
         """
         signature = types.void(
             z, types.intp, types.intp, types.intp, p, types.intp, types.intp, types.boolean, a, types.intp, types.intp,
@@ -1113,30 +1420,34 @@ def _class_sums(classes: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = _Lanes(context, builder, signature, args)
             values, projection = lanes.pointer(0, args[1], F32), lanes.pointer(4, args[5], F32)
-            out, few = lanes.pointer(8, args[9], F32), lanes.first(args[11], 16)
+            out, starts = lanes.pointer(8, args[9], F32), [16 * v for v in range(vectors)]
+            few = [lanes.first(builder.sub(args[11], I64(start)), 16) for start in starts]
             zero = ir.Constant(FLOATS16, None)
-            sums = lanes.registers(classes, FLOATS16)
-            for c, slot in enumerate(sums):
-                builder.store(lanes.masked_load(lanes.at(out, builder.mul(args[10], I64(c))), few), slot)
+            sums = [lanes.registers(vectors, FLOATS16) for _ in range(classes)]
+            rows = [lanes.at(out, builder.mul(args[10], I64(c))) for c in range(classes)]
+            for slots, here in zip(sums, rows):
+                for slot, start, own in zip(slots, starts, few):
+                    builder.store(lanes.masked_load(lanes.at(here, start), own), slot)
 
             def over_neurons(step: Any) -> None:
                 with cgutils.for_range(builder, args[3]) as loop:
-                    here = lanes.masked_load(lanes.at(values, builder.mul(loop.index, args[2])), few)
-                    above = builder.fcmp_ordered(">", here, zero)
+                    here = lanes.at(values, builder.mul(loop.index, args[2]))
+                    own = [lanes.masked_load(lanes.at(here, start), mask) for start, mask in zip(starts, few)]
+                    above = [builder.fcmp_ordered(">", value, zero) for value in own]
                     base = builder.mul(loop.index, args[6])
-                    for c, slot in enumerate(sums):
+                    for c, slots in enumerate(sums):
                         weight = lanes.splat(builder.load(lanes.at(projection, builder.add(base, I64(c)))), 16)
-                        old = builder.load(slot)
-                        builder.store(step(here, above, weight, old), slot)
+                        for slot, value, on in zip(slots, own, above):
+                            builder.store(step(value, on, weight, builder.load(slot)), slot)
 
             with builder.if_else(args[7]) as (then, otherwise):
                 with then:
-                    over_neurons(lambda here, above, p, old: builder.select(above, builder.fadd(old, p), old))
+                    over_neurons(lambda value, on, p, old: builder.select(on, builder.fadd(old, p), old))
                 with otherwise:
-                    over_neurons(lambda here, above, p, old: lanes.fma(builder.select(above, here, zero), p, old))
-            for c, slot in enumerate(sums):
-                place = lanes.at(out, builder.mul(args[10], I64(c)))
-                lanes.masked_store(builder.load(slot), place, few)
+                    over_neurons(lambda value, on, p, old: lanes.fma(builder.select(on, value, zero), p, old))
+            for slots, here in zip(sums, rows):
+                for slot, start, own in zip(slots, starts, few):
+                    lanes.masked_store(builder.load(slot), lanes.at(here, start), own)
             return lanes.nothing()
 
         return signature, codegen
@@ -1144,7 +1455,7 @@ def _class_sums(classes: int) -> Any:
     return class_sums
 
 
-class_sums_block, class_sums_one = _class_sums(CLASSES), _class_sums(1)
+class_sums_block, class_sums_one = _class_sums(CLASSES, CLASS_VECTORS), _class_sums(1, CLASS_VECTORS)
 
 
 @njit(inline="always")
@@ -1186,19 +1497,24 @@ def _of_bits(typing: Any, bits: Any) -> Any:
 @njit(inline="always")
 def exp(x):
     """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
-    k = np.floor((-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5)
+    y = (-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5
+    k = np.int64(y)
+    k -= k > y  # the integer below
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2
     total = 0.0
     for term in _EXP_TERMS:
         total = total * r + term
-    return total * _power_of_two(np.int64(k)) if not x < -700.0 else 0.0
+    return total * _power_of_two(k) if not x < -700.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
 def log(x):
     """ln x in float64, within 3 units in the last place, for x > 0."""
-    mantissa, k = math.frexp(x)
-    return _log_of(mantissa, k)
+    if not x < np.inf:
+        return x
+    tiny = x < 2.0**-1022
+    bits = _bits_of(x * 2.0**54 if tiny else x)
+    return _log_of(_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)), (bits >> 52) - (1022 + 54 if tiny else 1022))
 
 
 @njit(inline="always")

@@ -24,7 +24,7 @@ from numba.extending import overload
 from . import dense_update as dense
 from .dense_forward import ABS_Z_RANGE, emit, linear
 from .dense_update import Biases, Draws, Given, Inputs, Published, Resident, publish_row, take_bias_step, update_rows
-from .intrinsics import CLASSES, class_sums_block, class_sums_one, popcount, share
+from .intrinsics import CLASS_VECTORS, CLASSES, class_sums_block, class_sums_one, popcount, share
 from .local_patches import gather, gather_channel, own_patch, patch_scale
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch norm
@@ -253,10 +253,10 @@ def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs,
                     size = np.float64(value if value > 0 else np.float32(0))
                     size = size if size < ABS_Z_RANGE else np.float64(ABS_Z_RANGE)
                     total += np.int64(size * unit + 0.5)
-        for b in range(0, row, 16):
+        for b in range(0, row, 16 * CLASS_VECTORS):
             c = 0
             while c < classes:
-                at, few = c * logits.shape[1] + begin + b, min(16, row - b)
+                at, few = c * logits.shape[1] + begin + b, min(16 * CLASS_VECTORS, row - b)
                 place = n * channels * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(
@@ -406,6 +406,25 @@ def errors(u, samples, layer, group, source, error, dv, totals):
             _errors_below(n, u[n], samples, layer, group, source, error, dv[lane, :samples], totals)
 
 
+def _taken(patch, samples, width, turned, thread):
+    """A patch as its gradient takes it (an overload for bits, which a thread turns, and one for values)."""
+    raise TypeError
+
+
+@overload(_taken, inline="always")
+def _taken_by_kind(patch, samples, width, turned, thread):
+    if patch.dtype != types.uint64:
+        return lambda patch, samples, width, turned, thread: patch
+
+    def bits(patch, samples, width, turned, thread):
+        rows = (patch.shape[0] + 31) // 32
+        own = turned[thread * rows : (thread + 1) * rows, :width]
+        dense.turn(patch, samples, 0, width, own)
+        return own
+
+    return bits
+
+
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
     du, images, samples, layer, group, patch, weights, resident, draws, biases, still, step, bias_step, straight, unit,
@@ -427,7 +446,7 @@ def update(
         around = own_patch(patch[thread]) if layer.depthwise else patch[thread]
         for n in range(begin, end):
             place = weights.first + n
-            inputs, published = Inputs(around, scale, np.float32(0), 0), Published(weights.values[n], -first)
+            published = Published(weights.values[n], -first)
             source, gathered = Given(du[n], -first, du[n, 0, :0]), -1
             for r in range(0, some, 1 if layer.depthwise else some):
                 # all of the group's channels, or one that has a patch of its own: rows r to stop of the position
@@ -437,6 +456,7 @@ def update(
                 elif channel != gathered:
                     gather_channel(images, place, channel, gathered < 0, samples, patch[thread])
                     gathered = channel
+                inputs = Inputs(_taken(around, samples, width, scratch.turned, thread), scale, np.float32(0), 0)
                 row, at = n * some + r, place * some + r
                 own = Resident(
                     resident.weight[row * width :], resident.moment1[row * width :], resident.moment2[row * width :],
@@ -463,7 +483,7 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
     around = own_patch(patch[0]) if layer.depthwise else patch[0]
-    inputs = Inputs(around, patch_scale(images, patch), np.float32(0), 0)
+    scale = patch_scale(images, patch)
     for n in range(du.shape[0]):
         for r in range(0, some, 1 if layer.depthwise else some):
             stop, channel = r + 1 if layer.depthwise else some, _input_channel(images, layer, first + r)
@@ -471,6 +491,7 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
                 gather_channel(images, first_place + n, channel, True, samples, patch[0])
             else:
                 gather(images, first_place + n, 0, images.channels, 0, samples, patch[0])
+            inputs = Inputs(_taken(around, samples, width, scratch.turned, 0), scale, np.float32(0), 0)
             row = n * some + r
             dense.slice_gradient(
                 inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],

@@ -11,8 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from math import ceil, inf, log2, sqrt
-from types import SimpleNamespace
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,17 @@ from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
 from ..network import is_local
+from ..numerics import ceil_log2, power
 from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
 from .encoding import Inputs, weights_shape, words
 from .moments import FORMATS
 from .tiling import NEURONS, Tiling
+from .trained import TrainedLayer
 
 #: moments per weight of each optimizer, and its number in the kernels
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
@@ -40,12 +42,6 @@ CODES = {
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
-#: the phases in which the resident slice keeps its content; a trained layer's can go when it is handed over
-RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
-#: the phases of a pass through the layer
-PASSES = ("forward", "hand-over", "evaluate")
-#: the phases of a step
-TRAINING = ("load", "forward", "gradient", "update")
 #: a weight that is not clamped counts as lost beyond this
 WEIGHT_RANGE = 256.0
 
@@ -62,8 +58,8 @@ Errors = Callable[[int, int], Any]
 
 def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
     """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
-    room = ceil(log2(min(limit, WEIGHT_RANGE)))
-    return 2.0 ** min(32, 60 - room - ceil(log2(outputs * inputs)))
+    room = ceil_log2(min(limit, WEIGHT_RANGE))
+    return 2.0 ** min(32, 60 - room - ceil_log2(outputs * inputs))
 
 
 class Lost(Exception):
@@ -160,6 +156,7 @@ class Parameters:
         # a layer that is one slice of real weights is read where it lies
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State([0] * len(self.grid), [0] * self.grid.side)
+        self.loaded: TrainedLayer | None = None
 
     def _grid(self, side: int) -> Grid | Groups:
         """The slices that the weights are cut into."""
@@ -208,14 +205,24 @@ class Parameters:
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
-        run, neurons = max(map(self.run_width, self.visited())), 1
+        columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
         if self.inputs.kind == "real" and self.roomy:
             neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
-        lists = update_kernels.list_width(self.rows, neurons)
+        return self._scratch(update_kernels.run_width(columns, bits), neurons, columns, 1)
+
+    def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
+        if self.inputs.kind == "bits":
+            lists, listed = update_kernels.table_width(self.rows), 0
+            rows, columns = update_kernels.turned_shape(self.rows, columns)
+            turned = turners * rows, columns
+        else:
+            lists = listed = update_kernels.list_width(self.rows, neurons)
+            turned = 0, 0
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),
-            "dz": ((self.threads, lists), "float32"),
-            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
+            "dz": ((self.threads, lists), "float32"), "listed": ((self.threads, listed), "int32"),
+            "turned": (turned, "uint32"), "abs_w": ((self.threads,), "int64"),
         }  # fmt: skip
 
     @property
@@ -233,11 +240,7 @@ class Parameters:
 
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
-        planned = arena.plan.offsets
-        self.ram = SimpleNamespace(**{
-            r.name.removeprefix(self.prefix): arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
-            for r in self.regions()
-        })  # fmt: skip
+        self.ram = arena.views(self.regions(), self.prefix)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
         else:
@@ -259,12 +262,13 @@ class Parameters:
         if self.kind != "slice":
             return {0}
         first = self.schedule.first_steps(self.grid.side)
-        widest = first[max(sorted(first), key=self.run_width)]
+        widest = first[max(sorted(first), key=self.width)]
         return {widest, self.most_columns()[1], widest_step(self.schedule, self.grid)}
 
-    def run_width(self, k: int) -> int:
+    def width(self, k: int) -> int:
+        """Columns of slice k."""
         part = self.grid.slice(k)
-        return update_kernels.run_width(part.low, part.high, self.inputs.kind == "bits", self.form.coded)
+        return part.high - part.low
 
     def columns(self, k: int) -> int:
         """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
@@ -367,11 +371,6 @@ class Parameters:
             rows = [self.bias_rows(j) for j in range(self.grid.side)]
             objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
         return objects
-
-    def create(self, flash: Flash) -> None:
-        """Makes the layer's objects in flash."""
-        for name, sizes in self.objects().items():
-            flash.new(name, sizes)
 
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
         """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
@@ -476,6 +475,10 @@ class Parameters:
         return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
 
     def flush(self, flash: Flash) -> None:
+        """Writes back what has changed."""
+        self._write_back(flash)
+
+    def _write_back(self, flash: Flash) -> None:
         """Writes the resident slice and group of biases back, if they have changed."""
         if self.state.dirty and self.state.resident is not None and self.state.group is not None:
             if not self.tiling.stream_slice:
@@ -489,7 +492,7 @@ class Parameters:
         """Makes slice k resident, and the moments of its group of biases."""
         if k == self.state.resident:
             return
-        self.flush(flash)
+        self._write_back(flash)
         part, group = self.grid.slice(k), k // self.grid.across
         if not self.tiling.stream_slice:
             self._move(flash.read, k, part.first, part.last)
@@ -550,6 +553,8 @@ class Parameters:
     @property
     def alpha(self) -> float:
         """Mean |W| over the whole layer, now; 1 without binary weights."""
+        if self.loaded is not None:
+            return self.loaded.alpha
         return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
@@ -566,7 +571,7 @@ class Parameters:
         trained: set[int] = set()
         for k in self.due(step):
             self.exchange(flash, k)
-            inputs = sources(k)
+            inputs = self._turned(sources(k), samples, k, scratch)
             if self.partial:
                 part = self.grid.slice(k)
                 update_kernels.add_gradient(
@@ -588,6 +593,16 @@ class Parameters:
                 return False
             state.dirty = True
         return True
+
+    def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
+        """The inputs of slice k as the gradient takes them: of bits only its own columns, turned."""
+        if self.inputs.kind != "bits":
+            return inputs
+        part = self.grid.slice(k)
+        turned = scratch.turned.reshape(-1)[: prod(update_kernels.turned_shape(self.rows, part.high - part.low))]
+        turned = turned.reshape(-1, part.high - part.low)
+        update_kernels.turn(inputs.values, samples, part.low - inputs.first, part.high - inputs.first, turned)
+        return inputs._replace(values=turned, first=part.low)
 
     def _update_slice(
         self, flash: Flash, k: int, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int,
@@ -639,7 +654,7 @@ class Parameters:
         self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k, which must be resident where slices are, and of its biases: for inspection."""
-        part = self.grid.slice(k)
+        part, inputs = self.grid.slice(k), self._turned(inputs, samples, k, scratch)
         dW = np.zeros((part.last - part.first, part.high - part.low), np.float32)
         db = np.zeros(part.last - part.first, np.float32)
         for first, last in self.tiles(part.first, part.last):  # the straight-through mask is that of the weights
@@ -680,7 +695,7 @@ class Parameters:
         """
         rate, root = self.lr * self.recipe.lr_at(step // self.batches), 1.0
         if self.recipe.optimizer == "adam":
-            rate, root = rate / (1 - 0.9**t), 1 / sqrt(1 - 0.999**t)
+            rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
         limit = np.float32(self.limit if self.limit < inf else np.inf)
         code = CODES[str(self.recipe.optimizer)]
         return Step(code, np.float32(rate), np.float32(root), np.float32(self.decay), limit)
@@ -710,6 +725,16 @@ class Parameters:
     def trained_bytes(self) -> list[int]:
         """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
         return [self.published_bytes, 4 * self.O if self.biased else 0]
+
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        names = {self.prefix + name for name in ("slice" if self.shared else "weights", "bias", "running")}
+        return [region for region in self.regions() if region.name in names]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained layer."""
+        self.loaded = trained
+        self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
         """Lets go of the full-precision weights of a trained layer."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, log2, prod
+from math import prod
 
 import numpy as np
+
+from ..numerics import ceil_log2
 
 #: neurons whose z exists at a time, from the fastest to the smallest
 TILES = (256, 128, 64)
@@ -79,7 +81,7 @@ def view(block: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 def z_unit(batch: int, outputs: int) -> float:
     """Steps per 1.0 of the exact sum of |z| over a batch: a 64-bit sum of |z| <= 2**20 cannot overflow."""
-    return 2.0 ** min(28, 42 - ceil(log2(batch * outputs)))
+    return 2.0 ** min(28, 42 - ceil_log2(batch * outputs))
 
 
 def z_tile(tile: int, inputs: Inputs, outputs: int, binary_weights: bool) -> int:

@@ -1,57 +1,96 @@
-"""A group's parameters on networks of any layers, in the arena and in flash: all of them at once, as one item."""
+"""A group of layers of any kind: its parameters, in the arena and in flash as one item, its passes and its training.
+
+A group is a program (:mod:`.graph`) whose turn comes in each step. Of its activations, errors and gradients only what
+it hands on outlives the turn. So every array lives in some steps of the phases, such as ``update:1.4``: what operation
+4 of group 1 trains. Parameters, moments and running statistics are always there. Weight gradients are not stored whole:
+the optimizer follows them, some rows at a time. With micro-batches they are, and added up over them, sample by sample,
+to the bits of those of the whole batch. Batch norm rules that out: it reads all of a batch at once.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from math import prod, sqrt
-from types import SimpleNamespace
 
 import numpy as np
 
+from ..kernels import conv as conv_kernels
+from ..kernels import conv_norm_pool as map_kernels
 from ..kernels import random as random_kernels
-from ..kernels.conv import Tensor
+from ..kernels.conv import Step, Tensor
+from ..numerics import power
 from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
-from .dense import COMMIT_BUFFER, MOMENTS, RESIDENT
+from .dense import CODES, COMMIT_BUFFER, MOMENTS
 from .encoding import Inputs, empty
-from .graph import NORM, Program
+from .graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
+from .layer import Part
 from .tiling import Tiling
+from .trained import TrainedLayer
 
 #: numbers of groups' label channels among layers' random numbers: behind all operations
 LABELS = 1 << 16
 
 
 class Group:
-    """Layers that train together: their parameters in RAM and in flash.
+    """Layers that train together.
 
     Parameters
     ----------
     recipe : Recipe
         A validated one.
-    number : int
-        From 0.
     program : Program
-    first : int
-        How many operations the groups below have: random numbers follow from operations, not from groups.
+    below : Group, optional
+        The group that makes this one's input; the samples without it.
     extra : tuple of int
         Shape of what trains beside the layers: (C + 1, k O), the label channel's weights and biases.
+    batches, threads : int
+        Steps per epoch; T.
+    held : int
+        B: the most samples at a time.
+
+    Attributes
+    ----------
+    number : int
+        From 0.
+    above : Group or None
+        The group that reads this one's output.
     """
 
-    binary_weights = False
+    binary_weights, alpha = False, 1.0
 
-    def __init__(self, recipe: Recipe, number: int, program: Program, first: int, extra: tuple[int, int]) -> None:
+    def __init__(
+        self, recipe: Recipe, program: Program, below: Group | None, extra: tuple[int, int], batches: int,
+        threads: int, held: int,
+    ) -> None:
         assert recipe.optimizer is not None
-        self.recipe, self.number, self.program, self.first, self.extra = recipe, number, program, first, extra
+        self.recipe, self.program, self.extra, self.batches = recipe, program, extra, batches
+        self.threads, self.B, self.micro = threads, held, held < recipe.batch
+        self.below = below
+        self.above: Group | None = None
+        # random numbers follow from operations, not from groups
+        self.number = self.first = 0
+        if below:
+            self.number, self.first = below.number + 1, below.first + len(below.program.operations)
+            below.above = self
         self.size = program.parameters + prod(extra)
         self.moments = MOMENTS[recipe.optimizer]
         self.inputs = Inputs("real", prod(program.shape))
         self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
         self.dirty = False
 
+    # -- regions -------------------------------------------------------------------------------------------------------
+
     def regions(self) -> list[Region]:
+        """Parameters, moments and statistics, always; what the group's turn needs, in steps of the phases."""
+        return [*self._parameters(), *self._turn()]
+
+    def _parameters(self) -> list[Region]:
         prefix, held = f"g{self.number}.", [self.size if self.moments > k else 0 for k in (0, 1)]
         return [
             Region(prefix + "weights", (self.size,), "float32"),
@@ -60,16 +99,81 @@ class Group:
             Region(prefix + "moment2", (held[1],), "float32", RESIDENT),
         ]
 
+    def _turn(self) -> list[Region]:
+        program, g, of = self.program, self.number, self.steps
+        found = [
+            Region(f"g{g}.v{v}", (self.B, *program.shapes[v]), "float32", self._value_steps(v))
+            for v in range(1 if g else 0, len(program.shapes))
+        ]
+        found += [
+            Region(f"g{g}.e{k}", (self.B, *span.shape), "float32", of(program.between(span.first, span.last)))
+            for k, span in enumerate(program.errors)
+        ]
+        for k, one in enumerate(program.operations):
+            width = program.shapes[one.target][2]
+            if one.kind == NORM:
+                kept = of([*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
+                found += [
+                    Region(f"g{g}.statistics{k}", (4, width), "float32", kept),
+                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 2, width), "float64",
+                           of([f"forward:{k}", f"gradient:{k}"])),
+                    Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
+                ]  # fmt: skip
+                continue
+            if one.source in program.error_of and one.weight:
+                panel = self.threads, conv_kernels.panel_width(one.weight)
+                found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
+            if one.weight:
+                threads, run = self._run(one)
+                found += [
+                    Region(f"g{g}.gradient{k}", (threads, run), "float32", self.added_up(k)),
+                    Region(f"g{g}.lost{k}", (threads,), "bool", of([f"update:{k}"])),
+                ]
+            if one.biased:
+                found += [
+                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", self.added_up(k)),
+                    Region(f"g{g}.slopes{k}", (width,), "float32", of([f"update:{k}"])),
+                ]
+        return found
+
+    def steps(self, steps: Sequence[str]) -> tuple[str, ...]:
+        """Steps of the program as those of the group: ``update:4`` of group 1 is ``update:1.4``."""
+        return tuple(step.replace(":", f":{self.number}.") for step in steps)
+
+    @property
+    def top(self) -> str:
+        """The step at the top, where the error of the output is made, behind a phase and a colon."""
+        return f"{self.number}.{len(self.program.operations)}"
+
+    def _run(self, one: Operation) -> tuple[int, int]:
+        """How many threads share a gradient, and how much of it each has at a time: all of its share, if it is kept."""
+        rows = prod(one.weight[:-1])
+        return min(self.threads, rows), conv_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
+
+    def added_up(self, k: int) -> tuple[str, ...]:
+        """When the gradient of operation k is needed: from one micro-batch to the next, where there are any."""
+        return TRAINING if self.micro else self.steps([f"update:{k}"])
+
+    def _value_steps(self, v: int) -> tuple[str, ...]:
+        """When a value is needed; that of the top in the next group's turn, too."""
+        program, steps = self.program, self.program.steps
+        span, handed = program.value(v), self.above if v == program.output else None
+        found = list(self.steps(program.between(span.first, steps[-1] if handed else span.last)))
+        found += self.steps([f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(v)])
+        if handed:
+            above = handed.program
+            found += handed.steps(above.between(steps[0], above.value(0).last))
+            found += handed.steps([f"{phase}:{k}" for phase in INFERENCE for k in above.looked_at(0)])
+        return tuple(found)
+
     def open(self, arena: Arena) -> None:
         """Takes the views from an arena laid out with the regions."""
-        self.ram = SimpleNamespace(**{
-            r.name.partition(".")[2]: arena.take(r.name) if r.name in arena.plan.offsets else empty((0,))
-            for r in self.regions()
-        })  # fmt: skip
+        self.arena = arena
+        self.ram = arena.views(self.regions(), f"g{self.number}.")
 
     def carried(self) -> set[str]:
         """Regions whose content one batch leaves to the next."""
-        return {region.name for region in self.regions()}
+        return {region.name for region in self._parameters()}
 
     def tensor(self, at: int, shape: tuple[int, ...]) -> Tensor:
         """Parameters with their moments, flat."""
@@ -91,6 +195,10 @@ class Group:
     def objects(self) -> dict[str, list[int]]:
         """Sizes of the items of the group's objects in flash: parameters, moments and running statistics as one."""
         return {self.name("slices"): [4 * (self.size * (1 + self.moments) + self.program.statistics)]}
+
+    def traffic(self, passes: int = 1) -> tuple[float, float]:
+        """Bytes read and written in a training step, on average: all at the commits of epochs."""
+        return 0.0, sum(map(sum, self.objects().values())) / self.batches
 
     @property
     def commit_bytes(self) -> int:
@@ -127,6 +235,7 @@ class Group:
         flash.write(self.name("slices"), 0, self._views())
 
     def restore(self, flash: Flash) -> None:
+        """Reads parameters, moments and running statistics."""
         flash.read(self.name("slices"), 0, self._views())
         self.dirty = False
 
@@ -136,9 +245,147 @@ class Group:
             flash.write(self.name("slices"), 0, self._views())
             self.dirty = False
 
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def value(self, v: int) -> np.ndarray:
+        """A value (B, rows, columns, channels); the input is what the group below made."""
+        return self.below.output if v == 0 and self.below else self.ram[f"v{v}"]
+
+    @property
+    def output(self) -> np.ndarray:
+        """What the last layer makes (B, rows, columns, channels)."""
+        return self.value(self.program.output)
+
+    def error(self, v: int) -> np.ndarray:
+        """The error of a value, like it."""
+        return self.ram[f"e{self.program.error_of[v]}"]
+
+    def forward(self, samples: int, phase: str, prepare: Callable[[np.ndarray], None]) -> np.ndarray:
+        """The forward pass; its output (B, rows, columns, channels).
+
+        Parameters
+        ----------
+        samples : int
+        phase : str
+            In ``forward`` batch norm goes by the batch, in others by its running statistics.
+        prepare : callable
+            Makes the input (B, rows, columns, channels) what it must be, in the pass's first step.
+        """
+        for k, one in enumerate(self.program.operations):
+            self.arena.enter(f"{phase}:{self.number}.{k}")
+            if k == 0:
+                prepare(self.value(0))
+            self._run_operation(k, one, samples, phase == "forward")
+        return self.output
+
+    def _run_operation(self, k: int, one: Operation, samples: int, training: bool) -> None:
+        source, target = self.value(one.source), self.value(one.target)
+        weights, threads = self.ram.weights, self.threads
+        count = samples * prod(target.shape[1:3])
+        if one.kind == POOL:
+            map_kernels.pool(source, samples, *one.window, target, threads)
+        elif one.kind == NORM:
+            gamma, beta = _weight(one, weights)
+            width = gamma.size
+            mean, variance = self.ram.running[one.running : one.running + 2 * width].reshape(2, width)
+            statistics = self.ram[f"statistics{k}"]
+            if training:
+                partial = self.ram[f"partial{k}"]
+                map_kernels.batch_stats(
+                    _flat(source), count, gamma, beta, mean, variance, partial, statistics, threads
+                )
+            else:
+                map_kernels.running_stats(gamma, beta, mean, variance, statistics)
+            beside = empty((0, width)) if one.shortcut is None else _flat(self.value(one.shortcut))
+            map_kernels.normalize(_flat(source), count, statistics, beside, one.relu, _flat(target), threads)
+        elif one.kind == DEPTHWISE:
+            conv_kernels.convolve_depthwise(source, samples, _weight(one, weights), one.stride, target, threads)
+        else:
+            end = one.at + prod(one.weight)
+            bias = weights[end : end + (one.weight[-1] if one.biased else 0)]
+            if one.kind == CONV:
+                weight = _weight(one, weights)
+                conv_kernels.convolve(source, samples, weight, bias, one.stride, one.relu, target, threads)
+            else:
+                flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
+                conv_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
+
+    def backward(self, part: Part, step: Step) -> bool:
+        """From the error of a group's output down, each operation trains as it has been passed; False if one is lost.
+
+        With all but the last micro-batch of a batch gradients are added up, and nothing trains. The error of the output
+        is masked and overwritten.
+        """
+        g = self.number
+        for k in reversed(range(len(self.program.operations))):
+            self.arena.enter(f"gradient:{g}.{k}")
+            self._send_back(k, part.samples)
+            self.arena.enter(f"update:{g}.{k}")
+            if not self._train(k, part, step):
+                return False
+        self.dirty |= part.ends
+        return True
+
+    def _send_back(self, k: int, samples: int) -> None:
+        """The error of an operation's source from that of its target."""
+        program, T = self.program, self.threads
+        one = program.operations[k]
+        above, target = self.error(one.target), self.value(one.target)
+        flat, count = _flat(above), samples * prod(program.shapes[one.target][:2])
+        if one.relu:
+            map_kernels.rectify_back(flat, _flat(target), count, T)
+        if one.kind == NORM:
+            map_kernels.normalize_back(
+                flat, _flat(self.value(one.source)), count, self.ram[f"statistics{k}"],
+                self.ram[f"partial{k}"], self.ram[f"slopes{k}"], _flat(self.error(one.source)), T,
+            )  # fmt: skip
+            return
+        if one.source not in program.error_of:
+            return
+        below = self.error(one.source)
+        if one.kind == POOL:
+            map_kernels.pool_back(above, samples, *one.window, below, T)
+            return
+        weight = _weight(one, self.ram.weights)
+        panel, carry = self.ram[f"panel{k}"], k in program.carried
+        if one.kind == CONV:
+            conv_kernels.convolve_back(above, samples, weight, one.stride, carry, panel, below)
+        elif one.kind == CONNECT:
+            width, depth = one.weight[1], one.weight[0]
+            conv_kernels.connect_back(above.reshape(-1, width), count, weight, carry, panel, below.reshape(-1, depth))
+        else:
+            assert not carry
+            conv_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
+
+    def _train(self, k: int, part: Part, step: Step) -> bool:
+        """One optimizer step of what an operation has, once the batch is complete; False if a number is lost."""
+        one, samples = self.program.operations[k], part.samples
+        if not one.weight:
+            return True
+        if one.kind == NORM:
+            return train_whole(self.tensor(one.at, one.weight), self.ram[f"slopes{k}"], step)
+        above, source = self.error(one.target), self.value(one.source)
+        places = prod(self.program.shapes[one.target][:2])
+        count, first, of = (number * places for number in part)
+        if one.biased:
+            slopes = self.ram[f"slopes{k}"]
+            map_kernels.sums(_flat(above), count, first, of, self.ram[f"partial{k}"], slopes, self.threads)
+            tensor = self.tensor(one.at + prod(one.weight), one.weight[-1:])
+            if part.ends and not train_whole(tensor, slopes, step):
+                return False
+        tensor, lost = self.tensor(one.at, one.weight), self.ram[f"lost{k}"]
+        run, turn = self.ram[f"gradient{k}"], (first > 0, part.ends)
+        if one.kind == CONNECT:
+            flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
+            conv_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
+        else:
+            kernel = conv_kernels.train_convolution if one.kind == CONV else conv_kernels.train_depthwise
+            kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)
+        return not lost.any()
+
     # -- a trained group -----------------------------------------------------------------------------------------------
 
-    def digest(self) -> str:
+    def digest(self, flash: Flash, row: np.ndarray) -> str:
         """SHA-256 of parameters, then running statistics, as little-endian float32."""
         hashed = hashlib.sha256(self.ram.weights.data)
         hashed.update(self.ram.running.data)
@@ -159,6 +406,14 @@ class Group:
         """Bytes of what the forward pass reads of all weights."""
         return 4 * self.size
 
+    def trained_regions(self) -> list[Region]:
+        """Of the regions, those that hold what inference needs."""
+        return self._parameters()[:2] + [region for region in self._turn() if "evaluate" in region.within]
+
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills these from a trained group, which has its running statistics in the place of biases."""
+        self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
+
     def forget(self, flash: Flash) -> None:
         """Lets go of what only training needs."""
         for name in self.objects():
@@ -169,3 +424,38 @@ class Group:
         flash.new(self.name("trained"), self.trained_bytes, slots=1)
         for item, view in enumerate((self.ram.weights, self.ram.running)):
             flash.write(self.name("trained"), item, [view])
+
+
+def train_whole(tensor: Tensor, slopes: np.ndarray, step: Step) -> bool:
+    """The optimizer's step on parameters whose gradient is whole; False if a number is lost."""
+    return not conv_kernels.train(tensor, slopes, step)
+
+
+def optimizer_step(recipe: Recipe, t: int, epoch: int) -> Step:
+    """The optimizer in its step number t, from 1, in an epoch."""
+    assert recipe.lr is not None
+    rate, root = recipe.lr * recipe.lr_at(epoch), 1.0
+    if recipe.optimizer == "adam":
+        rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
+    return Step(CODES[str(recipe.optimizer)], np.float32(rate), np.float32(root))
+
+
+def _flat(maps: np.ndarray) -> np.ndarray:
+    """(N, C) of (B, rows, columns, C)."""
+    return maps.reshape(-1, maps.shape[3])
+
+
+def _weight(one: Operation, weights: np.ndarray) -> np.ndarray:
+    return weights[one.at : one.at + prod(one.weight)].reshape(one.weight)
+
+
+def unpack_samples(inputs: Inputs, samples: np.ndarray, count: int, maps: np.ndarray, threads: int) -> None:
+    """Samples as they are held, as maps (B, rows, columns, channels)."""
+    channels = maps.shape[3]
+    if maps.shape[1] == maps.shape[2] == 1:  # no image: as if all were positions of one channel
+        channels = 1
+    affine = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (1.0, 0.0)
+    map_kernels.spread(
+        samples, count, np.float32(affine[0]), np.float32(affine[1]), channels,
+        maps.reshape(len(maps), -1, channels), threads,
+    )  # fmt: skip

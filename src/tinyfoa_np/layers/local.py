@@ -8,28 +8,33 @@ train as its biases do, and stand behind them as if they were those of two more 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import BadRequest
+from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Published, Resident, Scratch
-from ..kernels.local import Weights
+from ..kernels.local import Head, Weights
 from ..kernels.local_patches import Images
-from ..network import LocalShape
+from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Lost, Parameters
-from .encoding import Inputs, weights_shape
+from .encoding import Inputs, empty, weights_shape, words
+from .layer import Part
 from .tiling import Tiling
+from .trained import TrainedLayer
 
+#: where errors come from, at positions first to last: a head, or the errors of what the layer hands on
+Sending = Callable[[int, int], Any]
 #: outputs times samples of a tile that one thread does as fast as two
 SMALL_TILE = 65536
 
@@ -44,8 +49,39 @@ class Sent(NamedTuple):
     errors: Callable[[int, int, np.ndarray], np.ndarray]  # du (n, O, B) at positions first to last with such weights
 
 
+class Work(NamedTuple):
+    """The arrays that a pass computes in; layers that take turns can share them."""
+
+    patch: np.ndarray  # (T, B, columns)
+    scratch: np.ndarray  # (T, ..)
+    u: np.ndarray  # (P, O, B) at all positions, or at as many as a pass has at a time
+    v: np.ndarray  # (O B,)
+    norm: np.ndarray  # (2, O): what batch norm multiplies by and adds
+    sums: np.ndarray  # (T,) int64: of max(v, 0)
+
+
+class Slopes(NamedTuple):
+    """Those that batch norm computes in, in a pass that trains and on the way back."""
+
+    dv: np.ndarray  # (T, B)
+    place_sums: np.ndarray  # (n, 2, O) float64: at so many positions at a time
+    totals: np.ndarray  # (2, O) float64
+
+
+class Out(NamedTuple):
+    """Where a pass leaves its results."""
+
+    values: np.ndarray  # (B, columns): what is handed on; (0, 0) where that is not wanted
+    logits: np.ndarray  # (C, B), or (0, B)
+    head: Callable[[int, int], np.ndarray]  # rows (n O, C) of the head at positions first to last
+
+
 class LocalParameters(Parameters):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
+
+        u = Wb x + b, of the patch x around a position,  v = gamma (u - mean) / deviation + beta
+
+    The mean and deviation are those of the batch, in training, or the running ones.
 
     F are the inputs that a channel reads at a position: nine of each input channel, or of one. The other parameters
     are those of :class:`.dense.Parameters`.
@@ -65,6 +101,11 @@ class LocalParameters(Parameters):
 
     grid: Groups
     full_grid: Groups
+    work: Work
+    slopes: Slopes
+    images: Images  # the batch at hand, and the layer
+    layer: kernels.Layer
+    fresh = False  # u of that batch is kept
 
     def __init__(
         self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling,
@@ -141,12 +182,8 @@ class LocalParameters(Parameters):
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         together = self.inputs.kind == "real" and self.roomy and self.shape.connect == "full"
         neurons = min(update_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
-        lists = update_kernels.list_width(self.rows, neurons)
-        return {
-            "gradient": ((self.threads, self.run_width(0)), "float32"),
-            "dz": ((self.threads, lists), "float32"),
-            "listed": ((self.threads, lists), "int32"), "abs_w": ((self.threads,), "int64"),
-        }  # fmt: skip
+        run = update_kernels.run_width(self.I, self.inputs.kind == "bits")
+        return self._scratch(run, neurons, self.I, self.threads)
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
@@ -188,8 +225,9 @@ class LocalParameters(Parameters):
         super().restore(flash)
         flash.read(self.name("running"), 0, [self.ram.running])
 
-    def flush_running(self, flash: Flash) -> None:
-        """Writes the running statistics back; they do not come and go with slices."""
+    def flush(self, flash: Flash) -> None:
+        """Writes back what has changed; the running statistics do not come and go with slices."""
+        super().flush(flash)
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
@@ -248,12 +286,90 @@ class LocalParameters(Parameters):
         rows = self.ram.slice[: (last - first) * self.I]
         return int(kernels.publish(rows, top, bottom, self.I, published.weights, self.unit))
 
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def begin(self, values: np.ndarray, inputs: Inputs, scale: float) -> None:
+        """A batch comes, held as ``inputs`` says, with what its bits stand for; a step's alpha is that of its begin."""
+        shape, gain = self.shape, self.alpha * (scale if inputs.kind == "bits" else 1.0)
+        self.images = held_images(values, inputs, shape, self.number, scale)
+        self.layer = kernels.Layer(
+            shape.channels, shape.places, self.grid.side, shape.connect == CONNECTIONS[1],
+            self.recipe.binary_activations, np.float32(gain), self.ram.bias, self.work.norm,
+        )  # fmt: skip
+        self.fresh = False
+
+    def no_head(self, first: int, last: int) -> np.ndarray:
+        """Rows (n O, 0) of a layer without a head."""
+        return empty(((last - first) * self.shape.channels, 0))
+
+    def pass_tiles(self) -> Iterator[tuple[int, int]]:
+        """All positions, as many at a time as the plan says: first and last."""
+        places, some = self.shape.places, self.pass_places
+        return ((first, min(first + some, places)) for first in range(0, places, some))
+
+    def products(
+        self, flash: Flash, samples: int, first: int, last: int, channels: tuple[int, int] | None = None,
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """u (n, O, B) of some channels, or all, at positions ``first`` to ``last``, made anew where it is not kept."""
+        work = self.work
+        u = work.u[first:last] if len(work.u) == self.shape.places else work.u[: last - first]
+        if not self.fresh:
+            weights = self.at_places(flash, first, last) if weights is None else weights
+            some, held = channels or (0, self.shape.channels), Weights(first, weights)
+            kernels.products(self.images, samples, self.layer, held, *some, work.patch, work.scratch, u)
+        return u
+
+    def forward(self, flash: Flash, part: Part, out: Out, unit: float, training: bool) -> float:
+        """The batch at hand through the layer; returns the summed max(v, 0), in exact steps of 1 / ``unit``.
+
+        In training the batch's mean and deviation count, and the running ones follow them.
+        """
+        work, samples = self.work, part.samples
+        if training:
+            place_sums, totals = self.slopes.place_sums, self.slopes.totals
+            for first, last in self.pass_tiles():
+                u = self.products(flash, samples, first, last)
+                kernels.statistics(u, samples, first > 0, self.threads, place_sums, totals)
+            kernels.batch_norm(totals, samples * self.shape.places, work.norm, self.ram.running)
+            self.fresh = len(work.u) == self.shape.places
+        else:
+            kernels.running_norm(self.ram.running, work.norm)
+        work.sums[:] = 0
+        for first, last in self.pass_tiles():
+            u, head = self.products(flash, samples, first, last), Head(first, out.head(first, last))
+            kernels.forward(u, samples, self.layer, head, unit, work.v, out.logits, out.values, work.sums)
+        return int(work.sums.sum()) / unit
+
+    def sum_slopes(self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray) -> None:
+        """What batch norm must know of all positions before it sends the errors of slice k back."""
+        dv, place_sums, totals = self.slopes
+        for first, last in self.pass_tiles():
+            u = self.products(flash, samples, first, last, self.grid.bounds(k))
+            kernels.slopes(u, samples, self.layer, k, above(first, last), error, dv, place_sums, totals)
+
+    def errors(
+        self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray, first: int, last: int,
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """du of slice k at positions ``first`` to ``last``, in the place of u."""
+        u = self.products(flash, samples, first, last, self.grid.bounds(k), weights)
+        kernels.errors(u, samples, self.layer, k, above(first, last), error, self.slopes.dv, self.slopes.totals)
+        return u
+
+    def sent(self, errors: Callable[[int, int, np.ndarray], np.ndarray]) -> Sent:
+        """What a gradient is made of: the batch at hand, and du (n, O, B) at positions first to last."""
+        return Sent(self.images, self.layer, self.work.patch, self.slopes.totals, errors)
+
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
         if self.kind != "frozen":
             return (0, 0, 0, 0)
         return (*self.full_grid.bounds((self.schedule.holds(step) + 1) % self.full_grid.side), 0, self.I)
+
+    def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
+        return inputs  # patches are turned position by position
 
     def _update_slice(
         self, flash: Flash, k: int, inputs: Any, samples: int, errors: Any, step: int, train_bias: bool,
@@ -330,6 +446,11 @@ class LocalParameters(Parameters):
         """Sizes of what inference needs: what forward reads of the weights; biases, gamma, beta; running statistics."""
         return [self.published_bytes, 4 * self.biases, 8 * self.shape.channels]
 
+    def load(self, trained: TrainedLayer) -> None:
+        """Fills the regions of inference from a trained layer, whose biases are in the order of one slice."""
+        super().load(trained)
+        self.ram.running[:] = trained.running
+
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layer."""
         flash.new(self.name("trained"), self.trained_bytes, slots=1)
@@ -346,3 +467,32 @@ class LocalParameters(Parameters):
 def patch_kind(inputs: Inputs) -> str:
     """How the patches of such inputs are held: pixels become real numbers."""
     return "bits" if inputs.kind == "bits" else "real"
+
+
+def no_errors(first: int, last: int) -> None:
+    """Stands for errors that come with the inputs, :class:`.local.Sent`."""
+
+
+def patch_columns(patch: Inputs, shape: LocalShape) -> int:
+    """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
+    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
+        return patch.columns + words(9 * shape.below)
+    return patch.columns
+
+
+def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the scratch that one thread's products need."""
+    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
+        return (0,), "int32"  # nine bits of one channel by nine signs
+    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
+    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
+
+
+def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
+    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
+
+    A data set's samples come channel by channel, what a layer hands on position by position.
+    """
+    steps = (shape.places, 1) if number == 0 else (1, shape.below)
+    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
+    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)

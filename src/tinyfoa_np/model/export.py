@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import catalogue
 from ..data import short
 from ..errors import BadRequest
 from ..layers.trained import TrainedLayer
@@ -89,7 +90,7 @@ def to_npz(model: Model) -> bytes:
         known = {"bias": layer.bias, "alpha": np.float64(layer.alpha), "scale": np.float64(layer.scale)}
         known |= {"signs": signs(layer)} if _binary(layer) else {"weights": layer.weights}
         arrays |= {f"layer{number}.{name}": array for name, array in known.items()}
-    if model.recipe.algorithm == "tinyfoa":
+    if model.recipe.rule.projected:
         arrays["projection"] = _projection(model)
     content = io.BytesIO()
     np.savez(content, **arrays)
@@ -107,8 +108,9 @@ def _projection(model: Model) -> np.ndarray:
 
 
 def _refuse_others(model: Model, to: str) -> None:
-    if model.recipe.algorithm != "tinyfoa":
-        raise BadRequest(f"{to} holds networks of tinyfoa, not of {model.recipe.algorithm}: npz holds those, too")
+    if to not in model.recipe.rule.exports:
+        able = " or ".join(entry.name for entry in catalogue.algorithms() if to in entry.exports)
+        raise BadRequest(f"{to} holds networks of {able}, not of {model.recipe.algorithm}: npz holds those, too")
 
 
 # -- C ----------------------------------------------------------------------------------------------------------------

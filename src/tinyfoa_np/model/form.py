@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..architectures import architecture
-from ..layers.encoding import Inputs
+from ..layers.encoding import TILES, Inputs
+from ..layers.layer import Layer
 from ..layers.local import LocalParameters
-from ..layers.tiling import Tiling
-from ..network import LocalShape, layer_shapes
-from ..recipe import VERTICAL, Recipe
+from ..layers.tiling import PLACES, Tiling
+from ..network import LocalShape, is_local, layer_shapes
+from ..recipe import Recipe
 from ..rules.build import deep_maker, makers
-from ..rules.stage import Kept, Stage
+from ..rules.stage import Stage
 
 #: labels are 16 bits
 MOST_CLASSES = 65536
@@ -50,7 +51,7 @@ class Form:
         return found
 
 
-def read_by(layer: Kept) -> Inputs:
+def read_by(layer: Layer) -> Inputs:
     """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
     width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
     return replace(layer.inputs, width=width)
@@ -64,8 +65,8 @@ def form_of(stage: Stage, number: int) -> Form:
     return Form(read_by(layer) if number else stage.inputs, layer.O, shape, (weights, kind), prod(bias))
 
 
-def forms(recipe: Recipe, inputs: Inputs, classes: int) -> list[Form]:
-    """Those of all layers that a recipe trains on such inputs.
+def stages_of(recipe: Recipe, inputs: Inputs, classes: int, batch: int) -> list[Stage]:
+    """The stages that a recipe trains on such inputs, for inference with a batch of samples at a time.
 
     Raises
     ------
@@ -73,16 +74,21 @@ def forms(recipe: Recipe, inputs: Inputs, classes: int) -> list[Form]:
         If there is no such network.
     """
     # slices decide which weights train when, not how a trained layer is laid out; a grid can be larger than a model
+    schedule = "none" if "none" in recipe.rule.schedules else "stream"
     plain = replace(
-        recipe, slices=1, schedule="none" if "none" in VERTICAL[recipe.algorithm] else "stream", hold=None,
-        exchanges=None, visits=None, order=None,
-    )  # fmt: skip
+        recipe, slices=1, schedule=schedule, hold=None, exchanges=None, visits=None, order=None, batch=batch
+    )
     if recipe.deep:
         network = architecture(recipe.network, inputs.width, inputs.image, classes)
-        stages = [deep_maker(plain, inputs, network, classes, 1, 1)(Tiling(recipe.batch))]
-    else:
-        shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
-        stages = [make(Tiling(recipe.batch)) for make in makers(plain, inputs, shapes, classes, 1, 1)]
+        return [deep_maker(plain, inputs, network, classes, 1, 1)(Tiling(batch))]
+    shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
+    tile = PLACES[-4] if is_local(recipe.network) else TILES[-1]
+    return [make(Tiling(batch, tile)) for make in makers(plain, inputs, shapes, classes, 1, 1)]
+
+
+def forms(recipe: Recipe, inputs: Inputs, classes: int) -> list[Form]:
+    """Those of all layers that a recipe trains on such inputs; errors as for :func:`stages_of`."""
+    stages = stages_of(recipe, inputs, classes, 1)
     return [form_of(stage, number) for stage in stages for number in range(len(stage.layers))]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
+from ..kernels.launching import launched
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
-from ..rules.build import answers
 from ..storage.files import open_file, parse_json
 from ..storage.whole_file import write_whole
 from .form import DTYPES, MOST_CLASSES, Form, check_layer, check_values, form_of, forms, inputs_of, is_count
+from .inference import Inference
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -65,6 +66,7 @@ class Model:
     affine: tuple[np.ndarray, np.ndarray] | None = None
     labels: list[str | int] | None = None
     columns: list[str] | None = None
+    _at_work: list[Inference] = field(default_factory=list, repr=False)
 
     @property
     def inputs(self) -> Inputs:
@@ -112,11 +114,27 @@ class Model:
             if self.affine:
                 shift, factor = self.affine
                 x = (x - shift) * factor
-        out = np.zeros((len(x), self.classes))
-        for start in range(0, len(x), BATCH):
-            part = np.ascontiguousarray(x[start : start + BATCH])
-            out[start : start + BATCH] = answers(self.recipe, self.layers, self.classes, part).T
+        with launched():
+            out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
+            for start in range(0, len(x), BATCH):
+                part = np.ascontiguousarray(x[start : start + BATCH])
+                out[start : start + BATCH] = inference.scores(part).T
         return out
+
+    @property
+    def memory(self) -> dict[str, int] | None:
+        """Bytes of the arena in which the last answers were made, and how many ``samples`` it holds; None before.
+
+        ``planned_bytes``, ``accounted_bytes`` (regions handed out) and ``watermark_bytes`` (the last byte touched).
+        """
+        return self._at_work[0].measured() if self._at_work else None
+
+    def inference(self, samples: int) -> Inference:
+        """The model in an arena that holds so many samples, at most :data:`BATCH`; that of the last call if it fits."""
+        batch = min(max(samples, 1), BATCH)
+        if not self._at_work or self._at_work[0].batch != batch:
+            self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
+        return self._at_work[0]
 
 
 def save(
@@ -204,6 +222,8 @@ def load(path: str | os.PathLike[str]) -> Model:
             _check_names("classes", labels, classes, (str, int))
             _check_names("inputs", columns, inputs.width, (str,))
             return Model(recipe, classes, trained, affine, labels, columns)
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error

@@ -30,12 +30,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..catalogue import find
 from ..errors import BadRequest
 from ..network import is_local
-from ..recipe import ALGORITHMS, DEFAULTS, LOCAL_DEFAULTS, Recipe
+from ..recipe import Recipe
 
 #: what TinyFoA's authors ran
-SYSTEMS = tuple(name for name in ALGORITHMS if name != "giff")
+SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 PRESETS = ("paper",)
 LOCAL_NETWORK = "lc:16,32,64,64"
 #: a data set without a published recipe takes that of this one
@@ -91,7 +92,7 @@ def paper(
         raise BadRequest(f"algorithm {algorithm} has no vertical training; tinyfoa and bp do")
     published = _PUBLISHED.get(dataset.removesuffix("-unverified"), USUAL)
     fields: dict[str, Any] = {
-        **DEFAULTS[algorithm],
+        **find(algorithm).defaults,
         "dataset": dataset,
         "algorithm": algorithm,
         "network": "fc:2000x3" if algorithm == "pepita" else "fc:2000x4",
@@ -103,7 +104,7 @@ def paper(
         **_slices(algorithm, vertical),
     }
     if local:
-        fields |= {"network": LOCAL_NETWORK, "epochs": 200, **LOCAL_DEFAULTS.get(algorithm, {})}
+        fields |= {"network": LOCAL_NETWORK, "epochs": 200, **find(algorithm).lc_defaults}
     if published.startswith("cifar"):
         fields["normalize"] = "standard"
         if algorithm == "ff":

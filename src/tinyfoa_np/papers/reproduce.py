@@ -226,7 +226,7 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
         "error_sd": statistics.stdev(errors) if len(errors) > 1 else None,
         "seeds": len(runs), "finished": len(done), "outcome": outcome(runs),
         "network": recipe.network, "epochs": recipe.epochs, "paper_epochs": task.published.epochs,
-        "epochs_of": "layer" if recipe.algorithm == "tinyfoa" else "network",
+        "epochs_of": "layer" if recipe.rule.by_layer else "network",
     }  # fmt: skip
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     widths = widths_of(recipe.network)
@@ -257,7 +257,7 @@ def _run(run: Run, result: dict[str, Any] | None, reason: str | None) -> dict[st
         return {**known, "outcome": "failed", "message": reason} if reason else {**known, "outcome": "missing"}
     known["outcome"], known["warnings"] = result["outcome"], result["warnings"]
     if result["outcome"] == "diverged":
-        layers = run.recipe.algorithm == "tinyfoa" and len(widths_of(run.recipe.network)) > 1
+        layers = run.recipe.rule.by_layer and len(widths_of(run.recipe.network)) > 1
         where = f"layer {result['layer']}, epoch {result['epoch']}" if layers else f"epoch {result['epoch']}"
         return {**known, "where": where, "message": result["message"]}
     arena = result["arena"]

@@ -305,7 +305,7 @@ def caption(study: str, todo: Sequence[Point]) -> str:
     recipe = next(iter(todo[0].runs.values()))[0].recipe
     seeds = len(next(iter(todo[0].runs.values())))
     which = "seed 0" if seeds == 1 else f"seeds 0 to {seeds - 1}"
-    each = " a layer" if recipe.algorithm == "tinyfoa" else ""
+    each = " a layer" if recipe.rule.by_layer else ""
     return f"{STUDIES[study]}: {recipe.network}, {recipe.epochs} epochs{each}, {which}"
 
 

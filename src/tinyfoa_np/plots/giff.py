@@ -77,7 +77,7 @@ def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     axes.grid(True, color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     places = [(row["arena_bytes"] / 1e6, 100 - row["error_pct"], row) for row in done]
-    own = [(x, y) for x, y, row in places if row["algorithm"] == "giff"]
+    own = [(x, y) for x, y, row in places if row["line"] in LOOKS]
     above = hull(own)
     axes.plot([x for x, _ in above], [y for _, y in above], color=canvas.DARK, linewidth=1.5, linestyle="--")
     for x, y, row in places:
@@ -103,7 +103,7 @@ def _name(
     taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in at]
     frame, dashes = axes.get_window_extent(), Outline(axes.transData.transform(above))
     for (x, y), (_, _, row) in zip(at, places, strict=True):
-        if row["algorithm"] != "giff":
+        if row["line"] not in LOOKS:
             continue
         text = row["at"] if isinstance(row["at"], str) else f"{row['at']:g}"
         colour, (width, height) = LOOKS[row["line"]][0], canvas.measured(sheet, text, fontsize=canvas.SMALL)

@@ -45,8 +45,8 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     "projection": (canvas.PURPLE, ("projection", "head_bias", "feedback")),
     "gradients and scratch": (
         canvas.YELLOW,
-        ("gradient", "sums", "bias_sums", "dz", "listed", "scratch", "backward", "result", "abs_z", "abs_w", "row",
-         "commit", "panel", "run", "lost", "partial", "slopes", "label_slopes", "statistics", "squares", "patch",
+        ("gradient", "sums", "bias_sums", "dz", "listed", "turned", "scratch", "backward", "result", "abs_z", "abs_w",
+         "row", "commit", "panel", "run", "lost", "partial", "slopes", "label_slopes", "statistics", "squares", "patch",
          "product_scratch", "dv", "norm", "totals", "place_sums", "abs_r"),
     ),
 }  # fmt: skip

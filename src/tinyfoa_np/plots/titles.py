@@ -9,15 +9,13 @@ from ..network import is_local
 from ..recipe import Recipe
 from . import canvas
 
-ALGORITHMS = {"tinyfoa": "TinyFoA", "bp": "BP", "drtp": "DRTP", "pepita": "PEPITA", "ff": "FF", "giff": "GIFF"}
-
 
 def words(recipe: Recipe, layers: int | None = None) -> list[str]:
     """A recipe in a few words each; how many layers it has, where their list is too long."""
     network = recipe.network
     if len(network) > 40:
         network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
-    parts = [f"{ALGORITHMS.get(recipe.algorithm, recipe.algorithm)} on {short(recipe.dataset)}: {network}"]
+    parts = [f"{recipe.rule.title} on {short(recipe.dataset)}: {network}"]
     local = is_local(recipe.network)
     parts += [f"connected {recipe.lc_connect}"] if local else []
     if recipe.schedule != "none":

@@ -50,7 +50,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
 def drawn(recipe: Recipe, epochs: Sequence[Epoch], layer: int | None = None) -> Figure:
     """The picture of some epochs, in the order in which they were trained."""
     trained = {number: list(rows) for number, rows in groupby(sorted(epochs, key=_layer), _layer)}
-    layers = len(trained) if recipe.algorithm == "tinyfoa" else None
+    layers = len(trained) if recipe.rule.by_layer else None
     one_by_one = layers is not None and layers > 1
     if layer is not None:
         if layer - 1 not in trained:

@@ -14,18 +14,43 @@ watermark
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ..errors import BadRequest
-from .packing import ALIGNMENT, PHASES, Plan, Region
+from .packing import ALIGNMENT, Plan, Region
+from .phases import PHASES
 
 PATTERN = 0xA5
 POISON = 0xFF  # a float32 or float64 of these is NaN
 #: bytes behind the plan that must stay untouched when the arena makes its own block
 GUARD = 4096
 _SCAN = 65536
+
+
+class Views:
+    """The arrays of some regions: ``views.labels``, or ``views["update.dz"]`` where a name is made up or has dots.
+
+    Parameters
+    ----------
+    **arrays : ndarray
+    """
+
+    def __init__(self, **arrays: np.ndarray) -> None:
+        self.__dict__.update(arrays)
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        raise AttributeError(f"there is no view of a region {name!r}")
+
+    def __setattr__(self, name: str, array: np.ndarray) -> None:
+        self.__dict__[name] = array
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return getattr(self, name)
 
 
 class Arena:
@@ -99,6 +124,14 @@ class Arena:
         region = self.plan.region(name)
         self.taken[name] = region
         return self._bytes(region).view(region.dtype).reshape(region.shape)
+
+    def views(self, regions: Iterable[Region], prefix: str = "") -> Views:
+        """The views of those regions that were planned, by their names without a prefix that they share."""
+        return Views(**{
+            region.name.removeprefix(prefix):
+            self.take(region.name) if region.nbytes else np.zeros(region.shape, region.dtype)
+            for region in regions if region.name in self.plan.offsets or not region.nbytes
+        })  # fmt: skip
 
     def _bytes(self, region: Region) -> np.ndarray:
         offset = self.plan.offsets[region.name]

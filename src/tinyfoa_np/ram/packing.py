@@ -20,8 +20,8 @@ from math import prod
 
 import numpy as np
 
-#: what a training step goes through, in order; then what happens once per layer or epoch
-PHASES = ("initialize", "load", "forward", "gradient", "update", "hand-over", "evaluate")
+from .phases import PHASES
+
 ALIGNMENT = 64
 
 

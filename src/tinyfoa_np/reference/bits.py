@@ -123,6 +123,67 @@ def unpack_panels(panels: np.ndarray, outputs: int, inputs: int) -> np.ndarray:
     return unpack(panel_rows(panels, outputs), inputs)
 
 
+def turn(bits: np.ndarray) -> np.ndarray:
+    """Pack columns of bits, 32 samples to a word: what the gradient of bits reads.
+
+    Parameters
+    ----------
+    bits : ndarray of bool, (B, I)
+
+    Returns
+    -------
+    ndarray of uint32, (ceil(B / 32), I)
+        Bit s % 32 of [s // 32, i] is sample s's input i; bits beyond the last sample are 0.
+    """
+    samples, inputs = bits.shape
+    padded = np.zeros((-(-samples // 32) * 32, inputs), dtype=np.uint32)
+    padded[:samples] = bits
+    return np.bitwise_or.reduce(padded.reshape(-1, 32, inputs) << np.arange(32, dtype=np.uint32)[:, None], axis=1)
+
+
+def sum_in_fours(terms: np.ndarray) -> np.ndarray:
+    """The sum over samples in the order of numerics 2.
+
+    Samples 4 g to 4 g + 3 are added in their order, beginning with +0; then the sums of these groups in theirs. Where
+    the inputs are bits, the gradient of a weight is summed like this (dz where the bit is set), a bias's too (dz).
+
+    Parameters
+    ----------
+    terms : ndarray of float32, (B, ...)
+
+    Returns
+    -------
+    ndarray of float32, (...)
+
+    Examples
+    --------
+    >>> sum_in_fours(np.array([1e8, 1, 1, 1, 1, 1, 1, 1, -1e8], dtype=np.float32))
+    np.float32(8.0)
+    """
+    total = np.zeros(terms.shape[1:], terms.dtype)
+    for start in range(0, len(terms), 4):
+        group = np.zeros(terms.shape[1:], terms.dtype)
+        for term in terms[start : start + 4]:
+            group = group + term
+        total = total + group
+    return total
+
+
+def bits_gradient(dz: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """The gradient dz^T x of weights whose inputs are bits, to the last bit as the kernels sum it.
+
+    Parameters
+    ----------
+    dz : ndarray of float32, (B, O)
+    bits : ndarray of bool, (B, I)
+
+    Returns
+    -------
+    ndarray of float32, (O, I)
+    """
+    return sum_in_fours(np.where(bits[:, None, :], dz[:, :, None], np.float32(0)))
+
+
 def popcount(words: np.ndarray) -> np.ndarray:
     """Bits set along the last axis.
 

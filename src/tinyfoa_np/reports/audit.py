@@ -62,6 +62,7 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "dh": ("errors at one layer's outputs, for {samples}", {}),
     "dz": ("dz of the neurons that each thread is at, and their samples", {}),
     "listed": ("dz of the neurons that each thread is at, and their samples", {}),
+    "turned": ("bits of a slice's inputs, four samples to a step", {}),
     "errors": ("dz of two layers, for {samples}", {}),
     "patch": ("patches around the position that each thread is at, for {samples}", {}),
     "u": ("outputs: u at {positions}, for {samples}", {"forward": "outputs", "gradient": "outputs"}),
@@ -177,7 +178,8 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
         what was planned.
     """
     steps: dict[str, dict[str, Any]] = {}
-    for step in () if run.recipe.deep else paper.STEPS:  # it is about fully connected layers
+    counted = run.recipe.rule.paper == "tinyfoa_memory" and not run.recipe.deep
+    for step in paper.STEPS if counted else ():
         number = run.largest_in(step)
         figure, own, instead = _figures(run, number, step)
         plan = run.plans[number]

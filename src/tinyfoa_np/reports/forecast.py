@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..catalogue import DEFAULT
 from ..data import Dataset
 from ..errors import BadRequest
 from ..network import CONNECTIONS, is_local
@@ -107,7 +108,7 @@ def forecast(
         "flash": flash,
         "peak": peak([one.plan for one in chosen]),
         "layers": [_layer(layout, one, number) for number, one in enumerate(chosen)],
-        "whole_network": recipe.algorithm != "tinyfoa",
+        "whole_network": not recipe.rule.by_layer,
         "threads": threads,
         "recipe": json.loads(recipe.to_json()),
     }  # fmt: skip
@@ -186,12 +187,13 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
         yield [("--lean", {}, threads, True)]
     if local and recipe.lc_connect != CONNECTIONS[1]:
         yield [(f"--lc-connect {CONNECTIONS[1]}", {"lc_connect": CONNECTIONS[1]}, threads, lean)]
-    if recipe.algorithm == "tinyfoa" and not local and not recipe.recompute:
+    if recipe.rule.by_layer and not local and not recipe.recompute:
         yield [("--recompute", {"recompute": True}, threads, lean)]
     samples = [10**k for k in range(5, 1, -1)]
     yield [(f"--limit {n}", {"limit": n}, threads, lean) for n in samples if n < (recipe.limit or 10**9)]
-    if recipe.algorithm != "tinyfoa":
-        yield [("--algorithm tinyfoa", {"algorithm": "tinyfoa", **_own(recipe)}, threads, lean)]
+    if not recipe.rule.by_layer:
+        leanest = {"algorithm": DEFAULT, **_own(recipe)}
+        yield [(f"--algorithm {DEFAULT}", leanest, threads, lean)]
 
 
 def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
@@ -200,14 +202,14 @@ def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
     usual, other = (
         Recipe(algorithm=recipe.algorithm, network=recipe.network, slices=n).validated() for n in (recipe.slices, side)
     )
-    if recipe.algorithm != "tinyfoa" or any(getattr(recipe, f) != getattr(usual, f) for f in fields[:-1]):
+    if not recipe.rule.by_layer or any(getattr(recipe, f) != getattr(usual, f) for f in fields[:-1]):
         return {}
     return {f: getattr(other, f) for f in fields if getattr(recipe, f) == getattr(usual, f)}
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """The fields that another algorithm than TinyFoA has set, as not given."""
+    """The fields that this algorithm has set, as not given."""
     fields = ("slices", "hold", "exchanges", "lr", "optimizer", "decay", "classifier_lr", "classifier_decay",
               "label_scale", "peer", "dropout", "theta", "label_width", "groups", "merge", "rms", "normalize",
               "shuffle")  # fmt: skip
-    return {**dict.fromkeys(fields), "schedule": "auto"}
+    return {**dict.fromkeys(fields), "schedule": "auto", "options": {}}

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.tiling import Tiling
 from ..network import LayerShape, layer_shapes
 from ..ram.packing import PHASES, Plan, Region
@@ -107,7 +107,7 @@ class Record:
     @property
     def whole_network(self) -> bool:
         """Whether all layers trained together."""
-        return self.recipe.algorithm != "tinyfoa"
+        return not self.recipe.rule.by_layer
 
     def where(self, number: int) -> str:
         """What plan ``number`` is of, in words."""
@@ -143,7 +143,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         inputs = plans[0].region("inputs").shape[1]
         known = image and tuple(image)
         shapes = () if recipe.deep else layer_shapes(recipe.network, inputs, known, recipe.lc_connect)
-        stages = len(shapes) if recipe.algorithm == "tinyfoa" else 1
+        stages = len(shapes) if recipe.rule.by_layer else 1
         if len(plans) != stages:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]
@@ -156,6 +156,8 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
         )  # fmt: skip
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest
     ) as error:  # fmt: skip

@@ -16,7 +16,6 @@ soon as the error of the one below is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -24,16 +23,15 @@ import numpy as np
 from ..kernels import dense_backward as backward_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape
-from ..layers.trained import TrainedLayer, passed
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..network import LayerShape
 from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, PASSES, Whole
-from .stage import Outcome, Part
-
-#: what the backward pass and the update read
-KEPT = ("forward", "gradient", "update")
+from .dense_network import Whole
+from .stage import Outcome
 
 
 class Network(Whole):
@@ -41,15 +39,15 @@ class Network(Whole):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         limit = 1.0 if recipe.binary_weights else inf
         self.layers = [
             Parameters(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=limit,
-                prefix=f"layer{k}.", rows=held, partial=self.micro,
+                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
             for k, width in enumerate(self.widths)
         ]
@@ -57,25 +55,25 @@ class Network(Whole):
         self.layers.append(
             Parameters(
                 recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-                limit=limit, prefix=f"layer{self.top}.", rows=held, partial=self.micro,
+                limit=limit, prefix=f"layer{self.top}.", rows=self.B, partial=self.micro,
             )
         )  # fmt: skip
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         tallest = [max(self.widths[parity::2], default=0) for parity in (0, 1)]
         return [
             *self.common_regions(self.B),
             *(
-                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, (*KEPT, *LOOKING))
+                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, COMPUTING)
                 for k, reads in enumerate(self.reads[1:])
             ),
-            *(Region(f"active{k}", (width, self.groups), "uint16", KEPT) for k, width in enumerate(self.widths)),
+            *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in enumerate(self.widths)),
             Region("z", (max(map(self._tile, range(self.top))), self.B), "float32", PASSES),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
-            Region("dz_even", (tallest[0], self.B), "float32", ("gradient", "update")),
-            Region("dz_odd", (tallest[1], self.B), "float32", ("gradient", "update")),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
+            Region("dz_even", (tallest[0], self.B), "float32", BACKWARD),
+            Region("dz_odd", (tallest[1], self.B), "float32", BACKWARD),
             Region("backward", (max(map(self._backward_bytes, range(1, self.top + 1))),), "uint8", ("gradient",)),
         ]
 
@@ -100,7 +98,7 @@ class Network(Whole):
         nothing = empty((0, self.groups), "uint16")
         for k, width in enumerate(self.widths):
             z = ram.z[: self._tile(k)]
-            active = getattr(ram, f"active{k}") if masks else nothing
+            active = ram[f"active{k}"] if masks else nothing
             sums.append(self.tile_pass(k, self._values(k), samples, z, self._values(k + 1), active, self.gains[k]))
             own = sums[k] / (samples * width) if scales is None else scales[k]
             self.gains.append(own if self.binary else 1.0)
@@ -109,7 +107,7 @@ class Network(Whole):
 
     def _values(self, k: int) -> np.ndarray:
         """Inputs of layer k (B, columns)."""
-        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
+        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded."""
@@ -119,7 +117,7 @@ class Network(Whole):
         arena.enter("gradient")
         loss, wrong = self.cross_entropy(samples, of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         dz = ram.error
         for k in range(self.top, -1, -1):
             below = dz
@@ -128,25 +126,15 @@ class Network(Whole):
                 layer = self.layers[k]
                 below = (ram.dz_odd if (k - 1) % 2 else ram.dz_even)[: layer.I]
                 backward_kernels.backward(
-                    dz, samples, layer.ram.weights, layer.I, np.float32(layer.alpha), getattr(ram, f"active{k - 1}"),
+                    dz, samples, layer.ram.weights, layer.I, np.float32(layer.alpha), ram[f"active{k - 1}"],
                     view(ram.backward, *self._backward_scratch(k)), below,
                 )
             arena.enter("update")
             values, gain = self._values(k), self.gains[k]
             if not self.train_layer(flash, k, values, gain, samples, dz, step, None, first > 0, part.ends):
-                return Outcome(loss, wrong, "a weight or a moment is no finite number any more")
+                return Outcome.of(loss, wrong, False)
             dz = below
         return Outcome(loss, wrong)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self.cross_entropy(samples)[1]
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, gain = samples, 1.0
-    for layer, above in pairwise(layers):
-        _, values, _ = passed(layer, values, recipe.binary_activations, gain=gain, emitted=above.inputs)
-        gain = layer.scale if recipe.binary_activations else 1.0
-    return passed(layers[-1], values, recipe.binary_activations, gain=gain)[0]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self.forward(samples, scales)

@@ -11,20 +11,20 @@ All activations that a gradient reads live until it is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from ..architectures import Architecture, architecture
+from ..architectures import Architecture
 from ..kernels import loss as loss_kernels
 from ..layers.encoding import Inputs
-from ..layers.graph import Program
-from ..layers.trained import TrainedLayer
+from ..layers.group import Group
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import LOOKING, Deep, Group, passed, take_in
-from .stage import Outcome, Part
+from .graph_network import Deep
+from .stage import Outcome
 
 
 def _chain(network: Architecture) -> list[tuple[object, ...]]:
@@ -34,54 +34,53 @@ def _chain(network: Architecture) -> list[tuple[object, ...]]:
 class Network(Deep):
     """A network in training by backpropagation; parameters as for :class:`.graph_network.Deep`, without chains."""
 
+    beside_answers = Deep.beside_answers | {"unused_error"}
+
     def __init__(
         self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
-        held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, held)
+        super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, tiling)
 
-    def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
+    def top_regions(self, group: Group) -> list[Region]:
         """What the loss needs."""
-        (at,) = top
-        looking = tuple(f"{phase}:{at}" for phase in LOOKING)
+        at = group.top
+        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         return [
             Region("result", (2,), "float64", (f"gradient:{at}", *looking)),
             Region("unused_error", (self.B, self.C), "float32", looking),
         ]
 
-    def _judge(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
+    @property
+    def logits(self) -> np.ndarray:
+        """The top's output (B, C)."""
+        return self.layers[0].output.reshape(self.B, self.C)
+
+    def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
         """The summed cross-entropy, and how many answers are wrong; the logits' errors (B, C), of a batch of ``of``."""
-        ram, logits = self.ram, self.value(0, self.layers[0].program.output).reshape(self.B, self.C)
+        ram = self.ram
         ram.result[:] = 0
         loss_kernels.softmax_cross_entropy(
-            logits.T, samples, np.float32(1), ram.labels, error.T, ram.result, of
+            self.logits.T, samples, np.float32(1), ram.labels, error.T, ram.result, of
         )
         return float(ram.result[0]), int(ram.result[1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on what was loaded."""
-        samples, program, move = part.samples, self.layers[0].program, self.next_step(step, part)
-        self.forward(0, samples, "forward")
-        self.arena.enter(f"gradient:0.{len(program.operations)}")
-        loss, wrong = self._judge(samples, part.of, self.error(0, program.output).reshape(self.B, self.C))
-        if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
-        if not self.backward(0, part, move):
-            return Outcome(loss, wrong, "a weight or a moment is no finite number any more")
-        return Outcome(loss, wrong)
+        (group,), move = self.layers, self.next_step(step, part)
+        group.forward(part.samples, "forward", self.unpack(part.samples))
+        self.arena.enter(f"gradient:{group.top}")
+        error = group.error(group.program.output).reshape(self.B, self.C)
+        loss, wrong = self._cross_entropy(part.samples, part.of, error)
+        return Outcome.of(loss, wrong, bool(np.isfinite(loss)) and group.backward(part, move))
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
-        self.forward(0, samples, phase)
-        self.arena.enter(f"{phase}:0.{len(self.layers[0].program.operations)}")
-        return self._judge(samples, samples, self.ram.unused_error)[1]
+    def look(self, samples: int, phase: str) -> None:
+        (group,) = self.layers
+        group.forward(samples, phase, self.unpack(samples))
+        self.arena.enter(f"{phase}:{group.top}")
 
+    def wrong(self, samples: int) -> int:
+        return self._cross_entropy(samples, samples, self.ram.unused_error)[1]
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    (layer,) = layers
-    inputs, n = layer.inputs, len(samples)
-    network = architecture(recipe.network, inputs.width, inputs.image, classes)
-    x = np.zeros((n, *network.shape), np.float32)
-    take_in(inputs, samples, n, x, 1)
-    return passed(Program(_chain(network), network.shape), layer.weights, layer.bias, x).reshape(n, classes).T
+    def scores(self, samples: int) -> np.ndarray:
+        return self.logits[:samples].T

@@ -21,31 +21,29 @@ array holds the errors that travel. :mod:`tinyfoa_np.reference.bp_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
 from ..kernels import dense_backward as backward_kernels
-from ..kernels import local as kernels
 from ..kernels import local_backward as local_backward_kernels
 from ..kernels import local_pool as pooling_kernels
-from ..kernels.local import Above, Head, Weights
-from ..kernels.local_patches import Images
+from ..kernels.local import Above
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
-from ..layers.local import LocalParameters, Sent, patch_kind
+from ..layers.layer import Layer, Part, whole
+from ..layers.local import LocalParameters, Out, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
-from ..layers.trained import passed as through
 from ..network import CONNECTIONS, LocalShape
+from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from . import tinyfoa_local as local
-from .bp import KEPT
-from .dense_network import LOOKING, NO_MASK, PASSES, Whole
-from .stage import Outcome, Part
+from .dense_network import NO_MASK, Whole
+from .layerwise import NO_FLASH
+from .stage import Outcome
 
 #: parts along each side of an image that the classifier sees the means of
 SIDE = 7
@@ -73,8 +71,8 @@ class Network(Whole):
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, recipe.batch)
-        self.shapes, self.tiling, self.top = list(shapes), tiling, len(shapes)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
+        self.shapes, self.top = list(shapes), len(shapes)
         self.places = self.shapes[0].places  # P, of all layers
         features = SIDE * SIDE * self.shapes[-1].channels
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
@@ -96,35 +94,34 @@ class Network(Whole):
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        down = ("gradient", "update")
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         channels = [shape.channels for shape in self.shapes]
         most, threads = max(channels), max(own.threads for own in self.local)
         keep, tile = self.tiling.keep_products, min(self.tiling.neurons, self.places)
         kept = [(f"u{k}", some) for k, some in enumerate(channels)] if keep else [("u", most)]
-        multiplying = (*PASSES, "update") if keep else (*PASSES, *down)
+        multiplying = (*PASSES, "update") if keep else (*PASSES, *BACKWARD)
         return [
             *self.common_regions(self.B),
             *(
-                Region(f"h{k + 1}", (self.B, held.columns), held.dtype, (*KEPT, *LOOKING))
+                Region(f"h{k + 1}", (self.B, held.columns), held.dtype, COMPUTING)
                 for k, held in enumerate(self.outputs)
             ),
-            *(Region(name, (self.places, some, self.B), "float32", (*KEPT, *LOOKING)) for name, some in kept),
-            *(Region(f"norm{k}", (2, some), "float32", (*KEPT, *LOOKING)) for k, some in enumerate(channels)),
+            *(Region(name, (self.places, some, self.B), "float32", COMPUTING) for name, some in kept),
+            *(Region(f"norm{k}", (2, some), "float32", COMPUTING) for k, some in enumerate(channels)),
             Region("patch", (max(_nbytes(*self._patch(k)) for k in range(self.top)),), "uint8", multiplying),
             Region("product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8",
                    multiplying),
             Region("v", (most * self.B,), "float32", PASSES),
             Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
-            Region("totals", (2 * most,), "float64", KEPT),
-            Region("feature", (self.B, self.reads[-1].width), "float32", (*KEPT, *LOOKING)),
+            Region("totals", (2 * most,), "float64", STEP),
+            Region("feature", (self.B, self.reads[-1].width), "float32", COMPUTING),
             Region(f"mask{self.top}", (self.B if self.recipe.dropout else 0, words(self.reads[-1].width)), "uint64",
                    ("forward", "gradient")),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", (*down, *LOOKING)),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
-            Region("dh", (self.places * most * self.B,), "float32", down),
+            Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (max(_nbytes(*self._backward(k)) for k in range(1, self.top + 1)),), "uint8",
                    ("gradient",)),
@@ -133,12 +130,12 @@ class Network(Whole):
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of the patches that layer k's threads are at."""
         own = self.local[k]
-        return (own.threads, self.B, local.patch_columns(own.inputs, own.shape)), own.inputs.dtype
+        return (own.threads, self.B, patch_columns(own.inputs, own.shape)), own.inputs.dtype
 
     def _products(self, k: int) -> tuple[tuple[int, ...], str]:
         """Of what layer k's products need for themselves."""
         own = self.local[k]
-        some, kind = local.scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
+        some, kind = scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
         return (own.threads, *some), kind
 
     def _backward(self, k: int) -> tuple[tuple[int, ...], str]:
@@ -158,74 +155,31 @@ class Network(Whole):
         """What a step takes, beside other ways to cut it: products made twice, or once."""
         return (0.0 if self.tiling.keep_products else 1.0,)
 
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        super().flush(flash)
-        for own in self.local:
-            own.flush_running(flash)
-
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _values(self, k: int) -> np.ndarray:
         """Inputs of layer k (B, columns); of the first after the last, what that puts out."""
-        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
-
-    def _u(self, k: int) -> np.ndarray:
-        """Where u of layer k stands (P, O, B)."""
-        if self.tiling.keep_products:
-            return getattr(self.ram, f"u{k}")
-        shape = self.places, self.shapes[k].channels, self.B
-        return self.ram.u.reshape(-1)[: prod(shape)].reshape(shape)
+        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _dh(self, channels: int) -> np.ndarray:
         """The errors at what a layer of so many channels puts out (P, O, B)."""
         shape = self.places, channels, self.B
         return self.ram.dh[: prod(shape)].reshape(shape)
 
-    def _totals(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over a tile of positions (n, 2, O), and over all (2, O)."""
-        width = 2 * self.shapes[k].channels
-        some = min(self.tiling.neurons, self.places)
-        return self.ram.place_sums[: some * width].reshape(some, 2, -1), self.ram.totals[:width].reshape(2, -1)
-
-    def _tiles(self) -> Iterator[tuple[int, int]]:
-        """All positions, as many at a time as the plan says: first and last."""
-        return ((at, min(at + self.tiling.neurons, self.places)) for at in range(0, self.places, self.tiling.neurons))
-
-    def _operands(self, k: int) -> tuple[Images, kernels.Layer]:
-        """Layer k's inputs and the layer as they are now."""
-        own, bits = self.local[k], self.reads[k].kind == "bits"
-        images = local.held_images(self._values(k), self.reads[k], own.shape, k, self.gains[k])
-        gain, norm = own.alpha * (self.gains[k] if bits else 1.0), getattr(self.ram, f"norm{k}")
-        return images, local.of_layer(own.shape, own.grid.side, self.binary, gain, own.ram.bias, norm)
-
-    def _multiply(self, k: int, samples: int, first: int, last: int) -> np.ndarray:
-        """u of layer k at positions ``first`` to ``last`` (n, O, B)."""
-        patch, scratch = view(self.ram.patch, *self._patch(k)), view(self.ram.product_scratch, *self._products(k))
-        (images, layer), u = self._operands(k), self._u(k)[first:last]
-        weights = Weights(first, self.local[k].ram.weights[first:last])
-        kernels.products(images, samples, layer, weights, 0, layer.channels, patch, scratch, u)
-        return u
-
-    def _pass(self, k: int, samples: int, training: bool) -> float:
-        """Layer k on a batch; returns the summed max(v, 0)."""
-        own, ram, (place_sums, totals) = self.local[k], self.ram, self._totals(k)
-        norm, unit, nothing = getattr(ram, f"norm{k}"), z_unit(self.B, own.O), empty((0, self.B))
-        if training:
-            for first, last in self._tiles():
-                u = self._multiply(k, samples, first, last)
-                kernels.statistics(u, samples, first > 0, own.threads, place_sums, totals)
-            kernels.batch_norm(totals, samples * self.places, norm, own.ram.running)
-        else:
-            kernels.running_norm(own.ram.running, norm)
-        _, layer = self._operands(k)
-        abs_r = ram.abs_z[: self._pass_threads(self.B)]
-        abs_r[:] = 0
-        for first, last in self._tiles():
-            u = self._u(k)[first:last] if training else self._multiply(k, samples, first, last)
-            head = Head(first, empty(((last - first) * layer.channels, 0)))
-            kernels.forward(u, samples, layer, head, unit, ram.v, nothing, self._values(k + 1), abs_r)
-        return int(abs_r.sum()) / unit
+    def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
+        super().take(arena, layers)
+        ram = self.ram
+        for k, own in enumerate(self.local):
+            channels, some = self.shapes[k].channels, min(self.tiling.neurons, self.places)
+            shape = self.places, channels, self.B
+            u = ram[f"u{k}"] if self.tiling.keep_products else ram.u.reshape(-1)[: prod(shape)].reshape(shape)
+            patch, scratch = view(ram.patch, *self._patch(k)), view(ram.product_scratch, *self._products(k))
+            own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
+            if "totals" in ram:
+                place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
+                own.slopes = Slopes(
+                    ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1)
+                )
 
     def forward(self, samples: int, scales: Sequence[float] | None = None, step: int | None = None) -> list[float]:
         """A batch through all layers to the logits; returns the summed max(v, 0) of each hidden layer.
@@ -233,12 +187,14 @@ class Network(Whole):
         ``scales`` are stored s_k, in place of the batch's own; ``step`` is that of a training: batch norm then goes by
         the batch, and features are dropped.
         """
-        ram, sums = self.ram, []
+        ram, sums, none = self.ram, [], empty((0, self.B))
         self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        for k, width in enumerate(self.widths):
-            sums.append(self._pass(k, samples, step is not None))
-            own = sums[k] / (samples * width) if scales is None else scales[k]
-            self.gains.append(own if self.binary else 1.0)
+        for k, (own, width) in enumerate(zip(self.local, self.widths, strict=True)):
+            own.begin(self._values(k), self.reads[k], self.gains[k])
+            out = Out(self._values(k + 1), none, own.no_head)
+            sums.append(own.forward(NO_FLASH, whole(samples), out, z_unit(self.B, width), step is not None))
+            s = sums[k] / (samples * width) if scales is None else scales[k]
+            self.gains.append(s if self.binary else 1.0)
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
         grown = self.grown if step is not None else 1.0
         shape = self.shapes[-1]
@@ -257,7 +213,7 @@ class Network(Whole):
         arena.enter("gradient")
         loss, wrong = self.cross_entropy(samples)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self._classifier_back(samples)
         arena.enter("update")
         kept = self.train_layer(flash, self.top, ram.feature, 1.0, samples, ram.error, step)
@@ -267,7 +223,7 @@ class Network(Whole):
                 self._back(k, samples)
                 arena.enter("update")
                 kept = self._train_local(flash, k, samples, step)
-        return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
+        return Outcome.of(loss, wrong, kept)
 
     def _classifier_back(self, samples: int) -> None:
         """From the error of the logits to those of what the last locally connected layer puts out."""
@@ -284,48 +240,34 @@ class Network(Whole):
 
     def _back(self, k: int, samples: int) -> None:
         """From the errors of what layer k puts out to du in the place of u, and to those of what it reads."""
-        ram, own, (place_sums, totals) = self.ram, self.local[k], self._totals(k)
-        _, layer = self._operands(k)
-        dh, u, dv = self._dh(layer.channels), self._u(k), ram.dv[: own.threads]
-        if not self.tiling.keep_products:
-            for first, last in self._tiles():
-                self._multiply(k, samples, first, last)
+        ram, own = self.ram, self.local[k]
+        dh = self._dh(own.shape.channels)
+
+        def above(first: int, last: int) -> Above:
+            return Above(first, dh[first:last])
+
+        own.fresh = self.tiling.keep_products
+        for first, last in own.pass_tiles():
+            own.products(NO_FLASH, samples, first, last)
+        own.fresh = True
         for group in range(own.grid.side):
-            for first, last in self._tiles():
-                above = Above(first, dh[first:last])
-                kernels.slopes(u[first:last], samples, layer, group, above, ram.error, dv, place_sums, totals)
-            kernels.errors(u, samples, layer, group, Above(0, dh), ram.error, dv, totals)
+            own.sum_slopes(NO_FLASH, samples, group, above, ram.error)
+            own.errors(NO_FLASH, samples, group, above, ram.error, 0, self.places)
         if k > 0:
             local_backward_kernels.backward(
-                u, samples, own.shape.rows, own.shape.columns, layer.depthwise, own.ram.weights, np.float32(own.alpha),
-                view(ram.backward, *self._backward(k)), self._dh(own.shape.below),
+                own.work.u, samples, own.shape.rows, own.shape.columns, own.layer.depthwise, own.ram.weights,
+                np.float32(own.alpha), view(ram.backward, *self._backward(k)), self._dh(own.shape.below),
             )
 
     def _train_local(self, flash: Flash, k: int, samples: int, step: int) -> bool:
         """One optimizer step of layer k from du; False if a number is lost."""
-        (images, layer), (_, totals), du = self._operands(k), self._totals(k), self._u(k)
-        scratch, abs_w = self.update_scratch(k)
-        sent = Sent(images, layer, view(self.ram.patch, *self._patch(k)), totals, lambda first, last, _: du[first:last])
-        return self.local[k].update(flash, lambda _: sent, samples, local.no_errors, step, scratch, abs_w)
+        own, (scratch, abs_w) = self.local[k], self.update_scratch(k)
+        sent = own.sent(lambda first, last, _: own.work.u[first:last])
+        return own.update(flash, lambda _: sent, samples, no_errors, step, scratch, abs_w)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed max(v, 0) of each hidden layer, and the wrong answers."""
-        return self.forward(samples, scales), self.cross_entropy(samples)[1]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self.forward(samples, scales)
 
 
 def _nbytes(shape: tuple[int, ...], kind: str) -> int:
     return prod(shape) * np.dtype(kind).itemsize
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, scale, classifier = samples, 1.0, layers[-1]
-    for number, layer in enumerate(layers[:-1]):
-        values, _ = local.passed(recipe, number, layer, values, scale, empty((layer.outputs, 0)))
-        scale = layer.scale
-    shape, features = layers[-2].shape, np.zeros((len(samples), classifier.inputs.width), np.float32)
-    assert shape is not None
-    pooling_kernels.pool(
-        values, len(samples), shape.rows, shape.columns, shape.channels, SIDE, np.float32(scale), NO_MASK, features, 1
-    )
-    return through(classifier, features, recipe.binary_activations)[0]

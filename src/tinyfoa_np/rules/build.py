@@ -6,32 +6,13 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from ..architectures import Architecture, batch_normed
 from ..layers.encoding import TILES, Inputs, outputs_of
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
-from ..layers.trained import TrainedLayer
-from ..network import LayerShape, LocalShape, is_local
+from ..network import LayerShape, is_local
 from ..recipe import Recipe
-from . import bp, drtp, ff, giff, pepita, tinyfoa
-from . import bp_graph as deep_bp
-from . import bp_local as local_bp
-from . import tinyfoa_local as local
-from .dense_network import Whole
-from .graph_network import Deep
 from .stage import Stage
 
-#: algorithms that train the whole network in every step
-WHOLE: dict[str, type[Whole]] = {"bp": bp.Network, "drtp": drtp.Network, "pepita": pepita.Network, "ff": ff.Network}
-#: algorithms that train networks of any layers
-DEEP: dict[str, Callable[..., Deep]] = {"bp": deep_bp.Network, "giff": giff.Network}
-#: how a trained network of locally connected layers answers
-LOCAL_ANSWERS = {"tinyfoa": local.answers, "bp": local_bp.answers}
-#: how a trained network answers: (recipe, layers, classes, samples as they are held) to scores (C, n)
-ANSWERS: dict[str, Callable[[Recipe, Sequence[TrainedLayer], int, np.ndarray], np.ndarray]] = {
-    "tinyfoa": tinyfoa.answers, "bp": bp.answers, "drtp": drtp.answers, "pepita": pepita.answers, "ff": ff.answers,
-}  # fmt: skip
 Maker = Callable[[Tiling], Stage]
 
 
@@ -43,18 +24,9 @@ class Rung(NamedTuple):
     rows: Sequence[int]
 
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """A trained network's scores (C, n), as precise as it has them: the largest is the answer."""
-    if is_local(recipe.network):
-        return LOCAL_ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
-    if recipe.deep:
-        return (giff if recipe.algorithm == "giff" else deep_bp).answers(recipe, layers, classes, samples)
-    return ANSWERS[recipe.algorithm](recipe, layers, classes, samples)
-
-
 def binary(recipe: Recipe) -> bool:
     """Whether activations are bits."""
-    return drtp.binary_activations(recipe) if recipe.algorithm in ("drtp", "ff") else recipe.binary_activations
+    return recipe.binary_activations and (recipe.binary_weights or not recipe.rule.signs_first)
 
 
 def makers(
@@ -73,25 +45,14 @@ def makers(
     classes, batches, threads : int
         C, steps per epoch, T.
     """
-    if recipe.algorithm != "tinyfoa":
-
-        def network(tiling: Tiling) -> Stage:
-            local_shapes = [shape for shape in shapes if isinstance(shape, LocalShape)]
-            if local_shapes:
-                return local_bp.Network(recipe, inputs, local_shapes, classes, batches, threads, tiling)
-            kind = WHOLE[recipe.algorithm]
-            return kind(recipe, inputs, shapes, classes, batches, threads, tiling.neurons, tiling.samples)
-
-        return [network]
+    Home = recipe.rule.home(recipe.kind)
+    if not recipe.rule.by_layer:
+        return [lambda tiling: Home(recipe, inputs, shapes, classes, batches, threads, tiling)]
 
     def of_layer(number: int) -> Maker:
         below = outputs_of(shapes[number - 1].outputs, recipe.binary_activations) if number else inputs
-        shape = shapes[number]
-        if isinstance(shape, LocalShape):
-            return lambda tiling: local.Layer(recipe, number, below, shape, classes, batches, threads, tiling)
-        return lambda tiling: tinyfoa.Layer(
-            recipe, number, below, shape.outputs, classes, batches, threads, tiling
-        )
+        shape = shapes[number] if recipe.kind == "lc" else shapes[number].outputs
+        return lambda tiling: Home(recipe, number, below, shape, classes, batches, threads, tiling)
 
     return [of_layer(number) for number in range(len(shapes))]
 
@@ -100,7 +61,8 @@ def deep_maker(
     recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
-    return lambda tiling: DEEP[recipe.algorithm](recipe, inputs, network, classes, batches, threads, tiling.samples)
+    Home = recipe.rule.home(recipe.kind)
+    return lambda tiling: Home(recipe, inputs, network, classes, batches, threads, tiling)
 
 
 def ladder(recipe: Recipe) -> list[Rung]:
@@ -108,10 +70,11 @@ def ladder(recipe: Recipe) -> list[Rung]:
     batch = recipe.batch
     if recipe.deep:
         return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (batch, *micro_batches(recipe))]
-    if recipe.algorithm == "bp" and is_local(recipe.network):
+    by_layer = recipe.rule.by_layer
+    if not by_layer and is_local(recipe.network):
         kept_or_not = [Tiling(batch, PLACES[0], keep_products=kept) for kept in (True, False)]
         return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
-    if recipe.algorithm != "tinyfoa":
+    if not by_layer:
         cuts = [(tile, batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
         return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
     if is_local(recipe.network):
@@ -138,12 +101,12 @@ def micro_batches(recipe: Recipe) -> list[int]:
     """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
 
     The scale of binary activations is the mean over a whole batch, and so are FF's mean activities and batch norm's
-    statistics. TinyFoA has the batch's logits and masks together before there is an error; masks come in words of 16
-    samples.
+    statistics. Layer by layer, the batch's logits and masks are together before there is an error; masks come in words
+    of 16 samples.
     """
-    if recipe.algorithm == "tinyfoa":
+    if recipe.rule.by_layer:
         return [size for size in (16 * 2**k for k in range(11, -1, -1)) if size < recipe.batch]
-    if recipe.algorithm == "ff" or binary(recipe) or recipe.deep and batch_normed(recipe.network):
+    if not recipe.rule.micro_batches or binary(recipe) or recipe.deep and batch_normed(recipe.network):
         return []
     sizes, size = [], recipe.batch
     while size > 1:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from math import prod
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,64 +18,53 @@ from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Given, Scratch
 from ..layers.dense import Parameters, State
 from ..layers.encoding import Inputs, empty, view, weights_shape, words, z_tile, z_unit
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
+from ..layers.trained import TrainedLayer
 from ..network import LayerShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, PASSES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Outcome, Part
+from .stage import Stage
 
-TRAINING = ("load", "forward", "gradient", "update")
-#: what a batch goes through when it is only looked at
-LOOKING = ("evaluate", "hand-over")
-#: phases of a pass through the layers
-PASSES = ("forward", *LOOKING)
 #: scratch of an update, shared by all layers
-UPDATE = ("gradient", "dz", "listed", "abs_w")
+UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
 #: stands for a dropout mask where nothing is dropped
 NO_MASK = np.zeros((0, 0), np.uint64)
 
 
-class Whole:
+class Whole(Stage):
     """All layers of a network, in training together, in one arena.
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated one.
-    inputs : Inputs
-        What a sample is.
+    recipe, inputs
+        As for :class:`.stage.Stage`.
     shapes : sequence of LayerShape
         Hidden layers, lowest first.
-    classes : int
-        C.
-    batches : int
-        Steps per epoch.
-    threads : int
-        T: how many ways a kernel's work is cut.
-    tile : int
-        The most neurons whose z exists at a time, where an algorithm does not need all.
-    held : int
-        B: the most samples that are held at a time. Where that is less than the recipe's batch, gradients are added up
-        over micro-batches: in the order of the samples, so that the sums are those of the whole batch.
+    classes, batches, threads
+        As for :class:`.stage.Stage`.
+    tiling : Tiling
+        B, the most samples that are held at a time, and the most neurons whose z exists at a time, where an algorithm
+        does not need all. Where B is less than the recipe's batch, gradients are added up over micro-batches: in the
+        order of the samples, so that the sums are those of the whole batch.
 
     Notes
     -----
     Layers are numbered from 0; ``reads[k]`` is how layer k's inputs are held.
     """
 
-    hands_on = None  # a network hands nothing to another stage
-    passes = 1  # of a sample through the network when it is only looked at
+    looks = 1  # passes of a sample through the network when it is only looked at
     reads: list[Inputs]
     layers: list[Parameters]
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        self.recipe, self.inputs, self.C, self.B, self.batches = recipe, inputs, classes, held, batches
-        self.micro = held < recipe.batch
-        self.cores, self.tile = threads, tile
+        super().__init__(recipe, inputs, classes, batches, threads, tiling)
+        self.B, self.tile, self.micro = tiling.samples, tiling.neurons, tiling.samples < recipe.batch
         self.widths = [shape.outputs for shape in shapes]
         self.binary = recipe.binary_activations
         self.scales = [1.0] * len(shapes)  # s of each hidden layer that inference takes
@@ -103,21 +91,16 @@ class Whole:
             for name, (shape, kind) in layer.scratch_shapes().items():
                 update[name] = max(update[name], prod(shape) * np.dtype(kind).itemsize)
         return [
-            *(region for layer in self.layers for region in layer.regions()),
-            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
             Region("input_scale", (1,), "float32", ("load",)),
-            Region("labels", (self.B,), "uint16", (*TRAINING, *LOOKING)),
+            Region("labels", (self.B,), "uint16", (*TRAINING, *INFERENCE)),
             Region("scratch", (forward,), "uint8", PASSES),
             Region("abs_z", (self._pass_threads(rows),), "int64", PASSES),
-            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region("update." + name, (size,), "uint8", ("update",)) for name, size in update.items()),
             Region("row", (max(layer.I for layer in self.layers),), "float32", ("hand-over",)),
             Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
-
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        raise NotImplementedError
 
     def scratch_kinds(self, k: int) -> list[Inputs]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
@@ -137,67 +120,18 @@ class Whole:
     def _tile(self, k: int) -> int:
         return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
 
-    def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
-        return frozenset().union(*(layer.carried() for layer in self.layers))
-
     def widest_steps(self) -> set[int]:
-        """Steps that together take as much of the arena as any, in each of its regions."""
         # of all that an update takes, only the gradient is longer for some slices than for others
         return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
-
-    def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average: inputs, and weights at commits."""
-        moved = [layer.traffic() for layer in self.layers]
-        samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * -(-self.recipe.batch // self.B)
-        return samples + sum(read for read, _ in moved), sum(written for _, written in moved)
 
     def cost(self) -> tuple[float, ...]:
         """What a step takes, beside other ways to cut it: micro-batches first, then tiles."""
         return -self.B, -self.tile
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
-        self.arena = arena
-        for layer in self.layers:
-            layer.open(arena)
-        planned = arena.plan.offsets
-        taken = {region.name for layer in self.layers for region in layer.regions()}
-        self.ram = SimpleNamespace(**{
-            r.name: arena.take(r.name) if r.name in planned else np.zeros(r.shape, r.dtype)
-            for r in self.regions() if r.name not in taken
-        })  # fmt: skip
-        self.scratch = {name: getattr(self.ram, "update." + name) for name in UPDATE}
-
     # -- flash and state -----------------------------------------------------------------------------------------------
-
-    def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the network trains in, with the sizes of their items."""
-        return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
-
-    def create(self, flash: Flash) -> None:
-        """Makes these objects."""
-        for name, sizes in self.objects().items():
-            flash.new(name, sizes)
-
-    def initialize(self, flash: Flash) -> None:
-        """Writes the initial weights and biases: uniform in +-1/sqrt(I)."""
-        for layer in self.layers:
-            layer.initialize(flash)
-
-    def restore(self, flash: Flash) -> None:
-        """Rebuilds what the passes read from flash."""
-        for layer in self.layers:
-            layer.restore(flash)
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        for layer in self.layers:
-            layer.flush(flash)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is known beside the arena's bytes, as JSON can hold it."""
         own = {"scales": list(self.scales), "sums": list(self.sums), "seen": self.seen}
         return {"layers": [asdict(layer.state) for layer in self.layers], **own}
 
@@ -283,8 +217,9 @@ class Whole:
 
     def update_scratch(self, k: int) -> tuple[Scratch, np.ndarray]:
         """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
-        blocks = {name: view(self.scratch[name], *shape) for name, shape in self.layers[k].scratch_shapes().items()}
-        return Scratch(blocks["gradient"], blocks["dz"], blocks["listed"]), blocks["abs_w"]
+        shapes = self.layers[k].scratch_shapes()
+        blocks = {name: view(self.ram["update." + name], *shape) for name, shape in shapes.items()}
+        return Scratch(*(blocks[name] for name in Scratch._fields)), blocks["abs_w"]
 
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
@@ -297,7 +232,7 @@ class Whole:
 
     def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
         """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
-        mask, dropout = getattr(self.ram, f"mask{k}"), self.recipe.dropout
+        mask, dropout = self.ram[f"mask{k}"], self.recipe.dropout
         if not dropout:
             return NO_MASK
         kept = np.uint64(round((1 - dropout) * 65536))
@@ -317,49 +252,51 @@ class Whole:
         if self.binary:
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
 
-    @property
-    def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch, or a micro-batch."""
-        return self.B
-
-    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on what was loaded; with micro-batches, the share of it that this one makes possible."""
-        raise NotImplementedError
-
     # -- passes without training ---------------------------------------------------------------------------------------
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """The summed |z| of each hidden layer and the wrong answers of the batch that was loaded.
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        """A pass without training, to :meth:`scores`; returns the summed |z| of each hidden layer.
 
         ``scales`` are stored s_k in place of the batch's own.
         """
         raise NotImplementedError
 
+    def wrong(self, samples: int) -> int:
+        return self.cross_entropy(samples)[1]
+
+    def load(self, trained: Sequence[TrainedLayer]) -> None:
+        super().load(trained)
+        self.scales = [layer.scale for layer in trained[: len(self.scales)]]
+
+    def answer(self, samples: int) -> None:
+        self.arena.enter("evaluate")
+        self.look(samples, self.scales)
+
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Wrong answers in what was loaded, with the mean scales of the epoch so far."""
         self.arena.enter("evaluate")
-        return self.look(part.samples, self.scales)[1]
+        self.look(part.samples, self.scales)
+        return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """What was loaded through the trained network; how many answers are wrong."""
         self.arena.enter("hand-over")
-        sums, wrong = self.look(part.samples, None if trained else self.scales)
+        sums = self.look(part.samples, None if trained else self.scales)
         if trained:
             self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
-            self.seen += self.passes * part.samples
-        return wrong
+            self.seen += self.looks * part.samples
+        return self.wrong(part.samples)
 
     # -- a trained network ---------------------------------------------------------------------------------------------
 
     @property
     def surveys(self) -> bool:
-        """Whether inference takes anything from a last pass over the training set."""
         return self.binary
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
         """Digests of the trained layers."""
         self.sums, self.seen = [0.0] * len(self.sums), 0
-        return [layer.digest(flash, self.ram.row) for layer in self.layers]
+        return super().begin_hand_over(flash)
 
     def settle(self, samples: int) -> None:
         """Fixes the stored s of each hidden layer: the mean |z| over the training set."""
@@ -371,7 +308,3 @@ class Whole:
         scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
         return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]
 
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layers."""
-        for layer in self.layers:
-            layer.keep(flash)

@@ -19,7 +19,6 @@ As in the published code, activations are binary only where weights are, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import inf, sqrt, tanh
 
 import numpy as np
@@ -27,15 +26,16 @@ import numpy as np
 from ..kernels import drtp as drtp_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
-from ..layers.encoding import Inputs
-from ..layers.trained import TrainedLayer, passed
+from ..layers.encoding import Inputs, empty
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..network import LayerShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import COMPUTING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, Whole
-from .stage import Outcome, Part
+from .dense_network import Whole
+from .stage import Outcome
 
 NO_LABELS = np.zeros(0, np.uint16)
 
@@ -59,43 +59,42 @@ def gain(s: float, binary: bool) -> float:
 class Network(Whole):
     """A network in training by direct random target projection; parameters as for :class:`.dense_network.Whole`."""
 
+    beside_answers = Whole.beside_answers | {"feedback"}
+
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         self.binary = binary_activations(recipe)
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
             Parameters(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
-                prefix=f"layer{k}.", rows=held, partial=self.micro,
+                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
         self.top = len(self.widths)
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        alive = ("forward", "gradient", "update", *LOOKING)
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         sizes = [self.B * reads.row_bytes for reads in self.reads[1:]]
         return [
             *self.common_regions(self.B),
             *(Region(f"feedback{k}", (width, self.C), "float32") for k, width in enumerate(self.widths)),
-            Region("h_even", (max(sizes[0::2], default=0),), "uint8", alive),
-            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", alive),
-            Region("z", (max(*self.widths, self.C), self.B), "float32", alive),
+            Region("h_even", (max(sizes[0::2], default=0),), "uint8", COMPUTING),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", COMPUTING),
+            Region("z", (max(*self.widths, self.C), self.B), "float32", COMPUTING),
         ]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {f"feedback{k}" for k in range(self.top)}
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views, and makes the fixed projections: uniform in +-sqrt(6 / O)."""
-        super().open(arena)
+    def project(self) -> None:
+        """Makes the fixed projections: uniform in +-sqrt(6 / O)."""
         for k, width in enumerate(self.widths):
-            bound, flat = np.float32(sqrt(6 / width)), getattr(self.ram, f"feedback{k}").reshape(-1)
+            bound, flat = np.float32(sqrt(6 / width)), self.ram[f"feedback{k}"].reshape(-1)
             random_kernels.uniform(
                 flat, 0, width, 0, self.C, self.C, k, random_kernels.PROJECTION, np.uint64(self.recipe.seed), bound
             )
@@ -118,26 +117,28 @@ class Network(Whole):
         s = total / (samples * self.widths[k]) if scale is None else scale
         if len(labels):
             self.arena.enter("gradient")
+        feedback = self.ram[f"feedback{k}"] if len(labels) else empty((0, 0))
         drtp_kernels.hidden(
-            z, samples, labels, getattr(self.ram, f"feedback{k}"), np.float32(tanh(s)), self.binary,
+            z, samples, labels, feedback, np.float32(tanh(s)), self.binary,
             self._values(k + 1), self.cores,
         )
         return total, s
 
-    def _output(self, samples: int, given: float, of: int | None = None) -> tuple[float, int]:
-        """The output layer: its errors, in a batch of ``of``, in z; the summed loss and the wrong answers."""
+    def _output(self, samples: int, given: float) -> None:
+        """The output layer: its z, and s."""
+        total = self.whole_pass(self.top, self._values(self.top), samples, self.ram.z[: self.C], given)
+        self.s = total / (samples * self.C)
+
+    def _error(self, samples: int, of: int) -> tuple[float, int]:
+        """From the output's z, in its place, to its errors in a batch of ``of``; the summed loss, the wrong answers."""
         ram = self.ram
-        z = ram.z[: self.C]
-        total = self.whole_pass(self.top, self._values(self.top), samples, z, given)
-        if self.arena.phase == "forward":
-            self.arena.enter("gradient")
         ram.result[:] = 0
-        drtp_kernels.output(z, samples, ram.labels, total / (samples * self.C), self.binary, ram.result, of or samples)
+        drtp_kernels.output(ram.z[: self.C], samples, ram.labels, self.s, self.binary, ram.result, of)
         return float(ram.result[0]), int(ram.result[1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded, layer by layer."""
-        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         given, sums = 1.0, []
         for k, width in enumerate(self.widths):
@@ -146,36 +147,33 @@ class Network(Whole):
             sums.append(total)
             self.arena.enter("update")
             if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step, None, begun, ended):
-                return Outcome(np.nan, 0, lost)
+                return Outcome.of(0.0, 0, False)
             given = gain(s, self.binary)
         self.note(samples, step, sums)
         self.arena.enter("forward")
-        loss, wrong = self._output(samples, given, of)
+        self._output(samples, given)
+        self.arena.enter("gradient")
+        loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self.arena.enter("update")
         values, z = self._values(self.top), ram.z[: self.C]
         kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
-        return Outcome(loss, wrong, "" if kept else lost)
+        return Outcome.of(loss, wrong, kept)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         given, sums = 1.0, []
         for k in range(self.top):
             total, s = self._layer(k, samples, given, NO_LABELS, None if scales is None else scales[k])
             sums.append(total)
             given = gain(s, self.binary)
-        return sums, self._output(samples, given)[1]
+        self._output(samples, given)
+        return sums
 
+    def wrong(self, samples: int) -> int:
+        return self._error(samples, samples)[1]
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """What goes into the output's sigmoid (C, n), with binary activations its sign, for samples as they are held."""
-    binary, values, given = binary_activations(recipe), samples, 1.0
-    none = np.zeros((0, 0), np.float32)
-    for layer, above in pairwise(layers):
-        z, _, _ = passed(layer, values, binary, gain=given)
-        values = np.zeros((len(samples), above.inputs.columns), above.inputs.dtype)
-        drtp_kernels.hidden(z, len(samples), NO_LABELS, none, np.float32(0), binary, values, 1)
-        given = gain(layer.scale, binary)
-    z, _, _ = passed(layers[-1], values, binary, gain=given)
-    return np.where(z >= 0, np.float32(1), np.float32(-1)) if binary else z
+    def scores(self, samples: int) -> np.ndarray:
+        """What goes into the output's sigmoid, with binary activations its sign."""
+        z = self.ram.z[: self.C, :samples]
+        return np.where(z >= 0, np.float32(1), np.float32(-1)) if self.binary else z

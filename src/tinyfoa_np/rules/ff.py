@@ -32,20 +32,20 @@ from ..kernels import ff as ff_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, z_unit
-from ..layers.trained import TrainedLayer, passed
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..network import LayerShape
 from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, Whole
+from .dense_network import Whole
 from .drtp import binary_activations
-from .stage import Outcome, Part
+from .stage import Outcome
 
 FIRST_MEAN = 0.5  # where the running mean activities begin
 NO_LABELS = np.zeros(0, np.uint16)
 NO_FACTOR = np.zeros(0, np.float32)
-ALIVE = ("forward", "gradient", "update", *LOOKING)
-PASSING = ("forward", "gradient", "update")
 
 
 class Network(Whole):
@@ -57,11 +57,13 @@ class Network(Whole):
         If there is no room for a label in the inputs, or no wrong label.
     """
 
+    beside_answers = Whole.beside_answers | {"mean"}
+
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         if not 2 <= classes <= inputs.width:
             raise BadRequest(
                 f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
@@ -69,7 +71,7 @@ class Network(Whole):
             )
         assert recipe.decay is not None and recipe.classifier_decay is not None
         self.binary = binary_activations(recipe)
-        self.passes = classes
+        self.looks = classes
         self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
         self.top = len(self.widths)
         hidden = [outputs_of(width, self.binary) for width in self.widths]
@@ -90,32 +92,32 @@ class Network(Whole):
             for k, kind in enumerate(hidden)
         ]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         hidden, rows = self.reads[self.top :], 2 * self.B
         sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
+        z = (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B)
         return [
             *self.common_regions(rows),
-            Region("wrong", (self.B,), "uint16", PASSING),
-            Region("x", (rows, self.inputs.width), "float32", ALIVE),
-            Region("h_even", (max(sizes[0::2]),), "uint8", ALIVE),
-            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", ALIVE),
-            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, PASSING) for k, kind in enumerate(hidden)),
-            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", PASSING),
-            Region("factor_even", (rows,), "float32", ALIVE),
-            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", ALIVE),
-            Region("z", (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B), "float32", ALIVE),
+            Region("wrong", (self.B,), "uint16", STEP),
+            Region("x", (rows, self.inputs.width), "float32", COMPUTING),
+            Region("h_even", (max(sizes[0::2]),), "uint8", COMPUTING),
+            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", COMPUTING),
+            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, STEP) for k, kind in enumerate(hidden)),
+            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", STEP),
+            Region("factor_even", (rows,), "float32", COMPUTING),
+            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", COMPUTING),
+            Region("z", z, "float32", COMPUTING),
             *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
-            Region("goodness", (rows,), "float64", ALIVE),
+            Region("goodness", (rows,), "float64", COMPUTING),
             Region("coefficient", (rows,), "float32", ("gradient",)),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update")),
-            Region("scores", (self.C, self.B), "float64", LOOKING),
-            Region("guess", (self.B,), "uint16", LOOKING),
+            Region("error", (self.C, self.B), "float32", BACKWARD),
+            Region("scores", (self.C, self.B), "float64", INFERENCE),
+            Region("guess", (self.B,), "uint16", INFERENCE),
         ]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {f"mean{k}" for k in range(self.top)}
 
     # -- flash and state -----------------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class Network(Whole):
 
             layer.initialize(flash, weights, _zeros)
         for k in range(self.top):
-            mean = getattr(self.ram, f"mean{k}")
+            mean = self.ram[f"mean{k}"]
             mean[:] = FIRST_MEAN
             flash.write("means", k, [mean])
 
@@ -145,14 +147,14 @@ class Network(Whole):
         """Rebuilds what the passes read from flash."""
         super().restore(flash)
         for k in range(self.top):
-            flash.read("means", k, [getattr(self.ram, f"mean{k}")])
+            flash.read("means", k, [self.ram[f"mean{k}"]])
 
     def flush(self, flash: Flash) -> None:
         """Writes back what has changed."""
         changed = self.layers[0].state.dirty
         super().flush(flash)
         for k in range(self.top if changed else 0):
-            flash.write("means", k, [getattr(self.ram, f"mean{k}")])
+            flash.write("means", k, [self.ram[f"mean{k}"]])
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
@@ -210,13 +212,13 @@ class Network(Whole):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: the classifier, then layer by layer."""
-        lost, samples = "a weight or a moment is no finite number any more", part.samples
+        samples = part.samples
         self.losses = []
         loss, wrong, kept = self._train_classifier(flash, samples, step)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the classifier's loss is {loss}")
         if not kept:
-            return Outcome(loss, wrong, lost)
+            return Outcome.of(loss, wrong, False)
         ram, rows, sums, peers = self.ram, 2 * samples, [], 0.0
         self.arena.enter("forward")
         self._embed(samples, ram.labels)
@@ -228,7 +230,7 @@ class Network(Whole):
             sums.append(total)
             self.arena.enter("gradient")
             self.losses.append(ff_kernels.judge(ram.goodness, samples, width, ram.coefficient))
-            z, mean = self._z(width, 2 * self.B), getattr(ram, f"mean{k}")
+            z, mean = self._z(width, 2 * self.B), ram[f"mean{k}"]
             ff_kernels.remember(z, samples, s, self.binary, mean, self.cores)
             middle, spread = ff_kernels.average(mean)
             peers += spread
@@ -239,7 +241,7 @@ class Network(Whole):
                 ff_kernels.normalize(outputs, rows, self._row_factor(k), self.cores)
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, 1.0, rows, z, step, self._factor(k)):
-                return Outcome(loss, wrong, lost)
+                return Outcome.of(loss, wrong, False)
         total_loss = sum(self.losses)
         self.losses += [peers, loss / samples]
         if not np.isfinite(total_loss):
@@ -255,7 +257,7 @@ class Network(Whole):
         values, factor = ram.x[:samples], NO_FACTOR
         ram.logits[:] = 0
         for k in range(self.top):
-            feature = getattr(ram, f"feature{k}")[:samples]
+            feature = ram[f"feature{k}"][:samples]
             own = ram.feature_factor[k] if self.binary else self._row_factor(k)
             self._layer(k, values, factor, samples, None, feature, own)
             if not self.binary:
@@ -268,14 +270,14 @@ class Network(Whole):
         (loss, wrong), kept = self.cross_entropy(samples), True
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):
-            feature, factor = getattr(ram, f"feature{k}"), ram.feature_factor[k] if self.binary else NO_FACTOR
+            feature, factor = ram[f"feature{k}"], ram.feature_factor[k] if self.binary else NO_FACTOR
             kept = kept and self.train_layer(
                 flash, self.top + k, feature, 1.0, samples, ram.error, step, factor
             )
         return loss, wrong, kept
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass for each label, without training: the summed |z| of each layer, and the wrong answers."""
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        """A pass for each label, without training: the summed |z| of each layer."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):
             ram.guess[:] = label
@@ -290,34 +292,20 @@ class Network(Whole):
                 ram.scores[label, :samples] += ram.goodness[:samples]
                 if not self.binary:
                     ff_kernels.normalize(outputs, samples, own, self.cores)
-        return sums, int(ff_kernels.best(ram.scores, samples, ram.labels))
+        return sums
+
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
+
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each label, float64."""
+        return self.ram.scores[:, :samples]
+
+    @property
+    def answering(self) -> Sequence[Parameters]:
+        """The hidden layers: the classifier does not answer."""
+        return self.layers[: self.top]
 
 
 def _zeros(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
     out[:] = 0
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Goodness of each label (C, n), for samples as they are held."""
-    n, binary = len(samples), binary_activations(recipe)
-    hidden = layers[: len(layers) // 2]
-    scores = np.zeros((classes, n))
-    affine = np.float32(layers[0].inputs.scale), np.float32(layers[0].inputs.offset)
-    for label in range(classes):
-        values = np.zeros((n, samples.shape[1]), np.float32)
-        labels = np.full(n, label, np.uint16)
-        ff_kernels.embed(samples, *affine, n, labels, classes, np.float32(recipe.label_scale), 0, values, 1)
-        total, factor = np.zeros(n), NO_FACTOR
-        for layer in hidden:
-            z, _, _ = passed(layer, values, binary, biased=False)
-            kind = outputs_of(layer.outputs, binary)
-            values = np.zeros((n, kind.columns), kind.dtype)
-            goodness, own = np.zeros(n), np.zeros(n, np.float32)
-            ff_kernels.activate(z, n, layer.bias, factor, 1.0, values, np.zeros(1, np.int64))
-            ff_kernels.measure(values, n, layer.outputs, layer.scale if binary else 1.0, goodness, own, 1)
-            total += goodness
-            if not binary:
-                ff_kernels.normalize(values, n, own, 1)
-            factor = own if binary else NO_FACTOR
-        scores[label] = total
-    return scores

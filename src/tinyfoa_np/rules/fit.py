@@ -12,6 +12,7 @@ from ..architectures import architecture, batch_normed
 from ..data import Dataset
 from ..errors import BadRequest
 from ..layers.encoding import Inputs
+from ..layers.layer import Layer
 from ..layers.local import LocalParameters
 from ..layers.tiling import Tiling
 from ..network import layer_shapes
@@ -20,7 +21,7 @@ from ..recipe import Recipe
 from ..storage.records import Records
 from .build import Rung, deep_maker, ladder, makers
 from .recompute import Below
-from .stage import Kept, Stage
+from .stage import Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ def _once(stage: Stage) -> int:
     return sum(map(sum, stage.objects().values()))
 
 
-def _streamed(layer: Kept) -> int:
+def _streamed(layer: Layer) -> int:
     """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
     return layer.published_bytes if layer.tiling.stream_weights else 0
 
@@ -63,7 +64,7 @@ class Layout:
     def __init__(self, recipe: Recipe, dataset: Dataset, threads: int) -> None:
         self.recipe, self.threads = recipe, threads
         samples = min(recipe.limit or math.inf, len(dataset.train.labels))
-        if recipe.algorithm == "ff" and samples > recipe.batch:
+        if recipe.rule.full_batches and samples > recipe.batch:
             samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
         self.N, self.N_test = int(samples), len(dataset.test.labels)
         # a data set smaller than a batch is one batch: no region holds samples that cannot come
@@ -200,7 +201,7 @@ class Layout:
 
     def _advice(self) -> str:
         fewer = "fewer threads, " if self.threads > 1 else ""
-        if self.recipe.algorithm == "tinyfoa":
+        if self.recipe.rule.by_layer:
             return f"{fewer}a smaller batch or more slices need less"
         if not self.recipe.deep:
             what = f"{fewer}a smaller batch or narrower layers need less"
@@ -208,6 +209,6 @@ class Layout:
         why = f"{self.recipe.algorithm} holds the weights of all layers"
         if batch_normed(self.recipe.network):
             why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
-        if self.recipe.algorithm == "giff":
+        if self.recipe.groups is not None:
             return f"{why}: {fewer}a smaller batch or smaller groups need less"
         return f"{why}: {fewer.replace(', ', ' or ')}a smaller batch need{'' if fewer else 's'} less"

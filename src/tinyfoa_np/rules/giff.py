@@ -18,11 +18,11 @@ activations and errors go, but for d.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from ..architectures import Architecture, architecture, grouped
+from ..architectures import Architecture, grouped
 from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
@@ -30,15 +30,16 @@ from ..kernels import random as random_kernels
 from ..kernels.conv import Step
 from ..layers.encoding import Inputs
 from ..layers.graph import Program
-from ..layers.trained import TrainedLayer
+from ..layers.group import Group, train_whole
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..ram.packing import Region
+from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import LOOKING, Deep, Group, passed, take_in
-from .stage import Outcome, Part
+from .graph_network import Deep
+from .stage import Outcome
 
-#: of a training step, what comes after its batch is loaded
-STEP = ("forward", "gradient", "update")
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
 
 
@@ -59,7 +60,7 @@ class Network(Deep):
 
     def __init__(
         self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
-        held: int,
+        tiling: Tiling,
     ) -> None:
         if classes < 2:
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
@@ -67,48 +68,60 @@ class Network(Deep):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels = classes
         self.losses: list[float] = []  # of each group, the last step's
-        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, held)
+        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
 
-    def extra(self, program: Program) -> tuple[int, int]:
+    def beside(self, program: Program) -> tuple[int, int]:
         """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
         return self.labels + 1, self.width * program.shapes[program.output][2]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """What the groups need, and the batch's wrong labels."""
         return [
-            *super().regions(),
+            *super().extra(),
             Region("wrong", (self.B,), "uint16", STEP),
             Region("margin", (self.B,), "float64", STEP),
-            Region("scores", (self.C, self.B), "float64", LOOKING),
+            Region("scores", (self.C, self.B), "float64", INFERENCE),
         ]
 
-    def top_regions(self, group: Group, top: Sequence[str]) -> list[Region]:
+    def top_regions(self, group: Group) -> list[Region]:
         """What a group's label channel and its loss need."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
-        maps, (at,), count = rows * columns > 1, top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in LOOKING)
+        maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
+        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         both = (f"gradient:{at}", f"update:{at}", *looking)
         normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
-            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in LOOKING)
+            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE)
         )  # fmt: skip
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
             Region(f"g{g}.coefficient", (2, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
-            Region(f"g{g}.latent_error", (self.C, width), "float64", self.added_up(g, count)),
+            Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
             Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
         ]
 
-    def _take_in(self, g: int, samples: int) -> None:
-        super()._take_in(g, samples)
-        if g and self.recipe.rms:
-            below = self.value(g, 0).reshape(self.B, -1)
-            size, factor = self.array(g - 1, "size"), self.array(g - 1, "factor")
-            ff_kernels.measure(below, samples, below.shape[1], 1.0, size, factor, self.cores)
-            ff_kernels.normalize(below, samples, factor, self.cores)
+    def array(self, g: int, name: str) -> np.ndarray:
+        """A region of a group's loss."""
+        return self.ram[f"g{g}.{name}"]
+
+    def forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
+        """A group's output d (B, P, O) at P positions."""
+        prepare = self._normalize(group.number - 1, samples) if group.number else self.unpack(samples)
+        return group.forward(samples, phase, prepare).reshape(self.B, -1, group.program.shapes[-1][2])
+
+    def _normalize(self, g: int, samples: int) -> Callable[[np.ndarray], None]:
+        """Divides what group g hands on by its root mean square, in its place, if the recipe says so."""
+
+        def normalize(maps: np.ndarray) -> None:
+            if self.recipe.rms:
+                below, size, factor = maps.reshape(self.B, -1), self.array(g, "size"), self.array(g, "factor")
+                ff_kernels.measure(below, samples, below.shape[1], 1.0, size, factor, self.cores)
+                ff_kernels.normalize(below, samples, factor, self.cores)
+
+        return normalize
 
     def _measure(self, g: int, d: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q of all labels, and the sums from which goodness follows."""
@@ -138,9 +151,8 @@ class Network(Deep):
         wrong = self.draw(samples, step, part.first)
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
-            d = self.forward(g, samples, "forward").reshape(self.B, -1, group.program.shapes[-1][2])
-            top = len(group.program.operations)
-            self.arena.enter(f"gradient:{g}.{top}")
+            d = self.forward(group, samples, "forward")
+            self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
             coefficient = self.array(g, "coefficient")
             labels = ram.labels, wrong
@@ -149,12 +161,12 @@ class Network(Deep):
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
-                return Outcome(loss, samples, f"the loss of group {g + 1} is {loss}")
-            error = self.error(g, group.program.output).reshape(d.shape)
+                return Outcome.of(loss, samples, what=f"loss of group {g + 1}")
+            error = group.error(group.program.output).reshape(d.shape)
             giff_kernels.errors(d, samples, self.merge, q, *labels, coefficient, error, self.cores)
-            self.arena.enter(f"update:{g}.{top}")
-            if not self._train_label(g, d, part, q, sums, labels, move) or not self.backward(g, part, move):
-                return Outcome(loss, samples, "a weight or a moment is no finite number any more")
+            self.arena.enter(f"update:{group.top}")
+            if not self._train_label(g, d, part, q, sums, labels, move) or not group.backward(part, move):
+                return Outcome.of(loss, samples, False)
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
     def _train_label(
@@ -169,41 +181,21 @@ class Network(Deep):
         )
         giff_kernels.latent_back(*group.label, self.width, dq, slopes[:-1], slopes[-1])
         tensor = group.tensor(group.program.parameters, group.extra)
-        return not part.ends or self.train_whole(tensor, slopes.reshape(-1), move)
+        return not part.ends or train_whole(tensor, slopes.reshape(-1), move)
 
-    def look(self, samples: int, phase: str) -> int:
-        """A pass without training: how many answers are wrong."""
+    def look(self, samples: int, phase: str) -> None:
         scores = self.ram.scores
         for g, group in enumerate(self.layers):
-            d = self.forward(g, samples, phase).reshape(self.B, -1, group.program.shapes[-1][2])
-            self.arena.enter(f"{phase}:{g}.{len(group.program.operations)}")
+            d = self.forward(group, samples, phase)
+            self.arena.enter(f"{phase}:{group.top}")
             if g == 0:
                 scores[:] = 0
             q, sums, squares = self._measure(g, d, samples)
             giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
-        return int(ff_kernels.best(scores, samples, self.ram.labels))
 
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
 
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Goodness of each label (C, n), for samples as they are held: one pass through the layers."""
-    assert recipe.merge is not None and recipe.label_width is not None
-    inputs, n, merge = layers[0].inputs, len(samples), MERGES[recipe.merge]
-    network = architecture(recipe.network, inputs.width, inputs.image, classes)
-    h = np.zeros((n, *network.shape), np.float32)
-    take_in(inputs, samples, n, h, 1)
-    scores = np.zeros((classes, n))
-    for layer, chain in zip(layers, chains(recipe, network), strict=True):
-        program = Program(chain, h.shape[1:])
-        h = passed(program, layer.weights, layer.bias, h)
-        d = h.reshape(n, -1, h.shape[3])
-        label = layer.weights[program.parameters :].reshape(classes + 1, -1)
-        q, sums, squares = np.zeros((classes, h.shape[3]), np.float32), np.zeros((n, h.shape[3])), np.zeros(n)
-        giff_kernels.latent(label[:-1], label[-1], recipe.label_width, q)
-        if d.shape[1] > 1:
-            giff_kernels.measure(d, n, merge, sums, squares, 1)
-        giff_kernels.score(d, n, merge, sums, squares, q, scores, 1)
-        if recipe.rms:
-            flat, size, factor = h.reshape(n, -1), np.zeros(n), np.zeros(n, np.float32)
-            ff_kernels.measure(flat, n, flat.shape[1], 1.0, size, factor, 1)
-            ff_kernels.normalize(flat, n, factor, 1)
-    return scores
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each label, float64."""
+        return self.ram.scores[:, :samples]

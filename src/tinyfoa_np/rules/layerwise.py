@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..kernels import loss as loss_kernels
 from ..layers.dense import Parameters, State
 from ..layers.encoding import Inputs, outputs_of, z_unit
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
-from ..ram.arena import Arena
+from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Outcome, Part
+from .stage import Outcome, Stage
 
-LOOKING = ("hand-over", "evaluate")
+#: stands for flash where all weights are in the arena
+NO_FLASH = cast(Flash, None)
 
 
-class Layerwise:
+class Layerwise(Stage):
     """One layer in training, with a fixed random projection of its own.
 
     Parameters
@@ -33,62 +36,36 @@ class Layerwise:
         What the layer reads.
     outputs, classes : int
         O and C.
+    batches, threads
+        As for :class:`.stage.Stage`.
     tiling : Tiling
     parameters : Parameters
         Its weights and biases.
     """
 
-    surveys = True
-    arena: Arena
-    ram: Any
-
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, tiling: Tiling,
-        parameters: Parameters,
+        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int,
+        tiling: Tiling, parameters: Parameters,
     ) -> None:
-        self.recipe, self.number, self.inputs, self.parameters = recipe, number, inputs, parameters
-        self.O, self.C, self.B, self.tiling = outputs, classes, recipe.batch, tiling
+        super().__init__(recipe, inputs, classes, batches, threads, tiling)
+        self.number, self.parameters, self.layers = number, parameters, [parameters]
+        self.O, self.B = outputs, recipe.batch
         self.z_unit = z_unit(self.B, self.O)
         self.emitted = outputs_of(self.O, recipe.binary_activations)
         self.scale = 1.0  # s of the batch, or the stored one
         self.sum_abs_z = 0.0  # of the training samples, in the hand-over
         self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
 
-    # -- flash, state: what the training loop asks of a stage ----------------------------------------------------------
-
     @property
     def hands_on(self) -> Inputs:
-        """What a trained layer hands to the next."""
         return self.emitted
 
     @property
-    def layers(self) -> list[Parameters]:
-        """The layers that train here."""
-        return [self.parameters]
-
-    def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the layer trains in, with the sizes of their items."""
-        return self.parameters.objects()
-
-    def create(self, flash: Flash) -> None:
-        """Makes these objects."""
-        self.parameters.create(flash)
-
-    def initialize(self, flash: Flash) -> None:
-        """Writes the initial weights and biases."""
-        self.parameters.initialize(flash)
-
-    def restore(self, flash: Flash) -> None:
-        """Rebuilds what the forward pass reads from flash."""
-        self.parameters.restore(flash)
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        self.parameters.flush(flash)
+    def surveys(self) -> bool:
+        return True
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is known beside the arena's bytes, as JSON can hold it."""
         return {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
 
     @state.setter
@@ -97,15 +74,9 @@ class Layerwise:
         self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
 
     def widest_steps(self) -> set[int]:
-        """Steps that together take as much of the arena as any, in each of its regions."""
         return self.parameters.widest_steps()
 
     # -- one batch -----------------------------------------------------------------------------------------------------
-
-    @property
-    def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch, or a micro-batch."""
-        return self.tiling.samples
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step: with the last part of a batch; until then its logits and masks are put together."""
@@ -116,16 +87,15 @@ class Layerwise:
         self.arena.enter("gradient")
         loss, wrong = self.gradient(part.of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self.arena.enter("update")
-        kept = self.update(flash, part.of, step)
-        return Outcome(loss, wrong, "" if kept else "a weight or a moment is no finite number any more")
+        return Outcome.of(loss, wrong, self.update(flash, part.of, step))
 
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Wrong answers, told with a batch's last part."""
         self.arena.enter("evaluate")
         self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: it cannot change an answer
-        return self.gradient(part.of)[1] if part.ends else 0
+        return self.wrong(part.of) if part.ends else 0
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
@@ -167,12 +137,15 @@ class Layerwise:
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0
 
+    def wrong(self, samples: int) -> int:
+        return self.gradient(samples)[1]
+
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
         """The digest of the trained layer; the training set's samples come next."""
         self.sum_abs_z = 0.0
-        return [self.parameters.digest(flash, self.ram.row)]
+        return super().begin_hand_over(flash)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """Outputs of what was loaded into the region ``outputs``; with a batch's last part how many are wrong.
@@ -186,7 +159,7 @@ class Layerwise:
             return 0
         if trained:
             self.sum_abs_z += total
-        wrong = self.gradient(part.of)[1]
+        wrong = self.wrong(part.of)
         self.ram.input_scale[0] = self.scale
         return wrong
 
@@ -198,6 +171,12 @@ class Layerwise:
         """What inference must know of the trained layer beside its weights."""
         return [{"alpha": self.parameters.alpha, "scale": self.scale}]
 
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer."""
-        self.parameters.keep(flash)
+    def load(self, trained: Sequence[TrainedLayer]) -> None:
+        super().load(trained)
+        self.scale = trained[0].scale
+        self.project()
+
+    def answer(self, samples: int) -> None:
+        """Logits without the layer's own scale; what is handed on, where ``outputs`` is a region."""
+        self.arena.enter("evaluate")
+        self.forward(NO_FLASH, whole(samples), emit="outputs" in self.ram, stored_scale=self.scale)

@@ -16,7 +16,6 @@ the second pass a layer is updated as soon as it has been passed through; m_k ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -25,14 +24,15 @@ from ..kernels import pepita as pepita_kernels
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, outputs_of, words
-from ..layers.trained import TrainedLayer, passed
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
 from ..network import LayerShape
-from ..ram.arena import Arena
 from ..ram.packing import Region
+from ..ram.phases import COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import LOOKING, NO_MASK, Whole
-from .stage import Outcome, Part
+from .dense_network import NO_MASK, Whole
+from .stage import Outcome
 
 #: F is uniform in +-0.05 sqrt(6 / inputs)
 FEEDBACK = 0.05
@@ -41,11 +41,13 @@ FEEDBACK = 0.05
 class Network(Whole):
     """A network in training by PEPITA; parameters as for :class:`.dense_network.Whole`."""
 
+    beside_answers = Whole.beside_answers | {"feedback"}
+
     def __init__(
         self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
-        tile: int, held: int,
+        tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tile, held)
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         assert recipe.dropout is not None
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         self.modulated = Inputs("real", inputs.width)
@@ -56,29 +58,28 @@ class Network(Whole):
             Parameters(
                 recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
                 binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
-                prefix=f"layer{k}.", rows=held, partial=self.micro,
+                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
 
-    def regions(self) -> list[Region]:
-        """What the network needs of the arena, and when."""
-        alive, passing = ("forward", "gradient", "update", *LOOKING), ("forward", "gradient", "update")
+    def extra(self) -> list[Region]:
+        """What the network needs of the arena beside its layers, and when."""
         return [
             *self.common_regions(self.B),
-            Region("modulated", (self.B, self.inputs.width), "float32", passing),
+            Region("modulated", (self.B, self.inputs.width), "float32", STEP),
             Region("feedback", (self.inputs.width, self.C), "float32"),
             *(
-                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, alive)
+                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, COMPUTING)
                 for k, reads in enumerate(self.reads[1:])
             ),
             *(
-                Region(f"mask{k}", (self.B if self.recipe.dropout else 0, words(width)), "uint64", passing)
+                Region(f"mask{k}", (self.B if self.recipe.dropout else 0, words(width)), "uint64", STEP)
                 for k, width in enumerate(self.widths)
             ),
-            Region("z", (max(self.widths), self.B), "float32", alive),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", alive),
+            Region("z", (max(self.widths), self.B), "float32", COMPUTING),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", COMPUTING),
         ]
 
     def scratch_kinds(self, k: int) -> list[Inputs]:
@@ -86,12 +87,10 @@ class Network(Whole):
         return [self.reads[k], self.modulated] if k == 0 else [self.reads[k]]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         return super().carried() | {"feedback"}
 
-    def open(self, arena: Arena) -> None:
-        """Takes the views, and makes the fixed projection."""
-        super().open(arena)
+    def project(self) -> None:
+        """Makes the fixed projection."""
         I, C, seed = self.inputs.width, self.C, np.uint64(self.recipe.seed)
         bound = np.float32(FEEDBACK * sqrt(6 / I))
         random_kernels.uniform(
@@ -107,12 +106,12 @@ class Network(Whole):
 
     def _values(self, k: int) -> np.ndarray:
         """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
-        return self.ram.inputs if k == 0 else getattr(self.ram, f"h{k}")
+        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _first(
-        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None, of: int | None = None
-    ) -> tuple[list[float], float, int]:
-        """The first pass: summed |z| of each hidden layer, the batch's summed loss and its wrong answers."""
+        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None
+    ) -> list[float]:
+        """The first pass, to the logits: summed |z| of each hidden layer."""
         ram, sums = self.ram, []
         dropping = len(masks) > 0 and len(masks[0]) > 0
         self.gains = [1.0]
@@ -125,29 +124,28 @@ class Network(Whole):
             pepita_kernels.first(z, samples, mask, np.float32(grown), self._values(k + 1), self.cores)
             self.gains.append(s * grown if self.binary else 1.0)
         self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
-        if self.arena.phase == "forward":
-            self.arena.enter("gradient")
-        loss, wrong = self._error(samples, of)
-        return sums, loss, wrong
+        return sums
 
-    def _error(self, samples: int, of: int | None = None) -> tuple[float, int]:
+    def _error(self, samples: int, of: int) -> tuple[float, int]:
         """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
         loss, wrong = self.cross_entropy(samples, of)
         if np.isfinite(loss):
-            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of or samples))
+            loss = float(pepita_kernels.squared_error(self.ram.error, samples, of))
         return loss, wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
-        ram, lost, (samples, first, of) = self.ram, "a weight or a moment is no finite number any more", part
+        ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         if step % self.batches == 0 and not begun:
             self._rescale(flash, step // self.batches)
         self.arena.enter("forward")
         masks = [self.dropout_mask(k, self.widths[k], samples, step, first) for k in range(self.top)]
-        sums, loss, wrong = self._first(samples, masks, None, of)
+        sums = self._first(samples, masks, None)
+        self.arena.enter("gradient")
+        loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
-            return Outcome(loss, wrong, f"the loss is {loss}")
+            return Outcome.of(loss, wrong)
         self.note(samples, step, sums)
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         pepita_kernels.modulate(
@@ -168,7 +166,7 @@ class Network(Whole):
             )
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):
-                return Outcome(loss, wrong, lost)
+                return Outcome.of(loss, wrong, False)
             values, given = outputs, now
         self.arena.enter("forward")
         self.whole_pass(self.top, values, samples, ram.logits, given)
@@ -176,7 +174,7 @@ class Network(Whole):
         self._error(samples, of)
         self.arena.enter("update")
         kept = self.train_layer(flash, self.top, values, given, samples, ram.error, step, None, begun, ended)
-        return Outcome(loss, wrong, "" if kept else lost)
+        return Outcome.of(loss, wrong, kept)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:
         """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""
@@ -185,16 +183,5 @@ class Network(Whole):
             for layer in self.layers:
                 layer.multiply_moments(flash, 0, before / now)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> tuple[list[float], int]:
-        """A pass without training: the summed |z| of each hidden layer, and the wrong answers."""
-        sums, _, wrong = self._first(samples, [], scales)
-        return sums, wrong
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n), for samples as they are held."""
-    values, given = samples, 1.0
-    for layer, above in pairwise(layers):
-        _, values, _ = passed(layer, values, recipe.binary_activations, gain=given, emitted=above.inputs)
-        given = layer.scale if recipe.binary_activations else 1.0
-    return passed(layers[-1], values, recipe.binary_activations, gain=given)[0]
+    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+        return self._first(samples, [], scales)

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import sqrt
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -27,16 +26,16 @@ from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Projected, Scratch
-from ..layers.dense import PASSES, TRAINING, Parameters, Sources
-from ..layers.encoding import TILES, Inputs, outputs_of, weights_shape, words, z_tile
+from ..layers.dense import Parameters, Sources
+from ..layers.encoding import TILES, Inputs, weights_shape, words, z_tile
+from ..layers.layer import Part
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer, passed
-from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..layers.trained import TrainedLayer
+from ..ram.packing import Region
+from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .layerwise import LOOKING, Layerwise
-from .stage import Part
+from .layerwise import Layerwise
 
 #: neurons times samples of a tile that one thread does as fast as two
 SMALL_TILE = 8192
@@ -86,14 +85,15 @@ class Layer(Layerwise):
         parameters = Parameters(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
-        super().__init__(recipe, number, inputs, outputs, classes, tiling, parameters)
+        super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
+        self.cores = max(self.threads, parameters.threads)
         self.I = inputs.width
         self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # stands for masks that are not wanted
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def regions(self) -> list[Region]:
-        """What the layer needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """The batch, its labels and logits, the projection, and scratch."""
         own, held = self.parameters, self.tiling.samples
         weights = weights_shape(self.O, self.I, self.recipe.binary_weights)[1]
         scratch, scratch_kind = forward_kernels.scratch_shape(
@@ -105,11 +105,10 @@ class Layer(Layerwise):
         gathered = own.most_columns()[0] if self.tiling.gather else 0
         projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
         return [
-            *own.regions(),
-            Region("inputs", (held, self.inputs.columns), self.inputs.dtype, (*read, *LOOKING)),
-            Region("gathered", (self.B, gathered), self.inputs.dtype, (*batch, "forward", "gradient", "update")),
-            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
-            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region("inputs", (held, self.inputs.columns), self.inputs.dtype, (*read, *INFERENCE)),
+            Region("gathered", (self.B, gathered), self.inputs.dtype, (*batch, *STEP)),
+            Region("input_scale", (1,), "float32", (*TRAINING, *INFERENCE)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
             Region(
                 "projection", (projected, self.C), "float32", (*PASSES, "update") if self.tiling.regenerate else PHASES
             ),
@@ -117,11 +116,11 @@ class Layer(Layerwise):
             Region("scratch", scratch, scratch_kind, PASSES),
             Region("abs_z", (self.threads,), "int64", (*batch, *PASSES)),
             Region(
-                "active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, "forward", "gradient", "update")
+                "active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, *STEP)
             ),
-            Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
-            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
+            Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
             Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (self.I,), "float32", ("hand-over",)),
@@ -129,19 +128,15 @@ class Layer(Layerwise):
         ]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
-        return self.parameters.carried() | (frozenset() if self.tiling.regenerate else {"projection"})
+        return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
 
-    def open(self, arena: Arena) -> None:
-        """Takes the layer's views from an arena laid out with its regions, and makes the projection."""
-        self.arena = arena
-        self.parameters.open(arena)
-        own = {r.name for r in self.parameters.regions()}
-        self.ram = SimpleNamespace(**{
-            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
-            for r in self.regions() if r.name not in own
-        })  # fmt: skip
-        self.scratch = Scratch(self.ram.gradient, self.ram.dz, self.ram.listed)
+    @property
+    def scratch(self) -> Scratch:
+        """What an update computes in."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
+
+    def project(self) -> None:
+        """Makes the projection, where it is stored."""
         if not self.tiling.regenerate:
             self._project(0, self.O)
 
@@ -161,17 +156,6 @@ class Layer(Layerwise):
         numbers = parts * self.O * self.C if self.tiling.regenerate else 0
         calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
         return read + WRITTEN * written + REGENERATED * numbers + CALL * calls, -self.tile, self.tiling.gather
-
-    @property
-    def cores(self) -> int:
-        """Threads that find work."""
-        return max(self.threads, self.parameters.threads)
-
-    def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
-        parts = -(-self.B // self.tiling.samples)
-        read, written = self.parameters.traffic(parts)
-        return read + self.B * (self.inputs.row_bytes + 2) + 4 * parts, written
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -248,18 +232,6 @@ class Layer(Layerwise):
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         inputs, errors = self._sources(step)
         return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer without its scale, for samples as they are held."""
-    values, logits = samples, np.zeros((classes, len(samples)), np.float32)
-    for number, (layer, gain) in enumerate(zip(layers, input_scales(recipe, layers), strict=True)):
-        emitted = outputs_of(layer.outputs, recipe.binary_activations)
-        _, values, logits = passed(
-            layer, values, recipe.binary_activations, gain=gain, emitted=emitted,
-            projection=projection(number, layer.outputs, classes, recipe.seed),
-        )  # fmt: skip
-    return logits
 
 
 def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:

@@ -18,31 +18,37 @@ is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from math import sqrt
-from types import SimpleNamespace
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import local as kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Scratch
-from ..kernels.local import Head, Weights
-from ..kernels.local_patches import Images
-from ..layers.dense import PASSES, TRAINING
-from ..layers.encoding import Inputs, outputs_of, weights_shape, words, z_unit
-from ..layers.local import LocalParameters, Sent, patch_kind
+from ..kernels.local import Head
+from ..layers.encoding import Inputs
+from ..layers.layer import Layer as Held
+from ..layers.layer import Part
+from ..layers.local import (
+    LocalParameters,
+    Out,
+    Sent,
+    Slopes,
+    Work,
+    no_errors,
+    patch_columns,
+    patch_kind,
+    scratch_shape,
+)
 from ..layers.tiling import Tiling
-from ..layers.trained import TrainedLayer
-from ..network import CONNECTIONS, LocalShape
+from ..network import LocalShape
 from ..ram.arena import Arena
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .layerwise import LOOKING, Layerwise
-from .stage import Part
+from .layerwise import Layerwise
 
 #: phases in which patches are multiplied
 PRODUCTS = (*PASSES, "update")
@@ -82,14 +88,15 @@ class Layer(Layerwise):
         tiling: Tiling,
     ) -> None:
         parameters = LocalParameters(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
-        super().__init__(recipe, number, inputs, shape.outputs, classes, tiling, parameters)
-        self.shape, self.cores = shape, parameters.threads
-        self.fresh = False  # u of the batch at hand is kept
+        super().__init__(
+            recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
+        )
+        self.shape = shape
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def regions(self) -> list[Region]:
-        """What the layer needs of the arena, and when."""
+    def extra(self) -> list[Region]:
+        """The batch, its labels and logits, the head, and what the passes and the update compute in."""
         own, threads, shape = self.parameters, self.parameters.threads, self.shape
         patch = own.inputs
         scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
@@ -99,10 +106,9 @@ class Layer(Layerwise):
         kept = shape.places if self.tiling.keep_products else some
         lasts = (*PRODUCTS, "gradient") if self.tiling.keep_products else PRODUCTS
         return [
-            *own.regions(),
-            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *LOOKING)),
-            Region("input_scale", (1,), "float32", (*TRAINING, *LOOKING)),
-            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *LOOKING)),
+            Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
+            Region("input_scale", (1,), "float32", (*TRAINING, *INFERENCE)),
+            Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
             Region("projection", (head * shape.channels, self.C), "float32", made),
             Region("head_bias", (self.C,), "float32"),
             Region("patch", (threads, self.B, patch_columns(patch, shape)), patch.dtype, PRODUCTS),
@@ -110,13 +116,13 @@ class Layer(Layerwise):
             Region("u", (kept, shape.channels, self.B), "float32", lasts),
             Region("v", (shape.channels * self.B,), "float32", PASSES),
             Region("dv", (threads, self.B), "float32", ("update",)),
-            Region("norm", (2, shape.channels), "float32", (*PASSES, "gradient", "update")),
+            Region("norm", (2, shape.channels), "float32", (*PASSES, *BACKWARD)),
             Region("place_sums", (some, 2, shape.channels), "float64", ("forward", "update")),
             Region("totals", (2, shape.channels), "float64", ("forward", "update")),
             Region("abs_r", (threads,), "int64", PASSES),
-            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *LOOKING)),
-            Region("error", (self.C, self.B), "float32", ("gradient", "update", *LOOKING)),
-            Region("result", (2,), "float64", ("gradient", *LOOKING)),
+            Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
+            Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
+            Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
             Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (own.I,), "float32", ("hand-over",)),
@@ -124,21 +130,24 @@ class Layer(Layerwise):
         ]  # fmt: skip
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
         head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
-        return self.parameters.carried() | head
+        return super().carried() | head
 
-    def open(self, arena: Arena) -> None:
-        """Takes the layer's views from an arena laid out with its regions, and makes the head."""
-        self.arena = arena
-        self.parameters.open(arena)
-        own = {r.name for r in self.parameters.regions()}
-        self.ram = SimpleNamespace(**{
-            r.name: arena.take(r.name) if r.nbytes else np.zeros(r.shape, r.dtype)
-            for r in self.regions() if r.name not in own
-        })  # fmt: skip
+    def take(self, arena: Arena, layers: Sequence[Held]) -> None:
+        super().take(arena, layers)
+        ram, own = self.ram, self.parameters
+        own.work = Work(ram.patch, ram.scratch, ram.u, ram.v, ram.norm, ram.abs_r)
+        if "totals" in ram:
+            own.slopes = Slopes(ram.dv, ram.place_sums, ram.totals)
+
+    @property
+    def scratch(self) -> Scratch:
+        """What an update computes in."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
+
+    def project(self) -> None:
+        """Makes the head, where it is stored, and its bias."""
         ram = self.ram
-        self.scratch = Scratch(ram.gradient, ram.dz, ram.listed)
         head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
@@ -166,72 +175,23 @@ class Layer(Layerwise):
         again = 0 if self.tiling.keep_products else PRODUCT * (passes - 1) * self.O * self.B
         return read + WRITTEN * written + REGENERATED * numbers + CALL * calls + again, -own.pass_places
 
-    def _passes(self) -> int:
+    @property
+    def passes(self) -> int:
         """How often a step needs the weights at all positions, before those that train: two, and one for each slice."""
         return 1 if self.tiling.keep_products else 2 + len(self.parameters.due(0))
 
-    def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average: inputs, weights and moments."""
-        read, written = self.parameters.traffic(self._passes())
-        return read + self.B * (self.inputs.row_bytes + 2) + 4, written
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        self.parameters.flush(flash)
-        self.parameters.flush_running(flash)
-
     # -- one batch -----------------------------------------------------------------------------------------------------
-
-    def _operands(self) -> tuple[Images, kernels.Layer]:
-        """The batch and the layer as they are now: a step's alpha is that with which it began."""
-        ram, own, bits = self.ram, self.parameters, self.inputs.kind == "bits"
-        images = held_images(ram.inputs, self.inputs, self.shape, self.number, self._input_scale())
-        gain = own.alpha * (self._input_scale() if bits else 1.0)
-        layer = of_layer(self.shape, own.grid.side, self.recipe.binary_activations, gain, own.ram.bias, ram.norm)
-        return images, layer
-
-    def _tiles(self) -> Iterator[tuple[int, int]]:
-        """All positions, as many at a time as the plan says: first and last."""
-        places, some = self.shape.places, self.parameters.pass_places
-        return ((first, min(first + some, places)) for first in range(0, places, some))
-
-    def _u(
-        self, flash: Flash, operands: tuple[Images, kernels.Layer], samples: int, first: int, last: int,
-        channels: tuple[int, int], weights: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """u (n, O, B) of some channels at positions ``first`` to ``last``, made anew where it is not kept."""
-        ram = self.ram
-        u = ram.u[first:last] if self.tiling.keep_products else ram.u[: last - first]
-        if not self.fresh:
-            images, layer = operands
-            weights = self.parameters.at_places(flash, first, last) if weights is None else weights
-            kernels.products(images, samples, layer, Weights(first, weights), *channels, ram.patch, ram.scratch, u)
-        return u
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
         """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
-        ram, own, samples = self.ram, self.parameters, part.samples
-        operands, everyone = self._operands(), (0, self.shape.channels)
-        self.fresh = False
-        if step is None:
-            kernels.running_norm(own.ram.running, ram.norm)
-        else:
-            for first, last in self._tiles():
-                u = self._u(flash, operands, samples, first, last, everyone)
-                kernels.statistics(u, samples, first > 0, own.threads, ram.place_sums, ram.totals)
-            kernels.batch_norm(ram.totals, samples * self.shape.places, ram.norm, own.ram.running)
-            self.fresh = self.tiling.keep_products
-        ram.abs_r[:] = 0
-        outputs = ram.outputs if emit else self.nothing
-        for first, last in self._tiles():
-            u = self._u(flash, operands, samples, first, last, everyone)
-            head = Head(first, self._head(first, last))
-            kernels.forward(u, samples, operands[1], head, self.z_unit, ram.v, ram.logits, outputs, ram.abs_r)
-        total = int(ram.abs_r.sum()) / self.z_unit
+        ram, own = self.ram, self.parameters
+        own.begin(ram.inputs, self.inputs, self._input_scale())
+        out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
+        total = own.forward(flash, part, out, self.z_unit, step is not None)
         if self.recipe.binary_activations:
-            self.scale = total / (samples * self.O) if stored_scale is None else stored_scale
+            self.scale = total / (part.samples * self.O) if stored_scale is None else stored_scale
         return total
 
     def evaluate(self, flash: Flash, part: Part) -> int:
@@ -241,6 +201,10 @@ class Layer(Layerwise):
         """
         return super().evaluate(flash, part)
 
+    def scores(self, samples: int) -> np.ndarray:
+        """Logits over the layer's scale, with the head's bias."""
+        return super().scores(samples) + self.ram.head_bias[:, None] / np.float32(self.scale or 1.0)
+
     def gradient(self, samples: int) -> tuple[float, int]:
         """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
         kernels.scale_logits(self.ram.logits, samples, np.float32(self.scale), self.ram.head_bias)
@@ -248,23 +212,16 @@ class Layer(Layerwise):
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
         """What the gradient of slice k is made of, once batch norm knows what to send back."""
-        ram, own, operands = self.ram, self.parameters, self._operands()
-        images, layer = operands
+        own, error = self.parameters, self.ram.error
+
+        def above(first: int, last: int) -> Head:
+            return Head(first, self._head(first, last))
 
         def sent(k: int) -> Sent:
-            channels = own.grid.bounds(k)
-
-            def errors(first: int, last: int, weights: np.ndarray) -> np.ndarray:
-                u = self._u(flash, operands, samples, first, last, channels, weights)
-                head = Head(first, self._head(first, last))
-                kernels.errors(u, samples, layer, k, head, ram.error, ram.dv, ram.totals)
-                return u
-
-            for first, last in self._tiles():
-                u = self._u(flash, operands, samples, first, last, channels)
-                head = Head(first, self._head(first, last))
-                kernels.slopes(u, samples, layer, k, head, ram.error, ram.dv, ram.place_sums, ram.totals)
-            return Sent(images, layer, ram.patch, ram.totals, errors)
+            own.sum_slopes(flash, samples, k, above, error)
+            return own.sent(
+                lambda first, last, weights: own.errors(flash, samples, k, above, error, first, last, weights)
+            )
 
         return sent
 
@@ -277,45 +234,8 @@ class Layer(Layerwise):
         """The gradients of slice k and of its biases, stored whole: for inspection."""
         sent = self._sources(flash, samples)(k)
         found = self.parameters.slice_gradient(flash, sent, samples, no_errors, k, self.scratch)
-        self.fresh = False  # errors stand where u was
+        self.parameters.fresh = False  # errors stand where u was
         return found
-
-
-def no_errors(first: int, last: int) -> None:
-    """Stands for errors that come with the inputs, :class:`.local.Sent`."""
-
-
-def patch_columns(patch: Inputs, shape: LocalShape) -> int:
-    """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
-    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
-        return patch.columns + words(9 * shape.below)
-    return patch.columns
-
-
-def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch that one thread's products need."""
-    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
-        return (0,), "int32"  # nine bits of one channel by nine signs
-    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
-    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
-
-
-def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
-    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
-
-    A data set's samples come channel by channel, what a layer hands on position by position.
-    """
-    steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
-    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)
-
-
-def of_layer(
-    shape: LocalShape, groups: int, binary: bool, gain: float, bias: np.ndarray, norm: np.ndarray
-) -> kernels.Layer:
-    """A layer as the kernels take it."""
-    depthwise = shape.connect == CONNECTIONS[1]
-    return kernels.Layer(shape.channels, shape.places, groups, depthwise, binary, np.float32(gain), bias, norm)
 
 
 def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int, seed: int) -> None:
@@ -325,51 +245,3 @@ def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int,
         flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
         np.float32(1 / sqrt(outputs)),
     )
-
-
-def answers(recipe: Recipe, layers: Sequence[TrainedLayer], classes: int, samples: np.ndarray) -> np.ndarray:
-    """Logits (C, n) of the last layer over its scale, for samples as they are held."""
-    values, scale = samples, 1.0
-    logits: np.ndarray = np.zeros((classes, len(samples)), np.float32)
-    for number, layer in enumerate(layers):
-        rows, shift = _head(number, layer.outputs, classes, recipe.seed)
-        values, logits = passed(recipe, number, layer, values, scale, rows)
-        scale = layer.scale
-        logits = logits + shift[:, None] / np.float32(scale or 1.0)
-    return logits
-
-
-def passed(
-    recipe: Recipe, number: int, layer: TrainedLayer, values: np.ndarray, scale: float, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained layer hands on (n, columns), and its logits (C, n) over its scale by a head's ``rows`` (P O, C).
-
-    ``values`` are the inputs as they are held, ``scale`` what bits of them stand for.
-    """
-    shape, n, classes = layer.shape, len(values), rows.shape[1]
-    assert shape is not None and layer.running is not None
-    patch = Inputs(patch_kind(layer.inputs), shape.fan_in)
-    emitted = outputs_of(shape.outputs, recipe.binary_activations)
-    some, kind = scratch_shape(patch, recipe.binary_weights, shape, n)
-    norm, of_bits = np.zeros((2, shape.channels), np.float32), scale if layer.inputs.kind == "bits" else 1.0
-    kernels.running_norm(layer.running, norm)
-    images = held_images(values, layer.inputs, shape, number, scale)
-    known = of_layer(shape, 1, recipe.binary_activations, layer.alpha * of_bits, layer.bias, norm)
-    patches, scratch = np.zeros((1, n, patch_columns(patch, shape)), patch.dtype), np.zeros((1, *some), kind)
-    outputs, logits = np.zeros((n, emitted.columns), emitted.dtype), np.zeros((classes, n), np.float32)
-    u, v = np.zeros((1, shape.channels, n), np.float32), np.zeros(shape.channels * n, np.float32)
-    abs_r = np.zeros(1, np.int64)
-    unit, channels = z_unit(n, shape.outputs), shape.channels
-    for place in range(shape.places):
-        weights = Weights(place, layer.weights[place : place + 1])
-        head = Head(place, rows[place * channels : (place + 1) * channels])
-        kernels.products(images, n, known, weights, 0, channels, patches, scratch, u)
-        kernels.forward(u, n, known, head, unit, v, logits, outputs, abs_r)
-    return outputs, logits
-
-
-@lru_cache(maxsize=16)
-def _head(number: int, outputs: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.zeros((outputs + 1, classes), np.float32)
-    head_rows(rows, 0, outputs + 1, outputs, number, seed)
-    return rows[:-1], rows[-1]

@@ -8,7 +8,7 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..recipe import Recipe
 from ..storage.files import RECIPE_LIMIT, read_json, read_whole
 from ..storage.flash import vacant
@@ -60,6 +60,8 @@ def read_recipe(directory: Path) -> Recipe:
         return Recipe.from_json(read_whole(path, RECIPE_LIMIT).decode(errors="replace")).validated()
     except FileNotFoundError as error:
         raise BadRequest(f"{directory} is not a run directory: it has no recipe.json") from error
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (OSError, BadRequest) as error:
         raise CheckFailed(f"{path} is damaged ({error}); without it the run cannot be continued") from error
 

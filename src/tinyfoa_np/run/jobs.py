@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, CheckFailed, TinyFoAError
+from ..errors import BadRequest, CheckFailed, OtherNumerics, TinyFoAError
 from ..network import widths
 from ..recipe import Recipe
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
@@ -89,6 +89,8 @@ def finished(run: Run) -> dict[str, Any] | None:
             raise ValueError(f"outcome {str(result['outcome'])[:40]!r}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
         raise CheckFailed(f"{path} is damaged ({error}); remove {run.directory} to train it again") from error
     _same(run, recipe)
@@ -111,6 +113,8 @@ def begun(run: Run) -> bool:
         return False
     try:
         recipe = read_recipe(run.directory)
+    except OtherNumerics:
+        raise
     except BadRequest as error:
         raise BadRequest(f"{run.directory} is in the way: it is no run; give another --out") from error
     except CheckFailed as error:
@@ -333,7 +337,7 @@ class _Speaker:
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs = recipe.epochs
-        self.layers = len(widths(recipe.network)) if recipe.algorithm == "tinyfoa" else 1
+        self.layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1
         self.last = 0.0
 
     def __call__(self, event: Event) -> None:

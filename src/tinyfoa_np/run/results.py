@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import BadRequest, CheckFailed
+from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels import random as random_kernels
 from ..layers.dense import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
+from ..network import widths
 from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
@@ -41,6 +41,8 @@ def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
     try:
         return checked_result(read_json(path))
+    except OtherNumerics as error:
+        raise OtherNumerics(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
         raise CheckFailed(f"{path} is not the record of a run: {error}") from error
 
@@ -94,9 +96,8 @@ def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
 
 
 def hidden_layers(trained: Model) -> int:
-    """How many of a model's layers are hidden: FF's others are parts of its classifier; TinyFoA has no others."""
-    count = len(trained.layers)
-    return {"tinyfoa": count, "ff": count // 2}.get(trained.recipe.algorithm, count - 1)
+    """How many of a fully connected model's layers are hidden: the others are a head, or parts of one."""
+    return len(widths(trained.recipe.network))
 
 
 def trained_signs(trained: Model, number: int) -> np.ndarray:
@@ -120,9 +121,9 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
-    if recipe.algorithm == "ff" and number >= hidden_layers(trained):
+    if recipe.rule.normal_start and number >= hidden_layers(trained):
         pass  # a part of the classifier begins with zeros
-    elif recipe.algorithm == "ff":
+    elif recipe.rule.normal_start:
         random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
     else:
         random_kernels.uniform(
@@ -139,9 +140,8 @@ def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | 
     FlashError
         If flash is damaged, or in use by another process.
     """
-    identity = hashlib.sha256(layer.recipe.to_json().encode()).hexdigest()
     name = layer.name("slices")
-    with Flash.open(Path(run_dir) / "flash", identity, memoryview(bytearray(1 << 20))) as flash:
+    with Flash.open(Path(run_dir) / "flash", layer.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
         if name not in flash.names():
             return None
         W = np.zeros((layer.O, layer.I), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shlex
 import shutil
@@ -61,6 +60,7 @@ class Session:
         Whether somebody asked for a stop: the step is finished and committed first.
     """
 
+    arena: Arena
     commit_buffer: np.ndarray  # the arena's, through which a commit reads back
 
     def __init__(
@@ -89,9 +89,11 @@ class Session:
         return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
-        """Chooses how each stage is cut, unless it is said, and makes the arena."""
+        """Chooses how each stage is cut, unless it is said."""
         self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
+
+    def _make_arena(self) -> None:
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
     def _budget(self) -> None:
@@ -106,7 +108,7 @@ class Session:
     @contextlib.contextmanager
     def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
         """The run directory in use: made and filled with the encoded data, or found at its last commit."""
-        identity = hashlib.sha256(self.recipe.to_json().encode()).hexdigest()
+        identity = self.recipe.identity
         flash_dir = self.directory / "flash"
         further = stream and self.directory.is_dir() and not startable(self.directory)
         if further:
@@ -117,6 +119,7 @@ class Session:
             self.meta = self.flash.meta
             self.meta["ram"] = self.ram
         else:
+            self._make_arena()
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -163,6 +166,7 @@ class Session:
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
             claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
+            self._make_arena()  # only now, when what lies in flash is known to be of this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"

@@ -29,7 +29,9 @@ import numba
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..kernels.launching import launched
 from ..layers.dense import Parameters
+from ..layers.layer import Part, whole
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
@@ -37,7 +39,7 @@ from ..ram.packing import PHASES
 from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
 from ..rules.recompute import Below
-from ..rules.stage import Outcome, Part, Stage, whole
+from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
@@ -128,7 +130,7 @@ def train(
         recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
-    with run.opened(resume, stream):
+    with launched(), run.opened(resume, stream):
         return run.train()
 
 
@@ -295,7 +297,7 @@ class _Run(Session):
                     self._rehearse(partial(self._rehearsed_step, step=probed, k=k))
             samples, outcome = self._step(self.flash, step, k)
             if outcome.diverged:
-                where = f"layer {number + 1}, " if self.recipe.algorithm == "tinyfoa" else ""
+                where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
                     " the last commit is kept; start again with a smaller --lr"
@@ -371,7 +373,7 @@ class _Run(Session):
         self.arena.watermark()
         meta["probed"].append(self.probe is not None)
         if self.probe:
-            where = f"layer {number + 1}: " if self.recipe.algorithm == "tinyfoa" else ""
+            where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
             meta["findings"] += [f"{where}{line}" for line in self.probe.findings()]
         meta["arena"].append(self._measured())
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]

@@ -1,0 +1,92 @@
+"""A trained model at work: its stages in an arena, in phase ``evaluate`` alone, with weights that no longer change.
+
+A network that trains as a whole is one stage, whose weights stay in the arena. Layers that trained one after another
+answer one after another, too: each is filled with its weights when its turn comes, in bytes that they share, and writes
+what it hands on into the inputs of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ..layers.encoding import Inputs
+from ..layers.trained import TrainedLayer
+from ..ram.arena import Arena
+from ..ram.packing import Plan, Region, pack
+from ..recipe import Recipe
+from .form import stages_of
+
+
+class Inference:
+    """Trained layers in an arena of their own.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    inputs : Inputs
+        What a sample is.
+    classes : int
+        C.
+    layers : sequence of TrainedLayer
+        As the model has them.
+    batch : int
+        B: the most samples at a time.
+
+    Attributes
+    ----------
+    stages : list of Stage
+    arena : Arena
+    """
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, classes: int, layers: Sequence[TrainedLayer], batch: int
+    ) -> None:
+        self.stages, self.layers, self.batch = stages_of(recipe, inputs, classes, batch), layers, batch
+        plan = pack(region for number in range(len(self.stages)) for region in self._regions(number))
+        self.arena = Arena(plan.nbytes)
+        self.arena.lay_out(plan)
+        views = [Arena(self.arena.block) for _ in self.stages]  # of the same bytes, each under its stage's own names
+        for number, (stage, own) in enumerate(zip(self.stages, views, strict=True)):
+            own.lay_out(_under_own_names(plan, number, stage.inference_regions()))
+            stage.take(own, stage.answering)
+        for stage, above in zip(self.stages, self.stages[1:], strict=False):
+            stage.ram.outputs = above.ram.inputs
+        self.accounted_bytes = max(own.accounted for own in views)
+        if len(self.stages) == 1:
+            self.stages[0].load(layers)
+
+    def _regions(self, number: int) -> Iterable[Region]:
+        """The regions of a stage, alive in its turn; its inputs in that of the stage below, too."""
+        for region in self.stages[number].inference_regions():
+            steps = [phase for phase in region.phases if phase.startswith("evaluate")]
+            if len(self.stages) > 1:
+                handed = number > 0 and region.name == "inputs"
+                steps = [f"evaluate:{number}", *([f"evaluate:{number - 1}"] if handed else [])]
+            yield Region(f"layer{number}.{region.name}", region.shape, region.dtype, tuple(steps))
+
+    def scores(self, samples: np.ndarray) -> np.ndarray:
+        """Scores (C, n), as precise as the rule has them, for n samples as they are held: the largest is the answer."""
+        n = len(samples)
+        self.stages[0].ram.inputs[:n] = samples
+        for number, stage in enumerate(self.stages):
+            if len(self.stages) > 1:
+                stage.load(self.layers[number : number + 1])
+                stage.ram.input_scale[0] = self.layers[number - 1].scale if number else 1.0
+            stage.answer(n)
+        return stage.scores(n)
+
+    def measured(self) -> dict[str, int]:
+        """Bytes of the arena, planned, accounted for and touched, and the samples that it holds at a time."""
+        return {
+            "samples": self.batch, "planned_bytes": self.arena.plan.nbytes, "accounted_bytes": self.accounted_bytes,
+            "watermark_bytes": self.arena.watermark(),
+        }  # fmt: skip
+
+
+def _under_own_names(plan: Plan, number: int, regions: Iterable[Region]) -> Plan:
+    """Where a stage's regions lie, by the names it knows them by."""
+    held = tuple(region for region in regions if region.nbytes)
+    return Plan(held, {region.name: plan.offsets[f"layer{number}.{region.name}"] for region in held})

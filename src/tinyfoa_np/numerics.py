@@ -1,0 +1,47 @@
+"""The number of the numerics, and the arithmetic on the host that reaches a weight: no result depends on a libm."""
+
+from __future__ import annotations
+
+from math import frexp
+
+from .errors import OtherNumerics
+
+#: changes whenever the same recipe and data no longer give the same bits; docs/numerics.md describes the current ones
+NUMERICS = 2
+#: the version of this package that computed with each earlier number
+LAST_VERSIONS = {1: "0.1.0"}
+
+
+def check(number: object) -> None:
+    """Refuses what was computed with other numerics.
+
+    Raises
+    ------
+    OtherNumerics
+        With the version that computed it.
+    """
+    if number == NUMERICS and not isinstance(number, bool):
+        return
+    version = LAST_VERSIONS.get(number, "another version") if isinstance(number, int) else "another version"
+    number = number if isinstance(number, int) else "unknown"
+    raise OtherNumerics(
+        f"made by tinyfoa-np {version} (numerics {number}); this version computes other bits (numerics {NUMERICS}): use"
+        f" tinyfoa-np {version}, or train again"
+    )
+
+
+def power(base: float, exponent: int) -> float:
+    """base**exponent by repeated squaring in float64, from the exponent's lowest bit on; ``exponent`` >= 0."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+def ceil_log2(value: float) -> int:
+    """The smallest e with 2**e >= value, for a finite ``value`` above 0."""
+    mantissa, exponent = frexp(value)
+    return exponent - (mantissa == 0.5)
