@@ -115,7 +115,7 @@ def metrics(result):
 
 def opened(directory, which):
     """The flash of a run at its last commit."""
-    identity = hashlib.sha256(which.validated().to_json().encode()).hexdigest()
+    identity = which.validated().identity
     return Flash.open(Path(directory) / "flash", identity, memoryview(bytearray(65536)))
 
 

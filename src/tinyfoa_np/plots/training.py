@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from itertools import groupby
@@ -43,7 +44,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     CheckFailed
         If what it wrote down is damaged.
     """
-    recipe = Recipe(**finished.result(run_dir)["recipe"])
+    recipe = Recipe.from_json(json.dumps(finished.result(run_dir)["recipe"]))
     return drawn(recipe, finished.epochs(run_dir), layer)
 
 
