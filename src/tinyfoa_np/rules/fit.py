@@ -19,9 +19,11 @@ from ..network import layer_shapes
 from ..ram.packing import Plan, pack
 from ..recipe import Recipe
 from ..storage.records import Records
-from .build import Rung, deep_maker, ladder, makers
+from .build import deep_maker, makers
+from .cuts import Rung
 from .recompute import Below
 from .stage import Stage
+from .written import declared
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ class Layout:
         else:
             shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
             self.makers = makers(self.inner, self.inputs, shapes, *about)
-        self.ladders = [ladder(self.inner)] * len(self.makers)
+        self.ladders = [recipe.rule.home(recipe.kind).ladder(self.inner)] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
     def fit(self, budget: int | None) -> list[Chosen]:
@@ -111,6 +113,10 @@ class Layout:
     def cut(self, tilings: Sequence[Tiling]) -> list[Chosen]:
         """Each stage as it is said to be cut."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
+
+    def planned(self, number: int, tiling: Tiling) -> Plan:
+        """The plan of a stage that is cut in some way."""
+        return self._cut(number, tiling).plan
 
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
@@ -193,7 +199,7 @@ class Layout:
 
     def _made(self, number: int, tiling: Tiling) -> Chosen:
         stage = self.makers[number](tiling)
-        regions = stage.regions()
+        regions = declared(stage.regions(), stage.carried())
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
