@@ -20,7 +20,7 @@ from .options import (
     preset_option,
     recipe_options,
 )
-from .runs import model_file
+from .runs import model_file, path_of
 
 if TYPE_CHECKING:
     from tinyfoa_np.model.c_layout import Store
@@ -96,7 +96,7 @@ def export(
     from tinyfoa_np.model import model as models
 
     content = exports.export(models.load(path), to)
-    target = Path(out) if out else path.parent / exports.FORMATS[to]
+    target = path_of(out) if out else path.parent / exports.FORMATS[to]
     write_whole(target, content)
     click.echo(target)
 

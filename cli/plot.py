@@ -8,7 +8,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.plots import KINDS
 
 from .options import debug_option
-from .runs import old_run
+from .runs import old_run, path_of
 
 
 @click.command(
@@ -49,7 +49,8 @@ def plot(runs: tuple[str, ...], kind: str | None, layer: int | None, out: str | 
         raise BadRequest("several runs are compared in one picture: leave --kind and --layer out")
     from tinyfoa_np import plots
 
+    target = out and path_of(out)
     if len(paths) > 1:
-        click.echo(plots.draw_compared(paths, out or "compared.png"))
+        click.echo(plots.draw_compared(paths, target or "compared.png"))
     else:
-        click.echo(plots.draw(paths[0], kind or plots.KINDS[0], out, layer))
+        click.echo(plots.draw(paths[0], kind or plots.KINDS[0], target, layer))

@@ -18,6 +18,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.text import printable
 
 from .options import (
     Bytes,
@@ -164,7 +165,7 @@ def train(
                 recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting
             )
         if is_files(recipe.dataset) and not quiet:
-            click.echo(described(samples), err=True)
+            click.echo(printable(described(samples)), err=True)
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and not quiet and (chosen := defaults.described(recipe, given)):
             click.echo(f"chosen: {chosen}", err=True)

@@ -18,6 +18,7 @@ from .reports import audit as report
 from .reports.evaluation import evaluation
 from .run import results as finished
 from .run.directory import stand_in
+from .text import printable
 
 #: pictures and how each is called by who cannot see it
 PICTURES = {
@@ -93,7 +94,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))
 
 
 def _percent(error: float | None) -> str:

@@ -21,6 +21,7 @@ from safetensors.numpy import save as to_bytes
 from ..data.dataset import on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
+from ..kernels.launching import launched
 from ..layers.encoding import Encoding
 from ..layers.local import Local
 from ..layers.trained import TrainedLayer
@@ -117,10 +118,11 @@ class Model:
             if not np.isfinite(narrow).all():
                 raise BadRequest("the samples hold NaN or infinite values")
             x = on_scale(x, *self.affine) if self.affine else narrow
-        out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
-        for start in range(0, len(x), BATCH):
-            part = np.ascontiguousarray(x[start : start + BATCH])
-            out[start : start + BATCH] = inference.scores(part).T
+        with launched():
+            out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
+            for start in range(0, len(x), BATCH):
+                part = np.ascontiguousarray(x[start : start + BATCH])
+                out[start : start + BATCH] = inference.scores(part).T
         return out
 
     @property

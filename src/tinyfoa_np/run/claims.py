@@ -62,9 +62,11 @@ def check_position(meta: dict[str, Any], stages: int, epochs: int, records: Reco
     if len(mark) != 2 or not all(map(_is_count, mark)) or mark[1] > mark[0]:
         raise Refused("its watermark")
     for name, test in (("errors", _is_error), ("arena", _is_measured), ("probed", _is_flag)):
-        if len(meta[name]) != layer or not all(map(test, meta[name])):
+        if not isinstance(meta[name], list) or len(meta[name]) != layer or not all(map(test, meta[name])):
             raise Refused(f"its {name}")
-    if not isinstance(meta["findings"], list) or not all(isinstance(line, str) for line in meta["findings"]):
+    if not all(isinstance(meta[name], list) for name in ("findings", "trained", "states")):
+        raise Refused("what it has found and trained")
+    if not all(isinstance(line, str) for line in meta["findings"]):
         raise Refused("its findings")
     if not all(map(_is_trained, meta["trained"])) or len(meta["states"]) not in range(layer, stages + 1):
         raise Refused("what it has trained")

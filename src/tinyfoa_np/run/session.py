@@ -60,6 +60,7 @@ class Session:
         Whether somebody asked for a stop: the step is finished and committed first.
     """
 
+    arena: Arena
     commit_buffer: np.ndarray  # the arena's, through which a commit reads back
 
     def __init__(
@@ -89,9 +90,11 @@ class Session:
         return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
-        """Chooses how each stage is cut, unless it is said, and makes the arena."""
+        """Chooses how each stage is cut, unless it is said."""
         self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
+
+    def _make_arena(self) -> None:
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
     def _budget(self) -> None:
@@ -117,6 +120,7 @@ class Session:
             self.meta = self.flash.meta
             self.meta["ram"] = self.ram
         else:
+            self._make_arena()
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -132,9 +136,8 @@ class Session:
             if further:
                 self._go_on()
             elif resume:
-                if "train" not in self.flash.names() or described_first(self.directory) != self.meta["first"]:
-                    was = "was left before the next samples were in it"
-                    raise CheckFailed(f"{self.directory} {was}: train on them again")
+                if "train" not in self.flash.names():
+                    raise self._not_taken()
                 self._check_samples()
             else:
                 self.meta["last"] = 1 if stream else self.recipe.epochs
@@ -154,6 +157,8 @@ class Session:
             if further and claims.position(meta) < len(self.stages):
                 raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
             claims.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
+            if not further and described_first(self.directory) != meta["first"]:
+                raise self._not_taken()
             self.meta = meta
             self._budget()
             claims.check_states(meta, self.stages)
@@ -162,10 +167,15 @@ class Session:
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
             claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
+            self._make_arena()  # only now, when what lies in flash is known to be of this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
             ) from error
+
+    def _not_taken(self) -> CheckFailed:
+        """The refusal to go on with a part of a stream of which not all samples are there."""
+        return CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
 
     def _handed_on(self) -> list[tuple[Records, Encoding]]:
         """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""

@@ -30,6 +30,7 @@ import numba
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..kernels.launching import launched
 from ..layers.layer import Part, whole
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
@@ -131,7 +132,7 @@ def train(
         recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
-    with run.opened(resume, stream):
+    with launched(), run.opened(resume, stream):
         return run.train()
 
 
