@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tinyfoa_np.data import is_files, load, short
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
@@ -176,6 +176,8 @@ def train(
             on_event=on_event,
         )
     click.echo(json.dumps(result) if as_json else _summary(result))
+    if result.get("findings"):
+        raise CheckFailed(f"the audit found what should not be: {'; '.join(result['findings'])}")
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

@@ -99,7 +99,8 @@ def train(
     -------
     dict
         ``error_pct``, ``layer_errors_pct``, ``seconds_per_epoch``, ``model_sha256``, ``arena``, ``flash``, ``run_dir``,
-        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for. Bytes throughout.
+        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for, and ``beside``, what was
+        allocated beside the arena: peak and largest block, of all and of arrays. Bytes throughout.
 
     Raises
     ------
@@ -322,9 +323,10 @@ class _Run(Session):
             samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
+                found = "".join(f"; audit: {line}" for line in self.exam.findings) if self.exam else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
-                    " the last commit is kept; start again with a smaller --lr"
+                    f" the last commit is kept; start again with a smaller --lr{found}"
                 )
             meta["loss"] += outcome.loss
             meta["wrong"] += outcome.wrong
@@ -548,6 +550,8 @@ class _Run(Session):
         }  # fmt: skip
         if self.audit:
             result["findings"] = meta["findings"]
+            traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
+            result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
         return result
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
