@@ -16,7 +16,6 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -130,6 +129,8 @@ def train(
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
+        from tinyfoa_np.run.directory import read_recipe
+
         recipe = read_recipe(run)
         if dataset and is_files(dataset):
             if reading is not None:

@@ -76,6 +76,8 @@ class Algorithm:
         Whether activations are bits only if the weights are signs.
     full_batches : bool
         Whether a last batch that is not full is left out of the training.
+    recompute : bool
+        By layer: whether the outputs of trained layers can be computed again in place of being kept in flash.
     normal_start : bool
         Whether hidden weights start normally distributed, and those of a classifier at zero; otherwise all are uniform.
     projected : bool
@@ -100,6 +102,7 @@ class Algorithm:
     micro_batches: bool = True
     signs_first: bool = False
     full_batches: bool = False
+    recompute: bool = False
     normal_start: bool = False
     projected: bool = False
     exports: tuple[str, ...] = ("npz",)
@@ -125,7 +128,7 @@ class Algorithm:
                 raise BadRequest(f"{name} is {value:.6g}: it must be from {option.least:g} to {option.most:g}")
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
 
-    def home(self, kind: str) -> Callable[..., Any]:
+    def home(self, kind: str) -> Any:
         """The class of the stage that trains a kind of network."""
         module, _, name = self.homes[kind].partition(":")
         return getattr(import_module(module), name)
@@ -150,6 +153,7 @@ _OWN = (
         lc_defaults={"normalize": "unit"},
         schedules=("slice", "stream", "frozen"),
         by_layer=True,
+        recompute=True,
         projected=True,
         exports=("npz", "c-header", "onnx"),
         why_not="trains fully connected layers, in slices",

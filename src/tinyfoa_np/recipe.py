@@ -182,6 +182,12 @@ class Recipe:
         BadRequest
             If a value is out of its range or two contradict each other.
         """
+        numpys = {
+            field.name: value.item() for field in fields(self)
+            if type(value := getattr(self, field.name)).__module__ == "numpy" and not getattr(value, "shape", 1)
+        }  # fmt: skip
+        if numpys:  # scalars such as np.int64(3), of a grid search
+            return replace(self, **numpys).validated()
         catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()
@@ -223,7 +229,7 @@ class Recipe:
         slices = (1 if schedule == "none" else 2) if self.slices is None else self.slices
         if self.schedule == "auto" and schedule == "slice" and entry.by_layer and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
-        if self.recompute and not entry.by_layer:
+        if self.recompute and not entry.recompute:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         if local and self.recompute:
             raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")

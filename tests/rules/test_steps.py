@@ -20,7 +20,7 @@ from tinyfoa_np.layers.encoding import Inputs
 from tinyfoa_np.layers.layer import Part
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bp, drtp, ff, pepita
-from tinyfoa_np.rules.build import micro_batches
+from tinyfoa_np.rules.cuts import micro_batches
 from tinyfoa_np.storage.flash import Flash
 
 SCALE, OFFSET = np.float32(1 / 100), np.float32(-0.8)  # of bytes

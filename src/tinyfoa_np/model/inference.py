@@ -71,10 +71,13 @@ class Inference:
         """Scores (C, n), as precise as the rule has them, for n samples as they are held: the largest is the answer."""
         n = len(samples)
         self.stages[0].ram.inputs[:n] = samples
-        for number, stage in enumerate(self.stages):
+        first, scale = 0, 1.0
+        for stage in self.stages:
             if len(self.stages) > 1:
-                stage.load(self.layers[number : number + 1])
-                stage.ram.input_scale[0] = self.layers[number - 1].scale if number else 1.0
+                own = self.layers[first : first + len(stage.layers)]
+                stage.load(own)
+                stage.ram.input_scale[0] = scale
+                first, scale = first + len(own), own[0].scale
             stage.answer(n)
         return stage.scores(n)
 

@@ -148,8 +148,8 @@ def save(
     if dataset.columns:
         tensors["inputs.shift"], tensors["inputs.factor"] = dataset.columns.affine(str(recipe.normalize))
     layers = [(layer, form_of(stage, n)) for stage in stages for n, layer in enumerate(stage.layers)]
-    for (layer, form), trained in zip(layers, meta["trained"], strict=True):
-        name, inputs = f"layer{layer.number}", form.inputs
+    for number, ((layer, form), trained) in enumerate(zip(layers, meta["trained"], strict=True)):
+        name, inputs = f"layer{number}", form.inputs
         weights, bias = np.zeros(*form.weights), np.zeros(form.bias, np.float32)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])

@@ -65,9 +65,9 @@ def gather(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", __name__, str(run_dir)]
     with tempfile.TemporaryDirectory(prefix="tinyfoa-evidence-") as scratch:  # here, so that it goes in any case
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": scratch}
-        )
+        # numba reads its variable when it is imported, which the package of a rule may do before anything else
+        own = {**os.environ, "TMPDIR": scratch, "NUMBA_NRT_STATS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     try:
         return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
@@ -76,7 +76,7 @@ def gather(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def watch(run: Record) -> dict[str, Any]:
-    """Trains twice, watched; to be called in a process of its own, before numba is imported.
+    """Trains twice, watched; to be called in a process of its own, with numba's books (``NUMBA_NRT_STATS``) open.
 
     Returns
     -------
@@ -85,7 +85,6 @@ def watch(run: Record) -> dict[str, Any]:
         ``reason``; ``flash_bytes``, which the page cache may hold; ``numba``: outstanding allocations after the first
         and the last step; ``probe``: its ``findings``; ``model``: both digests.
     """
-    os.environ["NUMBA_NRT_STATS"] = "1"  # read when numba is imported
     threads = run.threads
     recipe, dataset, tilings = _rehearsal(run)
     audited = _trained(recipe, dataset, run.budget, threads, tilings, audit=True)

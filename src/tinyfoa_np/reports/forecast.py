@@ -187,7 +187,7 @@ def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str
         yield [("--lean", {}, threads, True)]
     if local and recipe.lc_connect != CONNECTIONS[1]:
         yield [(f"--lc-connect {CONNECTIONS[1]}", {"lc_connect": CONNECTIONS[1]}, threads, lean)]
-    if recipe.rule.by_layer and not local and not recipe.recompute:
+    if recipe.rule.recompute and not local and not recipe.recompute:
         yield [("--recompute", {"recompute": True}, threads, lean)]
     samples = [10**k for k in range(5, 1, -1)]
     yield [(f"--limit {n}", {"limit": n}, threads, lean) for n in samples if n < (recipe.limit or 10**9)]

@@ -34,13 +34,14 @@ from ..layers.dense import Parameters
 from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
 from ..layers.layer import Layer, Part, whole
 from ..layers.local import LocalParameters, Out, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
-from ..layers.tiling import Tiling
+from ..layers.tiling import PLACES, ROWS, Tiling
 from ..network import CONNECTIONS, LocalShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import Rung
 from .dense_network import NO_MASK, Whole
 from .layerwise import NO_FLASH
 from .stage import Outcome
@@ -93,6 +94,11 @@ class Network(Whole):
     def scratch_kinds(self, k: int) -> list[Inputs]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
+
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        kept_or_not = [Tiling(recipe.batch, PLACES[0], keep_products=kept) for kept in (True, False)]
+        return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
 
     def extra(self) -> list[Region]:
         """What the network needs of the arena beside its layers, and when."""

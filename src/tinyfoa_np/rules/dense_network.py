@@ -17,15 +17,16 @@ from ..kernels import random as random_kernels
 from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Given, Scratch
 from ..layers.dense import Parameters, State
-from ..layers.encoding import Inputs, empty, view, weights_shape, words, z_tile, z_unit
+from ..layers.encoding import TILES, Inputs, empty, view, weights_shape, words, z_tile, z_unit
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
+from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, PASSES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import Rung, micro_batches
 from .stage import Stage
 
 #: scratch of an update, shared by all layers
@@ -71,6 +72,11 @@ class Whole(Stage):
         self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since it was last set to 0
         self.seen = 0  # those samples
         self.inspect: Callable[..., None] | None = None  # called before each update with (k, inputs, source, scratch)
+
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        cuts = [(tile, recipe.batch) for tile in TILES] + [(TILES[-1], part) for part in micro_batches(recipe)]
+        return [Rung(Tiling(held, tile), (tile,), ROWS[:1]) for tile, held in cuts]
 
     @property
     def groups(self) -> int:

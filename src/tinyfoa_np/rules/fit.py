@@ -19,7 +19,8 @@ from ..network import layer_shapes
 from ..ram.packing import Plan, pack
 from ..recipe import Recipe
 from ..storage.records import Records
-from .build import Rung, deep_maker, ladder, makers
+from .build import deep_maker, makers
+from .cuts import Rung
 from .recompute import Below
 from .stage import Stage
 from .written import declared
@@ -85,7 +86,7 @@ class Layout:
         else:
             shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
             self.makers = makers(self.inner, self.inputs, shapes, *about)
-        self.ladders = [ladder(self.inner)] * len(self.makers)
+        self.ladders = [recipe.rule.home(recipe.kind).ladder(self.inner)] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
     def fit(self, budget: int | None) -> list[Chosen]:

@@ -43,6 +43,8 @@ class Layerwise(Stage):
         Its weights and biases.
     """
 
+    layers: list[Parameters]
+
     def __init__(
         self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int,
         tiling: Tiling, parameters: Parameters,
@@ -66,11 +68,14 @@ class Layerwise(Stage):
 
     @property
     def state(self) -> dict[str, Any]:
-        return {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
+        heads = [asdict(layer.state) for layer in self.layers[1:]]
+        known = {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
+        return {**known, "heads": heads} if heads else known
 
     @state.setter
     def state(self, known: dict[str, Any]) -> None:
-        self.parameters.state = State(**deepcopy(known["parameters"]))
+        for layer, state in zip(self.layers, [known["parameters"], *known.get("heads", [])], strict=True):
+            layer.state = State(**deepcopy(state))
         self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
 
     def widest_steps(self) -> set[int]:
@@ -168,8 +173,8 @@ class Layerwise(Stage):
         self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
 
     def known(self) -> list[dict[str, Any]]:
-        """What inference must know of the trained layer beside its weights."""
-        return [{"alpha": self.parameters.alpha, "scale": self.scale}]
+        """What inference must know of the trained layer, and of a head that learnt with it, beside their weights."""
+        return [{"alpha": layer.alpha, "scale": self.scale} for layer in self.layers]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)

@@ -14,12 +14,13 @@ import numpy as np
 
 from ..layers.encoding import Inputs
 from ..layers.layer import Layer, Part
-from ..layers.tiling import Tiling
+from ..layers.tiling import NEURONS, ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..ram.arena import Arena, Views
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import Rung, micro_batches
 
 
 class Outcome(NamedTuple):
@@ -129,6 +130,11 @@ class Stage:
     def held_samples(self) -> int:
         """How many samples the arena holds at a time: a batch, or a micro-batch."""
         return self.tiling.samples
+
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        """The ways in which the stage may be cut; the first keeps everything in RAM that it can."""
+        return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (recipe.batch, *micro_batches(recipe))]
 
     # -- what a step costs ---------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import product
 from math import sqrt
 
 import numpy as np
@@ -29,12 +30,13 @@ from ..kernels.dense_update import Projected, Scratch
 from ..layers.dense import Parameters, Sources
 from ..layers.encoding import TILES, Inputs, weights_shape, words, z_tile
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
+from ..layers.tiling import NEURONS, ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import Rung, micro_batches
 from .layerwise import Layerwise
 
 #: neurons times samples of a tile that one thread does as fast as two
@@ -92,6 +94,21 @@ class Layer(Layerwise):
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        # where a step trains few slices, their columns of the inputs can be kept apart
+        some = recipe.schedule == "slice"
+        held = [recipe.batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]
+        rungs = []
+        for samples, choices in product(held, product((False, True), repeat=4)):
+            gather, weights, slices, regenerate = choices
+            if gather and not some or samples < recipe.batch and not gather:
+                continue
+            base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
+            streams = weights or regenerate
+            rungs.append(Rung(base, NEURONS if streams else NEURONS[1:], ROWS if weights or slices else ROWS[:1]))
+        return rungs
+
     def extra(self) -> list[Region]:
         """The batch, its labels and logits, the projection, and scratch."""
         own, held = self.parameters, self.tiling.samples
@@ -123,8 +140,8 @@ class Layer(Layerwise):
             Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
             Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
-            Region("row", (self.I,), "float32", ("hand-over",)),
-            Region("commit", (own.commit_bytes,), "uint8", ("load",)),
+            Region("row", (max(layer.inputs.width for layer in self.layers),), "float32", ("hand-over",)),
+            Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
 
     def carried(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from math import sqrt
 
 import numpy as np
@@ -41,13 +42,14 @@ from ..layers.local import (
     patch_kind,
     scratch_shape,
 )
-from ..layers.tiling import Tiling
+from ..layers.tiling import PLACES, Tiling
 from ..network import LocalShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import Rung
 from .layerwise import Layerwise
 
 #: phases in which patches are multiplied
@@ -94,6 +96,14 @@ class Layer(Layerwise):
         self.shape = shape
 
     # -- regions -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def ladder(cls, recipe: Recipe) -> list[Rung]:
+        rungs = []
+        for kept, weights, slices, regenerate in product((True, False), (False, True), (False, True), (False, True)):
+            base = Tiling(recipe.batch, PLACES[-1], PLACES[-1], weights, slices, regenerate, keep_products=kept)
+            rungs.append(Rung(base, PLACES, PLACES if weights or slices else PLACES[:1]))
+        return rungs
 
     def extra(self) -> list[Region]:
         """The batch, its labels and logits, the head, and what the passes and the update compute in."""

@@ -8,7 +8,6 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..recipe import Recipe
 from ..storage.files import RECIPE_LIMIT, read_json, read_whole
@@ -154,6 +153,8 @@ def _check(about: Any) -> None:
             raise ValueError(f"the names of its {name} are no list")
     if (reading := (about.get("origin") or {}).get("reading")) is not None:
         try:
+            from ..data.roles import Known
+
             Known.from_record(reading)
         except BadRequest as error:
             raise ValueError(str(error)) from error
