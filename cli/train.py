@@ -14,7 +14,7 @@ import click
 
 from tinyfoa_np import defaults
 from tinyfoa_np.data import is_files, load, short
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
@@ -191,6 +191,8 @@ def train(
         if told:
             warnings.warn(told, stacklevel=1)
     click.echo(json.dumps(result) if as_json else _summary(result))
+    if result.get("findings"):
+        raise CheckFailed(f"the audit found what should not be: {'; '.join(result['findings'])}")
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

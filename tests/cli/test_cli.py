@@ -421,7 +421,7 @@ def test_each_algorithm_trains_and_its_model_answers(run, algorithm, tmp_path):
     result = json.loads(out.splitlines()[-1])
     assert set(result) == {
         "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
-        "findings",
+        "findings", "beside",
     }  # fmt: skip
     assert result["run_dir"] == f"runs/digits-{algorithm}-1" and result["findings"] == []
     assert result["layer_errors_pct"] == [result["error_pct"]] and len(result["seconds_per_epoch"]) == 1

@@ -73,6 +73,9 @@ class Record:
         Channels, rows and columns, where samples are images.
     findings : list of str
         What the probe found: nothing, where every byte is accounted for.
+    beside : dict or None
+        What was allocated beside the arena, in bytes, where that was traced: at most at a time (``peak_bytes``) and in
+        one block (``largest_bytes``), of all, and of arrays.
     """
 
     recipe: Recipe
@@ -88,6 +91,7 @@ class Record:
     probed: list[bool]
     findings: list[str]
     image: tuple[int, int, int] | None = None
+    beside: dict[str, int] | None = None
 
     @property
     def inputs(self) -> int:
@@ -155,6 +159,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             [_tiling(layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
+            {name: int(value) for name, value in written["beside"].items()} if written.get("beside") else None,
         )  # fmt: skip
     except OtherNumerics as error:
         raise OtherNumerics(f"{path}: {error}") from error

@@ -114,10 +114,6 @@ class Layout:
         """Each stage as it is said to be cut."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
-    def planned(self, number: int, tiling: Tiling) -> Plan:
-        """The plan of a stage that is cut in some way."""
-        return self._cut(number, tiling).plan
-
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
         return max(

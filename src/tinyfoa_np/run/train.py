@@ -38,7 +38,6 @@ from ..model import model
 from ..network import is_local
 from ..ram.packing import PHASES
 from ..recipe import Recipe
-from ..rules.fit import Layout
 from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
@@ -101,7 +100,8 @@ def train(
     -------
     dict
         ``error_pct``, ``layer_errors_pct``, ``seconds_per_epoch``, ``model_sha256``, ``arena``, ``flash``, ``run_dir``,
-        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for. Bytes throughout.
+        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for, and ``beside``, what was
+        allocated beside the arena: peak and largest block, of all and of arrays. Bytes throughout.
 
     Raises
     ------
@@ -327,9 +327,10 @@ class _Run(Session):
             samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
+                found = "".join(f"; audit: {line}" for line in self.exam.findings) if self.exam else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
-                    " the last commit is kept; start again with a smaller --lr"
+                    f" the last commit is kept; start again with a smaller --lr{found}"
                 )
             meta["loss"] += outcome.loss
             meta["wrong"] += outcome.wrong
@@ -399,7 +400,8 @@ class _Run(Session):
             layer.forget(flash)
         self.arena.watermark()
         meta["probed"].append(self.exam is not None and self.exam.fresh)
-        meta["arena"].append(self._measured())
+        with self._untraced():
+            meta["arena"].append(self._measured())
         if self.exam:
             self._note(number)
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
@@ -513,39 +515,25 @@ class _Run(Session):
             self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
 
     def _measured(self) -> dict[str, Any]:
-        """What only the arena can say about the stage just trained; the rest follows from how it was cut."""
-        arena, chosen = self.arena, self.chosen[self.meta["layer"]]
+        """What the arena says about the stage just trained."""
+        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
         return {
-            "accounted": arena.accounted, "watermark": arena.watermark(),
-            "phases": [arena.accounted_in(phase) for phase in PHASES],
-            "tiling": asdict(chosen.tiling), "threads": self.threads,
+            "planned_bytes": plan.nbytes,
+            "accounted_bytes": arena.accounted,
+            "watermark_bytes": arena.watermark(),
+            "phases": {
+                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
+            },
+            "regions": [
+                {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases, "offset": plan.offsets[r.name],
+                 "nbytes": r.nbytes}
+                for r in plan.regions
+            ],
+            "tiling": asdict(chosen.tiling),
         }  # fmt: skip
 
-    def _layers(self) -> list[dict[str, Any]]:
-        """What was measured of each stage, beside its plan."""
-        layers = []
-        for number, measured in enumerate(self.meta["arena"]):
-            layout = self.layout
-            if measured["threads"] != self.threads:  # of a process before a resume
-                layout = Layout(self.recipe, self.dataset, measured["threads"])
-            plan = layout.planned(number, Tiling(**measured["tiling"]))
-            accounted = zip(PHASES, measured["phases"], strict=True)
-            layers.append({
-                "planned_bytes": plan.nbytes, "accounted_bytes": measured["accounted"],
-                "watermark_bytes": measured["watermark"],
-                "phases": {p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": n} for p, n in accounted},
-                "regions": [
-                    {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases,
-                     "offset": plan.offsets[r.name], "nbytes": r.nbytes}
-                    for r in plan.regions
-                ],
-                "tiling": measured["tiling"],
-                "beside": measured.get("beside"),
-            })  # fmt: skip
-        return layers
-
     def _result(self) -> dict[str, Any]:
-        meta, layers = self.meta, self._layers()
+        meta = self.meta
         kinds = ("planned_bytes", "accounted_bytes")
         digests = "".join(layer["digest"] for layer in meta["trained"])
         result = {
@@ -555,8 +543,8 @@ class _Run(Session):
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
-                **{k: max(layer[k] for layer in layers) for k in (*kinds, "watermark_bytes")},
-                "phases": {p: {k: max(m["phases"][p][k] for m in layers) for k in kinds} for p in PHASES},
+                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
+                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
             },
             "flash": {
                 "bytes": self.flash.bytes, "read_bytes": self.flash.read_bytes,
@@ -567,6 +555,8 @@ class _Run(Session):
         }  # fmt: skip
         if self.audit:
             result["findings"] = meta["findings"]
+            traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
+            result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
         return result
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -574,4 +564,4 @@ class _Run(Session):
         about = {
             "classes": self.dataset.classes, "samples": self.N, "threads": self.threads, "image": self.dataset.image,
         }  # fmt: skip
-        return {**result, **about, "layers": self._layers(), **known}
+        return {**result, **about, "layers": self.meta["arena"], **known}
