@@ -39,8 +39,8 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import binary
 from .dense_network import Whole
-from .drtp import binary_activations
 from .stage import Outcome
 
 FIRST_MEAN = 0.5  # where the running mean activities begin
@@ -70,7 +70,7 @@ class Network(Whole):
                 " and as many inputs"
             )
         assert recipe.decay is not None and recipe.classifier_decay is not None
-        self.binary = binary_activations(recipe)
+        self.binary = binary(recipe)
         self.looks = classes
         self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
         self.top = len(self.widths)
