@@ -32,11 +32,13 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
     """
     path = model_file(run)
     from tinyfoa_np import data
+    from tinyfoa_np.data.roles import Known
     from tinyfoa_np.model import model as models
 
     model = models.load(path)
     name = dataset_of(dataset, files) or model.recipe.dataset
-    samples = data.load(name, data_dir)
+    reading = Known.from_record(model.reading).reading if model.reading and data.is_files(name) else None
+    samples = data.load(name, data_dir, reading=reading)
     if model.recipe.digest not in (None, samples.digest):
         raise BadRequest(f"{name} does not hold what {run} was trained on: the digest of its samples is another")
     test = samples.test

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
 from tinyfoa_np import catalogue
 from tinyfoa_np.architectures import NAMES
+from tinyfoa_np.data.reading import MISSING, Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.papers import presets
@@ -76,6 +79,84 @@ files_option = click.option(
     help="Your own data, in place of DATASET: data.csv, data.npz, x.npy,y.npy; with a comma, samples to test on: "
     "train.csv,test.csv.",
 )
+
+
+#: how files of your own are read: the fields of a Reading
+_READING_OPTIONS = (
+    click.option(
+        "--label",
+        metavar="COLUMN",
+        help="Own data: the column of labels, by its name or its number from 1. [default: the one named label, class, "
+        "target or y, or else the last]",
+    ),
+    click.option(
+        "--drop", metavar="COLUMNS", multiple=True, help="Own data: columns to leave out (a,b or several times)."
+    ),
+    click.option(
+        "--keep",
+        metavar="COLUMNS",
+        multiple=True,
+        help="Own data: columns to train on although they look like times or identifiers, which are left out.",
+    ),
+    click.option(
+        "--group",
+        metavar="COLUMN",
+        help="Own data: whom or what a sample is from. The samples of a fifth of the groups are the test set.",
+    ),
+    click.option(
+        "--time",
+        metavar="COLUMN",
+        help="Own data: when a sample was taken. The last fifth is the test set; with --group, of each group.",
+    ),
+    click.option(
+        "--missing",
+        type=click.Choice(MISSING),
+        help="Own data: refuse missing values, or put the median of the column's training samples in their place. "
+        f"[default: {MISSING[0]}]",
+    ),
+    click.option(
+        "--window",
+        type=int,
+        metavar="N",
+        help="Own data: cut a log into samples of N rows, never across groups; most of the rows say the label.",
+    ),
+    click.option("--step", type=int, metavar="K", help="With --window: a new sample every K rows. [default: N]"),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Own data: whether the first line of a table names the columns. [default: found out]",
+    ),
+)
+max_data_option = click.option(
+    "--max-data",
+    "max_bytes",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Own data: the most that a file may take in memory (8GB). [default: 2GiB]",
+)
+
+
+def reading_options(command: Command) -> Command:
+    """Options that say how files of your own are read; absent ones arrive as None or ()."""
+    for option in reversed((*_READING_OPTIONS, max_data_option)):
+        command = option(command)
+    return command
+
+
+def reading_of(given: dict[str, Any]) -> Reading | None:
+    """Takes the options of :func:`reading_options` out of those that were given; None if there were none.
+
+    Raises
+    ------
+    BadRequest
+        If they do not go together.
+    """
+    names = [field.name for field in fields(Reading)]
+    said = {name: value for name in names if (value := given.pop(name, None)) not in (None, ())}
+    for name in ("drop", "keep"):
+        if name in said:
+            said[name] = tuple(column.strip() for part in said[name] for column in next(csv.reader([part])))
+    return Reading(**said).validated() if said else None
 
 
 def dataset_of(dataset: str | None, files: str | None) -> str | None:

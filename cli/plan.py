@@ -9,7 +9,18 @@ import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-from .options import Bytes, asked, dataset_of, debug_option, files_option, json_option, preset_option, recipe_options
+from .options import (
+    Bytes,
+    asked,
+    dataset_of,
+    debug_option,
+    files_option,
+    json_option,
+    preset_option,
+    reading_of,
+    reading_options,
+    recipe_options,
+)
 from .printing import empty_table, output
 
 if TYPE_CHECKING:
@@ -30,6 +41,7 @@ Examples:
 )
 @click.argument("dataset", required=False)
 @files_option
+@reading_options
 @preset_option
 @recipe_options
 @click.option(
@@ -67,6 +79,7 @@ Examples:
 def plan(
     dataset: str | None,
     files: str | None,
+    max_bytes: int | None,
     preset: str | None,
     ram: int | None,
     board: str | None,
@@ -94,9 +107,10 @@ def plan(
     dataset = dataset_of(dataset, files)
     if not dataset:
         raise BadRequest("name a data set (digits, mnist, data.csv)")
+    reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
     recipe = asked(given, preset)
-    samples = data.shape(recipe.dataset)
+    samples = data.shape(recipe.dataset, reading=reading, max_bytes=max_bytes)
     kept = forecast.RESERVE if reserve is None else reserve
 
     def of(one: Board | None, ram: int | None) -> dict[str, Any]:

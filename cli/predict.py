@@ -12,7 +12,7 @@ import click
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.storage.whole_file import write_whole
 
-from .options import debug_option, json_option
+from .options import debug_option, json_option, max_data_option
 from .runs import model_file
 
 
@@ -28,24 +28,26 @@ Examples:
 @click.option(
     "--out", metavar="FILE.npy", help="Write the classes' numbers (N,) int64 to this file instead of printing them."
 )
+@max_data_option
 @json_option
 @debug_option
-def predict(run: str, file: str, out: str | None, as_json: bool) -> None:
+def predict(run: str, file: str, out: str | None, max_bytes: int | None, as_json: bool) -> None:
     """Print the classes of the samples in FILE.
 
     One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
 
     FILE is .npy: an array of N rows, one sample each; .npz, with such an array called x; or .csv, with or without the
     column of labels. Columns are found by their names, in any order, if the table that was trained on had a header, and
-    this one has. Samples are in the encoding the model was trained on: bytes (uint8) for
-    digits and mnist; your own data as they are in your files. Images of N x height x width are taken row by row.
+    this one has. Samples are in the encoding the model was trained on: bytes (uint8) for digits and mnist; your own
+    data as they are in your files: scaling, missing values and windows are those of the training. Images of N x height
+    x width are taken row by row.
     """
     path = model_file(run)
-    from tinyfoa_np.data.user_files import inputs_of
+    from tinyfoa_np.data.user_files import samples_of
     from tinyfoa_np.model import model as models
 
     model = models.load(path)
-    samples = inputs_of(Path(file), model.inputs.width, model.columns)
+    samples = samples_of(Path(file), model, max_bytes).inputs
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
     classes = model.predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.run.directory import startable
 
@@ -64,6 +65,21 @@ def old_run(run: str) -> Path:
     if not (path / "recipe.json").is_file():
         raise BadRequest(f"{run} is not a run directory: it has no recipe.json; train makes one (--out)")
     return path
+
+
+def reading_before(run: Path) -> Reading | None:
+    """How the samples of a run were read; None if data.json does not say.
+
+    Raises
+    ------
+    CheckFailed
+        data.json is missing or damaged.
+    """
+    from tinyfoa_np.data.roles import Known
+    from tinyfoa_np.run.directory import stand_in
+
+    record = (stand_in(run).origin or {}).get("reading")
+    return Known.from_record(record).reading if record else None
 
 
 def model_file(run: str) -> Path:

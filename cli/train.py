@@ -16,7 +16,6 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.run.directory import read_recipe
 
 from .options import (
     Bytes,
@@ -27,9 +26,11 @@ from .options import (
     files_option,
     json_option,
     preset_option,
+    reading_of,
+    reading_options,
     recipe_options,
 )
-from .runs import new_run, old_run
+from .runs import new_run, old_run, reading_before
 
 #: what a preset depends on
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -47,6 +48,7 @@ Examples:
 )
 @click.argument("dataset", required=False)
 @files_option
+@reading_options
 @preset_option
 @recipe_options
 @click.option(
@@ -89,6 +91,7 @@ Examples:
 def train(
     dataset: str | None,
     files: str | None,
+    max_bytes: int | None,
     preset: str | None,
     ram: int | None,
     threads: int | None,
@@ -119,15 +122,20 @@ def train(
     if not resume and not dataset:
         raise BadRequest("name a data set (digits, mnist, data.csv), or a run to continue with --resume DIR")
 
+    reading = reading_of(given)
     given = {name: value for name, value in given.items() if value is not None}
     if dataset:
         given["dataset"] = dataset
     directory: contextlib.AbstractContextManager[Path]
     if resume:
         run = old_run(resume)
+        from tinyfoa_np.run.directory import read_recipe
+
         recipe = read_recipe(run)
         if dataset and is_files(dataset):
-            if load(dataset).digest != recipe.digest:
+            if reading is not None:
+                raise BadRequest("a run keeps its way to read data: leave options such as --label out")
+            if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
                 raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
         if preset:
@@ -148,7 +156,9 @@ def train(
     samples = None  # a resumed run has them in flash
     if not resume:
         with contextlib.nullcontext() if quiet else Counting() as counting:
-            samples = data.load(recipe.dataset, data_dir, on_progress=counting)
+            samples = data.load(
+                recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting
+            )
         if is_files(recipe.dataset) and not quiet:
             click.echo(described(samples), err=True)
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import asdict, fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -351,7 +352,7 @@ def test_json_there_and_back(recipe):
 
 
 def test_what_json_leaves_out_has_its_default():
-    assert Recipe.from_json('{"epochs": 3}') == Recipe(epochs=3)
+    assert Recipe.from_json(json.dumps({"numerics": NUMERICS, "epochs": 3})) == Recipe(epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_what_json_leaves_out_has_its_default():
 )  # fmt: skip
 def test_values_of_another_type_are_refused(name, value):
     with pytest.raises(BadRequest, match=name):
-        Recipe.from_json(json.dumps({name: value}))
+        Recipe.from_json(json.dumps({"numerics": NUMERICS, name: value}))
 
 
 def read(text):
@@ -412,3 +413,9 @@ def test_known_keys_with_any_values_are_a_recipe_or_refused(values):
 def test_truncated_json_is_refused(cut):
     with pytest.raises(BadRequest, match="not a recipe"):
         Recipe.from_json(Recipe().to_json()[:-cut].rstrip("}\n"))
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = Recipe(epochs=np.int64(3), lr=np.float32(0.5), shuffle=np.bool_(True), network=np.str_("fc:20"))
+    assert given.validated() == Recipe(epochs=3, lr=0.5, shuffle=True, network="fc:20").validated()
+    assert Recipe.from_json(given.validated().to_json()).validated() == given.validated()

@@ -182,6 +182,12 @@ class Recipe:
         BadRequest
             If a value is out of its range or two contradict each other.
         """
+        numpys = {
+            field.name: value.item() for field in fields(self)
+            if type(value := getattr(self, field.name)).__module__ == "numpy" and not getattr(value, "shape", 1)
+        }  # fmt: skip
+        if numpys:  # scalars such as np.int64(3), of a grid search
+            return replace(self, **numpys).validated()
         catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()

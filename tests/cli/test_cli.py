@@ -69,7 +69,7 @@ def test_every_command_and_option_explains_itself(run):
 
 def test_train_offers_every_field_of_the_recipe():
     options = {option.name for option in cli_main.train.params}
-    assert set(Recipe.__dataclass_fields__) - {"digest"} <= options  # that one follows from the data
+    assert set(Recipe.__dataclass_fields__) - {"digest", "options"} <= options  # the data's, and other packages'
 
 
 # Bad requests
@@ -489,7 +489,7 @@ def whole(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"epochs": "many"}', bytes(range(256))])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"numerics": 2, "epochs": "many"}', bytes(range(256))])
 def test_resume_names_a_damaged_recipe(run, tmp_path, content):
     (tmp_path / "recipe.json").write_bytes(content)
     assert "holds no commit" in run("train", "--resume", ".")[2]  # nothing is lost: it can be started again
@@ -552,7 +552,7 @@ def test_predict_refuses_what_is_no_sample(run, trained, array, code):
 
 def test_predict_refuses_what_is_no_array(run, trained):
     Path("text.npy").write_text("1 2 3")
-    assert "no .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
+    assert "not an .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
     code, _, err = run("predict", trained[0], "nothing.npy")
     assert code == 2 and "there is no file nothing.npy" in one_error_line(err)
 

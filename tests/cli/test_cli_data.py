@@ -50,11 +50,11 @@ def test_from_a_table_to_answers(run, flowers, tmp_path):
     assert len(answers[0][1].splitlines()) == len(rows) - 1 and len({out for _, out, _ in answers}) == 1
     Path("wide.csv").write_text("1,2,3,4,5\n")
     np.savez("other.npz", a=np.zeros(3), b=np.zeros(3))
-    assert "5 columns: 3 would be right, or one more" in run("predict", result["run_dir"], "wide.csv")[2]
+    assert "5 columns: 4, or 3 without a label are needed" in run("predict", result["run_dir"], "wide.csv")[2]
     turned = [[*row[::-1], str(n)] for n, row in enumerate(bare)]
     Path("turned.csv").write_text("".join(",".join(row) + "\n" for row in [[*turned[0][:-1], "id"], *turned[1:]]))
     assert run("predict", result["run_dir"], "turned.csv")[1] == answers[0][1]
-    assert "x or x_test would be right" in run("predict", result["run_dir"], "other.npz")[2]
+    assert "x or x_test is needed" in run("predict", result["run_dir"], "other.npz")[2]
 
 
 def test_other_data_are_refused(run, flowers, tmp_path):

@@ -188,3 +188,20 @@ def test_without_pooch_the_extra_is_named(home, files, monkeypatch):
     monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadRequest, match=r'pip install "tinyfoa-np\[fetch\]"'):
         download.fetch(files)
+
+
+def test_every_byte_of_a_broken_connection_is_kept(home, server, files):
+    server.hang_up_after = 123_457
+    with pytest.raises(BadRequest, match="cannot be fetched"):
+        download.fetch(files)
+    assert (home / "cache/tinyfoa-np/samples/a.bin.part").read_bytes() == CONTENT[:123_457]
+
+
+@pytest.mark.parametrize("size", [10, 700_000, len(CONTENT), 900_000, 1_000_000, 3_000_000])
+def test_a_partial_file_of_something_else_is_no_obstacle(home, server, files, size):
+    """It is deleted, and the first server that has the file is enough."""
+    folder = home / "cache" / "tinyfoa-np" / "samples"
+    folder.mkdir(parents=True)
+    (folder / "a.bin.part").write_bytes(b"x" * size)
+    download.fetch(files)
+    assert (folder / "a.bin").read_bytes() == CONTENT and not (folder / "a.bin.part").exists()

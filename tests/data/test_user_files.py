@@ -13,7 +13,9 @@ from hypothesis.extra import numpy as hnp
 from tinyfoa_np import data
 from tinyfoa_np.data import csv_table as table
 from tinyfoa_np.data import user_files as own
-from tinyfoa_np.data.dataset import Columns, check_split
+from tinyfoa_np.data.dataset import Columns, check_split, on_scale
+from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.roles import Known
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import model
 from tinyfoa_np.recipe import Recipe
@@ -73,11 +75,11 @@ def test_where_the_label_is(folder, delimiter, newline, header):
     text = newline.join([*lines, "", ""]).replace(",", delimiter)
     (folder / "d.csv").write_bytes(text.encode())
     found = table.read(folder / "d.csv")
-    inputs, labels = found.inputs, found.labels
+    inputs, labels = found.inputs, [found.labels.values[code] for code in found.labels.codes]
     names = None if header is None else [n.strip('\ufeff "') for n in header.split(",")]
     assert (found.names, found.label) == (names and names[:column] + names[column + 1 :], names and names[column])
     assert inputs.tolist() == [[n + 0.5, -n] for n in range(10)]
-    assert labels.tolist() == ["cat", "dog"] * 5
+    assert labels == ["cat", "dog"] * 5
     assert data.load("d.csv").origin["labels"] == ["cat", "dog"]
 
 
@@ -104,7 +106,7 @@ def test_bytes_stay_bytes(folder):
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8", "i1", "u2", "i8", ">i4", "?"])
-def test_other_numbers_become_float32_whatever_their_layout(folder, dtype):
+def test_other_numbers_stay_as_precise_as_they_are_whatever_their_layout(folder, dtype):
     x, y = samples(dtype=dtype) if dtype != "?" else (samples()[0] > 80, samples()[1])
     wide = np.zeros((80, 10), dtype)
     wide[::2, ::2] = x
@@ -112,10 +114,12 @@ def test_other_numbers_become_float32_whatever_their_layout(folder, dtype):
     for k, laid in enumerate((x, np.asfortranarray(x), wide[::2, ::2])):
         np.save("x.npy", laid), np.save("y.npy", y[:, None] if k else y)
         loaded = data.load("x.npy,y.npy")
-        assert loaded.train.inputs.dtype == np.float32 and loaded.train.inputs.flags.c_contiguous
+        assert loaded.train.inputs.dtype == (np.float64 if dtype[-2:] == "f8" else np.float32)
+        assert loaded.train.inputs.flags.c_contiguous
         check_split(loaded, "train", loaded.train), check_split(loaded, "test", loaded.test)
         digests.add(loaded.digest)
-    assert len(digests) == 1 and rows_of(loaded.train)[0][0] in {row.tobytes() for row in x.astype("f4")}
+    kept = {row.tobytes() for row in x.astype(loaded.train.inputs.dtype)}
+    assert len(digests) == 1 and rows_of(loaded.train)[0][0] in kept
 
 
 @pytest.mark.parametrize(
@@ -149,8 +153,9 @@ def test_columns_are_put_on_one_scale():
     columns = Columns.of(x)
     for normalize, check in (("standard", lambda z: (z.mean(), z.std())), ("unit", lambda z: (z.min(), z.max()))):
         shift, factor = columns.affine(normalize)
-        assert shift.dtype == factor.dtype == np.float32
-        seen = (x - shift) * factor
+        assert (shift.dtype, factor.dtype) == (np.float64, np.float32)
+        seen = on_scale(x, shift, factor)
+        assert seen.dtype == np.float32
         for column in seen[:, :3].T:
             assert check(column) == pytest.approx((0, 1), abs=1e-2)
         assert not seen[:, 3].any()
@@ -167,26 +172,26 @@ X, Y = samples()
         ({"x": X}, "holds x: x and y"),
         ({"a": X, "b": Y}, "holds a, b: x and y"),
         ({"x": X, "y": Y, "x_test": X}, "x_test and y_test"),
-        ({"x": X, "y": Y[1:]}, "one label a sample"),
-        ({"x": X, "y": np.stack([Y, Y], 1)}, "one label a sample"),
-        ({"x": X[:, 0], "y": Y}, "N rows"),
-        ({"x": X[:0], "y": Y[:0]}, "N rows"),
-        ({"x": X[:, :0], "y": Y}, "N rows"),
+        ({"x": X, "y": Y[1:]}, "one label per sample"),
+        ({"x": X, "y": np.stack([Y, Y], 1)}, "one label per sample"),
+        ({"x": X[:, 0], "y": Y}, "N rows, one sample each, are needed"),
+        ({"x": X[:0], "y": Y[:0]}, "N rows, one sample each, are needed"),
+        ({"x": X[:, :0], "y": Y}, "N rows, one sample each, are needed"),
         ({"x": np.where(X == X[7, 2], np.nan, X), "y": Y}, "sample 8 holds NaN"),
         ({"x": np.where(X == X[7, 2], 1e39, X.astype(float)), "y": Y}, "sample 8 holds NaN"),
         ({"x": np.where(X == X[7, 2], 3e38, -3e38 + 0 * X), "y": Y}, "too large"),
         ({"x": X.astype(complex), "y": Y}, "complex"),
-        ({"x": X.astype("U9"), "y": Y}, "numbers would be right"),
-        ({"x": X, "y": Y + 0.5}, "0.5, which is no whole number"),
-        ({"x": X, "y": Y * np.nan}, "nan, which is no whole number"),
+        ({"x": X.astype("U9"), "y": Y}, "numbers are needed"),
+        ({"x": X, "y": Y + 0.5}, "0.5, which is not a whole number"),
+        ({"x": X, "y": Y * np.nan}, "nan, which is not a whole number"),
         ({"x": X, "y": np.arange(40)}, "40 classes in 40 samples"),
         ({"x": X, "y": np.zeros(40, int)}, "one class only, 0"),
-        ({"x": X, "y": Y.astype("datetime64[s]")}, "whole numbers or text"),
-        ({"x": X, "y": Y, "x_test": X[:, :4], "y_test": Y}, "4 inputs a sample"),
+        ({"x": X, "y": Y.astype("datetime64[s]")}, "whole numbers or text are needed"),
+        ({"x": X, "y": Y, "x_test": X[:, :4], "y_test": Y}, "4 inputs per sample"),
         ({"x": X, "y": Y, "x_test": X.astype("u1"), "y_test": Y}, "uint8"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "a label 3 that"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y.astype("U1")[:] + np.array("a")}, "a label 0a that"),
-        ({"x": np.array([{}, 1], object), "y": Y}, "no .npz file of numbers"),
+        ({"x": np.array([{}, 1], object), "y": Y}, "not an .npz file of numbers"),
     ],
 )
 def test_arrays_that_are_refused(folder, arrays, says):
@@ -198,19 +203,24 @@ def test_arrays_that_are_refused(folder, arrays, says):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("", "N rows"),
+        ("", "one column"),
         ("1\n2\n", "one column"),
-        ("a,b,c\n", "N rows"),
+        ("a,b,c\n", "N rows, one sample each, are needed"),
         ("1,2,0\n1,2\n", "line 2: 2 columns, not 3"),
-        ("1,2,0\n1,x,1\n", "line 2, column 2: 'x' is no number; the label, which may be text"),
+        ("1,2,0\n1,x,1\n", "line 2, column 2: 'x' is not a number; the label, which may be text"),
         ("1,2,0\n1,,1\n", "line 2, column 2: a value is missing"),
         ("a,y,b\n1,one,NA\n", "line 2, column 'b': a value is missing"),
-        ("a,y,b\n1,one,x\n", "line 2, column 'b': 'x' is no number"),
-        ("a;b;y\n1;0,5;one\n", "line 2, column 'b': '0,5' is no number; decimals begin with a point"),
-        ("1,2,0\n1,nan,1\n", "sample 2 holds NaN"),
-        ("1,2,0\n1,2,\n", "sample 2 has no label"),
+        ("a,y,b\n1,one,x\n", "line 2, column 'b': 'x' is not a number"),
+        ("a;b;y\n1.5;0,5;one\n", "line 2, column 'b': '0,5' is not written as other numbers are: use a decimal point"),
+        ("1,2,0\n1,nan,1\n", "line 2, column 2: a value is missing"),
+        ("1,2,0\n1,inf,1\n", "line 2, column 2: 'inf' is not a number that can be trained on: infinite values"),
+        ("1,2,0\n1,1e39,1\n1,2,0\n1,2,1", "sample 2 holds NaN or infinite values"),
+        ("1,2,0\n1,1e999,1\n1,2,0\n1,2,1", "line 2, column 2: '1e999' is too large"),
+        ("1,2,0\n1,1_0,1\n", "line 2, column 2: '1_0' is not a number"),
+        ("1,2,0\n1,\u0663,1\n", "line 2, column 2: '\u0663' is not a number"),
+        ("1,2,0\n1,2,\n", "line 2, column 3: a value is missing"),
         ("1,2,0.3\n1,2,0.7\n", "is it the label?"),
-        ('1,2,"0\n', "no CSV"),
+        ('1,2,"0\n', "not a CSV file"),
         ("1,2,0\n1,2,0\n", "one class only"),
     ],
 )
@@ -341,7 +351,7 @@ def test_a_model_takes_the_samples_as_they_are_in_the_file(folder, normalize):
     assert 100 * wrong == pytest.approx(result["error_pct"])
     shift, factor = loaded.columns.affine(normalize)
     by_hand = data.Dataset("d", *(
-        data.Split((split.inputs - shift) * factor, split.labels) for split in (loaded.train, loaded.test)
+        data.Split((split.inputs - shift).astype("f4") * factor, split.labels) for split in (loaded.train, loaded.test)
     ), 3)  # fmt: skip
     assert train(recipe(), by_hand, folder / "hand", threads=1)["model_sha256"] == result["model_sha256"]
 
@@ -367,34 +377,39 @@ def test_fewer_samples_than_a_batch(folder):
 
 def test_columns_are_found_by_their_names(folder):
     """Whatever the order, with others beside them and with labels or without; and what cannot be is refused."""
-    def asked(text, names=("a", "b"), width=2):
+
+    def asked(text, names=("a", "b"), label="label"):
         (folder / "d.csv").write_text(text)
-        return table.inputs_of(folder / "d.csv", width, names).tolist()
+        known = Known(Reading(), names and list(names), names and label, [0, 1], 3, 2)
+        return table.read_new(folder / "d.csv", known).inputs.tolist()
 
     for text in ("a,b\n1,2\n", "b,a\n2,1\n", "id,b,label,a\n7,2,cat,1\n", "b,a,kind\n2,1,cat\n", "1,2\n", "1,2,cat\n"):
         assert asked(text) == [[1, 2]], text
-    assert asked("b,a\n2,1\n", None) == [[2, 1]] and asked("c,y,d\n2,cat,1\n", None) == [[2, 1]]
-    assert asked("label,a\n2,1\n", ("label", "a")) == [[2, 1]]  # an input, where the label was called something else
+    assert asked("b,a\n2,1\n", None) == [[2, 1]] and asked("c,d,y\n2,1,cat\n", None) == [[2, 1]]
+    assert asked("label,a\n2,1\n", ("label", "a"), "kind") == [[2, 1]]  # an input, where the label had another name
     for text, names, says in (
         ("a,c\n1,2\n", ("a", "b"), "no column 'b': the model was trained on a, b"),
-        ("id,a,b\n7,1,2\n", None, "3 columns, none of them called label"),
-        ("1,2,3,4\n", ("a", "b"), "4 columns: 2 would be right, or one more with a label"),
+        ("id,a,b,z\n7,1,2,3\n", None, "4 columns: 3, or 2 without a label are needed"),
+        ("1,2,3,4\n", ("a", "b"), "4 columns: 3, or 2 without a label are needed"),
         ("b,a\n2,\n", ("a", "b"), "column 'a': a value is missing"),
     ):
         with pytest.raises(BadRequest, match=says):
             asked(text, names)
 
 
-def test_a_column_that_counts_is_named(folder):
+def test_a_column_that_counts_is_left_out(folder):
     (folder / "d.csv").write_text(",a,label\n" + "".join(f"{n},{n % 3},{n % 2}\n" for n in range(9)))
-    with pytest.warns(UserWarning, match="column 1 counts the rows"):
+    with pytest.warns(UserWarning, match="column '1' is left out, it looks like a count of the rows"):
         known = data.load("d.csv")
-    assert known.origin["columns"] == ["", "a"] and known.origin["label"] == "label"
-    assert own.described(known) == "2 inputs ('', a), label 'label', 2 classes; 8 samples to train on, 1 to test on"
+    assert known.origin["columns"] == ["a"] and known.origin["label"] == "label"
+    assert own.described(known) == "1 input (a), label 'label', 2 classes; 8 samples to train on, 1 to test on"
 
 
-def test_two_tables_have_the_same_columns(folder):
+def test_two_tables_have_the_same_columns_in_any_order(folder):
     (folder / "a.csv").write_text("a,b,y\n" + "1,2,0\n3,4,1\n" * 4)
-    (folder / "b.csv").write_text("b,a,y\n1,2,0\n")
-    with pytest.raises(BadRequest, match="b.csv has other columns than a.csv: a, b"):
+    (folder / "b.csv").write_text("y,extra,b,a\n0,7,2,1\n")
+    loaded = data.load("a.csv,b.csv")
+    assert loaded.test.inputs.tolist() == [[1, 2]] and loaded.test.labels.tolist() == [0]
+    (folder / "b.csv").write_text("c,a,y\n1,2,0\n")
+    with pytest.raises(BadRequest, match="b.csv has no column 'b': the model was trained on a, b"):
         data.load("a.csv,b.csv")

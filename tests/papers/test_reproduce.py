@@ -22,7 +22,7 @@ def tasks(out, *systems, table="table1", datasets=("digits",), seeds=2, changes=
 def leave(run, error=2.0, **more):
     """What a finished run leaves behind, without the training."""
     result = {
-        "outcome": "finished", "recipe": vars(run.recipe), "warnings": [], "error_pct": error,
+        "outcome": "finished", "recipe": json.loads(run.recipe.to_json()), "warnings": [], "error_pct": error,
         "layer_errors_pct": [error + 1, error], "seconds_per_epoch": [0.5, 1.0], "model_sha256": "0" * 64,
         "run_dir": str(run.directory),
         "arena": {

@@ -21,12 +21,16 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
 
-__all__ = ["Dataset", "Split", "fetch", "find", "is_files", "load", "names", "samples", "shape", "short", "verify"]
+__all__ = [
+    "Dataset", "Reading", "Split", "fetch", "find", "from_frame", "is_files", "load", "names", "samples", "shape",
+    "short", "verify",
+]  # fmt: skip
 
 #: the module that each data set is in
 _HOMES = {
@@ -69,7 +73,8 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None
+    name: str, data_dir: _Place = None, *, reading: Reading | None = None, max_bytes: int | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Dataset:
     """Find a data set's files, verify them against their published digests and return the samples.
 
@@ -79,6 +84,10 @@ def load(
         One of `names`; with ``-unverified`` at its end, nothing is compared with published digests.
     data_dir : path, optional
         Looked into first; then ``$TINYFOA_DATA``, then the user's cache directory.
+    reading : Reading, optional
+        How files of your own are read.
+    max_bytes : int, optional
+        The most that a file of your own may take in memory; 2 GiB without it.
     on_progress : callable, optional
         Called with what is done, of how much, and what it is, where loading takes long.
 
@@ -89,7 +98,7 @@ def load(
     CheckFailed
         A file is truncated or altered; the message names it.
     """
-    source, unverified = _source(name)
+    source, unverified = _source(name, reading, max_bytes)
     more = {"on_progress": on_progress} if on_progress else {}
     return replace(source.load(data_dir, unverified, **more), name=name)
 
@@ -144,9 +153,19 @@ def fetch(
     return str(download.fetch(files, data_dir, on_progress or download.quiet))
 
 
-def shape(name: str) -> Dataset:
-    """The data set without its samples: all zeros, of their number and kind, known without looking for the files."""
-    return replace(_source(name)[0].shape(), name=name)
+def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any) -> Dataset:
+    """A data set of a pandas or polars frame: :func:`tinyfoa_np.data.user_files.from_frame`."""
+    from tinyfoa_np.data import user_files
+
+    return user_files.from_frame(frame, test, name=name, **how)
+
+
+def shape(name: str, *, reading: Reading | None = None, max_bytes: int | None = None) -> Dataset:
+    """The data set without its samples: all zeros, of their number and kind, known without looking for the files.
+
+    Files of your own are read: only they know their shape.
+    """
+    return replace(_source(name, reading, max_bytes)[0].shape(), name=name)
 
 
 def samples(name: str) -> tuple[int, int]:
@@ -164,12 +183,14 @@ def short(name: str) -> str:
     return os.path.splitext(os.path.basename(name.split(",")[0].strip()))[0] if is_files(name) else name
 
 
-def _source(name: str) -> tuple[Source, bool]:
+def _source(name: str, reading: Reading | None = None, max_bytes: int | None = None) -> tuple[Source, bool]:
     """A data set by its name, and whether its files may be other than the published ones."""
     if is_files(name):
         from tinyfoa_np.data.user_files import Own
 
-        return Own(name), False
+        return Own(name, reading, max_bytes), False
+    if reading is not None and (asked := reading.to_record()):
+        raise BadRequest(f"--{min(asked)} is about files of your own, and {name} is a known data set: leave it out")
     base = name.removesuffix(UNVERIFIED)
     if base not in _HOMES:
         raise BadRequest(f"unknown data set {name!r}; known are {', '.join(_HOMES)}, and files: .csv, .npz, .npy")

@@ -1,23 +1,35 @@
-"""Tables: CSV files with commas, semicolons or tabs, with a header or none.
-
-The label is the column whose header is ``label``, ``class``, ``target`` or ``y``, and the last one where no header says
-so; all other columns are numbers.
-"""
+"""Tables: CSV files as people have them, with the separators, decimals, quotes and gaps that they come with."""
 
 from __future__ import annotations
 
 import csv
+import io
+import itertools
+import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from tinyfoa_np.data import cells, csv_form, roles
+from tinyfoa_np.data.arrays import first_line
+from tinyfoa_np.data.limits import LIMIT, opened, too_large
+from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.roles import Known, Roles
 from tinyfoa_np.errors import BadRequest
 
-LABELS = ("label", "class", "target", "y")
-_MISSING = ("", "na", "n/a", "null", "none", "?")
+#: a label is two bytes in flash
+MOST_CLASSES = 65536
+
+
+class Coded(NamedTuple):
+    """A column of few different values: ``values`` in the order of their first rows, ``codes`` (N,) int64 into them."""
+
+    codes: np.ndarray
+    values: list[str]
 
 
 class Table(NamedTuple):
@@ -25,145 +37,268 @@ class Table(NamedTuple):
 
     Attributes
     ----------
+    inputs : ndarray (N, I), float64
+        NaN where a value is missing.
+    labels, groups : Coded or None
+    times : ndarray (N,), float64, or None
     names : list of str or None
         What the header calls the inputs; None without one.
     label : str or None
         What it calls the labels.
-    inputs : ndarray (N, I), float64
-    labels : ndarray (N,), text
-        Empty where there are none.
+    known : Known
+        How the columns are found in another table.
+    left_out : dict
+        Names of columns that are no inputs, and why.
     """
 
+    inputs: np.ndarray
+    labels: Coded | None
+    groups: Coded | None
+    times: np.ndarray | None
     names: list[str] | None
     label: str | None
-    inputs: np.ndarray
-    labels: np.ndarray
+    known: Known
+    left_out: dict[str, str]
 
 
-def read(path: Path) -> Table:
-    """A table with labels; raises `BadRequest` with the line and the column that is wrong."""
-    return _read(path, None, None)
+Choice = Callable[[Sequence[str] | None, Sequence[Sequence[str]], int], tuple[Roles, dict[int, str]]]
 
 
-def inputs_of(path: Path, width: int, names: Sequence[str] | None = None) -> np.ndarray:
-    """The ``width`` inputs (N, I) float64 of each sample, of a table with labels or without.
+def read(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Table:
+    """A table to train on.
 
-    Where it has a header and ``names`` are known, columns are found by their names, and all others passed over.
+    Raises
+    ------
+    BadRequest
+        With the line and the column that is wrong, or what to do.
+    """
+    reading = (reading or Reading()).validated()
+
+    def choose(names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int) -> tuple[Roles, dict[int, str]]:
+        return roles.assigned(str(path), names, rows, count, reading)
+
+    names, count, which, left_out, columns = _columns(path, choose, reading, None, limit)
+    return settled(columns, names, count, which, left_out, reading)
+
+
+def read_new(path: Path, known: Known, limit: int = LIMIT) -> Table:
+    """New samples, of a table with labels or without, whose columns are those that were trained on, in any order.
 
     Raises
     ------
     BadRequest
         With the line and the column that is wrong, or the columns that would be right.
     """
-    return _read(path, width, list(names) if names else None).inputs
+
+    def choose(names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int) -> tuple[Roles, dict[int, str]]:
+        return roles.found_again(str(path), names, count, known), {}
+
+    _, _, _, _, columns = _columns(path, choose, known.reading, known, limit)
+    inputs, labels, groups, times = columns
+    return Table(inputs, labels, groups, times, known.names, known.label, known, {})
 
 
-def _read(path: Path, width: int | None, wanted: list[str] | None) -> Table:
-    values, labels = array("d"), []
-    header: list[str] | None = None
-    columns, label, count = [], -1, 0  # which are inputs, which is the label (-1: none), how many there are
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            lines = csv.reader(file, delimiter=delimiter, strict=True)
-            for fields in lines:
-                if not any(field.strip() for field in fields):
-                    continue
-                if not count:
-                    count = len(fields)
-                    header = _header(fields, width)
-                    label = _label(path, header, count, width, wanted)
-                    columns = _columns(path, header, count, label, width, wanted)
-                    if header is not None:
-                        continue
-                where = f"{path}, line {lines.line_num}"
-                if len(fields) != count:
-                    raise BadRequest(f"{where}: {len(fields)} columns, not {count}")
-                if label >= 0:
-                    labels.append(fields[label].strip())
-                for n in columns:
-                    try:
-                        values.append(float(fields[n]))
-                    except ValueError:
-                        raise BadRequest(_wrong(where, header, n, fields[n], delimiter)) from None
-    except (OSError, UnicodeError, csv.Error) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise BadRequest(f"{path} is no CSV: {first_line}") from error
-    if "" in labels:
-        raise BadRequest(f"{path}: sample {labels.index('') + 1} has no label")
-    inputs = np.frombuffer(values, np.float64).reshape(-1, max(1, len(columns)))
-    names = [header[n] for n in columns] if header else None
-    return Table(names, header[label] if header and label >= 0 else None, inputs, np.array(labels, dtype=str))
+Columns = tuple[np.ndarray, Coded | None, Coded | None, np.ndarray | None]  # inputs, labels, groups, times
 
 
-def _header(fields: list[str], width: int | None) -> list[str] | None:
-    """The first line, if it is a header: one with text in another column than the label's."""
-    names = [field.strip() for field in fields]
-    label = _named(names)
-    label = len(names) - 1 if label < 0 and len(names) != width else label
-    return names if not all(is_number(name) for n, name in enumerate(names) if n != label) else None
+def settled(
+    columns: Columns, names: Sequence[str] | None, count: int, which: Roles, left_out: dict[int, str], reading: Reading
+) -> Table:
+    """A table whose columns of numbers are looked at, too: times and identifiers among them are left out."""
+    inputs, labels, groups, times = columns
+    kept = {roles.place_of("", names, count, name) for name in reading.keep}
+    why = {
+        n: reason for k, n in enumerate(which.inputs)
+        if n not in kept and (reason := roles.telling(names[n] if names else str(n + 1), inputs[:, k]))
+    }  # fmt: skip
+    if len(why) < len(which.inputs):
+        left_out = left_out | why
+        stay = [k for k, n in enumerate(which.inputs) if n not in why]
+        inputs = inputs if not why else np.ascontiguousarray(inputs[:, stay])
+        which = which._replace(inputs=[which.inputs[k] for k in stay])
+    called = [names[n] for n in which.inputs] if names else None
+    label = names[which.label] if names and which.label >= 0 else None
+    distinct = called if called and len(set(called)) == len(called) else None
+    known = Known(reading, distinct, label, which.inputs, count, which.label)
+    told = {names[n] if names and names[n] else str(n + 1): reason for n, reason in sorted(left_out.items())}
+    return Table(inputs, labels, groups, times, called, label, known, told)
 
 
-def _named(names: Sequence[str]) -> int:
-    """The column whose header says that it is the label; -1 where none does."""
-    small = [name.lower() for name in names]
-    return next((small.index(name) for name in LABELS if name in small), -1)
-
-
-def _label(path: Path, header: list[str] | None, count: int, width: int | None, wanted: list[str] | None) -> int:
-    label = _named(header) if header else -1
-    if header and wanted:
-        return -1 if label >= 0 and header[label] in wanted else label
-    if width is None:
-        if count < 2:
-            raise BadRequest(f"{path} has one column: inputs and a label, with commas, would be right")
-        return label if label >= 0 else count - 1
-    if count not in (width, width + 1):
-        raise BadRequest(f"{path} has {count} columns: {width} would be right, or one more with a label")
-    if count == width:
-        return -1
-    if header and label < 0:
-        raise BadRequest(f"{path} has {count} columns, none of them called {', '.join(LABELS)}: {width} would be right")
-    return label if label >= 0 else count - 1
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def _columns(
-    path: Path, header: list[str] | None, count: int, label: int, width: int | None, wanted: list[str] | None
-) -> list[int]:
-    if not (header and wanted):
-        return [n for n in range(count) if n != label]
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        shown = ", ".join(map(repr, missing[:4])) + (" and others" if len(missing) > 4 else "")
-        raise BadRequest(f"{path} has no column {shown}: the model was trained on {', '.join(wanted)[:200]}")
-    return [header.index(name) for name in wanted]
+    path: Path, choose: Choice, reading: Reading, known: Known | None, limit: int
+) -> tuple[list[str] | None, int, Roles, dict[int, str], Columns]:
+    """Header, number of columns, their roles and their content; as UTF-8, or else as the text of old spreadsheets."""
+    with opened(path, limit) as file:
+        encoding = csv_form.encoding_of(file.read(2))
+        try:
+            try:
+                return _parsed(path, file, encoding, choose, reading, known, limit)
+            except UnicodeError:
+                found = _parsed(path, file, "cp1252", choose, reading, known, limit)
+            warnings.warn(f"{path} is not UTF-8: read as Windows-1252", stacklevel=5)
+            return found
+        except BadRequest:
+            raise
+        except UnicodeError as error:
+            raise BadRequest(f"{path} is not a CSV file: it is not text in UTF-8 or Windows-1252") from error
+        except csv.Error as error:
+            raise BadRequest(f"{path} is not a CSV file: {first_line(error)}") from error
+        except ValueError as error:
+            raise BadRequest(f"{path}: {first_line(error)}") from error
+        except OSError as error:
+            raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _wrong(where: str, header: list[str] | None, column: int, field: str, delimiter: str) -> str:
-    name = f"column {header[column][:40]!r}" if header else f"column {column + 1}"
-    if field.strip().lower() in _MISSING:
-        return f"{where}, {name}: a value is missing; fill it in, or leave the line out"
-    told = f"{where}, {name}: {field[:40]!r} is no number"
-    if delimiter != "," and is_number(field.replace(",", ".", 1)):
-        return f"{told}; decimals begin with a point"
-    if header and _named(header) >= 0:
-        return told
-    return f"{told}; the label, which may be text, is the column whose header is {', '.join(LABELS)}, or else the last"
-
-
-def is_number(field: str) -> bool:
-    """Whether text is a number."""
+def _parsed(
+    path: Path, file: BinaryIO, encoding: str, choose: Choice, reading: Reading, known: Known | None, limit: int
+) -> tuple[list[str] | None, int, Roles, dict[int, str], Columns]:
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding, newline="")
     try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+        lines = csv_form.lines_of(text)
+        sample = csv_form.sample_of(lines)
+        labelled = known is None
+        form = csv_form.form_of(sample, reading.header, known.names if known else None, labelled)
+        count = len(form.names or next(iter(form.rows), ()))
+        which, left_out = choose(form.names, form.rows, count)
+        body = itertools.chain(sample[form.skipped :], lines)
+        taken = _Taken(path, form, which, count, reading.missing == "median", limit)
+        taken.take(body, header=form.names is not None and not form.commented)
+        return form.names, count, which, left_out, taken.columns()
+    finally:
+        text.detach()
 
 
-def counting(inputs: np.ndarray) -> list[int]:
-    """Columns of (N, I) that count the rows, from 0 or from 1."""
-    rows = np.arange(len(inputs))
-    steady = [n for n in range(inputs.shape[1]) if len(rows) > 2 and (inputs[:, n] - inputs[0, n] == rows).all()]
-    return [n for n in steady if inputs[0, n] in (0, 1)]
+class _Taken:
+    """What has been read of a table."""
+
+    def __init__(self, path: Path, form: csv_form.Form, which: Roles, count: int, gaps: bool, limit: int) -> None:
+        self.path, self.form, self.which, self.count, self.gaps, self.limit = path, form, which, count, gaps, limit
+        self.values = array("d")
+        self.labels, self.groups = _Codes(), _Codes()
+        self.times: list[str] = []
+        self.mark = ""  # of decimals, once one is seen
+
+    def take(self, lines: Iterator[str], header: bool) -> None:
+        """Reads all rows, after the header where there is one."""
+        picked = itemgetter(*self.which.inputs) if len(self.which.inputs) > 1 else None
+        only, label, group, time = self.which.inputs[0], self.which.label, self.which.group, self.which.time
+        reader = csv.reader(lines, delimiter=self.form.delimiter, strict=True)
+        for fields in reader:
+            if not any(field and not field.isspace() for field in fields):
+                continue
+            if header:
+                header = False
+                continue
+            line = reader.line_num + self.form.skipped
+            if len(fields) == self.count + 1 and not fields[-1].strip():
+                fields.pop()  # a separator at the end of the line
+            if len(fields) != self.count:
+                raise BadRequest(f"{self.path}, line {line}: {len(fields)} columns, not {self.count}")
+            self._numbers(picked(fields) if picked else (fields[only],), line)
+            if label >= 0:
+                self.labels.add(self._given(fields, label, line))
+                if len(self.labels.codes_of) > MOST_CLASSES:
+                    what = roles.called(self.form.names, label)
+                    raise BadRequest(f"{self.path}: {what} has more than {MOST_CLASSES:,} classes; is it the label?")
+            if group >= 0:
+                self.groups.add(self._given(fields, group, line))
+            if time >= 0:
+                self.times.append(self._given(fields, time, line))
+            if 8 * len(self.values) + 100 * (len(self.times) + len(self.groups.codes_of)) > self.limit:
+                raise too_large(f"{self.path}, in memory,", 8 * len(self.values), self.limit)
+
+    def _given(self, fields: Sequence[str], place: int, line: int) -> str:
+        """A field that may not be missing."""
+        field = fields[place].strip()
+        if cells.is_missing(field):
+            means = f" (if {field!r} is a name, choose another)" if field else ""
+            raise BadRequest(
+                f"{self._where(line, place)}: a value is missing{means}; fill it in, or leave the line out"
+            )
+        return field
+
+    def _numbers(self, fields: Sequence[str], line: int) -> None:
+        """The inputs of a row: at once where they are plain numbers, else field by field."""
+        together = " ".join(fields)
+        if self.mark != "," and together.isascii() and "_" not in together:
+            try:
+                row = array("d", map(float, fields))
+                total = sum(row)
+                if total - total == 0:  # neither NaN nor infinite
+                    self.values.extend(row)
+                    if not self.mark and "." in together:
+                        self.mark = "."
+                    return
+            except ValueError:
+                pass
+        for n, field in zip(self.which.inputs, fields):
+            self.values.append(self._number(field.strip(), n, line))
+
+    def _number(self, field: str, place: int, line: int) -> float:
+        if cells.is_missing(field):
+            if self.gaps:
+                return float("nan")
+            raise BadRequest(
+                f"{self._where(line, place)}: a value is missing; fill it in, leave the line out, or use --missing "
+                "median"
+            )
+        if not cells.is_number(field):
+            raise BadRequest(self._wrong(field, place, line))
+        mark = "," if "," in field else "." if "." in field else ""
+        if mark and self.mark and mark != self.mark:
+            raise BadRequest(
+                f"{self._where(line, place)}: {field[:40]!r} is not written as other numbers are: use a decimal point "
+                "everywhere, or a comma, and no thousands separators"
+            )
+        self.mark = self.mark or mark
+        value = cells.number(field)
+        if value - value != 0:
+            raise BadRequest(f"{self._where(line, place)}: {field[:40]!r} is too large")
+        return value
+
+    def _wrong(self, field: str, place: int, line: int) -> str:
+        told = f"{self._where(line, place)}: {field[:40]!r} is not a number"
+        if field.strip("+-").lower() in ("inf", "infinity"):
+            return f"{told} that can be trained on: infinite values are missing values; fill them in"
+        if any(mark in field for mark in ".,") and field.translate({ord(c): None for c in ".,' +-"}).isdecimal():
+            return f"{told}: use a decimal point, and no thousands separators"
+        if self.which.label < 0 or self.form.names and roles.named_label(self.form.names) >= 0:
+            return told
+        return (
+            f"{told}; the label, which may be text, is the column named {', '.join(csv_form.LABELS)}, or the last: "
+            "use --label COLUMN, or leave this one out with --drop COLUMN"
+        )
+
+    def _where(self, line: int, place: int) -> str:
+        return f"{self.path}, line {line}, {roles.called(self.form.names, place)}"
+
+    def columns(self) -> Columns:
+        """Inputs, labels, groups and times."""
+        width = max(1, len(self.which.inputs))
+        inputs = np.frombuffer(self.values, np.float64).reshape(-1, width) if self.values else np.zeros((0, width))
+        labels, groups = (
+            codes.coded() if place >= 0 else None
+            for codes, place in ((self.labels, self.which.label), (self.groups, self.which.group))
+        )
+        times = None
+        if self.which.time >= 0:
+            times = np.array(cells.moments(self.times, roles.called(self.form.names, self.which.time)), np.float64)
+        return inputs, labels, groups, times
+
+
+class _Codes:
+    """Texts as numbers, in the order in which they come first."""
+
+    def __init__(self) -> None:
+        self.codes = array("i")
+        self.codes_of: dict[str, int] = {}
+
+    def add(self, text: str) -> None:
+        self.codes.append(self.codes_of.setdefault(text, len(self.codes_of)))
+
+    def coded(self) -> Coded:
+        return Coded(np.array(self.codes, np.int64), list(self.codes_of))

@@ -19,7 +19,7 @@ class Split:
     Attributes
     ----------
     inputs : ndarray (N, I), uint8 or float32
-        One sample per row.
+        One sample per row; float64 where the data set has :class:`Columns` and float32 would change a number.
     labels : ndarray (N,), integer
         Class numbers from 0.
     """
@@ -34,7 +34,7 @@ class Columns:
 
     Attributes
     ----------
-    mean, deviation, low, high : ndarray (I,), float32
+    mean, deviation, low, high : ndarray (I,), float64
         Of the training samples.
     """
 
@@ -44,26 +44,28 @@ class Columns:
     high: np.ndarray
 
     @classmethod
-    def of(cls, inputs: np.ndarray) -> Columns:
-        """Those of samples (N, I)."""
+    def of(cls, inputs: np.ndarray, width: int | None = None) -> Columns:
+        """Those of samples (N, I); with ``width``, of samples that are windows of rows of so many columns."""
         import numpy as np
 
-        wide = inputs.astype(np.float64)
-        found = wide.mean(axis=0), wide.std(axis=0), wide.min(axis=0), wide.max(axis=0)
-        return cls(*(column.astype(np.float32) for column in found))
+        rows = inputs.reshape(-1, width or inputs.shape[1]).astype(np.float64, copy=False)
+        found = rows.mean(axis=0), rows.std(axis=0), rows.min(axis=0), rows.max(axis=0)
+        return cls(*(np.tile(column, inputs.shape[1] // len(column)) for column in found))
 
     def affine(self, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-        """What is taken from each column, then what it is multiplied by, (I,) float32 each.
+        """What is taken from each column, (I,) float64, then what it is multiplied by, (I,) float32.
 
-        ``standard`` makes mean 0 and deviation 1, ``unit`` 0 to 1; a column that does not vary becomes 0.
+        ``standard`` makes mean 0 and deviation 1, ``unit`` 0 to 1; a column that does not vary becomes 0. Of large
+        numbers that differ little, float32 would leave nothing: they are centred in float64, then rounded.
         """
         import numpy as np
 
         shift, width = (
             (self.mean, self.deviation) if normalize == "standard" else (self.low, self.high - self.low)
         )
-        varies = width > 1e-30
-        return shift, np.where(varies, 1 / np.where(varies, width, 1), 0).astype(np.float32)
+        varies = (width > 1e-30) & (self.high > self.low)
+        with np.errstate(over="ignore"):
+            return shift, np.where(varies, 1 / np.where(varies, width, 1), 0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,14 @@ class Dataset:
         """Samples (n, I) as they are trained on: bytes as they are, real numbers with their columns on one scale."""
         if self.columns is None:
             return inputs
-        shift, factor = self.columns.affine(normalize)
-        return (inputs - shift) * factor
+        return on_scale(inputs, *self.columns.affine(normalize))
+
+
+def on_scale(inputs: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Samples (n, I) float32: columns centred as precisely as ``shift`` (I,) is, then multiplied by ``factor`` (I,)."""
+    import numpy as np
+
+    return (inputs.astype(shift.dtype, copy=False) - shift).astype(np.float32) * factor
 
 
 def shaped(
@@ -128,14 +136,29 @@ def shaped(
 
 
 def fingerprint(train: Split, test: Split) -> str:
-    """SHA-256, in hexadecimal, over all samples and labels in their order: equal for equal data in other files."""
+    """SHA-256, in hexadecimal, over all samples and labels in their order: equal for equal data in other files.
+
+    Numbers count as float32; of columns that float32 cannot resolve, what it leaves out counts, too.
+    """
     import numpy as np
 
     hashed = hashlib.sha256()
+
+    def add(array: np.ndarray) -> None:
+        hashed.update(f"{array.dtype} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+
     for split in (train, test):
-        for array in (split.inputs, np.asarray(split.labels, "<u2")):
-            hashed.update(f"{array.dtype} {array.shape}".encode())
-            hashed.update(np.ascontiguousarray(array).data)
+        inputs, labels = split.inputs, np.asarray(split.labels)
+        narrow = inputs.astype(np.float32) if inputs.dtype == np.float64 else inputs
+        add(narrow)
+        if len(inputs) and narrow is not inputs:
+            lost = inputs - narrow
+            coarse = np.abs(lost).max(axis=0) > 1e-3 * inputs.std(axis=0)
+            if coarse.any():
+                add(np.flatnonzero(coarse).astype("<i8"))
+                add(lost[:, coarse].astype(np.float32))
+        add(labels.astype("<u2" if labels.max(initial=0) < 1 << 16 else "<u4"))
     return hashed.hexdigest()
 
 
@@ -147,9 +170,10 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     what = f"the {name} split of {dataset.name}"
     if inputs.ndim != 2 or len(inputs) != len(labels) or not (len(labels) or name == "test"):
         raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
-    if inputs.dtype not in (np.uint8, np.float32) or inputs.dtype != dataset.train.inputs.dtype:
+    kinds = (np.uint8, np.float32, np.float64) if dataset.columns else (np.uint8, np.float32)
+    if inputs.dtype not in kinds or inputs.dtype != dataset.train.inputs.dtype:
         raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
-    if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
+    if inputs.dtype != np.uint8 and not np.isfinite(inputs).all():
         raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:
         raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
@@ -157,6 +181,8 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
         raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
     if not len(labels):
         return
-    if labels.min() < 0 or labels.max() >= dataset.classes or dataset.classes > 65536:
+    if dataset.classes > 65536:
+        raise BadRequest(f"{what} is of {dataset.classes:,} classes: at most 65,536 are possible")
+    if labels.min() < 0 or labels.max() >= dataset.classes:
         right = f"0 to {dataset.classes - 1} would be right"
         raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ class _Download:
         import requests
 
         there = self.part.stat().st_size if self.part.is_file() else 0
+        if there > self.files.largest:  # of something else
+            self.part.unlink()
+            there = 0
         asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
         with requests.get(url, headers=asked, stream=True, timeout=PATIENCE) as answer:
             if there and answer.status_code == 416:  # what is there is all there is, or too much
@@ -40,9 +43,17 @@ class _Download:
             else:
                 answer.raise_for_status()
                 there = there if answer.status_code == 206 else 0
-                self._append(answer, there)
+                try:
+                    self._append(answer, there)
+                except CheckFailed:
+                    if not there:
+                        raise
+                    self.part.unlink(missing_ok=True)
+                    return self(url, output, pooch)
         if not self._whole():
             self.part.unlink()
+            if there:  # its beginning was of something else, or of another server's file
+                return self(url, output, pooch)
             raise CheckFailed(f"what {url} sends is not the published file")
         os.replace(self.part, output)
 
@@ -52,7 +63,7 @@ class _Download:
         if total > self.files.largest:
             raise CheckFailed(f"{answer.url} sends {total:,} bytes: more than the published file can have")
         with open(self.part, "ab" if there else "wb") as file:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in _received(answer):
                 file.write(chunk)
                 there += len(chunk)
                 if there > self.files.largest:
@@ -64,6 +75,17 @@ class _Download:
 
     def _whole(self) -> bool:
         return self.files.published(self.path, self.part.read_bytes())
+
+
+def _received(answer: Any) -> Iterator[bytes]:
+    """What comes, as it comes: where a connection breaks off, no byte before that is lost."""
+    raw = answer.raw
+    raw.enforce_content_length = False  # a short file is told of by its length; urllib3 would drop the last piece
+    if not hasattr(raw, "read1"):
+        yield from answer.iter_content(1 << 12)
+        return
+    while chunk := raw.read1(CHUNK, decode_content=True):
+        yield chunk
 
 
 def fetch(

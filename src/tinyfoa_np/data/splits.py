@@ -77,3 +77,80 @@ def balanced(labels: np.ndarray, each: int, classes: int, seed: int) -> np.ndarr
     """
     chosen = np.concatenate([np.resize(np.flatnonzero(labels == label), each) for label in range(classes)])
     return chosen[shuffled(len(chosen), seed)]
+
+
+def by_group(labels: np.ndarray, groups: np.ndarray, names: Sequence[str], share: int, seed: int) -> np.ndarray:
+    """Which samples are tested on: those of one in ``share`` groups, rounded up, chosen at random.
+
+    A group without which a class would not be trained on stays; so does the order in which the file has the groups
+    without influence.
+
+    Parameters
+    ----------
+    labels, groups : ndarray (N,), integer
+    names : sequence of str
+        Of the groups.
+    share, seed : int
+
+    Returns
+    -------
+    ndarray (N,), bool
+        All False where no group can be spared.
+    """
+    classes = int(labels.max()) + 1
+    counts = np.zeros((len(names), classes), np.int64)
+    np.add.at(counts, (groups, labels), 1)
+    left, tested = counts.sum(axis=0), np.zeros(len(names), bool)
+    by_name = sorted(range(len(names)), key=lambda n: names[n])
+    for place in shuffled(len(names), seed):
+        group = by_name[place]
+        if tested.sum() < -(-len(names) // share) and (left - counts[group])[left > 0].all():
+            left, tested[group] = left - counts[group], True
+    return tested[groups]
+
+
+def by_time(times: np.ndarray, groups: np.ndarray | None, share: int) -> np.ndarray:
+    """Which samples are tested on: the last one in ``share`` by time, of each group if there are some; (N,) bool.
+
+    Samples of one time stay together: all are trained on.
+
+    Examples
+    --------
+    >>> by_time(np.array([3.0, 1.0, 5.0, 2.0, 4.0]), None, 5).tolist()
+    [False, False, True, False, False]
+    """
+    tested = np.zeros(len(times), bool)
+    for group in [0] if groups is None else np.unique(groups):
+        rows = np.arange(len(times)) if groups is None else np.flatnonzero(groups == group)
+        order = rows[np.argsort(times[rows], kind="stable")]
+        late = order[len(order) - max(1, len(order) // share) :] if len(order) > 1 else order[:0]
+        earlier = order[: len(order) - len(late)]
+        tested[late[times[late] > times[earlier].max()] if len(earlier) else late] = True
+    return tested
+
+
+def by_class(labels: np.ndarray, share: int) -> np.ndarray:
+    """Which samples are tested on: of each class the last one in ``share``, in their order; (N,) bool."""
+    tested = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        tested[rows[len(rows) - len(rows) // share :]] = True
+    return tested
+
+
+def apart(first: np.ndarray, window: int, tested: np.ndarray) -> np.ndarray:
+    """Which windows can be trained on: those that share no row with one that is tested on; (n,) bool.
+
+    Parameters
+    ----------
+    first : ndarray (n,), int64
+        The first row of each window, increasing.
+    window : int
+    tested : ndarray (n,), bool
+    """
+    marks = first[tested]
+    if not len(marks):
+        return ~tested
+    after = np.searchsorted(marks, first)
+    below, above = marks[np.maximum(after - 1, 0)], marks[np.minimum(after, len(marks) - 1)]
+    return ~tested & (np.abs(first - below) >= window) & (np.abs(first - above) >= window)

@@ -7,12 +7,12 @@ Files are separated by commas, those to train on first:
     data.npz                            x, y, or x_train, y_train; with x_test, y_test the split is yours
     x.npy,y.npy                         inputs and labels; x.npy,y.npy,x_test.npy,y_test.npy with your split
 
-In a CSV (commas, semicolons or tabs; a header or none) the label is the column whose header is ``label``, ``class``,
-``target`` or ``y``, and the last one where no header says so; all other columns are numbers.
+In a CSV the label is the column named ``label``, ``class``, ``target`` or ``y``, or else the last; all others are
+numbers. :class:`.reading.Reading` has what can be said about it; frames of pandas and polars are read in the same way.
 
-Inputs (N, ...) are taken row by row; arrays of bytes (uint8) stay bytes, all other numbers become float32, and each
-column is put on one scale: see :class:`tinyfoa_np.data.dataset.Columns`. Labels may be whole numbers or text. Where
-they are not 0 to C - 1, classes are numbered in the labels' order, and the order is written down.
+Inputs (N, ...) are taken row by row; arrays of bytes (uint8) stay bytes, and each column of all other numbers is put on
+one scale: see :class:`tinyfoa_np.data.dataset.Columns`. Labels may be whole numbers or text. Where they are not 0 to
+C - 1, classes are numbered in the labels' order, and the order is recorded.
 
 Without samples to test on, all are shuffled, with seed 0 whatever the recipe's seed, and the last fifth is tested on.
 """
@@ -23,15 +23,19 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinyfoa_np.data import csv_table as table
-from tinyfoa_np.data.csv_table import LABELS, is_number
+from tinyfoa_np.data import csv_table, frames, splits, windows
+from tinyfoa_np.data import labels as labelling
+from tinyfoa_np.data.arrays import from_archive, from_npy, shown
+from tinyfoa_np.data.csv_table import Coded, Table
 from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint
+from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
-from tinyfoa_np.data.splits import shuffled
+from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.roles import Known
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
 
@@ -40,14 +44,36 @@ SEED = 0
 OTHERS = 5
 _ARRAYS = "x and y, or x_train and y_train, and x_test and y_test if they are there"
 
-Part = tuple[str, np.ndarray, np.ndarray]  # what to call it, inputs (N, ...), labels (N,)
+
+class Part(NamedTuple):
+    """Samples of one file.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    inputs : ndarray (N, ...)
+    labels : Coded or None
+    groups : Coded or None
+    times : ndarray (N,), float64, or None
+    first : ndarray (N,), int64, or None
+        The first row of each sample that is a window.
+    """
+
+    name: str
+    inputs: np.ndarray
+    labels: Coded | None
+    groups: Coded | None = None
+    times: np.ndarray | None = None
+    first: np.ndarray | None = None
 
 
 class Own:
     """Your own files, as a data set."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, reading: Reading | None = None, limit: int | None = None) -> None:
+        self.name, self.reading = name, (reading or Reading()).validated()
+        self.limit = LIMIT if limit is None else limit
 
     @property
     def samples(self) -> tuple[int, int]:
@@ -79,233 +105,432 @@ class Own:
             which file, and what would be right.
         """
         paths = _paths(self.name)
-        origin: dict[str, Any] = {"files": [str(path) for path in paths]}
-        parts = [(name, *_rows(name, inputs, labels)) for name, inputs, labels in _parts(paths, origin)]
-        if len(parts) > 2:
-            raise BadRequest(f"{self.name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
-        classes, named = _numbered(parts)
-        splits = [Split(inputs, labels) for (_, inputs, _), labels in zip(parts, classes)]
-        if len(splits) == 1:
-            whole = splits[0]
-            if len(whole.labels) < 2:
-                raise BadRequest(f"{self.name} has 1 sample: at least 2 are needed, to train and to test on")
-            order, tested = shuffled(len(whole.labels), SEED), max(1, len(whole.labels) // OTHERS)
-            splits = [Split(whole.inputs[rows], whole.labels[rows]) for rows in (order[:-tested], order[-tested:])]
-            origin["split"] = f"the last {tested} of {len(order)} samples shuffled with seed {SEED} are tested on"
-        train, test = splits
-        if test.inputs.shape[1] != train.inputs.shape[1] or test.inputs.dtype != train.inputs.dtype:
-            raise BadRequest(
-                f"{parts[1][0]} has {test.inputs.shape[1]} inputs a sample, {test.inputs.dtype}: "
-                f"{train.inputs.shape[1]}, {train.inputs.dtype}, as in {parts[0][0]}, would be right"
-            )
-        if named:
-            origin["labels"] = named
-        more: dict[str, Any] = {"origin": origin, "digest": fingerprint(train, test)}
-        count = len(named) if named else int(max(labels.max() for labels in classes)) + 1
-        if train.inputs.dtype == np.uint8:
-            share = np.bincount(train.inputs.ravel(), minlength=256) / train.inputs.size
-            mean = float(share @ np.arange(256))
-            deviation = float(share @ (np.arange(256) - mean) ** 2) ** 0.5 or 1.0
-            return Dataset(self.name, train, test, count, 1 / deviation, -mean / deviation, **more)
-        with np.errstate(over="ignore", invalid="ignore"):
-            dataset = Dataset(self.name, train, test, count, columns=Columns.of(train.inputs), **more)
-            for normalize in NORMALIZATIONS:
-                if not all(np.isfinite(dataset.encoded(split.inputs, normalize)).all() for split in splits):
-                    raise BadRequest(f"{self.name} holds numbers too large to be put on one scale in float32")
-        return dataset
+        parts, known, origin = _parts(paths, self.reading, self.limit)
+        return prepared(self.name, parts, known, {"files": [str(path) for path in paths]} | origin, self.limit)
+
+
+def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any) -> Dataset:
+    """A data set of a pandas or polars frame.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Samples to train on, and to split those to test on off, unless there is a ``test`` frame.
+    test : DataFrame, optional
+        With the same columns, in any order.
+    name : str
+        What recipes and messages call the data set.
+    **how
+        The fields of :class:`.reading.Reading`: ``label="activity"``, ``group="subject"``, ...
+
+    Raises
+    ------
+    BadRequest
+        If it holds what cannot be trained on.
+    """
+    try:
+        reading = Reading(**how).validated()
+    except TypeError as error:
+        raise BadRequest(f"from_frame: {error}") from None
+    table = frames.read(frame, name, reading)
+    parts = [_part(name, table)]
+    if test is not None:
+        parts.append(_part(f"{name}, test", frames.read_new(test, f"{name}, test", table.known)))
+    return prepared(name, parts, table.known, _told(name, table))
+
+
+def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any], limit: int = LIMIT) -> Dataset:
+    """A data set of samples: cut into windows, numbered, split, gaps filled, put on one scale.
+
+    Raises
+    ------
+    BadRequest
+        If they cannot be trained on.
+    """
+    if len(parts) > 2:
+        raise BadRequest(f"{name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
+    reading = known.reading
+    parts = [_rows(part, reading.missing == "median", limit) for part in parts]
+    width = parts[0].inputs.shape[1]
+    if reading.window:
+        parts = [cut(part, reading, limit) for part in parts]
+        origin["window"] = f"samples of {reading.window} rows, a new one every {reading.step}"
+    numbers, named, classes = labelling.numbered([(part.name, part.labels) for part in parts if part.labels])
+    if len(parts) == 1:
+        train, test = _split(name, parts[0], numbers[0], reading, origin)
+    else:
+        if reading.group is not None and not reading.window or reading.time is not None and not reading.window:
+            raise BadRequest("--group and --time choose the test samples, but there is a file of them: leave one out")
+        train, test = (Split(part.inputs, labels) for part, labels in zip(parts, numbers))
+    if test.inputs.shape[1] != train.inputs.shape[1] or (test.inputs.dtype == np.uint8) != (
+        train.inputs.dtype == np.uint8
+    ):
+        raise BadRequest(
+            f"{parts[1].name} has {test.inputs.shape[1]} inputs per sample, {test.inputs.dtype}: "
+            f"{train.inputs.shape[1]}, {train.inputs.dtype}, as in {parts[0].name}, are needed"
+        )
+    if reading.missing == "median":
+        known = known._replace(medians=_medians(name, train.inputs, width))
+        train, test = (Split(filled(split.inputs, known.medians), split.labels) for split in (train, test))
+    if named:
+        origin["labels"] = named
+    if origin.get("columns") and reading.window:
+        origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
+    origin["reading"] = known.to_record()
+    return scaled(name, train, test, classes, width, origin)
+
+
+def scaled(name: str, train: Split, test: Split, classes: int, width: int, origin: dict[str, Any]) -> Dataset:
+    """A data set whose ``width`` columns are put on one scale by the training samples; refuses what has none."""
+    if train.inputs.dtype == np.uint8:
+        share = np.bincount(train.inputs.ravel(), minlength=256) / train.inputs.size
+        mean = float(share @ np.arange(256))
+        deviation = float(share @ (np.arange(256) - mean) ** 2) ** 0.5 or 1.0
+        digest = fingerprint(train, test)
+        return Dataset(name, train, test, classes, 1 / deviation, -mean / deviation, digest=digest, origin=origin)
+    kind = np.result_type(train.inputs, test.inputs)
+    train, test = (Split(split.inputs.astype(kind, copy=False), split.labels) for split in (train, test))
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = Columns.of(train.inputs, width)
+        dataset = Dataset(name, train, test, classes, columns=columns, digest=fingerprint(train, test), origin=origin)
+        ends = [
+            end for split in (train, test) if len(split.inputs) for end in (split.inputs.min(0), split.inputs.max(0))
+        ]
+        for normalize in NORMALIZATIONS:
+            if not np.isfinite(dataset.encoded(np.stack(ends), normalize)).all():
+                raise BadRequest(f"{name} holds numbers too large to be put on one scale in float32")
+    return dataset
+
+
+def _split(name: str, part: Part, labels: np.ndarray, reading: Reading, origin: dict[str, Any]) -> tuple[Split, Split]:
+    """Training and test samples of one file."""
+    count = len(labels)
+    if count < 2:
+        raise BadRequest(f"{name} has 1 sample: at least 2 are needed, to train and to test on")
+    order = splits.shuffled(count, SEED)
+    if reading.group is None and reading.time is None and part.first is None:
+        tested = max(1, count // OTHERS)
+        origin["split"] = f"the last {tested} of {count} samples shuffled with seed {SEED} are tested on"
+        rows = order[:-tested], order[-tested:]
+        return tuple(Split(part.inputs[chosen], labels[chosen]) for chosen in rows)  # type: ignore[return-value]
+    groups = part.groups.codes if part.groups else None
+    if part.times is not None:
+        chosen = splits.by_time(part.times, groups, OTHERS)
+        told = f"the last fifth by {reading.time}" + (f" of each {reading.group}" if part.groups else "")
+    elif part.groups:
+        chosen = splits.by_group(labels, part.groups.codes, part.groups.values, OTHERS, SEED)
+        names = sorted({part.groups.values[code] for code in np.unique(part.groups.codes[chosen])})
+        told = f"{reading.group} {', '.join(map(shown, names))}"
+    else:
+        chosen = splits.by_class(labels, OTHERS)
+        told = "the last fifth of each class"
+    trained = ~chosen if part.first is None else splits.apart(part.first, reading.window or 1, chosen)
+    if not chosen.any() or not trained.any():
+        by = (
+            f"by {reading.group}"
+            if part.groups and part.times is None
+            else f"by {reading.time}"
+            if reading.time
+            else "them"
+        )
+        raise BadRequest(f"{name} cannot be split {by}: no fifth can be spared without losing a class or all samples")
+    lost = set(np.unique(labels).tolist()) - set(np.unique(labels[trained]).tolist())
+    if lost:
+        spelled = (
+            part.labels.values[part.labels.codes[int((labels == min(lost)).argmax())]] if part.labels else min(lost)
+        )
+        raise BadRequest(f"{name} has class {shown(spelled)} in the test samples only ({told}): nothing would learn it")
+    left = count - int(trained.sum()) - int(chosen.sum())
+    origin["split"] = f"tested on: {told}, {int(chosen.sum())} of {count} samples" + (
+        f"; {left} that share rows with them are left out" if left else ""
+    )
+    rows = order[trained[order]], np.flatnonzero(chosen)
+    return tuple(Split(part.inputs[chosen], labels[chosen]) for chosen in rows)  # type: ignore[return-value]
 
 
 def described(dataset: Dataset) -> str:
     """What was made of your files, in a line: inputs, label, classes, and how many samples."""
     origin, inputs = dataset.origin or {}, dataset.train.inputs.shape[1]
+    reading = origin.get("reading") or {}
     names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
-    told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
-    told += f", label {label!r}" if label else ""
+    window = (reading.get("reading") or {}).get("window")
+    if window and names:
+        told = f"{inputs // window} inputs{_listed(reading.get('names') or ())} in windows of {window} rows"
+    else:
+        told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
+    told += f", label {shown(label)!r}" if label else ""
     told += f", {dataset.classes} classes{_listed(classes)}"
     return f"{told}; {len(dataset.train.labels):,} samples to train on, {len(dataset.test.labels):,} to test on"
 
 
 def _listed(names: Sequence[object]) -> str:
-    shown = ", ".join(map(_shown, names[:8])) + (", ..." if len(names) > 8 else "")
-    return f" ({shown})" if names else ""
-
-
-def _paths(name: str) -> list[Path]:
-    paths = [Path(part.strip()).expanduser() for part in name.split(",")]
-    for path in paths:
-        if not path.is_file():
-            several = ": name your data's files, with commas between them" if "," in name else ""
-            raise BadRequest(f"there is no file {path}{several}")
-    return paths
+    listed = ", ".join(map(shown, names[:8])) + (", ..." if len(names) > 8 else "")
+    return f" ({listed})" if names else ""
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _parts(paths: list[Path], origin: dict[str, Any]) -> list[Part]:
-    """Inputs and labels of all files, in their order; ``origin`` gets what a table's header calls them."""
+def _paths(name: str) -> list[Path]:
+    paths = [Path(part.strip()).expanduser() for part in name.split(",")]
+    if len(paths) > 1 and Path(name).is_file():
+        return [Path(name)]  # a comma in the path of one file
+    for path in paths:
+        if not path.exists():
+            several = ": name your data's files, with commas between them" if "," in name else ""
+            raise BadRequest(f"there is no file {path}{several}")
+    return paths
+
+
+def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part], Known, dict[str, Any]]:
+    """Samples of all files, in their order; how the first table was read, and what its header calls the columns."""
     parts: list[Part] = []
+    known, origin = None, {}
     rest = list(paths)
     while rest:
         path = rest.pop(0)
         suffix = path.suffix.lower()
-        if suffix == ".csv":
-            found = from_csv(path)
-            if parts and found.names and origin.get("columns", found.names) != found.names:
-                raise BadRequest(f"{path} has other columns than {parts[0][0]}: {', '.join(origin['columns'])[:200]}")
-            if not parts and found.names and len(set(found.names)) == len(found.names):
-                origin |= {"columns": found.names, "label": found.label}
-            parts.append((str(path), found.inputs, found.labels))
+        if suffix == ".csv" and known is None and not parts:
+            table = from_csv(path, reading, limit)
+            known, origin = table.known, _told(str(path), table)
+            parts.append(_part(str(path), table))
+        elif suffix == ".csv":
+            parts.append(_part(str(path), csv_table.read_new(path, known or _plain(parts[0], reading), limit)))
         elif suffix == ".npz":
-            parts += from_npz(path)
+            parts += from_npz(path, reading, limit)
         elif rest and rest[0].suffix.lower() == ".npy":
-            parts.append((str(path), from_npy(path), from_npy(rest.pop(0))))
+            other = rest.pop(0)
+            inputs, given = from_npy(path, limit), from_npy(other, limit)
+            parts.append(Part(str(path), inputs, labelling.coded(str(path), given, _count(str(path), inputs))))
         else:
-            raise BadRequest(f"{path} are inputs without labels: write both, {path},LABELS.npy")
-    return parts
+            raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
+        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", "drop", "keep", "time", "header"}):
+            raise BadRequest(f"--{min(told)} is about the columns of a table, and {path} is none: leave it out")
+    for part in parts:
+        if part.labels is None:
+            raise BadRequest(f"{part.name} has no labels")
+    return parts, known or _plain(parts[0], reading), origin
 
 
-def from_npy(path: Path) -> np.ndarray:
-    """The array in an .npy file; raises `BadRequest` where there is none of numbers or text."""
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # whatever a garbled header leads NumPy's parser to
-        raise BadRequest(f"{path} is no .npy file of numbers: {_first_line(error)}") from error
+def _part(name: str, table: Table) -> Part:
+    return Part(name, table.inputs, table.labels, table.groups, table.times)
 
 
-def from_npz(path: Path) -> list[Part]:
+def _told(name: str, table: Table) -> dict[str, Any]:
+    """What a table's header calls its columns; warns of those that are left out."""
+    for column, reason in table.left_out.items():
+        kept = f"--keep {column}" if column else "--keep"
+        warnings.warn(
+            f"{name}: column {shown(column)!r} is left out, it looks like {reason}; {kept} trains on it", stacklevel=4
+        )
+    origin: dict[str, Any] = {"left_out": table.left_out} if table.left_out else {}
+    if table.known.names:
+        origin |= {"columns": table.names, "label": table.label}
+    return origin
+
+
+def _plain(part: Part, reading: Reading) -> Known:
+    """How samples of arrays are found again: all their columns, and a label after them if there is one."""
+    width = int(np.prod(part.inputs.shape[1:], dtype=np.int64)) if part.inputs.ndim > 1 else 1
+    return Known(reading, None, None, list(range(width)), width + 1, width)
+
+
+def from_csv(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Table:
+    """A table to train on: :func:`.csv_table.read`."""
+    return csv_table.read(path, reading, limit)
+
+
+def from_npz(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> list[Part]:
     """One or two sets of samples of an .npz file; raises `BadRequest` where it has others."""
-    arrays = _arrays(path, ("x", "y", "x_train", "y_train", "x_test", "y_test"))
-    there = ", ".join(map(_shown, arrays))[:80]
+    group = (reading.group or "").lower() if reading else ""
+    wanted = ("x", "y", "x_train", "y_train", "x_test", "y_test")
+    arrays = from_archive(path, (*wanted, group), limit)
+    there = ", ".join(map(shown, arrays))[:80]
     train = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if not set(train) <= set(arrays) or ("x_test" in arrays) != ("y_test" in arrays):
-        raise BadRequest(f"{path} holds {there or 'nothing'}: {_ARRAYS} would be right")
-    parts = [(str(path), arrays[train[0]], arrays[train[1]])]
-    if "x_test" in arrays:
-        parts.append((f"{path}, x_test", arrays["x_test"], arrays["y_test"]))
+        raise BadRequest(f"{path} holds {there or 'nothing'}: {_ARRAYS} are needed")
+    if group and (group not in arrays or "x_test" in arrays):
+        raise BadRequest(f"{path} holds {there}: --group needs x, y and an array of that name")
+    parts = []
+    for name, x, y in ((str(path), *train), (f"{path}, x_test", "x_test", "y_test")):
+        if x in arrays:
+            count = _count(name, arrays[x])
+            groups = labelling.coded(f"{path}, {group}", arrays[group], count) if group else None
+            parts.append(Part(name, arrays[x], labelling.coded(name, arrays[y], count), groups))
     return parts
 
 
-def _arrays(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name in small letters; of those not ``wanted``, where some are, empty ones."""
-    try:
-        with np.load(path, allow_pickle=False) as file, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            names = {name.lower(): name for name in file.files}
-            arrays = {low: file[name] if not wanted or low in wanted else np.zeros(0) for low, name in names.items()}
-            if not all(isinstance(each, np.ndarray) for each in arrays.values()):
-                raise ValueError("a member is no array")
-    except Exception as error:  # whatever a garbled archive leads NumPy's and Python's parsers to
-        raise BadRequest(f"{path} is no .npz file of numbers: {_first_line(error)}") from error
-    return arrays
+def _count(name: str, inputs: np.ndarray) -> int:
+    if inputs.ndim < 2 or not inputs.size:
+        raise BadRequest(f"{name} has inputs {inputs.shape}: N rows, one sample each, are needed")
+    return len(inputs)
 
 
-def from_csv(path: Path) -> table.Table:
-    """A table, with a warning for columns that count its rows: :func:`.csv_table.read`."""
-    found = table.read(path)
-    for n in table.counting(found.inputs):
-        name = repr(found.names[n][:40]) if found.names and found.names[n] else str(n + 1)
-        warnings.warn(f"{path}: column {name} counts the rows; leave it out, unless it means something", stacklevel=2)
-    return found
+# -- new samples -----------------------------------------------------------------------------------------------------
 
 
-def inputs_of(path: Path, width: int, names: Sequence[str] | None = None) -> np.ndarray:
-    """Samples (N, ...) to be answered, of ``width`` inputs each: a file as it is trained on, with labels or without.
+class Trained(Protocol):
+    """What is asked of a :class:`tinyfoa_np.model.model.Model`."""
 
-    Of an .npz ``x``, or ``x_test``, or the only array; of a table the columns called ``names``, or those that are no
-    label: :func:`.csv_table.inputs_of`.
+    @property
+    def inputs(self) -> Any: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def labels(self) -> list[str | int] | None: ...
+
+    @property
+    def columns(self) -> list[str] | None: ...
+
+    @property
+    def reading(self) -> dict[str, Any] | None: ...
+
+
+def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
+    """New samples for a model: a file like the one that it was trained on, with labels or without, or a frame.
+
+    Of an .npz ``x``, or ``x_test``, or the only array; of a table the columns that were trained on. Windows are cut,
+    and missing values filled, as they were in training.
+
+    Parameters
+    ----------
+    source : path or DataFrame
+    model : Model
+    limit : int, optional
+        The most bytes that the file may take in memory.
+
+    Returns
+    -------
+    Part
+        With inputs (N, ...), and labels if there are some.
 
     Raises
     ------
     BadRequest
-        The file is missing, or in none of the formats.
+        The file is missing, or in none of the formats, or lacks a column.
     """
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise BadRequest(f"there is no file {path}")
-    if suffix == ".csv":
-        return table.inputs_of(path, width, names)
-    if suffix != ".npz":
-        return from_npy(path)
-    arrays = _arrays(path)
+    width, limit = model.inputs.width, LIMIT if limit is None else limit
+    if model.reading:
+        known = Known.from_record(model.reading)
+    else:
+        known = Known(Reading(), model.columns, None, list(range(width)), width + 1, width)
+    reading = known.reading
+    if frames.is_frame(source):
+        part = _part("the frame", frames.read_new(source, "the frame", known))
+    else:
+        path = Path(source).expanduser()
+        suffix = path.suffix.lower()
+        if suffix == ".csv":
+            part = _part(str(path), csv_table.read_new(path, known, limit))
+        elif suffix == ".npz":
+            part = _new_arrays(path, limit)
+        else:
+            part = Part(str(path), from_npy(path, limit), None)
+    if reading.window and part.inputs.ndim == 2 and part.inputs.shape[1] != width:
+        part = cut(part, reading, limit)
+    if known.medians is not None and part.inputs.ndim == 2 and part.inputs.dtype.kind == "f":
+        if part.inputs.shape[1] % len(known.medians) == 0:
+            part = part._replace(inputs=filled(part.inputs, known.medians))
+    return part
+
+
+def labelled(source: Any, model: Trained, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """New samples (N, I) as :func:`samples_of` reads them, and the numbers (N,) of their classes.
+
+    Raises
+    ------
+    BadRequest
+        As there; and if there are no labels, or one that is none of the model's classes.
+    """
+    part = samples_of(source, model, limit)
+    if part.labels is None:
+        raise BadRequest(f"{part.name} has no labels: to evaluate a model, samples and labels are needed")
+    classes = model.labels or list(range(model.classes))
+    return part.inputs.reshape(_count(part.name, part.inputs), -1), labelling.recoded(
+        part.name, part.labels, classes, "the model"
+    )
+
+
+def _new_arrays(path: Path, limit: int) -> Part:
+    arrays = from_archive(path, (), limit)
     name = next((n for n in ("x", "x_test") if n in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if name is None:
-        raise BadRequest(f"{path} holds {', '.join(map(_shown, arrays))[:80] or 'nothing'}: x or x_test would be right")
-    return arrays[name]
-
-
-def _shown(value: object) -> str:
-    """A label or a name for a message: text that holds more than letters and the like as Python writes it."""
-    text = str(value)[:40]
-    return text if text.isprintable() and text.strip() else repr(text)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise BadRequest(f"{path} holds {', '.join(map(shown, arrays))[:80] or 'nothing'}: x or x_test is needed")
+    labels = arrays.get(name.replace("x", "y")) if name in ("x", "x_test") else None
+    inputs = arrays[name]
+    return Part(
+        str(path), inputs, None if labels is None else labelling.coded(str(path), labels, _count(str(path), inputs))
+    )
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
 
 
-def _rows(name: str, inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (N, I) uint8 or float32, C order, and labels (N,) as text or whole numbers."""
-    if inputs.ndim < 2 or not inputs.size:
-        raise BadRequest(f"{name} has inputs {inputs.shape}: N rows, one sample each, would be right")
-    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.shape != inputs.shape[:1]:
-        raise BadRequest(f"{name} has inputs {inputs.shape} and labels {labels.shape}: one label a sample is needed")
+def _rows(part: Part, gaps: bool, limit: int) -> Part:
+    """The same with inputs (N, I) uint8, float32 or float64, C order: float64 where float32 would change a number."""
+    name, inputs = part.name, part.inputs
+    _count(name, inputs)
     if inputs.dtype.kind not in "fiub":
-        raise BadRequest(f"{name} has {inputs.dtype} inputs: numbers would be right")
+        raise BadRequest(f"{name} has {inputs.dtype} inputs: numbers are needed")
     rows = inputs.reshape(len(inputs), -1)
     if rows.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-            rows = rows.astype(np.float32)
-        if not (finite := np.isfinite(rows).all(axis=1)).all():
-            raise BadRequest(f"{name}: sample {int(finite.argmin()) + 1} holds NaN or infinite values")
-    return np.ascontiguousarray(rows), _whole(name, labels)
+        if rows.size * 4 > limit:
+            raise too_large(f"{name}, as float32,", rows.size * 4, limit)
+        with np.errstate(over="ignore", invalid="ignore"):
+            narrow = rows.astype(np.float32)
+            finite = np.isfinite(narrow) | (np.isnan(narrow) if gaps else False)
+            if not (whole := finite.all(axis=1)).all():
+                raise BadRequest(f"{name}: sample {int(whole.argmin()) + 1} holds NaN or infinite values")
+            wide = rows.astype(np.float64, copy=False)
+            rows = narrow if ((narrow == wide) | np.isnan(wide)).all() else wide
+    return part._replace(inputs=np.ascontiguousarray(rows))
 
 
-def _whole(name: str, labels: np.ndarray) -> np.ndarray:
-    """Labels as int64, if all are whole numbers, or else as text."""
-    if labels.dtype.kind in "US":
-        try:
-            text = labels.astype(str)
-        except UnicodeError as error:
-            raise BadRequest(f"{name} has labels that are no text") from error
-        if not all(is_number(label) for label in np.unique(text)):
-            return text
-        labels = text.astype(np.float64)
-    if labels.dtype.kind not in "fiub":
-        raise BadRequest(f"{name} has {labels.dtype} labels: whole numbers or text would be right")
-    with np.errstate(invalid="ignore", over="ignore"):
-        whole = labels.astype(np.int64)
-        same = whole == labels
-    if not same.all():
-        wrong = labels[int(same.argmin())]
+def cut(part: Part, reading: Reading, limit: int) -> Part:
+    """Samples that are windows of rows: never across groups, labelled as most of their rows, in the order of time."""
+    assert reading.window and reading.step
+    if part.times is not None:
+        by_group = () if part.groups is None else (part.groups.codes,)
+        order = np.lexsort((part.times, *by_group))
+        part = part._replace(
+            inputs=part.inputs[order], times=part.times[order], labels=_at(part.labels, order),
+            groups=_at(part.groups, order),
+        )  # fmt: skip
+    first = windows.starts(len(part.inputs), reading.window, reading.step, part.groups and part.groups.codes)
+    inputs = windows.cut(part.name, part.inputs, first, reading.window, limit)
+    labels = part.labels and part.labels._replace(codes=windows.majority(part.labels.codes, first, reading.window))
+    return part._replace(
+        inputs=inputs, labels=labels and _at(labels, np.arange(len(first))), groups=_at(part.groups, first),
+        times=None if part.times is None else part.times[first], first=first,
+    )  # fmt: skip
+
+
+def _at(column: Coded | None, rows: np.ndarray) -> Coded | None:
+    """A column's values at some rows, without the values that none of them has."""
+    if column is None:
+        return None
+    there, codes = np.unique(column.codes[rows], return_inverse=True)
+    return Coded(codes.reshape(-1), [column.values[code] for code in there])
+
+
+def _medians(name: str, inputs: np.ndarray, width: int) -> np.ndarray:
+    """The medians (width,) float64 of the training samples' columns; raises `BadRequest` where one has no value."""
+    if inputs.dtype == np.uint8:
+        return np.zeros(width)
+    columns = inputs.reshape(-1, width)
+    empty = np.isnan(columns).all(axis=0)
+    if empty.any():
         raise BadRequest(
-            f"{name} has a label {wrong}, which is no whole number: is it the label? In a CSV that is the column whose "
-            f"header is {', '.join(LABELS)}, or else the last"
+            f"{name}: input {int(empty.argmax()) + 1} has no value in any training sample: leave it out (--drop)"
         )
-    return whole
+    return np.nanmedian(columns.astype(np.float64), axis=0)
 
 
-def _numbered(parts: list[tuple[str, np.ndarray, np.ndarray]]) -> tuple[list[np.ndarray], list[str | int] | None]:
-    """Class numbers of each set's labels, and the labels in their order where they are not 0 to C - 1 themselves."""
-    name, _, labels = parts[0]
-    known = np.unique(labels)
-    if len(known) < 2:
-        raise BadRequest(f"{name} has one class only, {_shown(known[0])}: there is nothing to tell apart")
-    if 2 * len(known) > len(labels) + 3:
-        raise BadRequest(
-            f"{name} has {len(known)} classes in {len(labels)} samples: is it the label? In a CSV that is the column "
-            f"whose header is {', '.join(LABELS)}, or else the last"
-        )
-    for other, _, tested in parts[1:]:
-        if tested.dtype.kind != labels.dtype.kind or not np.isin(tested, known).all():
-            strange = next(label for label in np.unique(tested).tolist() if label not in set(known.tolist()))
-            raise BadRequest(f"{other} has a label {_shown(strange)} that {name} does not have")
-    numbers = [np.searchsorted(known, tested) for _, _, tested in parts]
-    plain = known.dtype.kind == "i" and (known == np.arange(len(known))).all()
-    return numbers, None if plain else known.tolist()
+def filled(inputs: np.ndarray, medians: np.ndarray | None) -> np.ndarray:
+    """Samples (n, I) with the medians of their columns in place of NaN."""
+    if medians is None or inputs.dtype == np.uint8 or not np.isnan(inputs).any():
+        return inputs
+    wide = inputs.astype(np.float64).reshape(-1, len(medians))
+    return np.where(np.isnan(wide), medians, wide).reshape(inputs.shape)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -125,9 +124,9 @@ def to_c_header(model: Model) -> bytes:
     arrays, entries, nbytes = [], [], 0
     seen = "(TINYFOA_SCALE * (value) + TINYFOA_OFFSET)" if inputs.kind == "bytes" else "(value)"
     if model.affine:
-        seen = "(((value) - tinyfoa_shift[i]) * tinyfoa_factor[i])"
+        seen = "((float)((value) - tinyfoa_shift[i]) * tinyfoa_factor[i])"
         for name, column in zip(("tinyfoa_shift", "tinyfoa_factor"), model.affine, strict=True):
-            arrays.append(_array("float", name, column))
+            arrays.append(_array("double" if column.dtype == np.float64 else "float", name, column))
             nbytes += column.nbytes
     for number, (layer, gain) in enumerate(zip(layers, gains(model), strict=True)):
         weights = signs(layer) if binary else layer.weights
@@ -185,13 +184,11 @@ def _plain(name: str) -> str:
 
 def _array(kind: str, name: str, values: np.ndarray) -> str:
     """A flat constant."""
-    flat = [f"{value:#010x}" for value in values.ravel().tolist()] if kind == "uint32_t" else _numbers(values)
-    lines = ["    " + ", ".join(flat[start : start + 6]) + "," for start in range(0, len(flat), 6)]
+    formats = {"uint32_t": lambda value: f"{value:#010x}", "double": repr}
+    flat = [formats.get(kind, _number)(value) for value in values.ravel().tolist()]
+    each = 4 if kind == "double" else 6
+    lines = ["    " + ", ".join(flat[start : start + each]) + "," for start in range(0, len(flat), each)]
     return "\n".join([f"static const {kind} {name}[{values.size}] = {{", *lines, "};"])
-
-
-def _numbers(values: Iterable[Any] | np.ndarray) -> list[str]:
-    return [_number(value) for value in np.asarray(values, np.float32).ravel()]
 
 
 def _number(value: Any) -> str:
@@ -232,7 +229,11 @@ def to_onnx(model: Model) -> bytes:
             x = node("Mul", "scaled", x, constant("input_scale", affine[0]))
             x = node("Add", "shifted", x, constant("input_offset", affine[1]))
     if model.affine:
+        if model.affine[0].dtype == np.float64:  # centred in double precision, then rounded
+            x = node("Cast", "precise", x, to=TensorProto.DOUBLE)
         x = node("Sub", "centred", x, constant("input_shift", model.affine[0]))
+        if model.affine[0].dtype == np.float64:
+            x = node("Cast", "rounded", x, to=TensorProto.FLOAT)
         x = node("Mul", "scaled", x, constant("input_factor", model.affine[1]))
     if model.recipe.binary_activations:
         constant("zero", np.float32(0))

@@ -26,7 +26,7 @@ from ..rules.stage import Stage
 #: labels are 16 bits
 MOST_CLASSES = 65536
 #: what a tensor is called in a file
-DTYPES = {"F32": "float32", "U64": "uint64"}
+DTYPES = {"F32": "float32", "F64": "float64", "U64": "uint64"}
 
 Tensors = dict[str, tuple[tuple[int, ...], str]]  # name to shape and dtype
 
@@ -130,7 +130,7 @@ def check_values(name: str, values: np.ndarray, form: Form | None = None) -> Non
     ValueError
         If there are any.
     """
-    if values.dtype == np.float32:
+    if values.dtype.kind == "f":
         flat = values.reshape(-1)
         if not all(np.isfinite(flat[start : start + 2**16]).all() for start in range(0, flat.size, 2**16)):
             raise ValueError(f"{name} holds numbers that are not finite")

@@ -18,6 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from ..data.dataset import on_scale
+from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.encoding import Inputs
 from ..layers.local import LocalParameters
@@ -39,7 +41,7 @@ BATCH = 256
 #: bytes of the largest header that is read: what is said about a model, with the names of classes and columns
 HEADER_LIMIT = 1 << 23
 #: what of a table's words a model keeps
-_NAMED = ("labels", "columns")
+_NAMED = ("labels", "columns", "reading")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +53,15 @@ class Model:
     recipe : Recipe
     classes : int
     layers : list of TrainedLayer
-    affine : tuple of ndarray (I,), float32, optional
-        What is taken from each column of real inputs, and what it is multiplied by then.
+    affine : tuple of ndarray (I,), optional
+        What is taken from each column of real inputs, float64, and what it is multiplied by then, float32.
     labels : list of str or int, optional
         What the samples' file calls class 0, 1, and so on, where that is not 0, 1, and so on.
     columns : list of str, optional
         What the samples' table calls its inputs.
+    reading : dict, optional
+        How the samples' files were read, and how new ones are: columns, medians of missing values, windows; as
+        :meth:`tinyfoa_np.data.roles.Known.to_record` has it.
     """
 
     recipe: Recipe
@@ -65,6 +70,7 @@ class Model:
     affine: tuple[np.ndarray, np.ndarray] | None = None
     labels: list[str | int] | None = None
     columns: list[str] | None = None
+    reading: dict[str, Any] | None = None
     _at_work: list[Inference] = field(default_factory=list, repr=False)
 
     @property
@@ -107,12 +113,10 @@ class Model:
             if x.dtype.kind not in "fiub":
                 raise BadRequest(f"the samples are {x.dtype}: this model takes real numbers")
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-                x = x.astype(np.float32)
-            if not np.isfinite(x).all():
+                narrow = x.astype(np.float32)
+            if not np.isfinite(narrow).all():
                 raise BadRequest("the samples hold NaN or infinite values")
-            if self.affine:
-                shift, factor = self.affine
-                x = (x - shift) * factor
+            x = on_scale(x, *self.affine) if self.affine else narrow
         out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
         for start in range(0, len(x), BATCH):
             part = np.ascontiguousarray(x[start : start + BATCH])
@@ -216,10 +220,12 @@ def load(path: str | os.PathLike[str]) -> Model:
                 affine = tensors["inputs.shift"], tensors["inputs.factor"]
                 for name, part in zip(("inputs.shift", "inputs.factor"), affine, strict=True):
                     check_values(name, part)
-            labels, columns = about.get("labels"), about.get("columns")
+            labels, columns, reading = (about.get(name) for name in _NAMED)
             _check_names("classes", labels, classes, (str, int))
             _check_names("inputs", columns, inputs.width, (str,))
-            return Model(recipe, classes, trained, affine, labels, columns)
+            if reading is not None:
+                reading = Known.from_record(reading).to_record()
+            return Model(recipe, classes, trained, affine, labels, columns, reading)
     except OtherNumerics as error:
         raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
@@ -240,6 +246,8 @@ def _tensors(file: Any, inputs: Inputs, layers: list[Form]) -> dict[str, np.ndar
     wanted = {name: kind for number, form in enumerate(layers) for name, kind in form.tensors(number).items()}
     if inputs.kind == "real" and "inputs.shift" in file.keys():
         wanted |= {f"inputs.{name}": ((inputs.width,), "float32") for name in ("shift", "factor")}
+        if file.get_slice("inputs.shift").get_dtype() == "F64":  # models of before centred in float32
+            wanted["inputs.shift"] = (inputs.width,), "float64"
     if set(file.keys()) != set(wanted):
         raise ValueError(f"it has {sorted(set(file.keys()) ^ set(wanted))[0]!r}, or does not")
     for name, (shape, kind) in wanted.items():

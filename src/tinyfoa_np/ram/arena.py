@@ -26,7 +26,7 @@ PATTERN = 0xA5
 POISON = 0xFF  # a float32 or float64 of these is NaN
 #: bytes behind the plan that must stay untouched when the arena makes its own block
 GUARD = 4096
-_SCAN = 65536
+_SCAN = 16384
 
 
 class Views:
@@ -86,10 +86,12 @@ class Arena:
                 raise ValueError(f"the arena's buffer must be writable and aligned to {ALIGNMENT} bytes")
         self.poison = poison
         self.watch: Callable[[str], None] | None = None  # told of the next phase before it begins, in place of poison
+        self._ended: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
         self.phase = PHASES[0]
         self.plan = Plan((), {})
         self.taken: dict[str, Region] = {}
         self._highest = 0
+        self._changed = np.zeros(_SCAN, bool)  # made once: measuring must not allocate either
         self.fill(PATTERN)
 
     def lay_out(self, plan: Plan, seen: int = 0) -> None:
@@ -108,7 +110,7 @@ class Arena:
         """
         if plan.nbytes > self.nbytes:
             raise ValueError(f"a plan of {plan.nbytes} bytes does not fit a block of {self.nbytes}")
-        self.plan, self.taken, self.phase, self._highest = plan, {}, PHASES[0], seen
+        self.plan, self.taken, self.phase, self._highest, self._ended = plan, {}, PHASES[0], seen, {}
         self.fill(PATTERN)
 
     def take(self, name: str) -> np.ndarray:
@@ -139,14 +141,22 @@ class Arena:
 
     def enter(self, phase: str) -> None:
         """Says that a phase begins; with ``poison``, what was written of regions that ended is overwritten."""
-        if self.watch and phase != self.phase:
-            self.watch(phase)
-        elif self.poison and phase != self.phase:
-            for region in self.taken.values():
-                if region.lives(self.phase) and not region.lives(phase):
-                    view = self._bytes(region)
-                    view[view != PATTERN] = POISON  # what was never written must still look so
-        self.phase = phase
+        if phase != self.phase:
+            if self.watch:
+                self.watch(phase)
+            elif self.poison:
+                self.overwrite_ended(phase)
+            self.phase = phase
+
+    def overwrite_ended(self, phase: str) -> None:
+        """Overwrites what was written of the regions that do not live on in a phase."""
+        change = self.phase, phase
+        if change not in self._ended:
+            ended = [r for r in self.taken.values() if r.lives(self.phase) and not r.lives(phase)]
+            self._ended[change] = [(self._bytes(r), np.zeros(r.nbytes, bool)) for r in ended]
+        for view, written in self._ended[change]:
+            np.not_equal(view, PATTERN, out=written)  # what was never written must still look so
+            np.copyto(view, POISON, where=written)
 
     def fill(self, pattern: int) -> None:
         """Overwrites the whole block."""
@@ -156,11 +166,19 @@ class Arena:
         """Bytes up to the last one that was ever seen changed, over all calls since the plan was laid out."""
         for end in range(self.block.size, self._highest, -_SCAN):
             begin = max(end - _SCAN, self._highest)
-            changed = np.flatnonzero(self.block[begin:end] != PATTERN)
-            if changed.size:
-                self._highest = begin + int(changed[-1]) + 1
+            if self._changed_in(begin, end):
+                while end - begin > 1:  # halved, as every other search would allocate
+                    middle = (begin + end) // 2
+                    begin, end = (middle, end) if self._changed_in(middle, end) else (begin, middle)
+                self._highest = end
                 break
         return self._highest
+
+    def _changed_in(self, begin: int, end: int) -> bool:
+        """Whether one of these bytes no longer holds the pattern."""
+        changed = self._changed[: end - begin]
+        np.not_equal(self.block[begin:end], PATTERN, out=changed)
+        return bool(np.count_nonzero(changed))
 
     @property
     def accounted(self) -> int:

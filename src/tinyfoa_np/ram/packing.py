@@ -1,8 +1,8 @@
 """Where each region of the arena lies: from declared lifetimes to offsets.
 
-An algorithm declares its regions: a name, a shape, a dtype and the phases over which the content must be kept.
-Regions that never live in the same phase may share bytes. The planner only decides; :mod:`.arena` hands out what was
-planned.
+An algorithm declares its regions: a name, a shape, a dtype, the phases over which the content must be kept, and those
+in which it may change. Regions that never live in the same phase may share bytes. The planner only decides;
+:mod:`.arena` hands out what was planned, and audit mode checks both declarations (:mod:`.probe`).
 
 Examples
 --------
@@ -43,12 +43,24 @@ class Region:
     phases : tuple of str
         Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always. A phase may have
         steps, each with a name behind a colon, ``"forward:2"``: who lives in the phase lives in all its steps.
+    writes : tuple of str, optional
+        Of these, the phases (or steps) in which the content may change; without it, all of them.
+
+    Raises
+    ------
+    ValueError
+        If the region is written in a phase in which it does not live.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     phases: tuple[str, ...] = PHASES
+    writes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if outside := [phase for phase in self.writes or () if phase.partition(":")[0] not in self.within]:
+            raise ValueError(f"region {self.name!r} is written in {', '.join(outside)}, but it does not live then")
 
     @cached_property
     def nbytes(self) -> int:
@@ -66,6 +78,12 @@ class Region:
     def lives(self, phase: str) -> bool:
         """Whether the content is kept in a phase, or in a step of one."""
         return phase in self.lifetime or phase.partition(":")[0] in self.lifetime
+
+    def written_in(self, phase: str) -> bool:
+        """Whether the content may change in a phase, or in a step of one."""
+        if self.writes is None or not self.lives(phase):
+            return self.lives(phase)
+        return phase in self.writes or phase.partition(":")[0] in self.writes
 
 
 @dataclass(frozen=True)
@@ -142,3 +160,16 @@ def pack(regions: Iterable[Region]) -> Plan:
         offsets[region.name] = offset
         placed.append((offset, offset + region.nbytes, lifetime))
     return Plan(tuple(wanted), offsets)
+
+
+def spread(regions: Iterable[Region]) -> Plan:
+    """Lays regions out one after the other, so that none shares a byte with another; unused bytes lie between them.
+
+    In such a plan a byte that changes says whose it is: audit mode rehearses in it. Regions of no bytes are left out.
+    """
+    offsets, end = {}, 0
+    wanted = tuple(region for region in regions if region.nbytes)
+    for region in wanted:
+        offsets[region.name] = end
+        end = aligned(end + region.nbytes) + ALIGNMENT
+    return Plan(wanted, offsets)

@@ -23,6 +23,7 @@ from .build import deep_maker, makers
 from .cuts import Rung
 from .recompute import Below
 from .stage import Stage
+from .written import declared
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,10 @@ class Layout:
         """Each stage as it is said to be cut."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
+    def planned(self, number: int, tiling: Tiling) -> Plan:
+        """The plan of a stage that is cut in some way."""
+        return self._cut(number, tiling).plan
+
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
         return max(
@@ -194,7 +199,7 @@ class Layout:
 
     def _made(self, number: int, tiling: Tiling) -> Chosen:
         stage = self.makers[number](tiling)
-        regions = stage.regions()
+        regions = declared(stage.regions(), stage.carried())
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]

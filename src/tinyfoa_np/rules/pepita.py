@@ -180,6 +180,7 @@ class Network(Whole):
         """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""
         before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
         if before != now and self.recipe.optimizer in ("momentum", "nesterov"):
+            self.arena.enter("update")
             for layer in self.layers:
                 layer.multiply_moments(flash, 0, before / now)
 

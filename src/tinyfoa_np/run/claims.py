@@ -7,6 +7,7 @@ each is compared, before anything is allocated or trained, with what a run of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import isfinite
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..errors import CheckFailed
 from ..layers.encoding import Inputs
+from ..layers.tiling import Tiling
 from ..ram.packing import PHASES
 from ..rules.stage import Stage
 from ..storage.flash import Flash
@@ -22,7 +24,6 @@ from ..storage.records import Records
 Objects = Mapping[str, tuple[Sequence[int], int]]  # name to the sizes of items, and slots
 STAGES = ("start", "train", "hand-over")
 _LARGEST = 2**60
-_SIZES = ("planned_bytes", "accounted_bytes", "watermark_bytes")
 
 
 class Refused(ValueError):
@@ -202,7 +203,12 @@ def _is_trained(known: Any) -> bool:
 
 
 def _is_measured(known: Any) -> bool:
-    phases = known["phases"]
-    return set(phases) == set(PHASES) and all(map(_is_count, (known[name] for name in _SIZES))) and all(
-        _is_count(phase[name]) for phase in phases.values() for name in _SIZES[:2]
-    )
+    tiling, threads = dict(known["tiling"]), known["threads"]
+    sizes = [tiling.pop(name) for name in ("samples", "neurons", "rows")]
+    flags = {field.name for field in fields(Tiling)} - {"samples", "neurons", "rows"}
+    counts = known["accounted"], known["watermark"], *known["phases"], *(known.get("beside") or {}).values()
+    return (
+        set(tiling) == flags and all(type(flag) is bool for flag in tiling.values())
+        and all(_is_count(size) and 0 < size < 2**31 for size in (*sizes, threads))
+        and len(known["phases"]) == len(PHASES) and all(map(_is_count, counts))
+    )  # fmt: skip

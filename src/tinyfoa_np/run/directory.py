@@ -102,7 +102,7 @@ def stand_in(directory: Path) -> Dataset:
     about = _description(directory)
     about.pop("first", None)
     image, columns, digest, origin = (about.pop(name, None) for name in ("image", "columns", "digest", "origin"))
-    known = Columns(**{name: np.array(values, np.float32) for name, values in columns.items()}) if columns else None
+    known = Columns(**{name: np.array(values, np.float64) for name, values in columns.items()}) if columns else None
     return replace(shaped(**about, image=image and tuple(image)), columns=known, digest=digest, origin=origin)
 
 
@@ -132,7 +132,7 @@ def _check(about: Any) -> None:
     for name in ("scale", "offset", "unit"):
         if type(about[name]) not in (int, float) or not abs(about[name]) <= 1e30:
             raise ValueError(f"{name} is {str(about[name])[:40]!r}")
-    if about["dtype"] not in ("uint8", "float32"):
+    if about["dtype"] not in ("uint8", "float32", "float64"):
         raise ValueError(f"dtype is {str(about['dtype'])[:40]!r}")
     if image is not None and (
         len(image) != 3 or not all(type(side) is int and side > 0 for side in image) or prod(image) != inputs
@@ -151,3 +151,10 @@ def _check(about: Any) -> None:
         names = (about.get("origin") or {}).get(name)
         if names is not None and not (isinstance(names, list) and all(type(each) in (str, int) for each in names)):
             raise ValueError(f"the names of its {name} are no list")
+    if (reading := (about.get("origin") or {}).get("reading")) is not None:
+        try:
+            from ..data.roles import Known
+
+            Known.from_record(reading)
+        except BadRequest as error:
+            raise ValueError(str(error)) from error

@@ -26,7 +26,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,7 @@ def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[s
             epochs = len(rows)  # that were trained to their end
             layer, epoch = divmod(epochs, run.recipe.epochs)
             result = {"outcome": "diverged", "layer": layer + 1, "epoch": epoch + 1, "message": str(error)}
-            result |= {"recipe": asdict(run.recipe), "run_dir": str(run.directory)}
+            result |= {"recipe": json.loads(run.recipe.to_json()), "run_dir": str(run.directory)}
     result["warnings"] = [str(warning.message) for warning in caught if warning.category is UserWarning]
     write_whole(run.directory / RESULT, json.dumps(result, indent=1).encode() + b"\n")
     _tidy(run)
@@ -252,7 +252,7 @@ class _Child:
         self.stdout = self.process.stdout
         job = {
             "name": run.name,
-            "recipe": asdict(run.recipe),
+            "recipe": json.loads(run.recipe.to_json()),
             "directory": str(run.directory),
             "data_dir": run.data_dir,
         }
@@ -314,7 +314,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent was started without it
     try:
         job = json.loads(sys.stdin.buffer.read())
-        recipe = Recipe(**job["recipe"])
+        recipe = Recipe.from_json(json.dumps(job["recipe"]))
         run = Run(job["name"], recipe, Path(job["directory"]), job["data_dir"])
         perform(run, _Speaker(recipe))
     except (KeyboardInterrupt, BrokenPipeError):

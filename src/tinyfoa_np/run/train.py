@@ -13,6 +13,7 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -35,8 +36,8 @@ from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
 from ..ram.packing import PHASES
-from ..ram.probe import Probe, Rehearsal
 from ..recipe import Recipe
+from ..rules.fit import Layout
 from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
@@ -44,6 +45,7 @@ from ..storage.records import Records
 from ..storage.whole_file import write_whole
 from .directory import stand_in
 from .events import Diverged, Event, Interrupted
+from .examination import Examination
 from .session import Session
 
 
@@ -146,6 +148,7 @@ class _Run(Session):
     ) -> None:
         super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
+        self.exam: Examination | None = None
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
             warnings.warn(
@@ -178,55 +181,81 @@ class _Run(Session):
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        self.on_event(Event("start", batches=self.train_set.batches, note=self._cuts()))
+        self.tell(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
         result = self._result()
+        before = self.arena.block.copy() if self.audit else None
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
+        if before is not None and (before != self.arena.block).any():
+            self.meta["findings"].append("saving the model changed bytes of the arena")  # which the result holds, too
         write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
-        self.on_event(Event("done", test_error_pct=result["error_pct"]))
+        self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
 
     def _train_stage(self, number: int) -> None:
-        meta, stage, plan = self.meta, self.stages[number], self.chosen[number].plan
-        self.stage = stage
-        cores = self.threads if self.recipe.recompute else stage.cores
+        meta, plan = self.meta, self.chosen[number].plan
+        fresh = meta["stage"] == "start"
+        recomputed = self.recipe.recompute or number == 0
+        self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
+        self.test_records = self.test_set if recomputed else self._outputs(number - 1, "test_outputs", self.N_test)
+        cores = self.threads if self.recipe.recompute else self.stages[number].cores
         numba.set_num_threads(min(cores, numba.config.NUMBA_NUM_THREADS))
+        self.exam = Examination(self, number, fresh) if self.audit else None
+        begin = partial(_Run._begin_stage, number=number)
+        if self.exam and fresh:
+            self.exam.begun(begin)
         # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
         before, seen = meta.get("watermark", (0, 0))
-        self.arena.lay_out(plan, seen if meta["stage"] != "start" and before == plan.nbytes else 0)
+        self.arena.lay_out(plan, seen if not fresh and before == plan.nbytes else 0)
+        with self.exam.opened() if self.exam else contextlib.nullcontext():
+            # views of the arena are small objects, and there are tables of their names
+            with self._untraced(small=max(2048, 128 * len(plan.regions))):
+                self._open_stage(self.stages[number], number)
+            begin(self)
+            if self.exam:
+                self.exam.compare("", None)
+            if fresh:
+                meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
+                self.seconds.append(0.0)
+            if meta["stage"] == "train":
+                while meta["epoch"] < meta["last"]:
+                    self._train_epoch(number)
+                self.stage.flush(self.flash)
+                self.arena.enter("load")
+                meta["stage"] = "hand-over"
+                self._commit()
+            self._hand_over(number)
+
+    def make_stage(self, number: int) -> None:
+        """A stage like one of the run's, made anew and opened: for work that must leave no trace."""
+        chosen = self.chosen[number]
+        self._open_stage(self.layout.makers[number](chosen.tiling), number)
+
+    def _open_stage(self, stage: Stage, number: int) -> None:
+        """Takes the views of a stage from the arena."""
+        self.stage = stage
         self.arena.enter("initialize")
         stage.open(self.arena)
         self.commit_buffer = stage.ram.commit
         self.below = None
         if self.recipe.recompute and number > 0:
             tiling = self.chosen[number].tiling
-            self.below = Below(self.stages[:number], meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
+            self.below = Below(self.stages[:number], self.meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
             self.below.open(self.arena)
-        recomputed = self.recipe.recompute or number == 0
-        self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
-        self.test_records = self.test_set if recomputed else self._outputs(number - 1, "test_outputs", self.N_test)
-        # a layer that was begun before a resume is not probed: what it touched then was not seen
-        self.probe = Probe(self.arena) if self.audit and meta["stage"] == "start" else None
-        if meta["stage"] == "start":
-            if number < len(meta["states"]):  # it was trained on samples before these
-                stage.state = meta["states"][number]
-            else:
-                stage.create(self.flash)
-                stage.initialize(self.flash)
-            meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
-            self.seconds.append(0.0)
-            stage.restore(self.flash)
-        else:
+
+    def _begin_stage(self, number: int) -> None:
+        """Makes a stage's objects in flash, or finds them there, and rebuilds what the arena holds of them."""
+        meta, stage = self.meta, self.stage
+        if meta["stage"] != "start":
             self._rejoin(stage)
-        if meta["stage"] == "train":
-            while meta["epoch"] < meta["last"]:
-                self._train_epoch(number)
-            stage.flush(self.flash)
-            self.arena.enter("load")
-            meta["stage"] = "hand-over"
-            self._commit()
-        self._hand_over(number)
+            return
+        if number < len(meta["states"]):  # it was trained on samples before these
+            stage.state = meta["states"][number]
+        else:
+            stage.create(self.flash)
+            stage.initialize(self.flash)
+        stage.restore(self.flash)
 
     def _rejoin(self, stage: Stage) -> None:
         """Brings a stage back to where it was committed, its resident slices too, and counts nothing of it: an
@@ -242,21 +271,21 @@ class _Run(Session):
                 layer.exchange(flash, k)
         flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
-    def _load(self, flash: Any, records: Records, k: int) -> int:
+    def _load(self, records: Records, k: int) -> int:
         """Batch k into the arena; returns its samples."""
         self.arena.enter("load")
         ram = self.stage.ram
         if self.below is None:
-            return records.read(flash, k, ram.inputs, ram.labels, ram.input_scale)
-        samples = records.read(flash, k, self.below.inputs, ram.labels, ram.input_scale)
-        self.below.forward(flash, samples, ram.inputs, ram.input_scale, records.name == "test")
+            return records.read(self.flash, k, ram.inputs, ram.labels, ram.input_scale)
+        samples = records.read(self.flash, k, self.below.inputs, ram.labels, ram.input_scale)
+        self.below.forward(self.flash, samples, ram.inputs, ram.input_scale, records.name == "test")
         return samples
 
-    def _parts(self, flash: Any, records: Records, k: int) -> Iterator[Part]:
+    def _parts(self, records: Records, k: int) -> Iterator[Part]:
         """Loads batch k, as many samples at a time as the arena holds."""
         held, n = self.stage.held_samples, records.count(k)
         if held >= n:
-            yield whole(self._load(flash, records, k))
+            yield whole(self._load(records, k))
             return
         ram = self.stage.ram
         for first in range(0, n, held):
@@ -264,15 +293,15 @@ class _Run(Session):
             part = Part(min(held, n - first), first, n)
             # a stage that has room for a batch's labels wants them all
             labels = ram.labels[first:] if len(ram.labels) > held else ram.labels
-            records.read_part(flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
+            records.read_part(self.flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
             yield part
 
-    def _step(self, flash: Any, step: int, k: int) -> tuple[int, Outcome]:
+    def _step(self, step: int, k: int) -> tuple[int, Outcome]:
         """One training step, with batch k; returns its samples and what came of it."""
         samples, outcome = 0, Outcome(0.0, 0)
-        for part in self._parts(flash, self.train_records, k):
+        for part in self._parts(self.train_records, k):
             samples, done = samples + part.samples, outcome
-            outcome = self.stage.train_step(flash, part, step)
+            outcome = self.stage.train_step(self.flash, part, step)
             outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)
             if outcome.diverged:
                 break
@@ -291,10 +320,7 @@ class _Run(Session):
         for k in range(meta["batch"], batches):
             step = epoch % self.recipe.epochs * batches + k
             first = (epoch, k) == (meta["first"], 0)
-            if self.probe and (first or (epoch, k) == (meta["last"] - 1, batches - 1)):
-                for probed in sorted({step} | (self.stage.widest_steps() if first else set())):
-                    self._rehearse(partial(self._rehearsed_step, step=probed, k=k))
-            samples, outcome = self._step(self.flash, step, k)
+            samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
                 raise Diverged(
@@ -307,7 +333,7 @@ class _Run(Session):
             meta["batch"] = k + 1
             if first:
                 self.arena.watermark()
-            self.on_event(Event("batch", number, epoch, k, batches, *self._so_far()))
+            self.tell(Event("batch", number, epoch, k, batches, *self._so_far()))
             if self.stop or (self.commit_every and (step + 1) % self.commit_every == 0):
                 lap()
                 self._stop_or_commit()
@@ -322,7 +348,7 @@ class _Run(Session):
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta["metrics_lines"] += 1
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
-        self.on_event(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
+        self.tell(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
 
     def _so_far(self) -> tuple[float, float]:
@@ -338,43 +364,38 @@ class _Run(Session):
 
     def _evaluate(self, number: int) -> float | None:
         """Test error of the stage in training, %; None where there is nothing to test on."""
-        if self.probe and self.meta["epoch"] == self.meta["first"] and self.N_test:
-            self._rehearse(self._evaluate_batch)
-        wrong = sum(self._evaluate_batch(self.flash, k) for k in range(self.test_records.batches))
+        wrong = sum(map(self._examined_test if self.exam else self._test, range(self.test_records.batches)))
         return 100.0 * wrong / self.N_test if self.N_test else None
 
-    def _evaluate_batch(self, flash: Any, k: int = 0) -> int:
-        return sum(self.stage.evaluate(flash, part) for part in self._parts(flash, self.test_records, k))
+    def _test(self, k: int) -> int:
+        """Wrong answers of batch k of the test split."""
+        return sum(self.stage.evaluate(self.flash, part) for part in self._parts(self.test_records, k))
 
     def _hand_over(self, number: int) -> None:
         """Freezes the stage: digests, what inference takes from the training set, outputs for the next stage."""
         meta, stage, flash = self.meta, self.stage, self.flash
-        train_out = test_out = None
-        if number + 1 < len(self.stages) and not self.recipe.recompute:
-            train_out = self._outputs(number, "outputs", self.N)
-            test_out = self._outputs(number, "test_outputs", self.N_test)
-            flash.new(train_out.name, [train_out.nbytes], slots=1)
-            flash.new(test_out.name, [test_out.nbytes], slots=1)
-        if self.probe:
-            self._rehearse(self._rehearsed_hand_over)
+        outputs = self._make_outputs(number)
+        if self.exam:
+            self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number))
+            self.exam.left = None  # the training hands over all batches
+            self.exam.tell("")
         self.arena.enter("hand-over")
         digests = stage.begin_hand_over(flash)
         for k in range(self.train_records.batches if stage.surveys else 0):
-            self._hand_over_batch(self.train_records, k, True, train_out)
-            self.on_event(Event("handover", number, batch=k, batches=self.train_records.batches))
+            self._hand_over_batch(self.train_records, k, True, outputs[0])
+            self.tell(Event("handover", number, batch=k, batches=self.train_records.batches))
         stage.settle(self.N)
         tests = self.test_records
-        wrong = sum(self._hand_over_batch(tests, k, False, test_out) for k in range(tests.batches))
+        wrong = sum(self._hand_over_batch(tests, k, False, outputs[1]) for k in range(tests.batches))
         error = 100.0 * wrong / self.N_test if self.N_test else None
         stage.keep(flash)
         for layer in stage.layers if meta["lean"] else ():
             layer.forget(flash)
         self.arena.watermark()
-        meta["probed"].append(self.probe is not None)
-        if self.probe:
-            where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
-            meta["findings"] += [f"{where}{line}" for line in self.probe.findings()]
+        meta["probed"].append(self.exam is not None and self.exam.fresh)
         meta["arena"].append(self._measured())
+        if self.exam:
+            self._note(number)
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
         meta["errors"].append(error)
         meta["states"][number : number + 1] = [stage.state]
@@ -384,14 +405,25 @@ class _Run(Session):
         meta.update(layer=number + 1, stage="start")
         self.arena.enter("load")
         self._commit()
-        self.on_event(Event("layer", number, test_error_pct=error, seconds=self.seconds[-1]))
+        if self.exam:
+            self._note(number)  # with what this commit took
+        self.tell(Event("layer", number, test_error_pct=error, seconds=self.seconds[-1]))
         if self.stop and number + 1 < len(self.stages):
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
+
+    def _make_outputs(self, number: int) -> tuple[Records | None, Records | None]:
+        """Objects in flash for what the stage hands to the next, of the training set and the test split."""
+        if number + 1 == len(self.stages) or self.recipe.recompute:
+            return None, None
+        both = self._outputs(number, "outputs", self.N), self._outputs(number, "test_outputs", self.N_test)
+        for out in both:
+            self.flash.new(out.name, [out.nbytes], slots=1)
+        return both
 
     def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
         """Batch k through the trained stage, its outputs written if ``out`` says where; how many answers are wrong."""
         wrong, ram = 0, self.stage.ram
-        for part in self._parts(self.flash, records, k):
+        for part in self._parts(records, k):
             wrong += self.stage.hand_over(self.flash, part, trained)
             if out:
                 out.write_part(self.flash, k, part.first, part.samples, ram.outputs)
@@ -401,51 +433,114 @@ class _Run(Session):
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _rehearse(self, work: Callable[[Any], Any]) -> None:
-        """Lets the probe see ``work(flash)`` without leaving a trace in flash or in the stage's state."""
-        assert self.probe is not None
-        state = self.stage.state
+    def _untraced(self, small: int = 0) -> contextlib.AbstractContextManager[None]:
+        """What is allocated inside does not count as training's; with ``small``, only what has up to so many bytes."""
+        return self.exam.trace.paused(small) if self.exam else contextlib.nullcontext()
 
-        def once() -> None:
-            self.stage.state = state
-            work(Rehearsal(self.flash))
+    def _commit(self) -> None:
+        with self._untraced():
+            super()._commit()
 
-        moved = self.flash.read_bytes
-        self.probe.run(once, self.stage.carried() & set(self.arena.plan.offsets))
-        self.stage.state, self.flash.read_bytes = state, moved
+    def tell(self, event: Event) -> None:
+        """Reports an event; what its listener allocates is not training's."""
+        if self.exam:
+            with self.exam.trace.paused():
+                self.on_event(event)
+        else:
+            self.on_event(event)
 
-    def _rehearsed_step(self, flash: Rehearsal, step: int, k: int) -> None:
-        self._step(flash, step, k)
+    def _examined_step(self, step: int, k: int) -> tuple[int, Outcome]:
+        """One training step, rehearsed before if its turn has come."""
+        exam, meta = self.exam, self.meta
+        assert exam is not None
+        index = (meta["epoch"] - meta["first"]) * self.train_records.batches + k
+        now = f"step {index + 1}"
+        exam.tell(now)
+        exam.step(index)
+        work = partial(_Run._step, step=step, k=k)
+        if index == 0:
+            for widest in sorted(self.stage.widest_steps() - {step}):
+                exam.rehearse(f"step {widest + 1}", partial(_Run._step, step=widest, k=k), _Run._rehearsed_commit)
+                exam.left = None
+        if index in exam.drawn:
+            exam.rehearse(now, work, _Run._rehearsed_commit)
+        result = work(self)
+        exam.compare(now, result)
+        return result
+
+    def _examined_test(self, k: int) -> int:
+        """As :meth:`_test`, rehearsed before where it is a batch that was drawn, after the first epoch and the last."""
+        exam, meta = self.exam, self.meta
+        assert exam is not None
+        now = f"test batch {k + 1}"
+        exam.tell(now)
+        work = partial(_Run._test, k=k)
+        if k in exam.tests and meta["epoch"] in (meta["first"], meta["last"] - 1):
+            exam.rehearse(now, work)
+        result = work(self)
+        exam.compare(now, result)
+        return result
+
+    def _rehearsed_commit(self) -> None:
+        self.stage.flush(self.flash)
         self.arena.enter("load")
+        self.flash.commit(self.commit_buffer)  # type: ignore[call-arg]
         largest = max(self.stage.layers, key=lambda layer: layer.commit_bytes)  # the buffer is for its slices
-        flash.verify(largest.name("slices"), 0, self.commit_buffer)
+        self.flash.verify(largest.name("slices"), 0, self.commit_buffer)  # type: ignore[attr-defined]
 
-    def _rehearsed_hand_over(self, flash: Rehearsal) -> None:
+    def _rehearsed_hand_over(self, number: int) -> None:
         self.arena.enter("hand-over")
-        self.stage.begin_hand_over(flash)  # type: ignore[arg-type]
-        for part in self._parts(flash, self.train_records, 0):
-            self.stage.hand_over(flash, part, True)  # type: ignore[arg-type]
+        outputs = self._make_outputs(number)
+        self.stage.begin_hand_over(self.flash)
+        self._hand_over_batch(self.train_records, 0, True, outputs[0])
+        self.stage.settle(self.train_records.count(0))
+        for k in range(min(1, self.test_records.batches)):
+            self._hand_over_batch(self.test_records, k, False, outputs[1])
+        self.stage.keep(self.flash)
+
+    def _note(self, number: int) -> None:
+        """Writes down what the examination of a stage has found."""
+        assert self.exam is not None
+        with self.exam.trace.paused():
+            self.meta["arena"][number]["beside"] = self.exam.finish()
+            where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
+            found = [f"{where}{line}" for line in self.exam.findings]
+            self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
 
     def _measured(self) -> dict[str, Any]:
-        """What the arena says about the stage just trained."""
-        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
+        """What only the arena can say about the stage just trained; the rest follows from how it was cut."""
+        arena, chosen = self.arena, self.chosen[self.meta["layer"]]
         return {
-            "planned_bytes": plan.nbytes,
-            "accounted_bytes": arena.accounted,
-            "watermark_bytes": arena.watermark(),
-            "phases": {
-                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
-            },
-            "regions": [
-                {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases, "offset": plan.offsets[r.name],
-                 "nbytes": r.nbytes}
-                for r in plan.regions
-            ],
-            "tiling": asdict(chosen.tiling),
+            "accounted": arena.accounted, "watermark": arena.watermark(),
+            "phases": [arena.accounted_in(phase) for phase in PHASES],
+            "tiling": asdict(chosen.tiling), "threads": self.threads,
         }  # fmt: skip
 
+    def _layers(self) -> list[dict[str, Any]]:
+        """What was measured of each stage, beside its plan."""
+        layers = []
+        for number, measured in enumerate(self.meta["arena"]):
+            layout = self.layout
+            if measured["threads"] != self.threads:  # of a process before a resume
+                layout = Layout(self.recipe, self.dataset, measured["threads"])
+            plan = layout.planned(number, Tiling(**measured["tiling"]))
+            accounted = zip(PHASES, measured["phases"], strict=True)
+            layers.append({
+                "planned_bytes": plan.nbytes, "accounted_bytes": measured["accounted"],
+                "watermark_bytes": measured["watermark"],
+                "phases": {p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": n} for p, n in accounted},
+                "regions": [
+                    {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases,
+                     "offset": plan.offsets[r.name], "nbytes": r.nbytes}
+                    for r in plan.regions
+                ],
+                "tiling": measured["tiling"],
+                "beside": measured.get("beside"),
+            })  # fmt: skip
+        return layers
+
     def _result(self) -> dict[str, Any]:
-        meta = self.meta
+        meta, layers = self.meta, self._layers()
         kinds = ("planned_bytes", "accounted_bytes")
         digests = "".join(layer["digest"] for layer in meta["trained"])
         result = {
@@ -455,8 +550,8 @@ class _Run(Session):
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
-                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
-                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
+                **{k: max(layer[k] for layer in layers) for k in (*kinds, "watermark_bytes")},
+                "phases": {p: {k: max(m["phases"][p][k] for m in layers) for k in kinds} for p in PHASES},
             },
             "flash": {
                 "bytes": self.flash.bytes, "read_bytes": self.flash.read_bytes,
@@ -474,4 +569,4 @@ class _Run(Session):
         about = {
             "classes": self.dataset.classes, "samples": self.N, "threads": self.threads, "image": self.dataset.image,
         }  # fmt: skip
-        return {**result, **about, "layers": self.meta["arena"], **known}
+        return {**result, **about, "layers": self._layers(), **known}

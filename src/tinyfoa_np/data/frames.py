@@ -1,0 +1,120 @@
+"""Tables that are in memory already: frames of pandas or polars, read as a CSV file of the same content is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyfoa_np.data import cells, roles
+from tinyfoa_np.data.csv_table import Coded, Columns, Table, settled
+from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.roles import Known, Roles
+from tinyfoa_np.errors import BadRequest
+
+_SAMPLE = 200
+
+
+def is_frame(source: object) -> bool:
+    """Whether this is a frame of pandas or polars, or one like them."""
+    return hasattr(source, "columns") and hasattr(source, "shape") and hasattr(source, "__getitem__")
+
+
+def read(frame: Any, name: str, reading: Reading | None = None) -> Table:
+    """A frame to train on; its index is no column.
+
+    Raises
+    ------
+    BadRequest
+        With the row and the column that is wrong, or what to do.
+    """
+    reading = (reading or Reading()).validated()
+    names, columns = _columns(frame, name)
+    sample = [list(row) for row in zip(*(_texts(column[:_SAMPLE]) for column in columns))]
+    which, left_out = roles.assigned(name, names, sample, len(names), reading)
+    taken = _taken(name, names, columns, which, reading)
+    return settled(taken, names, len(names), which, left_out, reading)
+
+
+def read_new(frame: Any, name: str, known: Known) -> Table:
+    """New samples in a frame, whose columns are found by their names: :func:`.csv_table.read_new`."""
+    names, columns = _columns(frame, name)
+    which = roles.found_again(name, names, len(names), known)
+    return Table(*_taken(name, names, columns, which, known.reading), known.names, known.label, known, {})
+
+
+def _columns(frame: Any, name: str) -> tuple[list[str], list[np.ndarray]]:
+    """Names and contents of a frame's columns."""
+    names = [str(column).strip() for column in frame.columns]
+    if len(set(names)) < len(names):
+        raise BadRequest(f"{name} has two columns of one name: give each its own")
+    return names, [np.asarray(frame[column].to_numpy()) for column in frame.columns]
+
+
+def _taken(name: str, names: list[str], columns: list[np.ndarray], which: Roles, reading: Reading) -> Columns:
+    gaps = reading.missing == "median"
+    inputs = np.empty((len(columns[0]), len(which.inputs)))
+    for k, n in enumerate(which.inputs):
+        inputs[:, k] = values = _numbers(columns[n], f"{name}, column {names[n]!r}")
+        missing = np.isnan(values)
+        if missing.any() and not gaps:
+            raise BadRequest(
+                f"{name}, row {int(missing.argmax()) + 1}, column {names[n]!r}: a value is missing; fill it in, leave "
+                "the row out, or use missing='median'"
+            )
+    labels, groups = (
+        _coded(_given(columns[n], f"{name}, column {names[n]!r}")) if n >= 0 else None
+        for n in (which.label, which.group)
+    )
+    times = None
+    if which.time >= 0:
+        times = _times(columns[which.time], f"{name}, column {names[which.time]!r}")
+    return inputs, labels, groups, times
+
+
+def _numbers(column: np.ndarray, what: str) -> np.ndarray:
+    """A column as float64, NaN where a value is missing."""
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    found = np.empty(len(column))
+    for n, text in enumerate(_texts(column)):
+        try:
+            found[n] = np.nan if cells.is_missing(text) else cells.number(text)
+        except ValueError:
+            raise BadRequest(f"{what}, row {n + 1}: {text[:40]!r} is not a number") from None
+    return found
+
+
+def _times(column: np.ndarray, what: str) -> np.ndarray:
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    if column.dtype.kind == "M":
+        return column.astype("datetime64[ns]").astype(np.int64).astype(np.float64)
+    try:
+        return np.array(cells.moments(_given(column, what), what), np.float64)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+
+
+def _given(column: np.ndarray, what: str) -> list[str]:
+    """A column's texts, none of which may be missing."""
+    texts = _texts(column)
+    missing = next((n for n, text in enumerate(texts) if cells.is_missing(text)), None)
+    if missing is not None:
+        raise BadRequest(f"{what}, row {missing + 1}: a value is missing; fill it in, or leave the row out")
+    return texts
+
+
+def _texts(column: np.ndarray) -> list[str]:
+    """A column as a CSV file has it: whole numbers without a point, nothing where a value is missing."""
+    if column.dtype.kind == "b":
+        return [str(int(value)) for value in column.tolist()]
+    if column.dtype.kind == "M":
+        return [str(value).replace("T", " ")[:26] for value in column]
+    return ["" if value is None else str(value).strip() for value in column.tolist()]
+
+
+def _coded(texts: list[str]) -> Coded:
+    codes: dict[str, int] = {}
+    numbers = [codes.setdefault(text, len(codes)) for text in texts]
+    return Coded(np.array(numbers, np.int64), list(codes))

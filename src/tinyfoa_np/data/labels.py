@@ -1,0 +1,96 @@
+"""Labels as class numbers: whole numbers or text, spelled as in the file, never through floating point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyfoa_np.data.arrays import shown
+from tinyfoa_np.data.cells import is_missing, is_number, number, whole
+from tinyfoa_np.data.csv_table import MOST_CLASSES, Coded
+from tinyfoa_np.errors import BadRequest
+
+_WHICH = "in a CSV that is the column named label, class, target or y, or else the last: use --label COLUMN"
+
+
+def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
+    """The labels (N,) or (N, 1) of an array, whole numbers or text; raises `BadRequest` for any others."""
+    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.shape != (samples,):
+        raise BadRequest(f"{name} has {samples} samples and labels {labels.shape}: one label per sample is needed")
+    if labels.dtype.kind not in "fiubUS":
+        raise BadRequest(f"{name} has {labels.dtype} labels: whole numbers or text are needed")
+    try:
+        known, codes = np.unique(labels.astype(str) if labels.dtype.kind == "S" else labels, return_inverse=True)
+    except UnicodeError as error:
+        raise BadRequest(f"{name} has labels that are not text") from error
+    if known.dtype.kind == "U":
+        values = [label.strip() for label in known.tolist()]
+        missing = next((label for label in values if is_missing(label)), None)
+        if missing is not None:
+            first = int((codes == values.index(missing)).argmax()) + 1
+            raise BadRequest(f"{name}: sample {first} has no label, but {missing!r}; give it one, or leave it out")
+        return Coded(codes.reshape(-1), values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        near = known.astype(np.int64) if known.dtype.kind != "u" else known
+        wrong = known[near != known] if known.dtype.kind == "f" else known[:0]
+    if len(wrong) or known.dtype.kind == "f" and (np.abs(known) >= 2**63).any():
+        value = wrong[0] if len(wrong) else known[-1]
+        raise BadRequest(f"{name} has a label {value}, which is not a whole number: is it the label? {_WHICH}")
+    return Coded(codes.reshape(-1), [str(int(value)) for value in near.tolist()])
+
+
+def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list[str | int] | None, int]:
+    """Class numbers (N,) int64 of each set's labels; the labels in their order where they are not 0 to C - 1; and C.
+
+    Raises
+    ------
+    BadRequest
+        If the labels cannot be classes, or a later set has one that the first has not.
+    """
+    name, labels = parts[0]
+    known = _values(name, labels.values)
+    classes: list[str | int] = sorted(set(known))
+    samples = len(labels.codes)
+    if len(classes) < 2:
+        raise BadRequest(f"{name} has one class only, {shown(classes[0])}: there is nothing to tell apart")
+    if len(classes) > MOST_CLASSES:
+        raise BadRequest(f"{name} has {len(classes):,} classes: at most {MOST_CLASSES:,} are possible")
+    if 2 * len(classes) > samples + 3:
+        raise BadRequest(f"{name} has {len(classes)} classes in {samples} samples: is it the label? {_WHICH}")
+    numbers = [recoded(other, each, classes, name) for other, each in parts]
+    return numbers, None if classes == list(range(len(classes))) else classes, len(classes)
+
+
+def recoded(name: str, labels: Coded, classes: Sequence[str | int], trained: str) -> np.ndarray:
+    """Class numbers (N,) int64 of labels that must be among the known ones, in their order.
+
+    Raises
+    ------
+    BadRequest
+        If one is not.
+    """
+    number_of = {label: n for n, label in enumerate(classes)}
+    text = any(isinstance(label, str) for label in classes)
+    found = []
+    for value in labels.values:
+        label: str | int | None = value if text else whole(value)
+        if label not in number_of:
+            raise BadRequest(f"{name} has a label {shown(value)} that {trained} does not have")
+        found.append(number_of[label])
+    return np.array(found, np.int64)[labels.codes] if found else np.zeros(0, np.int64)
+
+
+def _values(name: str, spelled: Sequence[str]) -> list[str | int]:
+    """Labels as whole numbers if all are spelled so, else as the texts they are; no measurements."""
+    numbers = [whole(label) for label in spelled]
+    if all(value is not None for value in numbers):
+        return numbers  # type: ignore[return-value]
+    if all(map(is_number, spelled)):
+        with_fraction = next((label for label in spelled if not number(label).is_integer()), None)
+        if with_fraction is not None:
+            raise BadRequest(
+                f"{name} has a label {with_fraction[:40]}, which is not a whole number: is it the label? {_WHICH}"
+            )
+    return list(spelled)

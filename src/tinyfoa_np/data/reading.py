@@ -1,0 +1,102 @@
+"""How files of your own are read: which column is what, what becomes of gaps, how a long log is cut into samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tinyfoa_np.errors import BadRequest
+
+MISSING = ("refuse", "median")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read. Columns are named as its header names them, or by their numbers from 1.
+
+    Parameters
+    ----------
+    label : str, optional
+        The column of labels; without it the one called label, class, target or y, or else the last.
+    drop : tuple of str
+        Columns to leave out.
+    keep : tuple of str
+        Columns to train on although they look like times or identifiers.
+    group : str, optional
+        Whose samples belong together, for example a person's: whole groups are tested on.
+    time : str, optional
+        When a sample was taken: the last fifth is tested on; with ``group`` too, the last fifth of each group.
+    missing : str
+        What becomes of missing values, one of :data:`MISSING`: ``median`` is that of the training samples.
+    window, step : int, optional
+        Cut a log into samples of ``window`` rows, a new one every ``step`` rows (without it, every ``window``).
+    header : bool, optional
+        Whether the first line names the columns; without it, that is found out.
+    """
+
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    group: str | None = None
+    time: str | None = None
+    missing: str = "refuse"
+    window: int | None = None
+    step: int | None = None
+    header: bool | None = None
+
+    def validated(self) -> Reading:
+        """The same with ``step`` filled in, and lists as tuples.
+
+        Raises
+        ------
+        BadRequest
+            If a value is out of its range, or two contradict each other.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("label", "group", "time"):
+            if values[name] is not None:
+                values[name] = str(values[name])
+        for name in ("drop", "keep"):
+            values[name] = (values[name],) if isinstance(values[name], (str, int)) else values[name]
+            values[name] = tuple(map(str, values[name]))
+        if self.missing not in MISSING:
+            raise BadRequest(f"missing is {self.missing!r}: it must be one of {', '.join(MISSING)}")
+        if self.step is not None and self.window is None:
+            raise BadRequest("step has a meaning with window only: give both")
+        for name in ("window", "step"):
+            value = values[name]
+            if value is None:
+                continue
+            value = value.item() if hasattr(value, "item") else value  # of NumPy's whole numbers
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise BadRequest(f"{name} is {str(value)[:40]}: a number of rows from 1 on is needed")
+            values[name] = value
+        if values["window"] and values["step"] is None:
+            values["step"] = values["window"]
+        roles = [values[name] for name in ("label", "group", "time") if values[name] is not None]
+        roles += [*values["drop"], *values["keep"]]
+        twice = next((name for n, name in enumerate(roles) if name in roles[:n]), None)
+        if twice is not None:
+            raise BadRequest(f"column {twice!r} is named twice among label, group, time, drop and keep: name it once")
+        return Reading(**values)
+
+    def to_record(self) -> dict[str, Any]:
+        """What is not as usual, as JSON has it."""
+        usual = Reading()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items() if value != getattr(usual, name)
+        }  # fmt: skip
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Reading:
+        """The reading that :meth:`to_record` wrote; raises `BadRequest` where it is not one."""
+        kinds: dict[str, Any] = {"drop": list, "keep": list, "window": int, "step": int, "header": bool}
+        known = {field.name for field in fields(cls)}
+        for name, value in record.items():
+            right = isinstance(value, kinds.get(name, str)) and (name not in ("window", "step") or type(value) is int)
+            if name not in known or not right or isinstance(value, list) and not all(type(v) is str for v in value):
+                raise BadRequest(f"not a way to read data: {str(name)[:40]} is {str(value)[:40]}")
+        return cls(**record).validated()

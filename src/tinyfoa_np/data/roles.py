@@ -1,0 +1,279 @@
+"""Which column of a table is what: inputs, label, group, time, and what is left out because it says nothing.
+
+A time or an identifier among the inputs lets a network tell samples apart by when or from whom they come, which works
+on test samples that were shuffled out of the same log, and on nothing else. Such columns are found by their values and
+names, left out and reported; ``keep`` trains on them all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyfoa_np.data.cells import is_missing, is_number, is_time, whole
+from tinyfoa_np.data.csv_form import LABELS
+from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.errors import BadRequest
+
+TIME, IDENTIFIER, COUNTER = "times", "identifiers", "a count of the rows"
+_TIMES = frozenset(("time", "timestamp", "timestamps", "datetime", "date", "ts", "epoch", "millis", "micros", "uptime"))
+_WHO = frozenset(("id", "ids", "uuid", "guid", "subject", "participant", "patient", "user", "session"))
+_WHICH = frozenset(("index", "idx", "row", "nr", "no", "number", "seq", "sequence", "sample", "record", "unnamed"))
+#: from so many rows on, order and difference of all values are no accident
+_ENOUGH = 20
+
+
+class Roles(NamedTuple):
+    """What the columns of a table are, by their places from 0; -1 where there is none.
+
+    ``inputs`` are the places of the inputs, in the order in which a network sees them.
+    """
+
+    inputs: list[int]
+    label: int = -1
+    group: int = -1
+    time: int = -1
+
+
+class Known(NamedTuple):
+    """What the table that was trained on was like: how its columns are found again in another one.
+
+    Attributes
+    ----------
+    reading : Reading
+    names : list of str or None
+        Of the inputs; None if there was no header.
+    label : str or None
+        What the header called the label.
+    places : list of int
+        Of the inputs, among ``total`` columns.
+    count : int
+    label_at : int
+        Place of the label.
+    medians : ndarray (I,), float64, or None
+        What stands for missing values.
+    """
+
+    reading: Reading
+    names: list[str] | None
+    label: str | None
+    places: list[int]
+    total: int
+    label_at: int
+    medians: np.ndarray | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        about = self._asdict() | {"reading": self.reading.to_record()}
+        about["medians"] = None if self.medians is None else self.medians.tolist()
+        return {name: value for name, value in about.items() if value is not None}
+
+    @classmethod
+    def from_record(cls, record: Any) -> Known:
+        """What :meth:`to_record` wrote; raises `BadRequest` where that cannot be."""
+        try:
+            about = dict(record)
+            reading = Reading.from_record(about.pop("reading"))
+            names, label, medians = (about.pop(name, None) for name in ("names", "label", "medians"))
+            known = cls(reading, names, label, **about)
+            places, width = known.places, len(known.places)
+            if not all(type(n) is int for n in (known.total, known.label_at, *places)):
+                raise ValueError("a place is not a number")
+            if not width or len(set(places)) < width or not 0 <= min(places) <= max(places) < known.total <= 2**24:
+                raise ValueError("places are not those of columns")
+            if not -1 <= known.label_at < known.total or known.label_at in places:
+                raise ValueError("the label has no place")
+            if names is not None and (len(names) != width or not all(type(name) is str for name in names)):
+                raise ValueError("names are not those of the inputs")
+            if label is not None and type(label) is not str:
+                raise ValueError("the label has no name")
+            if medians is not None:
+                if len(medians) != width or not all(type(value) in (int, float) for value in medians):
+                    raise ValueError("medians are not those of the inputs")
+                known = known._replace(medians=(finite := np.array(medians, np.float64)))
+                if not np.isfinite(finite).all():
+                    raise ValueError("a median is not finite")
+            return known
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise BadRequest(f"how the samples were read is not known: {error}") from error
+
+
+# -- a table to train on -----------------------------------------------------------------------------------------------
+
+
+def assigned(
+    path: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int, reading: Reading
+) -> tuple[Roles, dict[int, str]]:
+    """The roles of the columns of a table, and which are left out, with the reason, as far as its first rows tell.
+
+    Raises
+    ------
+    BadRequest
+        If a column that was named is not there, or one that would be an input holds text.
+    """
+    if count < 2:
+        raise BadRequest(f"{path} has one column: inputs and a label are needed, with commas between them")
+    places = {name: place_of(path, names, count, getattr(reading, name)) for name in ("label", "group", "time")}
+    dropped, kept = ({place_of(path, names, count, name) for name in listed} for listed in (reading.drop, reading.keep))
+    if places["label"] < 0:
+        free = [n for n in range(count) if n not in dropped | kept | {places["group"], places["time"]}]
+        if not free:
+            raise BadRequest(f"{path} has no column left for the label: use --label COLUMN")
+        named = named_label(names, rows) if names else -1
+        places["label"] = named if named in free else free[-1]
+    roles = [*places.values(), *dropped]
+    if len({n for n in (*roles, *kept) if n >= 0}) < sum(n >= 0 for n in roles) + len(kept):
+        raise BadRequest(f"{path}: a column is named twice among label, group, time, drop and keep: name it once")
+    inputs, left_out = [], {}
+    for n in range(count):
+        if n in roles:
+            continue
+        fields = [field for row in rows if len(row) == count and not is_missing(field := row[n].strip())]
+        if n not in kept and fields and not any(map(is_number, fields)):
+            why = _text(path, names, n, fields)
+            if why:
+                left_out[n] = why
+                continue
+        inputs.append(n)
+    if not inputs:
+        raise BadRequest(f"{path} has no column left for the inputs")
+    return Roles(inputs, **places), left_out
+
+
+def place_of(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:
+    """The place of a column by its name, or by its number from 1; -1 for None.
+
+    Raises
+    ------
+    BadRequest
+        If there is none, or there are several.
+    """
+    if column is None:
+        return -1
+    for same in (lambda name: name == column, lambda name: name.lower() == column.strip().lower()):
+        found = [n for n, name in enumerate(names or ()) if same(name)]
+        if len(found) > 1:
+            raise BadRequest(f"{path} has {len(found)} columns called {column!r}: name it by its number, from 1")
+        if found:
+            return found[0]
+    if column.isascii() and column.isdigit() and len(column) < 9 and 1 <= int(column) <= count:
+        return int(column) - 1
+    has = f"it has {', '.join(map(repr, names))}"[:200] if names else f"it has {count}, without names"
+    raise BadRequest(f"{path} has no column {column!r}: {has}")
+
+
+def named_label(names: Sequence[str], rows: Sequence[Sequence[str]] = ()) -> int:
+    """The column whose header says that it is the label; -1 where none does.
+
+    ``y`` beside ``z``, or with measurements in the first rows, is an axis of a sensor and no label.
+    """
+    small = [name.lower() for name in names]
+    found = next((name for name in LABELS if name in small), None)
+    if found is None:
+        return -1
+    place = small.index(found)
+    fields = [row[place].strip() for row in rows if len(row) == len(small)]
+    if found == "y" and ("z" in small or any(is_number(field) and whole(field) is None for field in fields)):
+        return -1
+    return place
+
+
+def called(names: Sequence[str] | None, place: int) -> str:
+    """A column in a message."""
+    return f"column {names[place][:40]!r}" if names and names[place] else f"column {place + 1}"
+
+
+def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[str]) -> str | None:
+    """Why a column of text is left out; raises `BadRequest` where that is not known."""
+    if 2 * sum(map(is_time, fields)) > len(fields):
+        return TIME
+    if len(fields) >= _ENOUGH and len(set(fields)) == len(fields) or names and _words(names[place]) & _WHO:
+        return IDENTIFIER
+    if len(fields) < 3:
+        return None  # reading will say which line is wrong
+    name = names[place] if names and names[place] else place + 1
+    raise BadRequest(
+        f"{path}: {called(names, place)} holds text ({fields[0][:40]!r}), not numbers; is it the label (--label "
+        f"{name}), whom samples are from (--group {name}), or to be left out (--drop {name})?"
+    )
+
+
+# -- what numbers tell -------------------------------------------------------------------------------------------------
+
+
+def telling(name: str, values: np.ndarray) -> str | None:
+    """Why a column of numbers (N,), in the order of the table, is no input: times, identifiers; None if it is one."""
+    values = values[np.isfinite(values)]
+    if len(values) < 3:
+        return None
+    words, steps = _words(name), np.diff(values)
+    whole = bool((values == np.floor(values)).all())
+    if whole and (steps == 1).all() and (values[0] in (0, 1) or len(values) >= _ENOUGH):
+        return COUNTER
+    rising = (steps >= 0).mean() >= 0.95 and (steps != 0).mean() >= 0.5
+    if rising and (words & _TIMES or any(1e9 * unit <= values.min() <= values.max() < 2.5e9 * unit for unit in _UNITS)):
+        return TIME
+    if len(values) >= _ENOUGH and steps[0] > 0:
+        even = (values[-1] - values[0]) / len(steps)
+        if np.abs(values - values[0] - even * np.arange(len(values))).max() <= 0.01 * even:
+            return TIME
+    if whole and words & _WHO:
+        return IDENTIFIER
+    if whole and (len(values) >= _ENOUGH or words & _WHICH or not name):
+        ordered = np.sort(values)
+        if (ordered[1:] > ordered[:-1]).all() and (
+            words & _WHICH or not name or ordered[-1] - ordered[0] < len(values)
+        ):
+            return IDENTIFIER
+    return None
+
+
+_UNITS = (1, 1e3, 1e6, 1e9)  # seconds, milliseconds, and so on, since 1970
+
+
+def _words(name: str) -> set[str]:
+    """The words of a column's name: subject_id, subjectId and "Subject ID" have two."""
+    return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+
+
+# -- a table of new samples --------------------------------------------------------------------------------------------
+
+
+def found_again(path: str, names: Sequence[str] | None, count: int, known: Known) -> Roles:
+    """The roles of the columns of another table: by their names where both have a header, else by their places.
+
+    Raises
+    ------
+    BadRequest
+        If a column is missing; the message says which, or how many would be right.
+    """
+    reading = known.reading
+    if names and known.names:
+        missing = [name for name in known.names if name not in names]
+        if missing:
+            shown = ", ".join(map(repr, missing[:4])) + (" and others" if len(missing) > 4 else "")
+            raise BadRequest(f"{path} has no column {shown}: the model was trained on {', '.join(known.names)[:200]}")
+        label = names.index(known.label) if known.label in names else named_label(names)
+        label = -1 if label >= 0 and names[label] in known.names else label
+        group, time = (_there(path, names, count, column) for column in (reading.group, reading.time))
+        return Roles([names.index(name) for name in known.names], label, group, time)
+    if count == known.total:
+        group, time = (_there(path, names, count, column) for column in (reading.group, reading.time))
+        return Roles(known.places, known.label_at, group, time)
+    if count == known.total - 1 and known.label_at >= 0:
+        return Roles([n - (n > known.label_at) for n in known.places])
+    if count == len(known.places):
+        return Roles(list(range(count)))
+    more = "" if known.label_at < 0 else f", or {known.total - 1} without a label"
+    raise BadRequest(f"{path} has {count} columns: {known.total}{more} are needed, as in training")
+
+
+def _there(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:
+    """The place of a column that new samples need not have; -1 without it."""
+    try:
+        return place_of(path, names, count, column)
+    except BadRequest:
+        return -1

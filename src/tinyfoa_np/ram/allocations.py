@@ -1,0 +1,349 @@
+"""What Python, NumPy and numba allocate: every block that they ask the system for, traced without slowing them down.
+
+``tracemalloc`` does the same for Python and NumPy, but a training step takes five times as long under it, and it does
+not see what compiled kernels allocate. Here the allocators of Python (its three domains, PEP 445) and of NumPy's arrays
+(NEP 49) are wrapped by compiled functions; numba's kernels are told to use Python's. Each wrapper calls the allocator
+that it wraps and keeps account of the block in a table of its own, an array that was made before.
+
+    trace = Trace()
+    with trace:             # what was allocated before does not count, nor what is freed of it
+        work()
+        with trace.paused():
+            tell_somebody()
+    trace.report()          # bytes: peak, largest, arrays_peak, arrays_largest
+
+Blocks count that the thread which traces has asked for, and threads that Python does not know (those of kernels);
+objects of up to :data:`TINY` bytes do not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import cfunc, types
+from numba.core import event
+from numba.core.runtime import _nrt_python
+from numba.extending import intrinsic
+
+#: entries of the table of blocks that live: a power of two
+ENTRIES = 1 << 17
+#: objects of up to so many bytes never count: numbers and names, which the interpreter makes for every operation and
+#: keeps for a while in caches of its own. A container of many of them is larger, and counts.
+TINY = 64
+#: words before the table: lock; which blocks count (0: none, 1: those beyond TINY, else those beyond it); the tracing
+#: thread; blocks that found no entry; then bytes of all blocks now, at most, and of the largest; the same of arrays
+_LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
+_HEAD = 128
+_ARRAY = 1 << 62  # marks the size of an array's block
+#: a wrapper's own words: what it wraps (context, malloc, calloc, realloc, free), the books, whether it is for arrays
+_CONTEXT, _MALLOC, _CALLOC, _REALLOC, _FREE, _BOOKS, _KIND = range(0, 56, 8)
+_DOMAINS = (0, 1, 2)  # of Python's allocators: raw, mem, object
+_SET_HANDLER, _GET_HANDLER = 304, 305  # of NumPy's C functions: PyDataMem_SetHandler and PyDataMem_GetHandler
+
+_this_thread = types.ExternalFunction("PyGILState_GetThisThreadState", types.intp())
+
+
+def _pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def _load(typing: Any, address: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0]))
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def _store(typing: Any, address: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def _swap(typing: Any, address: Any, value: Any) -> Any:
+    """Stores a value and returns what was there, at once for all threads."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("xchg", _pointer(builder, args[0]), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def _call(typing: Any, function: Any, context: Any, first: Any, second: Any) -> Any:
+    """Calls the function at an address with three words, and returns one: what is too many is ignored."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word] * 3)
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), code
+
+
+@numba.njit("int64(int64, int64)", cache=True)
+def _find(books: int, block: int) -> int:
+    """The address of a block's entry, or of the free one where it belongs; 0 if there is none."""
+    mask = ENTRIES - 1
+    at = ((block >> 4) * 0x9E3779B1 >> 8) & mask
+    for _ in range(ENTRIES):
+        entry = books + _HEAD + 16 * at
+        there = _load(entry)
+        if there == block or there == 0:
+            return entry
+        at = (at + 1) & mask
+    return 0
+
+
+@numba.njit("void(int64, int64)", cache=True)
+def _forget(books: int, block: int) -> None:
+    """Strikes a block out, if it is there; entries behind it move up, so that they are still found."""
+    mask = ENTRIES - 1
+    entry = _find(books, block)
+    if entry == 0 or _load(entry) == 0:
+        return
+    size = _load(entry + 8)
+    if size & _ARRAY:
+        size &= ~_ARRAY
+        _store(books + _ARRAYS, _load(books + _ARRAYS) - size)
+    _store(books + _NOW, _load(books + _NOW) - size)
+    hole = (entry - books - _HEAD) // 16
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        there = _load(books + _HEAD + 16 * at)
+        if there == 0:
+            break
+        home = ((there >> 4) * 0x9E3779B1 >> 8) & mask
+        if (at - home) & mask >= (at - hole) & mask:
+            _store(books + _HEAD + 16 * hole, there)
+            _store(books + _HEAD + 16 * hole + 8, _load(books + _HEAD + 16 * at + 8))
+            hole = at
+    _store(books + _HEAD + 16 * hole, 0)
+
+
+@numba.njit("void(int64, int64, int64)", cache=True)
+def _raise(place: int, now: int, size: int) -> None:
+    """Brings the three figures at a place up to date: bytes now, at most, of the largest block."""
+    _store(place, now)
+    if now > _load(place + 8):
+        _store(place + 8, now)
+    if size > _load(place + 16):
+        _store(place + 16, size)
+
+
+@numba.njit("void(int64, int64, int64, int64)", cache=True)
+def _note(own: int, before: int, block: int, size: int) -> None:
+    """Writes down that a block came in the place of one before; either may be 0."""
+    books = _load(own + _BOOKS)
+    if _load(books + _ON) == 0 and _load(books + _NOW) == 0:
+        return
+    while _swap(books + _LOCK, 1) != 0:
+        pass
+    if before != 0:
+        _forget(books, before)
+    counts = _load(books + _ON)
+    least = counts if counts > 1 else TINY
+    if block != 0 and counts != 0 and (size > least or _load(own + _KIND) != 0):
+        thread = _this_thread()
+        if thread == 0 or thread == _load(books + _THREAD):
+            _forget(books, block)  # one allocator may have asked another: the outer one counts
+            entry = _find(books, block)
+            if entry == 0:
+                _store(books + _LOST, _load(books + _LOST) + 1)
+            else:
+                _store(entry, block)
+                kind = _load(own + _KIND)
+                _store(entry + 8, size | kind)
+                _raise(books + _NOW, _load(books + _NOW) + size, size)
+                if kind != 0:
+                    _raise(books + _ARRAYS, _load(books + _ARRAYS) + size, size)
+    _swap(books + _LOCK, 0)
+
+
+@cfunc("int64(int64, int64)", cache=True)
+def _malloc(own: int, size: int) -> int:
+    block = _call(_load(own + _MALLOC), _load(own + _CONTEXT), size, 0)
+    _note(own, 0, block, size)
+    return block
+
+
+@cfunc("int64(int64, int64, int64)", cache=True)
+def _calloc(own: int, count: int, size: int) -> int:
+    block = _call(_load(own + _CALLOC), _load(own + _CONTEXT), count, size)
+    _note(own, 0, block, count * size)
+    return block
+
+
+@cfunc("int64(int64, int64, int64)", cache=True)
+def _realloc(own: int, before: int, size: int) -> int:
+    block = _call(_load(own + _REALLOC), _load(own + _CONTEXT), before, size)
+    if block != 0:
+        _note(own, before, block, size)
+    return block
+
+
+@cfunc("void(int64, int64, int64)", cache=True)
+def _free(own: int, block: int, size: int) -> None:
+    # of Python's allocators there is no size, and what stands for it is ignored
+    if block != 0:
+        _note(own, block, 0, 0)
+    _call(_load(own + _FREE), _load(own + _CONTEXT), block, size)
+
+
+_FIELDS = ("context", "malloc", "calloc", "realloc", "free")
+
+
+class _Allocator(ctypes.Structure):
+    """``PyMemAllocatorEx``, and ``PyDataMemAllocator``, which is alike."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in _FIELDS]
+
+
+class _Handler(ctypes.Structure):
+    """``PyDataMem_Handler``."""
+
+    _fields_ = [("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("allocator", _Allocator)]
+
+
+class Traced(NamedTuple):
+    """Bytes that were allocated beside the arena: at most at a time, and in one block; of all, and of arrays."""
+
+    peak: int
+    largest: int
+    arrays_peak: int
+    arrays_largest: int
+
+
+class _Compiling(event.Listener):
+    """Pauses a trace while numba compiles a kernel, or reads it from its cache: once for a process, not for a step."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table, self.before = table, [0]
+
+    def on_start(self, event: Any) -> None:
+        self.before.append(int(self.table[_ON // 8]))
+        self.table[_ON // 8] = 0
+
+    def on_end(self, event: Any) -> None:
+        self.table[_ON // 8] = self.before.pop()
+
+
+class Trace:
+    """Traces what is allocated while it is entered; there is but one, as there is one set of allocators.
+
+    Wrappers exist for as long as the process, because a block may be freed at any time.
+    """
+
+    _made: Trace | None = None
+
+    def __new__(cls) -> Trace:
+        if cls._made is None:
+            made = super().__new__(cls)
+            made._prepare()
+            cls._made = made
+        return cls._made
+
+    def _prepare(self) -> None:
+        self._table = np.zeros(_HEAD // 8 + 2 * ENTRIES, np.int64)
+        books, api = self._table.ctypes.data, ctypes.pythonapi
+        self._words: list[np.ndarray] = []
+        self._domains: list[tuple[int, _Allocator, _Allocator]] = []
+        for domain in _DOMAINS:
+            inner = _Allocator()
+            api.PyMem_GetAllocator(ctypes.c_int(domain), ctypes.byref(inner))
+            self._domains.append((domain, inner, self._wrapped(inner, books, 0)))
+        pointer, capsule = api.PyCapsule_GetPointer, api.PyCapsule_New
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        functions = ctypes.cast(pointer(_array_api(), None), ctypes.POINTER(ctypes.c_void_p))
+        self._set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(functions[_SET_HANDLER])
+        self._usual = ctypes.PYFUNCTYPE(ctypes.py_object)(functions[_GET_HANDLER])()
+        usual = ctypes.cast(pointer(self._usual, b"mem_handler"), ctypes.POINTER(_Handler)).contents
+        self._handler = _Handler(b"tinyfoa_np", 1, self._wrapped(usual.allocator, books, _ARRAY))
+        self._capsule = capsule(ctypes.addressof(self._handler), b"mem_handler", None)
+        _nrt_python.memsys_use_cpython_allocator()
+        self._compiling = _Compiling(self._table)
+
+    def _wrapped(self, inner: _Allocator, books: int, kind: int) -> _Allocator:
+        """An allocator that wraps another."""
+        words = np.array([*(getattr(inner, name) or 0 for name in _FIELDS), books, kind], np.int64)
+        self._words.append(words)
+        return _Allocator(words.ctypes.data, *(f.address for f in (_malloc, _calloc, _realloc, _free)))
+
+    def __enter__(self) -> Trace:
+        # CPython keeps freed tuples to use them again, up to 2000 of each length: with these lists full, what a call
+        # leaves there is none of its own; only a full collection empties them, so there is none
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(*self._thresholds[:2], 1 << 30)
+        for length in range(1, 20):
+            tuples = [tuple([None] * length) for _ in range(2000)]
+        del tuples
+        self._table[:] = 0
+        self._table[_THREAD // 8] = _this()
+        for domain, _, own in self._domains:
+            ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(own))
+        self._set_handler(self._capsule)
+        event.register("numba:compiler_lock", self._compiling)
+        self._table[_ON // 8] = 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._table[_ON // 8] = 0
+        gc.set_threshold(*self._thresholds)
+        event.unregister("numba:compiler_lock", self._compiling)
+        self._set_handler(self._usual)
+        for domain, inner, _ in self._domains:
+            ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(inner))
+
+    def pause(self) -> int:
+        """From now on, what is allocated does not count, until :meth:`resume` is given what this returns."""
+        before = int(self._table[_ON // 8])
+        self._table[_ON // 8] = 0
+        return before
+
+    def resume(self, before: int) -> None:
+        self._table[_ON // 8] = before
+
+    @contextmanager
+    def paused(self, small: int = 0) -> Iterator[None]:
+        """What is allocated inside does not count; with ``small``, only objects of up to so many bytes."""
+        before = self.pause()
+        self._table[_ON // 8] = small if before else 0
+        try:
+            yield
+        finally:
+            self.resume(before)
+
+    def traced(self) -> Traced:
+        """What was traced since the trace was last entered."""
+        peak, largest = (int(self._table[place // 8]) for place in (_PEAK, _LARGEST))
+        return Traced(peak, largest, int(self._table[_ARRAYS // 8 + 1]), int(self._table[_ARRAYS // 8 + 2]))
+
+
+def _array_api() -> Any:
+    """The capsule of NumPy's C functions."""
+    core = getattr(np, "_core", None) or np.core
+    return core._multiarray_umath._ARRAY_API
+
+
+def _this() -> int:
+    """The state of the calling thread, as Python names it."""
+    function = ctypes.pythonapi.PyGILState_GetThisThreadState
+    function.restype = ctypes.c_void_p
+    return int(function())

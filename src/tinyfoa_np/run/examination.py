@@ -1,0 +1,157 @@
+"""Audit mode in a run: the instruments on a stage while it trains, and the steps that are rehearsed beside it.
+
+A rehearsal lets a piece of the training run in an arena and a flash of its own, with a stage made anew from what the
+training says it is: the regions it carries, the stage's state, and flash. The training itself then does the same, and
+both must leave the same. Whatever a stage kept anywhere else would be missing in the rehearsal.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ram.allocations import Trace
+from ..ram.probe import Findings, Guard, Left, Probe
+from ..storage.rehearsal import Rehearsal
+
+if TYPE_CHECKING:
+    from .train import _Run as Run
+
+#: bytes that may be allocated beside the arena at a time, and how many of them by arrays; and, of the store's tables,
+#: bytes for each slice in flash
+ALLOWANCE, ARRAYS, TABLES = 16 * 1024, 512, 256
+#: steps of a stage that are rehearsed beside the first, the widest and the last; drawn from the seed
+DRAWN = 4
+#: arenas up to so many bytes are guarded in every step, larger ones in as much of the steps as costs the same
+GUARDED = 1 << 20
+
+
+class Examination:
+    """Of one stage, from before its first view is taken until it is handed over.
+
+    Parameters
+    ----------
+    run : Run
+    number : int
+        The stage, from 0.
+    fresh : bool
+        Whether it begins here: what a process before this one did was not seen, so that nothing can be said of bytes
+        that were never written.
+    """
+
+    def __init__(self, run: Run, number: int, fresh: bool) -> None:
+        self.run, self.number, self.fresh = run, number, fresh
+        self.findings, self.trace = Findings(), Trace()
+        self.plan = run.chosen[number].plan
+        self.probe = Probe(self.plan, self.findings)
+        self.left: Left | None = None
+        batches, seed = run.train_set.batches, run.recipe.seed
+        self.first, self.steps = run.meta["first"] * batches, (run.meta["last"] - run.meta["first"]) * batches
+        draw = np.random.Generator(np.random.Philox(key=[seed, number]))
+        self.drawn = set(draw.integers(0, self.steps, DRAWN).tolist()) | {0, self.steps - 1}
+        share = min(1.0, GUARDED / max(1, self.plan.nbytes))
+        self._guarded = draw.random(self.steps) < share if share < 1 else None
+        self.tests = set(draw.integers(0, max(1, run.test_set.batches), 2).tolist()) | {0}
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The instruments at work: entered after the arena was laid out, before a view is taken."""
+        with self.trace:
+            with self.trace.paused():
+                self.guard = Guard(self.run.arena, self.findings, self.trace)
+                self.guard.arm()
+            try:
+                yield
+            finally:
+                self.guard.disarm()
+
+    def tell(self, now: str) -> None:
+        """Says what the training does next."""
+        self.guard.now = now
+
+    def step(self, index: int) -> None:
+        """Step ``index`` of the stage begins, from 0."""
+        if self._guarded is not None:
+            (self.guard.arm if self._guarded[index] else self.guard.disarm)()
+
+    def rehearse(self, now: str, work: Callable[[Run], Any], then: Callable[[Run], None] | None = None) -> None:
+        """Lets ``work(run)`` run on a twin of the run first; what it leaves is compared by :meth:`compare`.
+
+        ``then(twin)`` follows it, and is only looked at.
+        """
+        with self.trace.paused():
+            self.guard.disarm()
+            run, twin = self.run, copy.copy(self.run)
+            carried = run.stage.carried()
+            offsets, state = run.arena.plan.offsets, run.stage.state
+            contents = {
+                r.name: run.arena.block[offsets[r.name] : offsets[r.name] + r.nbytes]
+                for r in self.plan.regions if r.name in carried and r.lives(run.arena.phase)
+            }  # fmt: skip
+
+            def begin(arena: Any) -> None:
+                twin.arena, twin.flash = arena, Rehearsal(run.flash)  # type: ignore[assignment]
+                twin.make_stage(self.number)
+                twin.stage.state = copy.deepcopy(state)
+
+            self.left = self.probe.run(now, run.arena.phase, contents, begin, lambda: self._work(twin, work, then))
+            self.guard.arm()
+
+    def begun(self, work: Callable[[Run], Any]) -> None:
+        """As :meth:`rehearse`, of the work that a stage begins with."""
+        run, twin = self.run, copy.copy(self.run)
+
+        def begin(arena: Any) -> None:
+            twin.arena, twin.flash, twin.meta = arena, Rehearsal(run.flash), copy.deepcopy(run.meta)  # type: ignore[assignment]
+            twin.make_stage(self.number)
+
+        self.left = self.probe.run("", "initialize", {}, begin, lambda: self._work(twin, work, None), begins=True)
+
+    def _work(self, twin: Run, work: Callable[[Run], Any], then: Callable[[Run], None] | None) -> Left:
+        result = work(twin)
+        stored = {key: bytes(content) for key, content in twin.flash.written.items()}  # type: ignore[attr-defined]
+        left = Left(result, twin.stage.state, self.probe.content(twin.stage.carried()), stored)
+        if then:
+            then(twin)
+        return left
+
+    def compare(self, now: str, result: Any) -> None:
+        """What the training has left and the rehearsal of the same work, where there was one."""
+        if self.left is None:
+            return
+        with self.trace.paused():
+            self.guard.disarm()
+            run, before = self.run, self.left
+            places, block = run.arena.plan.offsets, run.arena.block
+            sizes = {name: len(was) for name, was in before.regions.items()}
+            regions = {name: block[places[name] : places[name] + size].tobytes() for name, size in sizes.items()}
+            moved, stored = run.flash.read_bytes, {}
+            for (name, item), was in before.stored.items():
+                content = bytearray(len(was))
+                if name in run.flash.names() and was:
+                    run.flash.read(name, item, [content])
+                stored[name, item] = bytes(content)
+            run.flash.read_bytes = moved
+            for what in before.differs(Left(result, run.stage.state, regions, stored)):
+                line = f"{now + ': ' if now else ''}{what} differs from what arena and flash alone lead to"
+                self.findings.add("differs", what, line)
+            self.left = None
+            self.guard.arm()
+
+    def finish(self) -> dict[str, int]:
+        """The stage is trained: adds what is known only now; returns what was allocated beside the arena, in bytes."""
+        traced = self.trace.traced()
+        items = sum(map(len, self.run.stages[self.number].objects().values()))
+        if traced.peak > (allowed := ALLOWANCE + TABLES * (items if items > 64 else 0)):
+            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {allowed:,} are allowed"
+            self.findings.add("allocated", "", f"{line}; the largest block had {traced.largest:,}")
+        if traced.arrays_peak > ARRAYS:
+            line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
+            self.findings.add("arrays", "", f"{line}, {ARRAYS} are allowed; the largest had {traced.arrays_largest:,}")
+        if self.fresh:
+            self.probe.finish()
+        return {f"{name}_bytes": value for name, value in traced._asdict().items()}

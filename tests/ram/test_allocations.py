@@ -1,0 +1,152 @@
+"""The trace: every block that Python, NumPy and kernels allocate, to the byte, and none that others do."""
+
+import threading
+
+import numba
+import numpy as np
+import pytest
+
+from tinyfoa_np.ram.allocations import TINY, Trace
+
+
+@numba.njit
+def total(n):
+    return np.zeros(n, np.uint8).sum()
+
+
+@numba.njit(parallel=True)
+def in_threads(n):
+    found = 0
+    for k in numba.prange(4):
+        found += np.zeros(n + k, np.uint8).sum()
+    return found
+
+
+def traced(work):
+    with Trace() as trace:
+        work()
+    return trace.traced()
+
+
+def test_nothing_is_nothing():
+    assert traced(lambda: None) == (0, 0, 0, 0)
+
+
+def test_arrays_count_at_their_peak():
+    def work():
+        for size in (5000, 3000):
+            kept = np.zeros(size, np.uint8)
+            both = np.empty(1000, np.uint8)
+            del kept, both
+
+    found = traced(work)
+    assert (found.arrays_peak, found.arrays_largest) == (6000, 5000)
+    assert 6000 <= found.peak < 7000 and found.largest == 5000
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: bytearray(10**5), lambda: [None] * 12_500, lambda: "x" * 10**5, lambda: list(map(float, range(12_500)))],
+)
+def test_objects_of_python_count(make):
+    found = traced(make)
+    assert 100_000 <= found.peak < 220_000 and found.arrays_peak == 0
+
+
+def test_what_kernels_allocate_counts_in_threads_too():
+    total(1), in_threads(1)
+    assert 50_000 <= traced(lambda: total(50_000)).peak < 51_000
+    assert 50_000 <= traced(lambda: in_threads(50_000)).largest < 51_000
+
+
+def test_growth_and_shrinking_are_followed():
+    def work():
+        buffer = bytearray(1000)
+        buffer.extend(bytes(20_000))
+        del buffer[10:]
+
+    assert 21_000 <= traced(work).largest < 30_000
+    kept = []
+    with Trace() as trace:
+        for _ in range(500):
+            kept.append(np.zeros(100))
+            kept.clear()
+    assert trace.traced().arrays_peak <= 1600
+
+
+def test_blocks_of_before_do_not_count_when_they_go():
+    before = np.zeros(100_000, np.uint8)
+    with Trace() as trace:
+        del before
+        after = np.zeros(1000, np.uint8)
+    assert trace.traced().arrays_peak == 1000
+    assert after.size == 1000  # it outlives the trace, and is freed behind it
+    del after
+    assert traced(lambda: None).peak == 0
+
+
+def test_paused_nothing_counts_and_what_goes_does():
+    with Trace() as trace:
+        one = np.zeros(1000, np.uint8)
+        with trace.paused():
+            two = np.zeros(5000, np.uint8)
+            del one
+            with trace.paused(small=500):  # inside, it stays paused
+                three = np.zeros(7000, np.uint8)
+        four = np.zeros(1000, np.uint8)
+    assert trace.traced().arrays_peak == 1000
+    assert sum(each.size for each in (two, three, four)) == 13_000
+
+
+def test_small_objects_can_be_left_out_and_arrays_cannot():
+    block = np.zeros(100)
+    kept = [None] * 50
+    with Trace() as trace:
+        with trace.paused(small=500):
+            kept[:] = [block[k:] for k in range(50)]
+        assert trace.traced().peak < 1000  # the pause itself
+        with trace.paused(small=500):
+            own = np.zeros(9)
+        assert trace.traced().arrays_peak == own.nbytes
+
+
+def test_tiny_objects_do_not_count_but_what_holds_many_does():
+    assert traced(lambda: [float(k) for k in range(4)]).peak <= 2 * TINY + 100
+    assert traced(lambda: {k: float(k) for k in range(1000)}).peak > 16 * 1024
+
+
+def test_other_threads_of_python_do_not_count():
+    begin, done = threading.Event(), threading.Event()
+
+    def work():
+        begin.wait()
+        np.zeros(100_000, np.uint8)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with Trace() as trace:
+        begin.set()
+        done.wait()
+    thread.join()
+    assert trace.traced().arrays_peak == 0
+
+
+def test_many_blocks_come_and_go():
+    """The table of blocks keeps what is right whatever the order in which blocks go."""
+    draw = np.random.default_rng(0)
+    sizes = draw.integers(1, 3000, 4000).tolist()
+    kept = [None] * 200
+    with Trace() as trace:
+        for k, size in enumerate(sizes):
+            kept[k % 200] = np.empty(size, np.uint8)
+        for k in draw.permutation(200).tolist():
+            kept[k] = None
+        left = np.empty(123, np.uint8)
+    live = [0] * 200
+    most = 0
+    for k, size in enumerate(sizes):  # the new one comes before the old one goes
+        most = max(most, sum(live) + size)
+        live[k % 200] = size
+    assert trace.traced().arrays_peak == most
+    assert int(trace._table[7]) == left.nbytes
