@@ -29,6 +29,7 @@ ALGORITHMS = {
     "bp": "forward gradient",
     "bp_local": "bins pool pool_gradient below forward gradient",
     "drtp": "forward loss gradient",
+    "dfa": "forward output_loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
@@ -36,6 +37,8 @@ ALGORITHMS = {
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
+#: the reference module of an algorithm, where it serves several
+REFERENCES = {"dfa": "feedback"}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}}
 
@@ -55,7 +58,7 @@ def algorithm(name: str) -> str:
         f"The text of `src/tinyfoa_np/rules/{name}.py`, which trains in the arena. [All pages](../index.md)", "",
         re.sub(r":\w+:`[.~]*([^`]+)`", r"`\1`", text.strip()), "",
         "## The same in NumPy", "",
-        f"From `src/tinyfoa_np/reference/{name}.py`, which the kernels are tested against.", "",
+        f"From `src/tinyfoa_np/reference/{REFERENCES.get(name, name)}.py`, which the kernels are tested against.", "",
         "```python", *_sources(name), "```", "",
         "## In the arena", "",
         *_regions(name), "",
@@ -64,7 +67,7 @@ def algorithm(name: str) -> str:
 
 def _sources(name: str) -> Iterator[str]:
     """The reference's functions without their docstrings, an empty line between them."""
-    module = importlib.import_module(f"tinyfoa_np.reference.{name}")
+    module = importlib.import_module(f"tinyfoa_np.reference.{REFERENCES.get(name, name)}")
     for number, function in enumerate(ALGORITHMS[name].split()):
         source = textwrap.dedent(inspect.getsource(getattr(module, function)))
         body = ast.parse(source).body[0].body  # type: ignore[attr-defined]

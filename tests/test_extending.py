@@ -86,6 +86,19 @@ def example(monkeypatch):
     return module
 
 
+def test_what_the_page_shows_runs(example):
+    """The Python blocks of docs/extending.md, one after the other."""
+    pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    shown = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    assert len(shown) == 6
+    names = {}
+    for block in shown:
+        exec(block, names)
+    x = np.random.default_rng(0).standard_normal((40, 5))
+    assert set(names["classifier"].fit(x, x[:, 0] > 0).predict(x)) <= {False, True}
+
+
 @pytest.mark.parametrize(("bw", "ba"), [(False, False), (True, True)])
 def test_the_example_computes_its_equations(example, tmp_path, bw, ba):
     draw = np.random.default_rng(3)

@@ -178,6 +178,14 @@ _OWN = (
         paper="tinyfoa_memory",
     ),
     Algorithm(
+        name="dfa",
+        title="DFA",
+        homes={"fc": _RULES + "dfa:Network"},
+        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        signs_first=True,
+        why_not="sends the output's error to fully connected layers only",
+    ),
+    Algorithm(
         name="pepita",
         title="PEPITA",
         homes={"fc": _RULES + "pepita:Network"},

@@ -421,6 +421,8 @@ def test_the_growth_of_resident_memory_shows_the_arena(run, tmp_path):
 
 
 LEAK = """
+import os
+os.environ["NUMBA_NRT_STATS"] = "1"
 import json, sys
 import numpy as np
 from tinyfoa_np.reports import evidence, record

@@ -160,4 +160,4 @@ def _ff(run):
     run.ours["goodness_last_batch"] = stage.ram.scores[:, : run.samples].T.copy()
 
 
-SYSTEMS = {"bp": _bp, "drtp": _drtp, "pepita": _pepita, "ff": _ff}
+SYSTEMS = {"bp": _bp, "drtp": _drtp, "dfa": _drtp, "pepita": _pepita, "ff": _ff}

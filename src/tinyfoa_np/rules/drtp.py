@@ -34,15 +34,11 @@ from ..ram.packing import Region
 from ..ram.phases import COMPUTING
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from .cuts import binary
 from .network_stage import NetworkStage
 from .stage import Outcome
 
 NO_LABELS = np.zeros(0, np.uint16)
-
-
-def binary_activations(recipe: Recipe) -> bool:
-    """Whether activations are bits: only where weights are."""
-    return recipe.binary_activations and recipe.binary_weights
 
 
 def reads(inputs: Encoding, widths: Sequence[int], binary: bool) -> list[Encoding]:
@@ -66,7 +62,7 @@ class Network(NetworkStage):
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        self.binary = binary_activations(recipe)
+        self.binary = binary(recipe)
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
             Dense(
@@ -105,11 +101,15 @@ class Network(NetworkStage):
         block = self.ram.h_even if k % 2 else self.ram.h_odd
         return self.held(block, self.reads[k], self.B)
 
+    def _z(self, k: int) -> np.ndarray:
+        """z (O, B) of hidden layer k."""
+        return self.ram.z[: self.widths[k]]
+
     def _layer(
         self, k: int, samples: int, given: float, labels: np.ndarray, scale: float | None
     ) -> tuple[float, float]:
         """Hidden layer k, from its inputs, of gain ``given``, to those of the next; its summed |z| and its s."""
-        z = self.ram.z[: self.widths[k]]
+        z = self._z(k)
         total = self.whole_pass(k, self._values(k), samples, z, given)
         s = total / (samples * self.widths[k]) if scale is None else scale
         if len(labels):

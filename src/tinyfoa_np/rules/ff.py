@@ -39,7 +39,7 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .drtp import binary_activations
+from .cuts import binary
 from .network_stage import NetworkStage
 from .stage import Outcome
 
@@ -70,7 +70,7 @@ class Network(NetworkStage):
                 " and as many inputs"
             )
         assert recipe.decay is not None and recipe.classifier_decay is not None
-        self.binary = binary_activations(recipe)
+        self.binary = binary(recipe)
         self.looks = classes
         self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
         self.top = len(self.widths)

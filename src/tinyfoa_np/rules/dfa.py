@@ -1,0 +1,72 @@
+"""Direct feedback alignment (Nokland, NeurIPS 2016): the error of the output reaches each hidden layer directly.
+
+As direct random target projection (:mod:`.drtp`), whose layers, activations and fixed projections B_k these are, but
+
+    output's error      e = y - Y                                                of the batch that is passed through
+    error               dz_k = (e B_k^T) (1 - h_k+1^2) [|z_k| < 1],  on top dz = (y - Y) / (B C) [|z| < 1]
+
+([|z| < 1] only with binary activations.) A hidden layer's error is not averaged over the batch, as in the published
+code of DRTP. It is known only when the batch is through the network: all layers' inputs and z live until then, and all
+layers are updated after it. As with DRTP, activations are binary only where weights are, too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import dfa as kernels
+from ..layers.layer import Part
+from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING
+from ..storage.flash import Flash
+from . import drtp
+from .stage import Outcome
+
+
+class Network(drtp.Network):
+    """A network in training by direct feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
+
+    beside_answers = drtp.Network.beside_answers | {"error"}
+
+    def extra(self) -> list[Region]:
+        own = {"h_even", "h_odd", "z"}
+        return [
+            *(region for region in super().extra() if region.name not in own),
+            *(Region(f"h{k + 1}", (self.B * reads.row_bytes,), "uint8", COMPUTING)
+              for k, reads in enumerate(self.reads[1:])),
+            *(Region(f"z{k}", (width, self.B), "float32", COMPUTING) for k, width in enumerate(self.widths)),
+            Region("z", (self.C, self.B), "float32", COMPUTING),
+            Region("error", (self.C, self.B), "float32", BACKWARD),
+        ]
+
+    def _values(self, k: int) -> np.ndarray:
+        return self.ram.inputs if k == 0 else self.held(self.ram[f"h{k}"], self.reads[k], self.B)
+
+    def _z(self, k: int) -> np.ndarray:
+        return self.ram[f"z{k}"]
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """One training step on the batch that was loaded."""
+        ram, (samples, first, of) = self.ram, part
+        self.arena.enter("forward")
+        gains, sums = [1.0], []
+        for k in range(self.top):
+            total, s = self._layer(k, samples, gains[k], drtp.NO_LABELS, None)
+            gains.append(drtp.gain(s, self.binary))
+            sums.append(total)
+        self._output(samples, gains[-1])
+        self.note(samples, step, sums)
+        self.arena.enter("gradient")
+        kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
+        loss, wrong = self._error(samples, of)
+        if not np.isfinite(loss):
+            return Outcome.of(loss, wrong)
+        for k in range(self.top):
+            tanh_s = np.float32(gains[k + 1] / 2)  # a gain is twice as much
+            kernels.project(self._z(k), samples, ram.error, ram[f"feedback{k}"], tanh_s, self.binary, self.cores)
+        self.arena.enter("update")
+        for k in range(self.top + 1):
+            dz = ram.z if k == self.top else self._z(k)
+            if not self.train_layer(flash, k, self._values(k), gains[k], samples, dz, step, None, first > 0, part.ends):
+                return Outcome.of(loss, wrong, False)
+        return Outcome(loss, wrong)

@@ -1,0 +1,73 @@
+"""Rules of the house: who may import whom, and what a kernel that reaches a weight may not do."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "tinyfoa_np"
+#: a room, and the rooms it may import from beside itself; single files of the package are rooms, too
+ALLOWED = {
+    "errors": "",
+    "slices": "",
+    "numerics": "errors",
+    "architectures": "errors network",
+    "network": "errors",
+    "catalogue": "architectures errors recipe",
+    "recipe": "architectures catalogue errors network numerics slices",
+    "ram": "errors storage",
+    "storage": "errors numerics",
+    "kernels": "errors",
+    "reference": "",
+    "data": "errors recipe reference storage",
+    "layers": "architectures errors kernels network numerics ram recipe slices storage",
+    "rules": "architectures data errors kernels layers network numerics ram recipe slices storage",
+    "model": "architectures catalogue data errors kernels layers network numerics ram recipe rules slices storage",
+    "run": "architectures catalogue data errors kernels layers model network numerics ram recipe rules slices storage",
+    "reports": "architectures catalogue data errors layers model network numerics papers ram recipe rules run storage",
+    "papers": "architectures catalogue data errors layers model network plots recipe reports rules run storage",
+    "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage",
+    "page": "catalogue data errors model plots reports run",
+    "estimators": "data errors model recipe reports run",
+}
+#: imports upwards that come when a function is called, and say so
+LATE = {("catalogue", "recipe")}
+
+
+def room(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Rooms that a file imports from, each with whether it does so at once."""
+    own = ("tinyfoa_np", *path.relative_to(SOURCE).with_suffix("").parts)
+    tree = ast.parse(path.read_text())
+    late = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("tinyfoa_np")):
+            base = own[: len(own) - node.level] if node.level else ()
+            whole = (*base, *(node.module.split(".") if node.module else ()))
+            for name in [whole[1]] if len(whole) > 1 else [alias.name for alias in node.names]:
+                yield name, id(node) not in late
+
+
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_downward(path):
+    here = room(path)
+    allowed = {here, *ALLOWED[here].split()}
+    assert {name for name, _ in imported(path)} <= allowed
+    assert not {name for name, at_once in imported(path) if at_once and (here, name) in LATE}
+
+
+def test_the_table_has_every_room_and_no_other():
+    assert set(ALLOWED) == {room(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "kernels").glob("*.py")), ids=lambda path: path.name)
+def test_no_kernel_uses_fastmath(path):
+    text = path.read_text()
+    assert not re.search(r"\bfastmath *=|\bfast=True|flags=.*(fast|reassoc|contract|arcp|nnan)", text)
