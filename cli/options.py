@@ -241,7 +241,7 @@ _RECIPE_OPTIONS = (
         type=int,
         metavar="R",
         help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
-        "all from one forward pass; paid for in flash traffic. "
+        "all from one forward pass, at the cost of more flash traffic. "
         f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(

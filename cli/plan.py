@@ -48,7 +48,7 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The RAM there is for training (64KiB); of a board, no more than this. [default: what is fastest; of a board "
+    help="RAM available for training (64KiB); of a board, no more than this. [default: no limit; of a board "
     "all but the reserve]",
 )
 @click.option("--board", metavar="NAME", help="Take RAM and flash from a board: stm32f746, rp2040, teensy-4.1, ...")
@@ -284,4 +284,4 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         )  # fmt: skip
     console = output(WIDTH)
     console.print(table)
-    console.print("RAM fits: with another --storage it would train. survives: so many trainings, wear levelled ideally")
+    console.print("RAM fits: needs other storage (--storage). survives: trainings until the flash wears out")

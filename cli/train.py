@@ -59,7 +59,7 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: what is fastest]",
+    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
 )
 @click.option(
     "--threads",
@@ -71,7 +71,7 @@ Examples:
     "--lean",
     is_flag=True,
     default=None,
-    help="Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs.",
+    help="Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference.",
 )
 @data_dir_option
 @click.option(

@@ -55,7 +55,7 @@ class Dense(Parameters):
     # -- a pass --------------------------------------------------------------------------------------------------------
 
     def pass_scratch(self, inputs: Encoding, rows: int, threads: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what a pass over so many samples, held so, needs for itself."""
+        """Shape and dtype of the scratch of a pass over a number of samples in a given encoding."""
         kind = self.published_shape(self.O)[1]
         return forward_kernels.scratch_shape(np.dtype(inputs.dtype), np.dtype(kind), rows, words(self.I), threads)
 

@@ -415,7 +415,7 @@ class Group:
         self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
-        """Lets go of what only training needs."""
+        """Deletes the objects that only training needs."""
         for name in self.objects():
             flash.drop(name)
 

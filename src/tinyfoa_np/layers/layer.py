@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
 
 def whole(samples: int) -> Part:
-    """A batch of so many samples, all of it."""
+    """All samples of a batch, as one part."""
     return Part(samples, 0, samples)
 
 

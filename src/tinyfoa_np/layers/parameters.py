@@ -576,7 +576,7 @@ class Parameters:
         self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
-        """Lets go of the full-precision weights of a trained layer."""
+        """Deletes the full-precision weights of a trained layer."""
         for name in self.objects():
             flash.drop(name)
 

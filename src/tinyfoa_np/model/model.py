@@ -134,7 +134,7 @@ class Model:
         return self._at_work[0].measured() if self._at_work else None
 
     def inference(self, samples: int) -> Inference:
-        """The model in an arena that holds so many samples, at most :data:`BATCH`; that of the last call if it fits."""
+        """The model in an arena for a number of samples, at most :data:`BATCH`; reuses the last arena if it fits."""
         batch = min(max(samples, 1), BATCH)
         if not self._at_work or self._at_work[0].batch != batch:
             self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]

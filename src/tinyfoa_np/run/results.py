@@ -155,7 +155,7 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | None:
-    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run let go of them.
+    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run deleted them.
 
     Raises
     ------

@@ -256,7 +256,9 @@ class Session:
         """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
         meta = self.meta
         if meta["lean"]:
-            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+            raise BadRequest(
+                f"{self.directory} was trained with --lean, its weights are deleted: it cannot be trained further"
+            )
         # first what is to come: until the last commit below, data.json says that these samples were not taken
         write_whole(self.directory / "data.json", describe(self.dataset, meta["last"]))
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:

@@ -74,15 +74,15 @@ def train(
     run_dir : path
         A new or empty directory; with ``resume``, one that a run was started in.
     ram : int, optional
-        The most bytes the arena may have. Without it, tiles are what is fastest; with ``resume``, what the run was
+        The most bytes the arena may have. Without it, the fastest tiling is used; with ``resume``, what the run was
         started with.
     threads : int, optional
         All cores without it. Results do not depend on it.
     audit : bool
         Probe which bytes are written, and poison regions when their lifetime ends.
     lean : bool
-        Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs. A resumed run
-        stays as it was started.
+        Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference. A resumed
+        run stays as it was started.
     commit_every : int, optional
         Commit every so many steps, too; without it, after each epoch.
     resume : bool
@@ -177,7 +177,7 @@ class _Run(Session):
         names = [f"layer {n + 1}" if len(self.chosen) > 1 else "all" for n in range(len(self.chosen))]
         ways = [f"{name}: {self.layout.described(one)}" for name, one in zip(names, self.chosen, strict=True)]
         need = max(one.plan.nbytes for one in self.chosen)
-        return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; what is fastest takes {fastest:,}", *ways])
+        return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; without a limit it would take {fastest:,}", *ways])
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 

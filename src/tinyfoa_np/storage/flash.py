@@ -256,7 +256,7 @@ class Flash:
             os.ftruncate(fd, entry.starts[-1])
 
     def drop(self, name: str) -> None:
-        """Let go of an object. It is gone with the next commit; its file is removed once that is durable."""
+        """Delete an object. It is gone with the next commit; its file is removed once that is durable."""
         self._refuse_if_stopped()
         self._object(name)  # there must be one
         self._dropped[name] = self._objects.pop(name)
