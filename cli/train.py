@@ -158,7 +158,7 @@ def train(
 
     from .progress import Counting, TrainingProgress
 
-    samples = None  # a resumed run has them in flash
+    samples, chosen = None, ""  # a resumed run has them in flash
     if not resume:
         with contextlib.nullcontext() if quiet else Counting() as counting:
             samples = data.load(
@@ -167,10 +167,10 @@ def train(
         if is_files(recipe.dataset) and not quiet:
             click.echo(printable(described(samples)), err=True)
         recipe = asked(given, preset, samples.train.inputs.shape)
-        if not preset and not quiet and (chosen := defaults.described(recipe, given)):
-            click.echo(f"chosen: {chosen}", err=True)
+        if not preset and (defaulted := defaults.described(recipe, given)):
+            chosen = f"chosen: {defaulted}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
-    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
+    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
             recipe,
