@@ -283,8 +283,8 @@ def test_ff_layer(binary, scaled, shape):
     np.testing.assert_allclose(judged.coefficient[:rows], (p - right) / samples, rtol=4 * EPS, atol=1e-12)
 
     mean = rng.uniform(0, 1, O).astype(np.float32)
-    own = {"z": done.z, "samples": samples, "scale": s, "binary": binary, "mean": mean}
-    done = on_threads(ff.update_running_mean, "mean", threads, **own)
+    fields = {"z": done.z, "samples": samples, "scale": s, "binary": binary, "mean": mean}
+    done = on_threads(ff.update_running_mean, "mean", threads, **fields)
     wanted = ff_reference.mean_activity(h, mean.astype(np.float64))
     np.testing.assert_allclose(done.mean, wanted, rtol=2 * EPS)
     middle, spread = run(ff.average, "", mean=done.mean).returned

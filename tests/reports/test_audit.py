@@ -186,7 +186,7 @@ def test_the_paper_and_the_named_differences_add_up_to_the_byte(tmp_path, name):
     audited = report.audit(tmp_path / "run")
     assert (audited["ok"], audited["problems"]) == (True, [])
     assert audited["arena"] == {k: v for k, v in result["arena"].items() if k != "phases"}
-    recipe = Recipe(**result["recipe"])
+    recipe = Recipe.from_json(json.dumps(result["recipe"]))
     toggles = {
         "binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations,
         "slices": recipe.slices,

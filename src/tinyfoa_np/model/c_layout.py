@@ -321,7 +321,7 @@ def fit(
 def check_scope(recipe: Recipe) -> None:
     """Refuses what the trainer in C does not do, with one line."""
     only = "the trainer in C does "
-    if recipe.algorithm != "tinyfoa" or not recipe.network.startswith("fc:"):
+    if not recipe.rule.projected or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
         raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")
