@@ -29,6 +29,7 @@ void tinyfoa_slice(const tinyfoa_layer *l, uint32_t k, uint32_t part[4]) {
 static uint32_t slice_item(const tinyfoa_layer *l, uint32_t k) { return l->slices + 2 * k * l->slice_slot; }
 static uint32_t bias_item(const tinyfoa_layer *l, uint32_t j) { return l->biases + 2 * j * l->bias_slot; }
 
+#ifndef TINYFOA_IMAGE
 /* Numbers n, n + 1, ... of a layer, uniform in +-bound, in steps of bound 2^-23 (Salmon et al. by counter). */
 static void uniform(const tinyfoa_layer *l, uint32_t layer, uint32_t purpose, uint64_t n, uint32_t count, float *out) {
     uint32_t block[4] = {0, 0, 0, 0}, k;
@@ -37,6 +38,7 @@ static void uniform(const tinyfoa_layer *l, uint32_t layer, uint32_t purpose, ui
         out[k] = (float)((int32_t)(block[n % 4] >> 8) * 2 - 16777215) * 0x1p-24f * l->bound;
     }
 }
+#endif
 
 /* Signs of a row of a slice, and its sum of |w| in steps of 2^-w_steps; lost: whether a weight is beyond 1. */
 uint64_t tinyfoa_publish(const tinyfoa_layer *l, const float *w, uint32_t columns, uint32_t *signs, int *lost) {
