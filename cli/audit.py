@@ -168,8 +168,8 @@ def _evidence(result: dict[str, Any]) -> list[str]:
 
 def _allocated(beside: dict[str, int]) -> str:
     return (
-        f"Python, NumPy and numba allocated at most {beside['peak_bytes']:,} bytes beside the arena (16,384 are "
-        f"allowed), {beside['largest_bytes']:,} in one block; arrays {beside['arrays_peak_bytes']:,}"
+        f"allocated beside the arena: at most {beside['peak_bytes']:,} bytes (limit 16,384),\n"
+        f"         {beside['largest_bytes']:,} in one block; arrays {beside['arrays_peak_bytes']:,}"
     )
 
 

@@ -7,7 +7,7 @@ samples no sign would turn. One rule serves all other data. With N training samp
     batch     N / 100, between 20 and 100
     epochs    as many as take :data:`STEPS` steps, between 20 and 100
     lr        3 over the steps in which one slice trains, at most 0.01, where slices train one at a time;
-              elsewhere that of the algorithm in :data:`RATES`, down to zero over the second half
+              elsewhere the algorithm's in :data:`RATES`, down to zero over the second half
 
 The learning rate of slices is arithmetic: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end within
 1, so the rate times the steps says how many signs can turn. What is given explicitly stays as it is, and the rest
@@ -81,14 +81,14 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses what is out of range
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
-    algorithm = fields.get("algorithm", Recipe.algorithm)
+    algorithm = fields.get("algorithm") or catalogue.DEFAULT
     if catalogue.find(algorithm).by_layer and fields.get("schedule", "auto") in ("auto", "slice"):
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
         fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (max(1, fields["epochs"]) * batches)))
         return fields
     rates = GRAPH_RATES if convolutions else RATES
-    if "lr" not in known and algorithm in rates:
+    if "lr" not in known and rates.get(algorithm):
         fields.setdefault("lr_schedule", "cooldown")
         fields["lr"] = rates[algorithm]
     return fields

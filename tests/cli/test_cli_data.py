@@ -89,7 +89,7 @@ def test_new_samples_are_evaluated(run, flowers):
     assert [each["label"] for each in found["classes"]] == ["iris", "rose", "tulip"]
     Path("new.csv").write_text(flowers.read_text().replace("rose", "weed"))
     code, out, err = run("evaluate", "one", "new.csv")
-    assert (code, out) == (2, "") and "a label weed, which is none of the classes" in one_error_line(err)
+    assert (code, out) == (2, "") and "a label weed that the model does not have" in one_error_line(err)
 
 
 def test_options_that_are_not_given_follow_from_the_file(run, flowers):

@@ -128,7 +128,8 @@ def test_an_emulated_cortex_m7(tmp_path):
     which, dataset = recipe(network="fc:20x2", epochs=1, lr=0.01), made(samples=64)
     layout = export(tmp_path, which, dataset)
     done = subprocess.run(
-        ["make", "-s", "-C", tmp_path / "example", "run-qemu"], capture_output=True, check=True, timeout=110
+        ["make", "-s", "-C", tmp_path / "example", "run-qemu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=True, timeout=110,
     )
     found, wanted = json.loads(done.stdout.splitlines()[-1]), run(tmp_path, which, dataset, threads=1)
     assert found["model_sha256"] == wanted["model_sha256"]

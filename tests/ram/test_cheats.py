@@ -70,12 +70,12 @@ def weights_and_moments_in_an_attribute(patches):
     """All of them, beside the arena: the own ones are overwritten behind every step and come back before the next."""
 
     def hide(stage):
-        stage.hidden = patches.bytes_of(stage, patches.region).copy()
+        stage.hidden_bytes = patches.bytes_of(stage, patches.region).copy()
         patches.bytes_of(stage, patches.region)[:] = 0
 
     def bring(stage, *_):
-        if hasattr(stage, "hidden"):
-            patches.bytes_of(stage, patches.region)[:] = stage.hidden
+        if hasattr(stage, "hidden_bytes"):
+            patches.bytes_of(stage, patches.region)[:] = stage.hidden_bytes
 
     patches.around("train_step", before=bring, after=lambda stage, *_: hide(stage))
     return patches.region

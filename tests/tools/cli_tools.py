@@ -13,7 +13,7 @@ def tinyfoa(*arguments, **options):
 
 
 def one_error_line(err):
-    """The error in what a command wrote to standard error, which is one line; a training may have said what it chose."""
+    """The error on standard error, which is one line; a training may have printed its choices before."""
     err = re.sub(r"\Achosen: .*\n", "", err)
     assert err.startswith("tinyfoa: ") and err.count("\n") == 1, err
     return err
