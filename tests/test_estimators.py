@@ -54,18 +54,23 @@ def digits():
 # scikit-learn's conventions
 
 
+#: weights are repetitions of samples; a class that weighs 10 million times as much is more than they can express
+EXPECTED = {"check_class_weight_classifiers": "weights are repetitions of samples, in whole numbers"}
+
+
 @pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_estimator(kind):
     """What scikit-learn asks of a classifier; the task is one of two features, on which binary layers learn little."""
-    results = check_estimator(small(kind, **REAL), on_fail=None)
+    results = check_estimator(small(kind, **REAL), on_fail=None, expected_failed_checks=EXPECTED)
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
     assert not failed and sum(result["status"] == "passed" for result in results) > 45
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_estimator_with_everything_binary():
-    results = check_estimator(small(schedule="stream", network="fc:100", epochs=30), on_fail=None)
+    classifier = small(schedule="stream", network="fc:100", epochs=30, slices=1)
+    results = check_estimator(classifier, on_fail=None, expected_failed_checks=EXPECTED)
     assert not {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
 
 
