@@ -329,7 +329,7 @@ class Local(Dense):
                 u = self.products(flash, samples, first, last)
                 kernels.statistics(u, samples, first > 0, self.threads, place_sums, totals)
             kernels.batch_norm(totals, samples * self.shape.places, work.norm, self.ram.running)
-            self.fresh = len(work.u) == self.shape.places
+            self.fresh = self.tiling.keep_products  # a tile that holds all positions is not kept beyond this phase
         else:
             kernels.running_norm(self.ram.running, work.norm)
         work.sums[:] = 0
