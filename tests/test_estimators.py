@@ -69,7 +69,7 @@ def test_check_estimator(kind):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_estimator_with_everything_binary():
-    classifier = small(schedule="stream", network="fc:100", epochs=30, slices=1)
+    classifier = small(schedule="stream", network="fc:100", epochs=30)
     results = check_estimator(classifier, on_fail=None, expected_failed_checks=EXPECTED)
     assert not {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
 

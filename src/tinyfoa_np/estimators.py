@@ -380,6 +380,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("all samples have the weight 0")
         params = self.get_params()
         given = {name: params[name] for name in Recipe.__dataclass_fields__ if params.get(name) is not None}
+        if self.slices is None and X.shape[1] == 1:
+            given["slices"] = 1
         given["options"] = self.options or {}
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
