@@ -53,7 +53,8 @@ class Layer(tinyfoa.Layer):
         return [r for r in super().ladder(recipe) if not r.tiling.regenerate and r.tiling.samples == recipe.batch]
 
     def extra(self):
-        regions = [replace(r, phases=(*STEP, *INFERENCE)) if r.name == "outputs" else r for r in super().extra()]
+        own = {"outputs": {"phases": (*STEP, *INFERENCE)}, "projection": {"writes": ("initialize", "update")}}
+        regions = [replace(r, **own.get(r.name, {})) for r in super().extra()]
         shapes = self.head.scratch_shapes()
         return [*regions, *(Region(f"head.{name}", *shapes[name], ("update",)) for name in SCRATCH)]
 
