@@ -28,7 +28,7 @@ import numpy as np
 from measure import arguments, finish, machine, side_by_side, table
 
 from tinyfoa_np.architectures import architecture
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.graph import CONNECT, CONV, DEPTHWISE, NORM, POOL
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
@@ -37,7 +37,7 @@ from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.rules import bp_graph as deep_bp
 from tinyfoa_np.rules import giff
-from tinyfoa_np.rules.graph_network import Deep
+from tinyfoa_np.rules.group_stage import GroupStage
 from tinyfoa_np.storage.flash import Flash
 
 IMAGES = {
@@ -47,11 +47,11 @@ IMAGES = {
 LR = 1e-3
 
 
-def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep, Flash]:
+def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[GroupStage, Flash]:
     """A stage in an arena of its own, with its first batch."""
     image, classes = IMAGES[network]
     recipe = Recipe(algorithm=algorithm, network=network, batch=batch, lr=LR, epochs=1).validated()
-    inputs = Inputs("real", math.prod(image), image=image)
+    inputs = Encoding("real", math.prod(image), image=image)
     kind = {"bp": deep_bp.Network, "giff": giff.Network}[algorithm]
     layers = architecture(network, inputs.width, image, classes)
     made = kind(recipe, inputs, layers, classes, 1000, THREADS, Tiling(batch))
@@ -70,7 +70,7 @@ def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Deep,
     return made, flash
 
 
-def step(made: Deep, flash: Flash) -> Callable[[], float]:
+def step(made: GroupStage, flash: Flash) -> Callable[[], float]:
     """A call that trains on the batch; it returns the mean loss."""
     held = made.ram.inputs.copy()
 
@@ -82,7 +82,7 @@ def step(made: Deep, flash: Flash) -> Callable[[], float]:
     return once
 
 
-def torch_step(made: Deep) -> Callable[[], float]:
+def torch_step(made: GroupStage) -> Callable[[], float]:
     """The same network of backpropagation in PyTorch, from the same weights."""
     import torch
     import torch.nn.functional as F

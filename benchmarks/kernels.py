@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 
 from measure import aligned, arguments, finish, machine, packed, prepared_layer, si, side_by_side
 from measure import synthetic, table, trained
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import dense_backward as backward_kernels
@@ -61,7 +61,7 @@ def _product(inputs, weights, outputs, tile, columns, scale, offset, scratch, z)
         )
 
 
-def product(inputs: np.ndarray, weights: np.ndarray, kind: Inputs, z: np.ndarray) -> Callable[[], None]:
+def product(inputs: np.ndarray, weights: np.ndarray, kind: Encoding, z: np.ndarray) -> Callable[[], None]:
     """A call of the product that :func:`forward` contains: all samples by all neurons into z (O, B)."""
     shape, dtype = forward_kernels.scratch_shape(inputs.dtype, weights.dtype, len(inputs), weights.shape[1], 1)
     scratch = np.zeros(shape, dtype)
@@ -204,7 +204,7 @@ def signs_of(layer: Layer) -> np.ndarray:
 
 def binary_product(rounds: int) -> Result:
     """(B, I) bits by (O, I) signs: the product alone, and the whole forward pass around it."""
-    kind = Inputs("bits", I)
+    kind = Encoding("bits", I)
     with prepared_layer(Recipe(batch=B), kind, O) as (layer, flash), tempfile.TemporaryDirectory() as directory:
         x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         bits = aligned(np.unpackbits(x.view(np.uint8), axis=1, bitorder="little")[:, :I].astype(np.float32))
@@ -235,7 +235,7 @@ def binary_product(rounds: int) -> Result:
 
 def first_layer(rounds: int) -> Result:
     """(B, 784) pixel bytes by (O, 784) signs against the normalized floats."""
-    kind = Inputs("bytes", PIXELS, 1 / (255 * 0.3081), -0.1307 / 0.3081)
+    kind = Encoding("bytes", PIXELS, 1 / (255 * 0.3081), -0.1307 / 0.3081)
     with prepared_layer(Recipe(batch=B), kind, O) as (layer, flash):
         x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         floats = aligned(np.float32(kind.scale) * x.astype(np.float32) + np.float32(kind.offset))
@@ -257,8 +257,8 @@ def dense_forward(rounds: int) -> Result:
     signs, signs_as_floats = aligned(reference_bits.pack_panels(w)), aligned(np.where(w >= 0, np.float32(1), -1))
     z, z_signs, z_blas = (aligned(np.zeros(shape, np.float32)) for shape in ((O, B), (O, B), (B, O)))
     seconds = side_by_side({
-        "ours": product(x, w, Inputs("real", I), z),
-        "ours, by signs": product(x, signs, Inputs("real", I), z_signs),
+        "ours": product(x, w, Encoding("real", I), z),
+        "ours, by signs": product(x, signs, Encoding("real", I), z_signs),
         f"{blas()}, float32": lambda: np.matmul(x, w.T, out=z_blas),
     }, rounds)  # fmt: skip
     agree(z, z_blas.T, 1e-5, "dense product")
@@ -311,7 +311,7 @@ def gradient(rounds: int) -> Result:
 
 def fused(rounds: int) -> Result:
     """One optimizer step of a slice: the package's single pass against product, Adam, packing and mean one by one."""
-    with prepared_layer(Recipe(batch=B, slices=2, hold="1"), Inputs("bits", I), O) as (layer, flash):
+    with prepared_layer(Recipe(batch=B, slices=2, hold="1"), Encoding("bits", I), O) as (layer, flash):
         layer.forward(flash, whole(B), 0)
         layer.gradient(B)
         ram, own = layer.ram, layer.parameters.ram

@@ -22,7 +22,7 @@ import numpy as np
 
 from measure import arguments, finish, machine, prepared_layer, side_by_side, table
 from tinyfoa_np import data
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.recipe import MOMENTS, Recipe
 from tinyfoa_np.reference import moments, optimizers, tinyfoa
@@ -35,7 +35,7 @@ Result = dict[str, float]
 def times(rounds: int) -> Result:
     """One update of a 1000 x 1000 slice, Adam, from packed bits and from bytes."""
     result = {}
-    for inputs in (Inputs("bits", I), Inputs("bytes", I, 1 / 80, -0.4)):
+    for inputs in (Encoding("bits", I), Encoding("bytes", I, 1 / 80, -0.4)):
         with ExitStack() as stack:
             contestants = {}
             for name in MOMENTS:

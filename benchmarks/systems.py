@@ -25,7 +25,7 @@ from measure import arguments, finish, machine, synthetic, table
 from tinyfoa_np import data
 from tinyfoa_np.data import Dataset
 from tinyfoa_np.errors import TinyFoAError
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import layer_shapes
@@ -35,7 +35,7 @@ from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.rules.build import makers
-from tinyfoa_np.rules.dense_network import Whole
+from tinyfoa_np.rules.network_stage import NetworkStage
 from tinyfoa_np.storage.flash import Flash
 from tinyfoa_np.storage.records import Records
 
@@ -80,7 +80,7 @@ class Start(NamedTuple):
 class Ours:
     """A network in training, driven as the training loop drives it, its phases clocked."""
 
-    def __init__(self, stage: Whole, flash: Flash, records: Records) -> None:
+    def __init__(self, stage: NetworkStage, flash: Flash, records: Records) -> None:
         self.stage, self.flash, self.records = stage, flash, records
         self.steps = 0
         self.spent: dict[str, float] = {}
@@ -147,11 +147,11 @@ class Ours:
 @contextmanager
 def ours(recipe: Recipe, dataset: Dataset, batches: int) -> Iterator[Ours]:
     """A fresh network, its data and its weights in flash."""
-    inputs = Inputs("bytes", dataset.train.inputs.shape[1], *dataset.affine(str(recipe.normalize)))
+    inputs = Encoding("bytes", dataset.train.inputs.shape[1], *dataset.affine(str(recipe.normalize)))
     shapes = layer_shapes(recipe.network, inputs.width)
     (make,) = makers(recipe, inputs, shapes, dataset.classes, EPOCH, THREADS)
     stage = make(Tiling(recipe.batch))
-    assert isinstance(stage, Whole)
+    assert isinstance(stage, NetworkStage)
     plan = pack(stage.regions())
     arena = Arena(plan.nbytes)
     arena.lay_out(plan)
@@ -300,7 +300,7 @@ if torch is not None:
         def through(
             self, x: torch.Tensor, weights: list[torch.Tensor], masks: list[torch.Tensor]
         ) -> list[torch.Tensor]:
-            """Inputs of each layer and, at the end, the probabilities."""
+            """Encoding of each layer and, at the end, the probabilities."""
             h = [x]
             for weight, mask in zip(weights, masks):
                 z = h[-1] @ weight.T

@@ -140,6 +140,8 @@ def _evidence(result: dict[str, Any]) -> list[str]:
         lines = [f"probe    while training, in {where}: {found}"]
     else:
         lines = ["probe    not while training; train --audit probes every byte"]
+    if beside := result["beside"]:
+        lines.append(f"beside   while training, {_allocated(beside)}")
     if outside is None:
         return [*lines, "outside  not looked at"]
     lines.append(f"outside  in a fresh process that trained such layers for {outside['steps']} steps")
@@ -153,6 +155,7 @@ def _evidence(result: dict[str, Any]) -> list[str]:
         ]
     else:
         lines.append(f"         resident memory not measured here: {rss['reason']}")
+    lines.append(f"         {_allocated(outside['beside'])}")
     lines.append(
         f"         allocations by numba not freed: {books['outstanding_first']:,} after the first step, "
         f"{books['outstanding_last']:,} after the last"
@@ -161,6 +164,13 @@ def _evidence(result: dict[str, Any]) -> list[str]:
     count = len(outside["probe"]["findings"])
     lines.append(f"         findings of the probe: {count}; with and without it, {model} model, bit for bit")
     return lines
+
+
+def _allocated(beside: dict[str, int]) -> str:
+    return (
+        f"allocated beside the arena: at most {beside['peak_bytes']:,} bytes (limit 16,384),\n"
+        f"         {beside['largest_bytes']:,} in one block; arrays {beside['arrays_peak_bytes']:,}"
+    )
 
 
 def _where(result: dict[str, Any], layer: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,10 +11,11 @@ import click
 from tinyfoa_np.data import short
 
 from .options import debug_option, json_option
-from .printing import empty_table, output
+from .printing import WIDTH, empty_table, output, size
 from .runs import old_run
 
-WIDTH = 140  # of a table that is printed into a file or a pipe
+#: fields that are named where all runs have the same
+USUAL = ("dataset", "algorithm", "network", "epochs", "batch", "normalize", "binary_weights", "binary_activations")
 
 
 @click.command(
@@ -26,10 +28,10 @@ Examples:
 @json_option
 @debug_option
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
-    """Print error, memory, flash and time of finished runs, one a line.
+    """Print error, memory, flash and time of finished runs, one per line, and how their recipes differ.
 
-    RAM is the watermark; seconds are those of an epoch, of each layer where one trains after another, with evaluation
-    and commits. W and A: binary weights, binary activations.
+    RAM is the highest byte that training touched in its arena. Seconds are per epoch, of all layers where one trains
+    after another, with evaluation and commits.
     """
     paths = [old_run(run) for run in runs]
     from tinyfoa_np.run import results as finished
@@ -38,20 +40,47 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": rows}))
         return
-    table = empty_table(
-        "Finished runs", "run", "data", "algorithm", "network", "slices", "binary", "epochs >", "error, % >",
-        "RAM, bytes >", "flash, MB >", "written, MB >", "s an epoch >",
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(*map(str, _cells(row)))
-    output(WIDTH).print(table)
+    names = _names([row["run_dir"] for row in rows])
+    table = empty_table("Finished runs", "run", "error, % >", "RAM >", "flash >", "written >", "s per epoch >")
+    for name, row in zip(names, rows, strict=True):
+        table.add_row(name, *_cells(row))
+    console = output(WIDTH)
+    console.print(table)
+    differ, same = _recipes(rows)
+    if differ:
+        table = empty_table("Recipes", "run", "where they differ")
+        for name, row in zip(names, rows, strict=True):
+            own = (f"{field} {_shown(field, row['recipe'].get(field))}" for field in differ)
+            table.add_row(name, ", ".join(own))
+        console.print(table)
+    if same:
+        console.print("The same in all: " + ", ".join(same))
 
 
-def _cells(row: dict[str, Any]) -> list[object]:
-    slices = "-" if row["schedule"] == "none" else f"{row['slices']} x {row['slices']}, {row['schedule']}"
-    binary = " ".join(letter for letter, what in (("W", "weights"), ("A", "activations")) if row[f"binary_{what}"])
-    return [
-        row["run_dir"], short(row["dataset"]), row["algorithm"], row["network"], slices, binary or "-", row["epochs"],
-        "-" if row["error_pct"] is None else f"{row['error_pct']:.2f}", f"{row['ram_bytes']:,}",
-        f"{row['flash_bytes'] / 1e6:.1f}", f"{row['written_bytes'] / 1e6:.1f}", f"{row['seconds_per_epoch']:.2f}",
-    ]  # fmt: skip
+def _names(paths: list[str]) -> list[str]:
+    """Runs by their directories' names, or by their paths where two have the same."""
+    names = [Path(path).name or path for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    sizes = [size(row[name]) for name in ("ram_bytes", "flash_bytes", "written_bytes")]
+    return ["-" if row["error_pct"] is None else f"{row['error_pct']:.2f}", *sizes, f"{row['seconds_per_epoch']:.2g}"]
+
+
+def _recipes(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Fields in which recipes differ, and the usual ones in which they do not, with their values."""
+    recipes = [row["recipe"] for row in rows]
+    fields = [field for field in recipes[0] if field != "digest"]
+    fields += sorted({field for recipe in recipes for field in recipe} - {*fields, "digest"})
+    differ = [field for field in fields if len({repr(recipe.get(field)) for recipe in recipes}) > 1]
+    same = [f"{field} {_shown(field, recipes[0][field])}" for field in USUAL if field not in differ]
+    return differ, same
+
+
+def _shown(field: str, value: object) -> str:
+    if field == "dataset":
+        return short(str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

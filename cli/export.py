@@ -1,45 +1,159 @@
-"""``tinyfoa export``: a trained model for other programs."""
+"""``tinyfoa export``: a trained model for other programs, or a trainer for a device."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.storage.whole_file import write_whole
 
-from .options import debug_option
-from .runs import model_file
+from .options import (
+    Bytes,
+    asked,
+    data_dir_option,
+    dataset_of,
+    debug_option,
+    files_option,
+    preset_option,
+    recipe_options,
+)
+from .runs import model_file, path_of
+
+if TYPE_CHECKING:
+    from tinyfoa_np.model.c_layout import Store
 
 FORMATS = ("npz", "c-header", "onnx")
+TRAINER = "c-trainer"
 
 
 @click.command(
     epilog="""\b
 Examples:
   tinyfoa export runs/digits-tinyfoa-1 --to c-header
-  tinyfoa export runs/digits-tinyfoa-1 --to onnx --out digits.onnx"""
+  tinyfoa export runs/digits-tinyfoa-1 --to onnx --out digits.onnx
+  tinyfoa export digits --to c-trainer --network fc:100x2 --batch 10 --out trainer
+  tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5"""
 )
-@click.argument("run")
+@click.argument("source", metavar="RUN|DATASET", required=False)
 @click.option(
     "--to",
-    type=click.Choice(FORMATS),
+    type=click.Choice((*FORMATS, TRAINER)),
     required=True,
     help="npz: arrays for NumPy, of any algorithm; c-header: constants for a microcontroller's C (read by "
-    "examples/classify.c); onnx: a graph for ONNX runtimes (needs the extra onnx). The last two for tinyfoa.",
+    "examples/classify.c); onnx: a graph for ONNX runtimes (needs the extra onnx); c-trainer: C that trains on a "
+    "device. All but the first for tinyfoa.",
 )
-@click.option("--out", metavar="FILE", help="The file. [default: model.npz, model.h or model.onnx in RUN]")
+@click.option(
+    "--out",
+    metavar="PATH",
+    help="The file; with c-trainer, the directory. [default: model.npz, model.h or model.onnx in RUN; trainer]",
+)
+@files_option
+@preset_option
+@recipe_options
+@click.option(
+    "--ram", type=Bytes(), metavar="SIZE", help="c-trainer: the RAM there is for the arena. [default: no limit]"
+)
+@click.option("--board", metavar="NAME", help="c-trainer: take RAM and flash from a board: stm32l4r5, rp2040, ...")
+@click.option(
+    "--flash",
+    type=click.Choice(("internal", "nor", "fram")),
+    help="c-trainer: where weights are kept: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
+    "that do not fit into RAM are trained row by row. [default: internal with --board, else nor]",
+)
+@click.option(
+    "--samples",
+    type=click.Choice(("mapped", "copied")),
+    default="mapped",
+    show_default=True,
+    help="c-trainer: whether samples are read where they lie, or copied batch by batch into the arena.",
+)
+@data_dir_option
 @debug_option
-def export(run: str, to: str, out: str | None) -> None:
-    """Write the trained model of RUN in another form, and print where it is.
+def export(
+    source: str | None, to: str, out: str | None, files: str | None, preset: str | None, ram: int | None,
+    board: str | None, flash: str | None, samples: str, data_dir: str | None, **given: Any,
+) -> None:
+    """Write the trained model of RUN in another form, or a trainer in C, and print where it is.
 
-    RUN is a run directory or its model.safetensors, of a fully connected network. docs/models.md has the layouts.
+    RUN is a run directory or its model.safetensors, of a fully connected network. docs/models.md has the layouts. With
+    --to c-trainer, name a data set and the options of a recipe, or a run to go on from; see docs/device.md.
     """
-    path = model_file(run)
+    given = {name: value for name, value in given.items() if value is not None}
+    if to == TRAINER:
+        target = Path(out or "trainer")
+        click.echo(_trainer(source, target, files, preset, ram, board, flash, samples, data_dir, given))
+        return
+    if given or files or preset or ram or board or flash:
+        raise BadRequest(f"--to {to} writes a trained model: recipe and device options are for --to {TRAINER}")
+    if not source:
+        raise BadRequest("name a run to export")
+    path = model_file(source)
     from tinyfoa_np.model import export as exports
     from tinyfoa_np.model import model as models
 
     content = exports.export(models.load(path), to)
-    target = Path(out) if out else path.parent / exports.FORMATS[to]
+    target = path_of(out) if out else path.parent / exports.FORMATS[to]
     write_whole(target, content)
     click.echo(target)
+
+
+def _trainer(
+    source: str | None, target: Path, files: str | None, preset: str | None, ram: int | None, board: str | None,
+    flash: str | None, samples: str, data_dir: str | None, given: dict[str, Any],
+) -> str:
+    """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
+    from tinyfoa_np import data
+    from tinyfoa_np.model import c_layout, c_trainer
+    from tinyfoa_np.run import device
+    from tinyfoa_np.run.directory import read_recipe
+
+    run = source is not None and not files and Path(source).is_dir()
+    if run:
+        assert source is not None
+        if given or preset:
+            raise BadRequest(f"{source} has a recipe of its own: leave recipe options out")
+        model_file(source)
+        recipe = read_recipe(Path(source)).validated()
+    else:
+        dataset = dataset_of(source, files)
+        if not dataset:
+            raise BadRequest("name a data set (digits, mnist, data.csv) or a run")
+        recipe = asked({**given, "dataset": dataset}, preset)
+    c_layout.check_scope(recipe)
+    store, ram = _store(board, flash, ram)
+    loaded = data.load(recipe.dataset, data_dir)
+    layout = c_layout.fit(recipe, loaded, store, samples == "mapped", ram)
+    if store.nbytes and layout.flash_bytes > store.nbytes:
+        raise BadRequest(
+            f"the {store.name} has {store.nbytes:,} bytes in pages of {store.page:,}; training needs"
+            f" {layout.flash_bytes:,}: use --flash nor, fewer slices or --moments int8"
+        )
+    if target.exists() and not target.is_dir():
+        raise BadRequest(f"--out {target} is a file; give a directory")
+    images, before = device.images(str(source), layout) if run else (None, 0)
+    c_trainer.write(layout, loaded, target, images, before)
+    how = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
+    return (
+        f"{target}: {layout.arena_bytes:,} bytes of RAM{how}; {layout.flash_bytes:,} bytes of {store.name} in pages of"
+        f" {store.page:,}"
+    )
+
+
+def _store(board: str | None, flash: str | None, ram: int | None) -> tuple[Store, int | None]:
+    """The flash to train in, and the RAM for the arena."""
+    from tinyfoa_np.model.c_layout import FRAM, NOR
+    from tinyfoa_np.reports import boards, device_plan
+
+    if board is None:
+        if flash == "internal":
+            raise BadRequest("--flash internal is a board's: name one with --board")
+        return FRAM if flash == "fram" else NOR, ram
+    known = boards.board(board)
+    room = max(0, known.block_bytes - device_plan.RESERVE)
+    if flash in ("nor", "fram"):
+        return FRAM if flash == "fram" else NOR, min(ram or room, room)
+    return device_plan.internal(known), min(ram or room, room)

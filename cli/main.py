@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from tinyfoa_np.errors import TinyFoAError
+from tinyfoa_np.text import printable
 
 from .audit import audit
 from .compare import compare
@@ -61,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name or a bar that the terminal cannot spell must not end a run
             stream.reconfigure(errors="replace")
+    if sys.stdout is None:
+        sys.stderr and sys.stderr.write("tinyfoa: standard output is closed: there is nowhere to write the answer\n")
+        sys.exit(1)
     try:
         status = tinyfoa.main(arguments, prog_name="tinyfoa", standalone_mode=False, obj=settings)
+        sys.stdout.flush()  # a full disk is told of here, not after the exit code
     except (Exception, KeyboardInterrupt) as error:
         message, status = _explained(error)
         if settings["debug"]:
@@ -92,7 +97,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    return printable(" ".join(message.split()))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyfoa_np import catalogue
+from tinyfoa_np import catalogue, defaults
 from tinyfoa_np.architectures import NAMES
+from tinyfoa_np.data import is_files
 from tinyfoa_np.data.reading import MISSING, Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
@@ -240,7 +241,7 @@ _RECIPE_OPTIONS = (
         type=int,
         metavar="R",
         help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
-        "all from one forward pass; paid for in flash traffic. "
+        "all from one forward pass, at the cost of more flash traffic. "
         f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(
@@ -396,15 +397,29 @@ preset_option = click.option(
 )
 
 
-def asked(given: dict[str, Any], preset: str | None) -> Recipe:
+def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | None = None) -> Recipe:
     """The recipe of the options that were given, validated; with a preset, of those around them.
+
+    Parameters
+    ----------
+    given : dict
+        The options that were given, and the data set.
+    preset : str or None
+    shape : (int, int), optional
+        Training samples and inputs, as far as they are known: what was not given follows from them, unless the data
+        set has a published recipe.
 
     Raises
     ------
     BadRequest
         If they do not go together.
     """
-    recipe = Recipe().changed(presets.around(given) if preset else given).validated()
+    fields = given
+    if preset:
+        fields = presets.around(given)
+    elif shape and defaults.apply(given["dataset"], given.get("network")):
+        fields = defaults.completed(given, *shape, own=is_files(given["dataset"]))
+    recipe = Recipe().changed(fields).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if recipe.deep and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)

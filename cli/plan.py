@@ -48,7 +48,7 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The RAM there is for training (64KiB); of a board, no more than this. [default: what is fastest; of a board "
+    help="RAM available for training (64KiB); of a board, no more than this. [default: no limit; of a board "
     "all but the reserve]",
 )
 @click.option("--board", metavar="NAME", help="Take RAM and flash from a board: stm32f746, rp2040, teensy-4.1, ...")
@@ -109,8 +109,9 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    recipe = asked(given, preset)
-    samples = data.shape(recipe.dataset, reading=reading, max_bytes=max_bytes)
+    asked(given, preset)  # before anything is loaded: what can be refused at once
+    samples = data.shape(dataset, reading=reading, max_bytes=max_bytes)
+    recipe = asked(given, preset, samples.train.inputs.shape)
     kept = forecast.RESERVE if reserve is None else reserve
 
     def of(one: Board | None, ram: int | None) -> dict[str, Any]:
@@ -283,4 +284,4 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         )  # fmt: skip
     console = output(WIDTH)
     console.print(table)
-    console.print("RAM fits: with another --storage it would train. survives: so many trainings, wear levelled ideally")
+    console.print("RAM fits: needs other storage (--storage). survives: trainings until the flash wears out")

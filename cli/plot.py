@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import click
 
+from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.plots import KINDS
 
 from .options import debug_option
-from .runs import old_run
+from .runs import old_run, path_of
 
 
 @click.command(
     epilog="""\b
 Examples:
   tinyfoa plot runs/digits-tinyfoa-1
+  tinyfoa plot runs/digits-tinyfoa-1 runs/digits-bp-1 --out both.png
   tinyfoa plot runs/digits-tinyfoa-1 --kind training --out training.svg
   tinyfoa plot runs/digits-tinyfoa-1 --layer 1 --out first-layer.svg"""
 )
-@click.argument("run")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--kind",
     type=click.Choice(KINDS),
-    default=KINDS[0],
     help="memory: the arena over a training step, which region has which bytes when; and what was planned, accounted "
     "for and touched, beside the paper's figures. training: error and loss, layer by layer, epoch by epoch. signs: the "
     "share of weights whose sign is no longer the initial one, slice by slice. fields: the first layer's weights, as "
@@ -33,14 +34,23 @@ Examples:
     metavar="N",
     help="Of which layer, from 1. [default: memory: that with the largest arena; else all]",
 )
-@click.option("--out", metavar="FILE", help="A file ending in .png or .svg. [default: KIND.png in RUN]")
+@click.option("--out", metavar="FILE",
+    help="A file ending in .png or .svg. [default: KIND.png in RUN; with several runs, compared.png here]",
+)
 @debug_option
-def plot(run: str, kind: str, layer: int | None, out: str | None) -> None:
+def plot(runs: tuple[str, ...], kind: str | None, layer: int | None, out: str | None) -> None:
     """Draw a picture of the finished training in RUN, and print where it is.
 
-    Needs matplotlib, the extra `plot`.
+    Several runs are drawn into one picture: test error by epoch, and at the end beside the bytes of RAM it took. Needs
+    matplotlib, the extra `plot`.
     """
-    path = old_run(run)
+    paths = [old_run(run) for run in runs]
+    if len(paths) > 1 and (kind or layer):
+        raise BadRequest("several runs are compared in one picture: leave --kind and --layer out")
     from tinyfoa_np import plots
 
-    click.echo(plots.draw(path, kind, out, layer))
+    target = out and path_of(out)
+    if len(paths) > 1:
+        click.echo(plots.draw_compared(paths, target or "compared.png"))
+    else:
+        click.echo(plots.draw(paths[0], kind or plots.KINDS[0], target, layer))

@@ -11,9 +11,10 @@ import click
 
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.storage.whole_file import write_whole
+from tinyfoa_np.text import printable
 
 from .options import debug_option, json_option, max_data_option
-from .runs import model_file
+from .runs import model_file, path_of
 
 
 @click.command(
@@ -57,8 +58,8 @@ def predict(run: str, file: str, out: str | None, max_bytes: int | None, as_json
 
         content = io.BytesIO()
         np.lib.format.write_array(content, classes)
-        write_whole(Path(out), content.getvalue())
+        write_whole(path_of(out), content.getvalue())
     if as_json:
         click.echo(json.dumps({"classes": shown, "memory": model.memory}))
     elif not out:
-        click.echo("".join(f"{each}\n" for each in shown), nl=False)
+        click.echo("".join(f"{printable(each)}\n" for each in shown), nl=False)

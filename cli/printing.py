@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tinyfoa_np.text import printable
+
+#: of what is printed into a file or a pipe
+WIDTH = 80
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,7 +18,13 @@ def output(width: int) -> Console:
     """Standard output, as wide as the terminal; as `width` where it is a file or a pipe."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    class Plain(Console):
+        """What comes from files is shown, and does nothing else to a terminal."""
+
+        def print(self, *parts: Any, **how: Any) -> None:
+            super().print(*(printable(part, " \n") if isinstance(part, str) else part for part in parts), **how)
+
+    console = Plain(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = width
     return console
@@ -24,8 +35,23 @@ def empty_table(title: str, *columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    class Plain(Table):
+        """As the console: names in its cells are shown."""
+
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **how)
+
+    table = Plain(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         number = column.endswith(">")
         table.add_column(column.removesuffix(" >"), justify="right" if number else "left", no_wrap=number)
     return table
+
+
+def size(nbytes: float) -> str:
+    """Bytes in a unit that suits them: 812 bytes, 7.3 kB, 152.9 kB, 6.75 MB; kB are 10^3 bytes."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} bytes"
+    if nbytes < 1e6:
+        return f"{nbytes / 1e3:.1f} kB"
+    return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e8 else f"{nbytes / 1e6:,.0f} MB"

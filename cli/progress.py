@@ -80,8 +80,8 @@ class TrainingProgress:
     SILENCE = 60.0  # seconds after which a log hears of a batch, where epochs take longer
     PATIENCE = 5.0  # seconds until the first step, after which it is said why that takes so long
 
-    def __init__(self, layers: int, epochs: int, console: Console | None = None) -> None:
-        self.layers, self.epochs = layers, epochs
+    def __init__(self, layers: int, epochs: int, console: Console | None = None, chosen: str = "") -> None:
+        self.layers, self.epochs, self.chosen = layers, epochs, chosen
         self.console = console or Console(stderr=True, highlight=False)
         self.last, self.heard = 0.0, time.monotonic()  # when what is shown changed; when a log was last told of a batch
         self.bars: Progress | None = None
@@ -118,8 +118,9 @@ class TrainingProgress:
         now = time.monotonic()
         if event.kind != "start":
             self.waiting.cancel()
-        if event.kind == "start" and event.note:
-            self.console.print(event.note, soft_wrap=True, markup=False)
+        if event.kind == "start":  # nothing is refused any more
+            for line in filter(None, (self.chosen, event.note)):
+                self.console.print(line, soft_wrap=True, markup=False)
         if self.bars is not None:
             if event.kind != "batch" or now - self.last >= self.REDRAW:
                 self.last = now

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from tinyfoa_np.storage.whole_file import write_whole
 
 from .options import debug_option
-from .runs import old_run
+from .runs import old_run, path_of
 
 
 @click.command(
@@ -30,7 +28,7 @@ def report(run: str, out: str | None) -> None:
     path = old_run(run)
     from tinyfoa_np import page
 
-    target = Path(out) if out else path / "report.html"
+    target = path_of(out) if out else path / "report.html"
     content = page.write(path).encode()
     write_whole(target, content)
     click.echo(target)

@@ -13,6 +13,14 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.run.directory import startable
 
 
+def path_of(text: str) -> Path:
+    """A path from the command line; a leading ``~`` is the home directory: ``--out=~/r`` is not expanded by shells."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such home
+        return Path(text)
+
+
 @contextlib.contextmanager
 def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
     """An empty directory to train into: `out`, or the first free ``runs/<dataset>-<algorithm>-<n>``.
@@ -26,7 +34,7 @@ def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
         `out` is a file, or a directory with something in it.
     """
     if out:
-        path = Path(out)
+        path = path_of(out)
         if path.exists() and not path.is_dir():
             raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
         if path.is_dir() and not startable(path):
@@ -56,7 +64,7 @@ def old_run(run: str) -> Path:
     BadRequest
         There is none.
     """
-    path = Path(run)
+    path = path_of(run)
     if not path.exists():
         raise BadRequest(f"there is no directory {run}")
     if path.is_dir() and not (path / "recipe.json").is_file():
@@ -90,7 +98,7 @@ def model_file(run: str) -> Path:
     BadRequest
         There is no such file, or the run has not finished training.
     """
-    path = Path(run)
+    path = path_of(run)
     if path.is_file():
         return path.resolve()  # a link that was named is followed; those in a run are not
     model = old_run(run) / "model.safetensors"

@@ -6,16 +6,19 @@ import contextlib
 import dataclasses
 import json
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tinyfoa_np import defaults
 from tinyfoa_np.data import is_files, load, short
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.text import printable
 
 from .options import (
     Bytes,
@@ -30,6 +33,7 @@ from .options import (
     reading_options,
     recipe_options,
 )
+from .printing import size
 from .runs import new_run, old_run, reading_before
 
 #: what a preset depends on
@@ -55,7 +59,7 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: what is fastest]",
+    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
 )
 @click.option(
     "--threads",
@@ -67,7 +71,7 @@ Examples:
     "--lean",
     is_flag=True,
     default=None,
-    help="Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs.",
+    help="Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference.",
 )
 @data_dir_option
 @click.option(
@@ -136,33 +140,37 @@ def train(
             if reading is not None:
                 raise BadRequest("a run keeps its way to read data: leave options such as --label out")
             if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
-                raise BadRequest(f"{dataset} does not hold what the run trains on: leave it out, or start a new run")
+                raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = asked(given, preset)
+        recipe = asked(given, preset)  # before anything is loaded: what can be refused at once
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
     # Only now, after everything that can be refused at once: what takes a second to import.
     from tinyfoa_np import data
     from tinyfoa_np.data.user_files import described
+    from tinyfoa_np.run import advice
     from tinyfoa_np.run import train as training
 
     from .progress import Counting, TrainingProgress
 
-    samples = None  # a resumed run has them in flash
+    samples, chosen = None, ""  # a resumed run has them in flash
     if not resume:
         with contextlib.nullcontext() if quiet else Counting() as counting:
             samples = data.load(
                 recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting
             )
         if is_files(recipe.dataset) and not quiet:
-            click.echo(described(samples), err=True)
+            click.echo(printable(described(samples)), err=True)
+        recipe = asked(given, preset, samples.train.inputs.shape)
+        if not preset and (defaulted := defaults.described(recipe, given)):
+            chosen = f"chosen: {defaulted}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
-    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs)
+    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
             recipe,
@@ -176,7 +184,15 @@ def train(
             resume=bool(resume),
             on_event=on_event,
         )
+    if samples is not None and result["error_pct"] is not None:
+        import numpy as np
+
+        told = advice.advice(result["error_pct"], np.bincount(samples.test.labels), "test")
+        if told:
+            warnings.warn(told, stacklevel=1)
     click.echo(json.dumps(result) if as_json else _summary(result))
+    if result.get("findings"):
+        raise CheckFailed(f"the audit found what should not be: {'; '.join(result['findings'])}")
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
@@ -202,13 +218,16 @@ def _summary(result: dict[str, Any]) -> str:
     arena, flash = result["arena"], result["flash"]
     errors = [f"{error:.2f}" for error in result["layer_errors_pct"] if error is not None]
     layers = f"  (layer by layer: {', '.join(errors)})" if len(errors) > 1 else ""
+    touched = arena["watermark_bytes"]
+    agree = touched == arena["accounted_bytes"] == arena["planned_bytes"]
+    planned = f"{arena['planned_bytes']:,} planned, {arena['accounted_bytes']:,} accounted"
+    counts = "planned = accounted = measured" if agree else planned
     return "\n".join(
         [
             f"test error  {errors[-1]} %{layers}" if errors else "test error  none: there are no test samples",
-            f"memory      {arena['watermark_bytes'] / 1e6:.2f} MB: {arena['watermark_bytes']:,} bytes touched, "
-            f"{arena['accounted_bytes']:,} accounted for, {arena['planned_bytes']:,} planned",
-            f"flash       {flash['bytes'] / 1e6:.1f} MB at the end; {flash['read_bytes'] / 1e6:.1f} MB read, "
-            f"{flash['written_bytes'] / 1e6:.1f} MB written, {flash['exchanges']:,} exchanges",
+            f"memory      {size(touched)}: {touched:,} bytes ({counts})",
+            f"flash       {size(flash['bytes'])} at the end; {size(flash['read_bytes'])} read, "
+            f"{size(flash['written_bytes'])} written, {flash['exchanges']:,} exchanges",
             f"run         {result['run_dir']}  (tinyfoa audit {shlex.quote(result['run_dir'])})",
         ]
     )

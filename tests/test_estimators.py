@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import tinyfoa_np
 from tinyfoa_np import TinyFoAClassifier
 from tinyfoa_np.data import Dataset, Split
+from tinyfoa_np.data.weights import in_order, repeats
 from tinyfoa_np.model import model
 from tinyfoa_np.reports import audit as report
 from tinyfoa_np.run.train import train
@@ -53,18 +54,23 @@ def digits():
 # scikit-learn's conventions
 
 
+#: weights are repetitions of samples; a class that weighs 10 million times as much is more than they can express
+EXPECTED = {"check_class_weight_classifiers": "weights are repetitions of samples, in whole numbers"}
+
+
 @pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_estimator(kind):
     """What scikit-learn asks of a classifier; the task is one of two features, on which binary layers learn little."""
-    results = check_estimator(small(kind, **REAL), on_fail=None)
+    results = check_estimator(small(kind, **REAL), on_fail=None, expected_failed_checks=EXPECTED)
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
     assert not failed and sum(result["status"] == "passed" for result in results) > 45
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_estimator_with_everything_binary():
-    results = check_estimator(small(schedule="stream", network="fc:100", epochs=30), on_fail=None)
+    classifier = small(schedule="stream", network="fc:100", epochs=30, slices=1)
+    results = check_estimator(classifier, on_fail=None, expected_failed_checks=EXPECTED)
     assert not {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
 
 
@@ -97,7 +103,8 @@ def test_the_constructor_only_stores():
 
 def test_every_field_of_a_recipe_is_a_parameter():
     fields = set(recipe().__dataclass_fields__) - {"dataset", "digest", "algorithm", "seed", "limit"}
-    assert fields | {"image", "random_state", "ram", "threads", "run_dir"} == set(TinyFoAClassifier().get_params())
+    own = {"image", "random_state", "ram", "threads", "run_dir", "class_weight", "early_stopping", "n_iter_no_change"}
+    assert fields | own | {"warm_start", "verbose"} == set(TinyFoAClassifier().get_params())
 
 
 # The same models as without it
@@ -108,11 +115,12 @@ def test_fit_is_train(kind, digits, tmp_path):
     X, y, tests, _ = digits
     options = {"network": "fc:40", "epochs": 2, "batch": 16, "lr": 0.01}
     fitted = kind(**options, random_state=3, threads=1).fit(X, y)
+    order = in_order(X, y)
     held = np.hstack([np.zeros((600, 10), np.uint8), X]) if kind.algorithm == "ff" else X
-    dataset = Dataset(
-        "samples", Split(held, y), Split(held[:0], y[:0]), 10, 1 / X.std(), -X.mean() / X.std(), 1 / X.max()
-    )
-    which = recipe(dataset="samples", algorithm=kind.algorithm, seed=3, shuffle=True, **options)
+    splits = Split(held[order], y[order]), Split(held[:0], y[:0])
+    dataset = Dataset("samples", *splits, 10, 1 / X.std(), -X.mean() / X.std(), 1 / X.max())
+    usual = {"dataset": "samples", "seed": 3, "shuffle": True, "normalize": "standard"}
+    which = recipe(algorithm=kind.algorithm, **usual, **options)
     result = train(which, dataset, tmp_path / "run", threads=1)
     assert fitted.model_sha256_ == result["model_sha256"]
     if kind.algorithm != "ff":
@@ -337,8 +345,6 @@ def test_a_run_directory_is_one_that_the_commands_read(digits, tmp_path):
     fitted = small(run_dir=tmp_path / "run", epochs=2).fit(X, y)
     assert report.audit(tmp_path / "run")["arena"] == fitted.memory_["arena"]
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["dataset"] == "samples"
-    with pytest.raises(ValueError, match="not empty"):
-        small(run_dir=tmp_path / "run").fit(X, y)
 
 
 def test_a_temporary_directory_goes_with_its_estimator(digits, monkeypatch, tmp_path):
@@ -371,3 +377,132 @@ def test_without_scikit_learn_there_is_a_message_and_the_rest_works():
     assert "scikit-learn" in done.stdout and "[sklearn]" in done.stdout and done.stdout.count("\n") == 1
     with pytest.raises(AttributeError, match="no attribute 'dreams'"):
         tinyfoa_np.dreams  # noqa: B018
+
+
+# Weights, held-out samples, scaling: what scikit-learn's users expect beside fit and predict
+
+
+def test_weights_are_repetitions_and_the_order_of_samples_is_nothing(digits):
+    X, y, *_ = digits
+    X, y, often = X[:90], y[:90], np.arange(90) % 3
+    weighted = small(epochs=2).fit(X, y, sample_weight=often).model_sha256_
+    repeated = small(epochs=2).fit(np.repeat(X, often, axis=0)[::-1], np.repeat(y, often)[::-1]).model_sha256_
+    assert weighted == repeated != small(epochs=2).fit(X, y).model_sha256_
+    assert small(epochs=2, shuffle=False).fit(X[::-1], y[::-1]).model_sha256_ != weighted
+
+
+def test_balanced_classes_count_the_same():
+    """A class of 40 samples beside one of 400, on overlapping features: balanced, it is found as often as the other."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(440) < 40).astype(int)
+    X = rng.normal(size=(440, 6)) + y[:, None]
+    found = {}
+    for weight in (None, "balanced"):
+        made = small(epochs=20, class_weight=weight, schedule="stream", **REAL).fit(X, y)
+        found[weight] = (made.predict(X)[y == 1] == 1).mean()
+    assert found["balanced"] > found[None] and found["balanced"] > 0.75
+
+
+def test_weights_that_are_not_whole_are_rounded_over_all_samples():
+    weights = np.random.default_rng(0).random(1000)
+    often = repeats(weights)
+    assert often.sum() == 1000 and np.abs(np.cumsum(often) - np.cumsum(weights) * 1000 / weights.sum()).max() <= 0.5
+
+
+def test_sparse_samples_become_dense(digits):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y, tests, _ = digits
+    dense, thin = small(epochs=2).fit(X, y), small(epochs=2).fit(sparse.csr_matrix(X), y)
+    assert dense.model_sha256_ == thin.model_sha256_
+    assert (thin.predict(sparse.csr_array(tests)) == dense.predict(tests)).all()
+
+
+def test_training_stops_when_samples_set_aside_get_no_better(digits):
+    X, y, tests, truth = digits
+    for kind, layers in ((TinyFoAClassifier, 2), (tinyfoa_np.BPClassifier, 1)):
+        options = {"network": "fc:40x2", "epochs": 60, "n_iter_no_change": 3, "lr": 0.02}
+        stopped = small(kind, early_stopping=True, **options).fit(X, y, eval_set=(tests, truth))
+        assert stopped.n_iter_ < 60 and len(stopped.loss_curve_) == len(stopped.history_)
+        for layer in range(layers):
+            errors = [row.test_error_pct for row in stopped.history_ if row.layer == layer]
+            assert np.argmin(errors) == len(errors) - 4  # the first of the lowest, then three without a lower one
+    watched = small(epochs=3).fit(X, y, eval_set=(tests, truth))
+    assert watched.history_[-1].test_error_pct is not None and watched.n_iter_ == 3
+    assert watched.model_sha256_ == small(epochs=3).fit(X, y).model_sha256_
+    assert small(epochs=2, early_stopping=True).fit(X, y).history_[-1].test_error_pct is not None
+
+
+def test_a_warm_start_goes_on(digits):
+    X, y, *_ = digits
+    usual = {"kind": tinyfoa_np.BPClassifier, "lr_schedule": "constant"}
+    whole = small(epochs=2, **usual).fit(X, y)
+    twice = small(epochs=1, warm_start=True, **usual).fit(X, y)
+    first = twice.model_sha256_
+    assert first != twice.fit(X, y).model_sha256_ == whole.model_sha256_
+    with pytest.raises(ValueError, match="goes on with"):
+        twice.fit(X, y + 5)
+
+
+def test_the_decision_is_that_of_the_logits(digits):
+    X, y, tests, _ = digits
+    for labels in (y, y > 4):
+        fitted = small(epochs=2).fit(X, labels)
+        decided = fitted.decision_function(tests)
+        answers = (decided > 0).astype(int) if decided.ndim == 1 else decided.argmax(axis=1)
+        assert (fitted.classes_[answers] == fitted.predict(tests)).all()
+        assert decided.shape == ((300,) if len(fitted.classes_) == 2 else (300, 10))
+
+
+def test_scaling_becomes_part_of_the_model(digits):
+    X, y, tests, _ = digits
+    X, tests = X * np.float32(1000) + 7, tests * np.float32(1000) + 7
+    for normalize in ("standard", "unit"):
+        fitted = small(epochs=2, normalize=normalize).fit(X, y)
+        shift, factor = fitted.model_.affine
+        seen = (fitted._held(X) - shift) * factor
+        ends = seen.min(axis=0), seen.max(axis=0)
+        if normalize == "standard":
+            ends = seen.mean(axis=0), seen.std(axis=0)
+        varies = X.std(axis=0) > 0
+        assert np.allclose(ends[0], 0, atol=1e-3) and np.allclose(ends[1][varies], 1, atol=1e-3)
+        assert (fitted.predict(tests) == fitted.model_.predict(tests)).all()
+    with pytest.warns(UserWarning, match="differ in scale"):
+        small(epochs=1, lr=1e-6).fit(X * np.where(np.arange(64) % 2, 1, 1e-6), y)
+
+
+def test_a_second_fit_replaces_the_run_and_nothing_else(digits, tmp_path):
+    X, y, *_ = digits
+    fitted = small(epochs=1, run_dir=tmp_path / "run")
+    first = fitted.fit(X, y).model_sha256_
+    assert fitted.fit(X[:300], y[:300]).model_sha256_ != first == fitted.fit(X, y).model_sha256_
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="thesis.tex, which no training wrote"):
+        fitted.fit(X, y)
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "mine" and (tmp_path / "run" / "flash").is_dir()
+
+
+def test_runs_know_what_classes_and_columns_are_called(digits, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X, y, *_ = digits
+    names = [f"pixel {n}" for n in range(64)]
+    fitted = small(epochs=1, run_dir=tmp_path / "run")
+    fitted.fit(pandas.DataFrame(X, columns=names), np.array(["even", "odd"])[y % 2])
+    loaded = model.load(tmp_path / "run" / "model.safetensors")
+    assert loaded.labels == ["even", "odd"] and loaded.columns == names
+
+
+def test_nothing_waits_for_the_disk_without_a_run_directory(digits, tmp_path, monkeypatch):
+    X, y, *_ = digits
+    synced = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, synced.append, raising=False)
+    small(epochs=2).fit(X, y)
+    assert not synced
+    small(epochs=2, run_dir=tmp_path / "run").fit(X, y)
+    assert synced
+
+
+def test_a_training_that_learns_nothing_says_so(digits):
+    X, y, *_ = digits
+    with pytest.warns(UserWarning, match="no better than that of the most frequent class, 10.0 %: try a larger lr"):
+        small(epochs=1, lr=1e-30).fit(X[:200], np.arange(200) % 10 == 0)

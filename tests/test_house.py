@@ -10,12 +10,14 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "tinyfoa_np"
 #: a room, and the rooms it may import from beside itself; single files of the package are rooms, too
 ALLOWED = {
     "errors": "",
+    "text": "",
     "slices": "",
     "numerics": "errors",
     "architectures": "errors network",
     "network": "errors",
     "catalogue": "architectures errors recipe",
     "recipe": "architectures catalogue errors network numerics slices",
+    "defaults": "architectures catalogue data network recipe",
     "ram": "errors storage",
     "storage": "errors numerics",
     "kernels": "errors",
@@ -28,8 +30,8 @@ ALLOWED = {
     "reports": "architectures catalogue data errors layers model network numerics papers ram recipe rules run storage",
     "papers": "architectures catalogue data errors layers model network plots recipe reports rules run storage",
     "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage",
-    "page": "catalogue data errors model plots reports run",
-    "estimators": "data errors model recipe reports run",
+    "page": "catalogue data errors model plots reports run text",
+    "estimators": "data defaults errors model recipe reports run storage",
 }
 #: imports upwards that come when a function is called, and say so
 LATE = {("catalogue", "recipe")}

@@ -3,19 +3,27 @@
 import json
 import math
 import shutil
+import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_tools import Inputs, exact_sum, run_gradient
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tinyfoa_np import model as models
 from tinyfoa_np.data import load
 from tinyfoa_np.errors import OtherNumerics
+from tinyfoa_np.kernels import dense_update as update
+from tinyfoa_np.kernels import intrinsics
+from tinyfoa_np.kernels import random as random_kernels
 from tinyfoa_np.model import model as model_files
 from tinyfoa_np.numerics import NUMERICS, ceil_log2, power
 from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.reference import bits, optimizers, random
 from tinyfoa_np.run.directory import read_recipe
 from tinyfoa_np.run.train import train
 from tinyfoa_np.storage.flash import FlashError
@@ -93,3 +101,83 @@ def test_runs_of_other_numerics_are_refused(run, tmp_path):
     (old / "recipe.json").write_text(json.dumps(fields))
     with pytest.raises(OtherNumerics, match=SAYS):
         read_recipe(old)
+
+
+# The test vectors of docs/numerics.md ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    page = (Path(__file__).parents[1] / "docs" / "numerics.md").read_text()
+    return json.loads(page.partition("```json\n")[2].partition("\n```")[0])
+
+
+def single(digits):
+    """The float32 of eight hexadecimal digits."""
+    return np.float32(struct.unpack(">f", bytes.fromhex(digits))[0])
+
+
+def double(digits):
+    return struct.unpack(">d", bytes.fromhex(digits))[0]
+
+
+def test_random_numbers_are_those_of_the_page(vectors):
+    known = vectors["philox"]
+    words = random.blocks(known["index"], 1, seed=known["seed"], layer=known["layer"], purpose=known["purpose"])
+    assert [f"{word:08x}" for word in words[0]] == known["words"]
+
+    known = vectors["uniform"]
+    values, (first, count) = [single(digits) for digits in known["values"]], (known["first"], len(known["values"]))
+    ours = np.zeros(count, np.float32)
+    place = 0, 1, first, first + count, 100, known["layer"], known["purpose"]
+    random_kernels.uniform(ours, *place, np.uint64(known["seed"]), np.float32(known["bound"]))
+    drawn = {name: known[name] for name in ("seed", "layer", "purpose")}
+    assert ours.tolist() == random.uniform(first, count, known["bound"], **drawn).tolist() == values
+
+    known = vectors["normal"]
+    values, drawn = [single(digits) for digits in known["values"]], {name: known[name] for name in drawn}
+    ours = np.zeros(len(values), np.float32)
+    deviation = known["deviation"]
+    random_kernels.normals(
+        ours, known["first"], known["layer"], known["purpose"], np.uint64(known["seed"]), deviation
+    )
+    assert ours.tolist() == values
+    np.testing.assert_allclose(random.normal(known["first"], len(values), deviation, **drawn), values, rtol=1e-6)
+
+
+def test_functions_are_those_of_the_page(vectors):
+    for name, ours, platform in (("exp", intrinsics.exp, math.exp), ("log", intrinsics.log, math.log)):
+        for x, y in vectors[name].items():
+            assert ours(double(x)) == double(y)
+            assert math.isclose(platform(double(x)), double(y), rel_tol=1e-15, abs_tol=1e-300)
+    for known in vectors["power"]:
+        assert power(known["base"], known["exponent"]) == double(known["value"])
+
+
+def test_a_step_of_adam_is_that_of_the_page(vectors):
+    known = vectors["adam"]
+    w, m, v, g = (single(known[name]) for name in "wmvg")
+    rate, root = known["lr"] / (1 - power(0.9, known["t"])), 1 / math.sqrt(1 - power(0.999, known["t"]))
+    step = update.Step(update.ADAM, *map(np.float32, (rate, root, 0, 1)))
+    biases = update.Biases(*(np.array([value]) for value in (w, m, v)))
+    assert update.take_bias_step(step, biases, 0, 0, g) == 0
+    new = [single(known[f"new_{name}"]) for name in "wmv"]
+    assert [float(view[0]) for view in biases] == new
+    adam = optimizers.Adam(known["lr"])
+    adam.t, adam.m, adam.v = known["t"] - 1, m, v
+    np.testing.assert_allclose([adam.step(w, g), adam.m, adam.v], new, rtol=1e-6)
+
+
+def test_sums_are_those_of_the_page(vectors):
+    known = vectors["group_of_four"]
+    dz, x = np.array([single(digits) for digits in known["dz"]]), np.array(known["x"], bool)[:, None]
+    assert bits.bits_gradient(dz[:, None], x)[0, 0] == single(known["sum"]) != (dz * x[:, 0]).sum()
+    inputs = Inputs(bits.pack(x), x.astype(float), x.astype(float), *map(np.float32, (1, 1, 0)))
+    source = update.Given(dz[None], 0, np.zeros(0, np.float32))
+    found, _ = run_gradient(inputs, len(x), source, np.zeros((1, 1), np.float32), (0, 1, 0, 1))
+    assert found[0, 0] == single(known["sum"])
+
+    known = vectors["exact_sum"]
+    w = np.array([single(digits) for digits in known["w"]])
+    published = update.Published(np.zeros((1, 1, 8), np.uint64), 0)
+    assert update.publish_slice(w, 0, 1, 0, len(w), published, 2.0**32) == known["sum"] == exact_sum(w, 2.0**32)

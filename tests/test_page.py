@@ -101,10 +101,13 @@ def test_it_can_be_read_without_its_pictures_and_on_a_narrow_screen(written):
         assert picture["role"] == "img" and len(picture["aria-label"]) > 20
     assert len(outline.all("figcaption")) == len(pictures)
     # what is wider than a screen scrolls by itself, by keyboard too, and says what it is
-    assert len(outline.all("table")) == len(outline.all("caption")) == 5
+    tables = len(outline.all("table"))
+    assert tables == len(outline.all("caption")) >= 5
     scrolled = [div for div in outline.all("div") if div.get("class") == "wide"]
-    assert len(scrolled) == len(pictures) + 5 and all(div["tabindex"] == "0" and div["aria-label"] for div in scrolled)
-    assert [tag for tag, _ in outline.elements if tag in ("h1", "h2")] == ["h1"] + ["h2"] * 4
+    assert len(scrolled) == len(pictures) + tables
+    assert all(div["tabindex"] == "0" and div["aria-label"] for div in scrolled)
+    headings = [tag for tag, _ in outline.elements if tag in ("h1", "h2")]
+    assert headings[0] == "h1" and set(headings[1:]) == {"h2"} and len(headings) >= 5
     assert all(th["scope"] in ("row", "col") for th in outline.all("th"))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import slices as reference
 from tinyfoa_np.rules.tinyfoa import Layer
@@ -70,7 +70,7 @@ def test_holds_of_a_number_of_exchanges(steps, exchanges, data):
 
 def layer(outputs=11, inputs=13, batches=4, **options):
     recipe = Recipe(network=f"fc:{outputs}", batch=8, **options).validated()
-    return Layer(recipe, 0, Inputs("bytes", inputs), outputs, 3, batches).parameters
+    return Layer(recipe, 0, Encoding("bytes", inputs), outputs, 3, batches).parameters
 
 
 @settings(max_examples=60)

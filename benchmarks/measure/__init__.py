@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from tinyfoa_np.data import Dataset, Split
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
@@ -143,13 +143,13 @@ def trained(
 
 
 @contextmanager
-def prepared_layer(recipe: Recipe, inputs: Inputs, outputs: int, classes: int = 10) -> Iterator[tuple[Layer, Flash]]:
+def prepared_layer(recipe: Recipe, inputs: Encoding, outputs: int, classes: int = 10) -> Iterator[tuple[Layer, Flash]]:
     """A layer with random weights, one full random batch in its arena, slice 0 resident, for one thread.
 
     Parameters
     ----------
     recipe : Recipe
-    inputs : Inputs
+    inputs : Encoding
         ``bits`` or ``bytes``.
     outputs, classes : int
         O and C.

@@ -19,7 +19,7 @@ import numpy as np
 
 from tinyfoa_np.catalogue import Algorithm, Option
 from tinyfoa_np.kernels.dense_update import Given, Inputs, Scratch
-from tinyfoa_np.layers.dense import Parameters
+from tinyfoa_np.layers.dense import Dense
 from tinyfoa_np.ram.packing import Region
 from tinyfoa_np.ram.phases import INFERENCE, STEP
 from tinyfoa_np.rules import tinyfoa
@@ -42,7 +42,7 @@ class Layer(tinyfoa.Layer):
     def __init__(self, recipe, number, inputs, outputs, classes, batches, threads=1, tiling=None):
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
         self.parameters.limit = 1.0 if recipe.binary_weights else inf
-        self.head = Parameters(
+        self.head = Dense(
             recipe, HEADS + number, self.emitted, classes, batches, threads, binary_weights=False, vertical=False,
             biased=False, limit=inf, lr=recipe.options["head_lr"], prefix="head.",
         )
@@ -53,8 +53,8 @@ class Layer(tinyfoa.Layer):
         return [r for r in super().ladder(recipe) if not r.tiling.regenerate and r.tiling.samples == recipe.batch]
 
     def extra(self):
-        own = {"outputs": {"phases": (*STEP, *INFERENCE)}, "projection": {"writes": ("initialize", "update")}}
-        regions = [replace(r, **own.get(r.name, {})) for r in super().extra()]
+        changed = {"outputs": {"phases": (*STEP, *INFERENCE)}, "projection": {"writes": ("initialize", "update")}}
+        regions = [replace(r, **changed.get(r.name, {})) for r in super().extra()]
         shapes = self.head.scratch_shapes()
         return [*regions, *(Region(f"head.{name}", *shapes[name], ("update",)) for name in SCRATCH)]
 

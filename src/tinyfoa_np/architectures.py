@@ -75,6 +75,11 @@ def named(network: str) -> bool:
     return network in NAMES
 
 
+def convolutional(network: str) -> bool:
+    """Whether a network is one of these with convolutions."""
+    return network in _MAPS
+
+
 def batch_normed(network: str) -> bool:
     """Whether a network has batch norm, which looks at all samples of a batch at once."""
     return network in _MAPS and any(layer[0] != "conv" for unit in _MAPS[network](1) for layer in unit)

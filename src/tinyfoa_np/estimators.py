@@ -8,16 +8,18 @@ Examples
 >>> from sklearn.datasets import load_digits
 >>> from tinyfoa_np import TinyFoAClassifier
 >>> X, y = load_digits(return_X_y=True)
->>> classifier = TinyFoAClassifier(network="fc:100", epochs=5, batch=10, lr=0.002).fit(X.astype("uint8"), y)
+>>> classifier = TinyFoAClassifier(network="fc:100", epochs=5).fit(X.astype("uint8"), y)
 >>> classifier.memory_["arena"]["watermark_bytes"] < 100_000
 True
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 from math import prod
 from pathlib import Path
@@ -26,43 +28,72 @@ from typing import Any
 import numpy as np
 
 try:
+    from scipy.sparse import issparse
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state
+    from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 except ImportError as error:
     raise ImportError(f'estimators need scikit-learn 1.6 or newer ({error}): pip install ".[sklearn]"') from error
 
+from . import defaults
 from .data import Dataset, Split
+from .data.dataset import Columns
+from .data.splits import shuffled
+from .data.user_files import SEED
+from .data.weights import in_order, repeats
 from .errors import BadRequest
 from .model import model
 from .recipe import Recipe
 from .reports import audit as report
-from .run.directory import stand_in
-from .run.events import Interrupted
+from .run import directory, results
+from .run.advice import advice
+from .run.events import Event, Interrupted
 from .run.train import train
+from .storage.files import unsynced
+
+#: standard deviations of columns further apart than this are warned of
+UNSCALED = 100
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
     """What the classifiers have in common; each names its ``algorithm``.
 
-    Samples (N, I) of uint8 stay bytes, in the training as in the model, and are seen normalized with the mean and the
-    deviation of what the first call was given, or from 0 to 1 (``normalize``); all others become float32 and are seen
-    as they are: scale them beforehand, most simply in a Pipeline. Labels may be anything that scikit-learn takes for
-    classes.
+    Samples (N, I) of uint8 stay bytes, in the training as in the model, and are seen with the mean and the deviation of
+    what the first call was given, or from 0 to 1 (``normalize``). All others become float32 and are seen as they are,
+    unless ``normalize`` says how to scale their columns. Sparse matrices are taken and become dense. Labels may be
+    anything that scikit-learn takes for classes.
 
     Parameters
     ----------
-    network, slices, schedule, hold, exchanges, visits, order, epochs, batch, lr, lr_schedule, optimizer, moments
-        See :class:`.recipe.Recipe`; so for all up to ``lc_connect``. None is the algorithm's own default, and of
-        ``slices`` 1 where there is but one feature.
+    network, epochs, batch, lr, lr_schedule
+        See :class:`.recipe.Recipe`. What is None follows from the number of samples: :mod:`.defaults`.
+    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., lc_connect
+        See :class:`.recipe.Recipe`. None is the algorithm's own default, and of ``slices`` 1 where there is but one
+        feature.
+    normalize : {"standard", "unit"}, optional
+        Scale each feature: to mean 0 and deviation 1, or to 0 to 1. The scaling becomes part of the model and of its
+        exports. None takes float samples as they are (scale them in a Pipeline) and bytes as "standard".
     options : dict, optional
         The algorithm's own options, where a package that provides it has some.
     image : (int, int, int), optional
         Channels, rows and columns of samples that are images, whose features come channel by channel and row by row:
         networks of convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``) need to know it.
+    class_weight : dict or "balanced", optional
+        Weights of the classes; see ``sample_weight`` of :meth:`fit`.
+    early_stopping : bool
+        Stop a layer, or the network where all layers train together, after ``n_iter_no_change`` epochs without a lower
+        error on ``eval_set``, or on a tenth of the samples set aside for it.
+    n_iter_no_change : int
+    warm_start : bool
+        A further :meth:`fit` goes on from the weights, moments and step counts of the last one: it is as many calls of
+        :meth:`partial_fit` as there are epochs.
     shuffle : bool
-        Shuffle the samples once before they are cut into batches: what is sorted by class would not be learnt.
+        Shuffle the samples once before they are cut into batches: what is sorted by class would not be learnt. The
+        result then does not depend on the order of the samples.
+    verbose : bool
+        Print each epoch's loss and error.
     random_state : int, RandomState or None
         An integer is the recipe's seed: the same data and parameters then give the same model, bit for bit. From
         another source of randomness a seed is drawn.
@@ -71,8 +102,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
     threads : int, optional
         All cores without it; the model does not depend on it.
     run_dir : path, optional
-        Where flash, metrics, model and audit go: a directory that is empty or does not exist, which ``tinyfoa audit``,
-        ``plot`` and ``report`` then read. Without it, a temporary one, which goes with the estimator.
+        Where flash, metrics, model and audit go: a directory that does not exist, is empty, or holds a run, which
+        :meth:`fit` replaces; ``tinyfoa audit``, ``plot`` and ``report`` read it. Without it, a temporary one, which
+        goes with the estimator, and nothing waits for the disk.
 
     Attributes
     ----------
@@ -80,28 +112,38 @@ class Classifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     model_ : Model
         What was trained.
+    recipe_ : Recipe
+        How it was trained: with the network, batch, epochs and learning rate that were chosen.
     memory_ : dict
         The audit of the last training, as ``tinyfoa audit --json`` prints it: ``memory_["arena"]`` has ``planned``,
         ``accounted`` and ``watermark`` bytes.
     model_sha256_ : str
         Of all weights and biases: equal where two models are.
+    loss_curve_ : list of float
+        Loss of each epoch, layer after layer where one trains after another.
+    history_ : list of :class:`.run.results.Epoch`
+        Layer, epoch, loss, training error, and the error on ``eval_set``, for each of these.
+    n_iter_ : int
+        Epochs of what trained longest.
     """
 
     algorithm: str
+    classes_: np.ndarray
+    recipe_: Recipe
 
     def __init__(
         self,
-        network: str = Recipe.network,
+        network: str | None = None,
         slices: int | None = Recipe.slices,
         schedule: str = Recipe.schedule,
         hold: str | None = Recipe.hold,
         exchanges: int | None = Recipe.exchanges,
         visits: int | None = Recipe.visits,
         order: str | None = Recipe.order,
-        epochs: int = Recipe.epochs,
-        batch: int = Recipe.batch,
+        epochs: int | None = None,
+        batch: int | None = None,
         lr: float | None = Recipe.lr,
-        lr_schedule: str = Recipe.lr_schedule,
+        lr_schedule: str | None = None,
         optimizer: str | None = Recipe.optimizer,
         moments: str = Recipe.moments,
         decay: float | None = Recipe.decay,
@@ -122,7 +164,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         lc_connect: str | None = Recipe.lc_connect,
         options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
+        class_weight: Any = None,
+        early_stopping: bool = False,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
         shuffle: bool = True,
+        verbose: bool = False,
         random_state: Any = None,
         ram: int | None = None,
         threads: int | None = None,
@@ -159,19 +206,29 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.lc_connect = lc_connect
         self.options = options
         self.image = image
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.shuffle = shuffle
+        self.verbose = verbose
         self.random_state = random_state
         self.ram = ram
         self.threads = threads
         self.run_dir = run_dir
 
-    def fit(self, X: Any, y: Any) -> Classifier:
-        """Trains from the beginning.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Classifier:
+        """Trains from the beginning; with ``warm_start``, from where the last call ended.
 
         Parameters
         ----------
-        X : array-like (N, I)
+        X : array-like or sparse matrix (N, I)
         y : array-like (N,)
+        sample_weight : array-like (N,), optional
+            How often each sample counts. Whole numbers are repetitions, exactly; other weights are rounded to
+            repetitions of which there are N in all.
+        eval_set : (X, y), optional
+            Samples on which the error is measured after each epoch.
 
         Returns
         -------
@@ -184,11 +241,26 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Diverged
             If numbers are no longer finite: a smaller ``lr`` is called for.
         """
-        X, y = validate_data(self, X, y, multi_output=True)  # of labels that are a column, the next line warns
+        further = self.warm_start and hasattr(self, "model_")
+        X, y = validate_data(self, X, y, reset=not further, multi_output=True, accept_sparse="csr")
+        X = X.toarray() if issparse(X) else X
         check_classification_targets(y := column_or_1d(y, warn=True))
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        self._begin(X)
-        return self._train(X, labels)
+        known = np.unique(y)
+        if further and not np.isin(known, self.classes_).all():
+            raise ValueError(f"y has classes {known}, but warm_start goes on with {self.classes_}")
+        if not further:
+            self.classes_ = known
+        labels = np.searchsorted(self.classes_, y)
+        checked = None if eval_set is None else self._checked_set(*eval_set)
+        if self.early_stopping and checked is None:
+            X, labels, sample_weight, checked = self._set_aside(X, labels, sample_weight)
+        X, labels = self._weighted(X, labels, sample_weight)
+        if not further:
+            self._begin(X)
+            return self._train(X, labels, checked)
+        for _ in range(self.recipe_.epochs):
+            self._train(X, labels, checked, stream=True)
+        return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Classifier:
         """Trains on the next part of a stream: one epoch of these samples, in batches of ``batch``.
@@ -222,7 +294,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             ``run_dir``.
         """
         first = not hasattr(self, "model_")
-        X, y = validate_data(self, X, y, reset=first, multi_output=True)
+        X, y = validate_data(self, X, y, reset=first, multi_output=True, accept_sparse="csr")
+        X = X.toarray() if issparse(X) else X
         check_classification_targets(y := column_or_1d(y, warn=True))
         if first and classes is None:
             raise ValueError("the first call of partial_fit needs classes: all that will ever come")
@@ -239,7 +312,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "the training so far was in a temporary directory, which copies and pickles leave behind: give run_dir"
             )
-        return self._train(X, np.searchsorted(self.classes_, y), stream=True)
+        return self._train(*self._weighted(X, np.searchsorted(self.classes_, y), None), stream=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Classes (N,) of samples X (N, I): those with the largest logits, the first of equals."""
@@ -258,33 +331,86 @@ class Classifier(ClassifierMixin, BaseEstimator):
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return raised / raised.sum(axis=1, keepdims=True)
 
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits (N, C), float64, of samples X (N, I); of two classes their difference (N,), above 0 for the second."""
+        X = self._checked(X)
+        logits = self.model_.scores(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    # -- the data ------------------------------------------------------------------------------------------------------
+
+    def _checked_set(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Samples to measure the error on, and numbers of their classes."""
+        X = validate_data(self, X, reset=False, accept_sparse="csr")
+        y = column_or_1d(y)
+        if len(X if not issparse(X) else y) != len(y) or not np.isin(y, self.classes_).all():
+            raise ValueError(f"eval_set must have a label of {self.classes_} for each sample")
+        return X.toarray() if issparse(X) else X, np.searchsorted(self.classes_, y)
+
+    def _set_aside(self, X: np.ndarray, labels: np.ndarray, weight: Any) -> tuple[Any, ...]:
+        """The samples without a tenth, whatever their order, and this tenth."""
+        order = in_order(X, labels)
+        tenth = np.zeros(len(labels), bool)
+        tenth[order[shuffled(len(labels), SEED)[: len(labels) // 10]]] = True
+        if not tenth.any():
+            raise ValueError(f"early_stopping needs a tenth of the {len(labels)} samples, which is none: give eval_set")
+        rest = None if weight is None else np.asarray(weight)[~tenth]
+        return X[~tenth], labels[~tenth], rest, (X[tenth], labels[tenth])
+
+    def _weighted(self, X: np.ndarray, labels: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The samples as often as they count, in an order that does not depend on theirs where they are shuffled."""
+        if self.shuffle:
+            order = in_order(X, labels)
+            X, labels = X[order], labels[order]
+        if sample_weight is None and self.class_weight is None:
+            return X, labels
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weight = weight[order] if self.shuffle else weight
+        weight = weight * compute_sample_weight(self.class_weight, self.classes_[labels])
+        often = repeats(weight)
+        return np.repeat(X, often, axis=0), np.repeat(labels, often)
+
     # -- the training --------------------------------------------------------------------------------------------------
 
     def _begin(self, X: np.ndarray, stream: bool = False) -> None:
-        """A run of its own, its recipe, and how its bytes are seen; of a stream as in the directory's run."""
+        """A run of its own, its recipe, and how its samples are seen; of a stream as in the directory's run."""
         if len(self.classes_) < 2:
             raise ValueError("there is one class only: two or more would be right")
-        given = {name: value for name, value in self.get_params().items() if name in Recipe.__dataclass_fields__}
+        if not len(X):
+            raise ValueError("all samples have the weight 0")
+        params = self.get_params()
+        given = {name: params[name] for name in Recipe.__dataclass_fields__ if params.get(name) is not None}
         given["options"] = self.options or {}
-        if self.slices is None and X.shape[1] == 1:
-            given["slices"] = 1
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
+        given |= {"dataset": "samples", "algorithm": self.algorithm, "seed": int(seed)}
+        self._bytes = X.dtype == np.uint8
         try:
-            self._recipe = Recipe(dataset="samples", algorithm=self.algorithm, seed=int(seed), **given).validated()
+            if not isinstance(given.get("network", ""), str) or not isinstance(given.get("batch", 1), int):
+                raise BadRequest(f"network must be text, and batch a whole number: not {self.network}, {self.batch}")
+            chosen = defaults.completed(given, *X.shape)
+            self.recipe_ = Recipe(**chosen).validated()
+            self._shape = self._shaped(X.shape[1])
+            self._place(keep=stream)
         except BadRequest as error:
             raise ValueError(str(error)) from error
-        self._shape = self._shaped(X.shape[1])
-        self._place()
-        self._affine, self._bytes = (1.0, 0.0, 1.0), X.dtype == np.uint8
+        self._affine, self._columns = (1.0, 0.0, 1.0), None
         if stream and (Path(self._run) / "data.json").exists():
-            before = stand_in(Path(self._run))
-            self._affine = before.scale, before.offset, before.unit
+            before = directory.stand_in(Path(self._run))
+            self._affine, self._columns = (before.scale, before.offset, before.unit), before.columns
             self._bytes = before.train.inputs.dtype == np.uint8
         elif self._bytes:
             deviation = float(X.std()) or 1.0
             self._affine = 1 / deviation, -float(X.mean()) / deviation, 1 / float(X.max() or 1)
+        elif self.normalize is not None:
+            self._columns = Columns.of(self._held(X))
+        elif (spread := X.std(axis=0)).max() > UNSCALED * max(1e-30, spread[spread > 0].min(initial=1.0)):
+            warnings.warn(
+                'the columns of X differ in scale by more than a hundred: normalize="standard", or a StandardScaler in '
+                "a Pipeline, would be right",
+                stacklevel=3,
+            )
 
     def _shaped(self, features: int) -> tuple[int, int, int] | None:
         """Channels, rows and columns of the samples; None if they are no images, or are not read as such."""
@@ -295,37 +421,63 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"image is {self.image}: channels, rows and columns of {features} features would be right")
         return shape[0], shape[1], shape[2]
 
-    def _place(self) -> None:
-        """Where the run goes; a temporary directory of the one before is not needed any more."""
+    def _place(self, keep: bool = False) -> None:
+        """Where the run goes; of the run that was there before, nothing is needed any more, unless it is kept."""
         if before := self.__dict__.pop("_temporary", None):
             _remove(*before)
         if self.run_dir is None:
             self._temporary = tempfile.mkdtemp(prefix="tinyfoa-"), os.getpid()
             weakref.finalize(self, _remove, *self._temporary)
         self._run = self._temporary[0] if self.run_dir is None else os.fspath(self.run_dir)
+        if self.run_dir is not None and not keep:
+            directory.clear(Path(self._run))
 
-    def _train(self, X: np.ndarray, labels: np.ndarray, stream: bool = False) -> Classifier:
+    def _train(self, X: np.ndarray, labels: np.ndarray, checked: Any = None, stream: bool = False) -> Classifier:
         """Trains on samples and numbers of their classes, and takes over what came of it."""
         X = self._held(X)
+        Xt, yt = (X[:0], labels[:0]) if checked is None else (self._held(checked[0]), checked[1])
         scale, offset, unit = self._affine
         dataset = Dataset(
-            "samples", Split(X, labels), Split(X[:0], labels[:0]), len(self.classes_), scale, offset, unit, self._shape
-        )
-        try:
-            result = train(self._recipe, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream)
-        except BadRequest as error:
-            raise ValueError(str(error)) from error
-        except Interrupted as error:
-            raise KeyboardInterrupt(str(error)) from error
+            "samples", Split(X, labels), Split(Xt, yt), len(self.classes_), scale, offset, unit, self._shape,
+            self._columns, origin=self._origin() or None,
+        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            if self.run_dir is None:
+                stack.enter_context(unsynced())
+            watch = _Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
+            try:
+                result = train(
+                    self.recipe_, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream, on_event=watch
+                )
+            except BadRequest as error:
+                raise ValueError(str(error)) from error
+            except Interrupted as error:
+                raise KeyboardInterrupt(str(error)) from error
         self.model_ = model.load(Path(self._run) / "model.safetensors")
         self.memory_ = report.audit(self._run)
         self.model_sha256_ = result["model_sha256"]
+        self.history_ = results.epochs(self._run)
+        self.loss_curve_ = [epoch.loss for epoch in self.history_]
+        self.n_iter_ = max(epoch.epoch for epoch in self.history_) + 1
+        if not stream and (told := advice(self.history_[-1].train_error_pct, np.bincount(labels), "training")):
+            warnings.warn(told, stacklevel=3)
         return self
+
+    def _origin(self) -> dict[str, Any]:
+        """What classes and columns are called, as models and reports print it."""
+        origin: dict[str, Any] = {}
+        names = [label if isinstance(label, (int, str)) else str(label) for label in self.classes_.tolist()]
+        if names != list(range(len(names))):
+            origin["labels"] = names
+        if hasattr(self, "feature_names_in_"):
+            origin["columns"] = [str(name) for name in self.feature_names_in_]
+        return origin
 
     def _checked(self, X: Any) -> np.ndarray:
         """Samples to answer for, as the model takes them."""
         check_is_fitted(self, "model_")
-        return self._held(validate_data(self, X, reset=False))
+        X = validate_data(self, X, reset=False, accept_sparse="csr")
+        return self._held(X.toarray() if issparse(X) else X)
 
     def _held(self, X: np.ndarray) -> np.ndarray:
         """Samples (N, I) as bytes, where the first ones were, else float32."""
@@ -338,10 +490,41 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("X holds infinity or a value too large for float32")
         return held
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         left = ("_temporary", "_run") if "_temporary" in state else ()
         return {name: value for name, value in state.items() if name not in left}
+
+
+class _Watch:
+    """Listens to a training: prints its epochs, and says when there are enough."""
+
+    def __init__(self, stopping: bool, patience: int, verbose: bool) -> None:
+        self.stopping, self.patience, self.verbose = stopping, patience, verbose
+        self.layer, self.best, self.since = -1, np.inf, 0
+
+    def __call__(self, event: Event) -> bool:
+        if event.kind != "epoch":
+            return False
+        error = event.test_error_pct
+        if self.verbose:
+            tested = "" if error is None else f", error on eval_set {error:.2f} %"
+            print(
+                f"layer {event.layer + 1}, epoch {event.epoch + 1}: loss {event.loss:.4f}, "
+                f"training error {event.train_error_pct:.2f} %{tested}"
+            )
+        if not self.stopping or error is None:
+            return False
+        if event.layer != self.layer:
+            self.layer, self.best, self.since = event.layer, np.inf, 0
+        self.since = 0 if error < self.best else self.since + 1
+        self.best = min(self.best, error)
+        return self.since >= self.patience
 
 
 def _remove(directory: str, owner: int) -> None:

@@ -15,8 +15,10 @@ from .data import short
 from .errors import BadRequest
 from .model.export import fully_connected
 from .reports import audit as report
+from .reports.evaluation import evaluation
 from .run import results as finished
 from .run.directory import stand_in
+from .text import printable
 
 #: pictures and how each is called by who cannot see it
 PICTURES = {
@@ -25,6 +27,8 @@ PICTURES = {
     "signs": "Share of weights whose sign is no longer the initial one, slice by slice",
     "fields": "Weights of first-layer neurons, as the images they see",
 }
+#: a confusion matrix of more classes is not shown
+MOST_CLASSES = 30
 # Pictures are 1600 pixels wide and legible at half of that: a narrower screen scrolls them, and only them.
 STYLE = """
 :root { color-scheme: light }
@@ -72,6 +76,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     body = [
         f"<h1>{_text(title)}</h1>", _summary(result, audit),
         "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),
+        *_answers(run_dir, result),
         "<h2>Memory</h2>", _verdict(audit), _picture(run_dir, "memory"), _phases(audit), _peak(audit), _paper(audit),
         *(["<h2>Weights</h2>"] if weights else []), *(_picture(run_dir, kind) for kind in weights),
         "<h2>Recipe</h2>", _recipe(recipe, known.origin or {}, result["model_sha256"]),
@@ -89,7 +94,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))
 
 
 def _percent(error: float | None) -> str:
@@ -131,14 +136,44 @@ def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]
-        best = min((row.test_error_pct for row in own if row.test_error_pct is not None), default=None)
         last = own[-1]
         table.append([
-            number + 1 if one_by_one else "all", len(own), _percent(error), _percent(best),
+            number + 1 if one_by_one else "all", len(own), _percent(error),
             _percent(last.train_error_pct), f"{last.loss:.4g}", f"{seconds:.2f}",
         ])  # fmt: skip
-    heads = ["layer", "epochs >", "test error, % >", "lowest, % >", "training error, % >", "loss >", "s an epoch >"]
+    heads = ["layer", "epochs >", "test error, % >", "training error, % >", "loss >", "s per epoch >"]
     return _table("After the last epoch", heads, table)
+
+
+def _answers(run_dir: str | os.PathLike[str], result: dict[str, Any]) -> list[str]:
+    """How the model answers the test samples: by class, and which classes it confuses."""
+    if result["error_pct"] is None:
+        return []
+    trained = finished.model(run_dir)
+    found = evaluation(*finished.tested(run_dir, trained), trained.labels)
+    by_class = [
+        [row["label"], f"{row['samples']:,}", *(_share(row[name]) for name in ("precision", "recall", "f1"))]
+        for row in found["classes"]
+    ]
+    wrong, count, apart = found["wrong"], found["samples"], found["calibration"]["expected_error_pct"]
+    told = (
+        f"<p>{wrong:,} of {count:,} test samples wrong. Always answering the most frequent class would be wrong for"
+        f" {found['majority_error_pct']:.2f} %. Confidence and accuracy differ by {apart:.1f} % on average.</p>"
+    )
+    parts = [
+        "<h2>Answers</h2>", told,
+        _table("By class", ["class", "samples >", "precision >", "recall >", "F1 >"], by_class),
+    ]  # fmt: skip
+    labels = [str(row["label"]) for row in found["classes"]]
+    if len(labels) <= MOST_CLASSES:
+        rows = [[label, *(n or "" for n in row)] for label, row in zip(labels, found["confusion"])]
+        caption = "Confusion matrix: a row for each right class, a column for each answer"
+        parts.append(_table(caption, ["", *(f"{label} >" for label in labels)], rows))
+    return parts
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _verdict(audit: dict[str, Any]) -> str:

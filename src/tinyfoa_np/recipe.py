@@ -118,7 +118,7 @@ class Recipe:
     seed : int
         Of every random number, 0 to 2**64 - 1.
     limit : int or None
-        Train on the first so many samples only.
+        Train on the first ``limit`` samples only.
     recompute : bool
         Keep no outputs of trained layers in flash; compute them again for every batch.
     lc_connect : str or None

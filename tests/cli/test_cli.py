@@ -286,6 +286,7 @@ def test_train_prints_one_json_object_and_progress_elsewhere(trained):
 
 
 def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
+    monkeypatch.setattr("tinyfoa_np.defaults.apply", lambda *_: False)  # the rule of defaults has its own tests
     seen = {}
 
     def fake(recipe, dataset, run_dir, **others):
@@ -328,6 +329,7 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
 
 
 def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch):
+    monkeypatch.setattr("tinyfoa_np.defaults.apply", lambda *_: False)  # the rule of defaults has its own tests
     seen = []
 
     def fake(recipe, *_, **__):
@@ -364,8 +366,8 @@ def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch
 def test_help_says_whose_an_option_is_and_what_each_takes(run):
     text = " ".join(run("train", "--help")[1].split())
     assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
-    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with pepita, ff and giff]" in text
-    assert "shuffle with drtp, ff and giff]" in text and "None" not in text
+    assert "[default: 0.0001 with tinyfoa, bp, drtp and dfa; 0.001 with pepita, ff and giff]" in text
+    assert "shuffle with drtp, dfa, ff and giff]" in text and "None" not in text
 
 
 def test_train_for_people(run):
@@ -399,7 +401,8 @@ def test_resume_refuses_options_that_contradict_the_run(run, trained):
     code, stdout, err = run("train", "digits", "--resume", out, *SMALL, "--schedule", "auto", "--json")
     assert code == 0, err
     assert json.loads(stdout)["model_sha256"] == result["model_sha256"]
-    assert run("train", "--resume", out, "--preset", "paper", *SMALL, "--quiet")[0] == 0
+    chosen = ["--batch", "20", "--lr", "0.01"]
+    assert run("train", "--resume", out, "--preset", "paper", *SMALL, *chosen, "--quiet")[0] == 0
 
 
 # Networks that train as a whole
@@ -421,7 +424,7 @@ def test_each_algorithm_trains_and_its_model_answers(run, algorithm, tmp_path):
     result = json.loads(out.splitlines()[-1])
     assert set(result) == {
         "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
-        "findings",
+        "findings", "beside",
     }  # fmt: skip
     assert result["run_dir"] == f"runs/digits-{algorithm}-1" and result["findings"] == []
     assert result["layer_errors_pct"] == [result["error_pct"]] and len(result["seconds_per_epoch"]) == 1

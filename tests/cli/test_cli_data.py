@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from cli_tools import one_error_line
 
+from tinyfoa_np import defaults
+
 OPTIONS = ["--network", "fc:64x2", "--slices", "1", "--epochs", "8", "--batch", "10", "--lr", "0.01"]
 
 
@@ -70,7 +72,37 @@ def test_other_data_are_refused(run, flowers, tmp_path):
     flowers.write_text(text.replace("tulip", "lily", 1))
     for command in ("evaluate one", "evaluate one flowers.csv", "train --resume one flowers.csv"):
         code, out, err = run(*command.split())
-        assert (code, out) == (2, "") and "flowers.csv does not hold what" in one_error_line(err)
+        assert (code, out) == (2, "") and "flowers.csv does not contain the samples" in one_error_line(err)
+
+
+def test_new_samples_are_evaluated(run, flowers):
+    """Those of a file of another name: all of them, their columns by name in any order, their labels by name."""
+    assert run("train", "flowers.csv", *OPTIONS, "--quiet", "--out", "one")[0] == 0
+    rows = [line.split(",") for line in flowers.read_text().splitlines()][:31]
+    Path("new.csv").write_text("".join(",".join(row[::-1]) + "\n" for row in rows))
+    code, out, err = run("evaluate", "one", "new.csv", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    answers = run("predict", "one", "new.csv")[1].split()
+    wrong = sum(answer != row[1] for answer, row in zip(answers, rows[1:], strict=True))
+    assert (found["samples"], found["wrong"], found["dataset"]) == (30, wrong, "new.csv")
+    assert [each["label"] for each in found["classes"]] == ["iris", "rose", "tulip"]
+    Path("new.csv").write_text(flowers.read_text().replace("rose", "weed"))
+    code, out, err = run("evaluate", "one", "new.csv")
+    assert (code, out) == (2, "") and "a label weed that the model does not have" in one_error_line(err)
+
+
+def test_options_that_are_not_given_follow_from_the_file(run, flowers):
+    """The chosen numbers are printed and recorded; plan counts with the same."""
+    code, out, err = run("train", "flowers.csv", "--epochs", 2, "--json", "--out", "one")
+    assert code == 0, err
+    recipe, chosen = json.loads(out)["recipe"], next(line for line in err.splitlines() if line.startswith("chosen:"))
+    samples = json.loads(Path("one/data.json").read_text())["train"]
+    expected = defaults.completed({"epochs": 2}, samples=samples, inputs=3)
+    assert {name: recipe[name] for name in expected} == expected and recipe["shuffle"]
+    assert chosen == f"chosen: network {recipe['network']}, batch {recipe['batch']}, lr {recipe['lr']:.3g}"
+    planned = json.loads(run("plan", "flowers.csv", "--epochs", 2, "--json")[1])
+    assert planned["recipe"]["lr"] == recipe["lr"] and planned["recipe"]["batch"] == recipe["batch"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +143,7 @@ def test_files_that_are_not_the_published_ones(run, tmp_path, monkeypatch):
     assert run("evaluate", result["run_dir"])[0] == 0
     (folder / "test_batch.bin").write_bytes(bytes(3073))
     code, _, err = run("evaluate", result["run_dir"])
-    assert code == 2 and "does not hold what" in one_error_line(err)
+    assert code == 2 and "does not contain the samples" in one_error_line(err)
 
 
 def test_a_download_that_cannot_be(run, tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
 """``tinyfoa report``, ``compare`` and the kinds of ``plot``: where they write, what they print, how they end."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: run make test")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot): make test installs it")
 
-from cli_tools import one_error_line
+from cli_tools import SMALL, one_error_line
+from tinyfoa_cli.printing import size
 
 from tinyfoa_np import plots
 
@@ -31,11 +33,26 @@ def test_runs_beside_each_other(run, trained):
     result = trained[1]
     code, out, err = run("compare", trained[0], trained[0])
     assert code == 0 and err == ""
-    assert out.count(f"{result['error_pct']:.2f}") >= 2 and out.count(f"{result['arena']['watermark_bytes']:,}") == 2
+    assert out.count(f"{result['error_pct']:.2f}") >= 2 and out.count(size(result["arena"]["watermark_bytes"])) == 2
+    assert max(map(len, out.splitlines())) <= 80 and "Recipes" not in out and "network fc:" in out
     code, out, _ = run("compare", trained[0], trained[0], "--json")
     rows = json.loads(out)["runs"]
     assert code == 0 and len(rows) == 2 and rows[0] == rows[1]
     assert rows[0]["ram_bytes"] == result["arena"]["watermark_bytes"] and rows[0]["algorithm"] == "tinyfoa"
+
+
+def test_runs_that_differ(run, trained, tmp_path):
+    """Every field in which recipes differ is named, and nothing is cut off at 80 columns."""
+    assert run("train", "digits", *SMALL, "--algorithm", "bp", "--epochs", 1, "--quiet", "--out", "bp")[0] == 0
+    code, out, _ = run("compare", trained[0], "bp")
+    recipes = [json.loads((Path(where) / "recipe.json").read_text()) for where in (trained[0], "bp")]
+    assert code == 0 and max(map(len, out.splitlines())) <= 80 and "…" not in out
+    for field in ("algorithm", "epochs", "normalize", "schedule"):
+        assert all(f"{field} {recipe[field]}" in " ".join(out.split()) for recipe in recipes)
+    assert run("plot", trained[0], "bp")[:2] == (0, "compared.png\n")
+    assert Path("compared.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("plot", trained[0], "bp", "--kind", "signs")
+    assert code == 2 and "leave --kind and --layer out" in one_error_line(err)
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_ff_layer(binary, scaled, shape):
         assert same_bits(normal.outputs[rows:].copy(), done.outputs[rows:].copy())
 
     judged = run(
-        ff.judge, "coefficient", goodness=measured.goodness, samples=samples, width=O,
+        ff.loss_and_slopes, "coefficient", goodness=measured.goodness, samples=samples, width=O,
         coefficient=Blank((2 * B,), "float32"),
     )  # fmt: skip
     only_rows(judged, "coefficient", rows)
@@ -283,7 +283,8 @@ def test_ff_layer(binary, scaled, shape):
     np.testing.assert_allclose(judged.coefficient[:rows], (p - right) / samples, rtol=4 * EPS, atol=1e-12)
 
     mean = rng.uniform(0, 1, O).astype(np.float32)
-    done = on_threads(ff.remember, "mean", threads, z=done.z, samples=samples, scale=s, binary=binary, mean=mean)
+    fields = {"z": done.z, "samples": samples, "scale": s, "binary": binary, "mean": mean}
+    done = on_threads(ff.update_running_mean, "mean", threads, **fields)
     wanted = ff_reference.mean_activity(h, mean.astype(np.float64))
     np.testing.assert_allclose(done.mean, wanted, rtol=2 * EPS)
     middle, spread = run(ff.average, "", mean=done.mean).returned
@@ -330,4 +331,4 @@ def test_ff_classifier_and_answers(shape, scaled):
 def test_ff_loss_shows_what_is_not_a_number():
     for hopeless in (np.nan, np.inf, -np.inf):
         coefficient = np.zeros(2, np.float32)
-        assert not np.isfinite(ff.judge(np.array([1.0, hopeless]), 1, 1, coefficient))
+        assert not np.isfinite(ff.loss_and_slopes(np.array([1.0, hopeless]), 1, 1, coefficient))

@@ -25,7 +25,9 @@ def leave(run, error=2.0, **more):
         "outcome": "finished", "recipe": json.loads(run.recipe.to_json()), "warnings": [], "error_pct": error,
         "layer_errors_pct": [error + 1, error], "seconds_per_epoch": [0.5, 1.0], "model_sha256": "0" * 64,
         "run_dir": str(run.directory),
+        "flash": {"bytes": 1, "read_bytes": 1, "written_bytes": 1, "exchanges": 1},
         "arena": {
+            "budget_bytes": None, "planned_bytes": 12_680_000, "accounted_bytes": 12_680_000,
             "watermark_bytes": 12_680_000,
             "phases": {p: {"accounted_bytes": n} for p, n in
                        (("forward", 12_680_000), ("gradient", 12_660_000), ("update", 640_000), ("load", 1))},

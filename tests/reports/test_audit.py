@@ -186,7 +186,7 @@ def test_the_paper_and_the_named_differences_add_up_to_the_byte(tmp_path, name):
     audited = report.audit(tmp_path / "run")
     assert (audited["ok"], audited["problems"]) == (True, [])
     assert audited["arena"] == {k: v for k, v in result["arena"].items() if k != "phases"}
-    recipe = Recipe(**result["recipe"])
+    recipe = Recipe.from_json(json.dumps(result["recipe"]))
     toggles = {
         "binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations,
         "slices": recipe.slices,
@@ -216,7 +216,7 @@ def test_what_the_differences_are(tmp_path):
     rows = {row["what"]: row["difference_bytes"] for row in report.audit(tmp_path / "run")["paper"]["update"]["rows"]}
     assert rows["optimizer's moments of the slice's weights"] == 2 * 4 * 20 * 20
     assert rows["weights of the slice in training, always"] == 0  # the paper counts them in this step
-    assert rows["weight gradient: in runs, never stored whole"] == 4 * 64 - 4 * 20 * 20
+    assert rows["weight gradient: in runs, never stored whole"] == 4 * 20 - 4 * 20 * 20
     assert rows["signs of all weights, always"] == 8 * 5 * 8  # five panels of one word for each of eight neurons
     assert rows["fixed projection"] == 4 * 4 * 40
     assert rows["inputs: a batch of 20, not one sample"] == 20 * 8

@@ -20,7 +20,7 @@ from train_tools import run as train
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.kernels import local_backward
 from tinyfoa_np.kernels import local_pool as pooling
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.model import model
 from tinyfoa_np.reference import bits
@@ -261,7 +261,7 @@ def test_steps_are_those_of_the_reference(case):
     scales = local_bp.inference_scales(batches, theirs.network, **toggles)
 
     with tempfile.TemporaryDirectory() as folder, Flash.create(Path(folder) / "flash", "steps") as flash:
-        own = Inputs("real", prod(image), image=image)
+        own = Encoding("real", prod(image), image=image)
         ours = Network(which, own, classes, len(counts), flash, threads, **cut)
         stage = ours.stage
         ours.arena.enter("initialize")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from network_tools import Network
 from reference_training import Setting
 
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import Part
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bp, drtp, ff, pepita
@@ -130,7 +130,7 @@ def compare(case):
     which, kind, inputs, classes, counts, held, threads = case
     rng = np.random.default_rng(which.seed)
     layers, batches, seen = made_up(rng, which, kind, inputs, classes, counts)
-    own = Inputs("bytes", inputs, float(SCALE), float(OFFSET)) if kind == "bytes" else Inputs("real", inputs)
+    own = Encoding("bytes", inputs, float(SCALE), float(OFFSET)) if kind == "bytes" else Encoding("real", inputs)
     with tempfile.TemporaryDirectory() as folder, Flash.create(Path(folder) / "flash", "steps") as flash:
         network = Network(which, own, classes, len(counts), flash, threads, held)
         stage = network.stage

@@ -32,7 +32,7 @@ NAMES = ("gW", "gb", "loss", "W", "b", "bn_weight", "bn_bias", "bn_mean", "bn_va
 def trajectory(draw):
     """A layer on real numbers and one on bits, of an awkward shape, as a golden file would have them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    R, C, B, I, classes, steps = *(draw(st.integers(1, 5)) for _ in range(2)), *(
+    R, C, B, I, classes, steps = *(draw(st.integers(2, 5)) for _ in range(2)), *(
         draw(st.integers(1, most)) for most in (20, 4, 7, 3)
     )
     outputs, depthwise, toggles = draw(st.integers(1, 20)), draw(st.booleans()), [draw(st.booleans()) for _ in range(2)]

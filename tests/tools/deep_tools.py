@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tinyfoa_np.architectures import Architecture
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, NORM
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
@@ -33,7 +33,7 @@ class Run:
     def __init__(self, recipe, chains, shape, classes, batches, flash, patch, threads=THREADS):
         self.flash, self.shape, self.chains = flash, shape, chains
         maps = (shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, 1, *shape)
-        inputs = Inputs("real", math.prod(shape), image=shape if len(shape) == 3 else None)
+        inputs = Encoding("real", math.prod(shape), image=shape if len(shape) == 3 else None)
         if recipe.algorithm == "giff":
             patch.setattr(giff, "chains", lambda recipe, network: chains)
             network, kind = Architecture((), (), maps), giff.Network

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from network_tools import given, weights
 
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import Part
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
@@ -88,7 +88,7 @@ def _open(golden, k, samples, steps, streamed):
         gather = recipe.schedule == "slice"
         tiling = Tiling(16 if gather else samples, 8, 2, stream_weights=True, stream_slice=True, gather=gather)
     classes = len(golden.arrays[f"B{k}"])
-    layer = Layer(recipe, k, Inputs(kind, inputs), outputs, classes, steps, threads=2, tiling=tiling)
+    layer = Layer(recipe, k, Encoding(kind, inputs), outputs, classes, steps, threads=2, tiling=tiling)
     plan = pack(layer.regions())
     arena = Arena(plan.nbytes, poison=True)
     arena.lay_out(plan)

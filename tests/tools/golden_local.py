@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import LocalShape
@@ -109,7 +109,7 @@ def _open(golden, k, x, tiling):
     connect = "full" if W.shape[1] == below else "depthwise"
     shape = LocalShape(below * places, len(W) * places, below, len(W), rows, columns, connect)
     cut = Tiling(samples, **{"neurons": 3, "rows": 5, **tiling})
-    layer = Layer(recipe, k, Inputs(kind, below * places), shape, len(H), steps, 2, cut)
+    layer = Layer(recipe, k, Encoding(kind, below * places), shape, len(H), steps, 2, cut)
     arena = Arena(pack(layer.regions()).nbytes, poison=True)
     arena.lay_out(pack(layer.regions()))
     arena.enter("initialize")
@@ -139,7 +139,7 @@ def by_channel(W, shape):
 
 
 def given(own, W, b, gamma=None, beta=None):
-    """Initializers that write these parameters, as the reference has them, for LocalParameters."""
+    """Initializers that write these parameters, as the reference has them, for Local."""
     W = by_position(W)
 
     def weights(out, first, last, low, high):
@@ -159,7 +159,7 @@ def given(own, W, b, gamma=None, beta=None):
 
 
 def parameters(flash, own):
-    """W (O, I, R, C, 9), b (O, R, C), gamma, beta, running mean and variance (O,), as LocalParameters has them now."""
+    """W (O, I, R, C, 9), b (O, R, C), gamma, beta, running mean and variance (O,), as Local has them now."""
     shape = own.shape
     own.flush(flash)
     W = np.empty((shape.places, shape.channels, own.I), np.float32)

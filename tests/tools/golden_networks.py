@@ -8,7 +8,7 @@ import numpy as np
 from network_tools import Network
 
 from tinyfoa_np.kernels import drtp as drtp_kernels
-from tinyfoa_np.layers.encoding import Inputs
+from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 from tinyfoa_np.storage.flash import Flash
@@ -20,7 +20,7 @@ class Run(Network):
     def __init__(self, golden, flash, patch):
         self.golden, self.patch, self.ours = golden, patch, {}
         self.samples, self.classes = len(golden.batches[0][1]), self._classes()
-        inputs = Inputs("real", golden.batches[0][0].shape[1])
+        inputs = Encoding("real", golden.batches[0][0].shape[1])
         super().__init__(self._recipe().validated(), inputs, self.classes, len(golden.batches), flash)
         self._start(golden.all("W"), golden.all("b"), golden.arrays.get("C"))
 

@@ -76,7 +76,7 @@ def changed_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
         at = rng.randrange(flat.size)
         if array.dtype == np.uint64:
             flat[at] = rng.choice((0, 2**64 - 1, 2**63, rng.getrandbits(64)))
-        else:
+        elif array.dtype == np.float32:
             flat[at] = rng.choice((np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-45, 0, -1, rng.random()))
     return array
 
@@ -107,7 +107,7 @@ def changed_model(tensors, about, rng: random.Random) -> bytes:
         if kind < 3:
             about = changed(about, rng)
         elif kind == 3:
-            if not isinstance(about, dict) or not str(about.get("recipe")).startswith("{"):
+            if not isinstance(about, dict) or not isinstance(about.get("recipe"), str) or about["recipe"][:1] != "{":
                 continue
             about = {**about, "recipe": json.dumps(changed(json.loads(about["recipe"]), rng))}
         elif not tensors:
@@ -198,8 +198,6 @@ def changed_run(directory: Path, rng: random.Random) -> None:
 
 def _follow_recipe(directory: Path) -> None:
     """Gives the roots the identity of the recipe that lies beside them, if that is one."""
-    import hashlib
-
     from tinyfoa_np.errors import TinyFoAError
     from tinyfoa_np.recipe import Recipe
 
@@ -207,7 +205,6 @@ def _follow_recipe(directory: Path) -> None:
         recipe = Recipe.from_json((directory / "recipe.json").read_text()).validated()
     except TinyFoAError:
         return
-    identity = hashlib.sha256(recipe.to_json().encode()).hexdigest()
     for path in (directory / "flash").glob("root.?"):
         sequence, fields = opened_root(path.read_bytes())
-        path.write_bytes(sealed_root(sequence, {**fields, "identity": identity}))
+        path.write_bytes(sealed_root(sequence, {**fields, "identity": recipe.identity}))

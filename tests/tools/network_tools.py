@@ -19,7 +19,7 @@ class Network:
     ----------
     recipe : Recipe
         A validated one.
-    inputs : Inputs
+    inputs : Encoding
         What a sample is.
     classes : int
     batches : int

@@ -139,7 +139,7 @@ def unpacked(content: bytes, names: tuple[str, ...], archive: str) -> list[tuple
     Raises
     ------
     CheckFailed
-        It is no whole archive, or lacks one of them.
+        The archive is incomplete, or lacks one of them.
     """
     found: dict[str, bytes] = {}
     try:

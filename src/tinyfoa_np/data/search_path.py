@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from tinyfoa_np.errors import BadRequest
@@ -31,7 +32,10 @@ def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
 
 def user_cache() -> Path:
     """This user's cache directory for the package, by the custom of the operating system (it may not exist)."""
-    home = Path("~").expanduser()
+    try:
+        home = Path("~").expanduser()
+    except RuntimeError:  # neither HOME nor an entry among the users, as in some containers
+        home = Path(tempfile.gettempdir()) / f"tinyfoa-{os.getuid()}"
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"
     elif sys.platform == "win32":

@@ -152,7 +152,7 @@ def normalize(outputs, rows, factor, threads):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def judge(goodness, samples, width, coefficient):
+def loss_and_slopes(goodness, samples, width, coefficient):
     # goodness (R,) float64; coefficient (R,) float32; R = 2 ``samples``
     """The layer's loss, and what its gradient multiplies each row's activations by.
 
@@ -171,7 +171,7 @@ def judge(goodness, samples, width, coefficient):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def remember(z, samples, scale, binary, mean, threads):
+def update_running_mean(z, samples, scale, binary, mean, threads):
     # z (O, R); mean (O,) float32
     """The running mean activity of each neuron, 0.9 mean + 0.1 (mean of h over the rows of right labels)."""
     for lane in prange(threads):

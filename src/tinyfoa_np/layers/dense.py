@@ -1,561 +1,112 @@
-"""The weights and biases of one layer in training: all in flash, one slice at a time in the arena.
+"""A fully connected layer in training: its pass over a batch, and one optimizer step of the slices that are due.
 
-Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does
-what is *published* to the forward pass: the signs of all weights, or a copy of all (the slice itself, where a layer is
-one slice). Where RAM is too small for that, both lie in flash and come tile by tile.
+Where its weights lie, and which slice is due when, is in :mod:`.parameters`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from math import inf, prod, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import BadRequest
+from ..kernels import dense_backward as backward_kernels
+from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_update import Biases, Draws, Published, Resident, Scratch, Step
-from ..network import is_local
-from ..numerics import ceil_log2, power
-from ..ram.arena import Arena
-from ..ram.packing import Region
-from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
-from ..recipe import Recipe
-from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
+from ..kernels.dense_forward import Neurons, Results
+from ..kernels.dense_update import Biases, Published, Resident, Scratch, Step
+from ..numerics import power
 from ..storage.flash import Flash
-from .encoding import Inputs, weights_shape, words
-from .moments import FORMATS
-from .tiling import NEURONS, Tiling
-from .trained import TrainedLayer
+from .encoding import Encoding, empty, view, words
+from .layer import Batch, Out, Part
+from .parameters import CODES, Parameters
 
-#: moments per weight of each optimizer, and its number in the kernels
-MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
-CODES = {
-    "sgd": update_kernels.SGD, "momentum": update_kernels.MOMENTUM, "nesterov": update_kernels.NESTEROV,
-    "adam": update_kernels.ADAM,
-}  # fmt: skip
-#: bytes through which flash reads back what it commits
-COMMIT_BUFFER = 16384
-SMALL_COMMIT_BUFFER = 2048
-#: a weight that is not clamped counts as lost beyond this
-WEIGHT_RANGE = 256.0
-
-#: where nothing is rounded
-NO_DRAWS = Draws(*[np.uint64(0)] * 5)
-
-#: writes initial values for the rows and columns of a slice into a flat view
-Initializer = Callable[[np.ndarray, int, int, int, int], None]
 #: the inputs of a slice, where its number says which those are, as its kernels take them: most often update.Inputs
 Sources = Callable[[int], Any]
 #: the errors at the outputs of some neurons, first to last, as the kernels take them: most often Projected or Given
 Errors = Callable[[int, int], Any]
 
 
-def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
-    """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
-    room = ceil_log2(min(limit, WEIGHT_RANGE))
-    return 2.0 ** min(32, 60 - room - ceil_log2(outputs * inputs))
+class Work(NamedTuple):
+    """The arrays that a pass computes in; layers that take turns can share them."""
+
+    scratch: np.ndarray  # bytes
+    sums: np.ndarray  # (T,) int64: of |z|
 
 
 class Lost(Exception):
     """A weight or a moment is no finite number any more."""
 
 
-@dataclass
-class State:
-    """What is known of a layer's parameters beside the arena's bytes; a commit's root carries it."""
+class Dense(Parameters):
+    """One fully connected layer, z = X Wb^T + b; parameters as for :class:`.parameters.Parameters`.
 
-    steps: list[int]  # optimizer steps of each slice
-    bias_steps: list[int]  # and of each group of biases
-    sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
-    resident: int | None = None  # the slice in the arena
-    group: int | None = None  # the group of biases whose moments are in the arena
-    dirty: bool = False  # what is resident differs from its copy in flash
-
-
-class Parameters:
-    """Weights W (O, I) and biases b (O,) of one layer in training.
-
-    Parameters
+    Attributes
     ----------
-    recipe : Recipe
-        A validated one: schedule, slices, optimizer, seed.
-    number : int
-        Layer, from 0: names its objects in flash and its random numbers.
-    inputs : Inputs
-        What the layer reads.
-    outputs : int
-        O.
-    batches : int
-        Steps per epoch.
-    threads : int
-        T: how many ways a kernel's work is cut.
-    binary_weights : bool
-    vertical : bool
-        Whether the recipe's slices and schedule hold for this layer; otherwise all of it trains, and is resident.
-    biased : bool
-    limit : float
-        Weights and biases are clamped to +- this; infinite: not at all.
-    straight : bool
-        Whether the gradient of a weight counts only where |w| < 1.
-    lr, decay : float
-        Of this layer's weights, before the recipe's schedule.
-    prefix : str
-        Of its regions' names.
-    rows : int, optional
-        Samples of an update, where they are not the recipe's batch.
-    tiling : Tiling, optional
-        The fastest without it.
-    partial : bool
-        Whether updates come in micro-batches, over which gradients are added up: they are then stored.
-
-    Raises
-    ------
-    BadRequest
-        If the layer cannot be cut into M x M slices.
+    work : Work
+        The stage sets it.
     """
 
-    def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, batches: int, threads: int = 1, *,
-        binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
-        straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
-        rows: int | None = None, tiling: Tiling | None = None, partial: bool = False,
-    ) -> None:
-        assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
-        self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
-        self.O, self.I, self.rows = outputs, inputs.width, rows or recipe.batch
-        self.binary_weights, self.biased, self.limit = binary_weights, biased, limit
-        self.straight = binary_weights if straight is None else straight
-        self.lr, self.decay, self.batches = recipe.lr if lr is None else lr, decay, batches
-        self.kind = recipe.schedule if vertical else "none"
-        side = recipe.slices if vertical else 1
-        self.full_grid = self._grid(side)
-        self.grid = self._grid(1) if self.kind == "frozen" else self.full_grid
-        self.schedule = Schedule(
-            recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches, recipe.visits or 1,
-            recipe.order or ORDERS[0], is_local(recipe.network),
-        )  # fmt: skip
-        self.tiling = tiling or Tiling(self.rows)
-        tiled = self.tiling.stream_slice or self.tiling.stream_weights
-        # tiles of rows end where panels of eight do, so that none takes part in more panels than its rows fill
-        rows = self.grid.rows(0)[1]
-        self.cut = min(self.tiling.rows, -(-rows // 8) * 8) if tiled else self.O
-        self.tile_rows = min(self.cut, rows)
-        # a thread takes at least one neuron
-        self.threads = min(threads, self.O // self.grid.side, self.tile_rows)
-        self.moments, self.partial = MOMENTS[recipe.optimizer], partial
-        self.form = FORMATS[recipe.moments]
-        # lists for several neurons at a time are faster, where inputs are real
-        self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
-        self.unit = weight_unit(self.O, self.I, limit)
-        # a layer that is one slice of real weights is read where it lies
-        self.shared = not binary_weights and len(self.grid) == 1 and not tiled
-        self.state = State([0] * len(self.grid), [0] * self.grid.side)
-        self.loaded: TrainedLayer | None = None
+    work: Any
 
-    def _grid(self, side: int) -> Grid | Groups:
-        """The slices that the weights are cut into."""
-        if side > min(self.O, self.I):
-            raise BadRequest(
-                f"{side} slices per side do not fit layer {self.number + 1} of {self.O} x {self.I} weights:"
-                f" at most {min(self.O, self.I)}"
-            )
-        return Grid(self.O, self.I, side)
+    # -- a pass --------------------------------------------------------------------------------------------------------
 
-    @property
-    def biases(self) -> int:
-        """Biases of the layer, and what trains as they do."""
-        return self.O if self.biased else 0
+    def pass_scratch(self, inputs: Encoding, rows: int, threads: int) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of the scratch of a pass over a number of samples in a given encoding."""
+        kind = self.published_shape(self.O)[1]
+        return forward_kernels.scratch_shape(np.dtype(inputs.dtype), np.dtype(kind), rows, words(self.I), threads)
 
-    def bias_rows(self, group: int) -> tuple[int, int]:
-        """First and last of those that belong to a group of neurons."""
-        return self.grid.rows(group)
+    def forward(self, flash: Flash, x: Batch, part: Part, out: Out, bits: bool = False, biased: bool = True) -> float:
+        """z = gain alpha (x . w) + b, and what follows from it; returns the summed |z| of the batch so far.
 
-    # -- regions -------------------------------------------------------------------------------------------------------
-
-    def regions(self) -> list[Region]:
-        """What the parameters need of the arena, and when; the update's scratch is :meth:`scratch_shapes`."""
-        first = self.grid.slice(0)  # the largest
-        tall = min(first.last, self.tile_rows) if self.tiling.stream_slice else first.last
-        largest, units = tall * first.high, tall * self.form.units(first.high)
-        rows = self.bias_rows(0)[1] if self.biased else 0
-        weights, kind = self.published_shape(self.published_rows)
-        # where the layer is read from its only slice, that slice is needed to the end
-        resident = ("initialize", "update") if self.tiling.stream_slice else PHASES if self.shared else RESIDENT
-        moments = tuple(phase for phase in resident if phase != "hand-over")
-        published = (*PASSES, "initialize", "update") if self.tiling.stream_weights else PHASES
-        return [
-            Region(self.prefix + "weights", (0,) if self.shared else weights, kind, published),
-            Region(self.prefix + "bias", (self.biases,), "float32"),
-            Region(self.prefix + "slice", (largest,), "float32", resident),
-            Region(self.prefix + "moment1", (largest if self.moments > 0 else 0,), self.form.dtype, moments),
-            Region(self.prefix + "moment2", (largest if self.moments > 1 else 0,), self.form.dtype, moments),
-            Region(self.prefix + "unit1", (units if self.moments > 0 else 0,), "uint8", moments),
-            Region(self.prefix + "unit2", (units if self.moments > 1 else 0,), "uint8", moments),
-            Region(self.prefix + "bias_moment1", (rows if self.moments > 0 else 0,), "float32", RESIDENT),
-            Region(self.prefix + "bias_moment2", (rows if self.moments > 1 else 0,), "float32", RESIDENT),
-            Region(self.prefix + "sums", (largest if self.partial else 0,), "float32", TRAINING),
-            Region(self.prefix + "bias_sums", (self.grid.rows(0)[1] if self.partial else 0,), "float32", TRAINING),
-        ]
-
-    def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of what one call of :meth:`update` needs for itself."""
-        columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
-        if self.inputs.kind == "real" and self.roomy:
-            neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
-        return self._scratch(update_kernels.run_width(columns, bits), neurons, columns, 1)
-
-    def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
-        """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
-        if self.inputs.kind == "bits":
-            lists, listed = update_kernels.table_width(self.rows), 0
-            rows, columns = update_kernels.turned_shape(self.rows, columns)
-            turned = turners * rows, columns
-        else:
-            lists = listed = update_kernels.list_width(self.rows, neurons)
-            turned = 0, 0
-        return {
-            "gradient": ((self.threads, 0 if self.partial else run), "float32"),
-            "dz": ((self.threads, lists), "float32"), "listed": ((self.threads, listed), "int32"),
-            "turned": (turned, "uint32"), "abs_w": ((self.threads,), "int64"),
-        }  # fmt: skip
-
-    @property
-    def commit_bytes(self) -> int:
-        """Bytes of the buffer through which a commit reads back: no larger than the largest item."""
-        buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
-        return min(buffer, self.slice_bytes(0))
-
-    def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
-        names = ["bias", "bias_moment1", "bias_moment2"]
-        names += [] if self.tiling.stream_weights else ["weights"]
-        names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2", "unit1", "unit2"]
-        return frozenset(self.prefix + name for name in names)
-
-    def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
-        self.ram = arena.views(self.regions(), self.prefix)
-        if self.shared:
-            self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
-        else:
-            self.ram.weights[...] = 0  # absent neurons and inputs stay zero bits
-
-    # -- which slices train --------------------------------------------------------------------------------------------
-
-    def visited(self) -> list[int]:
-        """The slices that train at all."""
-        if self.kind != "slice":
-            return list(range(len(self.grid)))
-        return sorted(self.schedule.first_steps(self.grid.side))
-
-    def widest_steps(self) -> set[int]:
-        """The first steps that train a slice of the widest runs, slices of the most words, and the most neurons.
-
-        None take more of the arena.
+        Parameters
+        ----------
+        flash : Flash
+            Has the weights, where they do not stay in RAM.
+        x : Batch
+        part : Part
+            Which samples of it these are.
+        out : Out
+        bits : bool
+            Whether z > 0 is handed on, and masks are 0 < z < 1; else max(z, 0), and 0 < z.
+        biased : bool
+            Whether b is added.
         """
-        if self.kind != "slice":
-            return {0}
-        first = self.schedule.first_steps(self.grid.side)
-        widest = first[max(sorted(first), key=self.width)]
-        return {widest, self.most_columns()[1], widest_step(self.schedule, self.grid)}
-
-    def width(self, k: int) -> int:
-        """Columns of slice k."""
-        part = self.grid.slice(k)
-        return part.high - part.low
-
-    def columns(self, k: int) -> int:
-        """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
-        begin, end = self.column_range(k)
-        return end - begin
-
-    def column_range(self, k: int) -> tuple[int, int]:
-        """Where in a sample's row they begin and end."""
-        part = self.grid.slice(k)
-        return (part.low // 64, -(-part.high // 64)) if self.inputs.kind == "bits" else (part.low, part.high)
-
-    def most_columns(self) -> tuple[int, int]:
-        """The most of these that the slices of a step hold, each by itself, and the first step in which they do."""
-
-        def together(step: int) -> int:
-            return sum(map(self.columns, self.due(step)))
-
-        steps = self.schedule.begun(len(self.grid)).values() if self.kind == "slice" else (0,)
-        step = max(steps, key=together)
-        return together(step), step
-
-    def tiles(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Neurons ``first`` to ``last`` in tiles of the planned rows, cut at multiples: first and last of each tile."""
-        while first < last:
-            stop = min(last, (first // self.cut + 1) * self.cut)
-            yield first, stop
-            first = stop
-
-    def due(self, step: int) -> list[int]:
-        """The slices that train in a step, in the order in which they become resident."""
-        if self.kind == "slice":
-            return self.schedule.slices(self.schedule.holds(step), self.grid.side)
-        everyone = list(range(len(self.grid)))
-        return everyone[::-1] if step % 2 else everyone  # to and fro: the resident slice need not travel
-
-    def first_trained(self, step: int | None) -> int:
-        """The first neuron that trains in a step."""
-        if step is None or self.kind != "slice":
-            return 0
-        return self.schedule.neurons(self.schedule.holds(step), self.grid)[0]
-
-    @property
-    def trained_rows(self) -> int:
-        """The most neurons that train in a step, with those between them."""
-        if self.kind != "slice":
-            return self.O
-        first, last = self.schedule.neurons(self.schedule.holds(widest_step(self.schedule, self.grid)), self.grid)
-        return last - first
-
-    # -- flash ---------------------------------------------------------------------------------------------------------
-
-    def name(self, what: str) -> str:
-        """An object of this layer in flash."""
-        return f"layer{self.number}.{what}"
-
-    def slice_bytes(self, k: int) -> int:
-        """Bytes of slice k in flash, with its moments."""
-        part = self.grid.slice(k)
-        width = part.high - part.low
-        return (part.last - part.first) * (4 * width + self.moments * self.form.row_bytes(width))
-
-    def traffic(self, passes: int = 1) -> tuple[float, float]:
-        """Bytes read and written in a training step, on average, with the commits at the ends of epochs.
-
-        What is published is read in each of the ``passes``.
-        """
-        steps, slices, side = self.schedule.steps, len(self.grid), self.grid.side
-        if self.kind == "slice" and slices > 1:
-            # all of a hold's slices come in each of its steps, where there are several
-            due, left = 1, self.schedule.flushes(self.batches)
-            fetched = min(steps, 1 + self.schedule.holds(steps - 1))
-            if self.schedule.visits > 1:
-                due, fetched, left = self.schedule.visits, self.schedule.visits * steps, self.schedule.visits * steps
-            groups = fetched if self.schedule.order == "diagonal" else fetched / self.grid.across
-        else:  # to and fro through all slices in every step
-            due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
-            groups = 1 + (side - 1) * steps
-        of_slice = sum(map(self.slice_bytes, range(slices))) / slices
-        of_biases = 4 * (1 + self.moments) * self.biases / side
-        read = of_biases * groups * self.moments / (1 + self.moments) if self.biased else 0.0
-        written = of_biases * left if self.biased else 0.0
-        if self.tiling.stream_slice:
-            fetched = left = due * steps
-        read, written = read + of_slice * fetched, written + of_slice * left
-        if self.tiling.stream_weights:
-            touched = steps * due / side * self._touched_bytes()
-            read, written = read + touched + steps * passes * self.published_bytes, written + touched
-        return read / steps, written / steps
-
-    def _touched_bytes(self) -> int:
-        """Bytes of what the forward pass reads that come and go when one slice of each group of neurons trains."""
-        rows, nbytes = self._row_bytes
-        tiles = [tile for j in range(self.grid.side) for tile in self.tiles(*self.grid.rows(j))]
-        return sum(-(-last // rows) - first // rows for first, last in tiles) * nbytes
-
-    def objects(self) -> dict[str, list[int]]:
-        """Sizes of the items of the layer's objects in flash: slices and groups of biases, each with its moments."""
-        objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
-        if self.biased:
-            rows = [self.bias_rows(j) for j in range(self.grid.side)]
-            objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
-        return objects
-
-    def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
-        """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
-        seed, number, columns = np.uint64(self.recipe.seed), self.number, self.I
-
-        def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
-            random_kernels.uniform(
-                out, first, last, low, high, columns, number, random_kernels.WEIGHT, seed, np.float32(bound)
+        rows, held, ram = out.z.shape[1], x.inputs, self.ram
+        sums = self.work.sums[: -(-rows // 16)]  # a thread takes at least 16 samples
+        if part.first == 0:
+            sums[:] = 0
+        scratch = view(self.work.scratch, *self.pass_scratch(held, rows, len(sums)))
+        results = Results(part.first, out.active, out.first, out.logits, out.values, sums)
+        gain, bias = np.float32(x.gain * self.alpha), ram.bias if biased else ram.bias[:0]
+        for first in range(0, self.O, self.stretch):
+            last = min(first + self.stretch, self.O)
+            neurons = Neurons(first, last, self.weights(flash, first, last), bias, gain, out.head(first, last))
+            forward_kernels.forward(
+                x.values, part.samples, np.float32(held.scale), np.float32(held.offset), self.I, neurons, bits,
+                self.z_unit, scratch, out.z, results,
             )
+        return int(sums.sum()) / self.z_unit
 
-        def biases(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
-            value = np.float32(bound if bias_bound is None else bias_bound)
-            random_kernels.uniform(out, first, last, low, high, 1, number, random_kernels.BIAS, seed, value)
+    def no_head(self, first: int, last: int) -> np.ndarray:
+        """Rows (n, 0) of a layer without a head."""
+        return empty((last - first, 0))
 
-        return weights, biases
+    def backward_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what :meth:`backward` needs for itself."""
+        return backward_kernels.scratch_shape(np.dtype(self.published_shape(self.O)[1]), self.O, self.I, self.T)
 
-    def initialize(self, flash: Flash, weights: Initializer | None = None, biases: Initializer | None = None) -> None:
-        """Writes the initial slices and biases: uniform in +-1/sqrt(I) where nothing else is asked for."""
-        ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
-        weights, biases = weights or usual[0], biases or usual[1]
-        for view in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
-            view[:] = 0  # as codes, too
-        for k in range(len(self.grid)):
-            part = self.grid.slice(k)
-            with flash.rewriting(self.name("slices"), k):
-                for first, last in self.tiles(part.first, part.last):
-                    weights(ram.slice, first, last, part.low, part.high)
-                    self._move(flash.write, k, first, last)
-        if self.biased:
-            biases(ram.bias, 0, self.biases, 0, 1)
-            for j in range(self.grid.side):
-                flash.write(self.name("biases"), j, self._bias_views(j))
-
-    def restore(self, flash: Flash) -> None:
-        """Reads every slice and bias once: what the forward pass reads is rebuilt, and the sums of |W| with it."""
-        state, side, across = self.state, self.grid.side, self.grid.across
-        state.sums = [0] * len(self.grid)
-        if self.tiling.stream_weights:
-            flash.new(self.name("published"), [self.published_bytes], slots=0)
-        for j in range(side):
-            for first, last in self.tiles(*self.grid.rows(j)):
-                published = self._published(flash, first, last, begun=False)
-                for k in range(j * across, (j + 1) * across):
-                    self._move(flash.read, k, first, last, planes=1)
-                    state.sums[k] += self._publish_rows(k, first, last, published)
-                self._publish(flash, published, first, last)
-        for j in range(side if self.biased else 0):
-            flash.read(self.name("biases"), j, self._bias_views(j)[:1])
-        state.resident = state.group = None
-        state.dirty = False
-
-    def _publish_rows(self, k: int, first: int, last: int, published: Published) -> int:
-        """Rows of slice k, which are in RAM, to the forward pass; returns their sum of |W|."""
-        part = self.grid.slice(k)
-        return int(
-            update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit)
+    def backward(self, dz: np.ndarray, samples: int, active: np.ndarray, scratch: np.ndarray, dx: np.ndarray) -> None:
+        """The errors dx (I, B) = alpha W^T dz [active] of what the layer reads, from dz (O, B); scratch in bytes."""
+        backward_kernels.backward(
+            dz, samples, self.ram.weights, self.I, np.float32(self.alpha), active,
+            view(scratch, *self.backward_scratch()), dx,
         )
 
-    def _move(
-        self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None
-    ) -> None:
-        """Rows of slice k, or all of it, from or to flash: weights, then their moments, or some of these planes."""
-        part = self.grid.slice(k)
-        rows, tall = last - first, part.last - part.first
-        held = self._planes(part.high - part.low)[:planes]
-        if rows == tall:
-            how(self.name("slices"), k, [view[: rows * width] for view, width in held])
-            return
-        at = 0
-        for view, width in held:
-            row = width * view.itemsize
-            how(self.name("slices"), k, [view[: rows * width]], at + (first - part.first) * row)
-            at += tall * row
-
-    def _planes(self, width: int) -> list[tuple[np.ndarray, int]]:
-        """What a slice of so many columns has in flash, one after the other: in RAM, and the elements of a row."""
-        ram, units = self.ram, self.form.units(width)
-        moments = [(ram.moment1, width), (ram.unit1, units), (ram.moment2, width), (ram.unit2, units)]
-        return [(ram.slice, width), *(plane for plane in moments[: 2 * self.moments] if plane[1])]
-
-    def _resident(self, at: int, width: int) -> Resident:
-        """The slice in RAM, of so many columns, from its row ``at`` on."""
-        ram, first = self.ram, at * width
-        units = ram.unit1, ram.unit2
-        if self.form.scaled:
-            at *= self.form.units(width)
-            units = ram.unit1[at:], ram.unit2[at:]
-        return Resident(ram.slice[first:], ram.moment1[first:], ram.moment2[first:], *units)
-
-    def _draws(self, k: int, at: int, purpose: int = random_kernels.MOMENT) -> Draws:
-        """Which random bits round the moments of slice k, from its row ``at`` on, in its own current step."""
-        if not self.form.coded:
-            return NO_DRAWS
-        tallest = self.grid.slice(0)
-        stride = 8 * -(-(tallest.high - tallest.low) // update_kernels.BLOCK)
-        number = (self.state.steps[k] << 32) + (k * (tallest.last - tallest.first) + at) * stride
-        return Draws(*map(np.uint64, (self.recipe.seed, self.number, purpose, number, stride)))
-
-    def _bias_views(self, j: int) -> list[np.ndarray]:
-        first, last = self.bias_rows(j)
-        moments = (self.ram.bias_moment1, self.ram.bias_moment2)[: self.moments]
-        return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
-
-    def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
-        self._write_back(flash)
-
-    def _write_back(self, flash: Flash) -> None:
-        """Writes the resident slice and group of biases back, if they have changed."""
-        if self.state.dirty and self.state.resident is not None and self.state.group is not None:
-            if not self.tiling.stream_slice:
-                part = self.grid.slice(self.state.resident)
-                self._move(flash.write, self.state.resident, part.first, part.last)
-            if self.biased:
-                flash.write(self.name("biases"), self.state.group, self._bias_views(self.state.group))
-            self.state.dirty = False
-
-    def exchange(self, flash: Flash, k: int) -> None:
-        """Makes slice k resident, and the moments of its group of biases."""
-        if k == self.state.resident:
-            return
-        self._write_back(flash)
-        part, group = self.grid.slice(k), k // self.grid.across
-        if not self.tiling.stream_slice:
-            self._move(flash.read, k, part.first, part.last)
-        if group != self.state.group and self.biased:
-            first, last = self.bias_rows(group)
-            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
-        self.state.resident, self.state.group = k, group
-        flash.exchanges += 1
-
-    # -- what the forward pass reads -----------------------------------------------------------------------------------
-
-    @property
-    def published_rows(self) -> int:
-        """Neurons of which it is in RAM at a time."""
-        return min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
-
-    def published_shape(self, neurons: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what the forward pass reads of so many neurons."""
-        return weights_shape(neurons, self.I, self.binary_weights)
-
-    @property
-    def _row_bytes(self) -> tuple[int, int]:
-        """Published rows that lie together, a panel of eight or one, and their bytes."""
-        return (8, 64 * words(self.I)) if self.binary_weights else (1, 4 * self.I)
-
-    @property
-    def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
-        rows, nbytes = self._row_bytes
-        return -(-self.O // rows) * nbytes
-
-    def weights(self, flash: Flash, first: int, last: int) -> np.ndarray:
-        """What the forward pass reads of neurons ``first`` (a multiple of 8) to ``last``."""
-        return self._published(flash, first, last).weights
-
-    def _published(self, flash: Flash, first: int, last: int, begun: bool = True) -> Published:
-        """The same from the panel that holds neuron ``first`` on; 0 in new panels of one that was not ``begun``."""
-        rows, nbytes = self._row_bytes
-        begin, end = first // rows, -(-last // rows)
-        if not self.tiling.stream_weights:
-            return Published(self.ram.weights[begin:end], begin * rows)
-        assert end - begin <= len(self.ram.weights)
-        weights = self.ram.weights[: end - begin]
-        if begun or first % rows:
-            flash.read(self.name("published"), 0, [weights[: 1 if not begun else None]], begin * nbytes)
-        if not begun:
-            weights[1 if first % rows else 0 :] = 0
-        return Published(weights, begin * rows)
-
-    def _publish(self, flash: Flash, published: Published, first: int, last: int) -> None:
-        """Writes back what :meth:`_published` gave."""
-        if self.tiling.stream_weights:
-            rows, nbytes = self._row_bytes
-            flash.write(self.name("published"), 0, [published.weights], first // rows * nbytes)
-
     # -- one step ------------------------------------------------------------------------------------------------------
-
-    @property
-    def alpha(self) -> float:
-        """Mean |W| over the whole layer, now; 1 without binary weights."""
-        if self.loaded is not None:
-            return self.loaded.alpha
-        return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     def update(
         self, flash: Flash, sources: Sources, samples: int, errors: Errors, step: int, scratch: Scratch,
@@ -699,56 +250,3 @@ class Parameters:
         limit = np.float32(self.limit if self.limit < inf else np.inf)
         code = CODES[str(self.recipe.optimizer)]
         return Step(code, np.float32(rate), np.float32(root), np.float32(self.decay), limit)
-
-    # -- a trained layer -----------------------------------------------------------------------------------------------
-
-    def digest(self, flash: Flash, row: np.ndarray) -> str:
-        """SHA-256 of W (row by row), then b, as little-endian float32; reads the slices from flash through ``row``."""
-        hashed, side = hashlib.sha256(), self.grid.side
-        for j in range(side):
-            first, last = self.grid.rows(j)
-            parts = [(k, self.grid.slice(k)) for k in range(j * side, (j + 1) * side)]
-            for o in range(last - first):
-                for k, part in parts:
-                    width = part.high - part.low
-                    flash.read(self.name("slices"), k, [row[part.low : part.high]], 4 * o * width)
-                hashed.update(row[: self.I].data)
-        hashed.update(self.ram.bias.data)
-        return hashed.hexdigest()
-
-    @property
-    def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes and dtypes of the same."""
-        return [self.published_shape(self.O), ((self.biases,), "float32")]
-
-    @property
-    def trained_bytes(self) -> list[int]:
-        """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
-        return [self.published_bytes, 4 * self.O if self.biased else 0]
-
-    def trained_regions(self) -> list[Region]:
-        """Of the regions, those that hold what inference needs."""
-        names = {self.prefix + name for name in ("slice" if self.shared else "weights", "bias", "running")}
-        return [region for region in self.regions() if region.name in names]
-
-    def load(self, trained: TrainedLayer) -> None:
-        """Fills these from a trained layer."""
-        self.loaded = trained
-        self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
-
-    def forget(self, flash: Flash) -> None:
-        """Lets go of the full-precision weights of a trained layer."""
-        for name in self.objects():
-            flash.drop(name)
-
-    def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
-        flash.new(self.name("trained"), self.trained_bytes, slots=1)
-        rows, nbytes = self._row_bytes
-        stride = self.tiling.neurons if self.tiling.stream_weights else self.O
-        for first in range(0, self.O, stride):
-            weights = self.weights(flash, first, min(first + stride, self.O))
-            flash.write(self.name("trained"), 0, [weights], first // rows * nbytes)
-        flash.write(self.name("trained"), 1, [self.ram.bias])
-        if self.tiling.stream_weights:
-            flash.drop(self.name("published"))

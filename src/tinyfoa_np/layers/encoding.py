@@ -12,6 +12,8 @@ from ..numerics import ceil_log2
 
 #: neurons whose z exists at a time, from the fastest to the smallest
 TILES = (256, 128, 64)
+#: a weight that is not clamped counts as lost beyond this
+WEIGHT_RANGE = 256.0
 
 
 def words(bits: int) -> int:
@@ -20,7 +22,7 @@ def words(bits: int) -> int:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Encoding:
     """How the inputs of a layer are held.
 
     Parameters
@@ -62,9 +64,9 @@ def empty(shape: tuple[int, ...], kind: str = "float32") -> np.ndarray:
     return np.zeros(shape, kind)
 
 
-def outputs_of(width: int, binary_activations: bool) -> Inputs:
+def outputs_of(width: int, binary_activations: bool) -> Encoding:
     """What a layer of ``width`` neurons hands to the next: bits with binary activations, else float32."""
-    return Inputs("bits" if binary_activations else "real", width)
+    return Encoding("bits" if binary_activations else "real", width)
 
 
 def weights_shape(outputs: int, inputs: int, binary_weights: bool) -> tuple[tuple[int, ...], str]:
@@ -84,7 +86,13 @@ def z_unit(batch: int, outputs: int) -> float:
     return 2.0 ** min(28, 42 - ceil_log2(batch * outputs))
 
 
-def z_tile(tile: int, inputs: Inputs, outputs: int, binary_weights: bool) -> int:
+def weight_unit(outputs: int, inputs: int, limit: float = 1.0) -> float:
+    """Steps per 1.0 of the exact sum of |W| over a layer: |W| <= the limit, with room to spare."""
+    room = ceil_log2(min(limit, WEIGHT_RANGE))
+    return 2.0 ** min(32, 60 - room - ceil_log2(outputs * inputs))
+
+
+def z_tile(tile: int, inputs: Encoding, outputs: int, binary_weights: bool) -> int:
     """Neurons per tile: products by popcount are fastest on the smallest tile, dense ones on a large one."""
     popcounts = binary_weights and inputs.kind != "real"
     return min(min(TILES[-1], tile) if popcounts else tile, outputs)

@@ -26,10 +26,10 @@ from ..ram.phases import INFERENCE, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
-from .dense import CODES, COMMIT_BUFFER, MOMENTS
-from .encoding import Inputs, empty
+from .encoding import Encoding, empty
 from .graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
 from .layer import Part
+from .parameters import CODES, COMMIT_BUFFER, MOMENTS
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -80,7 +80,7 @@ class Group:
             below.above = self
         self.size = program.parameters + prod(extra)
         self.moments = MOMENTS[recipe.optimizer]
-        self.inputs = Inputs("real", prod(program.shape))
+        self.inputs = Encoding("real", prod(program.shape))
         self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
         self.dirty = False
 
@@ -415,7 +415,7 @@ class Group:
         self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
-        """Lets go of what only training needs."""
+        """Deletes the objects that only training needs."""
         for name in self.objects():
             flash.drop(name)
 
@@ -449,7 +449,7 @@ def _weight(one: Operation, weights: np.ndarray) -> np.ndarray:
     return weights[one.at : one.at + prod(one.weight)].reshape(one.weight)
 
 
-def unpack_samples(inputs: Inputs, samples: np.ndarray, count: int, maps: np.ndarray, threads: int) -> None:
+def unpack_samples(inputs: Encoding, samples: np.ndarray, count: int, maps: np.ndarray, threads: int) -> None:
     """Samples as they are held, as maps (B, rows, columns, channels)."""
     channels = maps.shape[3]
     if maps.shape[1] == maps.shape[2] == 1:  # no image: as if all were positions of one channel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..slices import Grid, Groups
 from ..storage.flash import Flash
-from .encoding import Inputs
+from .encoding import Encoding
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -30,8 +30,35 @@ class Part(NamedTuple):
 
 
 def whole(samples: int) -> Part:
-    """A batch of so many samples, all of it."""
+    """All samples of a batch, as one part."""
     return Part(samples, 0, samples)
+
+
+class Batch(NamedTuple):
+    """The inputs of a layer: how they are held, and what their bits stand for."""
+
+    values: np.ndarray  # (B, columns)
+    inputs: Encoding
+    gain: float = 1.0
+
+    @property
+    def affine(self) -> tuple[np.float32, np.float32]:
+        """What an element counts in a gradient: times the one, plus the other."""
+        held, gain = self.inputs, self.gain
+        if held.kind == "bytes":
+            return np.float32(held.scale), np.float32(held.offset)
+        return np.float32(gain), np.float32(gain * held.offset if held.kind == "bits" else 0.0)
+
+
+class Out(NamedTuple):
+    """Where a pass leaves its results; arrays of no elements stand for those that are not wanted."""
+
+    values: np.ndarray  # (B, columns): what is handed on
+    logits: np.ndarray  # (C, B)
+    head: Callable[[int, int], np.ndarray]  # rows (n, C) by which neurons, or positions, first to last make logits
+    z: np.ndarray = np.zeros((0, 0), np.float32)  # (To, B) of a tile of neurons, or all of them
+    active: np.ndarray = np.zeros((0, 0), np.uint16)  # masks (O', G) of 16 samples a word, which a gradient reads
+    first: int = 0  # the first neuron that has one
 
 
 class Layer(Protocol):
@@ -43,7 +70,7 @@ class Layer(Protocol):
     number: int
     O: int  # outputs
     tiling: Tiling
-    inputs: Inputs
+    inputs: Encoding
 
     @property
     def grid(self) -> Grid | Groups:

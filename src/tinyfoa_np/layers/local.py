@@ -1,6 +1,6 @@
-"""The weights of a locally connected layer in training, with its biases and batch norm: in flash, a slice in the arena.
+"""A locally connected layer in training, with batch norm: its weights, its pass over a batch, its errors, its step.
 
-A slice is a group of output channels. What :mod:`.dense` calls a row is one of them at one position: a slice has
+A slice is a group of output channels. What :mod:`.parameters` calls a row is one of them at one position: a slice has
 the rows of its channels at the first position, then at the second. Tiles end with a position. A group's gamma and beta
 train as its biases do, and stand behind them as if they were those of two more positions.
 """
@@ -18,6 +18,7 @@ from ..errors import BadRequest
 from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import local as kernels
+from ..kernels import local_backward as backward_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_update import Biases, Published, Resident, Scratch
 from ..kernels.local import Head, Weights
@@ -27,9 +28,9 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
-from .dense import Lost, Parameters
-from .encoding import Inputs, empty, weights_shape, words
-from .layer import Part
+from .dense import Dense, Lost
+from .encoding import Encoding, empty, view, weights_shape, words
+from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -68,15 +69,7 @@ class Slopes(NamedTuple):
     totals: np.ndarray  # (2, O) float64
 
 
-class Out(NamedTuple):
-    """Where a pass leaves its results."""
-
-    values: np.ndarray  # (B, columns): what is handed on; (0, 0) where that is not wanted
-    logits: np.ndarray  # (C, B), or (0, B)
-    head: Callable[[int, int], np.ndarray]  # rows (n O, C) of the head at positions first to last
-
-
-class LocalParameters(Parameters):
+class Local(Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
         u = Wb x + b, of the patch x around a position,  v = gamma (u - mean) / deviation + beta
@@ -84,7 +77,7 @@ class LocalParameters(Parameters):
     The mean and deviation are those of the batch, in training, or the running ones.
 
     F are the inputs that a channel reads at a position: nine of each input channel, or of one. The other parameters
-    are those of :class:`.dense.Parameters`.
+    are those of :class:`.parameters.Parameters`.
 
     Parameters
     ----------
@@ -113,7 +106,7 @@ class LocalParameters(Parameters):
     ) -> None:
         self.shape = shape
         super().__init__(
-            recipe, number, Inputs(kind, shape.fan_in), shape.outputs, batches, threads,
+            recipe, number, Encoding(kind, shape.fan_in), shape.outputs, batches, threads,
             binary_weights=recipe.binary_weights, prefix=prefix, tiling=tiling,
         )  # fmt: skip
         # positions of a pass, and those whose weights come and go, at a time
@@ -288,10 +281,10 @@ class LocalParameters(Parameters):
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def begin(self, values: np.ndarray, inputs: Inputs, scale: float) -> None:
-        """A batch comes, held as ``inputs`` says, with what its bits stand for; a step's alpha is that of its begin."""
-        shape, gain = self.shape, self.alpha * (scale if inputs.kind == "bits" else 1.0)
-        self.images = held_images(values, inputs, shape, self.number, scale)
+    def _begin(self, x: Batch) -> None:
+        """A batch comes; a step's alpha is that with which it begins."""
+        shape, gain = self.shape, self.alpha * (x.gain if x.inputs.kind == "bits" else 1.0)
+        self.images = held_images(x, shape, self.number)
         self.layer = kernels.Layer(
             shape.channels, shape.places, self.grid.side, shape.connect == CONNECTIONS[1],
             self.recipe.binary_activations, np.float32(gain), self.ram.bias, self.work.norm,
@@ -320,12 +313,16 @@ class LocalParameters(Parameters):
             kernels.products(self.images, samples, self.layer, held, *some, work.patch, work.scratch, u)
         return u
 
-    def forward(self, flash: Flash, part: Part, out: Out, unit: float, training: bool) -> float:
-        """The batch at hand through the layer; returns the summed max(v, 0), in exact steps of 1 / ``unit``.
+    def forward(  # type: ignore[override]
+        self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False
+    ) -> float:
+        """A batch through the layer; returns the summed max(v, 0).
 
-        In training the batch's mean and deviation count, and the running ones follow them.
+        In training the batch's mean and deviation count, and the running ones follow them; then the batch stays at hand
+        for its errors and gradients.
         """
         work, samples = self.work, part.samples
+        self._begin(x)
         if training:
             place_sums, totals = self.slopes.place_sums, self.slopes.totals
             for first, last in self.pass_tiles():
@@ -338,8 +335,8 @@ class LocalParameters(Parameters):
         work.sums[:] = 0
         for first, last in self.pass_tiles():
             u, head = self.products(flash, samples, first, last), Head(first, out.head(first, last))
-            kernels.forward(u, samples, self.layer, head, unit, work.v, out.logits, out.values, work.sums)
-        return int(work.sums.sum()) / unit
+            kernels.forward(u, samples, self.layer, head, self.z_unit, work.v, out.logits, out.values, work.sums)
+        return int(work.sums.sum()) / self.z_unit
 
     def sum_slopes(self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray) -> None:
         """What batch norm must know of all positions before it sends the errors of slice k back."""
@@ -356,6 +353,20 @@ class LocalParameters(Parameters):
         u = self.products(flash, samples, first, last, self.grid.bounds(k), weights)
         kernels.errors(u, samples, self.layer, k, above(first, last), error, self.slopes.dv, self.slopes.totals)
         return u
+
+    def backward_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of what :meth:`backward` needs for itself."""
+        kind, depthwise = np.dtype(self.published_shape(1)[1]), self.shape.connect == CONNECTIONS[1]
+        return backward_kernels.scratch_shape(kind, self.shape.channels, depthwise, self.threads)
+
+    def backward(  # type: ignore[override]
+        self, samples: int, scratch: np.ndarray, dx: np.ndarray
+    ) -> None:
+        """The errors dx (P, I, B) of what the layer reads, from du in the place of u; scratch in bytes."""
+        backward_kernels.backward(
+            self.work.u, samples, self.shape.rows, self.shape.columns, self.layer.depthwise, self.ram.weights,
+            np.float32(self.alpha), view(scratch, *self.backward_scratch()), dx,
+        )
 
     def sent(self, errors: Callable[[int, int, np.ndarray], np.ndarray]) -> Sent:
         """What a gradient is made of: the batch at hand, and du (n, O, B) at positions first to last."""
@@ -464,7 +475,7 @@ class LocalParameters(Parameters):
             flash.drop(self.name("published"))
 
 
-def patch_kind(inputs: Inputs) -> str:
+def patch_kind(inputs: Encoding) -> str:
     """How the patches of such inputs are held: pixels become real numbers."""
     return "bits" if inputs.kind == "bits" else "real"
 
@@ -473,14 +484,14 @@ def no_errors(first: int, last: int) -> None:
     """Stands for errors that come with the inputs, :class:`.local.Sent`."""
 
 
-def patch_columns(patch: Inputs, shape: LocalShape) -> int:
+def patch_columns(patch: Encoding, shape: LocalShape) -> int:
     """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
     if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
         return patch.columns + words(9 * shape.below)
     return patch.columns
 
 
-def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
+def scratch_shape(patch: Encoding, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the scratch that one thread's products need."""
     if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
         return (0,), "int32"  # nine bits of one channel by nine signs
@@ -488,11 +499,10 @@ def scratch_shape(patch: Inputs, binary_weights: bool, shape: LocalShape, batch:
     return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
 
 
-def held_images(values: np.ndarray, inputs: Inputs, shape: LocalShape, number: int, scale: float) -> Images:
-    """A batch of layer ``number``'s inputs as the kernels take images; ``scale`` is what bits stand for.
+def held_images(x: Batch, shape: LocalShape, number: int) -> Images:
+    """A batch of layer ``number``'s inputs as the kernels take images.
 
     A data set's samples come channel by channel, what a layer hands on position by position.
     """
     steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    factor, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (scale, 0.0)
-    return Images(values, np.float32(factor), np.float32(offset), shape.below, shape.rows, shape.columns, *steps)
+    return Images(x.values, *x.affine, shape.below, shape.rows, shape.columns, *steps)

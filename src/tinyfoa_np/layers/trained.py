@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..network import LocalShape
-from .encoding import Inputs
+from .encoding import Encoding
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class TrainedLayer:
 
     Attributes
     ----------
-    inputs : Inputs
+    inputs : Encoding
         How what it reads is held.
     weights : ndarray
         Packed signs (ceil(O / 8), W, 8) uint64, or (O, I) float32.
@@ -34,7 +34,7 @@ class TrainedLayer:
         Mean and variance of its batch norm.
     """
 
-    inputs: Inputs
+    inputs: Encoding
     weights: np.ndarray
     bias: np.ndarray
     alpha: float

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..architectures import architecture
-from ..layers.encoding import TILES, Inputs
+from ..layers.encoding import TILES, Encoding
 from ..layers.layer import Layer
-from ..layers.local import LocalParameters
+from ..layers.local import Local
 from ..layers.tiling import PLACES, Tiling
 from ..network import LocalShape, is_local, layer_shapes
 from ..recipe import Recipe
@@ -36,7 +36,7 @@ class Form:
     """Of one layer: how its inputs are held, outputs, shape where it is locally connected, weights' shape and dtype,
     how many numbers its bias has, and its running statistics."""
 
-    inputs: Inputs
+    inputs: Encoding
     outputs: int
     shape: LocalShape | None
     weights: tuple[tuple[int, ...], str]
@@ -51,9 +51,9 @@ class Form:
         return found
 
 
-def read_by(layer: Layer) -> Inputs:
+def read_by(layer: Layer) -> Encoding:
     """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
-    width = layer.shape.inputs if isinstance(layer, LocalParameters) else layer.inputs.width
+    width = layer.shape.inputs if isinstance(layer, Local) else layer.inputs.width
     return replace(layer.inputs, width=width)
 
 
@@ -61,11 +61,11 @@ def form_of(stage: Stage, number: int) -> Form:
     """That of a stage's layer; the first one's inputs are the samples, however they come to it."""
     layer = stage.layers[number]
     (weights, kind), (bias, _) = layer.trained_shapes
-    shape = layer.shape if isinstance(layer, LocalParameters) else None
+    shape = layer.shape if isinstance(layer, Local) else None
     return Form(read_by(layer) if number else stage.inputs, layer.O, shape, (weights, kind), prod(bias))
 
 
-def stages_of(recipe: Recipe, inputs: Inputs, classes: int, batch: int) -> list[Stage]:
+def stages_of(recipe: Recipe, inputs: Encoding, classes: int, batch: int) -> list[Stage]:
     """The stages that a recipe trains on such inputs, for inference with a batch of samples at a time.
 
     Raises
@@ -86,13 +86,13 @@ def stages_of(recipe: Recipe, inputs: Inputs, classes: int, batch: int) -> list[
     return [make(Tiling(batch, tile)) for make in makers(plain, inputs, shapes, classes, 1, 1)]
 
 
-def forms(recipe: Recipe, inputs: Inputs, classes: int) -> list[Form]:
+def forms(recipe: Recipe, inputs: Encoding, classes: int) -> list[Form]:
     """Those of all layers that a recipe trains on such inputs; errors as for :func:`stages_of`."""
     stages = stages_of(recipe, inputs, classes, 1)
     return [form_of(stage, number) for stage in stages for number in range(len(stage.layers))]
 
 
-def inputs_of(known: Mapping[str, Any]) -> Inputs:
+def inputs_of(known: Mapping[str, Any]) -> Encoding:
     """What a file says of the samples; raises ValueError where that cannot be."""
     kind, width, image = known["kind"], known["width"], known.get("image")
     if kind not in ("bytes", "real") or not is_count(width, 2**31):
@@ -101,7 +101,7 @@ def inputs_of(known: Mapping[str, Any]) -> Inputs:
         if len(image) != 3 or not all(is_count(side, 2**31) for side in image) or prod(image) != width:
             raise ValueError(f"its samples are {width} values, and images of {image!r}")
         image = tuple(image)
-    return Inputs(kind, width, number(known["input_scale"]), number(known["input_offset"]), image)
+    return Encoding(kind, width, number(known["input_scale"]), number(known["input_offset"]), image)
 
 
 def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.trained import TrainedLayer
 from ..ram.arena import Arena
 from ..ram.packing import Plan, Region, pack
@@ -26,7 +26,7 @@ class Inference:
     ----------
     recipe : Recipe
         A validated one.
-    inputs : Inputs
+    inputs : Encoding
         What a sample is.
     classes : int
         C.
@@ -42,7 +42,7 @@ class Inference:
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, classes: int, layers: Sequence[TrainedLayer], batch: int
+        self, recipe: Recipe, inputs: Encoding, classes: int, layers: Sequence[TrainedLayer], batch: int
     ) -> None:
         self.stages, self.layers, self.batch = stages_of(recipe, inputs, classes, batch), layers, batch
         plan = pack(region for number in range(len(self.stages)) for region in self._regions(number))

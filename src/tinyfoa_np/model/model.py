@@ -21,8 +21,9 @@ from safetensors.numpy import save as to_bytes
 from ..data.dataset import on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
-from ..layers.encoding import Inputs
-from ..layers.local import LocalParameters
+from ..kernels.launching import launched
+from ..layers.encoding import Encoding
+from ..layers.local import Local
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.files import open_file, parse_json
@@ -74,7 +75,7 @@ class Model:
     _at_work: list[Inference] = field(default_factory=list, repr=False)
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> Encoding:
         """What a sample must be."""
         return self.layers[0].inputs
 
@@ -117,10 +118,11 @@ class Model:
             if not np.isfinite(narrow).all():
                 raise BadRequest("the samples hold NaN or infinite values")
             x = on_scale(x, *self.affine) if self.affine else narrow
-        out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
-        for start in range(0, len(x), BATCH):
-            part = np.ascontiguousarray(x[start : start + BATCH])
-            out[start : start + BATCH] = inference.scores(part).T
+        with launched():
+            out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
+            for start in range(0, len(x), BATCH):
+                part = np.ascontiguousarray(x[start : start + BATCH])
+                out[start : start + BATCH] = inference.scores(part).T
         return out
 
     @property
@@ -132,7 +134,7 @@ class Model:
         return self._at_work[0].measured() if self._at_work else None
 
     def inference(self, samples: int) -> Inference:
-        """The model in an arena that holds so many samples, at most :data:`BATCH`; that of the last call if it fits."""
+        """The model in an arena for a number of samples, at most :data:`BATCH`; reuses the last arena if it fits."""
         batch = min(max(samples, 1), BATCH)
         if not self._at_work or self._at_work[0].batch != batch:
             self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
@@ -159,7 +161,7 @@ def save(
              "image": inputs.image, "outputs": form.outputs, "alpha": trained["alpha"], "scale": trained["scale"],
              "digest": trained["digest"]}
         )  # fmt: skip
-        if isinstance(layer, LocalParameters):
+        if isinstance(layer, Local):
             running = np.zeros((2, layer.shape.channels), np.float32)
             flash.read(layer.name("trained"), 2, [running])
             tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
@@ -241,7 +243,7 @@ def _check_size(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"its header has {header:,} bytes; at most {HEADER_LIMIT:,} are read")
 
 
-def _tensors(file: Any, inputs: Inputs, layers: list[Form]) -> dict[str, np.ndarray]:
+def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.ndarray]:
     """The tensors of an open file, once all are known to be those that the model must have, and no others."""
     wanted = {name: kind for number, form in enumerate(layers) for name, kind in form.tensors(number).items()}
     if inputs.kind == "real" and "inputs.shift" in file.keys():

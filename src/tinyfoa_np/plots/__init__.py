@@ -13,11 +13,15 @@ from __future__ import annotations
 import importlib
 import io
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import BadRequest
 from ..storage.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: what can be drawn: the arena over a step; losses and errors; which signs have changed; what first neurons look for
 KINDS = ("memory", "training", "signs", "fields")
@@ -56,25 +60,56 @@ def draw(
         If what the run wrote down is damaged.
     """
     path = Path(run_dir) / f"{kind}.png" if out is None else Path(out)
-    if kind in KINDS and (path.suffix.lower() not in FORMATS or path.is_dir()):
-        raise BadRequest(f"a plot cannot be written to {path}: give a file whose name ends in {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise BadRequest(f"a plot cannot be written to {path}: {path.parent} is not a directory")
-    picture = io.BytesIO()
-    draw_into(picture, run_dir, kind, path.suffix.lower()[1:], layer)
-    write_whole(path, picture.getvalue())
-    return path
+    return _written(path, lambda: figure(run_dir, kind, layer), kind in KINDS)
+
+
+def draw_compared(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "compared.png") -> Path:
+    """Draws several finished runs into one file; the rest as for :func:`draw` and :func:`.compared.figure`."""
+    return _written(Path(out), lambda: compare(run_dirs))
 
 
 def draw_into(
     file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form: str, layer: int | None = None
 ) -> None:
     """Draws a picture as ``png`` or ``svg`` into a file that is open; the rest as for :func:`draw`."""
+    picture = figure(run_dir, kind, layer)
+    canvas = _canvas()
+    with canvas.style():
+        canvas.save(picture, file, form)
+
+
+def figure(run_dir: str | os.PathLike[str], kind: str = "memory", layer: int | None = None) -> Figure:
+    """A picture of a finished run as a matplotlib figure, which a notebook shows; the rest as for :func:`draw`."""
     if kind not in KINDS:
         raise BadRequest(f"there is no plot {kind!r}: it must be one of {', '.join(KINDS)}")
+    with _canvas().style():
+        made: Figure = importlib.import_module(f"{__name__}.{kind}").figure(run_dir, layer)
+    return made
+
+
+def compare(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
+    """A picture of several finished runs as a matplotlib figure: :func:`.compared.figure`."""
+    with _canvas().style():
+        made: Figure = importlib.import_module(f"{__name__}.compared").figure(run_dirs)
+    return made
+
+
+def _canvas() -> Any:
     try:
         from . import canvas
     except ImportError as error:
         raise BadRequest(f'plots need matplotlib ({error}): install it with pip install ".[plot]"') from error
-    with canvas.style():
-        canvas.save(importlib.import_module(f"{__name__}.{kind}").figure(run_dir, layer), file, form)
+    return canvas
+
+
+def _written(path: Path, made: Callable[[], Figure], known: bool = True) -> Path:
+    """Writes a picture, once it is clear that it can be written."""
+    if known and (path.suffix.lower() not in FORMATS or path.is_dir()):
+        raise BadRequest(f"a plot cannot be written to {path}: give a file whose name ends in {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise BadRequest(f"a plot cannot be written to {path}: {path.parent} is not a directory")
+    picture, content = made(), io.BytesIO()
+    with _canvas().style():
+        _canvas().save(picture, content, path.suffix.lower()[1:])
+    write_whole(path, content.getvalue())
+    return path

@@ -99,7 +99,7 @@ def _curves(
         bounds.append((number, start, start + len(rows)))
         start += len(rows)
     axes.set_xlim(0.5, start + 0.5)
-    _scale(axes, values)
+    scale(axes, values)
     axes.set_xlabel("epochs", fontsize=canvas.NORMAL)
     axes.set_ylabel(what, fontsize=canvas.NORMAL)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
@@ -120,8 +120,8 @@ def _curves(
                 free = middle + half + 12
 
 
-def _scale(axes: Axes, values: list[float]) -> None:
-    """From 0, or logarithmic where values are far apart; figures as people write them."""
+def scale(axes: Axes, values: list[float]) -> None:
+    """A vertical axis for values: from 0, or logarithmic where values are far apart; figures as people write them."""
     low, high = min(values), max(values)
     if low > 0 and high > FAR * low:
         axes.set_yscale("log")

@@ -273,7 +273,11 @@ class Trace:
         self._set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(functions[_SET_HANDLER])
         self._usual = ctypes.PYFUNCTYPE(ctypes.py_object)(functions[_GET_HANDLER])()
         usual = ctypes.cast(pointer(self._usual, b"mem_handler"), ctypes.POINTER(_Handler)).contents
-        self._handler = _Handler(b"tinyfoa_np", 1, self._wrapped(usual.allocator, books, _ARRAY))
+        # arrays made while traced name this handler when they are freed, perhaps after all modules are gone: it is
+        # never freed itself, and holds NumPy's own functions except while a trace goes on
+        self._plain, self._counting = usual.allocator, self._wrapped(usual.allocator, books, _ARRAY)
+        self._handler = _Handler(b"tinyfoa_np", 1, self._plain)
+        api.Py_IncRef(ctypes.py_object(self._handler))
         self._capsule = capsule(ctypes.addressof(self._handler), b"mem_handler", None)
         _nrt_python.memsys_use_cpython_allocator()
         self._compiling = _Compiling(self._table)
@@ -296,6 +300,7 @@ class Trace:
         self._table[_THREAD // 8] = _this()
         for domain, _, own in self._domains:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(own))
+        self._handler.allocator = self._counting
         self._set_handler(self._capsule)
         event.register("numba:compiler_lock", self._compiling)
         self._table[_ON // 8] = 1
@@ -308,6 +313,7 @@ class Trace:
         gc.set_threshold(*self._thresholds)
         event.unregister("numba:compiler_lock", self._compiling)
         self._set_handler(self._usual)
+        self._handler.allocator = self._plain
         for domain, inner, _ in self._domains:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(inner))
 

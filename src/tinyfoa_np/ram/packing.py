@@ -25,9 +25,9 @@ from .phases import PHASES
 ALIGNMENT = 64
 
 
-def aligned(nbytes: int) -> int:
+def aligned(nbytes: int, alignment: int = ALIGNMENT) -> int:
     """``nbytes`` rounded up to the alignment of regions."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+    return -(-nbytes // alignment) * alignment
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Plan:
         return {phase: [p for p in named if p.partition(":")[0] == phase] or [phase] for phase in PHASES}
 
 
-def pack(regions: Iterable[Region]) -> Plan:
+def pack(regions: Iterable[Region], alignment: int = ALIGNMENT) -> Plan:
     """Lays regions out, largest first, each at the lowest offset where it meets no region that lives when it does.
 
     Regions of no bytes are left out.
@@ -156,7 +156,7 @@ def pack(regions: Iterable[Region]) -> Plan:
         for begin, end, _ in sorted(p for p in placed if p[2] & lifetime):
             if offset + region.nbytes <= begin:
                 break
-            offset = max(offset, aligned(end))
+            offset = max(offset, aligned(end, alignment))
         offsets[region.name] = offset
         placed.append((offset, offset + region.nbytes, lifetime))
     return Plan(tuple(wanted), offsets)

@@ -157,8 +157,8 @@ def sum_in_fours(terms: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> sum_in_fours(np.array([1e8, 1, 1, 1, 1, 1, 1, 1, -1e8], dtype=np.float32))
-    np.float32(8.0)
+    >>> sum_in_fours(np.array([2**24, 1, 1, 1, 1, 1, 1, 1, -(2**24)], dtype=np.float32))
+    np.float32(4.0)
     """
     total = np.zeros(terms.shape[1:], terms.dtype)
     for start in range(0, len(terms), 4):

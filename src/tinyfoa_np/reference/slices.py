@@ -65,7 +65,7 @@ def hold_at(step: int, hold: int) -> int:
 def hold_of_exchanges(step: int, steps: int, exchanges: int) -> int:
     """Number of the hold that a step belongs to, when a layer's training is divided into `exchanges` holds.
 
-    The k-th exchange comes after k / `exchanges` of all steps: where that is no whole number, before the first step
+    The k-th exchange comes after k / `exchanges` of all steps: where that is not an integer, before the first step
     that begins at or after it.
 
     Parameters

@@ -109,7 +109,8 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
         ``ok`` and ``problems``, the disagreements in a line each; ``run``; ``whole_network``, whether all its layers
         trained together, as one layer of the following; ``arena``: budget, planned, accounted and
         watermark; ``phases``, the same for each; ``peak``: layer, phase and the regions there; ``paper``: the steps of
-        :func:`compare`; ``probe``; ``layers`` with all their regions; ``evidence``, None if not asked for. Bytes
+        :func:`compare`; ``probe``; ``beside``: what Python, NumPy and numba allocated beside the arena, if it was
+        traced; ``layers`` with all their regions; ``evidence``, None if not asked for. Bytes
         throughout, layers from 1.
 
     Raises
@@ -137,6 +138,7 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
         "peak": peak(run.plans),
         "paper": compare(run),
         "probe": {"layers": [n + 1 for n, seen in enumerate(run.probed) if seen], "findings": run.findings},
+        "beside": run.beside,
         "layers": [
             {**_three(layer), "phases": {p: _two(layer, p) for p in PHASES}, "regions": _table(plan, plan.regions)}
             for layer, plan in zip(run.layers, run.plans, strict=True)

@@ -108,6 +108,7 @@ def watch(run: Record) -> dict[str, Any]:
         "flash_bytes": plain["flash"]["bytes"],
         "numba": {"outstanding_first": watcher.outstanding[0], "outstanding_last": watcher.outstanding[-1]},
         "probe": {"findings": audited["findings"]},
+        "beside": audited["beside"],
         "model": {"sha256": digests[0], "sha256_in_audit_mode": digests[1], "same": digests[0] == digests[1]},
     }  # fmt: skip
 
@@ -206,7 +207,7 @@ def _turns(run: Record) -> tuple[int, int | None]:
     """
     if run.recipe.deep:  # all steps are alike
         return FEW, None
-    from ..layers.dense import Parameters
+    from ..layers.parameters import Parameters
     from ..rules.fit import Layout
 
     first = run.plans[0].region("inputs")

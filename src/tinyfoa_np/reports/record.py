@@ -14,6 +14,8 @@ from ..layers.tiling import Tiling
 from ..network import LayerShape, layer_shapes
 from ..ram.packing import PHASES, Plan, Region
 from ..recipe import Recipe
+from ..run.outcome import checked_result
+from ..storage.files import read_json
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,15 @@ class Measured:
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Measured:
-        phases = {p: (int(v["planned_bytes"]), int(v["accounted_bytes"])) for p, v in entry["phases"].items()}
+        phases = {
+            p: (_count(v["planned_bytes"], least=0), _count(v["accounted_bytes"], least=0))
+            for p, v in entry["phases"].items()
+        }
         if set(phases) != set(PHASES):
             raise ValueError(f"its phases are {', '.join(phases)}")
-        planned, accounted, watermark = (int(entry[f"{what}_bytes"]) for what in ("planned", "accounted", "watermark"))
+        planned, accounted, watermark = (
+            _count(entry[f"{what}_bytes"], least=0) for what in ("planned", "accounted", "watermark")
+        )
         return cls(planned, accounted, watermark, phases)
 
 
@@ -66,6 +73,9 @@ class Record:
         Channels, rows and columns, where samples are images.
     findings : list of str
         What the probe found: nothing, where every byte is accounted for.
+    beside : dict or None
+        What was allocated beside the arena, in bytes, where that was traced: at most at a time (``peak_bytes``) and in
+        one block (``largest_bytes``), of all, and of arrays.
     """
 
     recipe: Recipe
@@ -81,6 +91,7 @@ class Record:
     probed: list[bool]
     findings: list[str]
     image: tuple[int, int, int] | None = None
+    beside: dict[str, int] | None = None
 
     @property
     def inputs(self) -> int:
@@ -126,10 +137,10 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         If it is no record of a run of ours.
     """
     path = Path(run_dir) / "audit.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise BadRequest(f"{run_dir} has no audit.json: a run writes it when it finishes (tinyfoa train --resume DIR)")
     try:
-        written = json.loads(path.read_text())
+        written = checked_result(read_json(path))
         recipe = Recipe.from_json(json.dumps(written["recipe"]))
         plans = [_plan(layer["regions"]) for layer in written["layers"]]
         image = written.get("image")
@@ -141,27 +152,53 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]
         return Record(
-            recipe, shapes, int(written["classes"]),
-            int(written.get("samples", plans[0].region("labels").shape[0])), int(written["threads"]),
-            None if budget is None else int(budget), Measured.of(written["arena"]),
+            recipe, shapes, _count(written["classes"], 65536),
+            _count(written.get("samples", plans[0].region("labels").shape[0])), _count(written["threads"], 65536),
+            budget, Measured.of(written["arena"]),
             [Measured.of(layer) for layer in written["layers"]], plans,
-            [Tiling(**layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
+            [_tiling(layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
+            {name: int(value) for name, value in written["beside"].items()} if written.get("beside") else None,
         )  # fmt: skip
     except OtherNumerics as error:
         raise OtherNumerics(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest
+    ) as error:  # fmt: skip
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckFailed(f"{path} is not the record of a run: {reason}") from error
 
 
+def _count(value: Any, most: int = 2**60, least: int = 1) -> int:
+    """A whole number from JSON; raises ValueError where it is none."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} is not a number of what it counts")
+    return value
+
+
+def _tiling(known: dict[str, Any]) -> Tiling:
+    """How a layer was cut; raises ValueError or TypeError where that cannot be."""
+    for name, value in known.items():
+        if type(value) is not type(getattr(Tiling(1), name)) or not value >= (type(value) is int):
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+    return Tiling(**known)
+
+
 def _plan(entries: list[dict[str, Any]]) -> Plan:
+    for entry in entries:
+        for number in (*entry["shape"], entry["offset"]):
+            _count(number, least=0)
+        words = entry["name"], entry["dtype"], *entry["phases"]
+        if not all(isinstance(word, str) and word.isprintable() for word in words) or not entry["phases"]:
+            raise ValueError("a region has no name, type or phase")
+        if any(phase.partition(":")[0] not in PHASES for phase in entry["phases"]):
+            raise ValueError(f"region {entry['name']} lives in phases that there are not")
     regions = tuple(Region(e["name"], tuple(e["shape"]), e["dtype"], tuple(e["phases"])) for e in entries)
     for region, entry in zip(regions, entries, strict=True):
         if region.nbytes != entry["nbytes"]:
             raise ValueError(f"region {region.name} has {region.nbytes} bytes, not {entry['nbytes']}")
-    return Plan(regions, {e["name"]: int(e["offset"]) for e in entries})
+    return Plan(regions, {e["name"]: e["offset"] for e in entries})
 
 
 def disagreements(record: Record) -> list[str]:

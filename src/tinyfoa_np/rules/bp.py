@@ -16,13 +16,12 @@ soon as the error of the one below is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
-from ..kernels import dense_backward as backward_kernels
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, empty, outputs_of
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..network import LayerShape
@@ -30,33 +29,43 @@ from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import Whole
+from .network_stage import NetworkStage
 from .stage import Outcome
 
 
-class Network(Whole):
-    """A network in training by backpropagation; parameters as for :class:`.dense_network.Whole`."""
+class Network(NetworkStage):
+    """A network in training by backpropagation; parameters as for :class:`.network_stage.NetworkStage`.
+
+    Here hidden layers are fully connected; :mod:`.bp_local` says what else they can be.
+    """
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
-        limit = 1.0 if recipe.binary_weights else inf
-        self.layers = [
-            Parameters(
-                recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=limit,
-                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
-            )
-            for k, width in enumerate(self.widths)
-        ]
-        self.top = len(self.widths)
-        self.layers.append(
-            Parameters(
-                recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-                limit=limit, prefix=f"layer{self.top}.", rows=self.B, partial=self.micro,
-            )
+        self.top, self.limit = len(shapes), self.clamp()
+        self.outputs = [outputs_of(width, self.binary) for width in self.widths]
+        self.reads = [inputs, *self.outputs[:-1], self.features()]
+        classifier = Dense(
+            recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
+            limit=self.limit, prefix=f"layer{self.top}.", rows=self.B, partial=self.micro,
+        )  # fmt: skip
+        self.layers = [*map(self.hidden, range(self.top)), classifier]
+
+    def clamp(self) -> float:
+        """What weights and biases are clamped to."""
+        return 1.0 if self.recipe.binary_weights else inf
+
+    def features(self) -> Encoding:
+        """What the classifier reads."""
+        return self.outputs[-1]
+
+    def hidden(self, k: int) -> Dense:
+        """Hidden layer k."""
+        return Dense(
+            self.recipe, k, self.reads[k], self.widths[k], self.batches, self.cores, limit=self.limit,
+            binary_weights=self.recipe.binary_weights, prefix=f"layer{k}.", rows=self.B, partial=self.micro,
         )  # fmt: skip
 
     def extra(self) -> list[Region]:
@@ -66,7 +75,7 @@ class Network(Whole):
             *self.common_regions(self.B),
             *(
                 Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, COMPUTING)
-                for k, reads in enumerate(self.reads[1:])
+                for k, reads in enumerate(self.outputs)
             ),
             *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in enumerate(self.widths)),
             Region("z", (max(map(self._tile, range(self.top))), self.B), "float32", PASSES),
@@ -74,67 +83,77 @@ class Network(Whole):
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("dz_even", (tallest[0], self.B), "float32", BACKWARD),
             Region("dz_odd", (tallest[1], self.B), "float32", BACKWARD),
-            Region("backward", (max(map(self._backward_bytes, range(1, self.top + 1))),), "uint8", ("gradient",)),
+            Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]
 
-    def _backward_scratch(self, k: int) -> tuple[tuple[int, ...], str]:
-        layer = self.layers[k]
-        kind = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
-        return backward_kernels.scratch_shape(np.dtype(kind), layer.O, layer.I, self.cores)
-
-    def _backward_bytes(self, k: int) -> int:
-        shape, kind = self._backward_scratch(k)
-        return int(np.prod(shape)) * np.dtype(kind).itemsize
+    def backward_bytes(self) -> int:
+        """Bytes that sending errors back through a layer takes, of that which takes most."""
+        shapes = [layer.backward_scratch() for layer in self.layers[1:]]
+        return max(prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def forward(self, samples: int, scales: Sequence[float] | None = None, masks: bool = False) -> list[float]:
+    def forward(self, samples: int, scales: Sequence[float] | None = None, step: int | None = None) -> list[float]:
         """A batch through all layers to the logits; returns the summed |z| of each hidden layer.
 
-        ``scales`` are stored s_k, in place of the batch's own; ``masks``: keep what the backward pass needs.
+        ``scales`` are stored s_k, in place of the batch's own; ``step`` is that of a training, which keeps what the way
+        back needs.
         """
-        ram, sums = self.ram, []
-        self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        nothing = empty((0, self.groups), "uint16")
+        sums, self.gains = [], [1.0]  # what the bits of each layer's inputs stand for
         for k, width in enumerate(self.widths):
-            z = ram.z[: self._tile(k)]
-            active = ram[f"active{k}"] if masks else nothing
-            sums.append(self.tile_pass(k, self._values(k), samples, z, self._values(k + 1), active, self.gains[k]))
-            own = sums[k] / (samples * width) if scales is None else scales[k]
-            self.gains.append(own if self.binary else 1.0)
-        self.whole_pass(self.top, self._values(self.top), samples, ram.logits, self.gains[-1])
+            sums.append(self.pass_hidden(k, samples, step is not None))
+            s = sums[k] / (samples * width) if scales is None else scales[k]
+            self.gains.append(s if self.binary else 1.0)
+        values, gain = self.classified(samples, step)
+        self.whole_pass(self.top, values, samples, self.ram.logits, gain)
         return sums
 
-    def _values(self, k: int) -> np.ndarray:
-        """Inputs of layer k (B, columns)."""
+    def values(self, k: int) -> np.ndarray:
+        """Inputs of layer k (B, columns); of the first after the hidden ones, what the last of them puts out."""
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
+
+    def pass_hidden(self, k: int, samples: int, training: bool) -> float:
+        """Hidden layer k on a batch; returns the summed |z|."""
+        active = self.ram[f"active{k}"] if training else empty((0, self.groups), "uint16")
+        z = self.ram.z[: self._tile(k)]
+        return self.tile_pass(k, self.values(k), samples, z, self.values(k + 1), active, self.gains[k])
+
+    def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
+        """What the classifier reads of a batch, and what its bits stand for."""
+        return self.values(self.top), self.gains[-1]
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on the batch that was loaded."""
-        ram, arena, (samples, first, of) = self.ram, self.arena, part
-        arena.enter("forward")
-        self.note(samples, step, self.forward(samples, masks=True))
-        arena.enter("gradient")
-        loss, wrong = self.cross_entropy(samples, of)
+        self.arena.enter("forward")
+        self.note(part.samples, step, self.forward(part.samples, step=step))
+        self.arena.enter("gradient")
+        loss, wrong = self.cross_entropy(part.samples, part.of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
-        dz = ram.error
         for k in range(self.top, -1, -1):
-            below = dz
-            if k > 0:
-                arena.enter("gradient")
-                layer = self.layers[k]
-                below = (ram.dz_odd if (k - 1) % 2 else ram.dz_even)[: layer.I]
-                backward_kernels.backward(
-                    dz, samples, layer.ram.weights, layer.I, np.float32(layer.alpha), ram[f"active{k - 1}"],
-                    view(ram.backward, *self._backward_scratch(k)), below,
-                )
-            arena.enter("update")
-            values, gain = self._values(k), self.gains[k]
-            if not self.train_layer(flash, k, values, gain, samples, dz, step, None, first > 0, part.ends):
+            self.send_back(k, part.samples)
+            self.arena.enter("update")
+            if not self.train_one(flash, k, part, step):
                 return Outcome.of(loss, wrong, False)
-            dz = below
-        return Outcome(loss, wrong)
+        return Outcome.of(loss, wrong)
+
+    def _dz(self, k: int) -> np.ndarray:
+        """The errors of layer k (O, B)."""
+        if k == self.top:
+            return self.ram.error
+        return (self.ram.dz_odd if k % 2 else self.ram.dz_even)[: self.widths[k]]
+
+    def send_back(self, k: int, samples: int) -> None:
+        """The errors of layer k - 1 from those of layer k."""
+        if k > 0:
+            self.arena.enter("gradient")
+            active, scratch = self.ram[f"active{k - 1}"], self.ram.backward
+            self.layers[k].backward(self._dz(k), samples, active, scratch, self._dz(k - 1))
+
+    def train_one(self, flash: Flash, k: int, part: Part, step: int) -> bool:
+        """One optimizer step of layer k; False if a number is lost."""
+        turn = None, part.first > 0, part.ends
+        return self.train_layer(flash, k, self.values(k), self.gains[k], part.samples, self._dz(k), step, *turn)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         return self.forward(samples, scales)

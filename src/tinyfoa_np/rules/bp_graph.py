@@ -1,6 +1,6 @@
 """Backpropagation through networks of any layers: what GIFF is measured against.
 
-All layers and the head are one group (:mod:`.graph_network`), with the loss on top:
+All layers and the head are one group (:mod:`.group_stage`), with the loss on top:
 
     error           dz_top = (softmax(z_top) - Y) / B,  the loss its mean cross-entropy
     backward        through each operation in turn; what it has trains as soon as its error is sent on
@@ -14,16 +14,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..architectures import Architecture
-from ..kernels import loss as loss_kernels
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.group import Group
+from ..layers.head import cross_entropy
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import Deep
+from .group_stage import GroupStage
 from .stage import Outcome
 
 
@@ -31,13 +31,13 @@ def _chain(network: Architecture) -> list[tuple[object, ...]]:
     return [*(layer for unit in network.units for layer in unit), *network.head]
 
 
-class Network(Deep):
-    """A network in training by backpropagation; parameters as for :class:`.graph_network.Deep`, without chains."""
+class Network(GroupStage):
+    """A network in training by backpropagation; parameters as for :class:`.group_stage.GroupStage`, without chains."""
 
-    beside_answers = Deep.beside_answers | {"unused_error"}
+    beside_answers = GroupStage.beside_answers | {"unused_error"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, tiling)
@@ -58,12 +58,7 @@ class Network(Deep):
 
     def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
         """The summed cross-entropy, and how many answers are wrong; the logits' errors (B, C), of a batch of ``of``."""
-        ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            self.logits.T, samples, np.float32(1), ram.labels, error.T, ram.result, of
-        )
-        return float(ram.result[0]), int(ram.result[1])
+        return cross_entropy(self.logits.T, samples, self.ram.labels, error.T, self.ram.result, of)
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on what was loaded."""

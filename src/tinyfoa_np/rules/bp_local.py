@@ -26,37 +26,43 @@ from math import prod
 
 import numpy as np
 
-from ..kernels import dense_backward as backward_kernels
-from ..kernels import local_backward as local_backward_kernels
 from ..kernels import local_pool as pooling_kernels
 from ..kernels.local import Above
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty, outputs_of, view, weights_shape, words, z_unit
-from ..layers.layer import Layer, Part, whole
-from ..layers.local import LocalParameters, Out, Slopes, Work, no_errors, patch_columns, patch_kind, scratch_shape
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, empty, view, words
+from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.local import (
+    Local,
+    Slopes,
+    Work,
+    no_errors,
+    patch_columns,
+    patch_kind,
+    scratch_shape,
+)
 from ..layers.tiling import PLACES, ROWS, Tiling
-from ..network import CONNECTIONS, LocalShape
+from ..network import LocalShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
+from . import bp
 from .cuts import Rung
-from .dense_network import NO_MASK, Whole
-from .layerwise import NO_FLASH
-from .stage import Outcome
+from .network_stage import NO_MASK
+from .stage import NO_FLASH
 
 #: parts along each side of an image that the classifier sees the means of
 SIDE = 7
 
 
-class Network(Whole):
+class Network(bp.Network):
     """A locally connected network in training by backpropagation.
 
     Parameters
     ----------
     recipe, inputs, shapes, classes, batches, threads
-        As for :class:`.dense_network.Whole`, the shapes those of locally connected layers.
+        As for :class:`.network_stage.NetworkStage`, the shapes those of locally connected layers.
     tiling : Tiling
         Positions of a pass at a time, and whether products are kept.
 
@@ -66,32 +72,34 @@ class Network(Whole):
         If a layer has fewer output channels than slices.
     """
 
-    layers: list[Parameters]
+    layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        self.shapes, self.top = list(shapes), len(shapes)
+        self.shapes: list[LocalShape] = list(shapes)
+        self.local: list[Local] = []
         self.places = self.shapes[0].places  # P, of all layers
-        features = SIDE * SIDE * self.shapes[-1].channels
-        self.outputs = [outputs_of(width, self.binary) for width in self.widths]
-        self.reads = [inputs, *self.outputs[:-1], Inputs("real", features)]
-        self.local = [
-            LocalParameters(recipe, k, shape, patch_kind(self.reads[k]), batches, threads, tiling, prefix=f"layer{k}.")
-            for k, shape in enumerate(self.shapes)
-        ]
-        classifier = Parameters(
-            recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-            limit=1.0, prefix=f"layer{self.top}.",
-        )  # fmt: skip
-        self.layers = [*self.local, classifier]
         self.grown = 1 / (1 - (recipe.dropout or 0.0))  # what a kept feature is multiplied by
+        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
+
+    def clamp(self) -> float:
+        return 1.0
+
+    def features(self) -> Encoding:
+        return Encoding("real", SIDE * SIDE * self.shapes[-1].channels)
+
+    def hidden(self, k: int) -> Local:
+        kind = patch_kind(self.reads[k])
+        self.local.append(
+            Local(self.recipe, k, self.shapes[k], kind, self.batches, self.cores, self.tiling, prefix=f"layer{k}.")
+        )
+        return self.local[k]
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def scratch_kinds(self, k: int) -> list[Inputs]:
+    def scratch_kinds(self, k: int) -> list[Encoding]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
         return [self.reads[k]] if k == self.top else []
 
@@ -129,8 +137,7 @@ class Network(Whole):
             Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
             Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
-            Region("backward", (max(_nbytes(*self._backward(k)) for k in range(1, self.top + 1)),), "uint8",
-                   ("gradient",)),
+            Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]  # fmt: skip
 
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
@@ -144,28 +151,11 @@ class Network(Whole):
         some, kind = scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
         return (own.threads, *some), kind
 
-    def _backward(self, k: int) -> tuple[tuple[int, ...], str]:
-        """Of what sending errors back through layer k needs."""
-        layer = self.layers[k]
-        kind = np.dtype(weights_shape(layer.O, layer.I, layer.binary_weights)[1])
-        if k == self.top:
-            return backward_kernels.scratch_shape(kind, layer.O, layer.I, self.cores)
-        shape, threads = self.shapes[k], self.local[k].threads
-        return local_backward_kernels.scratch_shape(kind, shape.channels, self._depthwise, threads)
-
-    @property
-    def _depthwise(self) -> bool:
-        return self.shapes[0].connect == CONNECTIONS[1]
-
     def cost(self) -> tuple[float, ...]:
         """What a step takes, beside other ways to cut it: products made twice, or once."""
         return (0.0 if self.tiling.keep_products else 1.0,)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
-
-    def _values(self, k: int) -> np.ndarray:
-        """Inputs of layer k (B, columns); of the first after the last, what that puts out."""
-        return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _dh(self, channels: int) -> np.ndarray:
         """The errors at what a layer of so many channels puts out (P, O, B)."""
@@ -187,65 +177,28 @@ class Network(Whole):
                     ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1)
                 )
 
-    def forward(self, samples: int, scales: Sequence[float] | None = None, step: int | None = None) -> list[float]:
-        """A batch through all layers to the logits; returns the summed max(v, 0) of each hidden layer.
+    def pass_hidden(self, k: int, samples: int, training: bool) -> float:
+        """Hidden layer k on a batch; returns the summed max(v, 0). In training batch norm goes by the batch."""
+        own = self.local[k]
+        out = Out(self.values(k + 1), empty((0, self.B)), own.no_head)
+        return own.forward(NO_FLASH, Batch(self.values(k), self.reads[k], self.gains[k]), whole(samples), out, training)
 
-        ``scales`` are stored s_k, in place of the batch's own; ``step`` is that of a training: batch norm then goes by
-        the batch, and features are dropped.
-        """
-        ram, sums, none = self.ram, [], empty((0, self.B))
-        self.gains = [1.0]  # what the bits of each layer's inputs stand for
-        for k, (own, width) in enumerate(zip(self.local, self.widths, strict=True)):
-            own.begin(self._values(k), self.reads[k], self.gains[k])
-            out = Out(self._values(k + 1), none, own.no_head)
-            sums.append(own.forward(NO_FLASH, whole(samples), out, z_unit(self.B, width), step is not None))
-            s = sums[k] / (samples * width) if scales is None else scales[k]
-            self.gains.append(s if self.binary else 1.0)
+    def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
+        """The means over parts of the image, some of them dropped in training."""
+        feature, shape, grown = self.ram.feature, self.shapes[-1], 1.0 if step is None else self.grown
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
-        grown = self.grown if step is not None else 1.0
-        shape = self.shapes[-1]
         pooling_kernels.pool(
-            self._values(self.top), samples, shape.rows, shape.columns, shape.channels, SIDE,
-            np.float32(self.gains[-1] * grown), self.mask, ram.feature, self.cores,
+            self.values(self.top), samples, shape.rows, shape.columns, shape.channels, SIDE,
+            np.float32(self.gains[-1] * grown), self.mask, feature, self.cores,
         )
-        self.whole_pass(self.top, ram.feature, samples, ram.logits)
-        return sums
+        return feature, 1.0
 
-    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
-        ram, arena, samples = self.ram, self.arena, part.samples
-        arena.enter("forward")
-        self.note(samples, step, self.forward(samples, step=step))
-        arena.enter("gradient")
-        loss, wrong = self.cross_entropy(samples)
-        if not np.isfinite(loss):
-            return Outcome.of(loss, wrong)
-        self._classifier_back(samples)
-        arena.enter("update")
-        kept = self.train_layer(flash, self.top, ram.feature, 1.0, samples, ram.error, step)
-        for k in reversed(range(self.top)):
-            if kept:
-                arena.enter("gradient")
-                self._back(k, samples)
-                arena.enter("update")
-                kept = self._train_local(flash, k, samples, step)
-        return Outcome.of(loss, wrong, kept)
-
-    def _classifier_back(self, samples: int) -> None:
-        """From the error of the logits to those of what the last locally connected layer puts out."""
-        ram, classifier, shape = self.ram, self.layers[self.top], self.shapes[-1]
-        scratch = view(ram.backward, *self._backward(self.top))
-        backward_kernels.backward(
-            ram.error, samples, classifier.ram.weights, classifier.I, np.float32(1),
-            empty((0, self.groups), "uint16"), scratch, ram.feature_error,
-        )
-        pooling_kernels.drop_errors(ram.feature_error, samples, self.mask, np.float32(self.grown))
-        pooling_kernels.pool_gradient(
-            ram.feature_error, samples, shape.rows, shape.columns, SIDE, self._dh(shape.channels), self.cores
-        )
-
-    def _back(self, k: int, samples: int) -> None:
+    def send_back(self, k: int, samples: int) -> None:
         """From the errors of what layer k puts out to du in the place of u, and to those of what it reads."""
+        self.arena.enter("gradient")
+        if k == self.top:
+            self._classifier_back(samples)
+            return
         ram, own = self.ram, self.local[k]
         dh = self._dh(own.shape.channels)
 
@@ -260,19 +213,25 @@ class Network(Whole):
             own.sum_slopes(NO_FLASH, samples, group, above, ram.error)
             own.errors(NO_FLASH, samples, group, above, ram.error, 0, self.places)
         if k > 0:
-            local_backward_kernels.backward(
-                own.work.u, samples, own.shape.rows, own.shape.columns, own.layer.depthwise, own.ram.weights,
-                np.float32(own.alpha), view(ram.backward, *self._backward(k)), self._dh(own.shape.below),
-            )
+            own.backward(samples, ram.backward, self._dh(own.shape.below))
 
-    def _train_local(self, flash: Flash, k: int, samples: int, step: int) -> bool:
-        """One optimizer step of layer k from du; False if a number is lost."""
+    def _classifier_back(self, samples: int) -> None:
+        """From the error of the logits to those of what the last locally connected layer puts out."""
+        ram, shape = self.ram, self.shapes[-1]
+        none = empty((0, self.groups), "uint16")
+        self.layers[self.top].backward(ram.error, samples, none, ram.backward, ram.feature_error)
+        pooling_kernels.drop_errors(ram.feature_error, samples, self.mask, np.float32(self.grown))
+        pooling_kernels.pool_gradient(
+            ram.feature_error, samples, shape.rows, shape.columns, SIDE, self._dh(shape.channels), self.cores
+        )
+
+    def train_one(self, flash: Flash, k: int, part: Part, step: int) -> bool:
+        """One optimizer step of layer k, a locally connected one from du; False if a number is lost."""
+        if k == self.top:
+            return self.train_layer(flash, k, self.ram.feature, 1.0, part.samples, self.ram.error, step)
         own, (scratch, abs_w) = self.local[k], self.update_scratch(k)
         sent = own.sent(lambda first, last, _: own.work.u[first:last])
-        return own.update(flash, lambda _: sent, samples, no_errors, step, scratch, abs_w)
-
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
-        return self.forward(samples, scales)
+        return own.update(flash, lambda _: sent, part.samples, no_errors, step, scratch, abs_w)
 
 
 def _nbytes(shape: tuple[int, ...], kind: str) -> int:

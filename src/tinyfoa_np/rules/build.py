@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..architectures import Architecture
-from ..layers.encoding import Inputs, outputs_of
+from ..layers.encoding import Encoding, outputs_of
 from ..layers.tiling import Tiling
 from ..network import LayerShape
 from ..recipe import Recipe
@@ -15,7 +15,7 @@ Maker = Callable[[Tiling], Stage]
 
 
 def makers(
-    recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
+    recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
 ) -> list[Maker]:
     """For each stage, lowest first, how to make it from a tiling.
 
@@ -23,7 +23,7 @@ def makers(
     ----------
     recipe : Recipe
         A validated one.
-    inputs : Inputs
+    inputs : Encoding
         What a sample is.
     shapes : sequence of LayerShape
         Hidden layers.
@@ -43,7 +43,7 @@ def makers(
 
 
 def deep_maker(
-    recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int
+    recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
     """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
     Home = recipe.rule.home(recipe.kind)

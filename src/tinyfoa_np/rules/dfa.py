@@ -24,7 +24,7 @@ from .stage import Outcome
 
 
 class Network(drtp.Network):
-    """A network in training by direct feedback alignment; parameters as for :class:`.dense_network.Whole`."""
+    """A network in training by direct feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = drtp.Network.beside_answers | {"error"}
 

@@ -24,9 +24,9 @@ from math import inf, sqrt, tanh
 import numpy as np
 
 from ..kernels import drtp as drtp_kernels
-from ..kernels import random as random_kernels
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, empty
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, empty
+from ..layers.head import uniform_rows
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..network import LayerShape
@@ -35,15 +35,15 @@ from ..ram.phases import COMPUTING
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import binary
-from .dense_network import Whole
+from .network_stage import NetworkStage
 from .stage import Outcome
 
 NO_LABELS = np.zeros(0, np.uint16)
 
 
-def reads(inputs: Inputs, widths: Sequence[int], binary: bool) -> list[Inputs]:
+def reads(inputs: Encoding, widths: Sequence[int], binary: bool) -> list[Encoding]:
     """How the inputs of each layer are held: above the first as +-1, times tanh(s), or as real numbers."""
-    hidden = [Inputs("bits", width, offset=-0.5) if binary else Inputs("real", width) for width in widths]
+    hidden = [Encoding("bits", width, offset=-0.5) if binary else Encoding("real", width) for width in widths]
     return [inputs, *hidden]
 
 
@@ -52,20 +52,20 @@ def gain(s: float, binary: bool) -> float:
     return 2 * tanh(s) if binary else 1.0
 
 
-class Network(Whole):
-    """A network in training by direct random target projection; parameters as for :class:`.dense_network.Whole`."""
+class Network(NetworkStage):
+    """A network in training by DRTP; parameters as for :class:`.network_stage.NetworkStage`."""
 
-    beside_answers = Whole.beside_answers | {"feedback"}
+    beside_answers = NetworkStage.beside_answers | {"feedback"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         self.binary = binary(recipe)
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
-            Parameters(
+            Dense(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
                 prefix=f"layer{k}.", rows=self.B, partial=self.micro,
             )
@@ -90,10 +90,7 @@ class Network(Whole):
     def project(self) -> None:
         """Makes the fixed projections: uniform in +-sqrt(6 / O)."""
         for k, width in enumerate(self.widths):
-            bound, flat = np.float32(sqrt(6 / width)), self.ram[f"feedback{k}"].reshape(-1)
-            random_kernels.uniform(
-                flat, 0, width, 0, self.C, self.C, k, random_kernels.PROJECTION, np.uint64(self.recipe.seed), bound
-            )
+            uniform_rows(self.ram[f"feedback{k}"], 0, width, k, self.recipe.seed, sqrt(6 / width))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 

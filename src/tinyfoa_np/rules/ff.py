@@ -30,8 +30,8 @@ import numpy as np
 from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import random as random_kernels
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, outputs_of, z_unit
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, outputs_of, z_unit
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..network import LayerShape
@@ -40,7 +40,7 @@ from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import binary
-from .dense_network import Whole
+from .network_stage import NetworkStage
 from .stage import Outcome
 
 FIRST_MEAN = 0.5  # where the running mean activities begin
@@ -48,8 +48,8 @@ NO_LABELS = np.zeros(0, np.uint16)
 NO_FACTOR = np.zeros(0, np.float32)
 
 
-class Network(Whole):
-    """A network in training by forward-forward; parameters as for :class:`.dense_network.Whole`.
+class Network(NetworkStage):
+    """A network in training by forward-forward; parameters as for :class:`.network_stage.NetworkStage`.
 
     Raises
     ------
@@ -57,10 +57,10 @@ class Network(Whole):
         If there is no room for a label in the inputs, or no wrong label.
     """
 
-    beside_answers = Whole.beside_answers | {"mean"}
+    beside_answers = NetworkStage.beside_answers | {"mean"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -76,16 +76,16 @@ class Network(Whole):
         self.top = len(self.widths)
         hidden = [outputs_of(width, self.binary) for width in self.widths]
         # inputs of the layers, then of the classifier's parts, each of which reads one layer
-        self.reads = [Inputs("real", inputs.width), *hidden[:-1], *hidden]
+        self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
         self.layers = [
-            Parameters(
+            Dense(
                 recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights,
                 decay=recipe.decay, prefix=f"layer{k}.", rows=2 * self.B,
             )
             for k, width in enumerate(self.widths)
         ]
         self.layers += [
-            Parameters(
+            Dense(
                 recipe, self.top + k, kind, classes, batches, threads, binary_weights=False, biased=False,
                 lr=recipe.classifier_lr, decay=recipe.classifier_decay, prefix=f"classifier{k}.",
             )
@@ -229,9 +229,9 @@ class Network(Whole):
             total, s = self._layer(k, values, self._factor(k), rows, None, outputs, self._row_factor(k))
             sums.append(total)
             self.arena.enter("gradient")
-            self.losses.append(ff_kernels.judge(ram.goodness, samples, width, ram.coefficient))
+            self.losses.append(ff_kernels.loss_and_slopes(ram.goodness, samples, width, ram.coefficient))
             z, mean = self._z(width, 2 * self.B), ram[f"mean{k}"]
-            ff_kernels.remember(z, samples, s, self.binary, mean, self.cores)
+            ff_kernels.update_running_mean(z, samples, s, self.binary, mean, self.cores)
             middle, spread = ff_kernels.average(mean)
             peers += spread
             ff_kernels.errors(
@@ -302,7 +302,7 @@ class Network(Whole):
         return self.ram.scores[:, :samples]
 
     @property
-    def answering(self) -> Sequence[Parameters]:
+    def answering(self) -> Sequence[Dense]:
         """The hidden layers: the classifier does not answer."""
         return self.layers[: self.top]
 

@@ -11,9 +11,9 @@ import numpy as np
 from ..architectures import architecture, batch_normed
 from ..data import Dataset
 from ..errors import BadRequest
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.layer import Layer
-from ..layers.local import LocalParameters
+from ..layers.local import Local
 from ..layers.tiling import Tiling
 from ..network import layer_shapes
 from ..ram.packing import Plan, pack
@@ -74,9 +74,9 @@ class Layout:
         width = dataset.train.inputs.shape[1]
         if dataset.train.inputs.dtype == np.uint8:
             scale, offset = dataset.affine(str(recipe.normalize))
-            self.inputs = Inputs("bytes", width, scale, offset, dataset.image)
+            self.inputs = Encoding("bytes", width, scale, offset, dataset.image)
         else:
-            self.inputs = Inputs("real", width, image=dataset.image)
+            self.inputs = Encoding("real", width, image=dataset.image)
         self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
         self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
         about = dataset.classes, self.train_set.batches, threads
@@ -114,10 +114,6 @@ class Layout:
         """Each stage as it is said to be cut."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
-    def planned(self, number: int, tiling: Tiling) -> Plan:
-        """The plan of a stage that is cut in some way."""
-        return self._cut(number, tiling).plan
-
     def least(self) -> int:
         """The smallest budget that :meth:`fit` accepts, in bytes."""
         return max(
@@ -127,7 +123,7 @@ class Layout:
     def described(self, one: Chosen) -> str:
         """How a stage is cut, in words."""
         first = one.stage.layers[0]
-        if isinstance(first, LocalParameters):
+        if isinstance(first, Local):
             return one.tiling.described(self.inner.batch, first.shape.places, first.shape.places, True)
         return one.tiling.described(self.inner.batch, first.O, first.grid.rows(0)[1])
 

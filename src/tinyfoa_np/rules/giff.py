@@ -28,7 +28,7 @@ from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
 from ..kernels import random as random_kernels
 from ..kernels.conv import Step
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.graph import Program
 from ..layers.group import Group, train_whole
 from ..layers.layer import Part
@@ -37,7 +37,7 @@ from ..ram.packing import Region
 from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .graph_network import Deep
+from .group_stage import GroupStage
 from .stage import Outcome
 
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
@@ -49,8 +49,8 @@ def chains(recipe: Recipe, network: Architecture) -> list[list[tuple[object, ...
     return [[layer for unit in group for layer in units[unit]] for group in grouped(recipe.groups, recipe.network)]
 
 
-class Network(Deep):
-    """A network in training by GIFF; parameters as for :class:`.graph_network.Deep`, without chains.
+class Network(GroupStage):
+    """A network in training by GIFF; parameters as for :class:`.group_stage.GroupStage`, without chains.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class Network(Deep):
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, network: Architecture, classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         if classes < 2:

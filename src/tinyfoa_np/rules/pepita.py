@@ -21,9 +21,9 @@ from math import sqrt
 import numpy as np
 
 from ..kernels import pepita as pepita_kernels
-from ..kernels import random as random_kernels
-from ..layers.dense import Parameters
-from ..layers.encoding import Inputs, outputs_of, words
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, outputs_of, words
+from ..layers.head import uniform_rows
 from ..layers.layer import Part
 from ..layers.tiling import Tiling
 from ..network import LayerShape
@@ -31,31 +31,31 @@ from ..ram.packing import Region
 from ..ram.phases import COMPUTING, INFERENCE, STEP
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense_network import NO_MASK, Whole
+from .network_stage import NO_MASK, NetworkStage
 from .stage import Outcome
 
 #: F is uniform in +-0.05 sqrt(6 / inputs)
 FEEDBACK = 0.05
 
 
-class Network(Whole):
-    """A network in training by PEPITA; parameters as for :class:`.dense_network.Whole`."""
+class Network(NetworkStage):
+    """A network in training by PEPITA; parameters as for :class:`.network_stage.NetworkStage`."""
 
-    beside_answers = Whole.beside_answers | {"feedback"}
+    beside_answers = NetworkStage.beside_answers | {"feedback"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
         assert recipe.dropout is not None
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
-        self.modulated = Inputs("real", inputs.width)
+        self.modulated = Encoding("real", inputs.width)
         self.top = len(self.widths)
         self.grown = 1 / (1 - recipe.dropout)  # what a kept output is multiplied by
         # the first layer trains on the modulated inputs, which are real numbers
         self.layers = [
-            Parameters(
+            Dense(
                 recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
                 binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
                 prefix=f"layer{k}.", rows=self.B, partial=self.micro,
@@ -82,7 +82,7 @@ class Network(Whole):
             Region("error", (self.C, self.B), "float32", COMPUTING),
         ]
 
-    def scratch_kinds(self, k: int) -> list[Inputs]:
+    def scratch_kinds(self, k: int) -> list[Encoding]:
         """How layer k's inputs may come."""
         return [self.reads[k], self.modulated] if k == 0 else [self.reads[k]]
 
@@ -91,11 +91,8 @@ class Network(Whole):
 
     def project(self) -> None:
         """Makes the fixed projection."""
-        I, C, seed = self.inputs.width, self.C, np.uint64(self.recipe.seed)
-        bound = np.float32(FEEDBACK * sqrt(6 / I))
-        random_kernels.uniform(
-            self.ram.feedback.reshape(-1), 0, I, 0, C, C, 0, random_kernels.PROJECTION, seed, bound
-        )
+        I = self.inputs.width
+        uniform_rows(self.ram.feedback, 0, I, 0, self.recipe.seed, FEEDBACK * sqrt(6 / I))
 
     def initialize(self, flash: Flash) -> None:
         """Writes the initial weights: uniform in +-sqrt(6 / I)."""

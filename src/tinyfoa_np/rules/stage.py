@@ -8,11 +8,11 @@ is here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.layer import Layer, Part
 from ..layers.tiling import NEURONS, ROWS, Tiling
 from ..layers.trained import TrainedLayer
@@ -21,6 +21,9 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import Rung, micro_batches
+
+#: stands for flash where all weights are in the arena
+NO_FLASH = cast(Flash, None)
 
 
 class Outcome(NamedTuple):
@@ -48,7 +51,7 @@ class Stage:
     ----------
     recipe : Recipe
         A validated one.
-    inputs : Inputs
+    inputs : Encoding
         What a sample is.
     classes : int
         C.
@@ -63,7 +66,7 @@ class Stage:
     ----------
     layers : sequence of Layer
         The layers that train here, or groups of them, lowest first.
-    hands_on : Inputs or None
+    hands_on : Encoding or None
         What a trained stage hands to the next; None: it has no next.
     surveys : bool
         Whether :meth:`settle` takes anything from a last pass over the training set.
@@ -80,13 +83,13 @@ class Stage:
     ram: Views
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, classes: int, batches: int, threads: int, tiling: Tiling
+        self, recipe: Recipe, inputs: Encoding, classes: int, batches: int, threads: int, tiling: Tiling
     ) -> None:
         self.recipe, self.inputs, self.C, self.batches, self.tiling = recipe, inputs, classes, batches, tiling
         self.cores = threads
 
     @property
-    def hands_on(self) -> Inputs | None:
+    def hands_on(self) -> Encoding | None:
         return None
 
     @property

@@ -10,7 +10,7 @@ For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O,
                         dW = dz^T X [|W| < 1],  db = sum dz                ([|W| < 1] only with binary weights)
     update              the optimizer's step, then W and b clamped to +-1
 
-Full-precision weights and biases are :class:`.dense.Parameters`; this file is the pass through the layer.
+Full-precision weights and biases are those of :class:`.parameters.Parameters`; this file is the rule.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
-from math import sqrt
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
-from ..kernels import random as random_kernels
-from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Projected, Scratch
-from ..layers.dense import Parameters, Sources
-from ..layers.encoding import TILES, Inputs, weights_shape, words, z_tile
-from ..layers.layer import Part
+from ..layers.dense import Dense, Sources, Work
+from ..layers.encoding import TILES, Encoding, z_tile
+from ..layers.head import normal_rows
+from ..layers.layer import Layer as Held
+from ..layers.layer import Out, Part
 from ..layers.tiling import NEURONS, ROWS, Tiling
 from ..layers.trained import TrainedLayer
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import Rung, micro_batches
-from .layerwise import Layerwise
+from .layer_stage import LayerStage
 
 #: neurons times samples of a tile that one thread does as fast as two
 SMALL_TILE = 8192
@@ -46,7 +45,7 @@ SMALL_TILE = 8192
 WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
-class Layer(Layerwise):
+class Layer(LayerStage):
     """One layer in training.
 
     Parameters
@@ -55,7 +54,7 @@ class Layer(Layerwise):
         A validated one.
     number : int
         Layer, from 0.
-    inputs : Inputs
+    inputs : Encoding
         What the layer reads.
     outputs, classes : int
         O and C.
@@ -73,7 +72,7 @@ class Layer(Layerwise):
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int = 1,
+        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
         tiling = tiling or Tiling(recipe.batch)
@@ -84,7 +83,7 @@ class Layer(Layerwise):
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # a thread takes at least 16 samples forward
         self.threads = min(threads, -(-tiling.samples // 16))
-        parameters = Parameters(
+        parameters = Dense(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
@@ -112,10 +111,7 @@ class Layer(Layerwise):
     def extra(self) -> list[Region]:
         """The batch, its labels and logits, the projection, and scratch."""
         own, held = self.parameters, self.tiling.samples
-        weights = weights_shape(self.O, self.I, self.recipe.binary_weights)[1]
-        scratch, scratch_kind = forward_kernels.scratch_shape(
-            np.dtype(self.inputs.dtype), np.dtype(weights), held, words(self.I), self.threads
-        )
+        scratch, scratch_kind = own.pass_scratch(self.inputs, held, self.threads)
         # what one micro-batch leaves to the next must outlive its loading
         batch = ("load",) if held < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
@@ -147,6 +143,10 @@ class Layer(Layerwise):
     def carried(self) -> frozenset[str]:
         return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
 
+    def take(self, arena: Arena, layers: Sequence[Held]) -> None:
+        super().take(arena, layers)
+        self.parameters.work = Work(self.ram.scratch.reshape(-1).view(np.uint8), self.ram.abs_z)
+
     @property
     def scratch(self) -> Scratch:
         """What an update computes in."""
@@ -159,9 +159,7 @@ class Layer(Layerwise):
 
     def _project(self, first: int, last: int) -> np.ndarray:
         """Makes the projection's rows of neurons ``first`` to ``last``, from the region's first row on."""
-        rows = self.ram.projection[: last - first]
-        random_kernels.normal(rows, first, self.number, np.uint64(self.recipe.seed), sqrt(2.0 / self.O))
-        return rows
+        return normal_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
         """The projection's rows (last - first, C) of neurons ``first`` to ``last``, made or as they are stored."""
@@ -181,30 +179,17 @@ class Layer(Layerwise):
     ) -> float:
         """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
 
-        Parameters are those of :meth:`.layerwise.Layerwise.forward`.
+        Parameters are those of :meth:`.layer_stage.LayerStage.forward`.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
-        if part.first == 0:
-            ram.abs_z[:] = 0
         if step is not None and self.tiling.gather:
             for k, kept in self._gathered(step).items():
                 begin, end = own.column_range(k)
                 kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
         active = self.no_rows if step is None else ram.active
-        results = Results(
-            part.first, active, own.first_trained(step), ram.logits, ram.outputs if emit else self.nothing, ram.abs_z
-        )
-        gain = np.float32(self._input_scale() * own.alpha)
-        for first in range(0, self.O, self.stretch):
-            last = min(first + self.stretch, self.O)
-            neurons = Neurons(
-                first, last, own.weights(flash, first, last), own.ram.bias, gain, self._projection(first, last)
-            )
-            forward_kernels.forward(
-                ram.inputs, part.samples, np.float32(self.inputs.scale), np.float32(self.inputs.offset), self.I,
-                neurons, recipe.binary_activations, self.z_unit, ram.scratch, ram.z, results,
-            )
-        total = int(ram.abs_z.sum()) / self.z_unit
+        handed = ram.outputs if emit else self.nothing
+        out = Out(handed, ram.logits, self._projection, ram.z, active, own.first_trained(step))
+        total = own.forward(flash, self.batch, part, out, recipe.binary_activations)
         if recipe.binary_activations:
             self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total
@@ -224,9 +209,7 @@ class Layer(Layerwise):
 
         The inputs are those of slice k, the errors those of neurons ``first`` to ``last``.
         """
-        ram, top, kind = self.ram, self.parameters.first_trained(step), self.inputs.kind
-        scale, offset = (self.inputs.scale, self.inputs.offset) if kind == "bytes" else (1.0, 0.0)
-        affine = np.float32(scale * self._input_scale()), np.float32(offset)
+        ram, top, kind, affine = self.ram, self.parameters.first_trained(step), self.inputs.kind, self.batch.affine
         gathered = self._gathered(step) if self.tiling.gather else {}
 
         def inputs(k: int) -> update_kernels.Inputs:
@@ -260,6 +243,4 @@ def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
 @lru_cache(maxsize=16)
 def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
     """P (O, C) of layer ``number``, from 0."""
-    made = np.zeros((outputs, classes), np.float32)
-    random_kernels.normal(made, 0, number, np.uint64(seed), sqrt(2.0 / outputs))
-    return made
+    return normal_rows(np.zeros((outputs, classes), np.float32), 0, outputs, number, seed)

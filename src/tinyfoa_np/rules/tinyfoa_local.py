@@ -25,15 +25,14 @@ from math import sqrt
 import numpy as np
 
 from ..kernels import local as kernels
-from ..kernels import random as random_kernels
 from ..kernels.dense_update import Scratch
 from ..kernels.local import Head
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
+from ..layers.head import uniform_rows
 from ..layers.layer import Layer as Held
-from ..layers.layer import Part
+from ..layers.layer import Out, Part
 from ..layers.local import (
-    LocalParameters,
-    Out,
+    Local,
     Sent,
     Slopes,
     Work,
@@ -50,7 +49,7 @@ from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import Rung
-from .layerwise import Layerwise
+from .layer_stage import LayerStage
 
 #: phases in which patches are multiplied
 PRODUCTS = (*PASSES, "update")
@@ -59,7 +58,7 @@ PRODUCTS = (*PASSES, "update")
 WRITTEN, REGENERATED, CALL, PRODUCT = 10, 24, 4096, 0.25
 
 
-class Layer(Layerwise):
+class Layer(LayerStage):
     """One layer in training.
 
     Parameters
@@ -68,7 +67,7 @@ class Layer(Layerwise):
         A validated one.
     number : int
         Layer, from 0.
-    inputs : Inputs
+    inputs : Encoding
         What the layer reads.
     shape : LocalShape
     classes, batches : int
@@ -83,13 +82,13 @@ class Layer(Layerwise):
         If the layer has fewer output channels than slices.
     """
 
-    parameters: LocalParameters
+    parameters: Local
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, shape: LocalShape, classes: int, batches: int, threads: int,
-        tiling: Tiling,
+        self, recipe: Recipe, number: int, inputs: Encoding, shape: LocalShape, classes: int, batches: int,
+        threads: int, tiling: Tiling,
     ) -> None:
-        parameters = LocalParameters(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
+        parameters = Local(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
         super().__init__(
             recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
         )
@@ -158,7 +157,7 @@ class Layer(Layerwise):
     def project(self) -> None:
         """Makes the head, where it is stored, and its bias."""
         ram = self.ram
-        head_rows(ram.head_bias, self.shape.outputs, self.shape.outputs + 1, self.O, self.number, self.recipe.seed)
+        uniform_rows(ram.head_bias, self.O, self.O + 1, self.number, self.recipe.seed, 1 / sqrt(self.O))
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
 
@@ -166,8 +165,8 @@ class Layer(Layerwise):
         """Makes the head's rows of positions ``first`` to ``last``, from the region's first row on."""
         channels = self.shape.channels
         rows = self.ram.projection[: (last - first) * channels]
-        head_rows(rows, first * channels, last * channels, self.O, self.number, self.recipe.seed)
-        return rows
+        bound = 1 / sqrt(self.O)
+        return uniform_rows(rows, first * channels, last * channels, self.number, self.recipe.seed, bound)
 
     def _head(self, first: int, last: int) -> np.ndarray:
         """The head's rows ((last - first) O, C) of positions ``first`` to ``last``, made or as they are stored."""
@@ -195,11 +194,10 @@ class Layer(Layerwise):
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
-        """A batch to its logits; returns the summed max(v, 0): see :meth:`.layerwise.Layerwise.forward`."""
+        """A batch to its logits; returns the summed max(v, 0): see :meth:`.layer_stage.LayerStage.forward`."""
         ram, own = self.ram, self.parameters
-        own.begin(ram.inputs, self.inputs, self._input_scale())
         out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
-        total = own.forward(flash, part, out, self.z_unit, step is not None)
+        total = own.forward(flash, self.batch, part, out, step is not None)
         if self.recipe.binary_activations:
             self.scale = total / (part.samples * self.O) if stored_scale is None else stored_scale
         return total
@@ -246,12 +244,3 @@ class Layer(Layerwise):
         found = self.parameters.slice_gradient(flash, sent, samples, no_errors, k, self.scratch)
         self.parameters.fresh = False  # errors stand where u was
         return found
-
-
-def head_rows(out: np.ndarray, first: int, last: int, outputs: int, number: int, seed: int) -> None:
-    """Rows ``first`` to ``last`` of a layer's fixed head ((O + 1), C): uniform in +-1/sqrt(O); the last is its bias."""
-    flat, classes = out.reshape(-1), out.shape[-1]
-    random_kernels.uniform(
-        flat, first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
-        np.float32(1 / sqrt(outputs)),
-    )

@@ -7,15 +7,13 @@ each is compared, before anything is allocated or trained, with what a run of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from ..errors import CheckFailed
-from ..layers.encoding import Inputs
-from ..layers.tiling import Tiling
+from ..layers.encoding import Encoding
 from ..ram.packing import PHASES
 from ..rules.stage import Stage
 from ..storage.flash import Flash
@@ -24,6 +22,7 @@ from ..storage.records import Records
 Objects = Mapping[str, tuple[Sequence[int], int]]  # name to the sizes of items, and slots
 STAGES = ("start", "train", "hand-over")
 _LARGEST = 2**60
+_SIZES = ("planned_bytes", "accounted_bytes", "watermark_bytes")
 
 
 class Refused(ValueError):
@@ -62,9 +61,11 @@ def check_position(meta: dict[str, Any], stages: int, epochs: int, records: Reco
     if len(mark) != 2 or not all(map(_is_count, mark)) or mark[1] > mark[0]:
         raise Refused("its watermark")
     for name, test in (("errors", _is_error), ("arena", _is_measured), ("probed", _is_flag)):
-        if len(meta[name]) != layer or not all(map(test, meta[name])):
+        if not isinstance(meta[name], list) or len(meta[name]) != layer or not all(map(test, meta[name])):
             raise Refused(f"its {name}")
-    if not isinstance(meta["findings"], list) or not all(isinstance(line, str) for line in meta["findings"]):
+    if not all(isinstance(meta[name], list) for name in ("findings", "trained", "states")):
+        raise Refused("what it has found and trained")
+    if not all(isinstance(line, str) for line in meta["findings"]):
         raise Refused("its findings")
     if not all(map(_is_trained, meta["trained"])) or len(meta["states"]) not in range(layer, stages + 1):
         raise Refused("what it has trained")
@@ -124,7 +125,7 @@ def check_objects(
             raise Refused(f"its object {name!r}, which is not there")
 
 
-def check_samples(flash: Flash, records: Records, inputs: Inputs, classes: int) -> None:
+def check_samples(flash: Flash, records: Records, inputs: Encoding, classes: int) -> None:
     """The samples of an object: labels below C, finite numbers, and no bits where there are no inputs.
 
     What is read is not counted: an uninterrupted run would not have read it.
@@ -203,12 +204,7 @@ def _is_trained(known: Any) -> bool:
 
 
 def _is_measured(known: Any) -> bool:
-    tiling, threads = dict(known["tiling"]), known["threads"]
-    sizes = [tiling.pop(name) for name in ("samples", "neurons", "rows")]
-    flags = {field.name for field in fields(Tiling)} - {"samples", "neurons", "rows"}
-    counts = known["accounted"], known["watermark"], *known["phases"], *(known.get("beside") or {}).values()
-    return (
-        set(tiling) == flags and all(type(flag) is bool for flag in tiling.values())
-        and all(_is_count(size) and 0 < size < 2**31 for size in (*sizes, threads))
-        and len(known["phases"]) == len(PHASES) and all(map(_is_count, counts))
-    )  # fmt: skip
+    phases = known["phases"]
+    return set(phases) == set(PHASES) and all(map(_is_count, (known[name] for name in _SIZES))) and all(
+        _is_count(phase[name]) for phase in phases.values() for name in _SIZES[:2]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from math import isfinite, prod
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: what a run directory holds before its first commit: such a run can only be started over
 BEGUN = ("flash", "metrics.jsonl", "recipe.json", "data.json")
+#: what else commands write there unless they are told where
+WRITTEN = (*BEGUN, "model.safetensors", "audit.json", "report.html", "model.npz", "model.h", "model.onnx")
 #: the most samples, and the most inputs of one, that a description may have
 _MOST_SAMPLES, _MOST_INPUTS = 2**40, 2**31
 _DESCRIBED = {
@@ -39,6 +42,25 @@ def startable(directory: Path) -> bool:
     """
     there = {path.name for path in directory.iterdir() if not PART.fullmatch(path.name)}
     return there <= set(BEGUN) and vacant(directory / "flash")
+
+
+def clear(directory: Path) -> None:
+    """Removes the run in a directory, if there is one, so that another may start.
+
+    Raises
+    ------
+    BadRequest
+        If there is something else in it.
+    """
+    if not directory.is_dir():
+        return
+    inside = [path for path in directory.iterdir() if not PART.fullmatch(path.name)]
+    strange = sorted(path.name for path in inside if path.name not in WRITTEN and path.suffix not in (".png", ".svg"))
+    if strange or inside and not (directory / "recipe.json").is_file():
+        what = strange[0] if strange else inside[0].name
+        raise BadRequest(f"{directory} holds {what}, which no training wrote: choose another directory")
+    for path in inside:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def read_recipe(directory: Path) -> Recipe:

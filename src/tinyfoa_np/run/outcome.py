@@ -32,7 +32,7 @@ def epoch_of(line: bytes) -> Epoch:
     if not all(map(_is_count, row[:2])):
         raise ValueError(f"a row is of layer {str(row.layer)[:40]!r}, epoch {str(row.epoch)[:40]!r}")
     if not all(map(_is_number, numbers)):
-        raise ValueError(f"the row of layer {row.layer}, epoch {row.epoch} holds what is no number of 0 or more")
+        raise ValueError(f"the row of layer {row.layer}, epoch {row.epoch} holds a value that is not at least 0")
     return row
 
 

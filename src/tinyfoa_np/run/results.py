@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels import random as random_kernels
-from ..layers.dense import Parameters
+from ..layers.parameters import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
 from ..network import widths
@@ -58,7 +59,7 @@ def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "run_dir": str(run_dir), **{name: recipe[name] for name in SHOWN}, "error_pct": known["error_pct"],
         "ram_bytes": known["arena"]["watermark_bytes"], "flash_bytes": flash["bytes"],
         "written_bytes": flash["written_bytes"], "seconds_per_epoch": sum(known["seconds_per_epoch"]),
-        "model_sha256": known["model_sha256"],
+        "model_sha256": known["model_sha256"], "recipe": recipe,
     }  # fmt: skip
 
 
@@ -87,6 +88,27 @@ def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
 def model(run_dir: str | os.PathLike[str]) -> Model:
     """The trained model of a run; errors as in :func:`tinyfoa_np.model.model.load`."""
     return load(Path(run_dir) / "model.safetensors")
+
+
+def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, C) float64 of a finished run's model for its test samples, and their labels (N,), from its flash.
+
+    Raises
+    ------
+    FlashError
+        If flash is damaged, or in use by another process.
+    """
+    data = stand_in(Path(run_dir))
+    layout = Layout(trained.recipe, data, 1)
+    records, inputs = layout.test_set, layout.inputs
+    held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
+    scale = np.ones(1, np.float32)
+    with Flash.open(Path(run_dir) / "flash", trained.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
+        for k in range(records.batches):
+            rows = slice(k * records.batch, k * records.batch + records.count(k))
+            records.read(flash, k, held[rows], labels[rows], scale)
+    # in flash, columns are on one scale already
+    return replace(trained, affine=None).scores(held), labels.astype(np.int64)
 
 
 def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
@@ -133,7 +155,7 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | None:
-    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run let go of them.
+    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run deleted them.
 
     Raises
     ------

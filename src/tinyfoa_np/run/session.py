@@ -22,12 +22,12 @@ import numpy as np
 from ..data import Dataset, Split
 from ..errors import BadRequest, CheckFailed
 from ..kernels import random as random_kernels
-from ..layers.encoding import Inputs
+from ..layers.encoding import Encoding
 from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..recipe import Recipe
 from ..rules.fit import Layout
-from ..storage.files import open_file, sync_parents
+from ..storage.files import open_file, sync_file, sync_parents
 from ..storage.flash import Flash
 from ..storage.records import Records
 from ..storage.whole_file import remove_parts, write_whole
@@ -60,6 +60,7 @@ class Session:
         Whether somebody asked for a stop: the step is finished and committed first.
     """
 
+    arena: Arena
     commit_buffer: np.ndarray  # the arena's, through which a commit reads back
 
     def __init__(
@@ -80,6 +81,7 @@ class Session:
         }  # fmt: skip
         self.metrics: IO[bytes] | None = None
         self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
+        self.epochs: list[int] = []  # likewise
         self.stop = False
 
     @staticmethod
@@ -88,9 +90,11 @@ class Session:
         return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
-        """Chooses how each stage is cut, unless it is said, and makes the arena."""
+        """Chooses how each stage is cut, unless it is said."""
         self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
+
+    def _make_arena(self) -> None:
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
     def _budget(self) -> None:
@@ -116,6 +120,7 @@ class Session:
             self.meta = self.flash.meta
             self.meta["ram"] = self.ram
         else:
+            self._make_arena()
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -131,9 +136,8 @@ class Session:
             if further:
                 self._go_on()
             elif resume:
-                if "train" not in self.flash.names() or described_first(self.directory) != self.meta["first"]:
-                    was = "was left before the next samples were in it"
-                    raise CheckFailed(f"{self.directory} {was}: train on them again")
+                if "train" not in self.flash.names():
+                    raise self._not_taken()
                 self._check_samples()
             else:
                 self.meta["last"] = 1 if stream else self.recipe.epochs
@@ -153,6 +157,8 @@ class Session:
             if further and claims.position(meta) < len(self.stages):
                 raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
             claims.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
+            if not further and described_first(self.directory) != meta["first"]:
+                raise self._not_taken()
             self.meta = meta
             self._budget()
             claims.check_states(meta, self.stages)
@@ -161,12 +167,17 @@ class Session:
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
             claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
+            self._make_arena()  # only now, when what lies in flash is known to be of this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
             ) from error
 
-    def _handed_on(self) -> list[tuple[Records, Inputs]]:
+    def _not_taken(self) -> CheckFailed:
+        """The refusal to go on with a part of a stream of which not all samples are there."""
+        return CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
+
+    def _handed_on(self) -> list[tuple[Records, Encoding]]:
         """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""
         found = []
         for number, stage in enumerate(self.stages[: 0 if self.recipe.recompute else -1]):
@@ -201,11 +212,12 @@ class Session:
         assert self.metrics is not None
         self.metrics.truncate(self.metrics.tell())
         begun = self.meta["layer"] + (self.meta["stage"] != "start")
-        self.seconds = [0.0] * begun
+        self.seconds, self.epochs = [0.0] * begun, [0] * begun
         try:
             for row in map(epoch_of, rows):
                 if row.epoch >= self.meta["first"]:  # of a stream, the rows before are of other samples
                     self.seconds[row.layer] = row.seconds
+                    self.epochs[row.layer] += 1
         except (ValueError, TypeError, IndexError) as error:
             raise CheckFailed(f"{path} is damaged ({error}): put it back") from error
 
@@ -244,7 +256,9 @@ class Session:
         """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
         meta = self.meta
         if meta["lean"]:
-            raise BadRequest(f"{self.directory} has let go of its weights (lean): it cannot be trained any further")
+            raise BadRequest(
+                f"{self.directory} was trained with --lean, its weights are deleted: it cannot be trained further"
+            )
         # first what is to come: until the last commit below, data.json says that these samples were not taken
         write_whole(self.directory / "data.json", describe(self.dataset, meta["last"]))
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
@@ -298,7 +312,7 @@ class Session:
         assert self.metrics is not None
         try:
             self.metrics.flush()
-            os.fsync(self.metrics.fileno())
+            sync_file(self.metrics.fileno())
         except OSError as error:
             where = self.directory / "metrics.jsonl"
             raise CheckFailed(

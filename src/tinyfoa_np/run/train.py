@@ -30,14 +30,14 @@ import numba
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
-from ..layers.dense import Parameters
+from ..kernels.launching import launched
 from ..layers.layer import Part, whole
+from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
 from ..ram.packing import PHASES
 from ..recipe import Recipe
-from ..rules.fit import Layout
 from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
@@ -61,7 +61,7 @@ def train(
     commit_every: int | None = None,
     resume: bool = False,
     stream: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
     """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
@@ -74,15 +74,15 @@ def train(
     run_dir : path
         A new or empty directory; with ``resume``, one that a run was started in.
     ram : int, optional
-        The most bytes the arena may have. Without it, tiles are what is fastest; with ``resume``, what the run was
+        The most bytes the arena may have. Without it, the fastest tiling is used; with ``resume``, what the run was
         started with.
     threads : int, optional
         All cores without it. Results do not depend on it.
     audit : bool
         Probe which bytes are written, and poison regions when their lifetime ends.
     lean : bool
-        Let go of a layer's full-precision weights once it is trained: flash keeps what inference needs. A resumed run
-        stays as it was started.
+        Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference. A resumed
+        run stays as it was started.
     commit_every : int, optional
         Commit every so many steps, too; without it, after each epoch.
     resume : bool
@@ -92,7 +92,7 @@ def train(
         which come again after the last. Where ``run_dir`` has a run, from the weights, moments and step counts that
         this has left; its samples give way to the new ones.
     on_event : callable, optional
-        Called with each :class:`Event`.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, what trains then trains no further.
     tilings : sequence of Tiling, optional
         How each stage is cut, where another run has chosen that already: then ``ram`` is only written down.
 
@@ -100,7 +100,8 @@ def train(
     -------
     dict
         ``error_pct``, ``layer_errors_pct``, ``seconds_per_epoch``, ``model_sha256``, ``arena``, ``flash``, ``run_dir``,
-        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for. Bytes throughout.
+        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for, and ``beside``, what was
+        allocated beside the arena: peak and largest block, of all and of arrays. Bytes throughout.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def train(
         recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
         tilings,
     )
-    with run.opened(resume, stream):
+    with launched(), run.opened(resume, stream):
         return run.train()
 
 
@@ -144,7 +145,7 @@ class _Run(Session):
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, commit_every: int | None, on_event: Callable[[Event], None], tilings: Sequence[Tiling] | None,
+        lean: bool, commit_every: int | None, on_event: Callable[[Event], Any], tilings: Sequence[Tiling] | None,
     ) -> None:
         super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
@@ -176,7 +177,7 @@ class _Run(Session):
         names = [f"layer {n + 1}" if len(self.chosen) > 1 else "all" for n in range(len(self.chosen))]
         ways = [f"{name}: {self.layout.described(one)}" for name, one in zip(names, self.chosen, strict=True)]
         need = max(one.plan.nbytes for one in self.chosen)
-        return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; what is fastest takes {fastest:,}", *ways])
+        return "\n".join([f"{need:,} of {self.ram:,} bytes of RAM; without a limit it would take {fastest:,}", *ways])
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -218,9 +219,11 @@ class _Run(Session):
             if fresh:
                 meta.update(stage="train", epoch=meta["first"], batch=0, loss=0.0, wrong=0, seen=0)
                 self.seconds.append(0.0)
+                self.epochs.append(0)
+            enough = False
             if meta["stage"] == "train":
-                while meta["epoch"] < meta["last"]:
-                    self._train_epoch(number)
+                while meta["epoch"] < meta["last"] and not enough:
+                    enough = self._train_epoch(number)
                 self.stage.flush(self.flash)
                 self.arena.enter("load")
                 meta["stage"] = "hand-over"
@@ -307,7 +310,8 @@ class _Run(Session):
                 break
         return samples, outcome
 
-    def _train_epoch(self, number: int) -> None:
+    def _train_epoch(self, number: int) -> bool:
+        """Trains for one epoch; whether that is said to be enough."""
         meta, batches = self.meta, self.train_records.batches
         epoch, clock = meta["epoch"], time.perf_counter()
 
@@ -323,9 +327,10 @@ class _Run(Session):
             samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
+                found = "".join(f"; audit: {line}" for line in self.exam.findings) if self.exam else ""
                 raise Diverged(
                     f"training diverged in {where}epoch {epoch + 1}, batch {k + 1}: {outcome.diverged};"
-                    " the last commit is kept; start again with a smaller --lr"
+                    f" the last commit is kept; start again with a smaller --lr{found}"
                 )
             meta["loss"] += outcome.loss
             meta["wrong"] += outcome.wrong
@@ -348,8 +353,10 @@ class _Run(Session):
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta["metrics_lines"] += 1
         meta.update(epoch=epoch + 1, batch=0, loss=0.0, wrong=0, seen=0)
-        self.tell(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
+        self.epochs[-1] += 1
+        enough = self.tell(Event("epoch", number, epoch, 0, batches, mean, error, test_error, row["seconds"]))
         self._stop_or_commit()
+        return enough is True
 
     def _so_far(self) -> tuple[float, float]:
         """Mean loss and training error (%) of the epoch so far."""
@@ -393,7 +400,8 @@ class _Run(Session):
             layer.forget(flash)
         self.arena.watermark()
         meta["probed"].append(self.exam is not None and self.exam.fresh)
-        meta["arena"].append(self._measured())
+        with self._untraced():
+            meta["arena"].append(self._measured())
         if self.exam:
             self._note(number)
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
@@ -441,13 +449,12 @@ class _Run(Session):
         with self._untraced():
             super()._commit()
 
-    def tell(self, event: Event) -> None:
-        """Reports an event; what its listener allocates is not training's."""
+    def tell(self, event: Event) -> Any:
+        """Reports an event, and returns the answer; what its listener allocates is not training's."""
         if self.exam:
             with self.exam.trace.paused():
-                self.on_event(event)
-        else:
-            self.on_event(event)
+                return self.on_event(event)
+        return self.on_event(event)
 
     def _examined_step(self, step: int, k: int) -> tuple[int, Outcome]:
         """One training step, rehearsed before if its turn has come."""
@@ -508,50 +515,36 @@ class _Run(Session):
             self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
 
     def _measured(self) -> dict[str, Any]:
-        """What only the arena can say about the stage just trained; the rest follows from how it was cut."""
-        arena, chosen = self.arena, self.chosen[self.meta["layer"]]
+        """What the arena says about the stage just trained."""
+        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
         return {
-            "accounted": arena.accounted, "watermark": arena.watermark(),
-            "phases": [arena.accounted_in(phase) for phase in PHASES],
-            "tiling": asdict(chosen.tiling), "threads": self.threads,
+            "planned_bytes": plan.nbytes,
+            "accounted_bytes": arena.accounted,
+            "watermark_bytes": arena.watermark(),
+            "phases": {
+                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
+            },
+            "regions": [
+                {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases, "offset": plan.offsets[r.name],
+                 "nbytes": r.nbytes}
+                for r in plan.regions
+            ],
+            "tiling": asdict(chosen.tiling),
         }  # fmt: skip
 
-    def _layers(self) -> list[dict[str, Any]]:
-        """What was measured of each stage, beside its plan."""
-        layers = []
-        for number, measured in enumerate(self.meta["arena"]):
-            layout = self.layout
-            if measured["threads"] != self.threads:  # of a process before a resume
-                layout = Layout(self.recipe, self.dataset, measured["threads"])
-            plan = layout.planned(number, Tiling(**measured["tiling"]))
-            accounted = zip(PHASES, measured["phases"], strict=True)
-            layers.append({
-                "planned_bytes": plan.nbytes, "accounted_bytes": measured["accounted"],
-                "watermark_bytes": measured["watermark"],
-                "phases": {p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": n} for p, n in accounted},
-                "regions": [
-                    {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases,
-                     "offset": plan.offsets[r.name], "nbytes": r.nbytes}
-                    for r in plan.regions
-                ],
-                "tiling": measured["tiling"],
-                "beside": measured.get("beside"),
-            })  # fmt: skip
-        return layers
-
     def _result(self) -> dict[str, Any]:
-        meta, layers = self.meta, self._layers()
+        meta = self.meta
         kinds = ("planned_bytes", "accounted_bytes")
         digests = "".join(layer["digest"] for layer in meta["trained"])
         result = {
             "error_pct": meta["errors"][-1],
             "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [seconds / (meta["last"] - meta["first"]) for seconds in self.seconds],
+            "seconds_per_epoch": [s / max(1, n) for s, n in zip(self.seconds, self.epochs, strict=True)],
             "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
             "arena": {
                 "budget_bytes": self.ram,
-                **{k: max(layer[k] for layer in layers) for k in (*kinds, "watermark_bytes")},
-                "phases": {p: {k: max(m["phases"][p][k] for m in layers) for k in kinds} for p in PHASES},
+                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
+                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
             },
             "flash": {
                 "bytes": self.flash.bytes, "read_bytes": self.flash.read_bytes,
@@ -562,6 +555,8 @@ class _Run(Session):
         }  # fmt: skip
         if self.audit:
             result["findings"] = meta["findings"]
+            traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
+            result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
         return result
 
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -569,4 +564,4 @@ class _Run(Session):
         about = {
             "classes": self.dataset.classes, "samples": self.N, "threads": self.threads, "image": self.dataset.image,
         }  # fmt: skip
-        return {**result, **about, "layers": self._layers(), **known}
+        return {**result, **about, "layers": self.meta["arena"], **known}

@@ -11,8 +11,9 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +143,34 @@ def _refusal(path: str | os.PathLike[str], what: str) -> str:
 # -- syncing -----------------------------------------------------------------------------------------------------------
 
 
+_durable = ContextVar("durable", default=True)
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Within it nothing is synced: for files that go when the process ends, and need not survive a power cut."""
+    token = _durable.set(False)
+    try:
+        yield
+    finally:
+        _durable.reset(token)
+
+
 def sync_data(fd: int) -> None:
     """Makes the content of a file survive a power cut."""
-    if hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
+    if _durable.get():
+        getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def sync_file(fd: int) -> None:
+    """Makes the content of a file and what is known about it survive a power cut."""
+    if _durable.get():
         os.fsync(fd)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:
     """Makes the names in a directory survive a power cut: those of new, replaced and removed files."""
-    if os.name != "posix":  # elsewhere a directory cannot be opened, and need not be
+    if os.name != "posix" or not _durable.get():  # elsewhere a directory cannot be opened, and need not be
         return
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -163,7 +181,7 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 def sync_parents(path: Path) -> None:
     """Makes the name of a directory survive a power cut, and those of all directories that it is in."""
-    for parent in path.absolute().parents:
+    for parent in path.absolute().parents if _durable.get() else ():
         with suppress(OSError):  # one that may not be read was there before
             sync_directory(parent)
 

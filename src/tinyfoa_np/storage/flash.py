@@ -36,7 +36,7 @@ from typing import Any
 
 from ..errors import CheckFailed
 from . import root
-from .files import Buffers, flat, open_file, put, refuse_link, sync_data, sync_directory, take
+from .files import Buffers, flat, open_file, put, refuse_link, sync_data, sync_directory, sync_file, take
 from .root import NEVER
 
 try:
@@ -256,7 +256,7 @@ class Flash:
             os.ftruncate(fd, entry.starts[-1])
 
     def drop(self, name: str) -> None:
-        """Let go of an object. It is gone with the next commit; its file is removed once that is durable."""
+        """Delete an object. It is gone with the next commit; its file is removed once that is durable."""
         self._refuse_if_stopped()
         self._object(name)  # there must be one
         self._dropped[name] = self._objects.pop(name)
@@ -411,7 +411,7 @@ class Flash:
         fd = self._roots[record.sequence % 2]  # parity: never the root that this flash was opened at or committed last
         views, total = flat(root.packed(record))
         put(fd, views, 0, total)
-        os.fsync(fd)
+        sync_file(fd)
 
     def _load(self, view: memoryview, check: Check | None) -> None:
         """Adopt the newest root that is whole and whose data are whole; the lock is held."""

@@ -43,7 +43,7 @@ class Rehearsal:
             self.written[name, item] = bytearray(size)
 
     def drop(self, name: str) -> None:
-        """Lets go of an object."""
+        """Deletes an object."""
         self._dropped.add(name)
         self._made.pop(name, None)
         for key in [key for key in self.written if key[0] == name]:

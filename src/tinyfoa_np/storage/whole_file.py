@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 from ..errors import CheckFailed
-from .files import sync_directory
+from .files import sync_directory, sync_file
 
 #: names of files that are being written; nobody can guess the next one, and put a link in its place
 PART = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -37,7 +37,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
             file.write(content)
             file.flush()
             if sync:
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
         os.replace(part, path)
         if sync:
             sync_directory(path.parent)

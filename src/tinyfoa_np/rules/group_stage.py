@@ -12,7 +12,7 @@ import numpy as np
 
 from ..architectures import Architecture, Description
 from ..kernels.conv import Step
-from ..layers.encoding import Inputs, empty
+from ..layers.encoding import Encoding, empty
 from ..layers.graph import Program
 from ..layers.group import Group, optimizer_step, unpack_samples
 from ..layers.layer import Part
@@ -24,7 +24,7 @@ from ..storage.flash import Flash
 from .stage import Stage
 
 
-class Deep(Stage):
+class GroupStage(Stage):
     """Groups of layers in training, in one arena.
 
     Parameters
@@ -43,7 +43,7 @@ class Deep(Stage):
     layers: list[Group]
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, architecture: Architecture, chains: Sequence[Sequence[Description]],
+        self, recipe: Recipe, inputs: Encoding, architecture: Architecture, chains: Sequence[Sequence[Description]],
         classes: int, batches: int, threads: int, tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from ..kernels import loss as loss_kernels
-from ..layers.dense import Parameters, State
-from ..layers.encoding import Inputs, outputs_of, z_unit
-from ..layers.layer import Part, whole
+from ..layers.dense import Dense
+from ..layers.encoding import Encoding, outputs_of
+from ..layers.head import cross_entropy
+from ..layers.layer import Batch, Part, whole
+from ..layers.parameters import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .stage import Outcome, Stage
-
-#: stands for flash where all weights are in the arena
-NO_FLASH = cast(Flash, None)
+from .stage import NO_FLASH, Outcome, Stage
 
 
-class Layerwise(Stage):
+class LayerStage(Stage):
     """One layer in training, with a fixed random projection of its own.
 
     Parameters
@@ -32,34 +30,33 @@ class Layerwise(Stage):
         A validated one.
     number : int
         Layer, from 0.
-    inputs : Inputs
+    inputs : Encoding
         What the layer reads.
     outputs, classes : int
         O and C.
     batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
-    parameters : Parameters
+    parameters : Dense
         Its weights and biases.
     """
 
-    layers: list[Parameters]
+    layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Inputs, outputs: int, classes: int, batches: int, threads: int,
-        tiling: Tiling, parameters: Parameters,
+        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int,
+        tiling: Tiling, parameters: Dense,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.number, self.parameters, self.layers = number, parameters, [parameters]
         self.O, self.B = outputs, recipe.batch
-        self.z_unit = z_unit(self.B, self.O)
         self.emitted = outputs_of(self.O, recipe.binary_activations)
         self.scale = 1.0  # s of the batch, or the stored one
         self.sum_abs_z = 0.0  # of the training samples, in the hand-over
         self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
 
     @property
-    def hands_on(self) -> Inputs:
+    def hands_on(self) -> Encoding:
         return self.emitted
 
     @property
@@ -133,11 +130,12 @@ class Layerwise(Stage):
     def _softmax(self, samples: int, scale: float) -> tuple[float, int]:
         """The error of ``scale`` times the logits."""
         ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(scale), ram.labels, ram.error, ram.result, samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
+        return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, samples, scale)
+
+    @property
+    def batch(self) -> Batch:
+        """What was loaded."""
+        return Batch(self.ram.inputs, self.inputs, self._input_scale())
 
     def _input_scale(self) -> float:
         return float(self.ram.input_scale[0]) if self.inputs.kind == "bits" else 1.0

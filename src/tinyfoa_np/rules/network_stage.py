@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_update as update_kernels
-from ..kernels import loss as loss_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_forward import Neurons, Results
 from ..kernels.dense_update import Given, Scratch
-from ..layers.dense import Parameters, State
-from ..layers.encoding import TILES, Inputs, empty, view, weights_shape, words, z_tile, z_unit
-from ..layers.layer import Part
+from ..layers.dense import Dense, Work
+from ..layers.encoding import TILES, Encoding, empty, view, z_tile
+from ..layers.head import cross_entropy
+from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.parameters import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape
+from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, PASSES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import Rung, micro_batches
-from .stage import Stage
+from .stage import NO_FLASH, Stage
 
 #: scratch of an update, shared by all layers
 UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
@@ -35,7 +35,7 @@ UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
 NO_MASK = np.zeros((0, 0), np.uint64)
 
 
-class Whole(Stage):
+class NetworkStage(Stage):
     """All layers of a network, in training together, in one arena.
 
     Parameters
@@ -57,11 +57,11 @@ class Whole(Stage):
     """
 
     looks = 1  # passes of a sample through the network when it is only looked at
-    reads: list[Inputs]
-    layers: list[Parameters]
+    reads: list[Encoding]
+    layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
@@ -90,7 +90,7 @@ class Whole(Stage):
         forward = max(
             prod(shape) * np.dtype(kind).itemsize
             for k in range(len(self.layers)) for held in self.scratch_kinds(k)
-            for shape, kind in [self._scratch(k, held, rows)]
+            for shape, kind in [self.layers[k].pass_scratch(held, rows, self._pass_threads(rows))]
         )  # fmt: skip
         update = dict.fromkeys(UPDATE, 0)
         for layer in self.layers:
@@ -108,20 +108,13 @@ class Whole(Stage):
             Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
 
-    def scratch_kinds(self, k: int) -> list[Inputs]:
+    def scratch_kinds(self, k: int) -> list[Encoding]:
         """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
         return [self.reads[k]]
 
     def _pass_threads(self, rows: int) -> int:
         # a thread takes at least 16 samples
         return min(self.cores, -(-rows // 16))
-
-    def _scratch(self, k: int, held: Inputs, rows: int) -> tuple[tuple[int, ...], str]:
-        layer = self.layers[k]
-        weights = weights_shape(layer.O, layer.I, layer.binary_weights)[1]
-        return forward_kernels.scratch_shape(
-            np.dtype(held.dtype), np.dtype(weights), rows, words(layer.I), self._pass_threads(rows)
-        )
 
     def _tile(self, k: int) -> int:
         return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
@@ -149,7 +142,7 @@ class Whole(Stage):
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def held(self, block: np.ndarray, reads: Inputs, rows: int) -> np.ndarray:
+    def held(self, block: np.ndarray, reads: Encoding, rows: int) -> np.ndarray:
         """A block of bytes as inputs (rows, columns)."""
         return view(block, (rows, reads.columns), reads.dtype)
 
@@ -177,19 +170,10 @@ class Whole(Stage):
         biased : bool
             Whether the bias is added.
         """
-        layer, ram = self.layers[k], self.ram
-        bias = layer.ram.bias if biased else layer.ram.bias[:0]
+        layer = self.layers[k]
         held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
-        rows = z.shape[1]
-        unit = z_unit(rows, layer.O)
-        ram.abs_z[:] = 0
-        neurons = Neurons(0, layer.O, layer.ram.weights, bias, np.float32(gain * layer.alpha), empty((layer.O, 0)))
-        results = Results(0, active, 0, empty((0, rows)), outputs, ram.abs_z[: self._pass_threads(rows)])
-        forward_kernels.forward(
-            values, samples, np.float32(held.scale), np.float32(held.offset), layer.I, neurons, self.binary, unit,
-            view(ram.scratch, *self._scratch(k, held, rows)), z, results,
-        )
-        return int(ram.abs_z.sum()) / unit
+        out = Out(outputs, empty((0, z.shape[1])), layer.no_head, z, active)
+        return layer.forward(NO_FLASH, Batch(values, held, gain), whole(samples), out, self.binary, biased)
 
     def whole_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
@@ -207,12 +191,8 @@ class Whole(Stage):
         ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
         beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
         """
-        layer, reads = self.layers[k], self.reads[k]
-        if values.dtype == np.uint8:
-            affine = reads.scale, reads.offset
-        else:
-            affine = scale, scale * reads.offset if reads.kind == "bits" else 0.0
-        inputs = update_kernels.Inputs(values, np.float32(affine[0]), np.float32(affine[1]))
+        layer = self.layers[k]
+        inputs = update_kernels.Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)
         if self.inspect:
@@ -230,11 +210,7 @@ class Whole(Stage):
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
         """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
         ram = self.ram
-        ram.result[:] = 0
-        loss_kernels.softmax_cross_entropy(
-            ram.logits, samples, np.float32(1), ram.labels, ram.error, ram.result, of or samples
-        )
-        return float(ram.result[0]), int(ram.result[1])
+        return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, of or samples)
 
     def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
         """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
@@ -259,6 +235,11 @@ class Whole(Stage):
             self.scales = [total / (self.seen * width) for total, width in zip(self.sums, self.widths, strict=True)]
 
     # -- passes without training ---------------------------------------------------------------------------------------
+
+    def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
+        super().take(arena, layers)
+        for layer in self.layers:
+            layer.work = Work(self.ram.scratch, self.ram.abs_z)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         """A pass without training, to :meth:`scores`; returns the summed |z| of each hidden layer.

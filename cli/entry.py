@@ -1,0 +1,15 @@
+"""Where the command begins: Ctrl-C ends it with one line even while its modules are being imported."""
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Runs the command line on the arguments of the process."""
+    try:
+        from .main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("tinyfoa: interrupted\n")
+        sys.exit(130)

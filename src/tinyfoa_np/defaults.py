@@ -1,0 +1,106 @@
+"""Defaults that follow from the data: network, batch, epochs and learning rate of a training without options.
+
+The published recipes are made for MNIST: 60,000 samples and 100 epochs move every weight far enough at 1e-4; on 150
+samples no sign would turn. One rule serves all other data. With N training samples, and layers of M x M slices:
+
+    network   fc:300x2 for fewer than 1,000 samples, else fc:500x2
+    batch     N / 100, between 20 and 100
+    epochs    as many as take :data:`STEPS` steps, between 20 and 100
+    lr        3 over the steps in which one slice trains, at most 0.01, where slices train one at a time;
+              elsewhere the algorithm's in :data:`RATES`, down to zero over the second half
+
+The learning rate of slices is arithmetic: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end within
+1, so the rate times the steps says how many signs can turn. What is given explicitly stays as it is, and the rest
+follows from it. docs/data.md shows what the rule reaches.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from . import catalogue
+from .architectures import convolutional
+from .data import is_files
+from .network import is_local
+from .recipe import Recipe
+
+#: steps that a training is to have, the least and the most epochs for them, and the least and the most samples a step
+STEPS, EPOCHS, BATCH = 4000, (20, 100), (20, 100)
+#: how far the weights of a slice may go in all, and in one step
+TRAVEL, LARGEST_LR = 3.0, 0.01
+#: the network, and that of few samples, whose larger ones are trained less steadily
+NETWORK, SMALL_NETWORK, FEW = "fc:500x2", "fc:300x2", 1000
+#: learning rates where all weights train in every step, and those of networks with convolutions
+RATES = {"tinyfoa": 3e-3, "bp": 1e-3, "drtp": 1e-2, "pepita": 3e-2, "ff": 1e-2, "giff": 1e-3}
+GRAPH_RATES = {"bp": 1e-3, "giff": 3e-3}
+#: samples in a step of a network with convolutions, whose steps take longer than the Python around them
+GRAPH_BATCH = 20
+#: fields that the rule decides, in the order in which they are shown
+CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule")
+
+
+def apply(dataset: str, network: str | None) -> bool:
+    """Whether the rule holds: for your own files and scikit-learn's digits, not for published data sets, whose
+    recipe is the paper's; and for every network of convolutions, which that paper did not train."""
+    return is_files(dataset) or dataset == "digits" or convolutional(network or NETWORK)
+
+
+def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True) -> dict[str, Any]:
+    """The fields of a recipe around those that are given.
+
+    Parameters
+    ----------
+    given : dict
+        Fields of a recipe that somebody chose; others are absent or None.
+    samples, inputs : int
+        N and I of the training set.
+    own : bool
+        Whether the samples are your own: then they are standardized, and shuffled before they are cut into batches.
+
+    Returns
+    -------
+    dict
+        The same fields, and those of :data:`CHOSEN` that were not given.
+
+    Examples
+    --------
+    >>> chosen = completed({"dataset": "iris.csv", "batch": 25}, samples=120, inputs=4)
+    >>> chosen["network"], chosen["batch"], chosen["epochs"], chosen["lr"]
+    ('fc:300x2', 25, 100, 0.01)
+    >>> completed({"algorithm": "bp"}, samples=50_000, inputs=30)["lr"]
+    0.001
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    samples = max(1, min(samples, known.get("limit", samples)))
+    usual = {"normalize": "standard", "shuffle": True} if own else {}
+    fields: dict[str, Any] = {"network": NETWORK if samples >= FEW else SMALL_NETWORK, **usual, **known}
+    convolutions = convolutional(fields["network"])
+    least, most = BATCH
+    fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
+    batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses what is out of range
+    least, most = EPOCHS
+    fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
+    algorithm = fields.get("algorithm") or catalogue.DEFAULT
+    if catalogue.find(algorithm).by_layer and fields.get("schedule", "auto") in ("auto", "slice"):
+        side = fields.setdefault("slices", 1 if inputs == 1 else 2)
+        turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
+        fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (max(1, fields["epochs"]) * batches)))
+        return fields
+    rates = GRAPH_RATES if convolutions else RATES
+    if "lr" not in known and rates.get(algorithm):
+        fields.setdefault("lr_schedule", "cooldown")
+        fields["lr"] = rates[algorithm]
+    return fields
+
+
+def described(recipe: Recipe, given: dict[str, Any]) -> str:
+    """What the rule chose for a recipe, in a line; empty where it does not hold, or everything was given."""
+    if not apply(recipe.dataset, recipe.network):
+        return ""
+    chosen = {name: getattr(recipe, name) for name in CHOSEN if given.get(name) is None}
+    return ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items() if value != Recipe.lr_schedule)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

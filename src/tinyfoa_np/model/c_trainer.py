@@ -1,0 +1,209 @@
+"""The trainer in C: a fixed library, and a configuration for one recipe, one arena and one flash.
+
+The library, ``c_trainer/``, is the same for every recipe. What is written here is ``tinyfoa_config.h`` and ``.c``:
+sizes, offsets, the projection, the recipe as a comment; of a run also its weights; and ``example/data.bin`` with the
+samples.
+"""
+
+from __future__ import annotations
+
+import zlib
+from importlib import resources
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset, short
+from ..kernels import random as random_kernels
+from ..recipe import Recipe
+from ..storage.whole_file import write_whole
+from .c_layout import REGIONS, STATE_BYTES, CLayout
+
+#: files of the library, and of the example beside it
+LIBRARY = (
+    "tinyfoa_trainer.h", "tinyfoa_trainer.c", "tinyfoa_layer.h", "tinyfoa_arith.h", "tinyfoa_store.c",
+    "tinyfoa_parameters.c", "tinyfoa_forward.c", "tinyfoa_update.c", "tinyfoa_digest.c",
+)  # fmt: skip
+EXAMPLE = (
+    "main.c", "nor.c", "nor.h", "port.h", "port_host.c", "port_arm.c", "port_riscv.c", "arm.ld", "riscv.ld", "data.S",
+    "Makefile", "arduino.ino",
+)  # fmt: skip
+CODES = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
+#: addresses and sizes in flash, in the order of the structure in tinyfoa_layer.h
+PLACES = (
+    "slices", "slice_slot", "biases", "bias_slot", "trained", "trained_slot", "handed", "record", "published",
+)  # fmt: skip
+#: a payload of an image: (bytes, optimizer steps, sum of |W| in steps of the layer's unit)
+Item = tuple[bytes, int, int]
+
+
+def write(
+    layout: CLayout, dataset: Dataset, target: Path, images: list[list[Item]] | None = None, before: int = 0,
+    samples: bool = True,
+) -> None:
+    """Writes the library, the configuration and the example.
+
+    Parameters
+    ----------
+    layout : CLayout
+    dataset : Dataset
+        Its samples go into ``example/data.bin``.
+    target : Path
+        A directory, which is made.
+    images : list, optional
+        Of each layer the payloads of its slices, of its groups of biases, and of the trained layer: to go on from.
+    before : int
+        Epochs that these have been trained for.
+    samples : bool
+        Whether the data set has samples, or only their shape.
+    """
+    source = resources.files(__package__).joinpath("c_trainer")
+    (target / "example").mkdir(parents=True, exist_ok=True)
+    for name in LIBRARY:
+        write_whole(target / name, source.joinpath(name).read_bytes())
+    for name in EXAMPLE:
+        write_whole(target / "example" / name, source.joinpath("example", name).read_bytes())
+    write_whole(target / "tinyfoa_config.h", _header(layout, dataset, images, before).encode("ascii"))
+    write_whole(target / "tinyfoa_config.c", _source(layout, dataset, images).encode("ascii"))
+    if samples:
+        write_whole(target / "example" / "data.bin", data_bytes(layout, dataset))
+    counts = layout.N, len(dataset.test.labels)
+    defines = zip(("TRAINING", "TESTS"), counts)
+    text = "".join(f"#define EXAMPLE_{name} {count}\n" for name, count in defines)
+    write_whole(target / "example" / "data.h", ("/* Samples in data.bin. */\n" + text).encode("ascii"))
+
+
+def data_bytes(layout: CLayout, dataset: Dataset) -> bytes:
+    """Training inputs and labels (uint16), then the tests': as the network reads them, in the recipe's order."""
+    recipe, parts = layout.recipe, []
+    order = np.arange(layout.N)
+    if recipe.shuffle:
+        random_kernels.shuffle(order, np.uint64(recipe.seed))
+    for split, rows in ((dataset.train, order), (dataset.test, np.arange(len(dataset.test.labels)))):
+        inputs = dataset.encoded(split.inputs[rows], str(recipe.normalize))
+        for array in (inputs, np.asarray(split.labels[rows], "<u2")):
+            content = np.ascontiguousarray(array).tobytes()
+            parts.append(content + bytes(-len(content) % 4))
+    return b"".join(parts)
+
+
+def identity(layout: CLayout, images: list[list[Item]] | None = None) -> int:
+    """What the flash calls its contents: a checksum of everything that decides them."""
+    known = [layout.recipe.to_json(), layout.kind, layout.affine, layout.C, layout.flash, layout.store.page]
+    content = repr(known).encode() + b"".join(item[0] for items in images or [] for item in items)
+    return zlib.crc32(content)
+
+
+def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, before: int) -> str:
+    """The numbers of the configuration."""
+    recipe, store, cut = layout.recipe, layout.store, layout.cut
+    assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
+    epochs, steps = _hold(recipe)
+    drops = _drops(recipe)
+    numbers: dict[str, Any] = {
+        "LAYERS": len(layout.layers), "INPUTS": layout.layers[0].I, "CLASSES": layout.C, "SIDE": recipe.slices,
+        "BATCH": recipe.batch, "SAMPLES": layout.N, "EPOCHS": recipe.epochs, "EPOCHS_BEFORE": before,
+        "FLOATS": int(layout.kind == "real"), "SCALE": _float(layout.affine[0]), "OFFSET": _float(layout.affine[1]),
+        "OPTIMIZER": CODES[recipe.optimizer], "INT8": int(recipe.moments == "int8" and recipe.optimizer != "sgd"),
+        "LR": float(recipe.lr).hex(), "COOLDOWN": int(recipe.lr_schedule == "cooldown"), "DROPS": len(drops),
+        "DROP_EPOCHS": ", ".join(map(str, drops)), "STREAM": int(recipe.schedule == "stream"),
+        "HOLD_STEPS": steps, "HOLD_EPOCHS": epochs, "EXCHANGES": recipe.exchanges or 0, "VISITS": recipe.visits or 1,
+        "DIAGONAL": int(recipe.order == "diagonal"), "SEED": f"UINT64_C({recipe.seed})", "WORDS": layout.widest,
+        "TILE": cut.tile, "STREAMED": int(cut.streamed), "SIGNS_IN_FLASH": int(cut.signs_in_flash),
+        "MAPPED": int(layout.mapped), "IDENTITY": f"{identity(layout, images):#010x}u", "STATE_BYTES": STATE_BYTES,
+        "ARENA_BYTES": layout.arena_bytes, "FLASH_BYTES": layout.flash_bytes, "PAGE_BYTES": f"{store.page}u",
+        "UNIT_BYTES": f"{store.unit}u", "ROOT_PAGES": 4,
+    }  # fmt: skip
+    if not drops:
+        del numbers["DROP_EPOCHS"]
+    named = [f"#define TINYFOA_{name} {value}" for name, value in numbers.items()]
+    named += ["#define TINYFOA_IMAGE"] if images else []
+    named += ["#define TINYFOA_COLUMNS"] if dataset.columns is not None else []
+    about = [f"   {line}" for line in recipe.to_json().splitlines()]
+    return "\n".join([
+        f"/* {_plain(short(recipe.dataset))}, {recipe.network}: {layout.arena_bytes:,} bytes of RAM,"
+        f" {layout.flash_bytes:,} of flash; by tinyfoa-np.",
+        "", *map(_plain_line, about), "*/", "#ifndef TINYFOA_CONFIG_H", "#define TINYFOA_CONFIG_H",
+        "#include <stdint.h>",
+        "", *named, "#endif", "",
+    ])  # fmt: skip
+
+
+def _hold(recipe: Recipe) -> tuple[int, int]:
+    """The hold in epochs and in steps, one of which is 0."""
+    if recipe.schedule != "slice" or recipe.hold is None:
+        return (0, 0) if recipe.schedule == "slice" else (1, 0)
+    number = int(recipe.hold.rstrip("epochs"))
+    return (number, 0) if "epoch" in recipe.hold else (0, number)
+
+
+def _drops(recipe: Recipe) -> list[int]:
+    """Epochs with which the learning rate drops to a tenth."""
+    if not recipe.lr_schedule.startswith("drop:"):
+        return []
+    texts = recipe.lr_schedule.removeprefix("drop:").split(",")
+    return [ceil(int(d[:-1]) * recipe.epochs / 100) if d.endswith("%") else int(d) for d in texts]
+
+
+def _source(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None) -> str:
+    """Tables: layers, projections, and what else does not fit into a line."""
+    recipe, places = layout.recipe, layout.flash[0]
+    lines = ["/* Tables of tinyfoa_config.h's recipe; by tinyfoa-np. */", '#include "tinyfoa_layer.h"', ""]
+    entries = []
+    for n, (layer, plan, place) in enumerate(zip(layout.layers, layout.plans, places)):
+        made = np.zeros((layer.O, layer.C), np.float32)
+        random_kernels.normal(made, 0, n, np.uint64(recipe.seed), sqrt(2.0 / layer.O))
+        lines += _array("float", f"projection{n}", [_float(value) for value in made.ravel()])
+        offsets = [STATE_BYTES + plan.offsets[name] if name in plan.offsets else 0 for name in REGIONS]
+        numbers = [
+            layer.I, layer.O, layer.words, layer.rows, layer.columns, layer.active_rows, _float(layer.bound),
+            layer.w_steps, *(place[name] for name in PLACES), f"projection{n}",
+        ]  # fmt: skip
+        entries.append(f"    {{{', '.join(map(str, numbers))},")
+        entries.append(f"     {{{', '.join(map(str, offsets))}}}}},")
+    if images:
+        lines += _images(images)
+    if dataset.columns is not None:
+        values = [_float(value) for column in dataset.columns.affine(str(recipe.normalize)) for value in column]
+        half = len(values) // 2
+        rows = [f"    {{{', '.join(part)}}}," for part in (values[:half], values[half:])]
+        lines += ["const float tinyfoa_columns[2][TINYFOA_INPUTS] = {", *rows, "};", ""]
+    lines += ["const tinyfoa_layer tinyfoa_layers[TINYFOA_LAYERS] = {", *entries, "};", ""]
+    return "\n".join(lines)
+
+
+def _images(images: list[list[Item]]) -> list[str]:
+    """Payloads as words, and the table of them."""
+    lines, names = [], []
+    for n, items in enumerate(images):
+        entries = []
+        for k, (payload, steps, total) in enumerate(items):
+            words = np.frombuffer(payload + bytes(-len(payload) % 4), "<u4")
+            lines += _array("uint32_t", f"image{n}_{k}", [f"{word:#x}" for word in words.tolist()])
+            entries.append(f"    {{image{n}_{k}, {len(payload)}, {steps}, UINT64_C({total})}},")
+        lines += [f"static const tinyfoa_image images{n}[] = {{", *entries, "};"]
+        names.append(f"images{n}")
+    return [*lines, f"const tinyfoa_image *const tinyfoa_images[TINYFOA_LAYERS] = {{{', '.join(names)}}};", ""]
+
+
+def _array(kind: str, name: str, values: list[str]) -> list[str]:
+    rows = ["    " + ", ".join(values[k : k + 6]) + "," for k in range(0, len(values), 6)]
+    return [f"static const {kind} {name}[{len(values)}] = {{", *rows, "};", ""]
+
+
+def _float(value: Any) -> str:
+    """A float32 in C, to the bit."""
+    return float(np.float32(value)).hex() + "f"
+
+
+def _plain(name: str) -> str:
+    """A name that cannot end a comment."""
+    return "".join(c if c.isascii() and c.isprintable() and c not in "*/\\" else "_" for c in name)
+
+
+def _plain_line(line: str) -> str:
+    """A line of the comment."""
+    return "   " + _plain(line.strip())
+

@@ -1,0 +1,89 @@
+"""How well a trained model answers: errors, confusions, precision and recall by class, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadRequest
+from ..run.advice import majority_error
+
+#: intervals of confidence that answers are sorted into
+BINS = 10
+
+
+def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] | None = None) -> dict[str, Any]:
+    """Everything that one pass over labelled samples tells about a model.
+
+    Parameters
+    ----------
+    scores : ndarray (N, C)
+        The model's logits: the largest is the answer, the first of equals.
+    labels : ndarray (N,), integer
+        The right answers, from 0 to C - 1.
+    names : sequence, optional
+        What the classes are called; their numbers without it.
+
+    Returns
+    -------
+    dict
+        ``error_pct``, ``wrong`` and ``samples``; ``majority_error_pct``, the error of always answering the most
+        frequent class; ``confusion`` (C, C), a row for each right class and a column for each answer; ``classes``, with
+        ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None where there is nothing to divide
+        by; ``macro_f1``, the mean of those that are not None; and ``calibration``, with ``expected_error_pct``, the
+        mean difference between confidence (the softmax of the scores) and accuracy over :data:`BINS` intervals of
+        confidence, and these ``bins``. Shares from 0 to 1, errors in %.
+
+    Raises
+    ------
+    BadRequest
+        If there are no samples.
+
+    Examples
+    --------
+    >>> found = evaluation(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1]))
+    >>> found["wrong"], found["confusion"], found["classes"][1]["recall"]
+    (1, [[1, 0], [1, 1]], 0.5)
+    """
+    count, classes = scores.shape
+    if not count:
+        raise BadRequest("there are no samples to evaluate")
+    answers = scores.argmax(axis=1)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    right, are, said = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    called = list(range(classes)) if names is None else list(names)
+    rows = [
+        {
+            "label": called[c], "samples": int(are[c]), "precision": _share(right[c], said[c]),
+            "recall": _share(right[c], are[c]), "f1": _share(2 * right[c], are[c] + said[c]),
+        }
+        for c in range(classes)
+    ]  # fmt: skip
+    wrong = count - int(right.sum())
+    f1 = [float(2 * part / both) for part, both in zip(right, are + said, strict=True) if both]
+    return {
+        "error_pct": 100 * wrong / count, "wrong": wrong, "samples": count, "majority_error_pct": majority_error(are),
+        "macro_f1": float(np.mean(f1)), "classes": rows, "confusion": confusion.tolist(),
+        "calibration": _calibration(scores, answers == labels),
+    }  # fmt: skip
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    raised = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    sure = raised.max(axis=1) / raised.sum(axis=1)
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    bins, apart = [], 0.0
+    for k in range(BINS):
+        held = place == k
+        if n := int(held.sum()):
+            confidence, accuracy = float(sure[held].mean()), float(right[held].mean())
+            bins.append({"from": k / BINS, "samples": n, "confidence": confidence, "accuracy": accuracy})
+            apart += n * abs(confidence - accuracy)
+    return {"expected_error_pct": 100 * apart / len(right), "bins": bins}

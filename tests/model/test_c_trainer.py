@@ -1,0 +1,165 @@
+"""The trainer in C: the bits of Python's training, in the planned bytes, through power cuts, on emulated processors."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_tools import made, recipe, run
+
+from tinyfoa_np.data import Split
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.model import c_layout, c_trainer
+from tinyfoa_np.run import device
+from tinyfoa_np.run.train import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
+
+COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
+QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm", "make"))
+STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off"]
+needs_a_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler: gcc or clang")
+
+#: recipes and, where they are not the usual ones, the kind of data, the flash, and what is in the arena
+RECIPES = [
+    ({"network": "fc:40x2", "epochs": 3, "lr": 0.01}, {}),
+    ({"network": "fc:40,33", "epochs": 4, "slices": 5, "batch": 17}, {}),
+    ({"network": "fc:33,20", "epochs": 2, "lr": 0.01, "optimizer": "momentum"}, {"kind": "real"}),
+    ({"network": "fc:40,20", "epochs": 3, "moments": "int8", "lr": 0.01, "lr_schedule": "cooldown"}, {}),
+    ({"network": "fc:20", "epochs": 2, "optimizer": "sgd", "schedule": "stream", "slices": 3}, {"mapped": False}),
+    ({"network": "fc:33,20", "epochs": 3, "schedule": "slice", "slices": 3, "visits": 4, "order": "diagonal"}, {}),
+    ({"network": "fc:20,33", "epochs": 3, "moments": "int8", "optimizer": "momentum", "hold": "2"},
+     {"store": c_layout.FRAM, "cut": c_layout.Cut(2, True, True)}),
+    ({"network": "fc:40", "epochs": 4, "lr_schedule": "drop:1,75%", "exchanges": 7, "slices": 4}, {"kind": "real"}),
+    ({"network": "fc:20x3", "epochs": 1, "batch": 100, "seed": 2**64 - 1, "shuffle": True},
+     {"store": c_layout.FRAM, "cut": c_layout.Cut(8, False, True)}),
+    ({"network": "fc:33,20", "epochs": 2, "schedule": "stream", "lr": 0.01},
+     {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)}),
+]  # fmt: skip
+
+
+def export(directory, which, dataset, images=None, before=0, store=c_layout.NOR, mapped=True, cut=None, kind=None):
+    layout = c_layout.CLayout(which.validated(), dataset, store, mapped, cut)
+    c_trainer.write(layout, dataset, directory, images, before)
+    return layout
+
+
+def compiled(directory, *flags):
+    example = directory / "example"
+    sources = [*sorted(directory.glob("tinyfoa_*.c")), *(example / name for name in ("main.c", "nor.c", "port_host.c"))]
+    subprocess.run([COMPILER, *STRICT, *(flags or ["-O1"]), *sources, "-o", directory / "run"], check=True)
+
+
+def result_of(directory, *arguments):
+    command = [directory / "run", directory / "example" / "data.bin", *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("options, about", RECIPES, ids=[str(k) for k in range(len(RECIPES))])
+def test_the_bits_and_the_bytes(tmp_path, options, about):
+    which, dataset = recipe(**options), made(about.get("kind", "bytes"), samples=120, tests=30)
+    layout = export(tmp_path, which, dataset, **about)
+    compiled(tmp_path)
+    found, wanted = result_of(tmp_path), run(tmp_path, which, dataset, threads=1)
+    assert found["model_sha256"] == wanted["model_sha256"]
+    assert found["error_pct"] == pytest.approx(wanted["error_pct"], abs=1e-3)
+    assert found["watermark_bytes"] == found["arena_bytes"] == layout.arena_bytes
+
+
+@needs_a_compiler
+def test_a_stream_of_chunks(tmp_path):
+    which, dataset = recipe(network="fc:33,20", epochs=2, lr=0.01), made(samples=120)
+    export(tmp_path, which, dataset)
+    compiled(tmp_path, "-DEXAMPLE_CHUNKS=50,10,60")
+    for first, last in ((0, 50), (50, 60), (60, 120)):
+        part = replace(dataset, train=Split(dataset.train.inputs[first:last], dataset.train.labels[first:last]))
+        wanted = train(which, part, tmp_path / "stream", stream=True, threads=1)
+    assert result_of(tmp_path)["model_sha256"] == wanted["model_sha256"]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("moments", ["float32", "int8"])
+def test_a_run_goes_on(tmp_path, moments):
+    which, dataset = recipe(network="fc:33,20", epochs=2, lr=0.01, moments=moments), made(samples=120)
+    directory = Path(run(tmp_path, which, dataset, threads=1)["run_dir"])
+    layout = c_layout.CLayout(which.validated(), dataset)
+    images, before = device.images(directory, layout)
+    c_trainer.write(layout, dataset, tmp_path, images, before)
+    compiled(tmp_path, "-DEXAMPLE_CHUNKS=120")
+    wanted = train(which, dataset, directory, stream=True, threads=1)
+    assert result_of(tmp_path)["model_sha256"] == wanted["model_sha256"]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("about", [{}, {"store": c_layout.FRAM, "cut": c_layout.Cut(2, True, True)}])
+def test_power_cuts_lose_nothing(tmp_path, about):
+    export(tmp_path, recipe(network="fc:20,16", epochs=4, lr=0.01), made(samples=60), **about)
+    compiled(tmp_path, "-O1", *([] if not about else ["-DEXAMPLE_LONGEST=60000"]))
+    wanted = result_of(tmp_path)
+    for seed in ("1", "2"):
+        found = result_of(tmp_path, "--cuts", "100", seed)
+        assert found["model_sha256"] == wanted["model_sha256"]
+        assert found["flash_erased_pages"] > wanted["flash_erased_pages"]
+
+
+@needs_a_compiler
+def test_no_undefined_behaviour(tmp_path):
+    export(tmp_path, recipe(network="fc:33,20", epochs=2, moments="int8"), made(samples=60))
+    try:
+        compiled(tmp_path, "-O1", "-Wno-conversion", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    except subprocess.CalledProcessError:
+        pytest.skip("the compiler has no sanitizers")
+    assert result_of(tmp_path)["model_sha256"]
+
+
+@needs_a_compiler
+def test_fast_math_is_refused(tmp_path):
+    export(tmp_path, recipe(), made())
+    with pytest.raises(subprocess.CalledProcessError):
+        compiled(tmp_path, "-O1", "-ffast-math")
+
+
+@pytest.mark.skipif(not QEMU, reason="no arm-none-eabi-gcc, qemu-system-arm or make")
+def test_an_emulated_cortex_m7(tmp_path):
+    which, dataset = recipe(network="fc:20x2", epochs=1, lr=0.01), made(samples=64)
+    layout = export(tmp_path, which, dataset)
+    done = subprocess.run(
+        ["make", "-s", "-C", tmp_path / "example", "run-qemu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=True, timeout=110,
+    )
+    found, wanted = json.loads(done.stdout.splitlines()[-1]), run(tmp_path, which, dataset, threads=1)
+    assert found["model_sha256"] == wanted["model_sha256"]
+    assert found["watermark_bytes"] == layout.arena_bytes
+    assert 0 < found["stack_bytes"] <= 1536 and 0 < found["text_bytes"] <= 16384
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"algorithm": "bp"}, "tinyfoa on fully connected networks"),
+        ({"binary_weights": False}, "binary weights and activations"),
+        ({"schedule": "frozen"}, "not frozen"),
+        ({"moments": "bfloat16"}, "not bfloat16"),
+        ({"recompute": True}, "--recompute"),
+        ({"slices": 21}, "at most 20"),
+    ],
+)
+def test_what_it_does_not_do_is_refused(options, says):
+    with pytest.raises(BadRequest, match=says):
+        c_layout.CLayout(recipe(**options).validated(), made())
+
+
+def test_a_budget_streams_slices_only_where_flash_is_rewritten_in_place():
+    which, dataset = recipe(network="fc:100x2", slices=2).validated(), made()
+    assert c_layout.fit(which, dataset, c_layout.FRAM, True, 6000).cut.streamed
+    with pytest.raises(BadRequest, match="with --flash fram"):
+        c_layout.fit(which, dataset, c_layout.NOR, True, 6000)
+
+
+def test_packed_rows_begin_a_word_with_each_segment():
+    bits = np.ones((2, 70), bool)
+    assert device.packed(bits, 2).tolist() == [[0xFFFFFFFF, 7, 0xFFFFFFFF, 7]] * 2

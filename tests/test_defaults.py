@@ -1,0 +1,46 @@
+"""Defaults that follow from the data: the rule's numbers, and what it leaves alone."""
+
+import pytest
+
+from tinyfoa_np import defaults
+from tinyfoa_np.recipe import Recipe
+
+
+def chosen(samples, inputs=20, own=True, **given):
+    return defaults.completed(given, samples, inputs, own)
+
+
+@pytest.mark.parametrize("samples", [2, 90, 150, 1437, 10_000, 60_000, 10**6])
+@pytest.mark.parametrize("algorithm", ["tinyfoa", "bp", "drtp", "pepita", "ff", "giff"])
+def test_any_number_of_samples_gives_a_recipe(samples, algorithm):
+    recipe = Recipe(**chosen(samples, algorithm=algorithm)).validated()
+    least, most = defaults.BATCH
+    assert least <= recipe.batch <= most and 1e-5 <= recipe.lr <= 0.1
+    assert defaults.EPOCHS[0] <= recipe.epochs <= defaults.EPOCHS[1]
+    steps = recipe.epochs * -(-samples // recipe.batch)
+    assert steps >= defaults.STEPS or recipe.epochs == defaults.EPOCHS[1]
+    assert recipe.normalize == "standard" and recipe.shuffle
+
+
+def test_a_slice_moves_a_weight_as_far_whatever_the_number_of_samples_and_slices():
+    """lr times the steps in which a slice trains is the same, as long as the largest rate does not cut it off."""
+    for samples, slices, visits in ((20_000, 2, 1), (60_000, 2, 1), (60_000, 4, 1), (60_000, 4, 2)):
+        fields = chosen(samples, slices=slices, visits=visits)
+        steps = fields["epochs"] * -(-samples // fields["batch"]) * visits / slices**2
+        assert fields["lr"] * steps == pytest.approx(defaults.TRAVEL)
+    assert chosen(60, slices=4)["lr"] == defaults.LARGEST_LR
+
+
+def test_what_is_given_stays_and_the_rest_follows_from_it():
+    given = {"network": "fc:7", "batch": 33, "epochs": 2, "lr": 0.5, "lr_schedule": "drop:50%", "normalize": "unit"}
+    assert {name: chosen(500, **given)[name] for name in given} == given
+    assert chosen(9000, limit=90)["batch"] == chosen(90)["batch"] and chosen(9000, limit=90)["lr"] == chosen(90)["lr"]
+    assert "lr_schedule" not in chosen(500, algorithm="bp", lr=0.001)
+    assert chosen(500, inputs=1)["slices"] == 1
+
+
+def test_which_data_sets_the_rule_is_for():
+    assert defaults.apply("digits", None) and defaults.apply("a.csv", None) and defaults.apply("x.npy,y.npy", "fc:5")
+    assert not defaults.apply("mnist", None) and not defaults.apply("cifar10-unverified", "fc:2000x4")
+    assert defaults.apply("mnist", "cnn")
+    assert "normalize" not in chosen(500, own=False) and "shuffle" not in chosen(500, own=False)
