@@ -161,7 +161,7 @@ def test_no_sizes(text):
 )
 def test_bad_requests_end_with_one_line_and_2_and_leave_nothing(run, tmp_path, arguments, says):
     code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
+    assert (code, out) == (2, "") and "chosen:" not in err  # what is refused has chosen nothing
     assert says in one_error_line(err)
     assert list(tmp_path.iterdir()) == []
 
