@@ -31,7 +31,7 @@ def test_installed_metadata_are_those_of_setup_cfg():
         pytest.skip("tinyfoa-np is not installed, only on the path: run make test")
     assert version == tinyfoa_np.__version__
     [script] = [e for e in metadata.entry_points(group="console_scripts") if e.name == "tinyfoa"]
-    assert script.value == "tinyfoa_cli.main:main"
+    assert script.value == "tinyfoa_cli.entry:main"
 
 
 def test_the_version_stands_in_one_place():

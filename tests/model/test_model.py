@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from train_tools import WIDTH, made, outcome, recipe, run, seen, weights
 
-from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.errors import BadRequest, CheckFailed, OtherNumerics
 from tinyfoa_np.model import model
 from tinyfoa_np.reference import random, tinyfoa
 
@@ -169,7 +169,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(whole, place, bit)
     path.write_bytes(altered)
     try:
         theirs = model.load(path)
-    except CheckFailed as error:
+    except (CheckFailed, OtherNumerics) as error:  # without its numerics, a model reads as one of version 0.1.0
         assert str(path) in str(error) and "\n" not in str(error)
         return
     assert (theirs.recipe, theirs.classes, len(theirs.layers)) == (ours.recipe, ours.classes, len(ours.layers))

@@ -89,8 +89,12 @@ def main():
 
     # The two instruments themselves: a bias too short, then a look behind an array, which ends this process.
     batch = make_batch(0, "bits", "signs", True, 4, 4, 64, 9, 2)
+    everywhere = Projected(np.ones((2, 4), np.float32), batch.P, pack_active(np.ones((9, 4), bool)), 0)
     try:
-        run_forward(batch._replace(b=batch.b[:8].copy()), 9)
+        run_update(
+            batch.inputs, 4, everywhere, batch.W, (0, 9, 0, 64), list(np.zeros((2, 9, 64), np.float32)),
+            stored(batch.W, "signs"), batch.b[:8], list(np.zeros((2, 9), np.float32)), "adam",
+        )
     except (IndexError, SystemError) as error:  # of an IndexError in a thread numba makes a SystemError
         print("numba says:", error.__cause__ or error, flush=True)
     views, _ = between_forbidden_pages({"a": np.zeros(3)}, *GARBAGE[0])
