@@ -24,6 +24,7 @@ test: .venv/with-test  ## run the tests
 
 check: .venv/with-dev  ## ruff and mypy
 	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
 
 bench: .venv/with-bench  ## run every script in benchmarks/, beside PyTorch

@@ -41,9 +41,12 @@ from tinyfoa_np.rules.group_stage import GroupStage
 from tinyfoa_np.storage.flash import Flash
 
 IMAGES = {
-    "cnn": ((1, 28, 28), 10), "mlp": ((784, 1, 1), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),
+    "cnn": ((1, 28, 28), 10),
+    "mlp": ((784, 1, 1), 10),
+    "resnet8": ((3, 32, 32), 10),
+    "mobilenetv1": ((3, 96, 96), 2),
     "dscnn": ((1, 49, 10), 12),
-}  # fmt: skip
+}
 LR = 1e-3
 
 
@@ -153,10 +156,12 @@ def torch_step(made: GroupStage) -> Callable[[], float]:
 
 def main() -> None:
     options = arguments(
-        __doc__, rounds=(15, "turns of each"), batch=(100, "samples"),
+        __doc__,
+        rounds=(15, "turns of each"),
+        batch=(100, "samples"),
         networks=("resnet8,dscnn,mobilenetv1,cnn,mlp", "which, with commas between"),
         threads=(1, "of both sides"),
-    )  # fmt: skip
+    )
     result: dict[str, Any] = {"machine": machine(), "batch": options.batch, "threads": THREADS}
     clock = time.process_time if THREADS == 1 else time.perf_counter
     rows = []
@@ -173,8 +178,13 @@ def main() -> None:
                 contestants = {"bp": own, "pytorch": theirs, "giff": step(local, below)}
                 seconds = side_by_side(contestants, options.rounds, 0.2, clock)
         result[network] = {**seconds, "pytorch_over_bp": seconds["pytorch"] / seconds["bp"]}
-        rows.append([network, *(f"{1e3 * seconds[name]:.1f}" for name in contestants),
-                     f"{result[network]['pytorch_over_bp']:.2f}"])  # fmt: skip
+        rows.append(
+            [
+                network,
+                *(f"{1e3 * seconds[name]:.1f}" for name in contestants),
+                f"{result[network]['pytorch_over_bp']:.2f}",
+            ]
+        )
     table(["network", "BP, ms", "PyTorch's BP, ms", "GIFF, ms", "PyTorch / BP"], rows)
     finish(options.json, result)
 

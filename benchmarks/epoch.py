@@ -61,9 +61,15 @@ def ours(schedule: str, dataset: Dataset, batches: int) -> list[float]:
             seconds.append(first - begin + a_step * (EPOCH - 1))
 
     recipe = Recipe(
-        dataset=dataset.name, network=f"fc:{WIDTH}x{LAYERS}", slices=SLICES, schedule=schedule, epochs=2, batch=BATCH,
-        lr=LR, limit=batches * BATCH,
-    )  # fmt: skip
+        dataset=dataset.name,
+        network=f"fc:{WIDTH}x{LAYERS}",
+        slices=SLICES,
+        schedule=schedule,
+        epochs=2,
+        batch=BATCH,
+        lr=LR,
+        limit=batches * BATCH,
+    )
     trained(recipe, dataset, THREADS, note)
     return seconds
 
@@ -215,11 +221,14 @@ def main() -> None:
     table(
         ["", *(f"layer {k + 1}" for k in range(LAYERS)), "sum", "published / this", "leaner / this"],
         [
-            [name, *(f"{s:.2f}" for s in [*seconds, total[name]]),
-             *(f"{other / total[name]:.1f}" if other else "-" for other in (published, lean))]
+            [
+                name,
+                *(f"{s:.2f}" for s in [*seconds, total[name]]),
+                *(f"{other / total[name]:.1f}" if other else "-" for other in (published, lean)),
+            ]
             for name, seconds in layers.items()
         ],
-    )  # fmt: skip
+    )
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
     result: dict[str, Any] = {

@@ -128,18 +128,23 @@ def steps(width: int, side: int, batch: int, threads: int) -> dict[str, Any]:
     n = (count - 1) * batch
     seconds, work = passed["seconds"] / n, operations(width, side, batch)
     return {
-        "width": width, "slices": side, "batch": batch, "seconds_per_sample": seconds, "operations_per_sample": work,
-        "seconds_per_operation": seconds / work, "arena_bytes": arena, "arena_bytes_per_sample": arena / batch,
-        "flash_bytes_per_sample": passed["bytes"] / n, "shares_pct": shares(passed),
-    }  # fmt: skip
+        "width": width,
+        "slices": side,
+        "batch": batch,
+        "seconds_per_sample": seconds,
+        "operations_per_sample": work,
+        "seconds_per_operation": seconds / work,
+        "arena_bytes": arena,
+        "arena_bytes_per_sample": arena / batch,
+        "flash_bytes_per_sample": passed["bytes"] / n,
+        "shares_pct": shares(passed),
+    }
 
 
 def epoch(schedule: str, side: int, threads: int) -> dict[str, Any]:
     """One whole epoch of a hidden layer in MNIST's size: 600 steps, the commit before and the test error after them."""
     width, _, batch = BASE
-    recipe = Recipe(
-        dataset="synthetic", network=f"fc:{width}x2", slices=side, schedule=schedule, epochs=2, batch=batch
-    )
+    recipe = Recipe(dataset="synthetic", network=f"fc:{width}x2", slices=side, schedule=schedule, epochs=2, batch=batch)
     moments, _ = watched(recipe, 60000, 10000, threads)
     ends = [moment for moment in moments if moment[0].kind == "epoch"]
     passed = between(*ends)
@@ -156,10 +161,13 @@ def main() -> None:
     watched(Recipe(network="fc:500x2", epochs=1), 200, 100, options.threads)  # loads or compiles the kernels
     result: dict[str, Any] = {"growth": {}, "steps": [], "epochs": []}
     columns = {
-        "s/sample": "seconds_per_sample", "op/sample": "operations_per_sample", "s/op": "seconds_per_operation",
-        "arena B": "arena_bytes", "arena B/sample": "arena_bytes_per_sample",
+        "s/sample": "seconds_per_sample",
+        "op/sample": "operations_per_sample",
+        "s/op": "seconds_per_operation",
+        "arena B": "arena_bytes",
+        "arena B/sample": "arena_bytes_per_sample",
         "flash B/sample": "flash_bytes_per_sample",
-    }  # fmt: skip
+    }
     percent = [f"{name} %" for name in (*SHARES, "rest")]
     for sweep, sizes in SWEEPS.items():
         every = sorted({*sizes, *(MORE[sweep] if options.full else [])})
@@ -169,11 +177,16 @@ def main() -> None:
         table(
             ["width", "M", "batch", *columns, *percent],
             [
-                [str(row["width"]), str(row["slices"]), str(row["batch"]), *(si(row[k]) for k in columns.values()),
-                 *percentages(row)]
+                [
+                    str(row["width"]),
+                    str(row["slices"]),
+                    str(row["batch"]),
+                    *(si(row[k]) for k in columns.values()),
+                    *percentages(row),
+                ]
                 for row in rows
             ],
-        )  # fmt: skip
+        )
         small, *_, large = sorted(rows, key=lambda row: row["batch"] * row["operations_per_sample"])
         result["growth"][sweep] = large["seconds_per_operation"] / small["seconds_per_operation"]
     print("a whole epoch of a hidden layer (2000 x 2000), 60,000 samples, batch 100: commit, steps, test error")

@@ -56,8 +56,20 @@ def _product(inputs, weights, outputs, tile, columns, scale, offset, scratch, z)
     for first in range(0, outputs, tile):
         neurons = min(tile, outputs - first)
         forward_kernels.linear(
-            inputs, 0, inputs.shape[0], weights, first, neurons, columns, scale, offset, scratch, 0, z.reshape(z.size),
-            first * z.shape[1], z.shape[1],
+            inputs,
+            0,
+            inputs.shape[0],
+            weights,
+            first,
+            neurons,
+            columns,
+            scale,
+            offset,
+            scratch,
+            0,
+            z.reshape(z.size),
+            first * z.shape[1],
+            z.shape[1],
         )
 
 
@@ -240,11 +252,14 @@ def first_layer(rounds: int) -> Result:
         x, w, signs = layer.ram.inputs, layer.parameters.ram.weights, aligned(signs_of(layer))
         floats = aligned(np.float32(kind.scale) * x.astype(np.float32) + np.float32(kind.offset))
         z, z_blas = aligned(np.zeros((O, B), np.float32)), aligned(np.zeros((B, O), np.float32))
-        seconds = side_by_side({
-            "ours": product(x, w, kind, z),
-            "ours, whole forward": lambda: layer.forward(flash, whole(B), 0),
-            f"{blas()}, float32": lambda: np.matmul(floats, signs.T, out=z_blas),
-        }, rounds)  # fmt: skip
+        seconds = side_by_side(
+            {
+                "ours": product(x, w, kind, z),
+                "ours, whole forward": lambda: layer.forward(flash, whole(B), 0),
+                f"{blas()}, float32": lambda: np.matmul(floats, signs.T, out=z_blas),
+            },
+            rounds,
+        )
         agree(z, z_blas.T, 1e-5, "first layer")
     show(f"first layer: bytes ({B} x {PIXELS}) by signs ({O} x {PIXELS})", seconds, B * PIXELS * O, "multiply-adds")
     return {"first_layer_vs_openblas": seconds[f"{blas()}, float32"] / seconds["ours"]}
@@ -256,11 +271,14 @@ def dense_forward(rounds: int) -> Result:
     x, w = (aligned(random.standard_normal((n, I), np.float32)) for n in (B, O))
     signs, signs_as_floats = aligned(reference_bits.pack_panels(w)), aligned(np.where(w >= 0, np.float32(1), -1))
     z, z_signs, z_blas = (aligned(np.zeros(shape, np.float32)) for shape in ((O, B), (O, B), (B, O)))
-    seconds = side_by_side({
-        "ours": product(x, w, Encoding("real", I), z),
-        "ours, by signs": product(x, signs, Encoding("real", I), z_signs),
-        f"{blas()}, float32": lambda: np.matmul(x, w.T, out=z_blas),
-    }, rounds)  # fmt: skip
+    seconds = side_by_side(
+        {
+            "ours": product(x, w, Encoding("real", I), z),
+            "ours, by signs": product(x, signs, Encoding("real", I), z_signs),
+            f"{blas()}, float32": lambda: np.matmul(x, w.T, out=z_blas),
+        },
+        rounds,
+    )
     agree(z, z_blas.T, 1e-5, "dense product")
     agree(z_signs, (x @ signs_as_floats.T).T, 1e-5, "dense product by signs")
     show(f"dense product: floats ({B} x {I}) by floats ({O} x {I})", seconds, B * I * O, "multiply-adds")
@@ -275,11 +293,14 @@ def backward(rounds: int) -> Result:
         w, dz = (aligned(random.standard_normal((outputs, n), np.float32)) for n in (I, B))
         signs, signs_as_floats = aligned(reference_bits.pack_panels(w)), aligned(np.where(w >= 0, np.float32(1), -1))
         out, out_signs, out_blas = (aligned(np.zeros((I, B), np.float32)) for _ in range(3))
-        seconds = side_by_side({
-            "ours": below(dz, w, out),
-            "ours, signs": below(dz, signs, out_signs),
-            f"{blas()}, float32": lambda w=w, dz=dz, out=out_blas: np.matmul(w.T, dz, out=out),
-        }, rounds)  # fmt: skip
+        seconds = side_by_side(
+            {
+                "ours": below(dz, w, out),
+                "ours, signs": below(dz, signs, out_signs),
+                f"{blas()}, float32": lambda w=w, dz=dz, out=out_blas: np.matmul(w.T, dz, out=out),
+            },
+            rounds,
+        )
         agree(out, out_blas, 1e-5, "backward")
         agree(out_signs, signs_as_floats.T @ dz, 1e-5, "backward with signs")
         show(f"backward: floats ({outputs} x {I}) by dz ({outputs} x {B})", seconds, B * I * outputs, "multiply-adds")
@@ -297,11 +318,14 @@ def gradient(rounds: int) -> Result:
     x = aligned(packed(bits))
     dense, run_dense = slice_gradient(x, SLICE, dz)
     sparse, run_sparse = slice_gradient(x, SLICE, half)
-    seconds = side_by_side({
-        "ours": run_dense,
-        "ours, half of dz zero": run_sparse,
-        f"{blas()}, float32": lambda: np.matmul(dz.T, floats, out=out),
-    }, rounds)  # fmt: skip
+    seconds = side_by_side(
+        {
+            "ours": run_dense,
+            "ours, half of dz zero": run_sparse,
+            f"{blas()}, float32": lambda: np.matmul(dz.T, floats, out=out),
+        },
+        rounds,
+    )
     np.matmul(half.T, floats, out=out_half)
     agree(dense, out, 1e-5, "gradient")
     agree(sparse, out_half, 1e-5, "gradient of half the errors")
@@ -320,10 +344,14 @@ def fused(rounds: int) -> Result:
         bits = np.unpackbits(np.array(ram.inputs).view(np.uint8), axis=1, bitorder="little")[:, :SLICE]
         floats = aligned(bits.astype(np.float32) * ram.input_scale[0])
         apart = SimpleNamespace(
-            w=aligned(own.slice), m=aligned(own.moment1), v=aligned(own.moment2),
+            w=aligned(own.slice),
+            m=aligned(own.moment1),
+            v=aligned(own.moment2),
             g=aligned(np.zeros((SLICE, SLICE), np.float32)),
-            signs=aligned(np.zeros((SLICE // 8, -(-SLICE // 64), 8), np.uint64)), t=0, mean=0.0,
-        )  # fmt: skip
+            signs=aligned(np.zeros((SLICE // 8, -(-SLICE // 64), 8), np.uint64)),
+            t=0,
+            mean=0.0,
+        )
 
         flat = apart.g.reshape(-1)
 
@@ -340,16 +368,21 @@ def fused(rounds: int) -> Result:
         agree(own.slice, apart.w, 1e-4, "fused update")  # Adam's step is large where a gradient is but rounding
         seconds = side_by_side({"ours": lambda: layer.update(flash, B, 0), "step by step": step_by_step}, rounds)
         pace = layer.parameters._step(apart.t, 0)
-        parts = side_by_side({
-            "  of which gradient": lambda: np.matmul(dz.T, floats, out=apart.g),
-            "  of which Adam, clamp": lambda: _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root),
-            "  of which signs": lambda: _pack_signs(apart.w, SLICE, SLICE, apart.signs),
-            "  of which mean |W|": lambda: _sum_abs(apart.w),
-        }, max(3, rounds // 4))  # fmt: skip
+        parts = side_by_side(
+            {
+                "  of which gradient": lambda: np.matmul(dz.T, floats, out=apart.g),
+                "  of which Adam, clamp": lambda: _adam(apart.w, apart.m, apart.v, flat, pace.rate, pace.root),
+                "  of which signs": lambda: _pack_signs(apart.w, SLICE, SLICE, apart.signs),
+                "  of which mean |W|": lambda: _sum_abs(apart.w),
+            },
+            max(3, rounds // 4),
+        )
     show(
         f"update of a slice ({SLICE} x {SLICE}), batch {B}: gradient, Adam, clamp, packed signs, mean |W|",
-        {**seconds, **parts}, SLICE**2, "weights",
-    )  # fmt: skip
+        {**seconds, **parts},
+        SLICE**2,
+        "weights",
+    )
     return {"fused_vs_separate": seconds["step by step"] / seconds["ours"]}
 
 

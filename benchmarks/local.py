@@ -88,9 +88,15 @@ def ours(batches: int, layers: int, connect: str, back: dict[str, Any] | None = 
 
     own: dict[str, Any] = {"slices": SLICES} if back is None else {"algorithm": "bp", **back}
     recipe = Recipe(
-        dataset="mnist", network="lc:" + ",".join(map(str, CHANNELS[1 : layers + 1])), epochs=2, batch=BATCH, lr=LR,
-        limit=batches * BATCH, lc_connect=connect, **own,
-    )  # fmt: skip
+        dataset="mnist",
+        network="lc:" + ",".join(map(str, CHANNELS[1 : layers + 1])),
+        epochs=2,
+        batch=BATCH,
+        lr=LR,
+        limit=batches * BATCH,
+        lc_connect=connect,
+        **own,
+    )
     result = trained(recipe, mnist(batches), THREADS, note)
     return {"seconds": seconds, "arena": result["arena"]["watermark_bytes"]}
 
@@ -168,10 +174,11 @@ def alone(work: Any, *arguments: Any) -> dict[str, Any]:
 
 def main() -> None:
     options: Any = arguments(
-        __doc__, batches=(6, "batches of the 600 of an epoch that are run"),
+        __doc__,
+        batches=(6, "batches of the 600 of an epoch that are run"),
         torch_batches=(1, "batches that PyTorch runs, after one that is not timed"),
         layers=(4, "layers, from the first"),
-    )  # fmt: skip
+    )
     layers = min(max(1, options.layers), len(CHANNELS) - 1)
     print(f"{machine()}, PyTorch {torch.__version__ if torch is not None else 'not installed'}")
     print(f"lc:16,32,64,64, M = {SLICES}, batch {BATCH}, Adam, {THREADS} threads; seconds an epoch of {EPOCH} batches")
@@ -195,29 +202,44 @@ def main() -> None:
     table(
         ["", *(f"layer {k + 1}" for k in range(layers)), "sum", "this / ours, full", "RAM, MB"],
         [
-            [name, *(f"{s:.1f}" for s in seconds), f"{total[name]:.1f}", f"{total[name] / total['ours, full']:.1f}",
-             f"{memory[name] / 1e6:.1f}"]
+            [
+                name,
+                *(f"{s:.1f}" for s in seconds),
+                f"{total[name]:.1f}",
+                f"{total[name] / total['ours, full']:.1f}",
+                f"{memory[name] / 1e6:.1f}",
+            ]
             for name, seconds in sides.items()
         ],
-    )  # fmt: skip
+    )
     print("".join(f"{line}\n" for line in parts))
     print("Backpropagation through all layers, weights and activations binary or real:")
     table(
         ["", "an epoch", "this / ours, full", "RAM, MB"],
         [
-            [f"{row['connect']}, {row['kind']}", f"{row['seconds']:.1f}",
-             f"{row['seconds'] / total['ours, full']:.1f}", f"{row['memory_bytes'] / 1e6:.1f}"]
+            [
+                f"{row['connect']}, {row['kind']}",
+                f"{row['seconds']:.1f}",
+                f"{row['seconds'] / total['ours, full']:.1f}",
+                f"{row['memory_bytes'] / 1e6:.1f}",
+            ]
             for row in back
         ],
-    )  # fmt: skip
+    )
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
-    finish(options.json, {
-        "speedup_vs_unfold": total[WAYS[0]] / total["ours, full"] if torch is not None else None,
-        "speedup_vs_matrix_products": total[WAYS[1]] / total["ours, full"] if torch is not None else None,
-        "layers": sides, "memory_bytes": memory, "batches_run": options.batches, "parts": parts,
-        "backpropagation": back,
-    })  # fmt: skip
+    finish(
+        options.json,
+        {
+            "speedup_vs_unfold": total[WAYS[0]] / total["ours, full"] if torch is not None else None,
+            "speedup_vs_matrix_products": total[WAYS[1]] / total["ours, full"] if torch is not None else None,
+            "layers": sides,
+            "memory_bytes": memory,
+            "batches_run": options.batches,
+            "parts": parts,
+            "backpropagation": back,
+        },
+    )
 
 
 if __name__ == "__main__":

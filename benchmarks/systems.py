@@ -50,9 +50,21 @@ EPOCH = 600  # batches
 THREADS = 2
 #: the paper's rows, and activations alone where that is something of its own: DRTP and FF have them only with weights
 ROWS = (
-    "bp", "bp+bw", "bp+bw+ba", "bp+ba", "drtp", "drtp+bw", "drtp+bw+ba",
-    "pepita", "pepita+bw", "pepita+bw+ba", "pepita+ba", "ff", "ff+bw", "ff+bw+ba",
-)  # fmt: skip
+    "bp",
+    "bp+bw",
+    "bp+bw+ba",
+    "bp+ba",
+    "drtp",
+    "drtp+bw",
+    "drtp+bw+ba",
+    "pepita",
+    "pepita+bw",
+    "pepita+bw+ba",
+    "pepita+ba",
+    "ff",
+    "ff+bw",
+    "ff+bw+ba",
+)
 PHASES = ("load", "forward", "gradient", "update")
 #: steps in which both sides must agree, and how closely in their loss: where activations are bits, those of a z near 0
 #: may fall either way
@@ -471,9 +483,12 @@ def mnist() -> Dataset:
 
 def main() -> None:
     options: Any = arguments(
-        __doc__, rows=(",".join(ROWS), "which rows"), batches=(20, "batches of the 600 of an epoch that make a turn"),
-        rounds=(3, "turns of each side"), fused=(False, "PyTorch's fused optimizers, which are not its default"),
-    )  # fmt: skip
+        __doc__,
+        rows=(",".join(ROWS), "which rows"),
+        batches=(20, "batches of the 600 of an epoch that make a turn"),
+        rounds=(3, "turns of each side"),
+        fused=(False, "PyTorch's fused optimizers, which are not its default"),
+    )
     rows, batches = options.rows.split(","), min(max(1, options.batches), EPOCH)
     if unknown := [row for row in rows if row not in ROWS]:
         raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
@@ -491,12 +506,18 @@ def main() -> None:
     table(
         ["", "ours", "PyTorch", "PyTorch / ours", *PHASES, "commit", "arena MB"],
         [
-            [row, shown(of["seconds"], 2), shown(of["pytorch_seconds"], 2), shown(of["speedup"], 2),
-             *(shown(of["step_ms"][phase], 2) for phase in PHASES), shown(of["commit_seconds"], 2),
-             shown(of["arena_mb"], 1)]
+            [
+                row,
+                shown(of["seconds"], 2),
+                shown(of["pytorch_seconds"], 2),
+                shown(of["speedup"], 2),
+                *(shown(of["step_ms"][phase], 2) for phase in PHASES),
+                shown(of["commit_seconds"], 2),
+                shown(of["arena_mb"], 1),
+            ]
             for row, of in results.items()
         ],
-    )  # fmt: skip
+    )
     if torch is None:
         print('PyTorch is not installed: pip install "tinyfoa-np[bench]" would let this script compare\n')
     finish(options.json, results)

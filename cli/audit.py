@@ -100,9 +100,13 @@ def _phases(result: dict[str, Any]) -> Table:
     for phase, row in result["phases"].items():
         paper = result["paper"].get(phase)
         table.add_row(
-            phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", _mb(row["planned_bytes"]),
-            _mb(paper["paper_bytes"]) if paper else "", *([] if result["whole_network"] else [str(row["layer"])]),
-        )  # fmt: skip
+            phase,
+            f"{row['planned_bytes']:,}",
+            f"{row['accounted_bytes']:,}",
+            _mb(row["planned_bytes"]),
+            _mb(paper["paper_bytes"]) if paper else "",
+            *([] if result["whole_network"] else [str(row["layer"])]),
+        )
     return table
 
 

@@ -74,8 +74,17 @@ Examples:
 @data_dir_option
 @debug_option
 def export(
-    source: str | None, to: str, out: str | None, files: str | None, preset: str | None, ram: int | None,
-    board: str | None, flash: str | None, samples: str, data_dir: str | None, **given: Any,
+    source: str | None,
+    to: str,
+    out: str | None,
+    files: str | None,
+    preset: str | None,
+    ram: int | None,
+    board: str | None,
+    flash: str | None,
+    samples: str,
+    data_dir: str | None,
+    **given: Any,
 ) -> None:
     """Write the trained model of RUN in another form, or a trainer in C, and print where it is.
 
@@ -102,8 +111,16 @@ def export(
 
 
 def _trainer(
-    source: str | None, target: Path, files: str | None, preset: str | None, ram: int | None, board: str | None,
-    flash: str | None, samples: str, data_dir: str | None, given: dict[str, Any],
+    source: str | None,
+    target: Path,
+    files: str | None,
+    preset: str | None,
+    ram: int | None,
+    board: str | None,
+    flash: str | None,
+    samples: str,
+    data_dir: str | None,
+    given: dict[str, Any],
 ) -> str:
     """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
     from tinyfoa_np import data

@@ -65,9 +65,7 @@ Examples:
     help="What stands for flash: internal, external (beside the chip, where the board has such), or the size of a card "
     "(8GB). [default: a board's internal flash, or its external one where that is all; else as much as it takes]",
 )
-@click.option(
-    "--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs."
-)
+@click.option("--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -118,8 +116,14 @@ def plan(
         if one:
             ram = min(ram or one.block_bytes, max(0, one.block_bytes - kept))
         return forecast.forecast(
-            recipe, samples, ram=ram, threads=threads or 1, lean=lean, advise=not every,
-            store=_store(one, storage, forecast.Store, every), others=_others(one, storage, forecast.Store),
+            recipe,
+            samples,
+            ram=ram,
+            threads=threads or 1,
+            lean=lean,
+            advise=not every,
+            store=_store(one, storage, forecast.Store, every),
+            others=_others(one, storage, forecast.Store),
         )
 
     if every:
@@ -278,10 +282,14 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
         count = flash["trainings"]
         survives = "not known" if count is None else f"{count:,.{0 if count >= 10 else 1}f}"
         table.add_row(
-            name, verdict, f"{need:,}", f"{ram['budget_bytes']:,}", f"{flash['held_bytes'] / 1e6:,.2f}",
+            name,
+            verdict,
+            f"{need:,}",
+            f"{ram['budget_bytes']:,}",
+            f"{flash['held_bytes'] / 1e6:,.2f}",
             f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
             survives if flash["fits"] else "",
-        )  # fmt: skip
+        )
     console = output(WIDTH)
     console.print(table)
     console.print("RAM fits: needs other storage (--storage). survives: trainings until the flash wears out")

@@ -34,7 +34,9 @@ Examples:
     metavar="N",
     help="Of which layer, from 1. [default: memory: that with the largest arena; else all]",
 )
-@click.option("--out", metavar="FILE",
+@click.option(
+    "--out",
+    metavar="FILE",
     help="A file ending in .png or .svg. [default: KIND.png in RUN; with several runs, compared.png here]",
 )
 @debug_option

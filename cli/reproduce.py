@@ -165,9 +165,18 @@ def reproduce(
 
 
 def _study(
-    study: str, datasets: tuple[str, ...], lines: tuple[str, ...], at: tuple[str, ...], seeds: int, jobs: int,
-    data_dir: str | None, out: str | None, as_json: bool, quiet: bool, changes: dict[str, Any],
-) -> None:  # fmt: skip
+    study: str,
+    datasets: tuple[str, ...],
+    lines: tuple[str, ...],
+    at: tuple[str, ...],
+    seeds: int,
+    jobs: int,
+    data_dir: str | None,
+    out: str | None,
+    as_json: bool,
+    quiet: bool,
+    changes: dict[str, Any],
+) -> None:
     from tinyfoa_np.papers import studies
 
     if not all(number.isdigit() and int(number) for number in at):
@@ -175,9 +184,15 @@ def _study(
     out = out or f"runs/{study}"
     changes = {name: value for name, value in changes.items() if value is not None}
     todo = studies.points(
-        study, out, datasets=datasets, lines=lines, seeds=seeds, changes=changes, at=[int(number) for number in at],
+        study,
+        out,
+        datasets=datasets,
+        lines=lines,
+        seeds=seeds,
+        changes=changes,
+        at=[int(number) for number in at],
         data_dir=data_dir,
-    )  # fmt: skip
+    )
     if quiet:
         rows, failed = studies.carry_out(study, todo, out, jobs=jobs)
     else:

@@ -161,9 +161,7 @@ def train(
     samples, chosen = None, ""  # a resumed run has them in flash
     if not resume:
         with contextlib.nullcontext() if quiet else Counting() as counting:
-            samples = data.load(
-                recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting
-            )
+            samples = data.load(recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
         if is_files(recipe.dataset) and not quiet:
             click.echo(printable(described(samples)), err=True)
         recipe = asked(given, preset, samples.train.inputs.shape)

@@ -53,16 +53,28 @@ def algorithm(name: str) -> str:
     """An algorithm's page: its equations, the same as code, and what lies in RAM when."""
     module = importlib.import_module(f"tinyfoa_np.rules.{name}")
     title, _, text = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]
-    return "\n".join([
-        f"# {title.rstrip('.')}", "",
-        f"The text of `src/tinyfoa_np/rules/{name}.py`, which trains in the arena. [All pages](../index.md)", "",
-        re.sub(r":\w+:`[.~]*([^`]+)`", r"`\1`", text.strip()), "",
-        "## The same in NumPy", "",
-        f"From `src/tinyfoa_np/reference/{REFERENCES.get(name, name)}.py`, which the kernels are tested against.", "",
-        "```python", *_sources(name), "```", "",
-        "## In the arena", "",
-        *_regions(name), "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"# {title.rstrip('.')}",
+            "",
+            f"The text of `src/tinyfoa_np/rules/{name}.py`, which trains in the arena. [All pages](../index.md)",
+            "",
+            re.sub(r":\w+:`[.~]*([^`]+)`", r"`\1`", text.strip()),
+            "",
+            "## The same in NumPy",
+            "",
+            f"From `src/tinyfoa_np/reference/{REFERENCES.get(name, name)}.py`, which the kernels are tested against.",
+            "",
+            "```python",
+            *_sources(name),
+            "```",
+            "",
+            "## In the arena",
+            "",
+            *_regions(name),
+            "",
+        ]
+    )
 
 
 def _sources(name: str) -> Iterator[str]:

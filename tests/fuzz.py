@@ -51,9 +51,29 @@ MOST_CPU, MOST_RAM = 20, 64 << 20
 IMAGE = (1, 8, 8)
 #: what is put in: separators, brackets, large and negative numbers
 TOKENS = (
-    b",", b"\n", b'"', b"'", b":", b"{", b"}", b"[", b"]", b"-1", b"0", b"1e999", b"null", b"NaN", b"\x00", b"\xff" * 4,
-    b"99999999999999999999", b"\xef\xbb\xbf", b"true", b"\\u0000", b"..", b"/",
-)  # fmt: skip
+    b",",
+    b"\n",
+    b'"',
+    b"'",
+    b":",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"null",
+    b"NaN",
+    b"\x00",
+    b"\xff" * 4,
+    b"99999999999999999999",
+    b"\xef\xbb\xbf",
+    b"true",
+    b"\\u0000",
+    b"..",
+    b"/",
+)
 RECIPES = {
     "tinyfoa": Recipe("fuzz", "fc:21,9", slices=2),
     "real": Recipe("fuzz", "fc:21,9", slices=2, binary_weights=False, binary_activations=False),
@@ -257,9 +277,19 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
 
 KINDS = (
     *(f"{what}-{name}" for what in ("model", "begun", "done") for name in RECIPES),
-    "header", "idx", "cifar", "pickle", "csv", "npz", "npy", "recipe", "model",
-    "flash-root.0", "flash-root.1", "flash-layer0.slices",
-)  # fmt: skip
+    "header",
+    "idx",
+    "cifar",
+    "pickle",
+    "csv",
+    "npz",
+    "npy",
+    "recipe",
+    "model",
+    "flash-root.0",
+    "flash-root.1",
+    "flash-layer0.slices",
+)
 
 
 # -- one kind, in a process of its own ---------------------------------------------------------------------------------

@@ -105,19 +105,29 @@ def test_the_example_computes_its_equations(example, tmp_path, bw, ba):
     x, y = draw.standard_normal((30, 12)).astype(np.float32), draw.integers(0, 3, 30).astype(np.uint16)
     dataset = Dataset("made", Split(x, y), Split(x[:6], y[:6]), 3, 1.0, 0.0, 1.0)
     recipe = Recipe(
-        algorithm="monoforward", network="fc:16,9", epochs=2, batch=10, lr=0.01, slices=1, schedule="stream",
-        binary_weights=bw, binary_activations=ba, shuffle=False, options={"head_lr": 0.01},
-    ).validated()  # fmt: skip
+        algorithm="monoforward",
+        network="fc:16,9",
+        epochs=2,
+        batch=10,
+        lr=0.01,
+        slices=1,
+        schedule="stream",
+        binary_weights=bw,
+        binary_activations=ba,
+        shuffle=False,
+        options={"head_lr": 0.01},
+    ).validated()
     train(recipe, dataset, tmp_path / "run", threads=1)
     batches = [(x[k : k + 10], y[k : k + 10]) for k in range(0, 30, 10)]
     shapes = [(16, 12), (9, 16)]
     layers = [
         monoforward.Layer(
-            random.weights(*shape, seed=0, layer=k), random.biases(*shape, seed=0, layer=k),
+            random.weights(*shape, seed=0, layer=k),
+            random.biases(*shape, seed=0, layer=k),
             random.weights(3, shape[0], seed=0, layer=example.HEADS + k),
         )
         for k, shape in enumerate(shapes)
-    ]  # fmt: skip
+    ]
     theirs = monoforward.train(batches, layers, epochs=2, lr=0.01, binary_weights=bw, binary_activations=ba)
     ours = load(tmp_path / "run" / "model.safetensors").layers
     for k, layer in enumerate(theirs.layers):

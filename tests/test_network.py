@@ -60,12 +60,35 @@ def test_any_text_is_understood_or_refused_in_one_line(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "fc", "fc:", "2000x4", "fc:0", "fc:0x3", "fc:10x0", "fc:10,,10", "fc:10,", "fc:,10", "fc:10x", "fc:x10",
-        "fc:-5", "fc:1.5", "fc: 10", "fc:10 ", "fc:10\n", "FC:10", "lc:16,32", "fc:10x2x2", "fc:1e3", "fc:10,0",
-        "fc:1x1001", "fc:3x999999999999999999", "fc:" + "9" * 5000, "fc:1x" + "9" * 5000,
+        "",
+        "fc",
+        "fc:",
+        "2000x4",
+        "fc:0",
+        "fc:0x3",
+        "fc:10x0",
+        "fc:10,,10",
+        "fc:10,",
+        "fc:,10",
+        "fc:10x",
+        "fc:x10",
+        "fc:-5",
+        "fc:1.5",
+        "fc: 10",
+        "fc:10 ",
+        "fc:10\n",
+        "FC:10",
+        "lc:16,32",
+        "fc:10x2x2",
+        "fc:1e3",
+        "fc:10,0",
+        "fc:1x1001",
+        "fc:3x999999999999999999",
+        "fc:" + "9" * 5000,
+        "fc:1x" + "9" * 5000,
     ],
     ids=lambda text: repr(text[:20]),
-)  # fmt: skip
+)
 def test_what_is_refused(text):
     with pytest.raises(BadRequest, match="'fc:2000x4'"):
         layer_shapes(text, 784)

@@ -138,9 +138,7 @@ def test_random_numbers_are_those_of_the_page(vectors):
     values, drawn = [single(digits) for digits in known["values"]], {name: known[name] for name in drawn}
     ours = np.zeros(len(values), np.float32)
     deviation = known["deviation"]
-    random_kernels.normals(
-        ours, known["first"], known["layer"], known["purpose"], np.uint64(known["seed"]), deviation
-    )
+    random_kernels.normals(ours, known["first"], known["layer"], known["purpose"], np.uint64(known["seed"]), deviation)
     assert ours.tolist() == values
     np.testing.assert_allclose(random.normal(known["first"], len(values), deviation, **drawn), values, rtol=1e-6)
 

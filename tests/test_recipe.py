@@ -18,9 +18,14 @@ from tinyfoa_np.slices import ORDERS
 
 NAMES = [field.name for field in fields(Recipe)]
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=8),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=8),
     st.sampled_from(["slice", "frozen", "none", "auto", "adam", "ff", "1epoch", "5", "9" * 5000, "fc:3", "drop:9%"]),
-)  # fmt: skip
+)
 ANYTHING = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -30,18 +35,32 @@ HOLDS = st.none() | st.integers(1, 999).map(str) | st.sampled_from(["1epoch", "2
 LR_SCHEDULES = st.sampled_from(["constant", "cooldown", "drop:60%,90%", "drop:3", "drop:0,100%"])
 RATES, WEIGHTS = st.none() | st.floats(1e-12, 1e6), st.none() | st.floats(0, 1e6)
 OWN = {
-    "decay": WEIGHTS, "classifier_lr": RATES, "classifier_decay": WEIGHTS, "label_scale": RATES, "peer": WEIGHTS,
+    "decay": WEIGHTS,
+    "classifier_lr": RATES,
+    "classifier_decay": WEIGHTS,
+    "label_scale": RATES,
+    "peer": WEIGHTS,
     "dropout": st.none() | st.floats(0, 0.999),
-}  # fmt: skip
+}
 COMMON = {
-    "dataset": st.text(max_size=9), "network": st.text(max_size=9), "slices": st.none() | st.integers(1, 99),
-    "hold": HOLDS, "exchanges": st.none() | st.integers(1, 99), "epochs": st.integers(1, 999),
-    "batch": st.integers(1, 65536), "lr": RATES, "lr_schedule": LR_SCHEDULES,
-    "optimizer": st.none() | st.sampled_from(OPTIMIZERS), "moments": st.sampled_from(MOMENTS),
+    "dataset": st.text(max_size=9),
+    "network": st.text(max_size=9),
+    "slices": st.none() | st.integers(1, 99),
+    "hold": HOLDS,
+    "exchanges": st.none() | st.integers(1, 99),
+    "epochs": st.integers(1, 999),
+    "batch": st.integers(1, 65536),
+    "lr": RATES,
+    "lr_schedule": LR_SCHEDULES,
+    "optimizer": st.none() | st.sampled_from(OPTIMIZERS),
+    "moments": st.sampled_from(MOMENTS),
     "normalize": st.none() | st.sampled_from(NORMALIZATIONS),
-    "shuffle": st.none() | st.booleans(), "binary_weights": st.booleans(), "binary_activations": st.booleans(),
-    "seed": st.integers(0, 2**64 - 1), "limit": st.none() | st.integers(1, 10**9),
-}  # fmt: skip
+    "shuffle": st.none() | st.booleans(),
+    "binary_weights": st.booleans(),
+    "binary_activations": st.booleans(),
+    "seed": st.integers(0, 2**64 - 1),
+    "limit": st.none() | st.integers(1, 10**9),
+}
 
 
 def recipes_of(algorithm):
@@ -104,7 +123,10 @@ def test_a_batch_has_its_limit():
 @pytest.mark.parametrize(
     "name, right",
     [
-        ("algorithm", "tinyfoa"), ("schedule", "stream"), ("optimizer", "momentum"), ("normalize", "unit"),
+        ("algorithm", "tinyfoa"),
+        ("schedule", "stream"),
+        ("optimizer", "momentum"),
+        ("normalize", "unit"),
         ("moments", "int8"),
     ],
 )
@@ -149,9 +171,12 @@ def test_visits_are_at_most_as_many_as_there_are_slices():
 def test_visits_and_order_are_those_of_tinyfoa_with_one_slice_at_a_time(option):
     [name] = option
     for other in (
-        {"schedule": "stream"}, {"schedule": "frozen"}, {"algorithm": "bp"}, {"algorithm": "drtp"},
+        {"schedule": "stream"},
+        {"schedule": "frozen"},
+        {"algorithm": "bp"},
+        {"algorithm": "drtp"},
         {"algorithm": "bp", "schedule": "slice"},
-    ):  # fmt: skip
+    ):
         assert f"{name} has a meaning with" in refused(Recipe(**other, **option))
         resolved = Recipe(**other).validated()
         assert (resolved.visits, resolved.order) == (None, None)
@@ -190,9 +215,17 @@ def test_defaults_are_resolved():
     recipe = Recipe().validated()
     assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", "1epoch", None)
     assert recipe == replace(
-        Recipe(), schedule="slice", hold="1epoch", slices=2, lr=1e-4, optimizer="adam", normalize="standard",
-        shuffle=False, visits=1, order="rows",
-    )  # fmt: skip
+        Recipe(),
+        schedule="slice",
+        hold="1epoch",
+        slices=2,
+        lr=1e-4,
+        optimizer="adam",
+        normalize="standard",
+        shuffle=False,
+        visits=1,
+        order="rows",
+    )
     assert Recipe(schedule="stream").validated().hold is None
     assert Recipe(schedule="frozen").validated().hold == "1epoch"
 
@@ -205,9 +238,16 @@ def test_auto_is_the_paper_s_schedule_for_up_to_two_slices_a_side(slices):
 
 @pytest.mark.parametrize(
     "slices, visits, exchanges, lr",
-    [(3, 1, 9, 7.2e-4), (4, 1, 16, 9.6e-4), (8, 1, 64, 1.92e-3), (9, 2, 41, 1.08e-3), (16, 2, 128, 1.92e-3),
-     (26, 2, 338, 3.12e-3), (99, 2, 4901, 0.01)],
-)  # fmt: skip
+    [
+        (3, 1, 9, 7.2e-4),
+        (4, 1, 16, 9.6e-4),
+        (8, 1, 64, 1.92e-3),
+        (9, 2, 41, 1.08e-3),
+        (16, 2, 128, 1.92e-3),
+        (26, 2, 338, 3.12e-3),
+        (99, 2, 4901, 0.01),
+    ],
+)
 def test_auto_gives_each_of_more_slices_one_turn_and_larger_steps(slices, visits, exchanges, lr):
     recipe = Recipe(slices=slices).validated()
     assert (recipe.schedule, recipe.hold, recipe.exchanges) == ("slice", None, exchanges)
@@ -358,12 +398,28 @@ def test_what_json_leaves_out_has_its_default():
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("epochs", 2.0), ("epochs", True), ("epochs", "2"), ("epochs", None), ("lr", "1e-4"), ("lr", True),
-        ("decay", True), ("dropout", "0.1"), ("shuffle", 1), ("normalize", 2), ("lr_schedule", None), ("slices", 2.0),
-        ("dataset", 1), ("dataset", None), ("binary_weights", 1), ("recompute", None), ("hold", 3), ("limit", 1.5),
-        ("seed", []), ("network", {}),
+        ("epochs", 2.0),
+        ("epochs", True),
+        ("epochs", "2"),
+        ("epochs", None),
+        ("lr", "1e-4"),
+        ("lr", True),
+        ("decay", True),
+        ("dropout", "0.1"),
+        ("shuffle", 1),
+        ("normalize", 2),
+        ("lr_schedule", None),
+        ("slices", 2.0),
+        ("dataset", 1),
+        ("dataset", None),
+        ("binary_weights", 1),
+        ("recompute", None),
+        ("hold", 3),
+        ("limit", 1.5),
+        ("seed", []),
+        ("network", {}),
     ],
-)  # fmt: skip
+)
 def test_values_of_another_type_are_refused(name, value):
     with pytest.raises(BadRequest, match=name):
         Recipe.from_json(json.dumps({"numerics": NUMERICS, name: value}))

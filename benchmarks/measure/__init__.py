@@ -31,7 +31,9 @@ from tinyfoa_np.storage.flash import Flash
 
 
 def side_by_side(
-    contestants: dict[str, Callable[[], Any]], rounds: int, turn: float = 0.02,
+    contestants: dict[str, Callable[[], Any]],
+    rounds: int,
+    turn: float = 0.02,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, float]:
     """Median seconds of one call of each contestant, all measured in turns: A B C, A B C, ...

@@ -42,10 +42,9 @@ class Layer(tinyfoa.Layer):
     def __init__(self, recipe, number, inputs, outputs, classes, batches, threads=1, tiling=None):
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
         self.parameters.limit = 1.0 if recipe.binary_weights else inf
-        self.head = Dense(
-            recipe, HEADS + number, self.emitted, classes, batches, threads, binary_weights=False, vertical=False,
-            biased=False, limit=inf, lr=recipe.options["head_lr"], prefix="head.",
-        )
+        plain = {"binary_weights": False, "vertical": False, "biased": False, "limit": inf, "prefix": "head."}
+        shape = HEADS + number, self.emitted, classes
+        self.head = Dense(recipe, *shape, batches, threads, lr=recipe.options["head_lr"], **plain)
         self.layers = [self.parameters, self.head]
 
     @classmethod

@@ -138,9 +138,11 @@ def _of_goodness(network: str) -> dict[str, Any]:
     """GIFF's defaults: goodness is a sum over the outputs of dense layers, and a mean over feature maps."""
     width = vector_width(network)
     return {
-        "groups": group_text(grouped(None, network)), "theta": 0.1 * width or 10.0, "rms": width > 0,
+        "groups": group_text(grouped(None, network)),
+        "theta": 0.1 * width or 10.0,
+        "rms": width > 0,
         "merge": "add" if width else "mul",
-    }  # fmt: skip
+    }
 
 
 _RULES = "tinyfoa_np.rules."

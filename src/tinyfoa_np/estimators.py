@@ -440,9 +440,17 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Xt, yt = (X[:0], labels[:0]) if checked is None else (self._held(checked[0]), checked[1])
         scale, offset, unit = self._affine
         dataset = Dataset(
-            "samples", Split(X, labels), Split(Xt, yt), len(self.classes_), scale, offset, unit, self._shape,
-            self._columns, origin=self._origin() or None,
-        )  # fmt: skip
+            "samples",
+            Split(X, labels),
+            Split(Xt, yt),
+            len(self.classes_),
+            scale,
+            offset,
+            unit,
+            self._shape,
+            self._columns,
+            origin=self._origin() or None,
+        )
         with contextlib.ExitStack() as stack:
             if self.run_dir is None:
                 stack.enter_context(unsynced())

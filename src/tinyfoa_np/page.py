@@ -74,20 +74,33 @@ def write(run_dir: str | os.PathLike[str]) -> str:
         weights = []
     title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
     body = [
-        f"<h1>{_text(title)}</h1>", _summary(result, audit),
-        "<h2>Training</h2>", _picture(run_dir, "training"), _layers(result, rows),
+        f"<h1>{_text(title)}</h1>",
+        _summary(result, audit),
+        "<h2>Training</h2>",
+        _picture(run_dir, "training"),
+        _layers(result, rows),
         *_answers(run_dir, result),
-        "<h2>Memory</h2>", _verdict(audit), _picture(run_dir, "memory"), _phases(audit), _peak(audit), _paper(audit),
-        *(["<h2>Weights</h2>"] if weights else []), *(_picture(run_dir, kind) for kind in weights),
-        "<h2>Recipe</h2>", _recipe(recipe, known.origin or {}, result["model_sha256"]),
-    ]  # fmt: skip
+        "<h2>Memory</h2>",
+        _verdict(audit),
+        _picture(run_dir, "memory"),
+        _phases(audit),
+        _peak(audit),
+        _paper(audit),
+        *(["<h2>Weights</h2>"] if weights else []),
+        *(_picture(run_dir, kind) for kind in weights),
+        "<h2>Recipe</h2>",
+        _recipe(recipe, known.origin or {}, result["model_sha256"]),
+    ]
     head = [
-        '<meta charset="utf-8">', '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">', f"<title>{_text(title)}</title>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        f"<title>{_text(title)}</title>",
         f"<style>\n{STYLE}\n</style>",
-    ]  # fmt: skip
-    return "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>",
-                      "</html>", ""])  # fmt: skip
+    ]
+    return "\n".join(
+        ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>", ""]
+    )
 
 
 # -- words and tables --------------------------------------------------------------------------------------------------
@@ -114,10 +127,16 @@ def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]])
 
     lines = [line(row, lambda n: "td" if n else 'th scope="row"') for row in rows]
     header = line([head.removesuffix(" >") for head in heads], lambda n: 'th scope="col"')
-    return "\n".join([
-        f'<div class="wide" tabindex="0" role="region" aria-label="{_text(caption)}"><table>',
-        f"<caption>{_text(caption)}</caption>", f"<thead>{header}</thead>", "<tbody>", *lines, "</tbody></table></div>",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f'<div class="wide" tabindex="0" role="region" aria-label="{_text(caption)}"><table>',
+            f"<caption>{_text(caption)}</caption>",
+            f"<thead>{header}</thead>",
+            "<tbody>",
+            *lines,
+            "</tbody></table></div>",
+        ]
+    )
 
 
 def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
@@ -137,10 +156,16 @@ def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]
         last = own[-1]
-        table.append([
-            number + 1 if one_by_one else "all", len(own), _percent(error),
-            _percent(last.train_error_pct), f"{last.loss:.4g}", f"{seconds:.2f}",
-        ])  # fmt: skip
+        table.append(
+            [
+                number + 1 if one_by_one else "all",
+                len(own),
+                _percent(error),
+                _percent(last.train_error_pct),
+                f"{last.loss:.4g}",
+                f"{seconds:.2f}",
+            ]
+        )
     heads = ["layer", "epochs >", "test error, % >", "training error, % >", "loss >", "s per epoch >"]
     return _table("After the last epoch", heads, table)
 
@@ -161,9 +186,10 @@ def _answers(run_dir: str | os.PathLike[str], result: dict[str, Any]) -> list[st
         f" {found['majority_error_pct']:.2f} %. Confidence and accuracy differ by {apart:.1f} % on average.</p>"
     )
     parts = [
-        "<h2>Answers</h2>", told,
+        "<h2>Answers</h2>",
+        told,
         _table("By class", ["class", "samples >", "precision >", "recall >", "F1 >"], by_class),
-    ]  # fmt: skip
+    ]
     labels = [str(row["label"]) for row in found["classes"]]
     if len(labels) <= MOST_CLASSES:
         rows = [[label, *(n or "" for n in row)] for label, row in zip(labels, found["confusion"])]

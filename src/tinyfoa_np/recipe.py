@@ -34,8 +34,17 @@ LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
 #: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
 ONE_VISIT = 8
 _OWN = (
-    "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta", "label_width", "groups",
-    "merge", "rms",
+    "dropout",
+    "decay",
+    "classifier_lr",
+    "classifier_decay",
+    "label_scale",
+    "peer",
+    "theta",
+    "label_width",
+    "groups",
+    "merge",
+    "rms",
 )
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
 
@@ -183,9 +192,10 @@ class Recipe:
             If a value is out of its range or two contradict each other.
         """
         numpys = {
-            field.name: value.item() for field in fields(self)
+            field.name: value.item()
+            for field in fields(self)
             if type(value := getattr(self, field.name)).__module__ == "numpy" and not getattr(value, "shape", 1)
-        }  # fmt: skip
+        }
         if numpys:  # scalars such as np.int64(3), of a grid search
             return replace(self, **numpys).validated()
         catalogue.find(self.algorithm)

@@ -423,9 +423,17 @@ def test_each_algorithm_trains_and_its_model_answers(run, algorithm, tmp_path):
     assert "training: test error" in err and "layer 2" not in err
     result = json.loads(out.splitlines()[-1])
     assert set(result) == {
-        "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
-        "findings", "beside",
-    }  # fmt: skip
+        "error_pct",
+        "layer_errors_pct",
+        "seconds_per_epoch",
+        "model_sha256",
+        "arena",
+        "flash",
+        "run_dir",
+        "recipe",
+        "findings",
+        "beside",
+    }
     assert result["run_dir"] == f"runs/digits-{algorithm}-1" and result["findings"] == []
     assert result["layer_errors_pct"] == [result["error_pct"]] and len(result["seconds_per_epoch"]) == 1
     asked = {"algorithm": algorithm, "seed": 3, "network": "fc:40x2", "limit": 300}
@@ -795,5 +803,6 @@ def test_progress_in_a_log(monkeypatch):
     lines = console.export_text().splitlines()
     assert lines[0].startswith("kernels are compiled")
     assert lines[1:] == [
-        "layer 1/2, epoch 2/3, batch 5/10: loss 0.5000, train error 7.00 %", "layer 1/2: test error 4.50 %"
-    ]  # fmt: skip
+        "layer 1/2, epoch 2/3, batch 5/10: loss 0.5000, train error 7.00 %",
+        "layer 1/2: test error 4.50 %",
+    ]

@@ -15,9 +15,19 @@ def test_a_run_from_end_to_end(run, tmp_path, algorithm):
     where = str(tmp_path / "run")
     own = ["--theta", "2", "--label-width", "2", "--groups", "1,2|3", "--merge", "mul", "--rms"]
     code, out, err = run(
-        "train", "digits", "--algorithm", algorithm, "--network", "cnn", *QUICK, *(own if algorithm == "giff" else []),
-        "--audit", "--json", "--out", where,
-    )  # fmt: skip
+        "train",
+        "digits",
+        "--algorithm",
+        algorithm,
+        "--network",
+        "cnn",
+        *QUICK,
+        *(own if algorithm == "giff" else []),
+        "--audit",
+        "--json",
+        "--out",
+        where,
+    )
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
     assert result["findings"] == []

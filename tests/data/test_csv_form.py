@@ -78,10 +78,20 @@ def test_the_small_inputs_that_failed(name, says):
 @pytest.mark.parametrize(
     "header",
     [
-        "0,1,label", "1,2,label", "400,410,species", "5.5,6.5,Class", "alpha,beta,2", "u,v,0", ",a,b", "Na,K,kind",
-        "2019,2020,target", "temp [°C],rh (%),gesture", "01.02.2024,02.02.2024,kind", "1e3,2e3,kind",
+        "0,1,label",
+        "1,2,label",
+        "400,410,species",
+        "5.5,6.5,Class",
+        "alpha,beta,2",
+        "u,v,0",
+        ",a,b",
+        "Na,K,kind",
+        "2019,2020,target",
+        "temp [°C],rh (%),gesture",
+        "01.02.2024,02.02.2024,kind",
+        "1e3,2e3,kind",
     ],
-)  # fmt: skip
+)
 def test_names_of_columns_are_no_sample(read, header):
     found = read(text(header, *rows()))
     assert found.names == header.split(",")[:2] and len(found.inputs) == 30 and set(labels_of(found)) == {"0", "1"}
@@ -211,10 +221,18 @@ def test_an_axis_called_y_is_no_label(read, header, label):
 @pytest.mark.parametrize(
     "labels",
     [
-        ("12345678901234567890", "12345678901234567000"), ("007", "7"), ("1_0", "10"), ("01", "02"), ("1e2", "100"),
-        ("9007199254740993", "9007199254740992"), ("cat", "Cat"), ("\u0661", "1"), ("-", "+"), ("inf", "1"),
+        ("12345678901234567890", "12345678901234567000"),
+        ("007", "7"),
+        ("1_0", "10"),
+        ("01", "02"),
+        ("1e2", "100"),
+        ("9007199254740993", "9007199254740992"),
+        ("cat", "Cat"),
+        ("\u0661", "1"),
+        ("-", "+"),
+        ("inf", "1"),
     ],
-)  # fmt: skip
+)
 def test_labels_stay_as_they_are_spelled(tmp_path, labels):
     (tmp_path / "d.csv").write_text(text("a,b,label", *rows(labels=labels)))
     loaded = data.load(str(tmp_path / "d.csv"))
@@ -247,10 +265,13 @@ NUMBERS = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=4, max_size=12), st.sampled_from(",;\t|"),
-    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]), st.sampled_from(["\n", "\r\n"]),
-    st.lists(NAMES, min_size=2, max_size=2, unique=True), st.booleans(),
-)  # fmt: skip
+    st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=4, max_size=12),
+    st.sampled_from(",;\t|"),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.lists(NAMES, min_size=2, max_size=2, unique=True),
+    st.booleans(),
+)
 def test_what_a_csv_writer_writes_is_read(tmp_path_factory, values, between, quoting, end, names, comma):
     """Any names, numbers and dialect of Python's writer give the same numbers again."""
     if any(name.strip().lower() in {*csv_form.LABELS, *cells.MISSING} or cells.is_number(name) for name in names):
@@ -274,8 +295,10 @@ def test_what_a_csv_writer_writes_is_read(tmp_path_factory, values, between, quo
 
 def test_day_and_month():
     assert cells.moments(["2024-01-01 00:00:00", "2024-01-01T00:00:01Z", "2024-01-01 01:00:02+01:00"], "t") == [
-        1704067200, 1704067201, 1704067202
-    ]  # fmt: skip
+        1704067200,
+        1704067201,
+        1704067202,
+    ]
     assert cells.moments(["31.12.2023 23:59:59,5", "01.01.2024"], "t") == [1704067199.5, 1704067200]
     assert cells.moments(["12/31/2023", "01/01/2024"], "t") == cells.moments(["31/12/2023", "01/01/2024"], "t")
     assert cells.moments(["10:00", "10:00:01.5"], "t")[1] - cells.moments(["10:00"], "t")[0] == 1.5

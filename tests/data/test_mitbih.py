@@ -43,9 +43,16 @@ def records(home, monkeypatch):
             signal[peak - 5 : peak + 6] += 300 - 50 * np.abs(np.arange(-5, 6))[:, None]
         lead = heartbeats.LEAD if name != "102" else "V5"
         wfdb.wrsamp(
-            name, fs=360, units=["mV", "mV"], sig_name=["V1", lead] if name == "101" else [lead, "V1"],
-            d_signal=signal, fmt=["212", "212"], adc_gain=[200, 200], baseline=[1024, 1024], write_dir=str(folder),
-        )  # fmt: skip
+            name,
+            fs=360,
+            units=["mV", "mV"],
+            sig_name=["V1", lead] if name == "101" else [lead, "V1"],
+            d_signal=signal,
+            fmt=["212", "212"],
+            adc_gain=[200, 200],
+            baseline=[1024, 1024],
+            write_dir=str(folder),
+        )
         symbols = [SYMBOLS[k % len(SYMBOLS)] for k in range(len(peaks))]
         # annotations that are no beats lie between them
         everything = sorted([*zip(peaks, symbols), *((peak + 90, "+") for peak in peaks[::7])])
@@ -61,11 +68,21 @@ def records(home, monkeypatch):
 
 def use(monkeypatch, folder):
     """Make the files in a folder the published ones."""
-    known = Files("MIT-BIH", ("mitdb",), dict.fromkeys(sorted(os.listdir(folder)), ""), "https://x/", 1 << 24,
-                  algorithm="sha256", text=".hea")  # fmt: skip
+    known = Files(
+        "MIT-BIH",
+        ("mitdb",),
+        dict.fromkeys(sorted(os.listdir(folder)), ""),
+        "https://x/",
+        1 << 24,
+        algorithm="sha256",
+        text=".hea",
+    )
     digests = {name: known.read(name, folder / name)[1] for name in known.digests}
-    monkeypatch.setattr(mitbih, "FILES", Files(known.title, known.folders, digests, known.url, known.largest,
-                                               algorithm="sha256", text=".hea"))  # fmt: skip
+    monkeypatch.setattr(
+        mitbih,
+        "FILES",
+        Files(known.title, known.folders, digests, known.url, known.largest, algorithm="sha256", text=".hea"),
+    )
 
 
 # From a signal to rows
@@ -130,8 +147,11 @@ def test_beats_of_a_record(records):
         beats = [(at, symbol) for at, symbol in zip(notes.sample, notes.symbol) if symbol != "+"]
         signal = wfdb.rdrecord(str(records / name), physical=False).d_signal[:, channel]
         np.testing.assert_array_equal(rows, heartbeats.rows(signal, np.array([at for at, _ in beats])))
-        classes = [symbols.index(next(s for s in symbols if symbol in s)) for _, symbol in beats
-                   for symbols in [list(heartbeats.CLASSES.values())]]  # fmt: skip
+        classes = [
+            symbols.index(next(s for s in symbols if symbol in s))
+            for _, symbol in beats
+            for symbols in [list(heartbeats.CLASSES.values())]
+        ]
         assert labels.tolist() == classes[:-1]
 
 
@@ -151,9 +171,9 @@ def test_a_split_has_as_many_of_each_class_as_asked_for(labels, test, seed):
     labels = np.array(labels, int)
     trained, tested = shuffle.split(labels, test, seed)
     assert sorted([*trained, *tested]) == list(range(len(labels)))
-    assert np.bincount(labels[tested], minlength=4).tolist() == np.minimum(
-        test, np.bincount(labels, minlength=4)
-    ).tolist()
+    assert (
+        np.bincount(labels[tested], minlength=4).tolist() == np.minimum(test, np.bincount(labels, minlength=4)).tolist()
+    )
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.integers(1, 30), st.integers(0, 9))

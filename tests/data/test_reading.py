@@ -47,9 +47,12 @@ def model_of(dataset):
     origin = dataset.origin
     width = SimpleNamespace(width=dataset.train.inputs.shape[1])
     return SimpleNamespace(
-        inputs=width, classes=dataset.classes, labels=origin.get("labels"), columns=origin.get("columns"),
+        inputs=width,
+        classes=dataset.classes,
+        labels=origin.get("labels"),
+        columns=origin.get("columns"),
         reading=origin["reading"],
-    )  # fmt: skip
+    )
 
 
 def test_times_and_identifiers_are_left_out(log):
@@ -57,8 +60,8 @@ def test_times_and_identifiers_are_left_out(log):
         known = data.load("log.csv", reading=Reading(missing="median"))
     assert [str(each.message).split(": ")[1].split(";")[0] for each in warned] == [
         "column 'timestamp' is left out, it looks like times",
-        "column 'subject_id' is left out, it looks like identifiers"
-    ]  # fmt: skip
+        "column 'subject_id' is left out, it looks like identifiers",
+    ]
     assert known.origin["columns"] == ["acc x [g]", "acc y [g]"] and known.origin["labels"] == ["sit", "walk"]
     assert known.origin["left_out"] == {"timestamp": "times", "subject_id": "identifiers"}
     assert loaded(missing="median", keep=("subject_id",)).train.inputs.shape[1] == 3
@@ -116,11 +119,14 @@ def test_labels_by_name_and_number(log):
 @pytest.mark.parametrize(
     "how, says",
     [
-        ({"step": 3}, "step has a meaning with window only"), ({"window": 0}, "window is 0"),
-        ({"missing": "mean"}, "missing is 'mean'"), ({"label": "a", "drop": ("a",)}, "named twice"),
-        ({"window": 10**6, "missing": "median"}, "no 1000000 rows in a row"), ({"window": True}, "window is True"),
+        ({"step": 3}, "step has a meaning with window only"),
+        ({"window": 0}, "window is 0"),
+        ({"missing": "mean"}, "missing is 'mean'"),
+        ({"label": "a", "drop": ("a",)}, "named twice"),
+        ({"window": 10**6, "missing": "median"}, "no 1000000 rows in a row"),
+        ({"window": True}, "window is True"),
     ],
-)  # fmt: skip
+)
 def test_readings_that_are_refused(log, how, says):
     with pytest.raises(BadRequest, match=says):
         loaded(**how)

@@ -350,9 +350,14 @@ def test_a_model_takes_the_samples_as_they_are_in_the_file(folder, normalize):
     wrong = (trained.predict(loaded.test.inputs) != loaded.test.labels).mean()
     assert 100 * wrong == pytest.approx(result["error_pct"])
     shift, factor = loaded.columns.affine(normalize)
-    by_hand = data.Dataset("d", *(
-        data.Split((split.inputs - shift).astype("f4") * factor, split.labels) for split in (loaded.train, loaded.test)
-    ), 3)  # fmt: skip
+    by_hand = data.Dataset(
+        "d",
+        *(
+            data.Split((split.inputs - shift).astype("f4") * factor, split.labels)
+            for split in (loaded.train, loaded.test)
+        ),
+        3,
+    )
     assert train(recipe(), by_hand, folder / "hand", threads=1)["model_sha256"] == result["model_sha256"]
 
 

@@ -23,9 +23,16 @@ def kernel(inputs, shape, change, epoch, first, seed, threads=1):
 
 @settings(max_examples=60)
 @given(
-    st.sampled_from(["uint8", "float32"]), st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
-    st.booleans(), st.integers(0, 4), st.integers(0, 4), st.booleans(), st.sampled_from([0.0, 15.0, 180.0]),
-    st.integers(0, 2**40), st.integers(0, 3), st.integers(0, 2**64 - 1),
+    st.sampled_from(["uint8", "float32"]),
+    st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    st.booleans(),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.booleans(),
+    st.sampled_from([0.0, 15.0, 180.0]),
+    st.integers(0, 2**40),
+    st.integers(0, 3),
+    st.integers(0, 2**64 - 1),
 )
 def test_twin(dtype, shape, flip, rows, columns, zeros, degrees, first, epoch, seed):
     inputs = made(dtype, 5, shape, seed % 1000)

@@ -34,9 +34,17 @@ def shapes(draw):
     width = st.integers(1, 40) | st.sampled_from([16, 48, 64, 70, 97, 130])
     window = draw(st.sampled_from([(3, 3), (1, 1), (10, 4)]))
     return (
-        draw(st.integers(1, B)), B, draw(places), draw(places), draw(st.integers(1, 9)), draw(width), window,
-        draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(0, 2**32 - 1)),
-    )  # fmt: skip
+        draw(st.integers(1, B)),
+        B,
+        draw(places),
+        draw(places),
+        draw(st.integers(1, 9)),
+        draw(width),
+        window,
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(0, 2**32 - 1)),
+    )
 
 
 def inner(maps):
@@ -63,16 +71,20 @@ def on_threads(kernel, may_write, threads, per_thread=(), lay_out=in_one_block, 
     """What a kernel leaves: the same bits on one thread as on many. ``per_thread`` are those with a row each."""
 
     def on(number):
-        own = {name: Blank((number, *value.shape[1:]), value.dtype) for name, value in arguments.items()
-               if name in per_thread}  # fmt: skip
+        own = {
+            name: Blank((number, *value.shape[1:]), value.dtype)
+            for name, value in arguments.items()
+            if name in per_thread
+        }
         alone = {} if per_thread else {"threads": number}
         return run(kernel, may_write, lay_out, **{**arguments, **own, **alone})
 
     done, alone = on(threads), on(1)
     for name in set(may_write.split()) - set(per_thread) - {"partial"}:
         parts = name.split(".")
-        ours, theirs = (getattr(getattr(one, parts[0]), parts[1]) if parts[1:] else getattr(one, name)
-                        for one in (done, alone))  # fmt: skip
+        ours, theirs = (
+            getattr(getattr(one, parts[0]), parts[1]) if parts[1:] else getattr(one, name) for one in (done, alone)
+        )
         assert same_bits(ours, theirs)
     return done
 
@@ -102,9 +114,18 @@ def check_convolution(shape, lay_out=in_one_block):
     x, weight, bias = np.ascontiguousarray(x), np.ascontiguousarray(weight), numbers(rng, outputs)
     for b in (bias, NONE):
         done = on_threads(
-            kernels.convolve, "z", threads, lay_out=lay_out, x=x, samples=samples, weight=weight, bias=b,
-            stride=stride, relu=len(b) > 0, z=Blank(inner(z).shape, "float32"),
-        )  # fmt: skip
+            kernels.convolve,
+            "z",
+            threads,
+            lay_out=lay_out,
+            x=x,
+            samples=samples,
+            weight=weight,
+            bias=b,
+            stride=stride,
+            relu=len(b) > 0,
+            z=Blank(inner(z).shape, "float32"),
+        )
         only_samples(done, "z", samples)
         theirs = np.maximum(inner(z) + b, 0) if len(b) else inner(z)
         close(done.z[:samples], theirs[:samples], K * L * inputs)
@@ -114,9 +135,19 @@ def check_convolution(shape, lay_out=in_one_block):
     before = numbers(rng, *x.shape)
     for carry in (False, True):
         done = on_threads(
-            kernels.convolve_back, "dx panel", threads, ("panel",), lay_out, dz=errors, samples=samples, weight=weight,
-            stride=stride, carry=carry, panel=panel, dx=before if carry else Blank(x.shape, "float32"),
-        )  # fmt: skip
+            kernels.convolve_back,
+            "dx panel",
+            threads,
+            ("panel",),
+            lay_out,
+            dz=errors,
+            samples=samples,
+            weight=weight,
+            stride=stride,
+            carry=carry,
+            panel=panel,
+            dx=before if carry else Blank(x.shape, "float32"),
+        )
         assert done.written.get("panel", np.ones(1)).all()
         theirs = inner(dX) + (before if carry else 0)
         close(done.dx[:samples], theirs[:samples], K * L * outputs)
@@ -124,10 +155,23 @@ def check_convolution(shape, lay_out=in_one_block):
     tensor = kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE)
     for run_width in {kernels.run_width(weight.shape), outputs}:
         done = on_threads(
-            kernels.train_convolution, "tensor.weight scratch lost", threads, ("scratch", "lost"), lay_out, x=x,
-            samples=samples, dz=errors, window=(K, L), stride=stride, tensor=tensor, step=DESCENT,
-            begun=False, ended=True, scratch=Blank((threads, run_width), "float32"), lost=Blank((threads,), "bool"),
-        )  # fmt: skip
+            kernels.train_convolution,
+            "tensor.weight scratch lost",
+            threads,
+            ("scratch", "lost"),
+            lay_out,
+            x=x,
+            samples=samples,
+            dz=errors,
+            window=(K, L),
+            stride=stride,
+            tensor=tensor,
+            step=DESCENT,
+            begun=False,
+            ended=True,
+            scratch=Blank((threads, run_width), "float32"),
+            lost=Blank((threads,), "bool"),
+        )
         assert done.written["scratch"].all() or threads > K * L * inputs
         assert not done.lost.any()
         close(-done.tensor.weight.reshape(weight.shape), dW.transpose(2, 3, 1, 0), z[0, 0].size * samples)
@@ -150,25 +194,49 @@ def test_depthwise(shape):
     x, weight, errors = (a.astype(np.float32) for a in (inner(X), W[:, 0].transpose(1, 2, 0), inner(dz)))
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     done = on_threads(
-        kernels.convolve_depthwise, "z", threads, x=x, samples=samples, weight=weight, stride=stride,
+        kernels.convolve_depthwise,
+        "z",
+        threads,
+        x=x,
+        samples=samples,
+        weight=weight,
+        stride=stride,
         z=Blank(inner(z).shape, "float32"),
-    )  # fmt: skip
+    )
     only_samples(done, "z", samples)
     close(done.z[:samples], inner(z)[:samples], K * L)
     dX, dW = reference.depthwise_gradient(X, W, dz, stride)
     done = on_threads(
-        kernels.convolve_depthwise_back, "dx panel", threads, ("panel",), dz=errors, samples=samples, weight=weight,
-        stride=stride, panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"),
+        kernels.convolve_depthwise_back,
+        "dx panel",
+        threads,
+        ("panel",),
+        dz=errors,
+        samples=samples,
+        weight=weight,
+        stride=stride,
+        panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"),
         dx=Blank(x.shape, "float32"),
-    )  # fmt: skip
+    )
     only_samples(done, "dx", samples)
     close(done.dx[:samples], inner(dX)[:samples], K * L)
     done = on_threads(
-        kernels.train_depthwise, "tensor.weight scratch lost", threads, ("scratch", "lost"), x=x, samples=samples,
-        dz=errors, window=(K, L), stride=stride, tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
-        step=DESCENT, begun=False, ended=True, scratch=Blank((threads, kernels.run_width(weight.shape)), "float32"),
+        kernels.train_depthwise,
+        "tensor.weight scratch lost",
+        threads,
+        ("scratch", "lost"),
+        x=x,
+        samples=samples,
+        dz=errors,
+        window=(K, L),
+        stride=stride,
+        tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
+        step=DESCENT,
+        begun=False,
+        ended=True,
+        scratch=Blank((threads, kernels.run_width(weight.shape)), "float32"),
         lost=Blank((threads,), "bool"),
-    )  # fmt: skip
+    )
     close(-done.tensor.weight.reshape(weight.shape), dW[:, 0].transpose(1, 2, 0), z[0, 0].size * samples)
 
 
@@ -179,23 +247,48 @@ def test_connection(samples, inputs, outputs, threads, seed):
     x, weight, bias = numbers(rng, samples + 1, inputs), numbers(rng, inputs, outputs), numbers(rng, outputs)
     own, W = x[:samples].astype(np.float64), weight.astype(np.float64)
     done = on_threads(
-        kernels.connect, "z", threads, x=x, samples=samples, weight=weight, bias=bias, relu=False,
+        kernels.connect,
+        "z",
+        threads,
+        x=x,
+        samples=samples,
+        weight=weight,
+        bias=bias,
+        relu=False,
         z=Blank((samples + 1, outputs), "float32"),
-    )  # fmt: skip
+    )
     only_samples(done, "z", samples)
     close(done.z[:samples], own @ W + bias, inputs)
     dz = numbers(rng, samples + 1, outputs)
     done = on_threads(
-        kernels.connect_back, "dx panel", threads, ("panel",), dz=dz, samples=samples, weight=weight, carry=False,
-        panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"), dx=Blank(x.shape, "float32"),
-    )  # fmt: skip
+        kernels.connect_back,
+        "dx panel",
+        threads,
+        ("panel",),
+        dz=dz,
+        samples=samples,
+        weight=weight,
+        carry=False,
+        panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"),
+        dx=Blank(x.shape, "float32"),
+    )
     only_samples(done, "dx", samples)
     close(done.dx[:samples], dz[:samples] @ W.T, outputs)
     done = on_threads(
-        kernels.train_connection, "tensor.weight scratch lost", threads, ("scratch", "lost"), x=x, samples=samples,
-        dz=dz, tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE), step=DESCENT,
-        begun=False, ended=True, scratch=Blank((threads, 3 * outputs), "float32"), lost=Blank((threads,), "bool"),
-    )  # fmt: skip
+        kernels.train_connection,
+        "tensor.weight scratch lost",
+        threads,
+        ("scratch", "lost"),
+        x=x,
+        samples=samples,
+        dz=dz,
+        tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
+        step=DESCENT,
+        begun=False,
+        ended=True,
+        scratch=Blank((threads, 3 * outputs), "float32"),
+        lost=Blank((threads,), "bool"),
+    )
     close(-done.tensor.weight.reshape(weight.shape), own.T @ dz[:samples], samples)
 
 
@@ -269,9 +362,16 @@ def test_batch_norm(count, width, threads, training, seed):
     np.testing.assert_allclose(looked.mean, theirs.mean, rtol=4 * EPS, atol=4 * EPS)
     np.testing.assert_allclose(looked.variance, theirs.variance, rtol=4 * EPS, atol=1e-6)
     done = on_threads(
-        maps.normalize, "h", threads, z=z, count=count, statistics=looked.statistics, shortcut=beside, relu=True,
+        maps.normalize,
+        "h",
+        threads,
+        z=z,
+        count=count,
+        statistics=looked.statistics,
+        shortcut=beside,
+        relu=True,
         h=Blank(z.shape, "float32"),
-    )  # fmt: skip
+    )
     only_samples(done, "h", count)
     v = theirs.v[0, :, :, 0].T
     # where a batch has next to no variance, what rounding leaves of it is divided by next to nothing
@@ -281,9 +381,17 @@ def test_batch_norm(count, width, threads, training, seed):
         return
     dv = numbers(rng, count + 1, width)
     back = on_threads(
-        maps.normalize_back, "dz slopes partial", threads, dv=dv, z=z, count=count, statistics=looked.statistics,
-        partial=partial, slopes=Blank((2 * width,), "float32"), dz=Blank(z.shape, "float32"),
-    )  # fmt: skip
+        maps.normalize_back,
+        "dz slopes partial",
+        threads,
+        dv=dv,
+        z=z,
+        count=count,
+        statistics=looked.statistics,
+        partial=partial,
+        slopes=Blank((2 * width,), "float32"),
+        dz=Blank(z.shape, "float32"),
+    )
     dz, dgamma, dbeta = reference.batch_norm_gradient(theirs, wide[0], dv[:count].T[None, :, :, None])
     size = 40 * EPS * (1 + np.abs(z[:count]) / theirs.deviation).max() * np.sqrt(count)
     assert np.abs(back.slopes - np.concatenate([dgamma, dbeta])).max() <= size * (1 + np.abs(dgamma).max())
@@ -293,9 +401,14 @@ def test_batch_norm(count, width, threads, training, seed):
 
 @few
 @given(
-    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 3), st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.integers(1, 3),
     st.integers(1, 4),
-)  # fmt: skip
+)
 def test_pool(samples, rows, columns, width, K, L, threads):
     rng = np.random.default_rng(rows * columns)
     X = numbers(rng, samples + 1, width, rows, columns)
@@ -306,9 +419,15 @@ def test_pool(samples, rows, columns, width, K, L, threads):
     np.testing.assert_allclose(done.z[:samples], inner(z)[:samples], rtol=4 * EPS, atol=4 * EPS)
     dz = numbers(rng, *z.shape)
     back = on_threads(
-        maps.pool_back, "dx", threads, dz=inner(dz), samples=samples, rows=K, columns=L,
+        maps.pool_back,
+        "dx",
+        threads,
+        dz=inner(dz),
+        samples=samples,
+        rows=K,
+        columns=L,
         dx=Blank(inner(X).shape, "float32"),
-    )  # fmt: skip
+    )
     only_samples(back, "dx", samples)
     theirs = reference.average_pool_gradient(X, (K, L), dz)
     np.testing.assert_allclose(back.dx[:samples], inner(theirs)[:samples], rtol=4 * EPS, atol=0)
@@ -323,15 +442,29 @@ def test_what_is_done_in_place(count, width, threads):
     done = on_threads(maps.rectify_back, "dh", threads, dh=dh, h=h, count=count)
     assert same_bits(done.dh, np.where((np.arange(count + 1) < count)[:, None] & ~(h > 0), np.float32(0), dh))
     done = on_threads(
-        maps.sums, "partial out", threads, dz=dh, count=count, before=0, of=count, partial=Blank(partial, "float64"),
+        maps.sums,
+        "partial out",
+        threads,
+        dz=dh,
+        count=count,
+        before=0,
+        of=count,
+        partial=Blank(partial, "float64"),
         out=Blank((width,), "float32"),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(done.out, dh[:count].sum(axis=0, dtype=np.float64), rtol=2 * EPS, atol=1e-12)
     bytes_ = rng.integers(0, 256, (count + 1, 3 * width)).astype(np.uint8)
     done = on_threads(
-        maps.spread, "maps", threads, inputs=bytes_, samples=count, scale=np.float32(0.5), offset=np.float32(-3),
-        channels=3, maps=Blank((count + 1, width, 3), "float32"),
-    )  # fmt: skip
+        maps.spread,
+        "maps",
+        threads,
+        inputs=bytes_,
+        samples=count,
+        scale=np.float32(0.5),
+        offset=np.float32(-3),
+        channels=3,
+        maps=Blank((count + 1, width, 3), "float32"),
+    )
     only_samples(done, "maps", count)
     assert (done.maps[:count] == bytes_[:count].reshape(count, 3, width).transpose(0, 2, 1) * 0.5 - 3).all()
 
@@ -341,9 +474,16 @@ def test_what_is_done_in_place(count, width, threads):
 
 @few
 @given(
-    st.integers(1, 9), st.integers(1, 5), st.integers(1, 30), st.integers(2, 6), st.integers(1, 3),
-    st.sampled_from(["add", "mul"]), st.sampled_from([0.0, 2.0, 400.0]), st.integers(1, 4), st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.integers(1, 30),
+    st.integers(2, 6),
+    st.integers(1, 3),
+    st.sampled_from(["add", "mul"]),
+    st.sampled_from([0.0, 2.0, 400.0]),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)
 def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     rng = np.random.default_rng(seed)
     d, W, b = numbers(rng, samples + 1, places, width), numbers(rng, classes, k * width), numbers(rng, k * width)
@@ -369,14 +509,29 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     own = np.arange(samples)
     right, wrong = (goodness[row[:samples], own] for row in labels)
     judged = run(
-        giff.loss_and_slopes, "coefficient margin", **shared, labels=labels[0], wrong=labels[1], theta=theta,
-        softmax=False, of=samples + 3, coefficient=Blank((2, samples + 1), "float64"), margin=np.ones(samples + 1),
-    )  # fmt: skip
+        giff.loss_and_slopes,
+        "coefficient margin",
+        **shared,
+        labels=labels[0],
+        wrong=labels[1],
+        theta=theta,
+        softmax=False,
+        of=samples + 3,
+        coefficient=Blank((2, samples + 1), "float64"),
+        margin=np.ones(samples + 1),
+    )
     expected = giff_reference.loss(goodness.T, *labels[:, :samples], theta)[0]
     assert judged.returned == pytest.approx(samples * expected, rel=1e-9)
     np.testing.assert_allclose(judged.margin[:samples], 1 + right - wrong, rtol=1e-9, atol=1e-9)
-    shared = {"d": d, "samples": samples, "merge": code, "q": q, "labels": labels[0], "wrong": labels[1],
-              "coefficient": np.nan_to_num(judged.coefficient)}  # fmt: skip
+    shared = {
+        "d": d,
+        "samples": samples,
+        "merge": code,
+        "q": q,
+        "labels": labels[0],
+        "wrong": labels[1],
+        "coefficient": np.nan_to_num(judged.coefficient),
+    }
     dd, dq = np.zeros_like(D), np.zeros((classes, width))
     for row, sign, g in ((labels[0], -1, right), (labels[1], 1, wrong)):
         slope = sign * 0.5 * (1 + np.tanh(0.5 * sign * (g - theta))) / (samples + 3)
@@ -395,9 +550,15 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     )
     np.testing.assert_allclose(done.dq, dq, rtol=1e-9, atol=1e-12)
     done = run(
-        giff.latent_back, "dweight dbias", weight=W, bias=b, width=k, dq=done.dq, dweight=Blank(W.shape, "float32"),
+        giff.latent_back,
+        "dweight dbias",
+        weight=W,
+        bias=b,
+        width=k,
+        dq=done.dq,
+        dweight=Blank(W.shape, "float32"),
         dbias=Blank(b.shape, "float32"),
-    )  # fmt: skip
+    )
     slopes = giff_reference.latent_gradient(W.T, b, k, dq)
     np.testing.assert_allclose(done.dweight.T, slopes[0], rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(done.dbias, slopes[1], rtol=1e-5, atol=classes * EPS * np.abs(dq).max())
@@ -405,9 +566,14 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
 
 @pytest.mark.parametrize("softmax", [False, True])
 @given(
-    st.integers(1, 5), st.sampled_from([1, 2, 12]), st.integers(1, 9), st.integers(2, 7),
-    st.sampled_from(["add", "mul"]), st.integers(1, 4), st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 12]),
+    st.integers(1, 9),
+    st.integers(2, 7),
+    st.sampled_from(["add", "mul"]),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)
 def test_giff_over_all_labels(softmax, samples, places, width, classes, merge, threads, seed):
     rng = np.random.default_rng(seed)
     d, q = numbers(rng, samples + 1, places, width), np.abs(numbers(rng, classes, width))
@@ -424,9 +590,16 @@ def test_giff_over_all_labels(softmax, samples, places, width, classes, merge, t
     expected, da = giff_reference.loss(a, labels[:samples], None, None if softmax else theta)
     shared = {"d": d, "samples": samples, "merge": code, "q": q, "labels": labels, "wrong": nobody}
     judged = run(
-        giff.loss_and_slopes, "coefficient margin", **shared, **sums, theta=theta, softmax=softmax, of=samples,
-        coefficient=Blank((classes, samples + 1), "float64"), margin=np.zeros(samples + 1),
-    )  # fmt: skip
+        giff.loss_and_slopes,
+        "coefficient margin",
+        **shared,
+        **sums,
+        theta=theta,
+        softmax=softmax,
+        of=samples,
+        coefficient=Blank((classes, samples + 1), "float64"),
+        margin=np.zeros(samples + 1),
+    )
     assert judged.returned == pytest.approx(samples * expected, rel=1e-9, abs=1e-9)
     others = np.where(np.eye(classes, dtype=bool)[labels[:samples]], -np.inf, a).max(axis=1)
     own = a[np.arange(samples), labels[:samples]]
@@ -461,7 +634,9 @@ if __name__ == "__main__":
     from kernel_bounds import between_forbidden_pages
 
     for shape in (
-        (1, 1, 1, 1, 1, 1, (3, 3), 2, 1, 0), (2, 2, 7, 8, 5, 64, (3, 3), 1, 2, 1), (2, 3, 9, 6, 3, 97, (3, 3), 2, 2, 2),
+        (1, 1, 1, 1, 1, 1, (3, 3), 2, 1, 0),
+        (2, 2, 7, 8, 5, 64, (3, 3), 1, 2, 1),
+        (2, 3, 9, 6, 3, 97, (3, 3), 2, 2, 2),
         (1, 2, 19, 5, 1, 40, (10, 4), 2, 1, 3),
-    ):  # fmt: skip
+    ):
         check_convolution(shape, between_forbidden_pages)

@@ -163,9 +163,14 @@ def test_forward_gives_the_same_bits_however_it_is_cut(kind, form, binary, data)
     parts = data.draw(st.lists(st.sampled_from(inner), max_size=2, unique=True)) if inner else []
     active_first, active_last = data.draw(ranges(O))
     done = run_forward(
-        batch, data.draw(st.sampled_from([8, 64, 128, 256, O])), data.draw(threads), sorted(cuts), active_first,
-        active_last - active_first, sorted(parts),
-    )  # fmt: skip
+        batch,
+        data.draw(st.sampled_from([8, 64, 128, 256, O])),
+        data.draw(threads),
+        sorted(cuts),
+        active_first,
+        active_last - active_first,
+        sorted(parts),
+    )
     last = max(parts, default=0)
     assert same_bits(done.logits[:, :samples], whole.logits[:, :samples])
     assert same_bits(done.outputs[: samples - last], whole.outputs[last:samples])
@@ -178,9 +183,16 @@ def test_forward_can_leave_out_masks_outputs_and_logits():
     batch = make_batch(3, "bits", "signs", True, 20, 20, 100, 70, 3)
     whole = run_forward(batch, tile=64)
     arguments = {
-        "inputs": batch.inputs.operand, "samples": 20, "scale": np.float32(1), "offset": np.float32(0), "columns": 100,
-        "binary": True, "unit": 2.0**20, "scratch": Blank((20,), "int32"), "z": Blank((64, 20), "float32"),
-    }  # fmt: skip
+        "inputs": batch.inputs.operand,
+        "samples": 20,
+        "scale": np.float32(1),
+        "offset": np.float32(0),
+        "columns": 100,
+        "binary": True,
+        "unit": 2.0**20,
+        "scratch": Blank((20,), "int32"),
+        "z": Blank((64, 20), "float32"),
+    }
     for C, outputs in ((0, Blank((20, 2), "uint64")), (3, Blank((0, 0), "uint64"))):
         P = batch.P[:, :C].copy()
         neurons = forward.Neurons(0, 70, stored(batch.W, "signs"), batch.b, batch.gain, P)
@@ -270,7 +282,9 @@ def test_backward_gives_the_same_bits_for_any_number_of_threads(form, shape, see
 
 @more
 @given(
-    shapes(st.just(1), st.just(1), st.integers(1, 30)), st.sampled_from([0.0, 1e-3, 1.0, 30.0]), st.integers(0, 9),
+    shapes(st.just(1), st.just(1), st.integers(1, 30)),
+    st.sampled_from([0.0, 1e-3, 1.0, 30.0]),
+    st.integers(0, 9),
     seeds,
 )
 @example((1, 1, 1, 1, 1), 1.0, 0, 0)
@@ -282,10 +296,16 @@ def test_softmax_and_loss_equal_their_reference(shape, spread, whole, seed):
     labels, scale = rng.integers(0, C, B).astype(np.uint16), np.float32(rng.uniform(0.1, 3))
     before = np.array([1.5, 7.0])
     done = run(
-        loss.softmax_cross_entropy, "error result",
-        logits=logits, samples=samples, scale=scale, labels=labels, error=Blank((C, B), "float32"), result=before,
+        loss.softmax_cross_entropy,
+        "error result",
+        logits=logits,
+        samples=samples,
+        scale=scale,
+        labels=labels,
+        error=Blank((C, B), "float32"),
+        result=before,
         of=samples + whole,
-    )  # fmt: skip
+    )
     assert (done.written["error"] == (np.arange(B) < samples)).all()
 
     a, own = (scale * logits)[:, :samples].T.astype(np.float64), labels[:samples]
@@ -302,10 +322,16 @@ def test_the_loss_shows_what_is_not_a_number():
     for hopeless in (np.nan, np.inf):
         logits = np.array([[hopeless], [0.0]], np.float32)
         done = run(
-            loss.softmax_cross_entropy, "error result",
-            logits=logits, samples=1, scale=np.float32(1), labels=np.ones(1, np.uint16),
-            error=Blank((2, 1), "float32"), result=np.zeros(2), of=1,
-        )  # fmt: skip
+            loss.softmax_cross_entropy,
+            "error result",
+            logits=logits,
+            samples=1,
+            scale=np.float32(1),
+            labels=np.ones(1, np.uint16),
+            error=Blank((2, 1), "float32"),
+            result=np.zeros(2),
+            of=1,
+        )
         assert not np.isfinite(done.result[0])
 
 
@@ -339,9 +365,15 @@ def test_gradient_equals_its_reference(kind, data):
     dW, db = run_gradient(inputs, samples, Projected(error, P, active, 0), W, rect, first_row, straight)
 
     dz, dW_theirs, db_theirs = tinyfoa.gradient(
-        inputs.X[:samples], W.astype(np.float64), z[:samples].astype(np.float64), a[:samples], labels[:samples],
-        P.T.astype(np.float64), binary_weights=straight, binary_activations=binary,
-    )  # fmt: skip
+        inputs.X[:samples],
+        W.astype(np.float64),
+        z[:samples].astype(np.float64),
+        a[:samples],
+        labels[:samples],
+        P.T.astype(np.float64),
+        binary_weights=straight,
+        binary_activations=binary,
+    )
     size = np.abs(error[:, :samples].T.astype(np.float64)) @ np.abs(P.T) * (dz != 0)  # (samples, O)
     roundings = (C + samples + 8) * EPS
     bound = roundings * (size.T @ inputs.size[:samples])[first:last, low:high]
@@ -380,9 +412,14 @@ def test_bits_are_turned_as_the_reference_turns_them(data):
     low, high = data.draw(ranges(I))
     inputs = make_inputs(np.random.default_rng(data.draw(seeds)), "bits", B, I)
     done = run(
-        update.turn, "out", values=inputs.operand, samples=samples, low=low, high=high,
+        update.turn,
+        "out",
+        values=inputs.operand,
+        samples=samples,
+        low=low,
+        high=high,
         out=Blank(update.turned_shape(samples, high - low), "uint32"),
-    )  # fmt: skip
+    )
     assert same_bits(done.out, bits.turn(bits.unpack(inputs.operand, I)[:samples, low:high]))
 
 
@@ -439,13 +476,23 @@ def make_update(data, kind):
     else:
         source = given_errors(rng, B, O, data.draw(st.booleans()))
     return {
-        "inputs": make_inputs(rng, kind, B, I), "samples": samples, "source": source, "W": W, "rect": (0, O, 0, I),
-        "moments": moments(O, I), "weights": stored(W, form), "bias": make_weights(rng, O, 1)[:, 0].copy(),
-        "bias_moments": moments(O), "optimizer": optimizer, "t": t, "lr": data.draw(st.sampled_from([1e-4, 0.01, 2.0])),
-        "decay": data.draw(st.sampled_from([0.0, 0.01])), "limit": data.draw(st.sampled_from([1.0, np.inf])),
+        "inputs": make_inputs(rng, kind, B, I),
+        "samples": samples,
+        "source": source,
+        "W": W,
+        "rect": (0, O, 0, I),
+        "moments": moments(O, I),
+        "weights": stored(W, form),
+        "bias": make_weights(rng, O, 1)[:, 0].copy(),
+        "bias_moments": moments(O),
+        "optimizer": optimizer,
+        "t": t,
+        "lr": data.draw(st.sampled_from([1e-4, 0.01, 2.0])),
+        "decay": data.draw(st.sampled_from([0.0, 0.01])),
+        "limit": data.draw(st.sampled_from([1.0, np.inf])),
         "straight": data.draw(st.booleans()),
         "still": data.draw(st.just((0, 0, 0, 0)) | st.builds(lambda r, c: (*r, *c), ranges(O), ranges(I))),
-    }  # fmt: skip
+    }
 
 
 def step_of_reference(w, moments, g, optimizer, t, lr, decay, limit):
@@ -576,10 +623,16 @@ def test_published_slices_make_up_the_layer(form, data):
     weights, total = np.zeros_like(stored(W, form)), 0
     for (first, last), (low, high) in itertools.product(zip(rows, rows[1:]), zip(columns, columns[1:])):
         done = run(
-            update.publish_slice, "published.weights",
-            weight=W[first:last, low:high].ravel(), first=first, last=last, low=low, high=high,
-            published=update.Published(weights, 0), unit=2.0**30,
-        )  # fmt: skip
+            update.publish_slice,
+            "published.weights",
+            weight=W[first:last, low:high].ravel(),
+            first=first,
+            last=last,
+            low=low,
+            high=high,
+            published=update.Published(weights, 0),
+            unit=2.0**30,
+        )
         weights, total = done.published.weights, total + done.returned
     np.testing.assert_array_equal(weights, stored(W, form))
     assert total == exact_sum(W, 2.0**30)

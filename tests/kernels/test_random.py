@@ -51,9 +51,19 @@ def test_any_slice_of_the_weights_can_be_made_alone(data):
     seed, layer = data.draw(st.sampled_from([0, 2**32, 2**63, 2**64 - 1]) | words), data.draw(st.integers(0, 99))
     size = (last - first) * (high - low)
     done = run(
-        kernels.uniform, "out", out=Blank((size,), "float32"), first=first, last=last, low=low, high=high, columns=I,
-        layer=layer, purpose=kernels.WEIGHT, seed=np.uint64(seed), bound=np.float32(1 / math.sqrt(I)),
-    )  # fmt: skip
+        kernels.uniform,
+        "out",
+        out=Blank((size,), "float32"),
+        first=first,
+        last=last,
+        low=low,
+        high=high,
+        columns=I,
+        layer=layer,
+        purpose=kernels.WEIGHT,
+        seed=np.uint64(seed),
+        bound=np.float32(1 / math.sqrt(I)),
+    )
     assert done.written["out"].all()
     theirs = random.weights(O, I, seed=seed, layer=layer)[first:last, low:high]
     assert same_bits(done.out.reshape(theirs.shape), theirs.copy())
@@ -62,9 +72,19 @@ def test_any_slice_of_the_weights_can_be_made_alone(data):
 
 def test_biases_equal_their_reference():
     done = run(
-        kernels.uniform, "out", out=Blank((11,), "float32"), first=0, last=11, low=0, high=1, columns=1, layer=3,
-        purpose=kernels.BIAS, seed=np.uint64(5), bound=np.float32(1 / math.sqrt(7)),
-    )  # fmt: skip
+        kernels.uniform,
+        "out",
+        out=Blank((11,), "float32"),
+        first=0,
+        last=11,
+        low=0,
+        high=1,
+        columns=1,
+        layer=3,
+        purpose=kernels.BIAS,
+        seed=np.uint64(5),
+        bound=np.float32(1 / math.sqrt(7)),
+    )
     assert same_bits(done.out, random.biases(11, 7, seed=5, layer=3))
 
 
@@ -143,10 +163,18 @@ def test_masks_equal_their_twin(data):
     kept = data.draw(st.integers(0, 65536) | st.sampled_from([0, 1, 32768, 65535, 65536]))
     seed, layer = data.draw(words), data.draw(st.integers(0, 99))
     done = run(
-        kernels.mask, "out", out=Blank((B, -(-width // 64)), "uint64"), first=first, samples=samples,
-        width=width, kept=np.uint64(kept), step=step, layer=layer, seed=np.uint64(seed),
+        kernels.mask,
+        "out",
+        out=Blank((B, -(-width // 64)), "uint64"),
+        first=first,
+        samples=samples,
+        width=width,
+        kept=np.uint64(kept),
+        step=step,
+        layer=layer,
+        seed=np.uint64(seed),
         threads=data.draw(st.integers(1, 5)),
-    )  # fmt: skip
+    )
     assert (done.written["out"].T == (np.arange(B) < samples)).all()
     theirs = random_twins.dropout_bits(first + samples, width, kept, step=step, layer=layer, seed=seed)[first:]
     assert (done.out[:samples] == bits.pack(theirs)).all()  # and 0 beyond the width
@@ -186,9 +214,16 @@ def test_wrong_labels_equal_their_twin_and_are_wrong(data):
     labels = draw.choice([0, classes - 1, *draw.integers(0, classes, 5)], B).astype(np.uint16)
     epoch, first = data.draw(st.integers(0, 10**4)), data.draw(st.integers(0, 2**32 - 100))
     done = run(
-        kernels.wrong_labels, "out", labels=labels, samples=samples, classes=classes, epoch=epoch, first=first,
-        out=Blank((B,), "uint16"), seed=np.uint64(seed),
-    )  # fmt: skip
+        kernels.wrong_labels,
+        "out",
+        labels=labels,
+        samples=samples,
+        classes=classes,
+        epoch=epoch,
+        first=first,
+        out=Blank((B,), "uint16"),
+        seed=np.uint64(seed),
+    )
     assert (done.written["out"] == (np.arange(B) < samples)).all()
     wrong = done.out[:samples].astype(np.int64)
     assert (wrong != labels[:samples]).all() and (wrong < classes).all()

@@ -73,9 +73,17 @@ def test_drtp_hidden(binary, training, shape):
     labels = rng.integers(0, C, B).astype(np.uint16)
     step = np.float32(rng.uniform(0.1, 0.9))
     done = on_threads(
-        drtp.hidden, "z outputs", threads, z=z, samples=samples, labels=labels if training else NO_LABELS,
-        feedback=feedback, step=step, binary=binary, outputs=kept_as(binary, B, O),
-    )  # fmt: skip
+        drtp.hidden,
+        "z outputs",
+        threads,
+        z=z,
+        samples=samples,
+        labels=labels if training else NO_LABELS,
+        feedback=feedback,
+        step=step,
+        binary=binary,
+        outputs=kept_as(binary, B, O),
+    )
     only_rows(done, "outputs", samples)
     only_columns(z, done.z, samples)
     before, own = z[:, :samples].T.astype(np.float64), labels[:samples]
@@ -162,9 +170,18 @@ def test_pepita_passes(binary, dropping, shape):
     )
     only_rows(first, "outputs", samples)
     second = on_threads(
-        pepita.second, "z outputs", threads, z=z[1], samples=samples, of=of, mask=mask, grown=grown, before=before,
-        now=now, outputs=first.outputs,
-    )  # fmt: skip
+        pepita.second,
+        "z outputs",
+        threads,
+        z=z[1],
+        samples=samples,
+        of=of,
+        mask=mask,
+        grown=grown,
+        before=before,
+        now=now,
+        outputs=first.outputs,
+    )
     only_columns(z[1], second.z, samples)
     assert same_bits(second.outputs[samples:].copy(), first.outputs[samples:].copy())
     h, m = theirs(z[0], before), theirs(z[1], now)
@@ -190,9 +207,18 @@ def test_pepita_modulates(kind, shape):
     error = np.full((C, B), np.nan, np.float32)
     error[:, :samples] = ((y - np.eye(C)[labels]) / of).T
     done = on_threads(
-        pepita.modulate, "out", threads, inputs=inputs, scale=scale, offset=offset, samples=samples, of=of, error=error,
-        projection=F, out=Blank((B, I), "float32"),
-    )  # fmt: skip
+        pepita.modulate,
+        "out",
+        threads,
+        inputs=inputs,
+        scale=scale,
+        offset=offset,
+        samples=samples,
+        of=of,
+        error=error,
+        projection=F,
+        out=Blank((B, I), "float32"),
+    )
     only_rows(done, "out", samples)
     X = float(scale) * inputs[:samples].astype(np.float64) + float(offset)
     size = np.abs(X) + np.abs(offset) + 2 * np.abs(F).max() + 1
@@ -217,10 +243,19 @@ def test_ff_embeds_labels(kind, labelled, shape, second):
     scale, offset = np.float32([0.01, -0.8]) if kind == "uint8" else np.float32([1, 0])
     labels, at = rng.integers(0, C, B).astype(np.uint16), samples if second else 0
     done = on_threads(
-        ff.embed, "rows", threads, inputs=inputs, scale=scale, offset=offset, samples=samples,
-        labels=labels if labelled else NO_LABELS, classes=C, strength=np.float32(3), at=at,
+        ff.embed,
+        "rows",
+        threads,
+        inputs=inputs,
+        scale=scale,
+        offset=offset,
+        samples=samples,
+        labels=labels if labelled else NO_LABELS,
+        classes=C,
+        strength=np.float32(3),
+        at=at,
         rows=Blank((2 * B, I), "float32"),
-    )  # fmt: skip
+    )
     assert (done.written["rows"].T == ((np.arange(2 * B) >= at) & (np.arange(2 * B) < at + samples))).all()
     X = float(scale) * inputs[:samples].astype(np.float64) + float(offset)
     theirs = ff_reference.with_labels(X, labels[:samples], C, 3.0) if labelled else ff_reference.without_label(X, C)
@@ -274,9 +309,13 @@ def test_ff_layer(binary, scaled, shape):
         assert same_bits(normal.outputs[rows:].copy(), done.outputs[rows:].copy())
 
     judged = run(
-        ff.loss_and_slopes, "coefficient", goodness=measured.goodness, samples=samples, width=O,
+        ff.loss_and_slopes,
+        "coefficient",
+        goodness=measured.goodness,
+        samples=samples,
+        width=O,
         coefficient=Blank((2 * B,), "float32"),
-    )  # fmt: skip
+    )
     only_rows(judged, "coefficient", rows)
     assert judged.returned == pytest.approx(ff_reference.layer_loss(h), rel=1e-9)
     p, right = 0.5 * (1 + np.tanh(0.5 * (goodness - O))), np.arange(rows) < samples
@@ -293,9 +332,18 @@ def test_ff_layer(binary, scaled, shape):
 
     peer = 5.0
     moved = on_threads(
-        ff.errors, "z", threads, z=done.z, samples=samples, scale=s, binary=binary, coefficient=judged.coefficient,
-        mean=done.mean, middle=middle, peer=peer,
-    )  # fmt: skip
+        ff.errors,
+        "z",
+        threads,
+        z=done.z,
+        samples=samples,
+        scale=s,
+        binary=binary,
+        coefficient=judged.coefficient,
+        mean=done.mean,
+        middle=middle,
+        peer=peer,
+    )
     only_columns(done.z, moved.z, rows)
     part = peer * (2 / O) * (done.mean.astype(np.float64) - middle) * (0.1 / samples)
     theirs = judged.coefficient[:rows, None].astype(np.float64) * h + part * right[:, None]

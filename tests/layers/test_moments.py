@@ -201,13 +201,24 @@ def make_update(data, kind, name):
     kept = [normal[0].astype(np.float32), (normal[1] ** 2).astype(np.float32)][: MOMENTS[optimizer]]
     none = np.zeros(0, np.float32)
     return {
-        "inputs": make_inputs(rng, kind, B, I), "samples": B, "source": update.Given(dz, 0, none), "W": W,
-        "rect": (0, O, 0, I), "moments": kept, "weights": stored(W, FORMS[kind]), "bias": np.zeros(O, np.float32),
-        "bias_moments": [np.zeros(O, np.float32)] * MOMENTS[optimizer], "optimizer": optimizer, "t": t,
-        "lr": data.draw(st.sampled_from([1e-4, 0.01])), "decay": data.draw(st.sampled_from([0.0, 0.01])),
-        "limit": 1.0, "straight": data.draw(st.booleans()), "threads": data.draw(st.integers(1, 4)),
+        "inputs": make_inputs(rng, kind, B, I),
+        "samples": B,
+        "source": update.Given(dz, 0, none),
+        "W": W,
+        "rect": (0, O, 0, I),
+        "moments": kept,
+        "weights": stored(W, FORMS[kind]),
+        "bias": np.zeros(O, np.float32),
+        "bias_moments": [np.zeros(O, np.float32)] * MOMENTS[optimizer],
+        "optimizer": optimizer,
+        "t": t,
+        "lr": data.draw(st.sampled_from([1e-4, 0.01])),
+        "decay": data.draw(st.sampled_from([0.0, 0.01])),
+        "limit": 1.0,
+        "straight": data.draw(st.booleans()),
+        "threads": data.draw(st.integers(1, 4)),
         "still": data.draw(st.sampled_from([(0, 0, 0, 0), (0, O, 0, I), (O // 3, O, I // 3, I // 2 + 1)])),
-    }  # fmt: skip
+    }
 
 
 def write(name, number, values, words):
@@ -303,9 +314,13 @@ def test_moments_are_multiplied_as_they_are_written(name, data):
     factor = np.float32(data.draw(st.sampled_from([10.0, 0.1, 2.0, 1.7])))
     arguments = resident(given["W"], given["moments"], given["units"], part)
     done = run(
-        update.multiply_moments, "resident.moment1 resident.unit1 resident.weight", part=Slice(*given["rect"]),
-        resident=arguments, draws=given["draws"], factor=factor,
-    )  # fmt: skip
+        update.multiply_moments,
+        "resident.moment1 resident.unit1 resident.weight",
+        part=Slice(*given["rect"]),
+        resident=arguments,
+        draws=given["draws"],
+        factor=factor,
+    )
     codes, units = write(name, 0, numbers[0][part] * factor, words)
     np.testing.assert_array_equal(done.resident.moment1, codes.ravel())
     np.testing.assert_array_equal(done.resident.unit1, [] if units is None else units.ravel())
@@ -321,8 +336,16 @@ def test_a_moment_that_is_no_finite_number_is_told(name):
     codes = np.zeros((1, 40), FORMATS[name].dtype)
     for size, sound in ((1.0, True), (1e30, False), (np.nan, False)):
         done = run_update(
-            inputs, 1, update.Given(np.full((1, 1), size, np.float32), 0, none), W, (0, 1, 0, 40), [codes, codes],
-            stored(W, "floats"), np.zeros(1, np.float32), [np.zeros(1, np.float32)] * 2, "adam",
+            inputs,
+            1,
+            update.Given(np.full((1, 1), size, np.float32), 0, none),
+            W,
+            (0, 1, 0, 40),
+            [codes, codes],
+            stored(W, "floats"),
+            np.zeros(1, np.float32),
+            [np.zeros(1, np.float32)] * 2,
+            "adam",
             units=[np.zeros((1, 2), np.uint8)] * 2 if name == "int8" else (),
-        )  # fmt: skip
+        )
         assert (done.abs_w.min() >= 0) == sound

@@ -31,14 +31,20 @@ RECIPES = [
     ({"network": "fc:40,20", "epochs": 3, "moments": "int8", "lr": 0.01, "lr_schedule": "cooldown"}, {}),
     ({"network": "fc:20", "epochs": 2, "optimizer": "sgd", "schedule": "stream", "slices": 3}, {"mapped": False}),
     ({"network": "fc:33,20", "epochs": 3, "schedule": "slice", "slices": 3, "visits": 4, "order": "diagonal"}, {}),
-    ({"network": "fc:20,33", "epochs": 3, "moments": "int8", "optimizer": "momentum", "hold": "2"},
-     {"store": c_layout.FRAM, "cut": c_layout.Cut(2, True, True)}),
+    (
+        {"network": "fc:20,33", "epochs": 3, "moments": "int8", "optimizer": "momentum", "hold": "2"},
+        {"store": c_layout.FRAM, "cut": c_layout.Cut(2, True, True)},
+    ),
     ({"network": "fc:40", "epochs": 4, "lr_schedule": "drop:1,75%", "exchanges": 7, "slices": 4}, {"kind": "real"}),
-    ({"network": "fc:20x3", "epochs": 1, "batch": 100, "seed": 2**64 - 1, "shuffle": True},
-     {"store": c_layout.FRAM, "cut": c_layout.Cut(8, False, True)}),
-    ({"network": "fc:33,20", "epochs": 2, "schedule": "stream", "lr": 0.01},
-     {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)}),
-]  # fmt: skip
+    (
+        {"network": "fc:20x3", "epochs": 1, "batch": 100, "seed": 2**64 - 1, "shuffle": True},
+        {"store": c_layout.FRAM, "cut": c_layout.Cut(8, False, True)},
+    ),
+    (
+        {"network": "fc:33,20", "epochs": 2, "schedule": "stream", "lr": 0.01},
+        {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)},
+    ),
+]
 
 
 def export(directory, which, dataset, images=None, before=0, store=c_layout.NOR, mapped=True, cut=None, kind=None):
@@ -128,8 +134,11 @@ def test_an_emulated_cortex_m7(tmp_path):
     which, dataset = recipe(network="fc:20x2", epochs=1, lr=0.01), made(samples=64)
     layout = export(tmp_path, which, dataset)
     done = subprocess.run(
-        ["make", "-s", "-C", tmp_path / "example", "run-qemu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        check=True, timeout=110,
+        ["make", "-s", "-C", tmp_path / "example", "run-qemu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+        timeout=110,
     )
     found, wanted = json.loads(done.stdout.splitlines()[-1]), run(tmp_path, which, dataset, threads=1)
     assert found["model_sha256"] == wanted["model_sha256"]

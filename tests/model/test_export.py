@@ -39,9 +39,13 @@ def trained(tmp_path_factory):
         key = kind, binary_weights, binary_activations
         if key not in known:
             which = recipe(
-                network="fc:133,40", epochs=4, lr=3e-3, schedule="stream", binary_weights=binary_weights,
+                network="fc:133,40",
+                epochs=4,
+                lr=3e-3,
+                schedule="stream",
+                binary_weights=binary_weights,
                 binary_activations=binary_activations,
-            )  # fmt: skip
+            )
             dataset = made("bytes" if kind == "bytes" else "real", samples=400, tests=1000, classes=7)
             if kind == "columns":  # each on a scale of its own, which the model puts on one
                 scale = np.geomspace(1e-3, 1e3, dataset.train.inputs.shape[1]).astype(np.float32)

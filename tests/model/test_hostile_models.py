@@ -85,20 +85,45 @@ def test_classes(trained, classes):
     assert "classes" in refused(path, sealed(tensors, changing(about, classes=classes)))
 
 
-@pytest.mark.parametrize("field, value", [
-    ("alpha", float("nan")), ("alpha", -1), ("alpha", None), ("scale", float("inf")), ("scale", "1"), ("scale", 1e300),
-    ("width", 22), ("kind", "real"), ("kind", []), ("input_scale", 2.0), ("image", [1, 3, 7]),
-    ("outputs", True), ("shape", {"inputs": 1}), ("digest", 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("alpha", float("nan")),
+        ("alpha", -1),
+        ("alpha", None),
+        ("scale", float("inf")),
+        ("scale", "1"),
+        ("scale", 1e300),
+        ("width", 22),
+        ("kind", "real"),
+        ("kind", []),
+        ("input_scale", 2.0),
+        ("image", [1, 3, 7]),
+        ("outputs", True),
+        ("shape", {"inputs": 1}),
+        ("digest", 5),
+    ],
+)
 def test_numbers_of_a_layer(trained, field, value):
     path, (tensors, about), _ = trained("bits")
     refused(path, sealed(tensors, changing(about, 1, **{field: value})))
 
 
-@pytest.mark.parametrize("values", [
-    {"width": 2**31}, {"width": 0}, {"width": -64}, {"image": [1, 8, 7]}, {"image": [8, 8]}, {"image": [-8, -8, 1]},
-    {"kind": "bits"}, {"input_scale": float("nan")}, {"input_offset": 1e39}, {"input_scale": None},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 2**31},
+        {"width": 0},
+        {"width": -64},
+        {"image": [1, 8, 7]},
+        {"image": [8, 8]},
+        {"image": [-8, -8, 1]},
+        {"kind": "bits"},
+        {"input_scale": float("nan")},
+        {"input_offset": 1e39},
+        {"input_scale": None},
+    ],
+)
 def test_what_samples_are(trained, values):
     path, (tensors, about), _ = trained("local")
     refused(path, sealed(tensors, changing(about, 0, **values)))
@@ -109,9 +134,13 @@ def test_every_tensor_must_be_what_the_recipe_says(trained, name):
     path, (tensors, about), _ = trained(name)
     for which, tensor in tensors.items():
         for wrong in (
-            tensor.astype(np.float64), tensor.reshape(1, *tensor.shape), np.concatenate([tensor, tensor]),
-            tensor[:-1], tensor.astype(np.uint8), tensor.view(np.uint8),
-        ):  # fmt: skip
+            tensor.astype(np.float64),
+            tensor.reshape(1, *tensor.shape),
+            np.concatenate([tensor, tensor]),
+            tensor[:-1],
+            tensor.astype(np.uint8),
+            tensor.view(np.uint8),
+        ):
             if wrong.shape != tensor.shape or wrong.dtype != tensor.dtype:
                 assert which in refused(path, sealed({**tensors, which: wrong}, about))
         refused(path, sealed({k: v for k, v in tensors.items() if k != which}, about))
@@ -141,9 +170,18 @@ def test_columns_and_labels(trained):
         refused(path, sealed({**tensors, **shift, "inputs.factor": factor}, about))
 
 
-@pytest.mark.parametrize("text", [
-    "[" * 200_000, "{}", "[]", "3", '{"format":' * 20_000, "[]," * 200_000, '"' + "1" * 9000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "{}",
+        "[]",
+        "3",
+        '{"format":' * 20_000,
+        "[]," * 200_000,
+        '"' + "1" * 9000,
+    ],
+)
 def test_what_is_said_is_no_json_of_ours(trained, text):
     path, (tensors, _), _ = trained("bits")
     refused(path, save(tensors, {model.METADATA: text}))

@@ -12,9 +12,17 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 FILE = "model.safetensors"
 NETWORKS = [
-    ("tinyfoa", "fc:133,20"), ("bp", "fc:133,20"), ("drtp", "fc:133,20"), ("pepita", "fc:133,20"), ("ff", "fc:133,20"),
-    ("tinyfoa", "lc:3,4"), ("bp", "lc:3,4"), ("bp", "cnn"), ("giff", "cnn"), ("giff", "fc:20x2"),
-]  # fmt: skip
+    ("tinyfoa", "fc:133,20"),
+    ("bp", "fc:133,20"),
+    ("drtp", "fc:133,20"),
+    ("pepita", "fc:133,20"),
+    ("ff", "fc:133,20"),
+    ("tinyfoa", "lc:3,4"),
+    ("bp", "lc:3,4"),
+    ("bp", "cnn"),
+    ("giff", "cnn"),
+    ("giff", "fc:20x2"),
+]
 TRAINING_ONLY = ("moment", "labels", "error", "gradient", "feedback", "commit")
 
 

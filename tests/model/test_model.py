@@ -35,9 +35,14 @@ def trained(tmp_path_factory):
         key = kind, binary_weights, binary_activations
         if key not in known:
             which = recipe(
-                network="fc:133,20", epochs=4, lr=3e-3, batch=32, binary_weights=binary_weights,
-                binary_activations=binary_activations, schedule="stream",
-            )  # fmt: skip
+                network="fc:133,20",
+                epochs=4,
+                lr=3e-3,
+                batch=32,
+                binary_weights=binary_weights,
+                binary_activations=binary_activations,
+                schedule="stream",
+            )
             dataset = made(kind, samples=150, tests=300)
             wrong = (dataset.test.labels + (np.arange(300) % 10 == 0)) % dataset.classes  # so that no test error is 0
             dataset = replace(dataset, test=replace(dataset.test, labels=wrong))

@@ -72,9 +72,14 @@ def trained(tmp_path_factory):
         key = algorithm, binary_weights, binary_activations
         if key not in known:
             which = recipe(
-                algorithm=algorithm, network="fc:133,20", epochs=6, normalize="standard", binary_weights=binary_weights,
-                binary_activations=binary_activations, **RECIPES[algorithm],
-            )  # fmt: skip
+                algorithm=algorithm,
+                network="fc:133,20",
+                epochs=6,
+                normalize="standard",
+                binary_weights=binary_weights,
+                binary_activations=binary_activations,
+                **RECIPES[algorithm],
+            )
             dataset = made("bytes" if binary_weights != binary_activations else "real", samples=150, tests=300)
             wrong = (dataset.test.labels + (np.arange(300) % 10 == 0)) % dataset.classes  # so that no test error is 0
             dataset = replace(dataset, test=replace(dataset.test, labels=wrong))
@@ -184,9 +189,15 @@ def test_a_scale_and_rounding_change_no_answer(trained, monkeypatch, kind):
 def test_sure_answers_are_measured_alike(tmp_path, algorithm):
     """Where all numbers are so large that many outputs, or their differences, are no longer told apart in float32."""
     which = recipe(
-        algorithm=algorithm, network="fc:20", lr=0.3, epochs=3, slices=1, normalize="unit", binary_weights=False,
+        algorithm=algorithm,
+        network="fc:20",
+        lr=0.3,
+        epochs=3,
+        slices=1,
+        normalize="unit",
+        binary_weights=False,
         binary_activations=False,
-    )  # fmt: skip
+    )
     dataset = scaled(made("real", tests=300), 40.0)
     result = run(tmp_path, which, dataset)
     answers = model.load(Path(result["run_dir"]) / FILE).predict(dataset.test.inputs)

@@ -41,17 +41,24 @@ def test_a_locally_connected_network_has_a_preset_of_its_own():
     assert Recipe(**around).validated().lc_connect == "full"
     fields = presets.paper("bp", "mnist", vertical=True, local=True)
     assert (fields["network"], fields["epochs"], fields["dropout"], fields["schedule"], fields["slices"]) == (
-        "lc:16,32,64,64", 200, 0.2, "frozen", 2
-    )  # fmt: skip
+        "lc:16,32,64,64",
+        200,
+        0.2,
+        "frozen",
+        2,
+    )
 
 
 @pytest.mark.parametrize(
     ("algorithm", "vertical", "schedule"),
     [
-        ("tinyfoa", True, "slice"), ("tinyfoa", False, "stream"), ("bp", True, "frozen"), ("bp", False, "none"),
+        ("tinyfoa", True, "slice"),
+        ("tinyfoa", False, "stream"),
+        ("bp", True, "frozen"),
+        ("bp", False, "none"),
         ("drtp", False, "none"),
     ],
-)  # fmt: skip
+)
 def test_vertical_training_is_a_schedule(algorithm, vertical, schedule):
     assert presets.paper(algorithm, "mnist", vertical=vertical)["schedule"] == schedule
 
@@ -59,15 +66,22 @@ def test_vertical_training_is_a_schedule(algorithm, vertical, schedule):
 @pytest.mark.parametrize(
     ("algorithm", "dataset", "weights", "activations", "lr"),
     [
-        ("tinyfoa", "mnist", True, True, 1e-4), ("bp", "cifar10", True, True, 1e-4),
+        ("tinyfoa", "mnist", True, True, 1e-4),
+        ("bp", "cifar10", True, True, 1e-4),
         ("drtp", "mitbih", True, True, 1e-4),
-        ("pepita", "mnist", True, False, 1e-3), ("pepita", "mnist", False, True, 5e-4),
-        ("pepita", "mnist", True, True, 5e-4), ("pepita", "digits", True, True, 5e-4),
-        ("pepita", "cifar10", True, True, 1e-3), ("pepita", "mitbih", False, False, 1e-4),
-        ("ff", "mnist", True, True, 1e-3), ("ff", "cifar10", True, True, 1e-4), ("ff", "cifar10", True, False, 1e-3),
-        ("ff", "cifar10", False, True, 1e-3), ("ff", "cifar100", True, True, 1e-3),
+        ("pepita", "mnist", True, False, 1e-3),
+        ("pepita", "mnist", False, True, 5e-4),
+        ("pepita", "mnist", True, True, 5e-4),
+        ("pepita", "digits", True, True, 5e-4),
+        ("pepita", "cifar10", True, True, 1e-3),
+        ("pepita", "mitbih", False, False, 1e-4),
+        ("ff", "mnist", True, True, 1e-3),
+        ("ff", "cifar10", True, True, 1e-4),
+        ("ff", "cifar10", True, False, 1e-3),
+        ("ff", "cifar10", False, True, 1e-3),
+        ("ff", "cifar100", True, True, 1e-3),
     ],
-)  # fmt: skip
+)
 def test_learning_rates_and_their_exceptions(algorithm, dataset, weights, activations, lr):
     fields = presets.paper(algorithm, dataset, binary_weights=weights, binary_activations=activations)
     assert fields["lr"] == lr
@@ -83,13 +97,24 @@ def test_learning_rates_and_their_exceptions(algorithm, dataset, weights, activa
         ("bp", "mitbih", {"shuffle": False}),
         ("drtp", "mnist", {"normalize": "unit", "shuffle": True, "optimizer": "nesterov"}),
         ("pepita", "mnist", {"normalize": "unit", "shuffle": False, "dropout": 0.1, "lr_schedule": "drop:60%,90%"}),
-        ("ff", "mnist", {"shuffle": True, "decay": 3e-4, "classifier_lr": 1e-2, "classifier_decay": 3e-3,
-                         "label_scale": 1.0, "peer": 0.03, "lr_schedule": "cooldown"}),
+        (
+            "ff",
+            "mnist",
+            {
+                "shuffle": True,
+                "decay": 3e-4,
+                "classifier_lr": 1e-2,
+                "classifier_decay": 3e-3,
+                "label_scale": 1.0,
+                "peer": 0.03,
+                "lr_schedule": "cooldown",
+            },
+        ),
         ("ff", "mitbih", {"label_scale": 1.0}),
         ("ff", "cifar10", {"label_scale": 5.0, "normalize": "standard"}),
         ("ff", "cifar100", {"label_scale": 5.0}),
     ],
-)  # fmt: skip
+)
 def test_the_rest_of_the_recipes(algorithm, dataset, fields):
     assert presets.paper(algorithm, dataset).items() >= fields.items()
 

@@ -22,18 +22,27 @@ def tasks(out, *systems, table="table1", datasets=("digits",), seeds=2, changes=
 def leave(run, error=2.0, **more):
     """What a finished run leaves behind, without the training."""
     result = {
-        "outcome": "finished", "recipe": json.loads(run.recipe.to_json()), "warnings": [], "error_pct": error,
-        "layer_errors_pct": [error + 1, error], "seconds_per_epoch": [0.5, 1.0], "model_sha256": "0" * 64,
+        "outcome": "finished",
+        "recipe": json.loads(run.recipe.to_json()),
+        "warnings": [],
+        "error_pct": error,
+        "layer_errors_pct": [error + 1, error],
+        "seconds_per_epoch": [0.5, 1.0],
+        "model_sha256": "0" * 64,
         "run_dir": str(run.directory),
         "flash": {"bytes": 1, "read_bytes": 1, "written_bytes": 1, "exchanges": 1},
         "arena": {
-            "budget_bytes": None, "planned_bytes": 12_680_000, "accounted_bytes": 12_680_000,
+            "budget_bytes": None,
+            "planned_bytes": 12_680_000,
+            "accounted_bytes": 12_680_000,
             "watermark_bytes": 12_680_000,
-            "phases": {p: {"accounted_bytes": n} for p, n in
-                       (("forward", 12_680_000), ("gradient", 12_660_000), ("update", 640_000), ("load", 1))},
+            "phases": {
+                p: {"accounted_bytes": n}
+                for p, n in (("forward", 12_680_000), ("gradient", 12_660_000), ("update", 640_000), ("load", 1))
+            },
         },
         **more,
-    }  # fmt: skip
+    }
     run.directory.mkdir(parents=True)
     (run.directory / "result.json").write_text(json.dumps(result))
 
@@ -121,11 +130,24 @@ def test_a_row_has_the_paper_the_closed_form_and_what_was_measured(tmp_path):
     assert (row["arena_mb"], row["comp_paper"], row["comp"], row["seconds"]) == (12.68, 1.5, 1.5, 150.0)
     assert [run["seed"] for run in row["runs"]] == [0, 1, 2] and row["notes"] == []
     assert reproduce.errors(row) == [
-        "vertical", "tinyfoa", "digits", "-", "2.20 +- 0.20", "3 seeds", "100 (100)", "1.5", "1.5"
-    ]  # fmt: skip
+        "vertical",
+        "tinyfoa",
+        "digits",
+        "-",
+        "2.20 +- 0.20",
+        "3 seeds",
+        "100 (100)",
+        "1.5",
+        "1.5",
+    ]
     assert reproduce.memory(row) == [
-        "tinyfoa", "digits", "0.50 / 0.50 / 12.68", "4.01 / 4.01 / 12.66", "8.00 / 8.00 / 0.64", "12.68"
-    ]  # fmt: skip
+        "tinyfoa",
+        "digits",
+        "0.50 / 0.50 / 12.68",
+        "4.01 / 4.01 / 12.66",
+        "8.00 / 8.00 / 0.64",
+        "12.68",
+    ]
     assert reproduce.in_a_line(row) == "digits tinyfoa: 2.20 +- 0.20 % (3 seeds), 12.68 MB; the paper: -"
 
 

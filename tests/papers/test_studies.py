@@ -111,8 +111,9 @@ def test_points_of_giff_that_crowd_are_named_beside_each_other():
     values = {"theta": (0.01, 1.0, 10.0), "label width": (1, 2, 4), "groups": ("1|2|3", "1,2|3", "1,2,3")}
     rows = [
         {"line": line, "at": at, "algorithm": "giff", "error_pct": error, "arena_bytes": 10**6}
-        for line, own in values.items() for at, error in zip(own, (2.0, 2.01, 2.5), strict=True)
-    ]  # fmt: skip
+        for line, own in values.items()
+        for at, error in zip(own, (2.0, 2.01, 2.5), strict=True)
+    ]
     beside = {"line": "BP", "at": "bp", "algorithm": "bp", "error_pct": 1.5, "arena_bytes": 2 * 10**6}
     for some in ([*rows, beside], [beside], []):
         with canvas.style():

@@ -45,23 +45,41 @@ def recorded(*, width=20, classes=4, samples=300, dtype="uint8", ram=None, least
     chosen = layout.fit(ram)
     plans = [one.plan for one in chosen]
     return Record(
-        recipe, layer_shapes(recipe.network, width), classes, samples, 2, ram, measured(*plans),
-        [measured(plan) for plan in plans], plans, [one.tiling for one in chosen], [False] * len(plans), [],
-    )  # fmt: skip
+        recipe,
+        layer_shapes(recipe.network, width),
+        classes,
+        samples,
+        2,
+        ram,
+        measured(*plans),
+        [measured(plan) for plan in plans],
+        plans,
+        [one.tiling for one in chosen],
+        [False] * len(plans),
+        [],
+    )
 
 
 RECORDS = {
     "default": {},
     "as in the paper": {"width": 784, "classes": 10, "network": "fc:2000x4", "batch": 100, "samples": 60_000},
     "in 128 KiB": {
-        "width": 784, "classes": 10, "network": "fc:2000x4", "batch": 100, "samples": 60_000, "slices": 16,
+        "width": 784,
+        "classes": 10,
+        "network": "fc:2000x4",
+        "batch": 100,
+        "samples": 60_000,
+        "slices": 16,
         "ram": 2**17,
     },
     "the least": {"least": True, "slices": 4, "network": "fc:200x2", "batch": 100},
     "stream, the least": {"least": True, "schedule": "stream", "slices": 3},
     "frozen, far below its budget": {"schedule": "frozen", "ram": 10**9},
     "recompute, nothing binary": {
-        "recompute": True, "binary_weights": False, "binary_activations": False, "dtype": "float32",
+        "recompute": True,
+        "binary_weights": False,
+        "binary_activations": False,
+        "dtype": "float32",
         "network": "fc:40x3",
     },
     "many layers": {"network": "fc:" + ",".join(map(str, range(10, 40))), "schedule": "stream"},
@@ -72,7 +90,7 @@ RECORDS = {
     "drtp": {"algorithm": "drtp"},
     "pepita": {"algorithm": "pepita", "binary_activations": False},
     "ff": {"algorithm": "ff", "batch": 100},
-}  # fmt: skip
+}
 
 
 # What is drawn
@@ -95,14 +113,24 @@ def plans(draw):
     regions = draw(
         st.lists(
             st.builds(
-                Region, names, st.tuples(st.integers(1, 10**6)), st.sampled_from(["uint8", "float64"]),
+                Region,
+                names,
+                st.tuples(st.integers(1, 10**6)),
+                st.sampled_from(["uint8", "float64"]),
                 st.lists(st.sampled_from(PHASES), min_size=1, unique=True).map(tuple),
-            ), max_size=40, unique_by=lambda region: region.name,
+            ),
+            max_size=40,
+            unique_by=lambda region: region.name,
         )
-    )  # fmt: skip
+    )
     # the record of a run has these
-    return pack([Region("inputs", (20, 3), "uint8"), Region("z", (4, 4), "float32"),
-                 *(region for region in regions if region.name not in ("inputs", "z"))])  # fmt: skip
+    return pack(
+        [
+            Region("inputs", (20, 3), "uint8"),
+            Region("z", (4, 4), "float32"),
+            *(region for region in regions if region.name not in ("inputs", "z")),
+        ]
+    )
 
 
 @settings(max_examples=15)
@@ -131,10 +159,14 @@ def test_columns_are_the_phases():
 
 
 def test_a_band_is_drawn_where_its_region_lies():
-    plan = pack([
-        Region("inputs", (20, 50), "uint8", ("load", "forward")), Region("z", (100, 20), "float32", ("forward",)),
-        Region("outputs", (64,), "uint8", ("hand-over", "initialize")), Region("bias", (40,), "float32"),
-    ])  # fmt: skip
+    plan = pack(
+        [
+            Region("inputs", (20, 50), "uint8", ("load", "forward")),
+            Region("z", (100, 20), "float32", ("forward",)),
+            Region("outputs", (64,), "uint8", ("hand-over", "initialize")),
+            Region("bias", (40,), "float32"),
+        ]
+    )
     run = recorded(network="fc:40")
     figure = memory.drawn(Record(**{**vars(run), "plans": [plan], "layers": [measured(plan)]}), 0)
     bands = [p for p in figure.axes[1].patches if isinstance(p, Rectangle) and p.get_fill()]
@@ -142,10 +174,13 @@ def test_a_band_is_drawn_where_its_region_lies():
     gap, end = 4 + memory.GAP, plan.offsets
     green, sky, blue = (to_rgb(colour) for colour in (canvas.GREEN, canvas.SKY, canvas.BLUE))
     assert drawn == {
-        (*green, 0, 2, end["inputs"], 1000), (*sky, 1, 1, end["z"], 8000),
-        (*sky, gap, 1, end["outputs"], 64), (*sky, gap + 2, 1, end["outputs"], 64),
-        (*blue, 0, 4, end["bias"], 160), (*blue, gap, 3, end["bias"], 160),
-    }  # fmt: skip
+        (*green, 0, 2, end["inputs"], 1000),
+        (*sky, 1, 1, end["z"], 8000),
+        (*sky, gap, 1, end["outputs"], 64),
+        (*sky, gap + 2, 1, end["outputs"], 64),
+        (*blue, 0, 4, end["bias"], 160),
+        (*blue, gap, 3, end["bias"], 160),
+    }
 
 
 def test_names_stand_in_bands_that_have_room_and_in_the_legend_otherwise():
@@ -222,8 +257,14 @@ def test_bars_and_the_papers_figures():
 
 def test_sizes():
     assert [memory.size(n) for n in (0, 999, 1000, 25_600, 999_499, 12_000_000, 3 * 10**9)] == [
-        "0 B", "999 B", "1 kB", "25.6 kB", "999 kB", "12 MB", "3,000 MB",
-    ]  # fmt: skip
+        "0 B",
+        "999 B",
+        "1 kB",
+        "25.6 kB",
+        "999 kB",
+        "12 MB",
+        "3,000 MB",
+    ]
 
 
 def test_lines_are_cut_between_words():

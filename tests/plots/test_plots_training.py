@@ -56,8 +56,9 @@ def rows(layers, epochs, last=2.0, tested=True):
     """Made-up epochs: each layer begins again at a larger error."""
     return [
         Epoch(n, e, 2.3 / (e + 1), last + 50 / (e + 1), last + 60 / (e + 1) if tested else None, 1.0 + e)
-        for n in range(layers) for e in range(epochs)
-    ]  # fmt: skip
+        for n in range(layers)
+        for e in range(epochs)
+    ]
 
 
 # Errors and losses
@@ -91,9 +92,10 @@ def test_lines_are_the_epochs_layer_after_layer(runs):
     figure = training.figure(result["run_dir"])
     errors, losses = figure.axes[1], figure.axes[2]
     for axes, name, colour in (
-        (errors, "test_error_pct", canvas.VERMILLION), (errors, "train_error_pct", canvas.BLUE),
+        (errors, "test_error_pct", canvas.VERMILLION),
+        (errors, "train_error_pct", canvas.BLUE),
         (losses, "loss", canvas.BLACK),
-    ):  # fmt: skip
+    ):
         lines = [line for line in axes.lines if line.get_color() == colour]
         assert [list(line.get_xdata()) for line in lines] == [[1, 2, 3, 4], [5, 6, 7, 8]]
         assert [y for line in lines for y in line.get_ydata()] == [row[name] for row in read]

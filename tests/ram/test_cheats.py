@@ -100,9 +100,10 @@ def a_region_dead_where_it_is_written(patches):
     regions = patches.kind.regions
     keep = ("forward", "gradient") if name == "logits" else ("hand-over",)
     patches.patch.setattr(
-        patches.kind, "regions",
+        patches.kind,
+        "regions",
         lambda stage: [replace(r, phases=keep, writes=None) if r.name == name else r for r in regions(stage)],
-    )  # fmt: skip
+    )
     return f"region {name} were written, which does not live then"
 
 
@@ -190,11 +191,21 @@ def a_kernel_that_allocates(patches):
 
 
 CHEATS = [
-    a_megabyte_in_every_step, weights_and_moments_in_an_attribute, every_batch_kept, a_projection_outside,
-    a_region_dead_where_it_is_written, step_six_writes_elsewhere, eight_megabytes_in_one_step,
-    restore_writes_into_a_dead_region, a_list_that_grows, a_hidden_rate, one_byte_behind_a_region,
-    a_region_for_nothing, a_kernel_that_allocates, a_hidden_counter_decides,
-]  # fmt: skip
+    a_megabyte_in_every_step,
+    weights_and_moments_in_an_attribute,
+    every_batch_kept,
+    a_projection_outside,
+    a_region_dead_where_it_is_written,
+    step_six_writes_elsewhere,
+    eight_megabytes_in_one_step,
+    restore_writes_into_a_dead_region,
+    a_list_that_grows,
+    a_hidden_rate,
+    one_byte_behind_a_region,
+    a_region_for_nothing,
+    a_kernel_that_allocates,
+    a_hidden_counter_decides,
+]
 
 
 @pytest.mark.parametrize("algorithm", STAGES)

@@ -61,9 +61,11 @@ def test_the_guard_finds_exactly_what_a_phase_may_not_change(data):
         arena.block[at] ^= 1
     guard.disarm()
     allowed = {
-        at for region in REGIONS if region.written_in(phase)
+        at
+        for region in REGIONS
+        if region.written_in(phase)
         for at in range(arena.plan.offsets[region.name], arena.plan.offsets[region.name] + region.nbytes)
-    }  # fmt: skip
+    }
     assert bool(list(guard.findings)) == bool(writes - allowed)
     counts = sum(int(re.search(r"(\d+) (?:of \d+ )?bytes", line)[1]) for line in guard.findings)
     assert counts == len(writes - allowed)
@@ -191,7 +193,8 @@ def test_work_begins_twice_from_the_same_contents_and_nothing_else():
         block[place(SPREAD, "weights")] = pattern
         assert (block == pattern).all()
     assert findings == [
-        "120 of 120 bytes of region z were never written", "1 of 1 bytes of region label were never written"
+        "120 of 120 bytes of region z were never written",
+        "1 of 1 bytes of region label were never written",
     ]  # what is carried counts as used
     assert left[0].regions == {"weights": (weights + 1).tobytes()}
 

@@ -35,9 +35,7 @@ def system_and_toggles(name):
     """``tinyfoa-v-ba`` takes toggles from TinyFoA, which has all three; ``bp+bw`` gives some to another system."""
     system, *named = name.replace("+", "-").split("-")
     on = {toggle: (toggle in named) != (system == "tinyfoa") for toggle in ("bw", "ba", "v")}
-    return system, {
-        "binary_weights": on["bw"], "binary_activations": on["ba"], "slices": 2 if on["v"] else 1
-    }  # fmt: skip
+    return system, {"binary_weights": on["bw"], "binary_activations": on["ba"], "slices": 2 if on["v"] else 1}
 
 
 def printed(figure):
@@ -83,11 +81,15 @@ def test_closed_forms_of_other_shapes():
     assert figure["forward"] == {"weights": 188, "biases": 4, "inputs": 7, "outputs": 4}  # 50 x 30 is the largest
     assert figure["update"] == {"weights": 4 * 167, "gradients": 4 * 167, "biases": 40}  # ninths; a third
     assert paper.fully_connected("bp", (3, 5, 7))["forward"] == {
-        "weights": 4 * (15 + 35), "biases": 4 * 15, "activations": 4 * 15
-    }  # fmt: skip
+        "weights": 4 * (15 + 35),
+        "biases": 4 * 15,
+        "activations": 4 * 15,
+    }
     assert paper.locally_connected("tinyfoa", (2, 5, 3), positions=10, taps=4)["forward"] == {
-        "weights": 4 * 5 * 40, "inputs": 4 * 2 * 10, "outputs": 4 * 5 * 10
-    }  # fmt: skip
+        "weights": 4 * 5 * 40,
+        "inputs": 4 * 2 * 10,
+        "outputs": 4 * 5 * 10,
+    }
     assert paper.comp((10, 20, 5), binary_weights=True) == 300 * 4 / 1e6
 
 
@@ -168,16 +170,25 @@ RUNS = {
     "the least, real weights": {"share": 0, "slices": 3, "real": True, "binary_weights": False, "batch": 50},
     "the least, real activations": {"share": 0, "slices": 3, "binary_activations": False, "batch": 50},
     "the least, nothing binary": {
-        "share": 0, "slices": 2, "real": True, "binary_weights": False, "binary_activations": False, "batch": 50,
+        "share": 0,
+        "slices": 2,
+        "real": True,
+        "binary_weights": False,
+        "binary_activations": False,
+        "batch": 50,
     },
     "the least, recompute": {"share": 0, "recompute": True, "network": "fc:40x3"},
     "the least, bp in micro-batches": {"share": 0, "algorithm": "bp", "binary_activations": False},
     "half, bp in slices": {
-        "share": 0.5, "algorithm": "bp", "schedule": "slice", "binary_activations": False, "binary_weights": False,
+        "share": 0.5,
+        "algorithm": "bp",
+        "schedule": "slice",
+        "binary_activations": False,
+        "binary_weights": False,
     },
     "the least, drtp in micro-batches": {"share": 0, "algorithm": "drtp", "binary_activations": False},
     "the least, pepita in micro-batches": {"share": 0, "algorithm": "pepita", "binary_activations": False},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -188,9 +199,10 @@ def test_the_paper_and_the_named_differences_add_up_to_the_byte(tmp_path, name):
     assert audited["arena"] == {k: v for k, v in result["arena"].items() if k != "phases"}
     recipe = Recipe.from_json(json.dumps(result["recipe"]))
     toggles = {
-        "binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations,
+        "binary_weights": recipe.binary_weights,
+        "binary_activations": recipe.binary_activations,
         "slices": recipe.slices,
-    }  # fmt: skip
+    }
     widths = [shape.outputs for shape in record.read(tmp_path / "run").shapes]
     side_by_side = report.by_step(audited["paper"])
     for number, (step, found) in enumerate(audited["paper"].items()):

@@ -49,8 +49,11 @@ def made_up(rng, channels, image, classes, depthwise=False, kind=np.float64):
     for outputs in channels:
         W = rng.uniform(-0.9, 0.9, (outputs, 1 if depthwise else below, R, C, 9))
         layer = local.initial(W.astype(kind), rng.uniform(-1, 1, (outputs, R, C)).astype(kind))
-        layers.append(layer._replace(gamma=rng.uniform(0.5, 1, outputs).astype(kind),
-                                     beta=rng.uniform(-0.5, 0.5, outputs).astype(kind)))  # fmt: skip
+        layers.append(
+            layer._replace(
+                gamma=rng.uniform(0.5, 1, outputs).astype(kind), beta=rng.uniform(-0.5, 0.5, outputs).astype(kind)
+            )
+        )
         below = outputs
     features = SIDE * SIDE * below
     W, b = rng.uniform(-1, 1, (classes, features)) / np.sqrt(features), rng.uniform(-0.1, 0.1, classes)
@@ -128,10 +131,18 @@ def test_errors_go_down_as_in_the_reference(signs, depthwise, shape):
     for number in (threads, 1):
         scratch, kind = local_backward.scratch_shape(weights.dtype, O, depthwise, number)
         done = run(
-            local_backward.backward, "scratch out", du=du, samples=samples, rows=rows, columns=columns,
-            depthwise=depthwise, weights=weights, gain=gain, scratch=Blank(scratch, kind),
+            local_backward.backward,
+            "scratch out",
+            du=du,
+            samples=samples,
+            rows=rows,
+            columns=columns,
+            depthwise=depthwise,
+            weights=weights,
+            gain=gain,
+            scratch=Blank(scratch, kind),
             out=Blank((P, I, B), "float32"),
-        )  # fmt: skip
+        )
         assert done.written["scratch"].all()  # an audit looks for it
         assert done.written["out"][..., :samples].all() and not done.written["out"][..., samples:].any()
         outs.append(done.out[..., :samples].copy())
@@ -150,9 +161,14 @@ def images_of(draw):
     sides = st.integers(1, 16)
     seed = draw(st.integers(0, 2**32 - 1))
     return (
-        draw(st.integers(1, B)), B, draw(st.integers(1, 70)), draw(sides), draw(sides), draw(st.integers(1, 3)),
+        draw(st.integers(1, B)),
+        B,
+        draw(st.integers(1, 70)),
+        draw(sides),
+        draw(sides),
+        draw(st.integers(1, 3)),
         np.random.default_rng(seed),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bits", "values"])
@@ -167,10 +183,19 @@ def test_pooling_and_dropout(binary, shape, dropping):
     mask, factor = bits.pack(kept) if dropping else NO_MASK, kept[:samples] if dropping else 1
     arguments = {"samples": samples, "rows": rows, "columns": columns, "side": SIDE}
     done, alone = (
-        run(pooling.pool, "out", values=held, channels=O, gain=gain, mask=mask, threads=number,
-            out=Blank(kept.shape, "float32"), **arguments)
+        run(
+            pooling.pool,
+            "out",
+            values=held,
+            channels=O,
+            gain=gain,
+            mask=mask,
+            threads=number,
+            out=Blank(kept.shape, "float32"),
+            **arguments,
+        )
         for number in (threads, 1)
-    )  # fmt: skip
+    )
     assert same_bits(done.out[:samples], alone.out[:samples]) and not done.written["out"][samples:].any()
     np.testing.assert_allclose(done.out[:samples], gain * local_bp.pool(seen) * factor, rtol=1e-4, atol=1e-5)
 
@@ -180,10 +205,16 @@ def test_pooling_and_dropout(binary, shape, dropping):
     np.testing.assert_allclose(dropped.T[:samples], own, rtol=1e-6)
     assert same_bits(dropped[:, samples:].copy(), errors[:, samples:].copy())
     done, alone = (
-        run(pooling.pool_gradient, "out", errors=errors, threads=number,
-            out=Blank((rows * columns, O, B), "float32"), **arguments)
+        run(
+            pooling.pool_gradient,
+            "out",
+            errors=errors,
+            threads=number,
+            out=Blank((rows * columns, O, B), "float32"),
+            **arguments,
+        )
         for number in (threads, 1)
-    )  # fmt: skip
+    )
     assert same_bits(done.out[..., :samples].copy(), alone.out[..., :samples].copy())
     assert not done.written["out"][..., samples:].any()
     theirs = local_bp.pool_gradient(errors.T[:samples].astype(np.float64), seen.shape)
@@ -202,12 +233,21 @@ def cases(draw):
     schedule = draw(st.sampled_from(["none", "slice", "frozen"])) if side > 1 else "none"
     batch = draw(st.integers(3, 20))
     which = recipe(
-        network="lc:" + ",".join(map(str, channels)), algorithm="bp", batch=batch, epochs=1, lr=0.05,
-        schedule=schedule, slices=None if schedule == "none" else side, hold=None if schedule == "none" else "1",
-        optimizer=draw(st.sampled_from(["sgd", "momentum"])), dropout=draw(st.sampled_from([0.0, 0.2])),
-        lc_connect=draw(st.sampled_from(["full", "depthwise"])), binary_weights=draw(st.booleans()),
-        binary_activations=draw(st.booleans()), seed=draw(st.integers(0, 2**32)),
-    ).validated()  # fmt: skip
+        network="lc:" + ",".join(map(str, channels)),
+        algorithm="bp",
+        batch=batch,
+        epochs=1,
+        lr=0.05,
+        schedule=schedule,
+        slices=None if schedule == "none" else side,
+        hold=None if schedule == "none" else "1",
+        optimizer=draw(st.sampled_from(["sgd", "momentum"])),
+        dropout=draw(st.sampled_from([0.0, 0.2])),
+        lc_connect=draw(st.sampled_from(["full", "depthwise"])),
+        binary_weights=draw(st.booleans()),
+        binary_activations=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**32)),
+    ).validated()
     image = draw(st.integers(1, 3)), draw(st.integers(2, 5)), draw(st.integers(2, 9))
     counts = [*[batch] * draw(st.integers(0, 2)), draw(st.integers(2, batch))]
     cut = {"keep_products": draw(st.booleans()), "neurons": draw(st.sampled_from([1, 3, 256]))}
@@ -243,11 +283,17 @@ def test_steps_are_those_of_the_reference(case):
     ]
     toggles = {"binary_weights": which.binary_weights, "binary_activations": which.binary_activations}
     features, keep = network.classifier.W.shape[1], 1 - which.dropout
-    options = [
-        random_twins.dropout_bits(count, features, round(65536 * keep), step=step, layer=len(network.layers),
-                                  seed=which.seed).astype(np.float32) / np.float32(keep)
-        for step, count in enumerate(counts)
-    ] if which.dropout else [1.0] * len(counts)  # fmt: skip
+    options = (
+        [
+            random_twins.dropout_bits(
+                count, features, round(65536 * keep), step=step, layer=len(network.layers), seed=which.seed
+            ).astype(np.float32)
+            / np.float32(keep)
+            for step, count in enumerate(counts)
+        ]
+        if which.dropout
+        else [1.0] * len(counts)
+    )
     rules = {"schedule": which.schedule, "slices": which.slices, "hold": 1, "optimizer": which.optimizer, "lr": 0.05}
     double = local_bp.Network(
         [local.Layer(*(part.astype(np.float64) for part in layer)) for layer in network.layers],
@@ -275,13 +321,15 @@ def test_steps_are_those_of_the_reference(case):
         np.testing.assert_allclose(losses, theirs.losses, rtol=1e-4)
         ours.arena.enter("load")
         for layer, expected in zip(stage.local, theirs.network.layers):
-            for name, array in zip(("W", "b", "gamma", "beta", "mean", "variance"),
-                                   golden_local.parameters(flash, layer)):  # fmt: skip
+            for name, array in zip(
+                ("W", "b", "gamma", "beta", "mean", "variance"), golden_local.parameters(flash, layer)
+            ):
                 wanted = getattr(expected, name)
                 worst = np.abs(array - wanted).max()
                 assert worst <= 1e-3 * max(0.1, np.abs(wanted).max()), (layer.number, name, worst)
-        for array, wanted in zip((network_tools.weights(flash, stage.layers[-1]), stage.layers[-1].ram.bias),
-                                 theirs.network.classifier):  # fmt: skip
+        for array, wanted in zip(
+            (network_tools.weights(flash, stage.layers[-1]), stage.layers[-1].ram.bias), theirs.network.classifier
+        ):
             np.testing.assert_allclose(array, wanted, atol=1e-4)
         stage.begin_hand_over(flash)
         for X, labels in batches:
@@ -306,10 +354,14 @@ def backprop(network="lc:11,9", **options):
 
 
 CASES = [
-    {}, {"schedule": "frozen"}, {"schedule": "slice", "slices": 3, "hold": "1"}, {"lc_connect": "depthwise"},
-    {"binary_weights": False}, {"binary_activations": False, "dropout": 0.0, "moments": "int8"},
+    {},
+    {"schedule": "frozen"},
+    {"schedule": "slice", "slices": 3, "hold": "1"},
+    {"lc_connect": "depthwise"},
+    {"binary_weights": False},
+    {"binary_activations": False, "dropout": 0.0, "moments": "int8"},
     {"binary_weights": False, "binary_activations": False, "lc_connect": "depthwise", "schedule": "frozen"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("options", CASES, ids=lambda options: "-".join(map(str, options.values())) or "default")
@@ -337,9 +389,12 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     shape = tuple(draw(st.integers(1, most)) for most in (3, 6, 6))
     channels = draw(st.lists(st.integers(1, 70), min_size=1, max_size=2))
     which = recipe(
-        network="lc:" + ",".join(map(str, channels)), algorithm="bp", batch=draw(st.integers(1, 40)),
-        lc_connect=draw(st.sampled_from(["full", "depthwise"])), binary_weights=draw(st.booleans()),
-    )  # fmt: skip
+        network="lc:" + ",".join(map(str, channels)),
+        algorithm="bp",
+        batch=draw(st.integers(1, 40)),
+        lc_connect=draw(st.sampled_from(["full", "depthwise"])),
+        binary_weights=draw(st.booleans()),
+    )
     dataset = images(shape=shape, samples=draw(st.integers(1, 50)), tests=draw(st.integers(1, 50)))
     audited = train(where, which, dataset, threads=draw(st.integers(1, 5)), audit=True)
     plain = train(where, which, dataset, ram=least(where, which, dataset, threads=1), threads=1)

@@ -133,15 +133,22 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     inputs = draw(st.integers(max(side, classes if algorithm == "ff" else 1), 140))
     optimizer = draw(st.sampled_from([None, "adam", "momentum", "nesterov", "sgd"]))
     which = recipe(
-        algorithm=algorithm, network="fc:" + ",".join(map(str, widths)), schedule=schedule, slices=side,
+        algorithm=algorithm,
+        network="fc:" + ",".join(map(str, widths)),
+        schedule=schedule,
+        slices=side,
         hold=draw(st.none() | st.just("1")) if schedule in ("slice", "frozen") else None,
-        epochs=draw(st.integers(1, 3)), batch=draw(st.integers(1, 70)),
-        optimizer=optimizer, moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
+        epochs=draw(st.integers(1, 3)),
+        batch=draw(st.integers(1, 70)),
+        optimizer=optimizer,
+        moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
         dropout=draw(st.sampled_from([None, 0.0, 0.5])) if algorithm == "pepita" else None,
-        lr_schedule=draw(st.sampled_from(["constant", "drop:1"])), shuffle=draw(st.none() | st.booleans()),
-        binary_weights=draw(st.booleans()), binary_activations=draw(st.booleans()),
+        lr_schedule=draw(st.sampled_from(["constant", "drop:1"])),
+        shuffle=draw(st.none() | st.booleans()),
+        binary_weights=draw(st.booleans()),
+        binary_activations=draw(st.booleans()),
         limit=draw(st.none() | st.integers(1, 90)),
-    )  # fmt: skip
+    )
     kind, samples, tests = draw(st.sampled_from(["bytes", "real"])), draw(st.integers(1, 90)), draw(st.integers(1, 40))
     dataset = made(kind, samples, tests, inputs, classes)
     where = tmp_path_factory.mktemp("any")
@@ -369,11 +376,15 @@ def test_what_is_kept_is_always_a_number(tmp_path_factory, data):
     draw = data.draw
     algorithm = draw(st.sampled_from(WHOLE))
     which = recipe(
-        algorithm=algorithm, network="fc:20,9", lr=10.0 ** draw(st.floats(-6, 38)), epochs=2,
+        algorithm=algorithm,
+        network="fc:20,9",
+        lr=10.0 ** draw(st.floats(-6, 38)),
+        epochs=2,
         optimizer=draw(st.sampled_from([None, "adam", "momentum", "sgd"])),
         lr_schedule=draw(st.sampled_from(["constant", "drop:1"])),
-        binary_weights=draw(st.booleans()), binary_activations=draw(st.booleans()),
-    )  # fmt: skip
+        binary_weights=draw(st.booleans()),
+        binary_activations=draw(st.booleans()),
+    )
     where = tmp_path_factory.mktemp("huge") / "run"
     try:
         result = train(which, scaled(made("real"), 10.0 ** draw(st.floats(-30, 38.5))), where)

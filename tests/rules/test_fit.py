@@ -39,17 +39,27 @@ def cases(draw, samples=120):
     optimizer = draw(st.sampled_from(["adam", "adam", "sgd", "momentum"]))
     which = recipe(
         network="fc:" + ",".join(map(str, draw(st.lists(st.integers(side, 300), min_size=1, max_size=3)))),
-        schedule=schedule, slices=side, hold=hold, exchanges=exchanges, visits=visits, order=order,
+        schedule=schedule,
+        slices=side,
+        hold=hold,
+        exchanges=exchanges,
+        visits=visits,
+        order=order,
         epochs=draw(st.integers(1, 2)),
         batch=draw(st.sampled_from([5, 16, 20, 33, 50, 100])),
-        optimizer=optimizer, moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
+        optimizer=optimizer,
+        moments=draw(st.sampled_from(MOMENTS[: 1 if optimizer == "sgd" else 3])),
         binary_weights=draw(st.booleans()),
-        binary_activations=draw(st.booleans()), recompute=draw(st.sampled_from([False, False, True])),
-    )  # fmt: skip
+        binary_activations=draw(st.booleans()),
+        recompute=draw(st.sampled_from([False, False, True])),
+    )
     dataset = made(
-        draw(st.sampled_from(["bytes", "real"])), draw(st.integers(1, samples)), draw(st.integers(1, 40)),
-        draw(st.integers(side, 300)), draw(st.integers(1, 12)),
-    )  # fmt: skip
+        draw(st.sampled_from(["bytes", "real"])),
+        draw(st.integers(1, samples)),
+        draw(st.integers(1, 40)),
+        draw(st.integers(side, 300)),
+        draw(st.integers(1, 12)),
+    )
     return which.validated(), dataset
 
 
@@ -127,12 +137,18 @@ CODED = [{"moments": "int8", "hold": "2"}, {"moments": "bfloat16", "optimizer": 
 @pytest.mark.parametrize(
     "options",
     [
-        {"hold": "2"}, {"schedule": "stream"}, {"slices": 1}, {"visits": 5, "hold": "1"},
-        {"hold": "3", "order": "diagonal"}, {"visits": 3, "hold": "4", "order": "diagonal"},
-        {"visits": 25, "order": "rows"}, {}, *CODED,
+        {"hold": "2"},
+        {"schedule": "stream"},
+        {"slices": 1},
+        {"visits": 5, "hold": "1"},
+        {"hold": "3", "order": "diagonal"},
+        {"visits": 3, "hold": "4", "order": "diagonal"},
+        {"visits": 25, "order": "rows"},
+        {},
+        *CODED,
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_a_layout_moves_is_what_training_moves(tmp_path, options):
     """Bytes read and written by the steps of 25 epochs more: predicted, and counted."""
     dataset, which = made("bytes", 200, 20, 150, CLASSES), recipe(network="fc:150x2", slices=5, batch=20)

@@ -40,9 +40,7 @@ def run_reference(golden):
     return ours
 
 
-IMPLEMENTATIONS = {
-    "reference": run_reference, "kernels": run_kernels, "streamed": partial(run_kernels, streamed=True)
-}  # fmt: skip
+IMPLEMENTATIONS = {"reference": run_reference, "kernels": run_kernels, "streamed": partial(run_kernels, streamed=True)}
 
 
 PATHS = find("fc")

@@ -64,8 +64,10 @@ def run_monoforward(meta, arrays):
             inputs = arrays["x"] if k == 0 else arrays[f"h{k - 1}_end"]
             parts.append(monoforward.train(list(zip(inputs, arrays["y"])), [layer], lr=meta["lr"], **toggles(meta)))
         done = monoforward.Trained(
-            [part.layers[0] for part in parts], np.concatenate([part.losses for part in parts], axis=1),
-            [part.first[0] for part in parts], [part.outputs[0] for part in parts],
+            [part.layers[0] for part in parts],
+            np.concatenate([part.losses for part in parts], axis=1),
+            [part.first[0] for part in parts],
+            [part.outputs[0] for part in parts],
         )
     ours, first_inputs = {}, arrays["x"][0]
     for k, layer in enumerate(layers):
@@ -116,8 +118,12 @@ def run_cwcomp(meta, arrays):
     layers = [cwcomp.Layer(*parts) for parts in zip(*(numbered(arrays, name) for name in CWCOMP))]
     rates = {"lr": meta["lr"], "predictor_lr": meta["lr_softmax"]}
     done = cwcomp.train(
-        list(zip(arrays["x"], arrays["y"])), layers, (arrays["S"], arrays["Sb"]), meta["classes"],
-        windows=meta.get("windows"), **rates,
+        list(zip(arrays["x"], arrays["y"])),
+        layers,
+        (arrays["S"], arrays["Sb"]),
+        meta["classes"],
+        windows=meta.get("windows"),
+        **rates,
     )
     ours = {"losses": done.losses, "gS_step0": done.first_predictor[0], "gSb_step0": done.first_predictor[1]}
     ours |= {"S_end": done.predictor[0], "Sb_end": done.predictor[1]}
@@ -178,9 +184,14 @@ def run_feedback(meta, arrays):
     options = {"relu": meta.get("hidden") == "relu", "sigmoid": meta["loss"] == "bce"}
     options |= toggles(meta) if meta["network"] == "fc" else {}
     trained, output = feedback.train(
-        list(zip(arrays["x"], arrays["y"])), layers, matrices, meta["system"], lr=meta["lr"],
+        list(zip(arrays["x"], arrays["y"])),
+        layers,
+        matrices,
+        meta["system"],
+        lr=meta["lr"],
         optimizer=next(name for name in ("nesterov", "adam") if name in meta["optimizer"]),
-        masked=meta.get("feedback_mask") != "wrapper", **options,
+        masked=meta.get("feedback_mask") != "wrapper",
+        **options,
     )
     ours = {"out_step0": output, "loss": trained.losses}
     for k, (slope, layer) in enumerate(zip(trained.first, trained.layers)):
@@ -192,13 +203,34 @@ def run_feedback(meta, arrays):
 
 
 RUNS = {
-    "biofo": run_biofo, "monoforward": run_monoforward, "pepita_tl": run_pepita, "pepita_wm": run_pepita,
-    "fa": run_feedback, "dfa": run_feedback, "sdfa": run_feedback,
-    "cwcomp": run_cwcomp, "deeperforward": run_deeperforward, "lightff_mp": run_lightff, "lightff_op": run_lightff,
+    "biofo": run_biofo,
+    "monoforward": run_monoforward,
+    "pepita_tl": run_pepita,
+    "pepita_wm": run_pepita,
+    "fa": run_feedback,
+    "dfa": run_feedback,
+    "sdfa": run_feedback,
+    "cwcomp": run_cwcomp,
+    "deeperforward": run_deeperforward,
+    "lightff_mp": run_lightff,
+    "lightff_op": run_lightff,
 }
 #: what a file gives, and does not expect back
 GIVEN = {
-    "x", "y", "masks", "S", "Sb", "B", "x_train", "y_train", "x_test", "y_test", "layers", "noise0", "noise1", "noise2",
+    "x",
+    "y",
+    "masks",
+    "S",
+    "Sb",
+    "B",
+    "x_train",
+    "y_train",
+    "x_test",
+    "y_test",
+    "layers",
+    "noise0",
+    "noise1",
+    "noise2",
 }
 PATHS = [path for path in golden_files() if read(path)[0].get("system") in RUNS or path.stem.startswith("drtp_conv")]
 

@@ -9,10 +9,11 @@ from golden_tinyfoa import compare, find, read
 PATHS = find("lc")
 
 IMPLEMENTATIONS = {
-    "reference": run_reference, "kernels": run_kernels,
+    "reference": run_reference,
+    "kernels": run_kernels,
     "kept": partial(run_kernels, tiling={"keep_products": True}),
     "streamed": partial(run_kernels, tiling={**STREAMED, "rows": 2}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -272,9 +272,10 @@ def find():
     """Every golden file of a system known here."""
     metas = ((path, read(path).meta) for path in golden_files())
     return [
-        path for path, meta in metas
+        path
+        for path, meta in metas
         if meta["system"] in SYSTEMS and meta["network"] == "fc" and meta.get("loss", "bce") == "bce"
-    ]  # fmt: skip
+    ]
 
 
 def compare(ours, golden, left=None):

@@ -135,10 +135,13 @@ def test_only_one_group_s_arrays_live_at_a_time():
     for step in steps:
         g = int(step.partition(":")[2].partition(".")[0])
         foreign = {
-            region.name for region in plan.regions
-            if region.lives(step) and "load" not in region.lifetime and region.name.startswith("g")
+            region.name
+            for region in plan.regions
+            if region.lives(step)
+            and "load" not in region.lifetime
+            and region.name.startswith("g")
             and not region.name.startswith(f"g{g}.")
-        }  # fmt: skip
+        }
         assert len(foreign) <= 1 and all(name.startswith(f"g{g - 1}.v") for name in foreign)
 
 
@@ -178,8 +181,9 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
     dataset, which = of("cnn")
     what, message = outcome(run, tmp_path, which, replace(dataset, image=None))
     assert what is BadRequest and "images" in message
-    what, message = outcome(run, tmp_path, replace(which, algorithm="bp", theta=None, label_width=None, rms=None),
-                            images((1, 3, 3)))  # fmt: skip
+    what, message = outcome(
+        run, tmp_path, replace(which, algorithm="bp", theta=None, label_width=None, rms=None), images((1, 3, 3))
+    )
     assert what is BadRequest and "pools" in message
 
 

@@ -27,8 +27,11 @@ SCALE, OFFSET = np.float32(1 / 100), np.float32(-0.8)  # of bytes
 WIDTHS = st.integers(1, 140) | st.sampled_from([1, 7, 8, 9, 63, 64, 65, 128])
 MODULES = {"bp": bp, "drtp": drtp, "pepita": pepita, "ff": ff}
 OPTIMIZERS = {
-    "bp": ["momentum", "sgd"], "drtp": ["nesterov"], "pepita": ["momentum"], "ff": ["momentum"],
-}  # fmt: skip  # not Adam: of gradients that cancel it makes steps of the same size, whatever rounding leaves
+    "bp": ["momentum", "sgd"],
+    "drtp": ["nesterov"],
+    "pepita": ["momentum"],
+    "ff": ["momentum"],
+}  # not Adam: of gradients that cancel it makes steps of the same size, whatever rounding leaves
 
 
 @st.composite
@@ -48,10 +51,17 @@ def cases(draw, algorithm):
     if algorithm == "ff":
         own = {"classifier_lr": 0.5, "peer": draw(st.sampled_from([0.03, 30.0])), "decay": 0.01, "label_scale": 2.0}
     which = Recipe(
-        algorithm=algorithm, network="fc:" + ",".join(map(str, widths)), epochs=1, batch=batch,
-        lr=0.05, optimizer=draw(st.sampled_from(OPTIMIZERS[algorithm])), seed=draw(st.integers(0, 2**32)),
-        binary_weights=draw(st.booleans()), binary_activations=draw(st.booleans()), **own,
-    ).validated()  # fmt: skip
+        algorithm=algorithm,
+        network="fc:" + ",".join(map(str, widths)),
+        epochs=1,
+        batch=batch,
+        lr=0.05,
+        optimizer=draw(st.sampled_from(OPTIMIZERS[algorithm])),
+        seed=draw(st.integers(0, 2**32)),
+        binary_weights=draw(st.booleans()),
+        binary_activations=draw(st.booleans()),
+        **own,
+    ).validated()
     counts = [batch] * draw(st.integers(0, 1))
     counts += [batch] if algorithm == "ff" else [draw(st.integers(1, batch))]
     held = draw(st.sampled_from([batch, *micro_batches(which)]))

@@ -32,15 +32,20 @@ NAMES = ("gW", "gb", "loss", "W", "b", "bn_weight", "bn_bias", "bn_mean", "bn_va
 def trajectory(draw):
     """A layer on real numbers and one on bits, of an awkward shape, as a golden file would have them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    R, C, B, I, classes, steps = *(draw(st.integers(1, 5)) for _ in range(2)), *(
-        draw(st.integers(1, most)) for most in (20, 4, 7, 3)
+    R, C, B, I, classes, steps = (
+        *(draw(st.integers(1, 5)) for _ in range(2)),
+        *(draw(st.integers(1, most)) for most in (20, 4, 7, 3)),
     )
     outputs, depthwise, toggles = draw(st.integers(1, 20)), draw(st.booleans()), [draw(st.booleans()) for _ in range(2)]
     side = draw(st.integers(1, min(3, outputs)))
     vertical = draw(st.sampled_from(["none", "slice", "frozen"])) if side > 1 else "none"
     meta = {
-        "M": side, "vertical": vertical, "lr": 0.05, "binary_weights": toggles[0], "binary_activations": toggles[1],
-    }  # fmt: skip
+        "M": side,
+        "vertical": vertical,
+        "lr": 0.05,
+        "binary_weights": toggles[0],
+        "binary_activations": toggles[1],
+    }
     x = rng.normal(size=(steps, B, I, R, C)).astype(np.float32)
     below = draw(st.integers(1, 70))
     handed = rng.normal(size=(steps, B, below, R, C)).astype(np.float32)
@@ -80,11 +85,19 @@ def local(network="lc:11,9", **options):
 
 
 CASES = [
-    {}, {"schedule": "stream"}, {"schedule": "frozen"}, {"slices": 3, "hold": "1"}, {"slices": 3, "visits": 2},
-    {"lc_connect": "depthwise"}, {"moments": "int8"}, {"optimizer": "momentum", "moments": "bfloat16"},
-    {"optimizer": "sgd"}, {"binary_weights": False}, {"binary_activations": False, "schedule": "stream"},
+    {},
+    {"schedule": "stream"},
+    {"schedule": "frozen"},
+    {"slices": 3, "hold": "1"},
+    {"slices": 3, "visits": 2},
+    {"lc_connect": "depthwise"},
+    {"moments": "int8"},
+    {"optimizer": "momentum", "moments": "bfloat16"},
+    {"optimizer": "sgd"},
+    {"binary_weights": False},
+    {"binary_activations": False, "schedule": "stream"},
     {"binary_weights": False, "binary_activations": False, "lc_connect": "depthwise"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("options", CASES, ids=lambda options: "-".join(map(str, options.values())) or "default")
@@ -113,10 +126,12 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     shape = tuple(draw(st.integers(1, most)) for most in (3, 6, 6))
     channels = draw(st.lists(st.integers(1, 70), min_size=1, max_size=2))
     which = recipe(
-        network="lc:" + ",".join(map(str, channels)), slices=draw(st.integers(1, min(3, *channels))),
-        schedule=draw(st.sampled_from(["slice", "stream"])), batch=draw(st.integers(1, 40)),
+        network="lc:" + ",".join(map(str, channels)),
+        slices=draw(st.integers(1, min(3, *channels))),
+        schedule=draw(st.sampled_from(["slice", "stream"])),
+        batch=draw(st.integers(1, 40)),
         lc_connect=draw(st.sampled_from(["full", "depthwise"])),
-    )  # fmt: skip
+    )
     dataset = images(shape=shape, samples=draw(st.integers(1, 50)), tests=draw(st.integers(1, 50)))
     audited = run(where, which, dataset, threads=draw(st.integers(1, 5)), audit=True)
     plain = run(where, which, dataset, ram=least(where, which, dataset, threads=1), threads=1)
@@ -146,9 +161,7 @@ def test_what_a_layout_moves_is_what_training_moves(tmp_path, options):
 
 
 def test_the_grid_of_stream_does_not_show(tmp_path):
-    digests = {
-        run(tmp_path, local(schedule="stream", slices=side), images())["model_sha256"] for side in (1, 2, 3)
-    }  # fmt: skip
+    digests = {run(tmp_path, local(schedule="stream", slices=side), images())["model_sha256"] for side in (1, 2, 3)}
     assert len(digests) == 1
 
 

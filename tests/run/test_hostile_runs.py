@@ -115,9 +115,12 @@ def test_reading_takes_regular_files_only(copied, tmp_path, name, kind):
     else:
         target.symlink_to("/dev/zero")
     reads = {
-        "recipe.json": read_recipe, "data.json": stand_in, "metrics.jsonl": results.epochs,
-        "audit.json": results.result, "model.safetensors": results.model,
-    }  # fmt: skip
+        "recipe.json": read_recipe,
+        "data.json": stand_in,
+        "metrics.jsonl": results.epochs,
+        "audit.json": results.result,
+        "model.safetensors": results.model,
+    }
     outcome(reads[name], path)
 
 
@@ -145,11 +148,16 @@ def test_a_resumed_run_writes_over_no_file_of_the_user(copied, tmp_path, name):
 # What files say
 
 
-@pytest.mark.parametrize("name, size, reads", [
-    ("recipe.json", RECIPE_LIMIT + 1, read_recipe), ("data.json", JSON_LIMIT + 1, stand_in),
-    ("audit.json", 200 << 30, results.result), ("metrics.jsonl", ROWS_LIMIT + 1, results.epochs),
-    ("flash/root.0", 200 << 30, resumed),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, size, reads",
+    [
+        ("recipe.json", RECIPE_LIMIT + 1, read_recipe),
+        ("data.json", JSON_LIMIT + 1, stand_in),
+        ("audit.json", 200 << 30, results.result),
+        ("metrics.jsonl", ROWS_LIMIT + 1, results.epochs),
+        ("flash/root.0", 200 << 30, resumed),
+    ],
+)
 def test_files_that_no_run_has(copied, name, size, reads):
     path = copied(finished=True)
     os.truncate(path / name, size)
@@ -165,12 +173,31 @@ def test_json_of_other_things(copied, name, text):
     outcome(reads.get(name, results.result), path)
 
 
-@pytest.mark.parametrize("field, value", [
-    ("train", 10**18), ("train", 0), ("train", 71), ("test", -1), ("inputs", 2**40), ("inputs", 65), ("classes", 0),
-    ("classes", 70000), ("classes", True), ("scale", None), ("scale", float("nan")), ("dtype", "float64"),
-    ("dtype", "O"), ("image", [1, 8, 7]), ("image", "abc"), ("columns", {"mean": [1]}), ("origin", {"labels": 3}),
-    ("origin", []), ("name", None), ("extra", 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("train", 10**18),
+        ("train", 0),
+        ("train", 71),
+        ("test", -1),
+        ("inputs", 2**40),
+        ("inputs", 65),
+        ("classes", 0),
+        ("classes", 70000),
+        ("classes", True),
+        ("scale", None),
+        ("scale", float("nan")),
+        ("dtype", "float64"),
+        ("dtype", "O"),
+        ("image", [1, 8, 7]),
+        ("image", "abc"),
+        ("columns", {"mean": [1]}),
+        ("origin", {"labels": 3}),
+        ("origin", []),
+        ("name", None),
+        ("extra", 1),
+    ],
+)
 def test_descriptions(copied, field, value):
     path = copied()
     about = json.loads((path / "data.json").read_text())
@@ -202,14 +229,43 @@ def test_inputs_that_cannot_be(copied, name, value):
     assert "batch 1" in refused(path, "holds what no sample can")
 
 
-@pytest.mark.parametrize("field, value", [
-    ("layer", 2), ("layer", -1), ("layer", 10**9), ("layer", True), ("stage", "x"), ("stage", "start"), ("epoch", 99),
-    ("epoch", -1), ("batch", 10**6), ("batch", -1), ("seen", 0), ("wrong", 10**6), ("loss", "1"), ("loss", None),
-    ("first", 1), ("last", 0), ("last", 10**6), ("states", []), ("states", [{}, {}]), ("state", None), ("state", {}),
-    ("trained", []), ("trained", [{"digest": "z" * 64, "alpha": 1, "scale": 1}]), ("arena", [{}]), ("errors", ["x"]),
-    ("metrics_lines", 10**6), ("watermark", [1, 2]), ("ram", "much"), ("ram", 1), ("lean", 1), ("probed", [3]),
-    ("findings", [3]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("layer", 2),
+        ("layer", -1),
+        ("layer", 10**9),
+        ("layer", True),
+        ("stage", "x"),
+        ("stage", "start"),
+        ("epoch", 99),
+        ("epoch", -1),
+        ("batch", 10**6),
+        ("batch", -1),
+        ("seen", 0),
+        ("wrong", 10**6),
+        ("loss", "1"),
+        ("loss", None),
+        ("first", 1),
+        ("last", 0),
+        ("last", 10**6),
+        ("states", []),
+        ("states", [{}, {}]),
+        ("state", None),
+        ("state", {}),
+        ("trained", []),
+        ("trained", [{"digest": "z" * 64, "alpha": 1, "scale": 1}]),
+        ("arena", [{}]),
+        ("errors", ["x"]),
+        ("metrics_lines", 10**6),
+        ("watermark", [1, 2]),
+        ("ram", "much"),
+        ("ram", 1),
+        ("lean", 1),
+        ("probed", [3]),
+        ("findings", [3]),
+    ],
+)
 def test_where_a_run_stands(copied, field, value):
     path = copied()
     rewrite_roots(path, lambda fields: fields["meta"].update({field: value}))

@@ -109,10 +109,14 @@ def test_a_power_cut_at_any_moment(tmp_path, records, name, kind):
     rng, started_again = random.Random(f"{name} {kind}"), 0
     early = next(op[0] for op in disk.ops if op[1] == "synced" and op[2] in root_files(disk))
     for number in range(STATES):
-        moment = rng.choice((
-            rng.randrange(disk.moments + 1), rng.randrange(disk.moments + 1), rng.randrange(early + 3),
-            disk.moments - rng.randrange(12),
-        ))  # fmt: skip
+        moment = rng.choice(
+            (
+                rng.randrange(disk.moments + 1),
+                rng.randrange(disk.moments + 1),
+                rng.randrange(early + 3),
+                disk.moments - rng.randrange(12),
+            )
+        )
         where = tmp_path / "state"
         disk.lay(where, *disk.cut(moment, kind, rng, rng.choice((0.0, 0.1, 0.5, 0.9, 1.0))))
         started_again += startable(where)

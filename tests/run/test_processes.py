@@ -71,20 +71,27 @@ print("done")
 
 def test_two_trainings_in_two_threads():
     """numba's own threads, `workqueue`, abort the process where two launch kernels at once."""
-    done = child("""
+    done = child(
+        """
 names, found = ["a", "b", "c"], []
 threads = [threading.Thread(target=lambda name=name: found.append(fit(name))) for name in names]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 print(len(found), len(set(found)))
-""", NUMBA_THREADING_LAYER="workqueue")
+""",
+        NUMBA_THREADING_LAYER="workqueue",
+    )
     assert done.returncode == 0 and done.stdout == "3 1\n", done.stderr
 
 
-@pytest.mark.parametrize("variables, says", [
-    ({"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT is set"), ({"NUMBA_THREADING_LAYER": "tbb"}, "numba cannot start"),
-    ({"NUMBA_THREADING_LAYER": "nonsense"}, "numba cannot start"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "variables, says",
+    [
+        ({"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT is set"),
+        ({"NUMBA_THREADING_LAYER": "tbb"}, "numba cannot start"),
+        ({"NUMBA_THREADING_LAYER": "nonsense"}, "numba cannot start"),
+    ],
+)
 def test_kernels_that_cannot_run(variables, says):
     if variables.get("NUMBA_THREADING_LAYER") == "tbb":
         try:
@@ -93,10 +100,13 @@ def test_kernels_that_cannot_run(variables, says):
             pass
         else:
             pytest.skip("tbb is installed: it can start")
-    done = child("""
+    done = child(
+        """
 try:
     fit("run")
 except TinyFoAError as error:
     print(error)
-""", **variables)
+""",
+        **variables,
+    )
     assert done.returncode == 0 and says in done.stdout and done.stdout.count("\n") == 1, done.stderr

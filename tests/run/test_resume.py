@@ -49,10 +49,15 @@ pytestmark = [
 
 WHICH = recipe(epochs=3, slices=2)
 OPTIONS = [
-    {}, {"schedule": "stream", "slices": 3}, {"schedule": "frozen", "optimizer": "momentum"}, {"recompute": True},
-    {"binary_activations": False, "exchanges": 7}, {"binary_weights": False, "hold": "2", "optimizer": "sgd"},
-    {"moments": "int8", "hold": "2"}, {"moments": "bfloat16", "schedule": "stream", "optimizer": "nesterov"},
-]  # fmt: skip
+    {},
+    {"schedule": "stream", "slices": 3},
+    {"schedule": "frozen", "optimizer": "momentum"},
+    {"recompute": True},
+    {"binary_activations": False, "exchanges": 7},
+    {"binary_weights": False, "hold": "2", "optimizer": "sgd"},
+    {"moments": "int8", "hold": "2"},
+    {"moments": "bfloat16", "schedule": "stream", "optimizer": "nesterov"},
+]
 
 
 # Killed
@@ -133,9 +138,12 @@ def test_kill_9_at_random_moments(tmp_path):
     kills, printed = 0, ""
     for _ in range(60):
         with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(where)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", CHILD, str(where)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env=environment,
-        ) as child:  # fmt: skip
+        ) as child:
             assert child.stdout.readline() == "go\n", child.stderr.read()
             if kills < 20:
                 if child.stdout.readline() == "training\n":
@@ -198,7 +206,11 @@ def test_a_committed_run_has_its_recipe(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "where",
     [
-        ("batch", 0, 0, 0), ("batch", 0, 1, 1), ("batch", 0, 2, 2), ("epoch", 0, 1, 0), ("handover", 0, 0, 1),
+        ("batch", 0, 0, 0),
+        ("batch", 0, 1, 1),
+        ("batch", 0, 2, 2),
+        ("epoch", 0, 1, 0),
+        ("handover", 0, 0, 1),
         ("batch", 1, 2, 2),
     ],
     ids=str,
@@ -313,15 +325,25 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, binary_weights):
 @example(True, True, "adam", "stream", 29.9, 0.0, 2)
 @example(True, False, "adam", "slice", -3.0, 20.0, 2)  # the square of a gradient overflows
 @given(
-    st.booleans(), st.booleans(), st.sampled_from(["adam", "momentum", "sgd"]), st.sampled_from(["slice", "stream"]),
-    st.floats(-6, 38), st.floats(-30, 38.5), st.integers(1, 2),
-)  # fmt: skip
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["adam", "momentum", "sgd"]),
+    st.sampled_from(["slice", "stream"]),
+    st.floats(-6, 38),
+    st.floats(-30, 38.5),
+    st.integers(1, 2),
+)
 def test_what_is_kept_is_always_a_number(tmp_path_factory, bw, ba, optimizer, schedule, lr, factor, epochs):
     """However large inputs and steps are: a run ends with finite weights, or says that it diverged (or refuses)."""
     which = recipe(
-        network="fc:20,9", binary_weights=bw, binary_activations=ba, optimizer=optimizer, schedule=schedule,
-        lr=10.0**lr, epochs=epochs,
-    )  # fmt: skip
+        network="fc:20,9",
+        binary_weights=bw,
+        binary_activations=ba,
+        optimizer=optimizer,
+        schedule=schedule,
+        lr=10.0**lr,
+        epochs=epochs,
+    )
     where = tmp_path_factory.mktemp("huge") / "run"
     try:
         result = train(which, scaled(made("real"), 10.0**factor), where)
@@ -445,9 +467,13 @@ def test_a_resumed_run_needs_no_data_and_keeps_its_budget(tmp_path):
     least = whole["arena"]["planned_bytes"]
     with pytest.raises(Interrupted):
         train(
-            WHICH, made(), tmp_path / "again", ram=least, threads=1,
+            WHICH,
+            made(),
+            tmp_path / "again",
+            ram=least,
+            threads=1,
             on_event=signal_at(lambda event: event.kind == "epoch" and event.layer == 1),
-        )  # fmt: skip
+        )
     result = train(WHICH, None, tmp_path / "again", resume=True, threads=1)
     assert result["model_sha256"] == whole["model_sha256"]
     assert result["arena"]["budget_bytes"] == least

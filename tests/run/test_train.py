@@ -54,9 +54,13 @@ def test_planned_is_accounted_is_watermark(
 ):
     """Audited, then again in exactly the bytes that were planned: the same model, and every byte accounted for."""
     which = recipe(
-        schedule=schedule, optimizer=optimizer, recompute=recompute, slices=2 + recompute,
-        binary_weights=binary_weights, binary_activations=binary_activations,
-    )  # fmt: skip
+        schedule=schedule,
+        optimizer=optimizer,
+        recompute=recompute,
+        slices=2 + recompute,
+        binary_weights=binary_weights,
+        binary_activations=binary_activations,
+    )
     dataset = made(kind)  # batches of 32, 32 and 6
     audited = run(tmp_path, which, dataset, audit=True, threads=1 + recompute)
     assert audited["findings"] == []
@@ -81,13 +85,19 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     inputs, samples = draw(st.integers(1, 140)), draw(st.integers(1, 90))
     side = draw(st.integers(1, min(3, inputs, *widths)))
     which = recipe(
-        network="fc:" + ",".join(map(str, widths)), slices=side, batch=draw(st.integers(1, 70)),
+        network="fc:" + ",".join(map(str, widths)),
+        slices=side,
+        batch=draw(st.integers(1, 70)),
         schedule=draw(st.sampled_from(["slice", "stream", "frozen"] if side > 1 else ["slice", "stream"])),
-        epochs=draw(st.integers(1, 3)), recompute=draw(st.booleans()), binary_weights=draw(st.booleans()),
-        binary_activations=draw(st.booleans()), limit=draw(st.none() | st.integers(1, 90)),
-    )  # fmt: skip
-    dataset = made(draw(st.sampled_from(["bytes", "real"])), samples, draw(st.integers(1, 40)), inputs,
-                   draw(st.integers(1, 12)))  # fmt: skip
+        epochs=draw(st.integers(1, 3)),
+        recompute=draw(st.booleans()),
+        binary_weights=draw(st.booleans()),
+        binary_activations=draw(st.booleans()),
+        limit=draw(st.none() | st.integers(1, 90)),
+    )
+    dataset = made(
+        draw(st.sampled_from(["bytes", "real"])), samples, draw(st.integers(1, 40)), inputs, draw(st.integers(1, 12))
+    )
     threads = draw(st.integers(1, 5))
     where = tmp_path_factory.mktemp("any")
     plain = run(where, which, dataset, threads=threads)
@@ -222,11 +232,22 @@ def trained_by_reference(which, dataset, widths):
     batches = [(inputs[k : k + which.batch], labels[k : k + which.batch]) for k in cuts]
     which = which.validated()
     return reference.train(
-        batches, widths, dataset.classes, seed=which.seed, slices=which.slices, schedule=which.schedule,
-        hold=which.hold_steps(len(batches)) or None, exchanges=which.exchanges, visits=which.visits or 1,
-        order=which.order or "rows", epochs=which.epochs, lr=which.lr,
-        optimizer=which.optimizer, binary_weights=which.binary_weights, binary_activations=which.binary_activations,
-    )  # fmt: skip
+        batches,
+        widths,
+        dataset.classes,
+        seed=which.seed,
+        slices=which.slices,
+        schedule=which.schedule,
+        hold=which.hold_steps(len(batches)) or None,
+        exchanges=which.exchanges,
+        visits=which.visits or 1,
+        order=which.order or "rows",
+        epochs=which.epochs,
+        lr=which.lr,
+        optimizer=which.optimizer,
+        binary_weights=which.binary_weights,
+        binary_activations=which.binary_activations,
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,13 +366,20 @@ def predicted_flash(which, dataset, widths):
 @pytest.mark.parametrize(
     "options",
     [
-        {}, {"slices": 3, "hold": "2"}, {"slices": 1}, {"slices": 2, "hold": "2epochs", "optimizer": "sgd"},
-        {"schedule": "stream"}, {"schedule": "stream", "slices": 3, "optimizer": "momentum"},
-        {"schedule": "stream", "slices": 1}, {"binary_weights": False, "binary_activations": False},
-        {"visits": 2, "hold": "1"}, {"visits": 4, "slices": 3, "hold": "2"}, {"hold": "2", "order": "diagonal"},
+        {},
+        {"slices": 3, "hold": "2"},
+        {"slices": 1},
+        {"slices": 2, "hold": "2epochs", "optimizer": "sgd"},
+        {"schedule": "stream"},
+        {"schedule": "stream", "slices": 3, "optimizer": "momentum"},
+        {"schedule": "stream", "slices": 1},
+        {"binary_weights": False, "binary_activations": False},
+        {"visits": 2, "hold": "1"},
+        {"visits": 4, "slices": 3, "hold": "2"},
+        {"hold": "2", "order": "diagonal"},
     ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["bytes", "real"])
 def test_flash_traffic_is_what_the_schedule_costs(tmp_path, kind, options):
     which, dataset = recipe(epochs=3, **options), made(kind)
@@ -376,13 +404,19 @@ def test_exchanges_in_closed_form(tmp_path):
 @pytest.mark.parametrize(
     "options, trained",
     [
-        ({"epochs": 3}, 3), ({"epochs": 4}, 4), ({"epochs": 1, "hold": "1"}, 3), ({"epochs": 2, "hold": "1"}, 4),
-        ({"epochs": 4, "exchanges": 2}, 2), ({"epochs": 2, "exchanges": 4}, 4), ({"epochs": 1, "slices": 1}, 1),
-        ({"epochs": 1, "slices": 4, "visits": 5, "hold": "1"}, 15), ({"epochs": 1, "schedule": "stream"}, 4),
+        ({"epochs": 3}, 3),
+        ({"epochs": 4}, 4),
+        ({"epochs": 1, "hold": "1"}, 3),
+        ({"epochs": 2, "hold": "1"}, 4),
+        ({"epochs": 4, "exchanges": 2}, 2),
+        ({"epochs": 2, "exchanges": 4}, 4),
+        ({"epochs": 1, "slices": 1}, 1),
+        ({"epochs": 1, "slices": 4, "visits": 5, "hold": "1"}, 15),
+        ({"epochs": 1, "schedule": "stream"}, 4),
         ({"epochs": 1, "schedule": "frozen"}, 4),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_slices_whose_turn_never_comes_are_warned_of(tmp_path, options, trained):
     whole = options.get("slices", 2) ** 2
     with warnings.catch_warnings(record=True) as caught:
@@ -400,16 +434,28 @@ def test_result_and_run_directory(tmp_path):
     result = run(tmp_path, which, dataset)
     assert json.loads(json.dumps(result)) == result
     assert set(result) == {
-        "error_pct", "layer_errors_pct", "seconds_per_epoch", "model_sha256", "arena", "flash", "run_dir", "recipe",
-    }  # fmt: skip
+        "error_pct",
+        "layer_errors_pct",
+        "seconds_per_epoch",
+        "model_sha256",
+        "arena",
+        "flash",
+        "run_dir",
+        "recipe",
+    }
     assert result["recipe"] == json.loads(which.validated().to_json())
     assert result["error_pct"] == result["layer_errors_pct"][-1]
     assert len(result["layer_errors_pct"]) == len(result["seconds_per_epoch"]) == 2
     assert all(0 < seconds < math.inf for seconds in result["seconds_per_epoch"])
     directory = Path(result["run_dir"])
     assert {path.name for path in directory.iterdir()} == {
-        "recipe.json", "data.json", "flash", "metrics.jsonl", "model.safetensors", "audit.json",
-    }  # fmt: skip
+        "recipe.json",
+        "data.json",
+        "flash",
+        "metrics.jsonl",
+        "model.safetensors",
+        "audit.json",
+    }
     assert (directory / "recipe.json").read_text() == which.validated().to_json()
     on_disk = json.loads((directory / "audit.json").read_text())
     assert {key: on_disk[key] for key in result} == result
@@ -424,10 +470,13 @@ def test_events_tell_what_happens_in_order(tmp_path):
     result = run(tmp_path, recipe(epochs=2), made(samples=70), on_event=events.append)
     story = [(event.kind, event.layer, event.epoch, event.batch) for event in events]
     layers = [
-        [*[(kind, n, e, k) for e in range(2) for kind, k in [*[("batch", k) for k in range(3)], ("epoch", 0)]],
-         *[("handover", n, 0, k) for k in range(3)], ("layer", n, 0, 0)]
+        [
+            *[(kind, n, e, k) for e in range(2) for kind, k in [*[("batch", k) for k in range(3)], ("epoch", 0)]],
+            *[("handover", n, 0, k) for k in range(3)],
+            ("layer", n, 0, 0),
+        ]
         for n in range(2)
-    ]  # fmt: skip
+    ]
     assert story == [("start", 0, 0, 0), *layers[0], *layers[1], ("done", 0, 0, 0)]
     assert all(event.batches == 3 for event in events if event.kind in ("start", "batch", "handover"))
     assert [event.test_error_pct for event in events if event.kind == "layer"] == result["layer_errors_pct"]

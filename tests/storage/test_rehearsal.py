@@ -59,8 +59,9 @@ def test_a_commit_is_rehearsed_through_its_whole_buffer(flash, size):
     seen, rehearsal = [], Rehearsal(flash)
     read_on = rehearsal.read
     rehearsal.read = lambda name, item, buffers, offset=0: (
-        read_on(name, item, buffers, offset), seen.append((offset, buffers[0].tobytes()))
-    )  # fmt: skip
+        read_on(name, item, buffers, offset),
+        seen.append((offset, buffers[0].tobytes())),
+    )
     rehearsal.verify("w", 0, buffer)
     assert b"".join(piece for _, piece in seen) == np.arange(1000).astype(np.uint8).tobytes()
     assert seen[0] == (0, np.arange(min(size, 1000)).astype(np.uint8).tobytes())

@@ -33,8 +33,11 @@ class Golden(NamedTuple):
 
     @property
     def options(self):
-        return {"label_width": self.meta["label_width"], "merge": self.meta["merge"],
-                "normalized": self.meta["normalize"]}  # fmt: skip
+        return {
+            "label_width": self.meta["label_width"],
+            "merge": self.meta["merge"],
+            "normalized": self.meta["normalize"],
+        }
 
     def groups(self, suffix=""):
         """The groups as they begin or, with "_end", as they end."""
@@ -78,9 +81,16 @@ def run_kernels(golden, patch):
     meta, (X, labels, _), ours = golden.meta, golden.batches[0], {}
     classes = golden.arrays["L0.weight"].shape[1]
     recipe = Recipe(
-        algorithm="giff", network="mlp", epochs=1, batch=len(X), lr=meta["lr"], theta=meta["theta"],
-        label_width=meta["label_width"], merge=meta["merge"], rms=meta["normalize"],
-    ).validated()  # fmt: skip
+        algorithm="giff",
+        network="mlp",
+        epochs=1,
+        batch=len(X),
+        lr=meta["lr"],
+        theta=meta["theta"],
+        label_width=meta["label_width"],
+        merge=meta["merge"],
+        rms=meta["normalize"],
+    ).validated()
     chains = [[tuple(layer) for layer in layers] for layers in meta["groups"]]
     with tempfile.TemporaryDirectory() as folder, Flash.create(Path(folder) / "flash", "golden") as flash:
         run = Run(recipe, chains, X.shape[1:], classes, len(golden.batches), flash, patch)

@@ -28,11 +28,17 @@ def run_reference(golden):
         x = arrays["x"] if k == 0 else arrays[f"h{k - 1}_end_eval"]
         batches = list(zip(x, arrays["y"]))
         trained = local.train_layer(
-            batches, local.initial(arrays[f"W{k}"], arrays[f"b{k}"]), arrays[f"B{k}"], arrays[f"Bb{k}"],
+            batches,
+            local.initial(arrays[f"W{k}"], arrays[f"b{k}"]),
+            arrays[f"B{k}"],
+            arrays[f"Bb{k}"],
             slices=1 if meta["vertical"] == "none" else meta["M"],
-            schedule="frozen" if meta["vertical"] == "frozen" else "slice", hold=1, optimizer=golden.optimizer,
-            lr=meta["lr"], **toggles,
-        )  # fmt: skip
+            schedule="frozen" if meta["vertical"] == "frozen" else "slice",
+            hold=1,
+            optimizer=golden.optimizer,
+            lr=meta["lr"],
+            **toggles,
+        )
         layer = trained.layer
         ours[f"gW{k}_step0"], ours[f"gb{k}_step0"] = trained.first.W, trained.first.b
         ours[f"loss{k}"], ours[f"W{k}_end"], ours[f"b{k}_end"] = trained.losses, layer.W, layer.b
@@ -99,11 +105,17 @@ def _open(golden, k, x, tiling):
     W, H = golden.arrays[f"W{k}"], golden.arrays[f"B{k}"]
     whole_layer = meta["vertical"] == "none"  # what one slice makes of schedule stream
     recipe = Recipe(
-        network="lc:" + str(len(W)), batch=samples, epochs=1, slices=1 if whole_layer else meta["M"],
-        schedule="stream" if whole_layer else meta["vertical"], hold=None if whole_layer else "1",
-        optimizer=golden.optimizer, lr=meta["lr"], binary_weights=bool(meta["binary_weights"]),
+        network="lc:" + str(len(W)),
+        batch=samples,
+        epochs=1,
+        slices=1 if whole_layer else meta["M"],
+        schedule="stream" if whole_layer else meta["vertical"],
+        hold=None if whole_layer else "1",
+        optimizer=golden.optimizer,
+        lr=meta["lr"],
+        binary_weights=bool(meta["binary_weights"]),
         binary_activations=bool(meta["binary_activations"]),
-    ).validated()  # fmt: skip
+    ).validated()
     kind = "bits" if k > 0 and recipe.binary_activations else "real"
     places = rows * columns
     connect = "full" if W.shape[1] == below else "depthwise"

@@ -42,9 +42,14 @@ class Run(Network):
         if meta["system"] == "ff":
             options["classifier_lr"] = meta["lr_classifier"]
         return Recipe(
-            algorithm=meta["system"], network="fc:" + ",".join(str(len(W)) for W in hidden), lr=meta["lr"], epochs=1,
-            batch=self.samples, **self.golden.toggles, **options,
-        )  # fmt: skip
+            algorithm=meta["system"],
+            network="fc:" + ",".join(str(len(W)) for W in hidden),
+            lr=meta["lr"],
+            epochs=1,
+            batch=self.samples,
+            **self.golden.toggles,
+            **options,
+        )
 
     def _start(self, weights, biases, classifier=None):
         """These parameters, in flash and in the arena."""

@@ -63,20 +63,34 @@ def check(kind, form, binary, shape, threads):
         for rect in ((0, O, 0, I), (O // 2, O, I // 3, I)):
             dW, _ = run_gradient(**step, rect=rect, lay_out=between_forbidden_pages)
             done = run_update(
-                **step, rect=rect, moments=moments, weights=stored(batch.W, form), bias=batch.b,
-                bias_moments=bias_moments, optimizer="adam", threads=threads, neurons=threads,
+                **step,
+                rect=rect,
+                moments=moments,
+                weights=stored(batch.W, form),
+                bias=batch.b,
+                bias_moments=bias_moments,
+                optimizer="adam",
+                threads=threads,
+                neurons=threads,
                 lay_out=between_forbidden_pages,
-            )  # fmt: skip
+            )
             assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
             if not isinstance(source, Given):
                 continue
             for held in ("uint16", "uint8"):  # moments as codes
                 codes, blocks = [m.astype(held) for m in moments], -(-(rect[3] - rect[2]) // BLOCK)
                 done = run_update(
-                    **step, rect=rect, moments=codes, weights=stored(batch.W, form), bias=batch.b, threads=threads,
-                    bias_moments=bias_moments, units=[np.zeros((O, blocks), held)] * 2 if held == "uint8" else (),
-                    optimizer="adam", lay_out=between_forbidden_pages,
-                )  # fmt: skip
+                    **step,
+                    rect=rect,
+                    moments=codes,
+                    weights=stored(batch.W, form),
+                    bias=batch.b,
+                    threads=threads,
+                    bias_moments=bias_moments,
+                    units=[np.zeros((O, blocks), held)] * 2 if held == "uint8" else (),
+                    optimizer="adam",
+                    lay_out=between_forbidden_pages,
+                )
                 assert (done.moments[0][rect[0] :, rect[2] :] != 0).any() == (dW != 0).any()
 
 
@@ -92,8 +106,16 @@ def main():
     everywhere = Projected(np.ones((2, 4), np.float32), batch.P, pack_active(np.ones((9, 4), bool)), 0)
     try:
         run_update(
-            batch.inputs, 4, everywhere, batch.W, (0, 9, 0, 64), list(np.zeros((2, 9, 64), np.float32)),
-            stored(batch.W, "signs"), batch.b[:8], list(np.zeros((2, 9), np.float32)), "adam",
+            batch.inputs,
+            4,
+            everywhere,
+            batch.W,
+            (0, 9, 0, 64),
+            list(np.zeros((2, 9, 64), np.float32)),
+            stored(batch.W, "signs"),
+            batch.b[:8],
+            list(np.zeros((2, 9), np.float32)),
+            "adam",
         )
     except (IndexError, SystemError) as error:  # of an IndexError in a thread numba makes a SystemError
         print("numba says:", error.__cause__ or error, flush=True)

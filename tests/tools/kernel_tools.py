@@ -226,13 +226,21 @@ def run_forward(batch, tile, threads=1, cuts=(), active_first=0, active_rows=Non
         for first, last in zip([0, *cuts], [*cuts, O]):
             weights = stored(batch.W[first:last], batch.form)
             done = run(
-                forward.forward, "scratch z " + " ".join(f"results.{name}" for name in carried), lay_out,
-                inputs=inputs.operand[start:stop].copy(), samples=max(0, min(batch.samples, stop) - start),
-                scale=inputs.scale, offset=inputs.offset, columns=I, binary=batch.binary, unit=2.0**20,
+                forward.forward,
+                "scratch z " + " ".join(f"results.{name}" for name in carried),
+                lay_out,
+                inputs=inputs.operand[start:stop].copy(),
+                samples=max(0, min(batch.samples, stop) - start),
+                scale=inputs.scale,
+                offset=inputs.offset,
+                columns=I,
+                binary=batch.binary,
+                unit=2.0**20,
                 neurons=forward.Neurons(first, last, weights, batch.b, batch.gain, batch.P[first:last].copy()),
-                z=Blank((tile, held), "float32"), results=forward.Results(start, active_first=active_first, **carried),
+                z=Blank((tile, held), "float32"),
+                results=forward.Results(start, active_first=active_first, **carried),
                 scratch=Blank(*forward.scratch_shape(inputs.operand.dtype, kind, held, words, threads)),
-            )  # fmt: skip
+            )
             carried = {name: getattr(done.results, name) for name in carried}
     vars(done).update(carried)
     return done
@@ -243,18 +251,48 @@ def run_backward(dz, samples, W, form, gain, active, threads=1, lay_out=in_one_b
     O, I = W.shape
     weights = stored(W, form)
     return run(
-        backward.backward, "scratch out", lay_out,
-        dz=dz, samples=samples, weights=weights, columns=I, gain=gain, active=active,
+        backward.backward,
+        "scratch out",
+        lay_out,
+        dz=dz,
+        samples=samples,
+        weights=weights,
+        columns=I,
+        gain=gain,
+        active=active,
         scratch=Blank(*backward.scratch_shape(weights.dtype, O, I, threads)),
         out=Blank((I, dz.shape[1]), "float32"),
-    )  # fmt: skip
+    )
 
 
 def run_update(
-    inputs, samples, source, W, rect, moments, weights, bias, bias_moments, optimizer, first_row=0, t=1, lr=0.01,
-    decay=0.0, limit=1.0, still=(0, 0, 0, 0), train_bias=True, straight=True, threads=1, neurons=1, unit=2.0**30,
-    first_column=0, first_published=0, units=(), draws=NO_DRAWS, lay_out=in_one_block,
-):  # fmt: skip
+    inputs,
+    samples,
+    source,
+    W,
+    rect,
+    moments,
+    weights,
+    bias,
+    bias_moments,
+    optimizer,
+    first_row=0,
+    t=1,
+    lr=0.01,
+    decay=0.0,
+    limit=1.0,
+    still=(0, 0, 0, 0),
+    train_bias=True,
+    straight=True,
+    threads=1,
+    neurons=1,
+    unit=2.0**30,
+    first_column=0,
+    first_published=0,
+    units=(),
+    draws=NO_DRAWS,
+    lay_out=in_one_block,
+):
     """One update of the rectangle ``rect`` = (first, last, low, high) of a layer.
 
     ``W`` and the ``moments`` (0, 1 or 2 of them) are (O, I), ``bias`` and ``bias_moments`` are (O,); ``source`` has a
@@ -271,14 +309,25 @@ def run_update(
     done = run(
         update.update,
         RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 "
-        "scratch.gradient scratch.dz scratch.listed abs_w", lay_out,
-        inputs=held(inputs, first_column), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
-        resident=resident(W, moments, units, part), draws=from_block(draws, first),
-        published=published_from(weights, first_published), still=still, step=step, bias_step=step,
-        biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]), train_bias=train_bias,
-        straight=straight, unit=unit, abs_w=np.zeros(threads, np.int64),
+        "scratch.gradient scratch.dz scratch.listed abs_w",
+        lay_out,
+        inputs=held(inputs, first_column),
+        samples=samples,
+        source=from_row(source, first_row),
+        part=Slice(*rect),
+        resident=resident(W, moments, units, part),
+        draws=from_block(draws, first),
+        published=published_from(weights, first_published),
+        still=still,
+        step=step,
+        bias_step=step,
+        biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]),
+        train_bias=train_bias,
+        straight=straight,
+        unit=unit,
+        abs_w=np.zeros(threads, np.int64),
         scratch=work_space(inputs, low, high, threads, neurons),
-    )  # fmt: skip
+    )
 
     def put_back(whole, place, values):
         whole = whole.copy()
@@ -302,25 +351,43 @@ def run_update_in_parts(given, parts, lay_out=in_one_block):
     for begin, end in zip(parts, parts[1:]):
         lists = [Blank((threads, end - begin), kind) for kind in ("float32", "int32")]
         done = run(
-            update.add_gradient, "scratch.dz scratch.listed sums bias_sums", lay_out,
-            values=inputs.operand[begin:end].copy(), samples=end - begin, part=part,
-            source=update.Given(source.dz[:, begin:end].copy(), 0, source.factor), begun=begin > 0, threads=threads,
-            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists, Blank((0, 0), "uint32")), **sums,
-        )  # fmt: skip
+            update.add_gradient,
+            "scratch.dz scratch.listed sums bias_sums",
+            lay_out,
+            values=inputs.operand[begin:end].copy(),
+            samples=end - begin,
+            part=part,
+            source=update.Given(source.dz[:, begin:end].copy(), 0, source.factor),
+            begun=begin > 0,
+            threads=threads,
+            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists, Blank((0, 0), "uint32")),
+            **sums,
+        )
         sums = {name: getattr(done, name) for name in sums}
     none, rows = np.zeros(0, np.float32), slice(first, last)
     code = {name: getattr(update, name.upper()) for name in MOMENTS}[given["optimizer"]]
     rates = step_sizes(given["optimizer"], given["lr"], given["t"])
     step = update.Step(code, *rates, np.float32(given["decay"]), np.float32(given["limit"]))
     return run(
-        update.update_from, RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 abs_w", lay_out,
-        **sums, scale=np.float32(inputs.gain * inputs.scale), offset=inputs.offset, part=part,
+        update.update_from,
+        RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 abs_w",
+        lay_out,
+        **sums,
+        scale=np.float32(inputs.gain * inputs.scale),
+        offset=inputs.offset,
+        part=part,
         resident=resident(given["W"], given["moments"], given.get("units", ()), (rows, slice(low, high))),
-        draws=from_block(given.get("draws", NO_DRAWS), first), still=given["still"],
+        draws=from_block(given.get("draws", NO_DRAWS), first),
+        still=given["still"],
         published=update.Published(given["weights"], 0),
-        biases=update.Biases(given["bias"], *[*(m[rows] for m in given["bias_moments"]), none, none][:2]), step=step,
-        bias_step=step, train_bias=True, straight=given["straight"], unit=2.0**30, abs_w=np.zeros(threads, np.int64),
-    )  # fmt: skip
+        biases=update.Biases(given["bias"], *[*(m[rows] for m in given["bias_moments"]), none, none][:2]),
+        step=step,
+        bias_step=step,
+        train_bias=True,
+        straight=given["straight"],
+        unit=2.0**30,
+        abs_w=np.zeros(threads, np.int64),
+    )
 
 
 def resident(W, moments, units, part):
@@ -339,11 +406,19 @@ def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, l
     """The gradient of a rectangle of a layer: dW (rows, columns), db (rows,)."""
     first, last, low, high = rect
     done = run(
-        update.slice_gradient, "scratch.gradient scratch.dz scratch.listed out bias_out", lay_out,
-        inputs=held(inputs), samples=samples, source=from_row(source, first_row), part=Slice(*rect),
-        weight=W[first:last, low:high].ravel(), straight=straight, scratch=work_space(inputs, low, high, 1),
-        out=Blank(((last - first) * (high - low),), "float32"), bias_out=Blank((last - first,), "float32"),
-    )  # fmt: skip
+        update.slice_gradient,
+        "scratch.gradient scratch.dz scratch.listed out bias_out",
+        lay_out,
+        inputs=held(inputs),
+        samples=samples,
+        source=from_row(source, first_row),
+        part=Slice(*rect),
+        weight=W[first:last, low:high].ravel(),
+        straight=straight,
+        scratch=work_space(inputs, low, high, 1),
+        out=Blank(((last - first) * (high - low),), "float32"),
+        bias_out=Blank((last - first,), "float32"),
+    )
     assert done.written["out"].all() and done.written["bias_out"].all()
     return done.out.reshape(last - first, high - low), done.bias_out
 

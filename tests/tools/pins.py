@@ -24,8 +24,20 @@ from tinyfoa_np.run.train import train
 PINS = Path(__file__).resolve().parents[1] / "pins.json"
 #: of each kind of network and rule one
 FAST = (
-    "tinyfoa-slice-11", "tinyfoa-stream-00", "tinyfoa-slice4-11", "bp-11", "bp-slice-01", "drtp-11", "pepita-00",
-    "ff-10", "lc-11", "lcbp-10", "tinyfoa-int8", "tinyfoa-recompute", "giff-cnn", "bp-resnet8",
+    "tinyfoa-slice-11",
+    "tinyfoa-stream-00",
+    "tinyfoa-slice4-11",
+    "bp-11",
+    "bp-slice-01",
+    "drtp-11",
+    "pepita-00",
+    "ff-10",
+    "lc-11",
+    "lcbp-10",
+    "tinyfoa-int8",
+    "tinyfoa-recompute",
+    "giff-cnn",
+    "bp-resnet8",
 )
 
 

@@ -127,9 +127,13 @@ def trained(patch, start, rates):
     for name, value in (("PEER", which.peer), ("DECAY", which.decay), ("CLASSIFIER_DECAY", which.classifier_decay)):
         patch.setattr(ff, name, value)
     done = ff.train(
-        labelled(start), layers[: len(layers) // 2], classifier(start.layers), strength=which.label_scale,
-        lr_classifier=which.classifier_lr, **options,
-    )  # fmt: skip
+        labelled(start),
+        layers[: len(layers) // 2],
+        classifier(start.layers),
+        strength=which.label_scale,
+        lr_classifier=which.classifier_lr,
+        **options,
+    )
     ends = np.cumsum([0] + [len(b) for _, b in done.layers])
     parts = [(done.classifier[:, a:b], NONE) for a, b in zip(ends, ends[1:])]
     return [*done.layers, *parts], done.losses

@@ -28,9 +28,20 @@ from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
 
 __all__ = [
-    "Dataset", "Reading", "Split", "fetch", "find", "from_frame", "is_files", "load", "names", "samples", "shape",
-    "short", "verify",
-]  # fmt: skip
+    "Dataset",
+    "Reading",
+    "Split",
+    "fetch",
+    "find",
+    "from_frame",
+    "is_files",
+    "load",
+    "names",
+    "samples",
+    "shape",
+    "short",
+    "verify",
+]
 
 #: the module that each data set is in
 _HOMES = {
@@ -73,7 +84,11 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    name: str, data_dir: _Place = None, *, reading: Reading | None = None, max_bytes: int | None = None,
+    name: str,
+    data_dir: _Place = None,
+    *,
+    reading: Reading | None = None,
+    max_bytes: int | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Dataset:
     """Find a data set's files, verify them against their published digests and return the samples.
@@ -124,9 +139,7 @@ def find(name: str, data_dir: _Place = None) -> str:
     return _source(name)[0].find(data_dir)
 
 
-def fetch(
-    name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None
-) -> str:
+def fetch(name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None) -> str:
     """Download what is missing of a data set from its publishers, verified; says where it is.
 
     Parameters

@@ -45,8 +45,14 @@ class Cifar:
     samples = SAMPLES
 
     def __init__(
-        self, name: str, title: str, classes: int, label_bytes: int, key: str,
-        binary: tuple[str, str, str, dict[str, str]], python: tuple[str, str, str, dict[str, str]],
+        self,
+        name: str,
+        title: str,
+        classes: int,
+        label_bytes: int,
+        key: str,
+        binary: tuple[str, str, str, dict[str, str]],
+        python: tuple[str, str, str, dict[str, str]],
     ) -> None:
         self.name, self.classes, self.label_bytes, self.key = name, classes, label_bytes, key
         self.members = {}
@@ -102,7 +108,14 @@ class Cifar:
         train = Split(*(np.concatenate(arrays) for arrays in zip(*batches[:-1])))
         test = Split(*batches[-1])
         return Dataset(
-            self.name, train, test, self.classes, SCALE, OFFSET, image=IMAGE, origin={"where": self.find(data_dir)},
+            self.name,
+            train,
+            test,
+            self.classes,
+            SCALE,
+            OFFSET,
+            image=IMAGE,
+            origin={"where": self.find(data_dir)},
             digest=fingerprint(train, test) if unverified else None,
         )
 
@@ -160,33 +173,61 @@ def unpacked(content: bytes, names: tuple[str, ...], archive: str) -> list[tuple
 
 SETS = {
     "cifar10": Cifar(
-        "cifar10", "CIFAR-10", 10, 1, "labels",
-        ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin", {
-            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
-            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
-            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
-            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
-            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
-            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
-        }),
-        ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py", {
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-        }),
+        "cifar10",
+        "CIFAR-10",
+        10,
+        1,
+        "labels",
+        (
+            "cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+            "cifar-10-batches-bin",
+            {
+                "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+                "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+                "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+                "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+                "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+                "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+            },
+        ),
+        (
+            "cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            "cifar-10-batches-py",
+            {
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+        ),
     ),
     "cifar100": Cifar(
-        "cifar100", "CIFAR-100", 100, 2, "fine_labels",
-        ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary", {
-            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
-            "test.bin": "4499cfba6c016c1be1438163640a0898",
-        }),
-        ("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python", {
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-        }),
+        "cifar100",
+        "CIFAR-100",
+        100,
+        2,
+        "fine_labels",
+        (
+            "cifar-100-binary.tar.gz",
+            "03b5dce01913d631647c71ecec9e9cb8",
+            "cifar-100-binary",
+            {
+                "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
+                "test.bin": "4499cfba6c016c1be1438163640a0898",
+            },
+        ),
+        (
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            "cifar-100-python",
+            {
+                "train": "16019d7e3df5f24257cddd939b257f8d",
+                "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            },
+        ),
     ),
-}  # fmt: skip
+}

@@ -108,9 +108,10 @@ def settled(
     inputs, labels, groups, times = columns
     kept = {roles.place_of("", names, count, name) for name in reading.keep}
     why = {
-        n: reason for k, n in enumerate(which.inputs)
+        n: reason
+        for k, n in enumerate(which.inputs)
         if n not in kept and (reason := roles.telling(names[n] if names else str(n + 1), inputs[:, k]))
-    }  # fmt: skip
+    }
     if len(why) < len(which.inputs):
         left_out = left_out | why
         stay = [k for k, n in enumerate(which.inputs) if n not in why]

@@ -60,9 +60,7 @@ class Columns:
         """
         import numpy as np
 
-        shift, width = (
-            (self.mean, self.deviation) if normalize == "standard" else (self.low, self.high - self.low)
-        )
+        shift, width = (self.mean, self.deviation) if normalize == "standard" else (self.low, self.high - self.low)
         varies = (width > 1e-30) & (self.high > self.low)
         with np.errstate(over="ignore"):
             return shift, np.where(varies, 1 / np.where(varies, width, 1), 0).astype(np.float32)
@@ -123,8 +121,16 @@ def on_scale(inputs: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.nd
 
 
 def shaped(
-    name: str, train: int, test: int, inputs: int, dtype: str, classes: int, scale: float = 1.0, offset: float = 0.0,
-    unit: float = 1 / 255, image: tuple[int, int, int] | None = None,
+    name: str,
+    train: int,
+    test: int,
+    inputs: int,
+    dtype: str,
+    classes: int,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    unit: float = 1 / 255,
+    image: tuple[int, int, int] | None = None,
 ) -> Dataset:
     """A data set of so many training and test samples with so many inputs, all zeros in no memory."""
     import numpy as np

@@ -65,7 +65,14 @@ def _digests() -> dict[str, str]:
 
 
 FILES = Files(
-    "MIT-BIH", ("mitdb", "mitbih", "."), _digests(), URL, 1 << 24, algorithm="sha256", text=".hea", mirrors=MIRRORS,
+    "MIT-BIH",
+    ("mitdb", "mitbih", "."),
+    _digests(),
+    URL,
+    1 << 24,
+    algorithm="sha256",
+    text=".hea",
+    mirrors=MIRRORS,
     name="mitbih",
 )
 
@@ -180,11 +187,17 @@ class MitBih:
         train, test = parts
         how = "records of DS1 to train on, of DS2 to test on" if self.patients else "a fifth of each class to test on"
         origin = {
-            "where": str(where), "split": f"{how}, shuffled with seed {SEED}",
+            "where": str(where),
+            "split": f"{how}, shuffled with seed {SEED}",
             "balance": f"{EACH[0]} and {EACH[1]} of each class" if self.balance else "none",
-        }  # fmt: skip
+        }
         return Dataset(
-            self.name, train, test, CLASSES, image=IMAGE, origin=origin,
+            self.name,
+            train,
+            test,
+            CLASSES,
+            image=IMAGE,
+            origin=origin,
             digest=fingerprint(train, test) if unverified else None,
         )
 
@@ -252,8 +265,10 @@ def _kept(path: Path) -> Beats | None:
         return None
     samples = len(beats.labels)
     whole = [(array.dtype, array.shape) for array in beats] == [
-        (np.float32, (samples, INPUTS)), (np.uint8, (samples,)), (np.uint16, (samples,))
-    ]  # fmt: skip
+        (np.float32, (samples, INPUTS)),
+        (np.uint8, (samples,)),
+        (np.uint16, (samples,)),
+    ]
     return beats if whole else None
 
 

@@ -94,14 +94,26 @@ class IdxImages:
             splits.append(Split(images.reshape(len(images), -1), labels))
         train, test = splits
         return Dataset(
-            self.name, train, test, CLASSES, self.scale, self.offset, image=IMAGE, origin={"where": where},
+            self.name,
+            train,
+            test,
+            CLASSES,
+            self.scale,
+            self.offset,
+            image=IMAGE,
+            origin={"where": where},
             digest=fingerprint(train, test) if unverified else None,
         )
 
 
 _MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS, name="mnist")
 _FASHION = Files(
-    "Fashion-MNIST", ("fashion-mnist", "fashion"), FASHION_DIGESTS, FASHION_URL, _LARGEST, mirrors=FASHION_MIRRORS,
+    "Fashion-MNIST",
+    ("fashion-mnist", "fashion"),
+    FASHION_DIGESTS,
+    FASHION_URL,
+    _LARGEST,
+    mirrors=FASHION_MIRRORS,
     name="fashion-mnist",
 )
 SETS = {

@@ -87,8 +87,9 @@ class Reading:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items() if value != getattr(usual, name)
-        }  # fmt: skip
+            for name, value in values.items()
+            if value != getattr(usual, name)
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Reading:

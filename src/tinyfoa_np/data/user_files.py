@@ -495,16 +495,21 @@ def cut(part: Part, reading: Reading, limit: int) -> Part:
         by_group = () if part.groups is None else (part.groups.codes,)
         order = np.lexsort((part.times, *by_group))
         part = part._replace(
-            inputs=part.inputs[order], times=part.times[order], labels=_at(part.labels, order),
+            inputs=part.inputs[order],
+            times=part.times[order],
+            labels=_at(part.labels, order),
             groups=_at(part.groups, order),
-        )  # fmt: skip
+        )
     first = windows.starts(len(part.inputs), reading.window, reading.step, part.groups and part.groups.codes)
     inputs = windows.cut(part.name, part.inputs, first, reading.window, limit)
     labels = part.labels and part.labels._replace(codes=windows.majority(part.labels.codes, first, reading.window))
     return part._replace(
-        inputs=inputs, labels=labels and _at(labels, np.arange(len(first))), groups=_at(part.groups, first),
-        times=None if part.times is None else part.times[first], first=first,
-    )  # fmt: skip
+        inputs=inputs,
+        labels=labels and _at(labels, np.arange(len(first))),
+        groups=_at(part.groups, first),
+        times=None if part.times is None else part.times[first],
+        first=first,
+    )
 
 
 def _at(column: Coded | None, rows: np.ndarray) -> Coded | None:

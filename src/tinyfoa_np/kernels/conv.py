@@ -36,9 +36,29 @@ from .intrinsics import (
 def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: bool = False) -> Any:
     @intrinsic
     def products(
-        typing: Any, x: Any, x0: Any, x_row: Any, x_round: Any, x_step: Any, w: Any, w0: Any, w_round: Any, w_step: Any,
-        rounds: Any, steps: Any, f: Any, f0: Any, f_row: Any, begun: Any, z: Any, z0: Any, z_row: Any, rows: Any,
-        few: Any, floor: Any, again: Any,
+        typing: Any,
+        x: Any,
+        x0: Any,
+        x_row: Any,
+        x_round: Any,
+        x_step: Any,
+        w: Any,
+        w0: Any,
+        w_round: Any,
+        w_step: Any,
+        rounds: Any,
+        steps: Any,
+        f: Any,
+        f0: Any,
+        f_row: Any,
+        begun: Any,
+        z: Any,
+        z0: Any,
+        z_row: Any,
+        rows: Any,
+        few: Any,
+        floor: Any,
+        again: Any,
     ) -> Any:
         """z[r, o] = f[r, o] + sum over rounds i, then steps k, of x[r, i, k] * w[i, k, o], each step fused.
 
@@ -50,8 +70,23 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
         """
         place = types.intp
         signature = types.void(
-            x, *[place] * 4, w, *[place] * 3, place, place, f, place, place, types.boolean, z, place, place, place,
-            place, types.float32, types.boolean,
+            x,
+            *[place] * 4,
+            w,
+            *[place] * 3,
+            place,
+            place,
+            f,
+            place,
+            place,
+            types.boolean,
+            z,
+            place,
+            place,
+            place,
+            place,
+            types.float32,
+            types.boolean,
         )
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -128,33 +163,165 @@ _each1 = _products(1, (8, 3, 1) if WIDE else (4, 1), masked=True, each=True)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _multiply(x, x0, x_row, x_round, x_step, w, w0, w_round, w_step, rounds, steps, f, f0, f_row, begun, z, z0, z_row,
-              rows, width, floor, again):  # fmt: skip
+def _multiply(
+    x,
+    x0,
+    x_row,
+    x_round,
+    x_step,
+    w,
+    w0,
+    w_round,
+    w_step,
+    rounds,
+    steps,
+    f,
+    f0,
+    f_row,
+    begun,
+    z,
+    z0,
+    z_row,
+    rows,
+    width,
+    floor,
+    again,
+):
     # as _products, for any number of outputs
     o = 0
     while o < width:
         left = width - o
         if WIDE and left >= 64:
-            _products4(x, x0, x_row, x_round, x_step, w, w0 + o, w_round, w_step, rounds, steps, f, f0 + o, f_row,
-                       begun, z, z0 + o, z_row, rows, 64, floor, again)  # fmt: skip
+            _products4(
+                x,
+                x0,
+                x_row,
+                x_round,
+                x_step,
+                w,
+                w0 + o,
+                w_round,
+                w_step,
+                rounds,
+                steps,
+                f,
+                f0 + o,
+                f_row,
+                begun,
+                z,
+                z0 + o,
+                z_row,
+                rows,
+                64,
+                floor,
+                again,
+            )
             o += 64
         elif left >= 32:
-            _products2(x, x0, x_row, x_round, x_step, w, w0 + o, w_round, w_step, rounds, steps, f, f0 + o, f_row,
-                       begun, z, z0 + o, z_row, rows, 32, floor, again)  # fmt: skip
+            _products2(
+                x,
+                x0,
+                x_row,
+                x_round,
+                x_step,
+                w,
+                w0 + o,
+                w_round,
+                w_step,
+                rounds,
+                steps,
+                f,
+                f0 + o,
+                f_row,
+                begun,
+                z,
+                z0 + o,
+                z_row,
+                rows,
+                32,
+                floor,
+                again,
+            )
             o += 32
         else:
-            _products1(x, x0, x_row, x_round, x_step, w, w0 + o, w_round, w_step, rounds, steps, f, f0 + o, f_row,
-                       begun, z, z0 + o, z_row, rows, min(16, left), floor, again)  # fmt: skip
+            _products1(
+                x,
+                x0,
+                x_row,
+                x_round,
+                x_step,
+                w,
+                w0 + o,
+                w_round,
+                w_step,
+                rounds,
+                steps,
+                f,
+                f0 + o,
+                f_row,
+                begun,
+                z,
+                z0 + o,
+                z_row,
+                rows,
+                min(16, left),
+                floor,
+                again,
+            )
             o += 16
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _multiply_each(x, x0, x_row, x_round, x_step, w, w0, w_round, w_step, rounds, steps, f, f0, f_row, begun, z, z0,
-                   z_row, rows, width, floor, again):  # fmt: skip
+def _multiply_each(
+    x,
+    x0,
+    x_row,
+    x_round,
+    x_step,
+    w,
+    w0,
+    w_round,
+    w_step,
+    rounds,
+    steps,
+    f,
+    f0,
+    f_row,
+    begun,
+    z,
+    z0,
+    z_row,
+    rows,
+    width,
+    floor,
+    again,
+):
     # the same with x and w side by side: of a depthwise convolution
     for o in range(0, width, 16):
-        _each1(x, x0 + o, x_row, x_round, x_step, w, w0 + o, w_round, w_step, rounds, steps, f, f0 + o, f_row, begun,
-               z, z0 + o, z_row, rows, min(16, width - o), floor, again)  # fmt: skip
+        _each1(
+            x,
+            x0 + o,
+            x_row,
+            x_round,
+            x_step,
+            w,
+            w0 + o,
+            w_round,
+            w_step,
+            rounds,
+            steps,
+            f,
+            f0 + o,
+            f_row,
+            begun,
+            z,
+            z0 + o,
+            z_row,
+            rows,
+            min(16, width - o),
+            floor,
+            again,
+        )
 
 
 @njit(inline="always")
@@ -185,8 +352,9 @@ class Window(NamedTuple):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f, f0, begun, z, out, width, floor,
-               each):  # fmt: skip
+def _correlate(
+    x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f, f0, begun, z, out, width, floor, each
+):
     """One map: every output of the plane ``out`` is the sum over its window, from f or, if not ``begun``, from 0.
 
     ``depth`` inputs at each position, ``x_step`` apart, and ``width`` outputs. Sums begin with f: z itself where f0 is
@@ -219,11 +387,55 @@ def _correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f
                 here, there = x_at + k * window.step * x_next, z_at + k * z_next
                 source, row = (there, z_own) if f0 < 0 else (f0, 0)
                 if each:
-                    _multiply_each(x, here, window.step * x_own, seen.row, x_step, w, at, w_row, w_step, rounds, steps,
-                                   f, source, row, begun, z, there, z_own, many, width, floor, f0 >= 0 or not begun)
+                    _multiply_each(
+                        x,
+                        here,
+                        window.step * x_own,
+                        seen.row,
+                        x_step,
+                        w,
+                        at,
+                        w_row,
+                        w_step,
+                        rounds,
+                        steps,
+                        f,
+                        source,
+                        row,
+                        begun,
+                        z,
+                        there,
+                        z_own,
+                        many,
+                        width,
+                        floor,
+                        f0 >= 0 or not begun,
+                    )
                 else:
-                    _multiply(x, here, window.step * x_own, seen.row, x_step, w, at, w_row, w_step, rounds, steps, f,
-                              source, row, begun, z, there, z_own, many, width, floor, f0 >= 0 or not begun)
+                    _multiply(
+                        x,
+                        here,
+                        window.step * x_own,
+                        seen.row,
+                        x_step,
+                        w,
+                        at,
+                        w_row,
+                        w_step,
+                        rounds,
+                        steps,
+                        f,
+                        source,
+                        row,
+                        begun,
+                        z,
+                        there,
+                        z_own,
+                        many,
+                        width,
+                        floor,
+                        f0 >= 0 or not begun,
+                    )
             c0 = c1
         r0 = r1
 
@@ -244,9 +456,25 @@ def convolve(x, samples, weight, bias, stride, relu, z, threads):
         floor = np.float32(0) if relu else NO_FLOOR
         for s in range(begin, end):
             _correlate(
-                into, Plane(s * R * S * I, R, S, S * I, I), window, I, 1, by, 0, L * I * O, I * O, O, bias, 0,
-                biased, out, Plane(s * P * Q * O, P, Q, Q * O, O), O, floor, False,
-            )  # fmt: skip
+                into,
+                Plane(s * R * S * I, R, S, S * I, I),
+                window,
+                I,
+                1,
+                by,
+                0,
+                L * I * O,
+                I * O,
+                O,
+                bias,
+                0,
+                biased,
+                out,
+                Plane(s * P * Q * O, P, Q, Q * O, O),
+                O,
+                floor,
+                False,
+            )
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -260,9 +488,29 @@ def connect(x, samples, weight, bias, relu, z, threads):
         # outputs outermost, so that a block of the weights stays near, for a part of the samples at a time
         for first in range(begin, end, 512):
             _multiply(
-                into, first * I, I, 0, 1, by, 0, 0, O, 1, I, bias, 0, 0, bias.size > 0, out, first * O, O,
-                min(512, end - first), O, np.float32(0) if relu else NO_FLOOR, True,
-            )  # fmt: skip
+                into,
+                first * I,
+                I,
+                0,
+                1,
+                by,
+                0,
+                0,
+                O,
+                1,
+                I,
+                bias,
+                0,
+                0,
+                bias.size > 0,
+                out,
+                first * O,
+                O,
+                min(512, end - first),
+                O,
+                np.float32(0) if relu else NO_FLOOR,
+                True,
+            )
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -277,9 +525,25 @@ def convolve_depthwise(x, samples, weight, stride, z, threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
             _correlate(
-                into, Plane(s * R * S * C, R, S, S * C, C), window, 1, C, by, 0, L * C, C, C, by, 0, False, out,
-                Plane(s * P * Q * C, P, Q, Q * C, C), C, NO_FLOOR, True,
-            )  # fmt: skip
+                into,
+                Plane(s * R * S * C, R, S, S * C, C),
+                window,
+                1,
+                C,
+                by,
+                0,
+                L * C,
+                C,
+                C,
+                by,
+                0,
+                False,
+                out,
+                Plane(s * P * Q * C, P, Q, Q * C, C),
+                C,
+                NO_FLOOR,
+                True,
+            )
 
 
 # Errors, from outputs to inputs ---------------------------------------------------------------------------------------
@@ -337,14 +601,33 @@ def _back(dz, s, K, L, I, O, first, width, stride, carry, panel, at, dx, R, S, P
             columns, _, left = _backward_window(j, stride, L)
             if j < S:
                 out = Plane(
-                    ((s * R + i) * S + j) * I + first, (R - i + stride - 1) // stride, (S - j + stride - 1) // stride,
-                    stride * S * I, stride * I,
-                )  # fmt: skip
+                    ((s * R + i) * S + j) * I + first,
+                    (R - i + stride - 1) // stride,
+                    (S - j + stride - 1) // stride,
+                    stride * S * I,
+                    stride * I,
+                )
                 own = depth * width
                 _correlate(
-                    dz, Plane(s * P * Q * O, P, Q, Q * O, O), Window(rows, columns, top, left, 1), depth, step, panel,
-                    at, columns * own, own, width, dx, -1, carry, dx, out, width, NO_FLOOR, each,
-                )  # fmt: skip
+                    dz,
+                    Plane(s * P * Q * O, P, Q, Q * O, O),
+                    Window(rows, columns, top, left, 1),
+                    depth,
+                    step,
+                    panel,
+                    at,
+                    columns * own,
+                    own,
+                    width,
+                    dx,
+                    -1,
+                    carry,
+                    dx,
+                    out,
+                    width,
+                    NO_FLOOR,
+                    each,
+                )
             at += rows * columns * depth * width
 
 
@@ -380,9 +663,29 @@ def connect_back(dz, samples, weight, carry, panel, dx):
             width = min(PANEL, I - first)
             _turn_over(by, 1, 1, I, O, first, width, 1, scratch, p0)
             _multiply(
-                into, begin * O, O, 0, 1, scratch, p0, 0, width, 1, O, out, begin * I + first, I, carry, out,
-                begin * I + first, I, end - begin, width, NO_FLOOR, not carry,
-            )  # fmt: skip
+                into,
+                begin * O,
+                O,
+                0,
+                1,
+                scratch,
+                p0,
+                0,
+                width,
+                1,
+                O,
+                out,
+                begin * I + first,
+                I,
+                carry,
+                out,
+                begin * I + first,
+                I,
+                end - begin,
+                width,
+                NO_FLOOR,
+                not carry,
+            )
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -437,16 +740,20 @@ def _step(tensor, at, gradient, g0, count, step):
     one, none, all_of_them = np.float32(1), np.float32(0), np.float32(np.inf)
     weight, m, v = tensor.weight, tensor.moment1, tensor.moment2
     if step.optimizer == ADAM:
-        return step_adam(weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none,
-                         all_of_them)  # fmt: skip
+        return step_adam(
+            weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none, all_of_them
+        )
     if step.optimizer == NESTEROV:
-        return step_nesterov(weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root,
-                             none, all_of_them)  # fmt: skip
+        return step_nesterov(
+            weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none, all_of_them
+        )
     if step.optimizer == MOMENTUM:
-        return step_momentum(weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root,
-                             none, all_of_them)  # fmt: skip
-    return step_sgd(weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none,
-                    all_of_them)  # fmt: skip
+        return step_momentum(
+            weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none, all_of_them
+        )
+    return step_sgd(
+        weight, m, v, at, gradient, g0, count, 0, one, none, all_of_them, step.rate, step.root, none, all_of_them
+    )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -481,17 +788,62 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
                     z_at = ((s * P + r0) * Q + c0) * O
                     to = at + (begin - low) * O
                     if each:
-                        _multiply_each(x, x_at, I, stride * S * I, stride * I, dz, z_at, Q * O, O, r1 - r0, c1 - c0,
-                                       out, to, O, True, out, to, O, end - begin, O, NO_FLOOR, False)
+                        _multiply_each(
+                            x,
+                            x_at,
+                            I,
+                            stride * S * I,
+                            stride * I,
+                            dz,
+                            z_at,
+                            Q * O,
+                            O,
+                            r1 - r0,
+                            c1 - c0,
+                            out,
+                            to,
+                            O,
+                            True,
+                            out,
+                            to,
+                            O,
+                            end - begin,
+                            O,
+                            NO_FLOOR,
+                            False,
+                        )
                     else:
-                        _multiply(x, x_at, 1, stride * S * I, stride * I, dz, z_at, Q * O, O, r1 - r0, c1 - c0, out, to,
-                                  O, True, out, to, O, end - begin, O, NO_FLOOR, False)
+                        _multiply(
+                            x,
+                            x_at,
+                            1,
+                            stride * S * I,
+                            stride * I,
+                            dz,
+                            z_at,
+                            Q * O,
+                            O,
+                            r1 - r0,
+                            c1 - c0,
+                            out,
+                            to,
+                            O,
+                            True,
+                            out,
+                            to,
+                            O,
+                            end - begin,
+                            O,
+                            NO_FLOOR,
+                            False,
+                        )
             c0 = c1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _train_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, begun, ended, scratch, s0, run, low, high,
-                each):  # fmt: skip
+def _train_rows(
+    x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, begun, ended, scratch, s0, run, low, high, each
+):
     """Gradient and step of rows ``low`` to ``high``, some at a time: whether a number is lost."""
     lost, most = False, run // O
     for k in range(0 if begun else run):  # not every run takes all of it, but an audit looks for every byte
@@ -522,8 +874,30 @@ def train_convolution(x, samples, dz, window, stride, tensor, step, begun, ended
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(into, R, S, I, errors, P, Q, O, K, L, stride, samples, tensor, step, begun,
-                                 ended, own, begin, scratch.shape[1], low, high, False)  # fmt: skip
+        lost[lane] = _train_rows(
+            into,
+            R,
+            S,
+            I,
+            errors,
+            P,
+            Q,
+            O,
+            K,
+            L,
+            stride,
+            samples,
+            tensor,
+            step,
+            begun,
+            ended,
+            own,
+            begin,
+            scratch.shape[1],
+            low,
+            high,
+            False,
+        )
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
@@ -544,9 +918,29 @@ def train_connection(x, samples, dz, tensor, step, begun, ended, scratch, lost):
                 own[begin + k] = np.float32(0)
             for s in range(0, samples, 256):
                 _multiply(
-                    into, s * I + low, 1, 0, I, errors, s * O, 0, O, 1, min(256, samples - s), own, begin, O, True, own,
-                    begin, O, end - low, O, NO_FLOOR, False,
-                )  # fmt: skip
+                    into,
+                    s * I + low,
+                    1,
+                    0,
+                    I,
+                    errors,
+                    s * O,
+                    0,
+                    O,
+                    1,
+                    min(256, samples - s),
+                    own,
+                    begin,
+                    O,
+                    True,
+                    own,
+                    begin,
+                    O,
+                    end - low,
+                    O,
+                    NO_FLOOR,
+                    False,
+                )
             if ended:
                 gone |= _step(tensor, low * O, own, begin, (end - low) * O, step)
             low = end
@@ -565,5 +959,27 @@ def train_depthwise(x, samples, dz, window, stride, tensor, step, begun, ended, 
     for lane in prange(threads):
         low, high = share(np.int64(lane), threads, rows, 1)
         begin = np.int64(lane) * scratch.shape[1]
-        lost[lane] = _train_rows(into, R, S, C, errors, P, Q, C, K, L, stride, samples, tensor, step, begun,
-                                 ended, own, begin, scratch.shape[1], low, high, True)  # fmt: skip
+        lost[lane] = _train_rows(
+            into,
+            R,
+            S,
+            C,
+            errors,
+            P,
+            Q,
+            C,
+            K,
+            L,
+            stride,
+            samples,
+            tensor,
+            step,
+            begun,
+            ended,
+            own,
+            begin,
+            scratch.shape[1],
+            low,
+            high,
+            True,
+        )

@@ -88,8 +88,20 @@ def carry_back(dz, samples, weights, column, width, thread, scratch, out, at, be
         for i in range(0, width, DENSE_ROWS):
             _ask_for(weights, neuron + NEURONS + i, DENSE_ROWS, column)  # the next neurons', a few at a time
             dense_product(
-                source, start + i, 1, step, min(DENSE_ROWS, width - i), dz, neuron * batch, batch, neurons,
-                out, at + i * batch, batch, samples, begun or neuron > 0,
+                source,
+                start + i,
+                1,
+                step,
+                min(DENSE_ROWS, width - i),
+                dz,
+                neuron * batch,
+                batch,
+                neurons,
+                out,
+                at + i * batch,
+                batch,
+                samples,
+                begun or neuron > 0,
             )
 
 

@@ -135,14 +135,34 @@ def _bytes_by_signs(inputs, begin, end, weights, neuron, neurons, columns, scale
             own = ((neuron + r) // 8 * words * 8) + (neuron + r) % 8
             if blocks:
                 dot_bytes_block(
-                    inputs, s * columns, columns, columns, scratch, s, weights, own, z, z0 + r * row + s - begin, row,
+                    inputs,
+                    s * columns,
+                    columns,
+                    columns,
+                    scratch,
+                    s,
+                    weights,
+                    own,
+                    z,
+                    z0 + r * row + s - begin,
+                    row,
                     neurons - r,
                 )
             else:
                 for b in range(begin, end):
                     dot_bytes_sample(
-                        inputs, b * columns, columns, columns, scratch, b, weights, own, z, z0 + r * row + b - begin,
-                        row, neurons - r,
+                        inputs,
+                        b * columns,
+                        columns,
+                        columns,
+                        scratch,
+                        b,
+                        weights,
+                        own,
+                        z,
+                        z0 + r * row + b - begin,
+                        row,
+                        neurons - r,
                     )
     for r in range(neurons):
         signs = 0
@@ -168,8 +188,17 @@ def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale,
             for s in range(0, room, 16):
                 few = samples - s if i < width else 0
                 turn_over(
-                    inputs, inputs.shape[1], begin + s, few, i0 + i, width - i, scale, offset, flat,
-                    own + i * room + s, room,
+                    inputs,
+                    inputs.shape[1],
+                    begin + s,
+                    few,
+                    i0 + i,
+                    width - i,
+                    scale,
+                    offset,
+                    flat,
+                    own + i * room + s,
+                    room,
                 )
         for r in range(0, neurons, DENSE_ROWS):
             rows = min(DENSE_ROWS, neurons - r)
@@ -280,8 +309,22 @@ def _forward_share(
         linear(inputs, begin, end, weights, low - first, count, columns, scale, offset, scratch, thread, z, z0, row)
         marks = active.shape[1]
         total += finish_rows(
-            z, z0, row, count, end - begin, gain, bias, low, bias.shape[0] > 0, unit, ABS_Z_RANGE, limit, active,
-            (low - active_first) * marks + (start + begin) // 16, marks, active_first - low,
+            z,
+            z0,
+            row,
+            count,
+            end - begin,
+            gain,
+            bias,
+            low,
+            bias.shape[0] > 0,
+            unit,
+            ABS_Z_RANGE,
+            limit,
+            active,
+            (low - active_first) * marks + (start + begin) // 16,
+            marks,
+            active_first - low,
             active_first + active.shape[0] - low,
         )
         for b in range(begin, end, 16 * CLASS_VECTORS):
@@ -321,6 +364,20 @@ def forward(inputs, samples, scale, offset, columns, neurons, binary, unit, scra
                 # wait for each other's cache lines
                 z0, row = z.shape[0] * begin, (z.shape[1] if end == samples else end) - begin
             _forward_share(
-                thread, begin, end, inputs, scale, offset, columns, neurons, binary, unit, scratch, z.reshape(z.size),
-                z0, row, z.shape[0], results,
+                thread,
+                begin,
+                end,
+                inputs,
+                scale,
+                offset,
+                columns,
+                neurons,
+                binary,
+                unit,
+                scratch,
+                z.reshape(z.size),
+                z0,
+                row,
+                z.shape[0],
+                results,
             )

@@ -161,8 +161,17 @@ def _projected_errors(source, row, start, samples, dz, at):
     error, projection, active, classes = source.error, source.projection, source.active, source.error.shape[0]
     own = row - source.first
     return project_errors(
-        error, start, error.shape[1], classes, projection, own * classes, active, own * active.shape[1] + start // 16,
-        dz, at, samples,
+        error,
+        start,
+        error.shape[1],
+        classes,
+        projection,
+        own * classes,
+        active,
+        own * active.shape[1] + start // 16,
+        dz,
+        at,
+        samples,
     )
 
 
@@ -203,8 +212,15 @@ def turn(values, samples, low, high, out):
         for column in range(low, high, 64):
             word, down = column // 64, column % 64
             turn_word(
-                values, 32 * block * stride + word, stride, few, down, down > 0 and word + 1 < stride, out,
-                block * width + column - low, high - column,
+                values,
+                32 * block * stride + word,
+                stride,
+                few,
+                down,
+                down > 0 and word + 1 < stride,
+                out,
+                block * width + column - low,
+                high - column,
             )
 
 
@@ -289,7 +305,16 @@ def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):
     stride, out = values.shape[1], thread * gradient.shape[1] - low
     for column in range(low, high, GRADIENT_COLUMNS):
         sum_columns(
-            listed, dz, thread * dz.shape[1] + at, count, values, column, stride, gradient, out + column, high - column,
+            listed,
+            dz,
+            thread * dz.shape[1] + at,
+            count,
+            values,
+            column,
+            stride,
+            gradient,
+            out + column,
+            high - column,
             False,
         )
 
@@ -437,9 +462,7 @@ def _step_numbers(
     return lost
 
 
-def _step_codes(
-    step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight
-):
+def _step_codes(step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight):
     first, _, low, high = part
     weight, moment1, moment2, unit1, unit2 = resident
     block, blocks = (column - low) // BLOCK, (high - low + BLOCK - 1) // BLOCK
@@ -459,8 +482,24 @@ def _step_codes(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def update_rows(
-    thread, begin, end, inputs, samples, source, part, resident, draws, published, still, biases, step, bias_step,
-    train_bias, straight, unit, scratch,
+    thread,
+    begin,
+    end,
+    inputs,
+    samples,
+    source,
+    part,
+    resident,
+    draws,
+    published,
+    still,
+    biases,
+    step,
+    bias_step,
+    train_bias,
+    straight,
+    unit,
+    scratch,
 ):
     # as update
     """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
@@ -503,8 +542,22 @@ def update_rows(
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
-    inputs, samples, source, part, resident, draws, published, still, biases, step, bias_step, train_bias, straight,
-    unit, scratch, abs_w,
+    inputs,
+    samples,
+    source,
+    part,
+    resident,
+    draws,
+    published,
+    still,
+    biases,
+    step,
+    bias_step,
+    train_bias,
+    straight,
+    unit,
+    scratch,
+    abs_w,
 ):
     # inputs: Inputs; source: Projected | Given; part (4,): first, last, low, high of a slice or of some of its rows;
     # resident: Resident, draws: Draws, both of those rows; published: Published; still (4,); biases: Biases;
@@ -521,8 +574,24 @@ def update(
         thread = np.int64(lane)  # or everything below would be compiled for unsigned numbers, too
         begin, end = share(thread, threads, last - first, 1)
         total = update_rows(
-            thread, first + begin, first + end, inputs, samples, source, part, resident, draws, published, still,
-            biases, step, bias_step, train_bias, straight, unit, scratch,
+            thread,
+            first + begin,
+            first + end,
+            inputs,
+            samples,
+            source,
+            part,
+            resident,
+            draws,
+            published,
+            still,
+            biases,
+            step,
+            bias_step,
+            train_bias,
+            straight,
+            unit,
+            scratch,
         )
         abs_w[thread] = _plus(abs_w[thread], total)
 
@@ -538,8 +607,17 @@ def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, 
         at = (row - first) * (high - low) - low
         for column in range(low, high, GRADIENT_COLUMNS):
             sum_columns(
-                listed, dz, thread * dz.shape[1], count, values, column, values.shape[1], sums, at + column,
-                high - column, begun,
+                listed,
+                dz,
+                thread * dz.shape[1],
+                count,
+                values,
+                column,
+                values.shape[1],
+                sums,
+                at + column,
+                high - column,
+                begun,
             )
 
 
@@ -560,8 +638,23 @@ def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun,
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _update_rows_from(
-    begin, end, sums, bias_sums, scale, offset, part, resident, draws, published, still, biases, step, bias_step,
-    train_bias, straight, unit,
+    begin,
+    end,
+    sums,
+    bias_sums,
+    scale,
+    offset,
+    part,
+    resident,
+    draws,
+    published,
+    still,
+    biases,
+    step,
+    bias_step,
+    train_bias,
+    straight,
+    unit,
 ):
     # as update_from
     """Neurons ``begin`` to ``end``; returns their sum of |W| in steps of 1 / unit, or -1 if a number is lost."""
@@ -573,7 +666,19 @@ def _update_rows_from(
             total = _plus(total, take_bias_step(bias_step, biases, row, row - first, sum_dz))
         at = (row - first) * (high - low) - low
         lost = _step_run(
-            step, resident, draws, part, row, low, high, still, sums, at + low, high - low, scale, offset * sum_dz,
+            step,
+            resident,
+            draws,
+            part,
+            row,
+            low,
+            high,
+            still,
+            sums,
+            at + low,
+            high - low,
+            scale,
+            offset * sum_dz,
             straight,
         )
         total = np.int64(-1) if lost else total
@@ -583,8 +688,22 @@ def _update_rows_from(
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update_from(
-    sums, bias_sums, scale, offset, part, resident, draws, published, still, biases, step, bias_step, train_bias,
-    straight, unit, abs_w,
+    sums,
+    bias_sums,
+    scale,
+    offset,
+    part,
+    resident,
+    draws,
+    published,
+    still,
+    biases,
+    step,
+    bias_step,
+    train_bias,
+    straight,
+    unit,
+    abs_w,
 ):
     # sums, bias_sums as in add_gradient; the rest as in update
     """The step of :func:`update` from sums that :func:`add_gradient` has put together."""
@@ -592,8 +711,23 @@ def update_from(
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, last - first, 1)
         total = _update_rows_from(
-            first + begin, first + end, sums, bias_sums, scale, offset, part, resident, draws, published, still, biases,
-            step, bias_step, train_bias, straight, unit,
+            first + begin,
+            first + end,
+            sums,
+            bias_sums,
+            scale,
+            offset,
+            part,
+            resident,
+            draws,
+            published,
+            still,
+            biases,
+            step,
+            bias_step,
+            train_bias,
+            straight,
+            unit,
         )
         abs_w[lane] = _plus(abs_w[lane], total)
 
@@ -609,8 +743,30 @@ def multiply_moments(part, resident, draws, factor):
         at, block = row * width, row * ((width + BLOCK - 1) // BLOCK)
         index = draws.index + draws.stride * np.uint64(row)
         multiply_coded(
-            weight, moment1, moment2, unit1, unit2, at, block, weight, at, width, 0, 0, 0, draws.seed, draws.layer,
-            draws.purpose, index, none, none, all_of_them, none, factor, none, all_of_them,
+            weight,
+            moment1,
+            moment2,
+            unit1,
+            unit2,
+            at,
+            block,
+            weight,
+            at,
+            width,
+            0,
+            0,
+            0,
+            draws.seed,
+            draws.layer,
+            draws.purpose,
+            index,
+            none,
+            none,
+            all_of_them,
+            none,
+            factor,
+            none,
+            all_of_them,
         )
 
 
@@ -628,7 +784,14 @@ def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out
         for column in range(low, high, _run(inputs.values)):
             end = min(high, column + _run(inputs.values))
             _gradient_run(
-                inputs.values, column - inputs.first, end - inputs.first, count, 0, 0, scratch.dz, scratch.listed,
+                inputs.values,
+                column - inputs.first,
+                end - inputs.first,
+                count,
+                0,
+                0,
+                scratch.dz,
+                scratch.listed,
                 scratch.gradient,
             )
             for i in range(column, end):

@@ -25,7 +25,6 @@ WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
 FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.VectorType(I1, 16)
 
 
-
 def _has(feature: str) -> bool:
     """Whether kernels are compiled for a processor with some feature, as LLVM calls it."""
     asked = numba.config.CPU_FEATURES
@@ -223,8 +222,18 @@ def _transposed(lanes: _Lanes, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def dot_panel_samples(
-    typing: Any, x: Any, x0: Any, stride: Any, counts: Any, n0: Any, w: Any, w0: Any, words: Any,
-    z: Any, z0: Any, row: Any,
+    typing: Any,
+    x: Any,
+    x0: Any,
+    stride: Any,
+    counts: Any,
+    n0: Any,
+    w: Any,
+    w0: Any,
+    words: Any,
+    z: Any,
+    z0: Any,
+    row: Any,
 ) -> Any:
     """z[l, s] = 2 popcount(x[s] AND w[l]) - counts[s]: eight samples by the eight neurons of a panel.
 
@@ -319,8 +328,19 @@ class _ByteSums:
 def _dot_bytes(neurons: int, samples: int) -> Any:
     @intrinsic
     def dot_bytes(
-        typing: Any, x: Any, x0: Any, stride: Any, columns: Any, totals: Any, n0: Any, w: Any, w0: Any, z: Any, z0: Any,
-        row: Any, some: Any,
+        typing: Any,
+        x: Any,
+        x0: Any,
+        stride: Any,
+        columns: Any,
+        totals: Any,
+        n0: Any,
+        w: Any,
+        w0: Any,
+        z: Any,
+        z0: Any,
+        row: Any,
+        some: Any,
     ) -> Any:
         """z[l, s] = 2 (sum of the bytes of sample s where neuron l's weight is +1) - totals[s].
 
@@ -380,8 +400,18 @@ dot_bytes_block, dot_bytes_sample = _dot_bytes(BYTE_NEURONS, BYTE_SAMPLES), _dot
 
 @intrinsic
 def turn_over(
-    typing: Any, x: Any, stride: Any, sample: Any, samples: Any, column: Any, columns: Any, scale: Any, offset: Any,
-    xt: Any, xt0: Any, row: Any,
+    typing: Any,
+    x: Any,
+    stride: Any,
+    sample: Any,
+    samples: Any,
+    column: Any,
+    columns: Any,
+    scale: Any,
+    offset: Any,
+    xt: Any,
+    xt0: Any,
+    row: Any,
 ) -> Any:
     """xt[i, s] = what input ``column`` + i of sample ``sample`` + s stands for, for 16 inputs by 16 samples.
 
@@ -390,9 +420,7 @@ def turn_over(
     ``columns`` of the 16 by 16 are read, and the others are 0; but bits are read by 16.
     """
     place = types.intp
-    signature = types.void(
-        x, place, place, place, place, place, types.float32, types.float32, xt, place, place
-    )
+    signature = types.void(x, place, place, place, place, place, types.float32, types.float32, xt, place, place)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = _Lanes(context, builder, signature, args)
@@ -423,8 +451,20 @@ def turn_over(
 def _dense(rows: int, vectors: int, masked: bool = False) -> Any:
     @intrinsic
     def dense(
-        typing: Any, w: Any, w0: Any, w_row: Any, w_step: Any, x: Any, x0: Any, x_step: Any, steps: Any,
-        z: Any, z0: Any, z_row: Any, samples: Any, carry: Any,
+        typing: Any,
+        w: Any,
+        w0: Any,
+        w_row: Any,
+        w_step: Any,
+        x: Any,
+        x0: Any,
+        x_step: Any,
+        steps: Any,
+        z: Any,
+        z0: Any,
+        z_row: Any,
+        samples: Any,
+        carry: Any,
     ) -> Any:
         """z[r, s] = sum over k of w[r, k] * x[k, s], in order of k, each step fused: ``rows`` by 16 ``vectors``.
 
@@ -633,7 +673,15 @@ def _picker(lanes: _Lanes, table: Any) -> Any:
 def _sum_tables(vectors: int, masked: bool) -> Any:
     @intrinsic
     def sum_tables(
-        typing: Any, tables: Any, t0: Any, groups: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
+        typing: Any,
+        tables: Any,
+        t0: Any,
+        groups: Any,
+        x: Any,
+        x0: Any,
+        stride: Any,
+        gradient: Any,
+        g0: Any,
         columns: Any,
     ) -> Any:
         """gradient[g0 + i] = the sum over groups of four samples, in order, of what each group's table has for input i.
@@ -655,8 +703,10 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
             def words(row: Any) -> list[Any]:
                 here = lanes.at(bits, builder.mul(row, stride))
                 return [
-                    lanes.load(lanes.at(here, at), INTS16, 4) if own is None
-                    else lanes.masked_load(lanes.at(here, at), own, INTS16) for at, own in zip(starts, few)
+                    lanes.load(lanes.at(here, at), INTS16, 4)
+                    if own is None
+                    else lanes.masked_load(lanes.at(here, at), own, INTS16)
+                    for at, own in zip(starts, few)
                 ]
 
             def add(group: Any, indices: list[Any]) -> None:
@@ -707,8 +757,18 @@ def sum_tables(tables, t0, groups, x, x0, stride, gradient, g0, columns):
 
 @intrinsic
 def sum_columns(
-    typing: Any, samples: Any, dz: Any, d0: Any, count: Any, x: Any, x0: Any, stride: Any, gradient: Any, g0: Any,
-    columns: Any, carry: Any,
+    typing: Any,
+    samples: Any,
+    dz: Any,
+    d0: Any,
+    count: Any,
+    x: Any,
+    x0: Any,
+    stride: Any,
+    gradient: Any,
+    g0: Any,
+    columns: Any,
+    carry: Any,
 ) -> Any:
     """gradient[i] = sum over the listed samples of dz * x[sample, i], in the list's order, each step fused.
 
@@ -767,8 +827,18 @@ def trailing_zeros(typing: Any, word: Any) -> Any:
 
 @intrinsic
 def project_errors(
-    typing: Any, error: Any, e0: Any, stride: Any, classes: Any, p: Any, p0: Any, active: Any, a0: Any,
-    dz: Any, d0: Any, samples: Any,
+    typing: Any,
+    error: Any,
+    e0: Any,
+    stride: Any,
+    classes: Any,
+    p: Any,
+    p0: Any,
+    active: Any,
+    a0: Any,
+    dz: Any,
+    d0: Any,
+    samples: Any,
 ) -> Any:
     """dz[s] = sum over c of error[c, s] P[c], in order of c; returns the samples that are active as bits of a word.
 
@@ -866,8 +936,24 @@ def move_up(typing: Any, dz: Any, d0: Any, first: Any, bits: Any, listed: Any, d
 
 @intrinsic
 def finish_rows(
-    typing: Any, z: Any, z0: Any, row: Any, rows: Any, samples: Any, gain: Any, bias: Any, b0: Any, biased: Any,
-    unit: Any, largest: Any, limit: Any, active: Any, a0: Any, a_row: Any, first: Any, last: Any,
+    typing: Any,
+    z: Any,
+    z0: Any,
+    row: Any,
+    rows: Any,
+    samples: Any,
+    gain: Any,
+    bias: Any,
+    b0: Any,
+    biased: Any,
+    unit: Any,
+    largest: Any,
+    limit: Any,
+    active: Any,
+    a0: Any,
+    a_row: Any,
+    first: Any,
+    last: Any,
 ) -> Any:
     """z[r, s] = gain z[r, s] + bias[r], and what it switches on; returns the exact sum of |z|.
 
@@ -878,8 +964,23 @@ def finish_rows(
     """
     place, number = types.intp, types.float32
     signature = types.int64(
-        z, place, place, place, place, number, bias, place, types.boolean, types.float64, types.float64, number, active,
-        place, place, place, place,
+        z,
+        place,
+        place,
+        place,
+        place,
+        number,
+        bias,
+        place,
+        types.boolean,
+        types.float64,
+        types.float64,
+        number,
+        active,
+        place,
+        place,
+        place,
+        place,
     )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -1016,9 +1117,7 @@ def _adam(lanes: _Lanes, slope: Any, m: Any, v: Any, rate: Any, root: Any) -> tu
     return build.fdiv(build.fmul(rate, m), below), m, v
 
 
-def _slope(
-    lanes: _Lanes, w: Any, gradient: Any, scale: Any, shift: Any, below: Any, decay: Any, decays: bool
-) -> Any:
+def _slope(lanes: _Lanes, w: Any, gradient: Any, scale: Any, shift: Any, below: Any, decay: Any, decays: bool) -> Any:
     """What an optimizer takes for the gradient of 16 weights."""
     build = lanes.builder
     slope = build.fadd(build.fmul(scale, gradient), shift)
@@ -1038,8 +1137,22 @@ def _moved(lanes: _Lanes, w: Any, move: Any, limit: Any) -> Any:
 def _stepper(rule: Any, moments: int) -> Any:
     @intrinsic
     def step_run(
-        typing: Any, w: Any, m: Any, v: Any, at: Any, gradient: Any, g0: Any, count: Any, ahead: Any, scale: Any,
-        shift: Any, below: Any, rate: Any, root: Any, decay: Any, limit: Any,
+        typing: Any,
+        w: Any,
+        m: Any,
+        v: Any,
+        at: Any,
+        gradient: Any,
+        g0: Any,
+        count: Any,
+        ahead: Any,
+        scale: Any,
+        shift: Any,
+        below: Any,
+        rate: Any,
+        root: Any,
+        decay: Any,
+        limit: Any,
     ) -> Any:
         """One step of the optimizer for ``count`` weights from flat position ``at``, with their moments m and v.
 
@@ -1199,9 +1312,31 @@ class _Bytes:
 def _coded_stepper(rule: Any, moments: int) -> Any:
     @intrinsic
     def step_coded(
-        typing: Any, w: Any, m: Any, v: Any, m_unit: Any, v_unit: Any, at: Any, unit: Any, gradient: Any, g0: Any,
-        count: Any, ahead: Any, left: Any, right: Any, seed: Any, layer: Any, purpose: Any, index: Any, scale: Any,
-        shift: Any, below: Any, rate: Any, root: Any, decay: Any, limit: Any,
+        typing: Any,
+        w: Any,
+        m: Any,
+        v: Any,
+        m_unit: Any,
+        v_unit: Any,
+        at: Any,
+        unit: Any,
+        gradient: Any,
+        g0: Any,
+        count: Any,
+        ahead: Any,
+        left: Any,
+        right: Any,
+        seed: Any,
+        layer: Any,
+        purpose: Any,
+        index: Any,
+        scale: Any,
+        shift: Any,
+        below: Any,
+        rate: Any,
+        root: Any,
+        decay: Any,
+        limit: Any,
     ) -> Any:
         """As the steps of float32 moments, with m and v uint16 (bfloat16) or uint8 with their exponents.
 
@@ -1211,7 +1346,20 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
         """
         place, number, natural = types.intp, types.float32, types.uint64
         signature = types.boolean(
-            w, m, v, m_unit, v_unit, place, place, gradient, place, place, place, place, place, *[natural] * 4,
+            w,
+            m,
+            v,
+            m_unit,
+            v_unit,
+            place,
+            place,
+            gradient,
+            place,
+            place,
+            place,
+            place,
+            place,
+            *[natural] * 4,
             *[number] * 7,
         )
 
@@ -1233,16 +1381,14 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
                 """The rate of the 16 weights from k on."""
                 columns = builder.add(lanes.splat(builder.trunc(k, I32), 16), ir.Constant(INTS16, list(range(16))))
                 begin, end = (lanes.splat(builder.trunc(bound, I32), 16) for bound in (left, right))
-                stays = builder.and_(
-                    builder.icmp_signed(">=", columns, begin), builder.icmp_signed("<", columns, end)
-                )
+                stays = builder.and_(builder.icmp_signed(">=", columns, begin), builder.icmp_signed("<", columns, end))
                 return builder.select(stays, zero, rate)
 
             def block(k: Any, whole: bool, plain: bool) -> None:
                 number = builder.lshr(k, I64(5))
-                words = _draws(lanes, _philox(
-                    lanes, builder.add(index, builder.shl(number, I64(3))), layer, purpose, seed
-                ))
+                words = _draws(
+                    lanes, _philox(lanes, builder.add(index, builder.shl(number, I64(3))), layer, purpose, seed)
+                )
                 starts = [k, builder.add(k, I64(16))]
                 masks = [None if whole else lanes.first(builder.sub(count, start), 16) for start in starts]
                 units = [lanes.at(pointer, number) for pointer in exponents]
@@ -1267,9 +1413,10 @@ def _coded_stepper(rule: Any, moments: int) -> Any:
                     for values, value in zip(made, new):
                         values.append(value if few is None else builder.select(few, value, zero))
                     lanes.largest(worst, lanes.size_bits(made[-1][-1]))
-                halves = [builder.and_(word, lanes.integers(0xFFFF)) for word in words], [
-                    builder.lshr(word, lanes.integers(16)) for word in words
-                ]
+                halves = (
+                    [builder.and_(word, lanes.integers(0xFFFF)) for word in words],
+                    [builder.lshr(word, lanes.integers(16)) for word in words],
+                )
                 for held_as, values, half, pointer, unit in zip(ways, made, halves, codes, units):
                     rounded, exponent = held_as.write(values, half)
                     for start, few, value in zip(starts, masks, rounded):
@@ -1306,9 +1453,7 @@ step_coded_adam, multiply_coded = _coded_stepper(_adam, 2), _coded_stepper(_mult
 
 
 @intrinsic
-def publish_run(
-    typing: Any, w: Any, at: Any, low: Any, high: Any, largest: Any, unit: Any, out: Any, o0: Any
-) -> Any:
+def publish_run(typing: Any, w: Any, at: Any, low: Any, high: Any, largest: Any, unit: Any, out: Any, o0: Any) -> Any:
     """Hands columns ``low`` to ``high`` of a neuron, at most 1,024, to the forward pass; returns their sum of |w|.
 
     Column c is w[at + c]. It goes to out[o0 + c] if that is float32; if it is uint64, its sign to bit c % 64 of
@@ -1344,9 +1489,7 @@ def publish_run(
         def word(k: Any, own: Any) -> None:
             signs = I64(0)
             for part in range(4):
-                few = own and builder.bitcast(
-                    builder.trunc(builder.lshr(own, I64(16 * part)), I16), MASK16
-                )
+                few = own and builder.bitcast(builder.trunc(builder.lshr(own, I64(16 * part)), I16), MASK16)
                 column = builder.add(builder.shl(k, I64(6)), I64(16 * part))
                 signs = builder.or_(signs, builder.shl(group(column, few), I64(16 * part)))
             if packed:
@@ -1403,8 +1546,19 @@ CLASS_VECTORS = 2
 def _class_sums(classes: int, vectors: int) -> Any:
     @intrinsic
     def class_sums(
-        typing: Any, z: Any, z0: Any, row: Any, neurons: Any, p: Any, p0: Any, stride: Any, binary: Any,
-        a: Any, a0: Any, a_row: Any, samples: Any,
+        typing: Any,
+        z: Any,
+        z0: Any,
+        row: Any,
+        neurons: Any,
+        p: Any,
+        p0: Any,
+        stride: Any,
+        binary: Any,
+        a: Any,
+        a0: Any,
+        a_row: Any,
+        samples: Any,
     ) -> Any:
         """a[c, s] += sum over o of P[o, c] h[o, s], in order of o: h = [z > 0] if ``binary``, else max(z, 0).
 
@@ -1413,7 +1567,17 @@ def _class_sums(classes: int, vectors: int) -> Any:
         are read and written.
         """
         signature = types.void(
-            z, types.intp, types.intp, types.intp, p, types.intp, types.intp, types.boolean, a, types.intp, types.intp,
+            z,
+            types.intp,
+            types.intp,
+            types.intp,
+            p,
+            types.intp,
+            types.intp,
+            types.boolean,
+            a,
+            types.intp,
+            types.intp,
             types.intp,
         )
 

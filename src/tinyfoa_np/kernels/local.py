@@ -136,8 +136,20 @@ def _place_products(images, samples, layer, place, weights, first, last, patch, 
         top = first // 8 * 8
         gather(images, place, 0, images.channels, 0, samples, patch)
         linear(
-            patch, 0, samples, _from_channel(weights, top), 0, last - top, 9 * images.channels, one, none, scratch, 0,
-            flat, top * row, row,
+            patch,
+            0,
+            samples,
+            _from_channel(weights, top),
+            0,
+            last - top,
+            9 * images.channels,
+            one,
+            none,
+            scratch,
+            0,
+            flat,
+            top * row,
+            row,
         )
     for group in range(layer.groups):
         c0, c1 = bounds(layer, group)
@@ -163,8 +175,16 @@ def products(images, samples, layer, weights, first, last, patch, scratch, u):
         begin, end = share(thread, threads, weights.values.shape[0], 1)
         for n in range(begin, end):
             _place_products(
-                images, samples, layer, weights.first + n, weights.values[n], first, last, patch[thread],
-                scratch[thread], u[n],
+                images,
+                samples,
+                layer,
+                weights.first + n,
+                weights.values[n],
+                first,
+                last,
+                patch[thread],
+                scratch[thread],
+                u[n],
             )
 
 
@@ -260,14 +280,34 @@ def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs,
                 place = n * channels * classes + c
                 if c + CLASSES <= classes:
                     class_sums_block(
-                        v, v0 + b, row, channels, head.values, place, classes, layer.binary, logits, at,
-                        logits.shape[1], few,
+                        v,
+                        v0 + b,
+                        row,
+                        channels,
+                        head.values,
+                        place,
+                        classes,
+                        layer.binary,
+                        logits,
+                        at,
+                        logits.shape[1],
+                        few,
                     )
                     c += CLASSES
                 else:
                     class_sums_one(
-                        v, v0 + b, row, channels, head.values, place, classes, layer.binary, logits, at,
-                        logits.shape[1], few,
+                        v,
+                        v0 + b,
+                        row,
+                        channels,
+                        head.values,
+                        place,
+                        classes,
+                        layer.binary,
+                        logits,
+                        at,
+                        logits.shape[1],
+                        few,
                     )
                     c += 1
         if outputs.shape[0] > 0:
@@ -427,8 +467,23 @@ def _taken_by_kind(patch, samples, width, turned, thread):
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def update(
-    du, images, samples, layer, group, patch, weights, resident, draws, biases, still, step, bias_step, straight, unit,
-    scratch, abs_w,
+    du,
+    images,
+    samples,
+    layer,
+    group,
+    patch,
+    weights,
+    resident,
+    draws,
+    biases,
+    still,
+    step,
+    bias_step,
+    straight,
+    unit,
+    scratch,
+    abs_w,
 ):
     # du (n, O, B) float32, of errors; patch as in products; weights: Weights; resident: Resident, draws: Draws, of the
     # tile's rows: position by position, channel by channel; biases: Biases, with moments ((P + 2) Og,) of the group;
@@ -459,8 +514,11 @@ def update(
                 inputs = Inputs(_taken(around, samples, width, scratch.turned, thread), scale, np.float32(0), 0)
                 row, at = n * some + r, place * some + r
                 own = Resident(
-                    resident.weight[row * width :], resident.moment1[row * width :], resident.moment2[row * width :],
-                    resident.unit1[row * blocks :], resident.unit2[row * blocks :],
+                    resident.weight[row * width :],
+                    resident.moment1[row * width :],
+                    resident.moment2[row * width :],
+                    resident.unit1[row * blocks :],
+                    resident.unit2[row * blocks :],
                 )
                 random = Draws(
                     draws.seed, draws.layer, draws.purpose, draws.index + draws.stride * np.uint64(row), draws.stride
@@ -469,8 +527,24 @@ def update(
                     biases.bias[(layer.places + 2) * first + place * some :], biases.moment1[at:], biases.moment2[at:]
                 )
                 rows = update_rows(
-                    thread, r, stop, inputs, samples, source, (r, stop, 0, width), own, random, published,
-                    (still[0], still[1], 0, width), own_biases, step, bias_step, True, straight, unit, scratch,
+                    thread,
+                    r,
+                    stop,
+                    inputs,
+                    samples,
+                    source,
+                    (r, stop, 0, width),
+                    own,
+                    random,
+                    published,
+                    (still[0], still[1], 0, width),
+                    own_biases,
+                    step,
+                    bias_step,
+                    True,
+                    straight,
+                    unit,
+                    scratch,
                 )
                 total = np.int64(-1) if total < 0 or rows < 0 else total + rows
         abs_w[thread] = np.int64(-1) if abs_w[thread] < 0 or total < 0 else abs_w[thread] + total
@@ -494,8 +568,15 @@ def gradient(du, images, samples, layer, group, patch, first_place, weight, stra
             inputs = Inputs(_taken(around, samples, width, scratch.turned, 0), scale, np.float32(0), 0)
             row = n * some + r
             dense.slice_gradient(
-                inputs, samples, Given(du[n], -first, du[n, 0, :0]), (r, stop, 0, width), weight[row * width :],
-                straight, scratch, out[row * width :], bias[row:],
+                inputs,
+                samples,
+                Given(du[n], -first, du[n, 0, :0]),
+                (r, stop, 0, width),
+                weight[row * width :],
+                straight,
+                scratch,
+                out[row * width :],
+                bias[row:],
             )
 
 

@@ -74,8 +74,16 @@ def _errors_at(place, rows, columns, du, samples, depthwise, weights, gain, thre
             else:
                 for i in range(0, channels, WORD):
                     carry_back(
-                        du[source], samples, weights[source], tap * channels + i, min(WORD, channels - i), thread,
-                        scratch, out, (place * channels + i) * batch, begun,
+                        du[source],
+                        samples,
+                        weights[source],
+                        tap * channels + i,
+                        min(WORD, channels - i),
+                        thread,
+                        scratch,
+                        out,
+                        (place * channels + i) * batch,
+                        begun,
                     )
             begun = True
     for i in range(channels):

@@ -74,9 +74,7 @@ def _normal(flat, first, layer, purpose, seed, deviation):
         flat[0] = _two_normals(first // 2, layer, purpose, seed, deviation)[1]
     pairs = (flat.size - skip) // 2
     for k in range(pairs):
-        flat[skip + 2 * k], flat[skip + 2 * k + 1] = _two_normals(
-            (first + 1) // 2 + k, layer, purpose, seed, deviation
-        )
+        flat[skip + 2 * k], flat[skip + 2 * k + 1] = _two_normals((first + 1) // 2 + k, layer, purpose, seed, deviation)
     if skip + 2 * pairs < flat.size:
         flat[flat.size - 1] = _two_normals((first + 1) // 2 + pairs, layer, purpose, seed, deviation)[0]
 

@@ -86,8 +86,17 @@ class Dense(Parameters):
             last = min(first + self.stretch, self.O)
             neurons = Neurons(first, last, self.weights(flash, first, last), bias, gain, out.head(first, last))
             forward_kernels.forward(
-                x.values, part.samples, np.float32(held.scale), np.float32(held.offset), self.I, neurons, bits,
-                self.z_unit, scratch, out.z, results,
+                x.values,
+                part.samples,
+                np.float32(held.scale),
+                np.float32(held.offset),
+                self.I,
+                neurons,
+                bits,
+                self.z_unit,
+                scratch,
+                out.z,
+                results,
             )
         return int(sums.sum()) / self.z_unit
 
@@ -102,15 +111,29 @@ class Dense(Parameters):
     def backward(self, dz: np.ndarray, samples: int, active: np.ndarray, scratch: np.ndarray, dx: np.ndarray) -> None:
         """The errors dx (I, B) = alpha W^T dz [active] of what the layer reads, from dz (O, B); scratch in bytes."""
         backward_kernels.backward(
-            dz, samples, self.ram.weights, self.I, np.float32(self.alpha), active,
-            view(scratch, *self.backward_scratch()), dx,
+            dz,
+            samples,
+            self.ram.weights,
+            self.I,
+            np.float32(self.alpha),
+            active,
+            view(scratch, *self.backward_scratch()),
+            dx,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def update(
-        self, flash: Flash, sources: Sources, samples: int, errors: Errors, step: int, scratch: Scratch,
-        abs_w: np.ndarray, begun: bool = False, ended: bool = True,
+        self,
+        flash: Flash,
+        sources: Sources,
+        samples: int,
+        errors: Errors,
+        step: int,
+        scratch: Scratch,
+        abs_w: np.ndarray,
+        begun: bool = False,
+        ended: bool = True,
     ) -> bool:
         """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
 
@@ -126,8 +149,15 @@ class Dense(Parameters):
             if self.partial:
                 part = self.grid.slice(k)
                 update_kernels.add_gradient(
-                    inputs.values, samples, errors(part.first, part.last), part, scratch, ram.sums, ram.bias_sums,
-                    begun, self.threads,
+                    inputs.values,
+                    samples,
+                    errors(part.first, part.last),
+                    part,
+                    scratch,
+                    ram.sums,
+                    ram.bias_sums,
+                    begun,
+                    self.threads,
                 )
             if not ended:
                 continue
@@ -156,8 +186,16 @@ class Dense(Parameters):
         return inputs._replace(values=turned, first=part.low)
 
     def _update_slice(
-        self, flash: Flash, k: int, inputs: update_kernels.Inputs, samples: int, errors: Errors, step: int,
-        train_bias: bool, scratch: Scratch, abs_w: np.ndarray,
+        self,
+        flash: Flash,
+        k: int,
+        inputs: update_kernels.Inputs,
+        samples: int,
+        errors: Errors,
+        step: int,
+        train_bias: bool,
+        scratch: Scratch,
+        abs_w: np.ndarray,
     ) -> None:
         """Trains slice k, some rows at a time."""
         state, part, still = self.state, self.grid.slice(k), self._still(step)
@@ -184,8 +222,18 @@ class Dense(Parameters):
         state.sums[k] = total
 
     def _train_rows(
-        self, k: int, first: int, last: int, inputs: Any, samples: int, errors: Any, resident: Resident,
-        published: Published, numbers: tuple[Any, ...], scratch: Scratch, abs_w: np.ndarray,
+        self,
+        k: int,
+        first: int,
+        last: int,
+        inputs: Any,
+        samples: int,
+        errors: Any,
+        resident: Resident,
+        published: Published,
+        numbers: tuple[Any, ...],
+        scratch: Scratch,
+        abs_w: np.ndarray,
     ) -> None:
         """Trains rows of slice k; ``numbers``: which of them stay, the steps of weights and biases, whether those
         train."""
@@ -193,9 +241,18 @@ class Dense(Parameters):
         at, to = first - part.first, last - part.first
         biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
         what = (
-            (first, last, part.low, part.high), resident, self._draws(k, at), published, still, biases, weight_step,
-            bias_step, train_bias, self.straight, self.unit,
-        )  # fmt: skip
+            (first, last, part.low, part.high),
+            resident,
+            self._draws(k, at),
+            published,
+            still,
+            biases,
+            weight_step,
+            bias_step,
+            train_bias,
+            self.straight,
+            self.unit,
+        )
         if self.partial:
             update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
         else:
@@ -215,8 +272,15 @@ class Dense(Parameters):
             else:
                 at = rows.start * dW.shape[1]
             update_kernels.slice_gradient(
-                inputs, samples, errors(first, last), (first, last, part.low, part.high), self.ram.slice[at:],
-                self.straight, scratch, dW[rows].reshape(-1), db[rows],
+                inputs,
+                samples,
+                errors(first, last),
+                (first, last, part.low, part.high),
+                self.ram.slice[at:],
+                self.straight,
+                scratch,
+                dW[rows].reshape(-1),
+                db[rows],
             )
         return dW, db
 

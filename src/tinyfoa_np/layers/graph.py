@@ -166,8 +166,16 @@ class Program:
             self._normalize(z, name + "b2", shortcut)
 
     def _convolve(
-        self, source: int, below: int, width: int, stride: int, rows: int, columns: int, name: str,
-        biased: bool = False, relu: bool = False,
+        self,
+        source: int,
+        below: int,
+        width: int,
+        stride: int,
+        rows: int,
+        columns: int,
+        name: str,
+        biased: bool = False,
+        relu: bool = False,
     ) -> int:
         R, S, _ = self.shapes[source]
         shape = (-(-R // stride), -(-S // stride), width)
@@ -185,9 +193,19 @@ class Program:
         )
 
     def _operation(
-        self, kind: str, source: int, shape: Shape, weight: tuple[int, ...] = (), *, biased: bool = False,
-        running: int = 0, stride: int = 1, window: tuple[int, int] = (1, 1), relu: bool = False,
-        shortcut: int | None = None, name: str = "",
+        self,
+        kind: str,
+        source: int,
+        shape: Shape,
+        weight: tuple[int, ...] = (),
+        *,
+        biased: bool = False,
+        running: int = 0,
+        stride: int = 1,
+        window: tuple[int, int] = (1, 1),
+        relu: bool = False,
+        shortcut: int | None = None,
+        name: str = "",
     ) -> int:
         target = len(self.shapes)
         self.shapes.append(shape)

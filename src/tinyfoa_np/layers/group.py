@@ -65,8 +65,14 @@ class Group:
     binary_weights, alpha = False, 1.0
 
     def __init__(
-        self, recipe: Recipe, program: Program, below: Group | None, extra: tuple[int, int], batches: int,
-        threads: int, held: int,
+        self,
+        recipe: Recipe,
+        program: Program,
+        below: Group | None,
+        extra: tuple[int, int],
+        batches: int,
+        threads: int,
+        held: int,
     ) -> None:
         assert recipe.optimizer is not None
         self.recipe, self.program, self.extra, self.batches = recipe, program, extra, batches
@@ -115,10 +121,14 @@ class Group:
                 kept = of([*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
                 found += [
                     Region(f"g{g}.statistics{k}", (4, width), "float32", kept),
-                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 2, width), "float64",
-                           of([f"forward:{k}", f"gradient:{k}"])),
+                    Region(
+                        f"g{g}.partial{k}",
+                        (map_kernels.CHUNKS, 2, width),
+                        "float64",
+                        of([f"forward:{k}", f"gradient:{k}"]),
+                    ),
                     Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
-                ]  # fmt: skip
+                ]
                 continue
             if one.source in program.error_of and one.weight:
                 panel = self.threads, conv_kernels.panel_width(one.weight)
@@ -221,9 +231,7 @@ class Group:
                 own[:], own[count // 2 :] = 1, 0
                 ram.running[one.running + count // 2 : one.running + count] = 1
             elif one.weight:
-                for part, purpose in (
-                    (own[:count], random_kernels.WEIGHT), (own[count:], random_kernels.BIAS)
-                ):  # fmt: skip
+                for part, purpose in ((own[:count], random_kernels.WEIGHT), (own[count:], random_kernels.BIAS)):
                     bound = np.float32(one.bound)
                     random_kernels.uniform(part, 0, 1, 0, part.size, part.size, number, purpose, seed, bound)
         label, classes = ram.weights[self.program.parameters :], self.extra[0] - 1
@@ -291,9 +299,7 @@ class Group:
             statistics = self.ram[f"statistics{k}"]
             if training:
                 partial = self.ram[f"partial{k}"]
-                map_kernels.batch_stats(
-                    _flat(source), count, gamma, beta, mean, variance, partial, statistics, threads
-                )
+                map_kernels.batch_stats(_flat(source), count, gamma, beta, mean, variance, partial, statistics, threads)
             else:
                 map_kernels.running_stats(gamma, beta, mean, variance, statistics)
             beside = empty((0, width)) if one.shortcut is None else _flat(self.value(one.shortcut))
@@ -336,9 +342,15 @@ class Group:
             map_kernels.rectify_back(flat, _flat(target), count, T)
         if one.kind == NORM:
             map_kernels.normalize_back(
-                flat, _flat(self.value(one.source)), count, self.ram[f"statistics{k}"],
-                self.ram[f"partial{k}"], self.ram[f"slopes{k}"], _flat(self.error(one.source)), T,
-            )  # fmt: skip
+                flat,
+                _flat(self.value(one.source)),
+                count,
+                self.ram[f"statistics{k}"],
+                self.ram[f"partial{k}"],
+                self.ram[f"slopes{k}"],
+                _flat(self.error(one.source)),
+                T,
+            )
             return
         if one.source not in program.error_of:
             return
@@ -456,6 +468,11 @@ def unpack_samples(inputs: Encoding, samples: np.ndarray, count: int, maps: np.n
         channels = 1
     affine = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (1.0, 0.0)
     map_kernels.spread(
-        samples, count, np.float32(affine[0]), np.float32(affine[1]), channels,
-        maps.reshape(len(maps), -1, channels), threads,
-    )  # fmt: skip
+        samples,
+        count,
+        np.float32(affine[0]),
+        np.float32(affine[1]),
+        channels,
+        maps.reshape(len(maps), -1, channels),
+        threads,
+    )

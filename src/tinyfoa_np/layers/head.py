@@ -16,20 +16,31 @@ def normal_rows(out: np.ndarray, first: int, outputs: int, number: int, seed: in
     return out
 
 
-def uniform_rows(
-    out: np.ndarray, first: int, last: int, number: int, seed: int, bound: float
-) -> np.ndarray:
+def uniform_rows(out: np.ndarray, first: int, last: int, number: int, seed: int, bound: float) -> np.ndarray:
     """Fixed rows ``first`` to ``last`` (n, C) of layer ``number``: uniform in +-``bound``; returns them."""
     classes = out.shape[-1]
     random_kernels.uniform(
-        out.reshape(-1), first, last, 0, classes, classes, number, random_kernels.PROJECTION, np.uint64(seed),
+        out.reshape(-1),
+        first,
+        last,
+        0,
+        classes,
+        classes,
+        number,
+        random_kernels.PROJECTION,
+        np.uint64(seed),
         np.float32(bound),
     )
     return out
 
 
 def cross_entropy(
-    logits: np.ndarray, samples: int, labels: np.ndarray, error: np.ndarray, result: np.ndarray, of: int,
+    logits: np.ndarray,
+    samples: int,
+    labels: np.ndarray,
+    error: np.ndarray,
+    result: np.ndarray,
+    of: int,
     scale: float = 1.0,
 ) -> tuple[float, int]:
     """Logits (C, B) times ``scale`` to their error (C, B), (softmax - Y) / ``of``.

@@ -101,14 +101,29 @@ class Local(Dense):
     fresh = False  # u of that batch is kept
 
     def __init__(
-        self, recipe: Recipe, number: int, shape: LocalShape, kind: str, batches: int, threads: int, tiling: Tiling,
-        *, prefix: str = "",
+        self,
+        recipe: Recipe,
+        number: int,
+        shape: LocalShape,
+        kind: str,
+        batches: int,
+        threads: int,
+        tiling: Tiling,
+        *,
+        prefix: str = "",
     ) -> None:
         self.shape = shape
         super().__init__(
-            recipe, number, Encoding(kind, shape.fan_in), shape.outputs, batches, threads,
-            binary_weights=recipe.binary_weights, prefix=prefix, tiling=tiling,
-        )  # fmt: skip
+            recipe,
+            number,
+            Encoding(kind, shape.fan_in),
+            shape.outputs,
+            batches,
+            threads,
+            binary_weights=recipe.binary_weights,
+            prefix=prefix,
+            tiling=tiling,
+        )
         # positions of a pass, and those whose weights come and go, at a time
         self.pass_places = min(tiling.neurons, shape.places)
         tiled = tiling.stream_slice or tiling.stream_weights
@@ -286,9 +301,15 @@ class Local(Dense):
         shape, gain = self.shape, self.alpha * (x.gain if x.inputs.kind == "bits" else 1.0)
         self.images = held_images(x, shape, self.number)
         self.layer = kernels.Layer(
-            shape.channels, shape.places, self.grid.side, shape.connect == CONNECTIONS[1],
-            self.recipe.binary_activations, np.float32(gain), self.ram.bias, self.work.norm,
-        )  # fmt: skip
+            shape.channels,
+            shape.places,
+            self.grid.side,
+            shape.connect == CONNECTIONS[1],
+            self.recipe.binary_activations,
+            np.float32(gain),
+            self.ram.bias,
+            self.work.norm,
+        )
         self.fresh = False
 
     def no_head(self, first: int, last: int) -> np.ndarray:
@@ -301,7 +322,12 @@ class Local(Dense):
         return ((first, min(first + some, places)) for first in range(0, places, some))
 
     def products(
-        self, flash: Flash, samples: int, first: int, last: int, channels: tuple[int, int] | None = None,
+        self,
+        flash: Flash,
+        samples: int,
+        first: int,
+        last: int,
+        channels: tuple[int, int] | None = None,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """u (n, O, B) of some channels, or all, at positions ``first`` to ``last``, made anew where it is not kept."""
@@ -346,7 +372,14 @@ class Local(Dense):
             kernels.slopes(u, samples, self.layer, k, above(first, last), error, dv, place_sums, totals)
 
     def errors(
-        self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray, first: int, last: int,
+        self,
+        flash: Flash,
+        samples: int,
+        k: int,
+        above: Sending,
+        error: np.ndarray,
+        first: int,
+        last: int,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """du of slice k at positions ``first`` to ``last``, in the place of u."""
@@ -364,8 +397,15 @@ class Local(Dense):
     ) -> None:
         """The errors dx (P, I, B) of what the layer reads, from du in the place of u; scratch in bytes."""
         backward_kernels.backward(
-            self.work.u, samples, self.shape.rows, self.shape.columns, self.layer.depthwise, self.ram.weights,
-            np.float32(self.alpha), view(scratch, *self.backward_scratch()), dx,
+            self.work.u,
+            samples,
+            self.shape.rows,
+            self.shape.columns,
+            self.layer.depthwise,
+            self.ram.weights,
+            np.float32(self.alpha),
+            view(scratch, *self.backward_scratch()),
+            dx,
         )
 
     def sent(self, errors: Callable[[int, int, np.ndarray], np.ndarray]) -> Sent:
@@ -383,8 +423,16 @@ class Local(Dense):
         return inputs  # patches are turned position by position
 
     def _update_slice(
-        self, flash: Flash, k: int, inputs: Any, samples: int, errors: Any, step: int, train_bias: bool,
-        scratch: Scratch, abs_w: np.ndarray,
+        self,
+        flash: Flash,
+        k: int,
+        inputs: Any,
+        samples: int,
+        errors: Any,
+        step: int,
+        train_bias: bool,
+        scratch: Scratch,
+        abs_w: np.ndarray,
     ) -> None:
         """Trains slice k, some positions at a time, then its gamma and beta, which all of them needed as they were."""
         super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
@@ -394,8 +442,18 @@ class Local(Dense):
             raise Lost
 
     def _train_rows(
-        self, k: int, first: int, last: int, inputs: Any, samples: int, errors: Any, resident: Resident,
-        published: Published, numbers: tuple[Any, ...], scratch: Scratch, abs_w: np.ndarray,
+        self,
+        k: int,
+        first: int,
+        last: int,
+        inputs: Any,
+        samples: int,
+        errors: Any,
+        resident: Resident,
+        published: Published,
+        numbers: tuple[Any, ...],
+        scratch: Scratch,
+        abs_w: np.ndarray,
     ) -> None:
         ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
         _, begin, end = self.places_of(first, last)
@@ -405,9 +463,23 @@ class Local(Dense):
             stop, row = min(place + self.pass_places, end), (place - begin) * (last - first) // (end - begin)
             weights = published.weights[place - begin : stop - begin]
             kernels.update(
-                sent.errors(place, stop, weights), sent.images, samples, sent.layer, k, sent.patch,
-                Weights(place, weights), self._resident(held + row, self.I), self._draws(k, top + row), biases,
-                still[:2], weight_step, bias_step, self.straight, self.unit, scratch, abs_w,
+                sent.errors(place, stop, weights),
+                sent.images,
+                samples,
+                sent.layer,
+                k,
+                sent.patch,
+                Weights(place, weights),
+                self._resident(held + row, self.I),
+                self._draws(k, top + row),
+                biases,
+                still[:2],
+                weight_step,
+                bias_step,
+                self.straight,
+                self.unit,
+                scratch,
+                abs_w,
             )
 
     def slice_gradient(
@@ -426,8 +498,18 @@ class Local(Dense):
                 at = (place - (begin if self.tiling.stream_slice else 0)) * dW[0].size
                 du = inputs.errors(place, stop, self.at_places(flash, place, stop))
                 kernels.gradient(
-                    du, inputs.images, samples, inputs.layer, k, inputs.patch, place, self.ram.slice[at:],
-                    self.straight, scratch, dW[place:stop].reshape(-1), db[place:stop].reshape(-1),
+                    du,
+                    inputs.images,
+                    samples,
+                    inputs.layer,
+                    k,
+                    inputs.patch,
+                    place,
+                    self.ram.slice[at:],
+                    self.straight,
+                    scratch,
+                    dW[place:stop].reshape(-1),
+                    db[place:stop].reshape(-1),
                 )
         return dW, db
 

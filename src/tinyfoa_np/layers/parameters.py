@@ -33,9 +33,11 @@ from .trained import TrainedLayer
 #: moments per weight of each optimizer, and its number in the kernels
 MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
 CODES = {
-    "sgd": update_kernels.SGD, "momentum": update_kernels.MOMENTUM, "nesterov": update_kernels.NESTEROV,
+    "sgd": update_kernels.SGD,
+    "momentum": update_kernels.MOMENTUM,
+    "nesterov": update_kernels.NESTEROV,
     "adam": update_kernels.ADAM,
-}  # fmt: skip
+}
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
@@ -102,10 +104,25 @@ class Parameters:
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, batches: int, threads: int = 1, *,
-        binary_weights: bool, vertical: bool = True, biased: bool = True, limit: float = 1.0,
-        straight: bool | None = None, lr: float | None = None, decay: float = 0.0, prefix: str = "",
-        rows: int | None = None, tiling: Tiling | None = None, partial: bool = False,
+        self,
+        recipe: Recipe,
+        number: int,
+        inputs: Encoding,
+        outputs: int,
+        batches: int,
+        threads: int = 1,
+        *,
+        binary_weights: bool,
+        vertical: bool = True,
+        biased: bool = True,
+        limit: float = 1.0,
+        straight: bool | None = None,
+        lr: float | None = None,
+        decay: float = 0.0,
+        prefix: str = "",
+        rows: int | None = None,
+        tiling: Tiling | None = None,
+        partial: bool = False,
     ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
         self.recipe, self.number, self.inputs, self.prefix = recipe, number, inputs, prefix
@@ -118,9 +135,13 @@ class Parameters:
         self.full_grid = self._grid(side)
         self.grid = self._grid(1) if self.kind == "frozen" else self.full_grid
         self.schedule = Schedule(
-            recipe.hold_steps(batches), recipe.exchanges or 0, recipe.epochs * batches, recipe.visits or 1,
-            recipe.order or ORDERS[0], is_local(recipe.network),
-        )  # fmt: skip
+            recipe.hold_steps(batches),
+            recipe.exchanges or 0,
+            recipe.epochs * batches,
+            recipe.visits or 1,
+            recipe.order or ORDERS[0],
+            is_local(recipe.network),
+        )
         self.tiling = tiling or Tiling(self.rows)
         tiled = self.tiling.stream_slice or self.tiling.stream_weights
         # tiles of rows end where panels of eight do, so that none takes part in more panels than its rows fill
@@ -205,9 +226,11 @@ class Parameters:
             turned = 0, 0
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),
-            "dz": ((self.threads, lists), "float32"), "listed": ((self.threads, listed), "int32"),
-            "turned": (turned, "uint32"), "abs_w": ((self.threads,), "int64"),
-        }  # fmt: skip
+            "dz": ((self.threads, lists), "float32"),
+            "listed": ((self.threads, listed), "int32"),
+            "turned": (turned, "uint32"),
+            "abs_w": ((self.threads,), "int64"),
+        }
 
     @property
     def commit_bytes(self) -> int:
@@ -409,13 +432,9 @@ class Parameters:
     def _publish_rows(self, k: int, first: int, last: int, published: Published) -> int:
         """Rows of slice k, which are in RAM, to the forward pass; returns their sum of |W|."""
         part = self.grid.slice(k)
-        return int(
-            update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit)
-        )
+        return int(update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit))
 
-    def _move(
-        self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None
-    ) -> None:
+    def _move(self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None) -> None:
         """Rows of slice k, or all of it, from or to flash: weights, then their moments, or some of these planes."""
         part = self.grid.slice(k)
         rows, tall = last - first, part.last - part.first

@@ -24,10 +24,33 @@ from ..slices import ORDERS, Grid, Schedule
 
 #: in the order of the enumeration in tinyfoa_layer.h
 REGIONS = (
-    "signs", "bias", "slice", "moment1", "unit1", "moment2", "unit2", "bias_moment1", "bias_moment2", "inputs",
-    "labels", "tile", "z", "shift", "tables", "active", "logits", "exps", "dz", "listed", "turned", "gradient", "coded",
-    "outputs", "digest", "answer",
-)  # fmt: skip
+    "signs",
+    "bias",
+    "slice",
+    "moment1",
+    "unit1",
+    "moment2",
+    "unit2",
+    "bias_moment1",
+    "bias_moment2",
+    "inputs",
+    "labels",
+    "tile",
+    "z",
+    "shift",
+    "tables",
+    "active",
+    "logits",
+    "exps",
+    "dz",
+    "listed",
+    "turned",
+    "gradient",
+    "coded",
+    "outputs",
+    "digest",
+    "answer",
+)
 ALIGNMENT, STATE_BYTES, HEADER_BYTES, TRAINED_BYTES, DIGEST_BYTES = 8, 144, 32, 48, 136
 #: columns of a slice's row that train together
 BLOCK = 32
@@ -107,9 +130,17 @@ class Layer:
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: int, outputs: int, classes: int, following: int, kind: str,
-        mapped: bool, cut: Cut,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Recipe,
+        number: int,
+        inputs: int,
+        outputs: int,
+        classes: int,
+        following: int,
+        kind: str,
+        mapped: bool,
+        cut: Cut,
+    ) -> None:
         assert recipe.slices is not None and recipe.optimizer is not None
         side = recipe.slices
         if side > min(inputs, outputs):
@@ -176,8 +207,12 @@ class Layer:
             Region("bias_moment2", (self.rows if self.moments > 1 else 0,), "float32", RESIDENT),
             Region("inputs", (0, 0) if self.mapped else held[self.kind][0], held[self.kind][1], read),
             Region("labels", (B,), "uint16", ("load", "forward", "gradient", "hand-over")),
-            Region("tile", (max(some, tile * self.words if cut.signs_in_flash else 0),), "uint32",
-                   ("initialize", "update", *PASSES) if cut.signs_in_flash else ("initialize",)),
+            Region(
+                "tile",
+                (max(some, tile * self.words if cut.signs_in_flash else 0),),
+                "uint32",
+                ("initialize", "update", *PASSES) if cut.signs_in_flash else ("initialize",),
+            ),
             Region("z", (tile,), "int32", PASSES),
             Region("shift", (tile if sums else 0,), "float32", PASSES),
             Region("tables", (64 if sums else 0,), "uint32", PASSES),
@@ -192,7 +227,7 @@ class Layer:
             Region("outputs", (self.record_words(unit),), "uint32", ("hand-over",)),
             Region("digest", (DIGEST_BYTES,), "uint8", ("hand-over", "evaluate")),
             Region("answer", (answer,), "uint32", ("evaluate",)),
-        ]  # fmt: skip
+        ]
 
 
 class CLayout:
@@ -295,9 +330,7 @@ def cuts(store: Store) -> Iterator[Cut]:
                 yield Cut(tile, streamed, signs_in_flash)
 
 
-def fit(
-    recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = True, ram: int | None = None
-) -> CLayout:
+def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = True, ram: int | None = None) -> CLayout:
     """The layout with the least traffic that fits into ``ram`` bytes.
 
     Raises

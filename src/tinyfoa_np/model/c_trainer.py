@@ -23,24 +23,53 @@ from .c_layout import REGIONS, STATE_BYTES, CLayout
 
 #: files of the library, and of the example beside it
 LIBRARY = (
-    "tinyfoa_trainer.h", "tinyfoa_trainer.c", "tinyfoa_layer.h", "tinyfoa_arith.h", "tinyfoa_store.c",
-    "tinyfoa_parameters.c", "tinyfoa_forward.c", "tinyfoa_update.c", "tinyfoa_digest.c",
-)  # fmt: skip
+    "tinyfoa_trainer.h",
+    "tinyfoa_trainer.c",
+    "tinyfoa_layer.h",
+    "tinyfoa_arith.h",
+    "tinyfoa_store.c",
+    "tinyfoa_parameters.c",
+    "tinyfoa_forward.c",
+    "tinyfoa_update.c",
+    "tinyfoa_digest.c",
+)
 EXAMPLE = (
-    "main.c", "nor.c", "nor.h", "port.h", "port_host.c", "port_arm.c", "port_riscv.c", "arm.ld", "riscv.ld", "data.S",
-    "Makefile", "arduino.ino",
-)  # fmt: skip
+    "main.c",
+    "nor.c",
+    "nor.h",
+    "port.h",
+    "port_host.c",
+    "port_arm.c",
+    "port_riscv.c",
+    "arm.ld",
+    "riscv.ld",
+    "data.S",
+    "Makefile",
+    "arduino.ino",
+)
 CODES = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 #: addresses and sizes in flash, in the order of the structure in tinyfoa_layer.h
 PLACES = (
-    "slices", "slice_slot", "biases", "bias_slot", "trained", "trained_slot", "handed", "record", "published",
-)  # fmt: skip
+    "slices",
+    "slice_slot",
+    "biases",
+    "bias_slot",
+    "trained",
+    "trained_slot",
+    "handed",
+    "record",
+    "published",
+)
 #: a payload of an image: (bytes, optimizer steps, sum of |W| in steps of the layer's unit)
 Item = tuple[bytes, int, int]
 
 
 def write(
-    layout: CLayout, dataset: Dataset, target: Path, images: list[list[Item]] | None = None, before: int = 0,
+    layout: CLayout,
+    dataset: Dataset,
+    target: Path,
+    images: list[list[Item]] | None = None,
+    before: int = 0,
     samples: bool = True,
 ) -> None:
     """Writes the library, the configuration and the example.
@@ -103,32 +132,65 @@ def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, 
     epochs, steps = _hold(recipe)
     drops = _drops(recipe)
     numbers: dict[str, Any] = {
-        "LAYERS": len(layout.layers), "INPUTS": layout.layers[0].I, "CLASSES": layout.C, "SIDE": recipe.slices,
-        "BATCH": recipe.batch, "SAMPLES": layout.N, "EPOCHS": recipe.epochs, "EPOCHS_BEFORE": before,
-        "FLOATS": int(layout.kind == "real"), "SCALE": _float(layout.affine[0]), "OFFSET": _float(layout.affine[1]),
-        "OPTIMIZER": CODES[recipe.optimizer], "INT8": int(recipe.moments == "int8" and recipe.optimizer != "sgd"),
-        "LR": float(recipe.lr).hex(), "COOLDOWN": int(recipe.lr_schedule == "cooldown"), "DROPS": len(drops),
-        "DROP_EPOCHS": ", ".join(map(str, drops)), "STREAM": int(recipe.schedule == "stream"),
-        "HOLD_STEPS": steps, "HOLD_EPOCHS": epochs, "EXCHANGES": recipe.exchanges or 0, "VISITS": recipe.visits or 1,
-        "DIAGONAL": int(recipe.order == "diagonal"), "SEED": f"UINT64_C({recipe.seed})", "WORDS": layout.widest,
-        "TILE": cut.tile, "STREAMED": int(cut.streamed), "SIGNS_IN_FLASH": int(cut.signs_in_flash),
-        "MAPPED": int(layout.mapped), "IDENTITY": f"{identity(layout, images):#010x}u", "STATE_BYTES": STATE_BYTES,
-        "ARENA_BYTES": layout.arena_bytes, "FLASH_BYTES": layout.flash_bytes, "PAGE_BYTES": f"{store.page}u",
-        "UNIT_BYTES": f"{store.unit}u", "ROOT_PAGES": 4,
-    }  # fmt: skip
+        "LAYERS": len(layout.layers),
+        "INPUTS": layout.layers[0].I,
+        "CLASSES": layout.C,
+        "SIDE": recipe.slices,
+        "BATCH": recipe.batch,
+        "SAMPLES": layout.N,
+        "EPOCHS": recipe.epochs,
+        "EPOCHS_BEFORE": before,
+        "FLOATS": int(layout.kind == "real"),
+        "SCALE": _float(layout.affine[0]),
+        "OFFSET": _float(layout.affine[1]),
+        "OPTIMIZER": CODES[recipe.optimizer],
+        "INT8": int(recipe.moments == "int8" and recipe.optimizer != "sgd"),
+        "LR": float(recipe.lr).hex(),
+        "COOLDOWN": int(recipe.lr_schedule == "cooldown"),
+        "DROPS": len(drops),
+        "DROP_EPOCHS": ", ".join(map(str, drops)),
+        "STREAM": int(recipe.schedule == "stream"),
+        "HOLD_STEPS": steps,
+        "HOLD_EPOCHS": epochs,
+        "EXCHANGES": recipe.exchanges or 0,
+        "VISITS": recipe.visits or 1,
+        "DIAGONAL": int(recipe.order == "diagonal"),
+        "SEED": f"UINT64_C({recipe.seed})",
+        "WORDS": layout.widest,
+        "TILE": cut.tile,
+        "STREAMED": int(cut.streamed),
+        "SIGNS_IN_FLASH": int(cut.signs_in_flash),
+        "MAPPED": int(layout.mapped),
+        "IDENTITY": f"{identity(layout, images):#010x}u",
+        "STATE_BYTES": STATE_BYTES,
+        "ARENA_BYTES": layout.arena_bytes,
+        "FLASH_BYTES": layout.flash_bytes,
+        "PAGE_BYTES": f"{store.page}u",
+        "UNIT_BYTES": f"{store.unit}u",
+        "ROOT_PAGES": 4,
+    }
     if not drops:
         del numbers["DROP_EPOCHS"]
     named = [f"#define TINYFOA_{name} {value}" for name, value in numbers.items()]
     named += ["#define TINYFOA_IMAGE"] if images else []
     named += ["#define TINYFOA_COLUMNS"] if dataset.columns is not None else []
     about = [f"   {line}" for line in recipe.to_json().splitlines()]
-    return "\n".join([
-        f"/* {_plain(short(recipe.dataset))}, {recipe.network}: {layout.arena_bytes:,} bytes of RAM,"
-        f" {layout.flash_bytes:,} of flash; by tinyfoa-np.",
-        "", *map(_plain_line, about), "*/", "#ifndef TINYFOA_CONFIG_H", "#define TINYFOA_CONFIG_H",
-        "#include <stdint.h>",
-        "", *named, "#endif", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"/* {_plain(short(recipe.dataset))}, {recipe.network}: {layout.arena_bytes:,} bytes of RAM,"
+            f" {layout.flash_bytes:,} of flash; by tinyfoa-np.",
+            "",
+            *map(_plain_line, about),
+            "*/",
+            "#ifndef TINYFOA_CONFIG_H",
+            "#define TINYFOA_CONFIG_H",
+            "#include <stdint.h>",
+            "",
+            *named,
+            "#endif",
+            "",
+        ]
+    )
 
 
 def _hold(recipe: Recipe) -> tuple[int, int]:
@@ -158,9 +220,17 @@ def _source(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None) 
         lines += _array("float", f"projection{n}", [_float(value) for value in made.ravel()])
         offsets = [STATE_BYTES + plan.offsets[name] if name in plan.offsets else 0 for name in REGIONS]
         numbers = [
-            layer.I, layer.O, layer.words, layer.rows, layer.columns, layer.active_rows, _float(layer.bound),
-            layer.w_steps, *(place[name] for name in PLACES), f"projection{n}",
-        ]  # fmt: skip
+            layer.I,
+            layer.O,
+            layer.words,
+            layer.rows,
+            layer.columns,
+            layer.active_rows,
+            _float(layer.bound),
+            layer.w_steps,
+            *(place[name] for name in PLACES),
+            f"projection{n}",
+        ]
         entries.append(f"    {{{', '.join(map(str, numbers))},")
         entries.append(f"     {{{', '.join(map(str, offsets))}}}}},")
     if images:
@@ -206,4 +276,3 @@ def _plain(name: str) -> str:
 def _plain_line(line: str) -> str:
     """A line of the comment."""
     return "   " + _plain(line.strip())
-

@@ -78,9 +78,11 @@ def to_npz(model: Model) -> bytes:
     ``recipe``, a JSON text."""
     inputs = model.inputs
     arrays: dict[str, Any] = {
-        "recipe": np.array(model.recipe.to_json()), "classes": np.int64(model.classes),
-        "input_scale": np.float32(inputs.scale), "input_offset": np.float32(inputs.offset),
-    }  # fmt: skip
+        "recipe": np.array(model.recipe.to_json()),
+        "classes": np.int64(model.classes),
+        "input_scale": np.float32(inputs.scale),
+        "input_offset": np.float32(inputs.offset),
+    }
     if model.affine:
         arrays["input_shift"], arrays["input_factor"] = model.affine
     if model.labels:
@@ -139,41 +141,49 @@ def to_c_header(model: Model) -> bytes:
     nbytes += projection.nbytes
     name = _plain(short(recipe.dataset))
     defines = {
-        "INPUTS": inputs.width, "CLASSES": model.classes, "LAYERS": len(layers),
-        "WIDEST": max(layer.outputs for layer in layers), "BYTES": int(inputs.kind == "bytes"),
-        "SCALE": _number(inputs.scale), "OFFSET": _number(inputs.offset), "BINARY_WEIGHTS": int(binary),
+        "INPUTS": inputs.width,
+        "CLASSES": model.classes,
+        "LAYERS": len(layers),
+        "WIDEST": max(layer.outputs for layer in layers),
+        "BYTES": int(inputs.kind == "bytes"),
+        "SCALE": _number(inputs.scale),
+        "OFFSET": _number(inputs.offset),
+        "BINARY_WEIGHTS": int(binary),
         "BINARY_ACTIVATIONS": int(recipe.binary_activations),
-    }  # fmt: skip
-    text = "\n".join([
-        f"/* TinyFoA on {name}, {recipe.network}: {nbytes:,} bytes of constants, by tinyfoa-np.",
-        "",
-        "   A sample is TINYFOA_INPUTS values, uint8_t where TINYFOA_BYTES is 1, else float; TINYFOA_SEEN is how they",
-        "   are seen. Of each layer, neuron by neuron: a row of packed signs, input i in bit i % 32 of word i / 32, 1",
-        "   for +1, or a row of weights; z = gain * (inputs . row) + bias; it hands on z > 0, as bits, or max(z, 0).",
-        "   The projection has a row for each neuron of the last layer: logits are what it hands on times the rows.",
-        *(f"   Class {number} is {_plain(str(label))}." for number, label in enumerate(model.labels or ())),
-        *([f"   Its inputs are {', '.join(map(_plain, model.columns))}."] if model.columns else []),
-        "*/",
-        "#ifndef TINYFOA_MODEL_H",
-        "#define TINYFOA_MODEL_H",
-        "#include <stdint.h>",
-        "",
-        *(f"#define TINYFOA_{name} {value}" for name, value in defines.items()),
-        f"#define TINYFOA_SEEN(value, i) {seen}",
-        "",
-        *arrays,
-        "",
-        "struct tinyfoa_layer {",
-        "    int inputs, outputs;",
-        "    float gain;",
-        f"    const {kind} *weights;",
-        "    const float *bias;",
-        "};",
-        "static const struct tinyfoa_layer tinyfoa_layers[TINYFOA_LAYERS] = {",
-        *entries,
-        "};",
-        "#endif",
-    ])  # fmt: skip
+    }
+    text = "\n".join(
+        [
+            f"/* TinyFoA on {name}, {recipe.network}: {nbytes:,} bytes of constants, by tinyfoa-np.",
+            "",
+            "   A sample is TINYFOA_INPUTS values, uint8_t where TINYFOA_BYTES is 1, else float; TINYFOA_SEEN is how",
+            "   they are seen. Of each layer, neuron by neuron: a row of packed signs, input i in bit i % 32 of word",
+            "   i / 32, 1 for +1, or a row of weights; z = gain * (inputs . row) + bias; it hands on z > 0, as bits,",
+            "   or max(z, 0). The projection has a row for each neuron of the last layer: logits are what it hands on",
+            "   times the rows.",
+            *(f"   Class {number} is {_plain(str(label))}." for number, label in enumerate(model.labels or ())),
+            *([f"   Its inputs are {', '.join(map(_plain, model.columns))}."] if model.columns else []),
+            "*/",
+            "#ifndef TINYFOA_MODEL_H",
+            "#define TINYFOA_MODEL_H",
+            "#include <stdint.h>",
+            "",
+            *(f"#define TINYFOA_{name} {value}" for name, value in defines.items()),
+            f"#define TINYFOA_SEEN(value, i) {seen}",
+            "",
+            *arrays,
+            "",
+            "struct tinyfoa_layer {",
+            "    int inputs, outputs;",
+            "    float gain;",
+            f"    const {kind} *weights;",
+            "    const float *bias;",
+            "};",
+            "static const struct tinyfoa_layer tinyfoa_layers[TINYFOA_LAYERS] = {",
+            *entries,
+            "};",
+            "#endif",
+        ]
+    )
     return text.encode("ascii") + b"\n"
 
 
@@ -259,14 +269,15 @@ def to_onnx(model: Model) -> bytes:
     node("Mul", "logits", unscaled, constant("scale", np.float32(model.layers[-1].scale)))
     kind = TensorProto.UINT8 if inputs.kind == "bytes" else TensorProto.FLOAT
     graph = helper.make_graph(
-        nodes, "tinyfoa",
+        nodes,
+        "tinyfoa",
         [helper.make_tensor_value_info("samples", kind, ["N", inputs.width])],
         [
             helper.make_tensor_value_info("class", TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", model.classes]),
         ],
         constants,
-    )  # fmt: skip
+    )
     made = helper.make_model(graph, producer_name="tinyfoa-np", opset_imports=[helper.make_opsetid("", ONNX_OPSET)])
     made.ir_version = ONNX_IR
     labels = {"labels": json.dumps(model.labels)} if model.labels else {}

@@ -113,10 +113,24 @@ def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float
         If they differ.
     """
     inputs, image = form.inputs, known.get("image")
-    said = (known["kind"], known["width"], number(known["input_scale"]), number(known["input_offset"]),
-            image and tuple(image), known["outputs"], known.get("shape"))  # fmt: skip
-    right = (inputs.kind, inputs.width, inputs.scale, inputs.offset, inputs.image, form.outputs,
-             asdict(form.shape) if form.shape else None)  # fmt: skip
+    said = (
+        known["kind"],
+        known["width"],
+        number(known["input_scale"]),
+        number(known["input_offset"]),
+        image and tuple(image),
+        known["outputs"],
+        known.get("shape"),
+    )
+    right = (
+        inputs.kind,
+        inputs.width,
+        inputs.scale,
+        inputs.offset,
+        inputs.image,
+        form.outputs,
+        asdict(form.shape) if form.shape else None,
+    )
     if said != right or not is_count(known["outputs"]) or not isinstance(known["digest"], str):
         raise ValueError(f"layer {which + 1} is not what its recipe says")
     return number(known["alpha"], 0.0), number(known["scale"], 0.0)

@@ -84,9 +84,11 @@ class Inference:
     def measured(self) -> dict[str, int]:
         """Bytes of the arena, planned, accounted for and touched, and the samples that it holds at a time."""
         return {
-            "samples": self.batch, "planned_bytes": self.arena.plan.nbytes, "accounted_bytes": self.accounted_bytes,
+            "samples": self.batch,
+            "planned_bytes": self.arena.plan.nbytes,
+            "accounted_bytes": self.accounted_bytes,
             "watermark_bytes": self.arena.watermark(),
-        }  # fmt: skip
+        }
 
 
 def _under_own_names(plan: Plan, number: int, regions: Iterable[Region]) -> Plan:

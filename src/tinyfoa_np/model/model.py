@@ -141,9 +141,7 @@ class Model:
         return self._at_work[0]
 
 
-def save(
-    path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash
-) -> None:
+def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash) -> None:
     """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
     tensors: dict[str, np.ndarray] = {}
     known = []
@@ -157,18 +155,24 @@ def save(
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
         known.append(
-            {"kind": inputs.kind, "width": inputs.width, "input_scale": inputs.scale, "input_offset": inputs.offset,
-             "image": inputs.image, "outputs": form.outputs, "alpha": trained["alpha"], "scale": trained["scale"],
-             "digest": trained["digest"]}
-        )  # fmt: skip
+            {
+                "kind": inputs.kind,
+                "width": inputs.width,
+                "input_scale": inputs.scale,
+                "input_offset": inputs.offset,
+                "image": inputs.image,
+                "outputs": form.outputs,
+                "alpha": trained["alpha"],
+                "scale": trained["scale"],
+                "digest": trained["digest"],
+            }
+        )
         if isinstance(layer, Local):
             running = np.zeros((2, layer.shape.channels), np.float32)
             flash.read(layer.name("trained"), 2, [running])
             tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
             known[-1]["shape"] = asdict(layer.shape)
-    about: dict[str, Any] = {
-        "format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known
-    }  # fmt: skip
+    about: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     about |= {name: names for name in _NAMED if (names := (dataset.origin or {}).get(name))}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
     write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
@@ -214,8 +218,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             if _digest(tensors, about) != about["sha256"]:
                 raise ValueError("its checksum does not hold: the file was altered")
             trained = [
-                _trained_layer(said, form, n, tensors)
-                for n, (said, form) in enumerate(zip(known, layers, strict=True))
+                _trained_layer(said, form, n, tensors) for n, (said, form) in enumerate(zip(known, layers, strict=True))
             ]
             affine = None
             if "inputs.shift" in tensors:

@@ -31,14 +31,22 @@ from ..rules.fit import Layout
 
 #: images and classes that the authors train each network on
 IMAGES = {
-    "mlp": ((1, 28, 28), 10), "cnn": ((1, 28, 28), 10), "resnet8": ((3, 32, 32), 10), "mobilenetv1": ((3, 96, 96), 2),
+    "mlp": ((1, 28, 28), 10),
+    "cnn": ((1, 28, 28), 10),
+    "resnet8": ((3, 32, 32), 10),
+    "mobilenetv1": ((3, 96, 96), 2),
     "dscnn": ((1, 49, 10), 12),
-}  # fmt: skip
+}
 #: what the authors print, in bytes: by network and algorithm
 PUBLISHED = {
-    ("mlp", "bp"): 22_295_000, ("mlp", "giff"): 15_310_000, ("cnn", "bp"): 108_000, ("cnn", "giff"): 73_400,
-    ("resnet8", "bp"): 1_227_000, ("mobilenetv1", "bp"): 3_686_000, ("dscnn", "bp"): 1_165_000,
-}  # fmt: skip
+    ("mlp", "bp"): 22_295_000,
+    ("mlp", "giff"): 15_310_000,
+    ("cnn", "bp"): 108_000,
+    ("cnn", "giff"): 73_400,
+    ("resnet8", "bp"): 1_227_000,
+    ("mobilenetv1", "bp"): 3_686_000,
+    ("dscnn", "bp"): 1_165_000,
+}
 #: what the authors measured of the MLP in C, as a control, in bytes
 MEASURED_IN_C = {"bp": 22_437_000, "giff": 16_112_000}
 
@@ -154,8 +162,10 @@ def inference(
         own += prod(shape) + classes * shape[2]
     once = products(layers, network.shape)
     return {
-        "bp": products([*layers, *network.head], network.shape), "ff": classes * (once + active), "giff": once + own
-    }  # fmt: skip
+        "bp": products([*layers, *network.head], network.shape),
+        "ff": classes * (once + active),
+        "giff": once + own,
+    }
 
 
 def arena(network: str, algorithm: str, **options: Any) -> int:
@@ -190,16 +200,24 @@ def table() -> list[dict[str, object]]:
         layers = [layer for unit in network.units for layer in unit]
         counted = inference(network, classes)
         sizes = {
-            "bp": backpropagation(layers, network.shape).nbytes, "ff": None,
+            "bp": backpropagation(layers, network.shape).nbytes,
+            "ff": None,
             "giff": giff([network.units[unit] for (unit,) in grouped(None, name)], network.shape, classes).nbytes,
-        }  # fmt: skip
+        }
         for algorithm, nbytes in sizes.items():
             published = PUBLISHED.get((name, algorithm))
             off = None if published is None or nbytes is None else 100 * (nbytes / published - 1)
-            rows.append({
-                "network": name, "algorithm": algorithm, "nbytes": nbytes, "published": published, "off_pct": off,
-                "in_c": MEASURED_IN_C.get(algorithm) if name == "mlp" else None,
-                "arena": None if nbytes is None else arena(name, algorithm),
-                "products": counted[algorithm], "over_giff": counted[algorithm] / counted["giff"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "network": name,
+                    "algorithm": algorithm,
+                    "nbytes": nbytes,
+                    "published": published,
+                    "off_pct": off,
+                    "in_c": MEASURED_IN_C.get(algorithm) if name == "mlp" else None,
+                    "arena": None if nbytes is None else arena(name, algorithm),
+                    "products": counted[algorithm],
+                    "over_giff": counted[algorithm] / counted["giff"],
+                }
+            )
     return rows

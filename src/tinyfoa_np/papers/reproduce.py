@@ -220,14 +220,22 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
     errors = [run["error_pct"] for run in done]
     theirs = row.errors.get(task.dataset, (None, None))
     found: Summary = {
-        "table": row.table, "setting": row.setting, "system": row.name, "dataset": task.dataset,
-        "paper_error_pct": theirs[0], "paper_error_sd": theirs[1],
+        "table": row.table,
+        "setting": row.setting,
+        "system": row.name,
+        "dataset": task.dataset,
+        "paper_error_pct": theirs[0],
+        "paper_error_sd": theirs[1],
         "error_pct": statistics.mean(errors) if errors else None,
         "error_sd": statistics.stdev(errors) if len(errors) > 1 else None,
-        "seeds": len(runs), "finished": len(done), "outcome": outcome(runs),
-        "network": recipe.network, "epochs": recipe.epochs, "paper_epochs": task.published.epochs,
+        "seeds": len(runs),
+        "finished": len(done),
+        "outcome": outcome(runs),
+        "network": recipe.network,
+        "epochs": recipe.epochs,
+        "paper_epochs": task.published.epochs,
         "epochs_of": "layer" if recipe.rule.by_layer else "network",
-    }  # fmt: skip
+    }
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     widths = widths_of(recipe.network)
     # a single layer has no matrix between hidden layers, which is all that the paper counts
@@ -363,10 +371,16 @@ def errors(row: Summary) -> list[str]:
     """The cells of a row under :data:`ERRORS`."""
     epochs = f"{row['epochs']} ({row['paper_epochs']})"
     return [
-        row["setting"], row["system"], row["dataset"], plus_minus(row["paper_error_pct"], row["paper_error_sd"]),
-        plus_minus(row["error_pct"], row["error_sd"]), row["outcome"], epochs,
-        _figure(row["comp_paper"], 1), _figure(row["comp"], 1),
-    ]  # fmt: skip
+        row["setting"],
+        row["system"],
+        row["dataset"],
+        plus_minus(row["paper_error_pct"], row["paper_error_sd"]),
+        plus_minus(row["error_pct"], row["error_sd"]),
+        row["outcome"],
+        epochs,
+        _figure(row["comp_paper"], 1),
+        _figure(row["comp"], 1),
+    ]
 
 
 def memory(row: Summary) -> list[str]:

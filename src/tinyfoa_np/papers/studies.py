@@ -72,8 +72,10 @@ def groupings(network: str) -> tuple[str, ...]:
 LINES = {
     "slices": (
         Line("a slice for an epoch", {"schedule": "slice", "hold": "1epoch", "order": "rows"}),
-        *(Line(f"a slice for {n} step{'s' * (n > 1)}", {"schedule": "slice", "hold": str(n), "order": "rows"}, RATES)
-          for n in (1, 10, 100)),
+        *(
+            Line(f"a slice for {n} step{'s' * (n > 1)}", {"schedule": "slice", "hold": str(n), "order": "rows"}, RATES)
+            for n in (1, 10, 100)
+        ),
         Line("auto", {"schedule": "auto"}),
         Line("stream", {"schedule": "stream"}),
         Line("frozen, as published", {"schedule": "frozen"}),
@@ -89,7 +91,7 @@ LINES = {
         Line("label width", {"algorithm": "giff"} | COOL, TWO_RATES, axis="label_width", values=(1, 2, 4, 8, 16)),
         Line("groups", {"algorithm": "giff"} | COOL, TWO_RATES, axis="groups"),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,17 @@ def points(
                 fields = {**usual, **line.fields, line.axis or study: value, **(changes or {})}
                 rates = line.rates if "lr" not in fields else ()
                 found.append(
-                    Point(line.name, dataset, value, {
-                        rate: _runs(line, dataset, value, {**fields, **changed}, seeds, Path(out), data_dir)
-                        for changed in ([{"lr": rate} for rate in rates] or [{}])
-                        for rate in [Recipe(**{**fields, **changed}).validated().lr or 0.0]
-                    })
-                )  # fmt: skip
+                    Point(
+                        line.name,
+                        dataset,
+                        value,
+                        {
+                            rate: _runs(line, dataset, value, {**fields, **changed}, seeds, Path(out), data_dir)
+                            for changed in ([{"lr": rate} for rate in rates] or [{}])
+                            for rate in [Recipe(**{**fields, **changed}).validated().lr or 0.0]
+                        },
+                    )
+                )
     for dataset in dict.fromkeys(point.dataset for point in found):
         every = [run for point in found if point.dataset == dataset for runs in point.runs.values() for run in runs]
         if not all([workers.finished(run) or workers.begun(run) for run in every]):
@@ -188,7 +195,12 @@ def _values(study: str, line: Line, changes: dict[str, Any]) -> Sequence[Any]:
 
 
 def _runs(
-    line: Line, dataset: str, at: int | float | str, fields: dict[str, Any], seeds: int, out: Path,
+    line: Line,
+    dataset: str,
+    at: int | float | str,
+    fields: dict[str, Any],
+    seeds: int,
+    out: Path,
     data_dir: str | None,
 ) -> tuple[Run, ...]:
     recipe = Recipe(**fields).validated()
@@ -266,13 +278,24 @@ def summary(point: Point) -> dict[str, Any]:
     errors = [result["error_pct"] for result in done]
     searched = {
         f"{tried:g}": result["error_pct"] if result["finished"] else None
-        for tried, tries in point.runs.items() if (result := _result(tries[0]))
-    }  # fmt: skip
+        for tried, tries in point.runs.items()
+        if (result := _result(tries[0]))
+    }
     return {
-        "dataset": point.dataset, "line": point.line, "at": point.at, "network": recipe.network,
-        "algorithm": recipe.algorithm, "slices": recipe.slices, "schedule": recipe.schedule, "hold": recipe.hold,
+        "dataset": point.dataset,
+        "line": point.line,
+        "at": point.at,
+        "network": recipe.network,
+        "algorithm": recipe.algorithm,
+        "slices": recipe.slices,
+        "schedule": recipe.schedule,
+        "hold": recipe.hold,
         "exchanges": recipe.exchanges,
-        "order": recipe.order, "epochs": recipe.epochs, "lr": rate, "searched": searched, "seeds": len(done),
+        "order": recipe.order,
+        "epochs": recipe.epochs,
+        "lr": rate,
+        "searched": searched,
+        "seeds": len(done),
         "error_pct": statistics.mean(errors) if errors else None,
         "error_sd": statistics.stdev(errors) if len(errors) > 1 else None,
         "layer_errors_pct": done[0]["layer_errors_pct"] if done else None,
@@ -280,12 +303,11 @@ def summary(point: Point) -> dict[str, Any]:
         "read_bytes": max(result["flash"]["read_bytes"] for result in done) if done else None,
         "written_bytes": max(result["flash"]["written_bytes"] for result in done) if done else None,
         "seconds": statistics.mean(sum(r["seconds_per_epoch"]) * recipe.epochs for r in done) if done else None,
-    }  # fmt: skip
+    }
 
 
 #: the columns that a study is printed with; one whose name ends in ``>`` holds figures
-COLUMNS = ("data set", "trained", "at >", "lr >", "error, % >", "layer by layer", "arena, MB >",
-           "written, GB >")  # fmt: skip
+COLUMNS = ("data set", "trained", "at >", "lr >", "error, % >", "layer by layer", "arena, MB >", "written, GB >")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -294,10 +316,15 @@ def cells(row: dict[str, Any]) -> list[str]:
     error += "" if row["error_sd"] is None else f" +- {row['error_sd']:.2f}"
     layers = ", ".join(f"{layer:.2f}" for layer in row["layer_errors_pct"] or [])
     return [
-        row["dataset"], row["line"], str(row["at"]), "-" if row["lr"] is None else f"{row['lr']:g}", error, layers,
+        row["dataset"],
+        row["line"],
+        str(row["at"]),
+        "-" if row["lr"] is None else f"{row['lr']:g}",
+        error,
+        layers,
         "-" if row["arena_bytes"] is None else f"{row['arena_bytes'] / 1e6:.2f}",
         "-" if row["written_bytes"] is None else f"{row['written_bytes'] / 1e9:.3g}",
-    ]  # fmt: skip
+    ]
 
 
 def caption(study: str, todo: Sequence[Point]) -> str:

@@ -121,12 +121,13 @@ def fully_connected(
         forward_biases = sum(widths[1:])
     return {
         "forward": {
-            "weights": _used(held, binary_weights), "biases": 4 * forward_biases,
+            "weights": _used(held, binary_weights),
+            "biases": 4 * forward_biases,
             "activations": _used(seen, binary_activations),
         },
         "gradient": {"gradients": 4 * trained, "activations": _used(differentiated, binary_activations)},
         "update": update,
-    }  # fmt: skip
+    }
 
 
 def tinyfoa_layer(
@@ -138,11 +139,13 @@ def tinyfoa_layer(
     sliced = {"biases": biases, "bias gradients": biases} if slices > 1 else {}
     return {
         "forward": {
-            "weights": _used(inputs * outputs, binary_weights), "biases": _used(outputs, binary_weights), **activations
+            "weights": _used(inputs * outputs, binary_weights),
+            "biases": _used(outputs, binary_weights),
+            **activations,
         },
         "gradient": {"gradients": 4 * trained, **sliced, **activations},
         "update": {"weights": 4 * trained, "gradients": 4 * trained, "biases": biases},
-    }  # fmt: skip
+    }
 
 
 def locally_connected(
@@ -204,8 +207,14 @@ def local_network(
 
 
 def local_layer(
-    below: int, channels: int, *, positions: int, taps: int, binary_weights: bool = True,
-    binary_activations: bool = True, slices: int = 1,
+    below: int,
+    channels: int,
+    *,
+    positions: int,
+    taps: int,
+    binary_weights: bool = True,
+    binary_activations: bool = True,
+    slices: int = 1,
 ) -> Figure:
     """What Table 3 counts for one layer in training with TinyFoA; with ``taps`` weights of an output at a position."""
     weights = channels * positions * taps

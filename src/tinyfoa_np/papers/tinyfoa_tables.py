@@ -15,9 +15,10 @@ from .tinyfoa_memory import STEPS
 
 #: tables by name, with what they show
 TABLES = {
-    "table1": "Table 1", "table2": "Table 2 (the rows that Table 1 does not have)",
+    "table1": "Table 1",
+    "table2": "Table 2 (the rows that Table 1 does not have)",
     "table3": "Table 3 (locally connected networks)",
-}  # fmt: skip
+}
 #: those of locally connected networks
 LOCAL = ("table3",)
 DATASETS = ("mnist", "cifar10", "cifar100", "mitbih")

@@ -68,9 +68,7 @@ def draw_compared(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.Path
     return _written(Path(out), lambda: compare(run_dirs))
 
 
-def draw_into(
-    file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form: str, layer: int | None = None
-) -> None:
+def draw_into(file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form: str, layer: int | None = None) -> None:
     """Draws a picture as ``png`` or ``svg`` into a file that is open; the rest as for :func:`draw`."""
     picture = figure(run_dir, kind, layer)
     canvas = _canvas()

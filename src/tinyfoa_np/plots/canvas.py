@@ -22,8 +22,15 @@ WIDTH, HEIGHT, DPI = 1600, 1000, 100
 SMALL, NORMAL, LARGE = 13, 14, 19
 #: told apart with any colour vision (Okabe and Ito, Color Universal Design, 2008)
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
 #: beside them, for what has no colour of its own
 GREY, DARK = "#BBBBBB", "#555555"
 
@@ -31,9 +38,17 @@ GREY, DARK = "#BBBBBB", "#555555"
 @contextmanager
 def style() -> Iterator[None]:
     """matplotlib as it comes, whatever the user's own settings are: everything here is measured with its font."""
-    with matplotlib.style.context("default"), matplotlib.rc_context({
-        "font.family": "DejaVu Sans", "font.size": NORMAL, "svg.hashsalt": "tinyfoa-np", "path.simplify": False,
-    }):  # fmt: skip
+    with (
+        matplotlib.style.context("default"),
+        matplotlib.rc_context(
+            {
+                "font.family": "DejaVu Sans",
+                "font.size": NORMAL,
+                "svg.hashsalt": "tinyfoa-np",
+                "path.simplify": False,
+            }
+        ),
+    ):
         yield
 
 

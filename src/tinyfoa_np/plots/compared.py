@@ -18,8 +18,14 @@ from .training import scale
 TOP, LINE = 70, 34
 #: of the runs, in their order; with more runs they come again, dashed
 COLOURS = (
-    canvas.BLUE, canvas.VERMILLION, canvas.GREEN, canvas.BLACK, canvas.PURPLE, canvas.ORANGE, canvas.SKY,
-)  # fmt: skip
+    canvas.BLUE,
+    canvas.VERMILLION,
+    canvas.GREEN,
+    canvas.BLACK,
+    canvas.PURPLE,
+    canvas.ORANGE,
+    canvas.SKY,
+)
 MOST = 2 * len(COLOURS)
 
 
@@ -56,9 +62,13 @@ def figure(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
     for n, heights in enumerate(tests):
         _, colour, line = _look(n)
         left.plot(
-            range(1, len(heights) + 1), heights, color=colour, linestyle=line, linewidth=2,
+            range(1, len(heights) + 1),
+            heights,
+            color=colour,
+            linestyle=line,
+            linewidth=2,
             marker="o" if len(heights) == 1 else None,
-        )  # fmt: skip
+        )
     scale(left, [height for heights in tests for height in heights])
     left.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     for n, end in enumerate(ends):

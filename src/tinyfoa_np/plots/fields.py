@@ -59,9 +59,11 @@ def drawn(recipe: Recipe, W: np.ndarray, image: tuple[int, int, int], kind: str,
     shown = "red, green and blue, grey where they are 0" if image[0] == 3 else "blue below 0, orange above"
     mean = ", the mean over channels" if image[0] not in (1, 3) else ""
     titles.write(
-        sheet, recipe, layers, f"First layer's {kind}{mean}, as the images it sees: {some}; {shown}. Each by its own "
-        "largest.",
-    )  # fmt: skip
+        sheet,
+        recipe,
+        layers,
+        f"First layer's {kind}{mean}, as the images it sees: {some}; {shown}. Each by its own largest.",
+    )
     colours = LinearSegmentedColormap.from_list("fields", COLOURS)
     columns = min(COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)

@@ -79,9 +79,12 @@ def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int, hidden: in
     picture, sheet = canvas.blank()
     more = f" The first {len(shares)} of {layers} layers." if 1 < len(shares) < layers else ""
     titles.write(
-        sheet, recipe, layers, "Share of weights whose sign is no longer the initial one, by slice: rows are groups of "
+        sheet,
+        recipe,
+        layers,
+        "Share of weights whose sign is no longer the initial one, by slice: rows are groups of "
         f"neurons, columns groups of inputs.{more}",
-    )  # fmt: skip
+    )
     highest = max(float(share.max()) for share in shares.values()) or 1.0
     norm, colours = Normalize(0, highest), colormaps[COLOURS]
     columns = min(len(shares), math.ceil(math.sqrt(len(shares) * 1.6)))

@@ -17,9 +17,14 @@ from . import canvas
 
 #: lines are told apart by colour and by mark
 LOOKS = (
-    (canvas.BLACK, "o"), (canvas.SKY, "s"), (canvas.BLUE, "^"), (canvas.PURPLE, "v"), (canvas.VERMILLION, "D"),
-    (canvas.GREEN, "P"), (canvas.ORANGE, "X"),
-)  # fmt: skip
+    (canvas.BLACK, "o"),
+    (canvas.SKY, "s"),
+    (canvas.BLUE, "^"),
+    (canvas.PURPLE, "v"),
+    (canvas.VERMILLION, "D"),
+    (canvas.GREEN, "P"),
+    (canvas.ORANGE, "X"),
+)
 #: what stands below an axis, and the unit it counts in
 AXES = {
     "arena_bytes": ("bytes of RAM, by the watermark: MB", 1e6),

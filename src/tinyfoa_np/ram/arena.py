@@ -129,11 +129,15 @@ class Arena:
 
     def views(self, regions: Iterable[Region], prefix: str = "") -> Views:
         """The views of those regions that were planned, by their names without a prefix that they share."""
-        return Views(**{
-            region.name.removeprefix(prefix):
-            self.take(region.name) if region.nbytes else np.zeros(region.shape, region.dtype)
-            for region in regions if region.name in self.plan.offsets or not region.nbytes
-        })  # fmt: skip
+        return Views(
+            **{
+                region.name.removeprefix(prefix): self.take(region.name)
+                if region.nbytes
+                else np.zeros(region.shape, region.dtype)
+                for region in regions
+                if region.name in self.plan.offsets or not region.nbytes
+            }
+        )
 
     def _bytes(self, region: Region) -> np.ndarray:
         offset = self.plan.offsets[region.name]

@@ -186,8 +186,13 @@ class Probe:
         self._now = ""
 
     def run(
-        self, now: str, phase: str, contents: Mapping[str, np.ndarray], begin: Callable[[Arena], None],
-        work: Callable[[], Left], begins: bool = False,
+        self,
+        now: str,
+        phase: str,
+        contents: Mapping[str, np.ndarray],
+        begin: Callable[[Arena], None],
+        work: Callable[[], Left],
+        begins: bool = False,
     ) -> Left:
         """Runs work twice, in which each phase is looked at, and compares what it leaves.
 
@@ -250,8 +255,11 @@ class Probe:
         for gap in self._gaps:
             if not np.array_equal(block[gap], self._expected[gap]):
                 count = int(np.count_nonzero(block[gap] != self._expected[gap]))
-                where = max((r for r in self.plan.regions if self.places[r.name].stop <= gap.start), default=None,
-                            key=lambda r: self.places[r.name].stop)  # fmt: skip
+                where = max(
+                    (r for r in self.plan.regions if self.places[r.name].stop <= gap.start),
+                    default=None,
+                    key=lambda r: self.places[r.name].stop,
+                )
                 behind = f", behind region {where.name}" if where else ""
                 line = f"{_during(self._now, phase)}{count} bytes outside all regions were written{behind}"
                 self.findings.add("outside", "", line)

@@ -131,9 +131,13 @@ def forward(
     h, found, moved = X, [], []
     for k, layer in enumerate(network.layers):
         passed, layer = local.forward(
-            h, layer, binary_weights=binary_weights, binary_activations=binary_activations, trained=trained,
+            h,
+            layer,
+            binary_weights=binary_weights,
+            binary_activations=binary_activations,
+            trained=trained,
             scale=None if scales is None else scales[k],
-        )  # fmt: skip
+        )
         found.append(passed)
         moved.append(layer)
         h = passed.h

@@ -67,9 +67,7 @@ def forward(X: np.ndarray, layer: Layer, groups: int, pooled: bool, *, training:
     """
     r = np.maximum(grouped(X, layer.W, layer.b, groups), 0)
     s = max_pool(r) if pooled else r
-    normed = batch_norm(
-        s, layer.gamma, layer.beta, layer.mean, layer.variance, training=training, epsilon=EPSILON
-    )
+    normed = batch_norm(s, layer.gamma, layer.beta, layer.mean, layer.variance, training=training, epsilon=EPSILON)
     return Pass(r, normed)
 
 

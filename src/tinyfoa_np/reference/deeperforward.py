@@ -55,9 +55,7 @@ def gradient(x: np.ndarray, W: np.ndarray, y: np.ndarray, labels: np.ndarray, cl
     return convolution_gradient(x, W, dy * (y > 0), stride)[1]
 
 
-def passed_on(
-    y: np.ndarray, kept: np.ndarray | None, unit: Unit, classes: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+def passed_on(y: np.ndarray, kept: np.ndarray | None, unit: Unit, classes: int) -> tuple[np.ndarray, np.ndarray | None]:
     """What the next layer reads, and what is kept for a later shortcut."""
     x = normalized(y, classes)
     if unit.shortcut != "none":

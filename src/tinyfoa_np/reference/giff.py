@@ -138,7 +138,13 @@ def _spread(q: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def passed(
-    h: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, group: Group, *, theta: float | None, width: int,
+    h: np.ndarray,
+    labels: np.ndarray,
+    wrong: np.ndarray | None,
+    group: Group,
+    *,
+    theta: float | None,
+    width: int,
     merge: Merge,
 ) -> Passed:
     """A group's outputs, loss and gradients for a batch.
@@ -233,9 +239,10 @@ def train(
                 name: optimizers[k].setdefault(name, Adam(lr)).step(value, slope)
                 for name, value, slope in (
                     *((name, group.parameters[name], slope) for name, slope in done.slopes.parameters.items()),
-                    ("label W", group.W, done.slopes.W), ("label b", group.b, done.slopes.b),
+                    ("label W", group.W, done.slopes.W),
+                    ("label b", group.b, done.slopes.b),
                 )
-            }  # fmt: skip
+            }
             W, b = new.pop("label W"), new.pop("label b")
             groups[k] = Group(group.layers, group.parameters | done.moved | new, W, b)
             h = handed_on(done.d, normalized)
@@ -246,7 +253,11 @@ def train(
 
 
 def group_goodness(
-    X: np.ndarray, groups: Sequence[Group], *, label_width: int = 1, merge: str | Merge = "mul",
+    X: np.ndarray,
+    groups: Sequence[Group],
+    *,
+    label_width: int = 1,
+    merge: str | Merge = "mul",
     normalized: bool = False,
 ) -> list[np.ndarray]:
     """Goodness (N, C) of every label in each group, from one pass through the layers.

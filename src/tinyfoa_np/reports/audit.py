@@ -80,12 +80,20 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
 }
 #: what only the paper counts
 _THEIRS = {
-    "gradients": _OURS["gradient"][0], "bias gradients": "gradients of the slice's biases: never stored",
-    "biases": "biases: the published code has none", "outputs": "outputs: made again, or bits of z",
-}  # fmt: skip
+    "gradients": _OURS["gradient"][0],
+    "bias gradients": "gradients of the slice's biases: never stored",
+    "biases": "biases: the published code has none",
+    "outputs": "outputs: made again, or bits of z",
+}
 #: regions of which there are several: two that take turns, or one for each layer
-_TURNS = {"h_even": "h", "h_odd": "h", "factor_even": "factor", "factor_odd": "factor", "dz_even": "errors",
-          "dz_odd": "errors"}  # fmt: skip
+_TURNS = {
+    "h_even": "h",
+    "h_odd": "h",
+    "factor_even": "factor",
+    "factor_odd": "factor",
+    "dz_even": "errors",
+    "dz_odd": "errors",
+}
 
 
 def kind_of(name: str) -> str:
@@ -277,13 +285,18 @@ def _words(run: Record, number: int) -> dict[str, Any]:
     micro, count = held < run.batch, "one sample" if held == 1 else f"{held} samples"
     inputs = f"{count} at a time" if micro else f"a batch of {held}"
     return {
-        "weights": weights, "trained": trained, "moments": moments, "slice": part, "projection": projection,
+        "weights": weights,
+        "trained": trained,
+        "moments": moments,
+        "slice": part,
+        "projection": projection,
         "positions": _positions(plan) if local else "",
-        "tile": 0 if local else plan.region("z").shape[0], "held": inputs + (", not one sample" if held > 1 else ""),
+        "tile": 0 if local else plan.region("z").shape[0],
+        "held": inputs + (", not one sample" if held > 1 else ""),
         "samples": count if micro else "the batch",
         # TinyFoA puts these together over the micro-batches of a batch
         "together": count if micro and run.whole_network else "the batch",
-    }  # fmt: skip
+    }
 
 
 def _positions(plan: Plan) -> str:
@@ -344,10 +357,16 @@ def _two(measured: Measured, phase: str) -> dict[str, int]:
 def _table(plan: Plan, regions: list[Region] | tuple[Region, ...]) -> list[dict[str, Any]]:
     """Regions, largest first."""
     return [
-        {"name": r.name, "shape": list(r.shape), "dtype": r.dtype, "bytes": r.nbytes, "offset": plan.offsets[r.name],
-         "phases": [phase for phase in PHASES if phase in r.within]}
+        {
+            "name": r.name,
+            "shape": list(r.shape),
+            "dtype": r.dtype,
+            "bytes": r.nbytes,
+            "offset": plan.offsets[r.name],
+            "phases": [phase for phase in PHASES if phase in r.within],
+        }
         for r in sorted(regions, key=lambda r: -r.nbytes)
-    ]  # fmt: skip
+    ]
 
 
 def by_step(compared: dict[str, dict[str, Any]]) -> list[tuple[str, list[int]]]:

@@ -57,18 +57,26 @@ def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] |
     called = list(range(classes)) if names is None else list(names)
     rows = [
         {
-            "label": called[c], "samples": int(are[c]), "precision": _share(right[c], said[c]),
-            "recall": _share(right[c], are[c]), "f1": _share(2 * right[c], are[c] + said[c]),
+            "label": called[c],
+            "samples": int(are[c]),
+            "precision": _share(right[c], said[c]),
+            "recall": _share(right[c], are[c]),
+            "f1": _share(2 * right[c], are[c] + said[c]),
         }
         for c in range(classes)
-    ]  # fmt: skip
+    ]
     wrong = count - int(right.sum())
     f1 = [float(2 * part / both) for part, both in zip(right, are + said, strict=True) if both]
     return {
-        "error_pct": 100 * wrong / count, "wrong": wrong, "samples": count, "majority_error_pct": majority_error(are),
-        "macro_f1": float(np.mean(f1)), "classes": rows, "confusion": confusion.tolist(),
+        "error_pct": 100 * wrong / count,
+        "wrong": wrong,
+        "samples": count,
+        "majority_error_pct": majority_error(are),
+        "macro_f1": float(np.mean(f1)),
+        "classes": rows,
+        "confusion": confusion.tolist(),
         "calibration": _calibration(scores, answers == labels),
-    }  # fmt: skip
+    }
 
 
 def _share(part: Any, whole: Any) -> float | None:

@@ -104,13 +104,16 @@ def watch(run: Record) -> dict[str, Any]:
     if digests[0] != digests[1]:
         problems.append("audit mode changes the trained model")
     return {
-        "ok": not problems, "problems": problems, "steps": len(watcher.outstanding), "rss": rss,
+        "ok": not problems,
+        "problems": problems,
+        "steps": len(watcher.outstanding),
+        "rss": rss,
         "flash_bytes": plain["flash"]["bytes"],
         "numba": {"outstanding_first": watcher.outstanding[0], "outstanding_last": watcher.outstanding[-1]},
         "probe": {"findings": audited["findings"]},
         "beside": audited["beside"],
         "model": {"sha256": digests[0], "sha256_in_audit_mode": digests[1], "same": digests[0] == digests[1]},
-    }  # fmt: skip
+    }
 
 
 class Watcher:
@@ -150,9 +153,13 @@ class Watcher:
             return {"measured": False, "reason": "this system has no /proc/self/status with a peak that can be reset"}
         growth = self.after["VmHWM"] - self.before["VmRSS"]
         figures = {
-            "before_bytes": self.before["VmRSS"], "growth_bytes": growth, "arena_bytes": arena,
-            "beside_arena_bytes": growth - arena, "allowed_bytes": arena + ALLOWANCE, "mapped_files_bytes": self.mapped,
-        }  # fmt: skip
+            "before_bytes": self.before["VmRSS"],
+            "growth_bytes": growth,
+            "arena_bytes": arena,
+            "beside_arena_bytes": growth - arena,
+            "allowed_bytes": arena + ALLOWANCE,
+            "mapped_files_bytes": self.mapped,
+        }
         if growth < arena - ALLOWANCE:
             reason = "the arena lay in memory that the process had before, so that its growth says nothing"
             return {"measured": False, "reason": reason, **figures}
@@ -183,10 +190,15 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     batches = steps // epochs
     network = run.recipe.network if run.recipe.deep else described(shapes)
     recipe = replace(
-        run.recipe, network=network, epochs=epochs, batch=batch,
-        hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None, exchanges=exchanges,
-        limit=None, lr=min(run.recipe.lr or 1e-3, 1e-3),
-    )  # fmt: skip
+        run.recipe,
+        network=network,
+        epochs=epochs,
+        batch=batch,
+        hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None,
+        exchanges=exchanges,
+        limit=None,
+        lr=min(run.recipe.lr or 1e-3, 1e-3),
+    )
     rng = np.random.default_rng(0)
 
     def split(samples: int) -> Split:
@@ -217,9 +229,8 @@ def _turns(run: Record) -> tuple[int, int | None]:
     layout = Layout(run.recipe, shape, run.threads)
     chosen = layout.cut(run.tilings) if run.tilings else layout.fit(run.budget)
     layers = [
-        layer for one in chosen for layer in one.stage.layers
-        if isinstance(layer, Parameters) and layer.kind == "slice"
-    ]  # fmt: skip
+        layer for one in chosen for layer in one.stage.layers if isinstance(layer, Parameters) and layer.kind == "slice"
+    ]
     if not layers:
         return FEW, None
     schedule = layers[0].schedule
@@ -232,7 +243,12 @@ def _turns(run: Record) -> tuple[int, int | None]:
 
 
 def _trained(
-    recipe: Recipe, dataset: Dataset, ram: int | None, threads: int, tilings: list[Tiling] | None, audit: bool,
+    recipe: Recipe,
+    dataset: Dataset,
+    ram: int | None,
+    threads: int,
+    tilings: list[Tiling] | None,
+    audit: bool,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
     """The result of a training in a directory of its own, which goes with it."""
@@ -240,9 +256,15 @@ def _trained(
 
     with tempfile.TemporaryDirectory() as directory:
         return train(
-            recipe, dataset, Path(directory) / "run", ram=ram, threads=threads, audit=audit, on_event=on_event,
+            recipe,
+            dataset,
+            Path(directory) / "run",
+            ram=ram,
+            threads=threads,
+            audit=audit,
+            on_event=on_event,
             tilings=tilings,
-        )  # fmt: skip
+        )
 
 
 def main(arguments: list[str]) -> int:

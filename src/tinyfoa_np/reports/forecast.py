@@ -56,8 +56,15 @@ class Store:
 
 
 def forecast(
-    recipe: Recipe, dataset: Dataset, *, ram: int | None = None, threads: int = 1, store: Store | None = None,
-    lean: bool = False, advise: bool = True, others: Mapping[str, Store] | None = None,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    ram: int | None = None,
+    threads: int = 1,
+    store: Store | None = None,
+    lean: bool = False,
+    advise: bool = True,
+    others: Mapping[str, Store] | None = None,
 ) -> dict[str, Any]:
     """What a training will take, from the plans that it would be laid out with.
 
@@ -102,7 +109,9 @@ def forecast(
     result: dict[str, Any] = {
         "fits": fits and flash["fits"],
         "ram": {
-            "fits": fits, "budget_bytes": ram, "planned_bytes": max(one.plan.nbytes for one in chosen),
+            "fits": fits,
+            "budget_bytes": ram,
+            "planned_bytes": max(one.plan.nbytes for one in chosen),
             "least_bytes": least,
         },
         "flash": flash,
@@ -111,7 +120,7 @@ def forecast(
         "whole_network": not recipe.rule.by_layer,
         "threads": threads,
         "recipe": json.loads(recipe.to_json()),
-    }  # fmt: skip
+    }
     result["try"] = []
     for change in [] if result["fits"] or not advise else _changes(recipe, dataset, ram, threads, store, lean):
         helps_ram, helps_flash = change["ram_bytes"] < least, change["flash_bytes"] < flash["held_bytes"]
@@ -120,8 +129,9 @@ def forecast(
     if not flash["fits"]:
         result["try"] += [
             {"change": words, "ram_bytes": least, "flash_bytes": flash["held_bytes"], "fits": fits}
-            for words, other in (others or {}).items() if other.nbytes and other.nbytes >= flash["held_bytes"]
-        ]  # fmt: skip
+            for words, other in (others or {}).items()
+            if other.nbytes and other.nbytes >= flash["held_bytes"]
+        ]
     return result
 
 
@@ -129,10 +139,13 @@ def _layer(layout: Layout, one: Chosen, number: int) -> dict[str, Any]:
     read, written = one.stage.traffic()
     steps = layout.train_set.batches
     return {
-        "layer": number + 1, "planned_bytes": one.plan.nbytes, "cut": layout.described(one),
-        "tiling": asdict(one.tiling), "read_bytes_per_epoch": round(read * steps),
+        "layer": number + 1,
+        "planned_bytes": one.plan.nbytes,
+        "cut": layout.described(one),
+        "tiling": asdict(one.tiling),
+        "read_bytes_per_epoch": round(read * steps),
         "written_bytes_per_epoch": round(written * steps),
-    }  # fmt: skip
+    }
 
 
 def _flash(layout: Layout, chosen: list[Chosen], store: Store, lean: bool) -> dict[str, Any]:
@@ -141,12 +154,16 @@ def _flash(layout: Layout, chosen: list[Chosen], store: Store, lean: bool) -> di
     epochs = [[steps * moved for moved in one.stage.traffic()] for one in chosen]
     written = layout.recipe.epochs * sum(epoch[1] for epoch in epochs) + layout.written_once(chosen)
     return {
-        "fits": store.nbytes is None or held <= store.nbytes, "name": store.name, "nbytes": store.nbytes,
-        "held_bytes": held, "parts": {name: nbytes for name, nbytes in parts.items() if nbytes},
+        "fits": store.nbytes is None or held <= store.nbytes,
+        "name": store.name,
+        "nbytes": store.nbytes,
+        "held_bytes": held,
+        "parts": {name: nbytes for name, nbytes in parts.items() if nbytes},
         "read_bytes_per_epoch": round(max(epoch[0] for epoch in epochs)),
         "written_bytes_per_epoch": round(max(epoch[1] for epoch in epochs)),
-        "written_bytes": round(written), "trainings": store.trainings(written),
-    }  # fmt: skip
+        "written_bytes": round(written),
+        "trainings": store.trainings(written),
+    }
 
 
 def _changes(
@@ -209,7 +226,24 @@ def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
 
 def _own(recipe: Recipe) -> dict[str, Any]:
     """The fields that this algorithm has set, as not given."""
-    fields = ("slices", "hold", "exchanges", "lr", "optimizer", "decay", "classifier_lr", "classifier_decay",
-              "label_scale", "peer", "dropout", "theta", "label_width", "groups", "merge", "rms", "normalize",
-              "shuffle")  # fmt: skip
+    fields = (
+        "slices",
+        "hold",
+        "exchanges",
+        "lr",
+        "optimizer",
+        "decay",
+        "classifier_lr",
+        "classifier_decay",
+        "label_scale",
+        "peer",
+        "dropout",
+        "theta",
+        "label_width",
+        "groups",
+        "merge",
+        "rms",
+        "normalize",
+        "shuffle",
+    )
     return {**dict.fromkeys(fields), "schedule": "auto", "options": {}}

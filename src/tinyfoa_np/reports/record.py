@@ -152,20 +152,24 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             raise ValueError(f"it has {len(plans)} layers, its network {stages}")
         budget = written["arena"]["budget_bytes"]
         return Record(
-            recipe, shapes, _count(written["classes"], 65536),
-            _count(written.get("samples", plans[0].region("labels").shape[0])), _count(written["threads"], 65536),
-            budget, Measured.of(written["arena"]),
-            [Measured.of(layer) for layer in written["layers"]], plans,
+            recipe,
+            shapes,
+            _count(written["classes"], 65536),
+            _count(written.get("samples", plans[0].region("labels").shape[0])),
+            _count(written["threads"], 65536),
+            budget,
+            Measured.of(written["arena"]),
+            [Measured.of(layer) for layer in written["layers"]],
+            plans,
             [_tiling(layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
-            [str(line) for line in written["findings"]], tuple(written["image"]) if written.get("image") else None,
+            [str(line) for line in written["findings"]],
+            tuple(written["image"]) if written.get("image") else None,
             {name: int(value) for name, value in written["beside"].items()} if written.get("beside") else None,
-        )  # fmt: skip
+        )
     except OtherNumerics as error:
         raise OtherNumerics(f"{path}: {error}") from error
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest
-    ) as error:  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckFailed(f"{path} is not the record of a run: {reason}") from error
 

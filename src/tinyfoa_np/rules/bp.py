@@ -40,7 +40,13 @@ class Network(NetworkStage):
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LayerShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -48,9 +54,19 @@ class Network(NetworkStage):
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
         self.reads = [inputs, *self.outputs[:-1], self.features()]
         classifier = Dense(
-            recipe, self.top, self.reads[-1], classes, batches, threads, binary_weights=False, vertical=False,
-            limit=self.limit, prefix=f"layer{self.top}.", rows=self.B, partial=self.micro,
-        )  # fmt: skip
+            recipe,
+            self.top,
+            self.reads[-1],
+            classes,
+            batches,
+            threads,
+            binary_weights=False,
+            vertical=False,
+            limit=self.limit,
+            prefix=f"layer{self.top}.",
+            rows=self.B,
+            partial=self.micro,
+        )
         self.layers = [*map(self.hidden, range(self.top)), classifier]
 
     def clamp(self) -> float:
@@ -64,9 +80,18 @@ class Network(NetworkStage):
     def hidden(self, k: int) -> Dense:
         """Hidden layer k."""
         return Dense(
-            self.recipe, k, self.reads[k], self.widths[k], self.batches, self.cores, limit=self.limit,
-            binary_weights=self.recipe.binary_weights, prefix=f"layer{k}.", rows=self.B, partial=self.micro,
-        )  # fmt: skip
+            self.recipe,
+            k,
+            self.reads[k],
+            self.widths[k],
+            self.batches,
+            self.cores,
+            limit=self.limit,
+            binary_weights=self.recipe.binary_weights,
+            prefix=f"layer{k}.",
+            rows=self.B,
+            partial=self.micro,
+        )
 
     def extra(self) -> list[Region]:
         """What the network needs of the arena beside its layers, and when."""

@@ -37,7 +37,13 @@ class Network(GroupStage):
     beside_answers = GroupStage.beside_answers | {"unused_error"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        network: Architecture,
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, tiling)

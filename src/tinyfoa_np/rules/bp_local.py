@@ -75,7 +75,13 @@ class Network(bp.Network):
     layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LocalShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LocalShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         self.shapes: list[LocalShape] = list(shapes)
@@ -124,21 +130,26 @@ class Network(bp.Network):
             *(Region(name, (self.places, some, self.B), "float32", COMPUTING) for name, some in kept),
             *(Region(f"norm{k}", (2, some), "float32", COMPUTING) for k, some in enumerate(channels)),
             Region("patch", (max(_nbytes(*self._patch(k)) for k in range(self.top)),), "uint8", multiplying),
-            Region("product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8",
-                   multiplying),
+            Region(
+                "product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8", multiplying
+            ),
             Region("v", (most * self.B,), "float32", PASSES),
             Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
             Region("totals", (2 * most,), "float64", STEP),
             Region("feature", (self.B, self.reads[-1].width), "float32", COMPUTING),
-            Region(f"mask{self.top}", (self.B if self.recipe.dropout else 0, words(self.reads[-1].width)), "uint64",
-                   ("forward", "gradient")),
+            Region(
+                f"mask{self.top}",
+                (self.B if self.recipe.dropout else 0, words(self.reads[-1].width)),
+                "uint64",
+                ("forward", "gradient"),
+            ),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
             Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
-        ]  # fmt: skip
+        ]
 
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of the patches that layer k's threads are at."""
@@ -173,9 +184,7 @@ class Network(bp.Network):
             own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
             if "totals" in ram:
                 place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
-                own.slopes = Slopes(
-                    ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1)
-                )
+                own.slopes = Slopes(ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1))
 
     def pass_hidden(self, k: int, samples: int, training: bool) -> float:
         """Hidden layer k on a batch; returns the summed max(v, 0). In training batch norm goes by the batch."""
@@ -188,8 +197,16 @@ class Network(bp.Network):
         feature, shape, grown = self.ram.feature, self.shapes[-1], 1.0 if step is None else self.grown
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
         pooling_kernels.pool(
-            self.values(self.top), samples, shape.rows, shape.columns, shape.channels, SIDE,
-            np.float32(self.gains[-1] * grown), self.mask, feature, self.cores,
+            self.values(self.top),
+            samples,
+            shape.rows,
+            shape.columns,
+            shape.channels,
+            SIDE,
+            np.float32(self.gains[-1] * grown),
+            self.mask,
+            feature,
+            self.cores,
         )
         return feature, 1.0
 

@@ -32,8 +32,10 @@ class Network(drtp.Network):
         own = {"h_even", "h_odd", "z"}
         return [
             *(region for region in super().extra() if region.name not in own),
-            *(Region(f"h{k + 1}", (self.B * reads.row_bytes,), "uint8", COMPUTING)
-              for k, reads in enumerate(self.reads[1:])),
+            *(
+                Region(f"h{k + 1}", (self.B * reads.row_bytes,), "uint8", COMPUTING)
+                for k, reads in enumerate(self.reads[1:])
+            ),
             *(Region(f"z{k}", (width, self.B), "float32", COMPUTING) for k, width in enumerate(self.widths)),
             Region("z", (self.C, self.B), "float32", COMPUTING),
             Region("error", (self.C, self.B), "float32", BACKWARD),

@@ -58,7 +58,13 @@ class Network(NetworkStage):
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LayerShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -66,8 +72,17 @@ class Network(NetworkStage):
         self.reads = reads(inputs, self.widths, self.binary)
         self.layers = [
             Dense(
-                recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights, limit=inf,
-                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
+                recipe,
+                k,
+                self.reads[k],
+                width,
+                batches,
+                threads,
+                binary_weights=recipe.binary_weights,
+                limit=inf,
+                prefix=f"layer{k}.",
+                rows=self.B,
+                partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
@@ -116,8 +131,14 @@ class Network(NetworkStage):
             self.arena.enter("gradient")
         feedback = self.ram[f"feedback{k}"] if len(labels) else empty((0, 0))
         drtp_kernels.hidden(
-            z, samples, labels, feedback, np.float32(tanh(s)), self.binary,
-            self._values(k + 1), self.cores,
+            z,
+            samples,
+            labels,
+            feedback,
+            np.float32(tanh(s)),
+            self.binary,
+            self._values(k + 1),
+            self.cores,
         )
         return total, s
 

@@ -60,7 +60,13 @@ class Network(NetworkStage):
     beside_answers = NetworkStage.beside_answers | {"mean"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LayerShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -79,15 +85,32 @@ class Network(NetworkStage):
         self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
         self.layers = [
             Dense(
-                recipe, k, self.reads[k], width, batches, threads, binary_weights=recipe.binary_weights,
-                decay=recipe.decay, prefix=f"layer{k}.", rows=2 * self.B,
+                recipe,
+                k,
+                self.reads[k],
+                width,
+                batches,
+                threads,
+                binary_weights=recipe.binary_weights,
+                decay=recipe.decay,
+                prefix=f"layer{k}.",
+                rows=2 * self.B,
             )
             for k, width in enumerate(self.widths)
         ]
         self.layers += [
             Dense(
-                recipe, self.top + k, kind, classes, batches, threads, binary_weights=False, biased=False,
-                lr=recipe.classifier_lr, decay=recipe.classifier_decay, prefix=f"classifier{k}.",
+                recipe,
+                self.top + k,
+                kind,
+                classes,
+                batches,
+                threads,
+                binary_weights=False,
+                biased=False,
+                lr=recipe.classifier_lr,
+                decay=recipe.classifier_decay,
+                prefix=f"classifier{k}.",
             )
             for k, kind in enumerate(hidden)
         ]
@@ -162,8 +185,16 @@ class Network(NetworkStage):
         """The batch's inputs with labels, into the rows of x from ``at`` on."""
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         ff_kernels.embed(
-            self.ram.inputs, np.float32(scale), np.float32(offset), samples, labels, self.C,
-            np.float32(self.recipe.label_scale), at, self.ram.x, self.cores,
+            self.ram.inputs,
+            np.float32(scale),
+            np.float32(offset),
+            samples,
+            labels,
+            self.C,
+            np.float32(self.recipe.label_scale),
+            at,
+            self.ram.x,
+            self.cores,
         )
 
     def _values(self, k: int, rows: int) -> np.ndarray:
@@ -179,7 +210,13 @@ class Network(NetworkStage):
         return self.ram.factor_even if k % 2 else self.ram.factor_odd
 
     def _layer(
-        self, k: int, values: np.ndarray, factor: np.ndarray, rows: int, scale: float | None, outputs: np.ndarray,
+        self,
+        k: int,
+        values: np.ndarray,
+        factor: np.ndarray,
+        rows: int,
+        scale: float | None,
+        outputs: np.ndarray,
         own: np.ndarray,
     ) -> tuple[float, float]:
         """Layer k: z, outputs, each row's goodness and its own factor; returns the summed |z| and s."""
@@ -234,9 +271,7 @@ class Network(NetworkStage):
             ff_kernels.update_running_mean(z, samples, s, self.binary, mean, self.cores)
             middle, spread = ff_kernels.average(mean)
             peers += spread
-            ff_kernels.errors(
-                z, samples, s, self.binary, ram.coefficient, mean, middle, self.recipe.peer, self.cores
-            )
+            ff_kernels.errors(z, samples, s, self.binary, ram.coefficient, mean, middle, self.recipe.peer, self.cores)
             if not self.binary:
                 ff_kernels.normalize(outputs, rows, self._row_factor(k), self.cores)
             self.arena.enter("update")
@@ -271,9 +306,7 @@ class Network(NetworkStage):
         self.arena.enter("update")
         for k in range(self.top if np.isfinite(loss) else 0):
             feature, factor = ram[f"feature{k}"], ram.feature_factor[k] if self.binary else NO_FACTOR
-            kept = kept and self.train_layer(
-                flash, self.top + k, feature, 1.0, samples, ram.error, step, factor
-            )
+            kept = kept and self.train_layer(flash, self.top + k, feature, 1.0, samples, ram.error, step, factor)
         return loss, wrong, kept
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:

@@ -140,14 +140,20 @@ class Layout:
         for number, one in enumerate(chosen):
             below, own = chosen[:number], one.stage.layers
             layers = [*(layer for lower in below for layer in lower.stage.layers), *own]
-            peaks.append({
-                "data set": self.train_set.nbytes + self.test_set.nbytes,
-                "weights and moments in training, in two slots": 2 * _once(one.stage),
-                "what the forward pass reads of them": sum(map(_streamed, own)),
-                "trained layers, for inference": sum(sum(layer.trained_bytes) for layer in layers),
-                "trained layers' weights and moments": 0 if lean else sum(2 * _once(lower.stage) for lower in below),
-                "outputs handed from layer to layer": sum(map(self._handed, chosen[max(0, number - 1) : number + 1])),
-            })  # fmt: skip
+            peaks.append(
+                {
+                    "data set": self.train_set.nbytes + self.test_set.nbytes,
+                    "weights and moments in training, in two slots": 2 * _once(one.stage),
+                    "what the forward pass reads of them": sum(map(_streamed, own)),
+                    "trained layers, for inference": sum(sum(layer.trained_bytes) for layer in layers),
+                    "trained layers' weights and moments": 0
+                    if lean
+                    else sum(2 * _once(lower.stage) for lower in below),
+                    "outputs handed from layer to layer": sum(
+                        map(self._handed, chosen[max(0, number - 1) : number + 1])
+                    ),
+                }
+            )
         return max(peaks, key=lambda held: sum(held.values()))
 
     def written_once(self, chosen: Sequence[Chosen]) -> int:

@@ -59,7 +59,13 @@ class Network(GroupStage):
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        network: Architecture,
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         if classes < 2:
@@ -89,9 +95,11 @@ class Network(GroupStage):
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
         looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         both = (f"gradient:{at}", f"update:{at}", *looking)
-        normal = () if g + 1 == len(self.layers) or not self.recipe.rms else (
-            f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE)
-        )  # fmt: skip
+        normal = (
+            ()
+            if g + 1 == len(self.layers) or not self.recipe.rms
+            else (f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE))
+        )
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
@@ -170,8 +178,14 @@ class Network(GroupStage):
         return Outcome(sum(self.losses) * samples, int(np.count_nonzero(ram.margin[:samples] <= 0)))
 
     def _train_label(
-        self, g: int, d: np.ndarray, part: Part, q: np.ndarray, sums: np.ndarray,
-        labels: tuple[np.ndarray, np.ndarray], move: Step,
+        self,
+        g: int,
+        d: np.ndarray,
+        part: Part,
+        q: np.ndarray,
+        sums: np.ndarray,
+        labels: tuple[np.ndarray, np.ndarray],
+        move: Step,
     ) -> bool:
         """One optimizer step of a group's label channel, once the batch is complete; False if a number is lost."""
         group, coefficient = self.layers[g], self.array(g, "coefficient")

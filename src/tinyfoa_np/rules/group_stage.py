@@ -43,8 +43,15 @@ class GroupStage(Stage):
     layers: list[Group]
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, architecture: Architecture, chains: Sequence[Sequence[Description]],
-        classes: int, batches: int, threads: int, tiling: Tiling,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        architecture: Architecture,
+        chains: Sequence[Sequence[Description]],
+        classes: int,
+        batches: int,
+        threads: int,
+        tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.shape, self.t = architecture.shape, 0

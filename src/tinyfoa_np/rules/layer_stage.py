@@ -44,8 +44,16 @@ class LayerStage(Stage):
     layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int,
-        tiling: Tiling, parameters: Dense,
+        self,
+        recipe: Recipe,
+        number: int,
+        inputs: Encoding,
+        outputs: int,
+        classes: int,
+        batches: int,
+        threads: int,
+        tiling: Tiling,
+        parameters: Dense,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.number, self.parameters, self.layers = number, parameters, [parameters]

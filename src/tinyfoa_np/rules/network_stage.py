@@ -61,7 +61,13 @@ class NetworkStage(Stage):
     layers: list[Dense]
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LayerShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
@@ -89,9 +95,10 @@ class NetworkStage(Stage):
         """The regions of every algorithm; ``rows`` are the samples of a pass, and of the update."""
         forward = max(
             prod(shape) * np.dtype(kind).itemsize
-            for k in range(len(self.layers)) for held in self.scratch_kinds(k)
+            for k in range(len(self.layers))
+            for held in self.scratch_kinds(k)
             for shape, kind in [self.layers[k].pass_scratch(held, rows, self._pass_threads(rows))]
-        )  # fmt: skip
+        )
         update = dict.fromkeys(UPDATE, 0)
         for layer in self.layers:
             for name, (shape, kind) in layer.scratch_shapes().items():
@@ -147,8 +154,15 @@ class NetworkStage(Stage):
         return view(block, (rows, reads.columns), reads.dtype)
 
     def tile_pass(
-        self, k: int, values: np.ndarray, samples: int, z: np.ndarray, outputs: np.ndarray, active: np.ndarray,
-        gain: float = 1.0, biased: bool = True,
+        self,
+        k: int,
+        values: np.ndarray,
+        samples: int,
+        z: np.ndarray,
+        outputs: np.ndarray,
+        active: np.ndarray,
+        gain: float = 1.0,
+        biased: bool = True,
     ) -> float:
         """z = gain alpha (x . w) + b of layer k, tile by tile, and what follows from it; returns the summed |z|.
 
@@ -183,8 +197,17 @@ class NetworkStage(Stage):
         return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
 
     def train_layer(
-        self, flash: Flash, k: int, values: np.ndarray, scale: float, samples: int, dz: np.ndarray, step: int,
-        factor: np.ndarray | None = None, begun: bool = False, ended: bool = True,
+        self,
+        flash: Flash,
+        k: int,
+        values: np.ndarray,
+        scale: float,
+        samples: int,
+        dz: np.ndarray,
+        step: int,
+        factor: np.ndarray | None = None,
+        begun: bool = False,
+        ended: bool = True,
     ) -> bool:
         """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
 
@@ -294,4 +317,3 @@ class NetworkStage(Stage):
         """What inference must know of each trained layer beside its weights."""
         scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
         return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]
-

@@ -44,7 +44,13 @@ class Network(NetworkStage):
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
     def __init__(
-        self, recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int,
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        shapes: Sequence[LayerShape],
+        classes: int,
+        batches: int,
+        threads: int,
         tiling: Tiling,
     ) -> None:
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
@@ -56,9 +62,18 @@ class Network(NetworkStage):
         # the first layer trains on the modulated inputs, which are real numbers
         self.layers = [
             Dense(
-                recipe, k, self.reads[k] if k else self.modulated, width, batches, threads,
-                binary_weights=recipe.binary_weights and k < self.top, biased=False, straight=False,
-                prefix=f"layer{k}.", rows=self.B, partial=self.micro,
+                recipe,
+                k,
+                self.reads[k] if k else self.modulated,
+                width,
+                batches,
+                threads,
+                binary_weights=recipe.binary_weights and k < self.top,
+                biased=False,
+                straight=False,
+                prefix=f"layer{k}.",
+                rows=self.B,
+                partial=self.micro,
             )
             for k, width in enumerate([*self.widths, classes])
         ]
@@ -105,9 +120,7 @@ class Network(NetworkStage):
         """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
-    def _first(
-        self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None
-    ) -> list[float]:
+    def _first(self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None) -> list[float]:
         """The first pass, to the logits: summed |z| of each hidden layer."""
         ram, sums = self.ram, []
         dropping = len(masks) > 0 and len(masks[0]) > 0
@@ -146,8 +159,15 @@ class Network(NetworkStage):
         self.note(samples, step, sums)
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         pepita_kernels.modulate(
-            ram.inputs, np.float32(scale), np.float32(offset), samples, of, ram.error, ram.feedback,
-            ram.modulated, self.cores,
+            ram.inputs,
+            np.float32(scale),
+            np.float32(offset),
+            samples,
+            of,
+            ram.error,
+            ram.feedback,
+            ram.modulated,
+            self.cores,
         )
         values, given = ram.modulated, 1.0
         for k, width in enumerate(self.widths):
@@ -158,8 +178,15 @@ class Network(NetworkStage):
             self.arena.enter("gradient")
             outputs = self._values(k + 1)
             pepita_kernels.second(
-                z, samples, of, masks[k], np.float32(self.grown), np.float32(self.gains[k + 1]), np.float32(now),
-                outputs, self.cores,
+                z,
+                samples,
+                of,
+                masks[k],
+                np.float32(self.grown),
+                np.float32(self.gains[k + 1]),
+                np.float32(now),
+                outputs,
+                self.cores,
             )
             self.arena.enter("update")
             if not self.train_layer(flash, k, values, given, samples, z, step, None, begun, ended):

@@ -105,12 +105,19 @@ class Below:
                 flash.read(f"layer{n}.trained", 0, [weights], prod(skip) * weights.itemsize)
                 neurons = Neurons(first, stop, weights, own["bias"], np.float32(gain), empty((stop - first, 0)))
                 forward_kernels.forward(
-                    inputs, samples, np.float32(layer.inputs.scale), np.float32(layer.inputs.offset), layer.I, neurons,
-                    layer.recipe.binary_activations, layer.parameters.z_unit, view(own["scratch"], *self.scratch[n]),
-                    view(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"), results,
+                    inputs,
+                    samples,
+                    np.float32(layer.inputs.scale),
+                    np.float32(layer.inputs.offset),
+                    layer.I,
+                    neurons,
+                    layer.recipe.binary_activations,
+                    layer.parameters.z_unit,
+                    view(own["scratch"], *self.scratch[n]),
+                    view(own["z"].view(np.uint8), (self.tiles[n], self.B), "float32"),
+                    results,
                 )
             if layer.recipe.binary_activations:
                 mean = int(own["abs_z"].sum()) / layer.parameters.z_unit / (samples * layer.O)
                 scale[0] = known["scale"] if stored else mean
             inputs = outputs
-

@@ -246,9 +246,10 @@ class Stage:
         """The regions that answers need, all of them in the phase ``evaluate``."""
         trained = [region for layer in self.answering for region in layer.trained_regions()]
         return trained + [
-            region for region in self.extra()
+            region
+            for region in self.extra()
             if "evaluate" in region.within and region.name.rstrip("0123456789") not in self.beside_answers
-        ]  # fmt: skip
+        ]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         """Fills the arena from trained layers, those that answers need first."""

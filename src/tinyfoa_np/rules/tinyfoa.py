@@ -72,7 +72,14 @@ class Layer(LayerStage):
     """
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Encoding, outputs: int, classes: int, batches: int, threads: int = 1,
+        self,
+        recipe: Recipe,
+        number: int,
+        inputs: Encoding,
+        outputs: int,
+        classes: int,
+        batches: int,
+        threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
         tiling = tiling or Tiling(recipe.batch)
@@ -128,9 +135,7 @@ class Layer(LayerStage):
             Region("z", (self.tile, held), "float32", PASSES),
             Region("scratch", scratch, scratch_kind, PASSES),
             Region("abs_z", (self.threads,), "int64", (*batch, *PASSES)),
-            Region(
-                "active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, *STEP)
-            ),
+            Region("active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, *STEP)),
             Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("result", (2,), "float64", ("gradient", *INFERENCE)),

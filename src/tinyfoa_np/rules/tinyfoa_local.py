@@ -85,8 +85,15 @@ class Layer(LayerStage):
     parameters: Local
 
     def __init__(
-        self, recipe: Recipe, number: int, inputs: Encoding, shape: LocalShape, classes: int, batches: int,
-        threads: int, tiling: Tiling,
+        self,
+        recipe: Recipe,
+        number: int,
+        inputs: Encoding,
+        shape: LocalShape,
+        classes: int,
+        batches: int,
+        threads: int,
+        tiling: Tiling,
     ) -> None:
         parameters = Local(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
         super().__init__(
@@ -136,7 +143,7 @@ class Layer(LayerStage):
             Region("outputs", (self.B, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
             Region("row", (own.I,), "float32", ("hand-over",)),
             Region("commit", (own.commit_bytes,), "uint8", ("load",)),
-        ]  # fmt: skip
+        ]
 
     def carried(self) -> frozenset[str]:
         head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}

@@ -87,8 +87,12 @@ def check_states(meta: dict[str, Any], stages: Sequence[Stage]) -> None:
 
 
 def check_objects(
-    meta: dict[str, Any], objects: Objects, stages: Sequence[Stage], outputs: Sequence[Records],
-    sets: Sequence[Records], recompute: bool,
+    meta: dict[str, Any],
+    objects: Objects,
+    stages: Sequence[Stage],
+    outputs: Sequence[Records],
+    sets: Sequence[Records],
+    recompute: bool,
 ) -> None:
     """The objects in flash: each has the sizes that a run's has, and those that go on are there.
 
@@ -100,9 +104,7 @@ def check_objects(
         The samples; where a stream was interrupted before it took the next ones, they are not there.
     """
     layer, begun = meta["layer"], meta["stage"] != "start"
-    trained = {
-        layer.name("trained"): (layer.trained_bytes, 1) for stage in stages for layer in stage.layers
-    }
+    trained = {layer.name("trained"): (layer.trained_bytes, 1) for stage in stages for layer in stage.layers}
     training = [{name: (sizes, 2) for name, sizes in stage.objects().items()} for stage in stages]
     samples = {records.name: ([records.nbytes], 1) for records in (*sets, *outputs)}
     known = {**samples, **trained, **{name: sizes for one in training for name, sizes in one.items()}}
@@ -158,8 +160,10 @@ def alike(template: Any, value: Any) -> bool:
     """Whether a value from JSON has the form of another: keys, lengths and kinds of numbers; where that has none, None
     or a count."""
     if isinstance(template, dict):
-        return isinstance(value, dict) and set(value) == set(template) and all(
-            alike(template[name], value[name]) for name in template
+        return (
+            isinstance(value, dict)
+            and set(value) == set(template)
+            and all(alike(template[name], value[name]) for name in template)
         )
     if isinstance(template, (list, tuple)):
         if not isinstance(value, list) or template and len(value) != len(template):
@@ -205,6 +209,8 @@ def _is_trained(known: Any) -> bool:
 
 def _is_measured(known: Any) -> bool:
     phases = known["phases"]
-    return set(phases) == set(PHASES) and all(map(_is_count, (known[name] for name in _SIZES))) and all(
-        _is_count(phase[name]) for phase in phases.values() for name in _SIZES[:2]
+    return (
+        set(phases) == set(PHASES)
+        and all(map(_is_count, (known[name] for name in _SIZES)))
+        and all(_is_count(phase[name]) for phase in phases.values() for name in _SIZES[:2])
     )

@@ -25,9 +25,20 @@ WRITTEN = (*BEGUN, "model.safetensors", "audit.json", "report.html", "model.npz"
 #: the most samples, and the most inputs of one, that a description may have
 _MOST_SAMPLES, _MOST_INPUTS = 2**40, 2**31
 _DESCRIBED = {
-    "name", "train", "test", "inputs", "dtype", "classes", "scale", "offset", "unit", "image", "columns", "digest",
+    "name",
+    "train",
+    "test",
+    "inputs",
+    "dtype",
+    "classes",
+    "scale",
+    "offset",
+    "unit",
+    "image",
+    "columns",
+    "digest",
     "origin",
-}  # fmt: skip
+}
 
 
 def startable(directory: Path) -> bool:
@@ -93,13 +104,21 @@ def describe(dataset: Dataset, first: int = 0) -> bytes:
     what people should know of where they come from; of a stream also the epoch that trains on them ``first``."""
     train, test = dataset.train.inputs, dataset.test.inputs
     about = {
-        "name": dataset.name, "train": len(train), "test": len(test), "inputs": train.shape[1],
-        "dtype": str(train.dtype), "classes": dataset.classes, "scale": dataset.scale, "offset": dataset.offset,
-        "unit": dataset.unit, "image": dataset.image,
+        "name": dataset.name,
+        "train": len(train),
+        "test": len(test),
+        "inputs": train.shape[1],
+        "dtype": str(train.dtype),
+        "classes": dataset.classes,
+        "scale": dataset.scale,
+        "offset": dataset.offset,
+        "unit": dataset.unit,
+        "image": dataset.image,
         "columns": dataset.columns and {name: column.tolist() for name, column in vars(dataset.columns).items()},
-        "digest": dataset.digest, "origin": dataset.origin,
+        "digest": dataset.digest,
+        "origin": dataset.origin,
         **({"first": first} if first else {}),
-    }  # fmt: skip
+    }
     return json.dumps(about, indent=2).encode() + b"\n"
 
 

@@ -90,8 +90,9 @@ class Examination:
             offsets, state = run.arena.plan.offsets, run.stage.state
             contents = {
                 r.name: run.arena.block[offsets[r.name] : offsets[r.name] + r.nbytes]
-                for r in self.plan.regions if r.name in carried and r.lives(run.arena.phase)
-            }  # fmt: skip
+                for r in self.plan.regions
+                if r.name in carried and r.lives(run.arena.phase)
+            }
 
             def begin(arena: Any) -> None:
                 twin.arena, twin.flash = arena, Rehearsal(run.flash)  # type: ignore[assignment]

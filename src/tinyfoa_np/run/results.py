@@ -23,8 +23,16 @@ from .outcome import Epoch, checked_result, epoch_of
 
 #: of a recipe, where runs stand side by side
 SHOWN = (
-    "dataset", "algorithm", "network", "slices", "schedule", "binary_weights", "binary_activations", "epochs", "seed",
-)  # fmt: skip
+    "dataset",
+    "algorithm",
+    "network",
+    "slices",
+    "schedule",
+    "binary_weights",
+    "binary_activations",
+    "epochs",
+    "seed",
+)
 
 
 def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -56,11 +64,16 @@ def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     known = result(run_dir)
     recipe, flash = known["recipe"], known["flash"]
     return {
-        "run_dir": str(run_dir), **{name: recipe[name] for name in SHOWN}, "error_pct": known["error_pct"],
-        "ram_bytes": known["arena"]["watermark_bytes"], "flash_bytes": flash["bytes"],
-        "written_bytes": flash["written_bytes"], "seconds_per_epoch": sum(known["seconds_per_epoch"]),
-        "model_sha256": known["model_sha256"], "recipe": recipe,
-    }  # fmt: skip
+        "run_dir": str(run_dir),
+        **{name: recipe[name] for name in SHOWN},
+        "error_pct": known["error_pct"],
+        "ram_bytes": known["arena"]["watermark_bytes"],
+        "flash_bytes": flash["bytes"],
+        "written_bytes": flash["written_bytes"],
+        "seconds_per_epoch": sum(known["seconds_per_epoch"]),
+        "model_sha256": known["model_sha256"],
+        "recipe": recipe,
+    }
 
 
 def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
@@ -148,9 +161,7 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
     elif recipe.rule.normal_start:
         random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
     else:
-        random_kernels.uniform(
-            made, 0, outputs, 0, inputs, inputs, number, random_kernels.WEIGHT, seed, np.float32(1)
-        )
+        random_kernels.uniform(made, 0, outputs, 0, inputs, inputs, number, random_kernels.WEIGHT, seed, np.float32(1))
     return np.where(made >= 0, np.int8(1), np.int8(-1)).reshape(outputs, inputs)
 
 

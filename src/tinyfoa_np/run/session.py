@@ -64,8 +64,15 @@ class Session:
     commit_buffer: np.ndarray  # the arena's, through which a commit reads back
 
     def __init__(
-        self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, tilings: Sequence[Tiling] | None,
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        directory: Path,
+        ram: int | None,
+        threads: int | None,
+        audit: bool,
+        lean: bool,
+        tilings: Sequence[Tiling] | None,
     ) -> None:
         self.dataset, self.directory, self.audit = dataset, directory, audit
         self.recipe = recipe
@@ -75,10 +82,22 @@ class Session:
         self.train_set, self.test_set = self.layout.train_set, self.layout.test_set
         self._fit(ram, tilings)
         self.meta: dict[str, Any] = {
-            "ram": ram, "lean": lean, "layer": 0, "stage": "start", "epoch": 0, "batch": 0,
-            "loss": 0.0, "wrong": 0, "seen": 0, "state": None,
-            "first": 0, "last": recipe.epochs, "states": [], "metrics_lines": 0, **self._nothing_yet(),
-        }  # fmt: skip
+            "ram": ram,
+            "lean": lean,
+            "layer": 0,
+            "stage": "start",
+            "epoch": 0,
+            "batch": 0,
+            "loss": 0.0,
+            "wrong": 0,
+            "seen": 0,
+            "state": None,
+            "first": 0,
+            "last": recipe.epochs,
+            "states": [],
+            "metrics_lines": 0,
+            **self._nothing_yet(),
+        }
         self.metrics: IO[bytes] | None = None
         self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
         self.epochs: list[int] = []  # likewise

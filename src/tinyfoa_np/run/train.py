@@ -129,7 +129,15 @@ def train(
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
         recipe = replace(recipe, digest=dataset.digest)
     run = _Run(
-        recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, on_event or _silent,
+        recipe,
+        dataset,
+        Path(run_dir),
+        ram,
+        threads,
+        audit,
+        lean,
+        commit_every,
+        on_event or _silent,
         tilings,
     )
     with launched(), run.opened(resume, stream):
@@ -144,8 +152,17 @@ class _Run(Session):
     """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
-        self, recipe: Recipe, dataset: Dataset, directory: Path, ram: int | None, threads: int | None, audit: bool,
-        lean: bool, commit_every: int | None, on_event: Callable[[Event], Any], tilings: Sequence[Tiling] | None,
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        directory: Path,
+        ram: int | None,
+        threads: int | None,
+        audit: bool,
+        lean: bool,
+        commit_every: int | None,
+        on_event: Callable[[Event], Any],
+        tilings: Sequence[Tiling] | None,
     ) -> None:
         super().__init__(recipe, dataset, directory, ram, threads, audit, lean, tilings)
         self.commit_every, self.on_event = commit_every, on_event
@@ -164,9 +181,13 @@ class _Run(Session):
             return 1, 1
         steps = recipe.epochs * self.train_set.batches
         schedule = Schedule(
-            recipe.hold_steps(self.train_set.batches), recipe.exchanges or 0, steps, recipe.visits or 1,
-            recipe.order or ORDERS[0], is_local(recipe.network),
-        )  # fmt: skip
+            recipe.hold_steps(self.train_set.batches),
+            recipe.exchanges or 0,
+            steps,
+            recipe.visits or 1,
+            recipe.order or ORDERS[0],
+            is_local(recipe.network),
+        )
         return len(schedule.first_steps(recipe.slices)), recipe.slices ** (1 if schedule.groups else 2)
 
     def _cuts(self) -> str:
@@ -346,9 +367,13 @@ class _Run(Session):
         lap()
         mean, error = self._so_far()
         row = {
-            "layer": number, "epoch": epoch, "loss": mean, "train_error_pct": error, "test_error_pct": test_error,
+            "layer": number,
+            "epoch": epoch,
+            "loss": mean,
+            "train_error_pct": error,
+            "test_error_pct": test_error,
             "seconds": self.seconds[-1],
-        }  # fmt: skip
+        }
         assert self.metrics is not None
         self.metrics.write(json.dumps(row).encode() + b"\n")
         meta["metrics_lines"] += 1
@@ -525,12 +550,18 @@ class _Run(Session):
                 p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
             },
             "regions": [
-                {"name": r.name, "shape": r.shape, "dtype": r.dtype, "phases": r.phases, "offset": plan.offsets[r.name],
-                 "nbytes": r.nbytes}
+                {
+                    "name": r.name,
+                    "shape": r.shape,
+                    "dtype": r.dtype,
+                    "phases": r.phases,
+                    "offset": plan.offsets[r.name],
+                    "nbytes": r.nbytes,
+                }
                 for r in plan.regions
             ],
             "tiling": asdict(chosen.tiling),
-        }  # fmt: skip
+        }
 
     def _result(self) -> dict[str, Any]:
         meta = self.meta
@@ -547,12 +578,14 @@ class _Run(Session):
                 "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
             },
             "flash": {
-                "bytes": self.flash.bytes, "read_bytes": self.flash.read_bytes,
-                "written_bytes": self.flash.written_bytes, "exchanges": self.flash.exchanges,
+                "bytes": self.flash.bytes,
+                "read_bytes": self.flash.read_bytes,
+                "written_bytes": self.flash.written_bytes,
+                "exchanges": self.flash.exchanges,
             },
             "run_dir": str(self.directory),
             "recipe": json.loads(self.recipe.to_json()),
-        }  # fmt: skip
+        }
         if self.audit:
             result["findings"] = meta["findings"]
             traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
@@ -562,6 +595,9 @@ class _Run(Session):
     def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
         known = {name: self.meta[name] for name in ("probed", "findings")}
         about = {
-            "classes": self.dataset.classes, "samples": self.N, "threads": self.threads, "image": self.dataset.image,
-        }  # fmt: skip
+            "classes": self.dataset.classes,
+            "samples": self.N,
+            "threads": self.threads,
+            "image": self.dataset.image,
+        }
         return {**result, **about, "layers": self.meta["arena"], **known}

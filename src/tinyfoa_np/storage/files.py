@@ -27,9 +27,13 @@ RECIPE_LIMIT, JSON_LIMIT, ROWS_LIMIT = 1 << 20, 1 << 23, 1 << 25
 _CONTAINERS = 100_000
 _VECTORED = hasattr(os, "preadv") and hasattr(os, "pwritev")
 _KINDS: list[tuple[Callable[[int], bool], str]] = [
-    (stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-]  # fmt: skip
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+]
 
 
 def open_file(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:

@@ -150,9 +150,7 @@ class Flash:
             return flash
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], identity: str, buffer: memoryview, check: Check | None = None
-    ) -> Flash:
+    def open(cls, path: str | os.PathLike[str], identity: str, buffer: memoryview, check: Check | None = None) -> Flash:
         """Open at the newest commit of which every current slot verifies, and remove files that it does not name.
 
         Parameters
@@ -404,7 +402,8 @@ class Flash:
     def _write_root(self, meta: str) -> None:
         objects = {
             name: {"sizes": o.sizes, "slots": o.slots, "current": o.latest, "crcs": o.crcs, "wear": o.wear}
-            for name, o in self._objects.items() if o.lasting
+            for name, o in self._objects.items()
+            if o.lasting
         }
         counters = {name: getattr(self, name) for name in root.COUNTERS}
         record = root.Record(self._sequence + 1, self._identity, meta, counters, objects)

@@ -127,8 +127,7 @@ def _is_object(sizes: Any, slots: Any, current: Any, crcs: Any, wear: Any) -> bo
         return False
     slot = all(type(one) is int and NEVER <= one < slots for one in current)
     return slot and all(
-        crc is None if one == NEVER else _is_count(crc) and crc < 2**32
-        for one, crc in zip(current, crcs, strict=True)
+        crc is None if one == NEVER else _is_count(crc) and crc < 2**32 for one, crc in zip(current, crcs, strict=True)
     )
 
 
