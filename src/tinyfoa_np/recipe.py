@@ -422,11 +422,14 @@ class Recipe:
         It ends with the number of the numerics, which decides the bits as the fields do.
         """
         values = asdict(self) | {"numerics": NUMERICS}
-        if self.options:
+        chosen = bool(self.options)
+        if chosen:
             values["options"] = self.rule.recorded(self.options)
         for name in _UNSAID:
             if not values[name]:
                 del values[name]
+        if not chosen and self.algorithm in catalogue.names() and self.rule.options:
+            values["options"] = {}  # still to be chosen: a recipe without the key is of a time before the options
         return json.dumps(values, indent=2) + "\n"
 
     @property
@@ -455,9 +458,10 @@ class Recipe:
             for name, value in values.items():
                 if not _is_of(value, str(known[name].type)):
                     raise ValueError(f"{name} is {value!r}")
-            with contextlib.suppress(BadRequest):  # of a rule that is not installed nothing is known
-                entry = catalogue.find(values.get("algorithm", catalogue.DEFAULT))
-                values["options"] = entry.read_back(values.get("options", {}))
+            if values.get("options") != {}:
+                with contextlib.suppress(BadRequest):  # of a rule that is not installed nothing is known
+                    entry = catalogue.find(values.get("algorithm", catalogue.DEFAULT))
+                    values["options"] = entry.read_back(values.get("options", {}))
             return cls(**values)
         except OtherNumerics:
             raise
