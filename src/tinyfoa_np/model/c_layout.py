@@ -18,7 +18,8 @@ from ..data import Dataset
 from ..errors import BadRequest
 from ..layers.parameters import MOMENTS, weight_unit
 from ..network import layer_shapes
-from ..ram.packing import PHASES, Plan, Region, aligned, pack
+from ..ram.packing import Plan, Region, aligned, pack
+from ..ram.phases import PHASES
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Schedule
 
