@@ -82,14 +82,9 @@ def forecast(
     layout, store = layout or Layout(recipe, dataset, threads), store or Store("flash")
     least = layout.least()
     smallest = layout.fit(least)
-    bookkeeping, stack = bookkeeping_bytes(smallest), stack_bytes(recipe, dataset, board)
-    beside = {
-        "bookkeeping_bytes": bookkeeping,
-        "stack_bytes": stack,
-        "code_bytes": code_bytes(recipe, dataset, board),
-    }
+    beside: dict[str, Any] = _beside(recipe, dataset, smallest, board)
     if board:
-        room = max(0, board.block_bytes - max(reserve, bookkeeping + (stack or 0)))
+        room = max(0, board.block_bytes - max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)))
         ram = room if ram is None else min(ram, room)
     fits = ram is None or ram >= least
     chosen = layout.fit(ram) if fits else smallest
@@ -114,13 +109,25 @@ def forecast(
     }
     if not result["fits"] and advise:
         result["try"] = suggestions(recipe, dataset, ram, store.nbytes, threads, lean)
-        if not flash["fits"] and fits:
-            result["try"] += [
-                {"change": words, "ram_bytes": least, "flash_bytes": flash["held_bytes"], "fits": True}
-                for words, other in (others or {}).items()
-                if other.nbytes and other.nbytes >= flash["held_bytes"]
-            ]
+        if fits:
+            result["try"] += _elsewhere(others or {}, least, flash["held_bytes"])
     return result
+
+
+def _elsewhere(others: Mapping[str, Store], ram: int, held: int) -> Iterator[dict[str, Any]]:
+    """Other flash that is large enough."""
+    for words, other in others.items():
+        if other.nbytes and other.nbytes >= held:
+            yield {"change": words, "ram_bytes": ram, "flash_bytes": held, "fits": True}
+
+
+def _beside(recipe: Recipe, dataset: Dataset, chosen: list[Chosen], board: Board | None) -> dict[str, int | None]:
+    """What a device needs beside the arena."""
+    return {
+        "bookkeeping_bytes": bookkeeping_bytes(chosen),
+        "stack_bytes": stack_bytes(recipe, dataset, board),
+        "code_bytes": code_bytes(recipe, dataset, board),
+    }
 
 
 def _layer(layout: Layout, one: Chosen, number: int) -> dict[str, Any]:

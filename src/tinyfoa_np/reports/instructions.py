@@ -11,7 +11,6 @@ from ..data import Dataset
 from ..errors import BadRequest
 from ..model.c_layout import CLayout, Layer
 from ..recipe import Recipe
-from ..slices import Schedule
 from .boards import Board
 
 #: kinds of processors, by what they compute with in one instruction
@@ -44,10 +43,10 @@ def work(layer: Layer, batches: int) -> dict[str, float]:
     flash; the rest: weights that train.
     """
     recipe, B, C = layer.recipe, layer.B, layer.C
-    due = layer.grid.side**2 if recipe.schedule == "stream" else recipe.visits or 1
+    due = layer.due
     rows, columns, first = layer.O / layer.grid.side, layer.I / layer.grid.side, layer.number == 0
     weights, real = due * rows * columns, layer.kind == "real"
-    moved = 2 * _exchanges(recipe, batches, due) * sum(layer.plane_bytes(layer.rows, layer.columns))
+    moved = 2 * layer.exchanges(batches) * sum(layer.plane_bytes(layer.rows, layer.columns))
     trains = recipe.optimizer if recipe.optimizer in ("adam", "sgd") else "momentum"
     coded = " int8" if layer.coded and layer.moments else ""
     return {
@@ -65,15 +64,6 @@ def work(layer: Layer, batches: int) -> dict[str, float]:
         f"{trains}{coded}": weights,
         "moved": moved,
     }
-
-
-def _exchanges(recipe: Recipe, batches: int, due: int) -> float:
-    """Slices that come and go in a step, on average."""
-    if due > 1:
-        return due
-    steps = recipe.epochs * batches
-    schedule = Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, steps)
-    return (1 + schedule.holds(steps - 1)) / steps if recipe.slices != 1 else 0.0
 
 
 #: instructions for each of these kinds of work, by kind of processor
