@@ -47,7 +47,6 @@ def forecast(
     ram : int, optional
         The budget, bytes; without it, whatever is fastest, or all that a board has left.
     threads : int
-        Each has scratch of its own.
     store : Store, optional
         The flash; without it, one that is large enough.
     lean : bool
@@ -66,13 +65,10 @@ def forecast(
     Returns
     -------
     dict
-        ``fits``; ``ram``: whether it fits, ``budget_bytes``, ``planned_bytes`` (of the smallest way, where it does not
-        fit), ``least_bytes``; ``beside``: bytes of bookkeeping, and of the stack and the code of the trainer in C (None
-        where there is none); ``flash``: whether it fits, ``nbytes`` of the store, ``held_bytes``, ``parts``, bytes
-        read and written per epoch and in all, ``erased_pages`` of ``page_bytes`` in all, ``trainings`` that it
-        survives; ``time`` on the board (:func:`.board_time.board_time`) or None; ``peak`` as in
-        :func:`tinyfoa_np.reports.audit.audit`; ``layers``: how each is cut; ``try``: changes, and what they come to:
-        with each of them it fits. Bytes throughout, layers from 1.
+        ``fits``; ``ram``; ``beside``: bytes of bookkeeping, and of stack and code of the trainer in C (None where there
+        is none); ``flash``, with bytes written, pages erased and the trainings that it survives; ``time`` on the board
+        (:func:`.board_time.board_time`) or None; ``peak`` as in :func:`tinyfoa_np.reports.audit.audit`; ``layers``: how
+        each is cut; ``try``: changes with each of which it fits. Bytes throughout, layers from 1.
 
     Raises
     ------
@@ -80,23 +76,16 @@ def forecast(
         If recipe and data do not go together.
     """
     layout, store = layout or Layout(recipe, dataset, threads), store or Store("flash")
-    least = layout.least()
-    smallest = layout.fit(least)
+    smallest = layout.fit(least := layout.least())
     beside: dict[str, Any] = _beside(recipe, dataset, smallest, board)
     if board:
-        room = max(0, board.block_bytes - max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)))
-        ram = room if ram is None else min(ram, room)
+        ram = _room(board, max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)), ram)
     fits = ram is None or ram >= least
     chosen = layout.fit(ram) if fits else smallest
     flash = _flash(layout, chosen, store, lean)
     result: dict[str, Any] = {
         "fits": fits and flash["fits"],
-        "ram": {
-            "fits": fits,
-            "budget_bytes": ram,
-            "planned_bytes": max(one.plan.nbytes for one in chosen),
-            "least_bytes": least,
-        },
+        "ram": {"fits": fits, "budget_bytes": ram, "planned_bytes": _planned(chosen), "least_bytes": least},
         "beside": beside,
         "flash": flash,
         "time": board_time(recipe, dataset, board) if board else None,
@@ -112,6 +101,16 @@ def forecast(
         if fits:
             result["try"] += _elsewhere(others or {}, least, flash["held_bytes"])
     return result
+
+
+def _room(board: Board, reserve: int, ram: int | None) -> int:
+    """What a board's RAM has left for the arena, at most ``ram``."""
+    room = max(0, board.block_bytes - reserve)
+    return room if ram is None else min(ram, room)
+
+
+def _planned(chosen: list[Chosen]) -> int:
+    return max(one.plan.nbytes for one in chosen)
 
 
 def _elsewhere(others: Mapping[str, Store], ram: int, held: int) -> Iterator[dict[str, Any]]:
