@@ -20,7 +20,7 @@ ALLOWED = {
     "defaults": "architectures catalogue data network recipe",
     "ram": "errors storage",
     "storage": "errors numerics",
-    "kernels": "errors",
+    "kernels": "errors numerics",
     "reference": "",
     "data": "errors recipe reference storage",
     "layers": "architectures errors kernels network numerics ram recipe slices storage",

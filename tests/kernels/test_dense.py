@@ -38,9 +38,10 @@ from kernel_tools import (
 from numba import njit
 
 from tinyfoa_np.kernels import dense_forward as forward
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import dense_update as update
-from tinyfoa_np.kernels import intrinsics, loss
-from tinyfoa_np.kernels.dense_update import Given, Projected
+from tinyfoa_np.kernels import loss, simd
+from tinyfoa_np.kernels.operands import Given, Projected, Published
 from tinyfoa_np.reference import bits, optimizers, tinyfoa
 
 OPTIMIZERS = {**optimizers.OPTIMIZERS, "nesterov": optimizers.Nesterov}
@@ -236,7 +237,7 @@ def sum_in_order(W, dz, out):
         for s in range(out.shape[1]):
             total = np.float32(0)
             for o in range(len(dz)):
-                total = intrinsics.fma(W[o, i], dz[o, s], total)
+                total = simd.fma(W[o, i], dz[o, s], total)
             out[i, s] = total
 
 
@@ -412,13 +413,13 @@ def test_bits_are_turned_as_the_reference_turns_them(data):
     low, high = data.draw(ranges(I))
     inputs = make_inputs(np.random.default_rng(data.draw(seeds)), "bits", B, I)
     done = run(
-        update.turn,
+        gradient_kernels.turn,
         "out",
         values=inputs.operand,
         samples=samples,
         low=low,
         high=high,
-        out=Blank(update.turned_shape(samples, high - low), "uint32"),
+        out=Blank(gradient_kernels.turned_shape(samples, high - low), "uint32"),
     )
     assert same_bits(done.out, bits.turn(bits.unpack(inputs.operand, I)[:samples, low:high]))
 
@@ -630,7 +631,7 @@ def test_published_slices_make_up_the_layer(form, data):
             last=last,
             low=low,
             high=high,
-            published=update.Published(weights, 0),
+            published=Published(weights, 0),
             unit=2.0**30,
         )
         weights, total = done.published.weights, total + done.returned
@@ -648,13 +649,13 @@ def test_the_sum_of_magnitudes_is_exact(values, exponent, seed):
     w = np.concatenate([values, halves, np.nextafter(np.float32(halves), np.float32(0))]).astype(np.float32)
     weights = np.zeros((1, -(-w.size // 64), 8), np.uint64)
     arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "unit": unit}
-    done = run(update.publish_slice, "published.weights", published=update.Published(weights, 0), **arguments)
+    done = run(update.publish_slice, "published.weights", published=Published(weights, 0), **arguments)
     assert done.returned == exact_sum(w, unit)
 
 
 @given(st.integers(0, 500), st.integers(1, 9), st.sampled_from([1, 16]))
 def test_the_shares_of_the_threads_make_up_the_whole(count, many, step):
-    shares = [intrinsics.share.py_func(thread, many, count, step) for thread in range(many)]
+    shares = [simd.share.py_func(thread, many, count, step) for thread in range(many)]
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == count
     assert all(first % step == 0 for first, last in shares if first < last)

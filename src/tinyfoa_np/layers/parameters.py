@@ -15,9 +15,11 @@ from math import sqrt
 import numpy as np
 
 from ..errors import BadRequest
+from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_update import Draws, Published, Resident
+from ..kernels.operands import Draws, Published, Resident
+from ..kernels.optimizers import MOMENTS
 from ..network import is_local
 from ..ram.arena import Arena
 from ..ram.packing import Region
@@ -30,14 +32,6 @@ from .moments import FORMATS
 from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
 
-#: moments per weight of each optimizer, and its number in the kernels
-MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
-CODES = {
-    "sgd": update_kernels.SGD,
-    "momentum": update_kernels.MOMENTUM,
-    "nesterov": update_kernels.NESTEROV,
-    "adam": update_kernels.ADAM,
-}
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
@@ -212,17 +206,17 @@ class Parameters:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
         if self.inputs.kind == "real" and self.roomy:
-            neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
-        return self._scratch(update_kernels.run_width(columns, bits), neurons, columns, 1)
+            neurons = min(gradient_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
+        return self._scratch(gradient_kernels.run_width(columns, bits), neurons, columns, 1)
 
     def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
         """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
         if self.inputs.kind == "bits":
-            lists, listed = update_kernels.table_width(self.rows), 0
-            rows, columns = update_kernels.turned_shape(self.rows, columns)
+            lists, listed = gradient_kernels.table_width(self.rows), 0
+            rows, columns = gradient_kernels.turned_shape(self.rows, columns)
             turned = turners * rows, columns
         else:
-            lists = listed = update_kernels.list_width(self.rows, neurons)
+            lists = listed = gradient_kernels.list_width(self.rows, neurons)
             turned = 0, 0
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),
