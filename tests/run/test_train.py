@@ -28,7 +28,7 @@ from train_tools import (
 from tinyfoa_np import data
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import layer_shapes
-from tinyfoa_np.ram.packing import PHASES
+from tinyfoa_np.ram.phases import PHASES
 from tinyfoa_np.reference import random
 from tinyfoa_np.reference import tinyfoa as reference
 from tinyfoa_np.reference.slices import slices_at

@@ -179,86 +179,21 @@ def multiply(
     again,
 ):
     # as _products, for any number of outputs
-    o = 0
+    left, o = (x, x0, x_row, x_round, x_step), 0
     while o < width:
-        left = width - o
-        if WIDE and left >= 64:
-            _products4(
-                x,
-                x0,
-                x_row,
-                x_round,
-                x_step,
-                w,
-                w0 + o,
-                w_round,
-                w_step,
-                rounds,
-                steps,
-                f,
-                f0 + o,
-                f_row,
-                begun,
-                z,
-                z0 + o,
-                z_row,
-                rows,
-                64,
-                floor,
-                again,
-            )
+        right, first, out = (
+            (w, w0 + o, w_round, w_step, rounds, steps),
+            (f, f0 + o, f_row, begun),
+            (z, z0 + o, z_row, rows),
+        )
+        if WIDE and width - o >= 64:
+            _products4(*left, *right, *first, *out, *(64, floor, again))
             o += 64
-        elif left >= 32:
-            _products2(
-                x,
-                x0,
-                x_row,
-                x_round,
-                x_step,
-                w,
-                w0 + o,
-                w_round,
-                w_step,
-                rounds,
-                steps,
-                f,
-                f0 + o,
-                f_row,
-                begun,
-                z,
-                z0 + o,
-                z_row,
-                rows,
-                32,
-                floor,
-                again,
-            )
+        elif width - o >= 32:
+            _products2(*left, *right, *first, *out, *(32, floor, again))
             o += 32
         else:
-            _products1(
-                x,
-                x0,
-                x_row,
-                x_round,
-                x_step,
-                w,
-                w0 + o,
-                w_round,
-                w_step,
-                rounds,
-                steps,
-                f,
-                f0 + o,
-                f_row,
-                begun,
-                z,
-                z0 + o,
-                z_row,
-                rows,
-                min(16, left),
-                floor,
-                again,
-            )
+            _products1(*left, *right, *first, *out, *(min(16, width - o), floor, again))
             o += 16
 
 
@@ -289,34 +224,13 @@ def multiply_each(
 ):
     # the same with x and w side by side: of a depthwise convolution
     for o in range(0, width, 16):
-        _each1(
-            x,
-            x0 + o,
-            x_row,
-            x_round,
-            x_step,
-            w,
-            w0 + o,
-            w_round,
-            w_step,
-            rounds,
-            steps,
-            f,
-            f0 + o,
-            f_row,
-            begun,
-            z,
-            z0 + o,
-            z_row,
-            rows,
-            min(16, width - o),
-            floor,
-            again,
-        )
+        left, right = (x, x0 + o, x_row, x_round, x_step), (w, w0 + o, w_round, w_step, rounds, steps)
+        first, out = (f, f0 + o, f_row, begun), (z, z0 + o, z_row, rows)
+        _each1(*left, *right, *first, *out, *(min(16, width - o), floor, again))
 
 
 @njit(inline="always")
-def seen(number, step, base, taps, size):
+def part_seen(number, step, base, taps, size):
     """Which part of its window output ``number`` sees: window element t is element number * step + base + t of size."""
     at = number * step + base
     return max(0, -at), min(taps, size - at)
@@ -351,16 +265,16 @@ def correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f,
     """
     r0 = 0
     while r0 < out.rows:
-        top, bottom = seen(r0, window.step, window.top, window.rows, seen.rows)
+        top, bottom = part_seen(r0, window.step, window.top, window.rows, seen.rows)
         r1 = r0 + 1
-        while r1 < out.rows and seen(r1, window.step, window.top, window.rows, seen.rows) == (top, bottom):
+        while r1 < out.rows and part_seen(r1, window.step, window.top, window.rows, seen.rows) == (top, bottom):
             r1 += 1
         c0 = 0
         while c0 < out.columns:
-            left, right = seen(c0, window.step, window.left, window.columns, seen.columns)
+            left, right = part_seen(c0, window.step, window.left, window.columns, seen.columns)
             c1 = c0 + 1
             while c1 < out.columns:
-                if seen(c1, window.step, window.left, window.columns, seen.columns) != (left, right):
+                if part_seen(c1, window.step, window.left, window.columns, seen.columns) != (left, right):
                     break
                 c1 += 1
             rounds, steps = max(0, bottom - top), max(0, right - left) * depth
@@ -375,55 +289,11 @@ def correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f,
             for k in range(few):
                 here, there = x_at + k * window.step * x_next, z_at + k * z_next
                 source, row = (there, z_own) if f0 < 0 else (f0, 0)
+                left, right = (x, here, window.step * x_own, seen.row, x_step), (w, at, w_row, w_step, rounds, steps)
+                first, into = (f, source, row, begun), (z, there, z_own, many, width, floor, f0 >= 0 or not begun)
                 if each:
-                    multiply_each(
-                        x,
-                        here,
-                        window.step * x_own,
-                        seen.row,
-                        x_step,
-                        w,
-                        at,
-                        w_row,
-                        w_step,
-                        rounds,
-                        steps,
-                        f,
-                        source,
-                        row,
-                        begun,
-                        z,
-                        there,
-                        z_own,
-                        many,
-                        width,
-                        floor,
-                        f0 >= 0 or not begun,
-                    )
+                    multiply_each(*left, *right, *first, *into)
                 else:
-                    multiply(
-                        x,
-                        here,
-                        window.step * x_own,
-                        seen.row,
-                        x_step,
-                        w,
-                        at,
-                        w_row,
-                        w_step,
-                        rounds,
-                        steps,
-                        f,
-                        source,
-                        row,
-                        begun,
-                        z,
-                        there,
-                        z_own,
-                        many,
-                        width,
-                        floor,
-                        f0 >= 0 or not begun,
-                    )
+                    multiply(*left, *right, *first, *into)
             c0 = c1
         r0 = r1

@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from .compiling import njit
-from .conv_products import NO_FLOOR, multiply, multiply_each, seen
+from .conv_products import NO_FLOOR, multiply, multiply_each, part_seen
 from .optimizers import step_run
 from .simd import share
 
@@ -68,9 +68,9 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
         c0 = 0
         while c0 < Q:
             # columns of outputs whose windows reach equally far
-            first, last = seen(c0, stride, -left, L, S)
+            first, last = part_seen(c0, stride, -left, L, S)
             c1 = c0 + 1
-            while c1 < Q and seen(c1, stride, -left, L, S) == (first, last):
+            while c1 < Q and part_seen(c1, stride, -left, L, S) == (first, last):
                 c1 += 1
             for k in range(K):
                 # rows of outputs whose windows' row k lies inside

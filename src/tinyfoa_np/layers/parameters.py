@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from math import sqrt
 
 import numpy as np
@@ -29,6 +28,7 @@ from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
 from .encoding import Encoding, weight_unit, weights_shape, words, z_unit
 from .moments import FORMATS
+from .state import State
 from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
 
@@ -41,18 +41,6 @@ NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
-
-
-@dataclass
-class State:
-    """What is known of a layer's parameters beside the arena's bytes; a commit's root carries it."""
-
-    steps: list[int]  # optimizer steps of each slice
-    bias_steps: list[int]  # and of each group of biases
-    sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
-    resident: int | None = None  # the slice in the arena
-    group: int | None = None  # the group of biases whose moments are in the arena
-    dirty: bool = False  # what is resident differs from its copy in flash
 
 
 class Parameters:

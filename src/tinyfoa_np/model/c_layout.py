@@ -19,7 +19,8 @@ from ..errors import BadRequest
 from ..kernels.optimizers import MOMENTS
 from ..layers.parameters import weight_unit
 from ..network import layer_shapes
-from ..ram.packing import PHASES, Plan, Region, aligned, pack
+from ..ram.packing import Plan, Region, aligned, pack
+from ..ram.phases import PHASES
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Schedule
 

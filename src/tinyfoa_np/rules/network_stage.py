@@ -16,7 +16,7 @@ from ..layers.dense import Dense, Work
 from ..layers.encoding import TILES, Encoding, empty, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
-from ..layers.parameters import State
+from ..layers.state import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape

@@ -14,13 +14,12 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
-from ..ram.packing import PHASES
 from ..recipe import Recipe
 from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
@@ -46,6 +44,7 @@ from ..storage.whole_file import write_whole
 from .directory import stand_in
 from .events import Diverged, Event, Interrupted
 from .examination import Examination
+from .outcome import audit_of, measured, result_of
 from .session import Session
 
 
@@ -114,20 +113,7 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
-    if resume and stream:
-        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
-    if dataset is None:
-        if not resume:
-            raise BadRequest("a new run needs a data set")
-        dataset = stand_in(Path(run_dir))
-    else:
-        for name, split in (("train", dataset.train), ("test", dataset.test)):
-            check_split(dataset, name, split)
-    recipe = recipe.validated()
-    if dataset.digest is not None and not stream:  # of a stream every part has another
-        if recipe.digest not in (None, dataset.digest):
-            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
-        recipe = replace(recipe, digest=dataset.digest)
+    recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream)
     run = _Run(
         recipe,
         dataset,
@@ -142,6 +128,27 @@ def train(
     )
     with launched(), run.opened(resume, stream):
         return run.train()
+
+
+def _agreed(
+    recipe: Recipe, dataset: Dataset | None, run_dir: Path, resume: bool, stream: bool
+) -> tuple[Recipe, Dataset]:
+    """The recipe, for this data set's samples, and the data set; raises BadRequest where they do not go together."""
+    if resume and stream:
+        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
+    if dataset is None:
+        if not resume:
+            raise BadRequest("a new run needs a data set")
+        dataset = stand_in(run_dir)
+    else:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
+    recipe = recipe.validated()
+    if dataset.digest is not None and not stream:  # of a stream every part has another
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
+    return recipe, dataset
 
 
 def _silent(event: Event) -> None:
@@ -206,12 +213,12 @@ class _Run(Session):
         self.tell(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
-        result = self._result()
+        result = result_of(self)
         before = self.arena.block.copy() if self.audit else None
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
         if before is not None and (before != self.arena.block).any():
             self.meta["findings"].append("saving the model changed bytes of the arena")  # which the result holds, too
-        write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
+        write_whole(self.directory / "audit.json", json.dumps(audit_of(self, result), indent=1).encode() + b"\n")
         self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
 
@@ -426,7 +433,7 @@ class _Run(Session):
         self.arena.watermark()
         meta["probed"].append(self.exam is not None and self.exam.fresh)
         with self._untraced():
-            meta["arena"].append(self._measured())
+            meta["arena"].append(measured(self.arena, self.chosen[number].tiling))
         if self.exam:
             self._note(number)
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
@@ -538,66 +545,3 @@ class _Run(Session):
             where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
             found = [f"{where}{line}" for line in self.exam.findings]
             self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
-
-    def _measured(self) -> dict[str, Any]:
-        """What the arena says about the stage just trained."""
-        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
-        return {
-            "planned_bytes": plan.nbytes,
-            "accounted_bytes": arena.accounted,
-            "watermark_bytes": arena.watermark(),
-            "phases": {
-                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
-            },
-            "regions": [
-                {
-                    "name": r.name,
-                    "shape": r.shape,
-                    "dtype": r.dtype,
-                    "phases": r.phases,
-                    "offset": plan.offsets[r.name],
-                    "nbytes": r.nbytes,
-                }
-                for r in plan.regions
-            ],
-            "tiling": asdict(chosen.tiling),
-        }
-
-    def _result(self) -> dict[str, Any]:
-        meta = self.meta
-        kinds = ("planned_bytes", "accounted_bytes")
-        digests = "".join(layer["digest"] for layer in meta["trained"])
-        result = {
-            "error_pct": meta["errors"][-1],
-            "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [s / max(1, n) for s, n in zip(self.seconds, self.epochs, strict=True)],
-            "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
-            "arena": {
-                "budget_bytes": self.ram,
-                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
-                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
-            },
-            "flash": {
-                "bytes": self.flash.bytes,
-                "read_bytes": self.flash.read_bytes,
-                "written_bytes": self.flash.written_bytes,
-                "exchanges": self.flash.exchanges,
-            },
-            "run_dir": str(self.directory),
-            "recipe": json.loads(self.recipe.to_json()),
-        }
-        if self.audit:
-            result["findings"] = meta["findings"]
-            traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
-            result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
-        return result
-
-    def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
-        known = {name: self.meta[name] for name in ("probed", "findings")}
-        about = {
-            "classes": self.dataset.classes,
-            "samples": self.N,
-            "threads": self.threads,
-            "image": self.dataset.image,
-        }
-        return {**result, **about, "layers": self.meta["arena"], **known}
