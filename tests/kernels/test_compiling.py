@@ -55,9 +55,12 @@ def edit(folder, file, old, new):
     path.write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").glob("*.py")), ids=lambda path: path.name)
+MODULES = [path for path in sorted((PACKAGE / "kernels").glob("*.py")) if path.name != "compiling.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
 def test_sources_of_a_module_are_all_that_it_imports(path):
-    seen, waiting = set(), {path.resolve()}
+    seen, waiting = set(compiling.NOT_COMPILED), {path.resolve()}
     while waiting:
         one = waiting.pop()
         seen.add(one)
@@ -66,7 +69,7 @@ def test_sources_of_a_module_are_all_that_it_imports(path):
                 base = one.parents[node.level - 1].joinpath(*(node.module or "").split("."))
                 for file in (base.with_suffix(".py"), *(base / f"{name.name}.py" for name in node.names)):
                     waiting |= {file} if file.is_file() and file not in seen else set()
-    assert compiling.sources(path.resolve()) == sorted(seen)
+    assert compiling.sources(path.resolve()) == sorted(seen - compiling.NOT_COMPILED)
 
 
 def test_an_edit_of_what_a_kernel_calls_is_never_answered_by_old_code(tmp_path):

@@ -31,6 +31,8 @@ import numba
 from numba.core.caching import Cache, CompileResultCacheImpl, IndexDataCacheFile, _CacheLocator
 
 PACKAGE = Path(__file__).resolve().parents[1]
+#: modules with nothing that is compiled into a kernel
+NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py"}
 #: directories of one module's kernels that are kept, those used last: other copies of the package may be of another age
 KEPT = 4
 #: called with "module.function" before a kernel is compiled
@@ -52,13 +54,13 @@ def njit(**options: Any) -> Any:
 
 
 def sources(path: Path) -> list[Path]:
-    """A module of the package and all others that it imports, directly or not, in order of their names."""
-    seen, waiting = set(), {path}
+    """A module of the package and all others that it imports, directly or not, in order of names; not `NOT_COMPILED`."""
+    seen, waiting = set(NOT_COMPILED), {path}
     while waiting:
         path = waiting.pop()
         seen.add(path)
         waiting |= _imported(path) - seen
-    return sorted(seen)
+    return sorted(seen - NOT_COMPILED)
 
 
 @lru_cache(maxsize=256)
@@ -87,7 +89,7 @@ def digest(path: Path) -> str:
 def _bases() -> list[Path]:
     """Directories for kernels, the best first."""
     if numba.config.CACHE_DIR:
-        return [Path(numba.config.CACHE_DIR) / "tinyfoa-np"]
+        return [Path(numba.config.CACHE_DIR) / "tinyfoa-np" / "kernels"]
     bases = [PACKAGE / "kernels" / "__pycache__"]
     with suppress(RuntimeError):  # no HOME, and nobody of that number
         home = Path.home()
