@@ -54,7 +54,7 @@ def njit(**options: Any) -> Any:
 
 
 def sources(path: Path) -> list[Path]:
-    """A module of the package and all others that it imports, directly or not, in order of names; not `NOT_COMPILED`."""
+    """A module of the package and all that it imports, directly or not, but for `NOT_COMPILED`; in order of names."""
     seen, waiting = set(NOT_COMPILED), {path}
     while waiting:
         path = waiting.pop()
