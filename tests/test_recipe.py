@@ -526,3 +526,19 @@ def test_numbers_of_numpy_are_numbers():
     given = Recipe(epochs=np.int64(3), lr=np.float32(0.5), shuffle=np.bool_(True), network=np.str_("fc:20"))
     assert given.validated() == Recipe(epochs=3, lr=0.5, shuffle=True, network="fc:20").validated()
     assert Recipe.from_json(given.validated().to_json()).validated() == given.validated()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "right"),
+    [
+        ("network", 3, "text"),
+        ("epochs", "three", "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("lr", "fast", "a number or None"),
+        ("binary_weights", 1, "True or False"),
+        ("hold", [1], "text or None"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(field, value, right):
+    with pytest.raises(BadRequest, match=f"^{field} is .*: {right} would be right$"):
+        Recipe(**{field: value}).validated()

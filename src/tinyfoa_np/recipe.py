@@ -53,6 +53,16 @@ _OWN = (
 _UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle")
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
 
+#: a type as the fields of a recipe spell it: what is of it, and what messages call it
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": (bool, "True or False"),
+    "None": (type(None), "None"),
+    "dict[str, Any]": (dict, "a mapping"),
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -213,6 +223,11 @@ class Recipe:
         }
         if numpys:  # scalars such as np.int64(3), of a grid search
             return replace(self, **numpys).validated()
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not _is_of(value, str(each.type)):
+                right = " or ".join(_KINDS[kind][1] for kind in str(each.type).split(" | "))
+                raise BadRequest(f"{each.name} is {repr(value)[:40]}: {right} would be right")
         catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()
@@ -470,9 +485,9 @@ class Recipe:
 
 
 def _is_of(value: object, kind: str) -> bool:
-    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
-    kinds["dict[str, Any]"] = dict
-    return any(isinstance(value, kinds[k]) and (k == "bool" or not isinstance(value, bool)) for k in kind.split(" | "))
+    """Whether a value is of a field's type, as the class spells it; True and False are no numbers."""
+    kinds = kind.split(" | ")
+    return any(isinstance(value, _KINDS[k][0]) and (k == "bool" or not isinstance(value, bool)) for k in kinds)
 
 
 def _shown(value: float) -> str:
