@@ -22,7 +22,7 @@ from math import inf
 
 import numpy as np
 
-from ..kernels.dense_update import Given, Inputs, Scratch
+from ..kernels.operands import Given, Inputs, Scratch
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, empty
 from ..layers.layer import Part
