@@ -193,7 +193,7 @@ class Layer(LayerStage):
 
     @property
     def passes(self) -> int:
-        """Number of passes over all positions' weights per step: two plus one per slice, or one if products are kept."""
+        """Passes over all positions' weights per step: two plus one per slice, or one if products are kept."""
         return 1 if self.tiling.keep_products else 2 + len(self.parameters.due(0))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
