@@ -16,7 +16,8 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import BadRequest
-from ..layers.parameters import MOMENTS, weight_unit
+from ..kernels.optimizers import MOMENTS
+from ..layers.parameters import weight_unit
 from ..network import layer_shapes
 from ..ram.packing import Plan, Region, aligned, pack
 from ..ram.phases import PHASES
@@ -386,5 +387,9 @@ def check_scope(recipe: Recipe) -> None:
         raise BadRequest(f"{only}schedules slice, auto and stream, not {recipe.schedule}")
     if recipe.moments not in ("float32", "int8"):
         raise BadRequest(f"{only}moments float32 and int8, not {recipe.moments}")
+    if recipe.lr_schedule.startswith(("cosine", "exponential")):
+        raise BadRequest(f"{only}learning rates that are constant, drop or cooldown, not {recipe.lr_schedule}")
+    if recipe.augment is not None or recipe.reshuffle:
+        raise BadRequest(f"{only}samples as they are, in one order: leave --augment and --reshuffle out")
     if recipe.recompute:
         raise BadRequest(f"{only}keep the outputs of trained layers in flash: leave --recompute out")
