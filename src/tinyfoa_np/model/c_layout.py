@@ -379,7 +379,7 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
 def check_scope(recipe: Recipe) -> None:
     """Refuses what the trainer in C does not do, with one line."""
     only = "the trainer in C does "
-    if not recipe.rule.projected or not recipe.network.startswith("fc:"):
+    if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
         raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")
