@@ -208,8 +208,19 @@ _OWN = (
         title="DFA",
         homes={"fc": _RULES + "dfa:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        options={
+            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign"))
+        },
         signs_first=True,
         why_not="sends the output's error to fully connected layers only",
+    ),
+    Algorithm(
+        name="fa",
+        title="FA",
+        homes={"fc": _RULES + "fa:Network"},
+        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        signs_first=True,
+        why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
         name="pepita",
