@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kernel_tools import EPS, Blank, exact_sum, run, same_bits
+from kernel_tools import EPS, Blank, exact_sum, on_threads, only_samples, run, same_bits
 
 from tinyfoa_np.kernels import drtp, ff, pepita
 from tinyfoa_np.reference import bits
@@ -30,14 +30,6 @@ def shapes(draw):
     return draw(st.integers(1, B)), B, draw(widths), draw(classes), draw(st.integers(1, 5)), seed
 
 
-def on_threads(kernel, may_write, threads, **arguments):
-    """What a kernel leaves, the same on one thread as on many."""
-    done, alone = (run(kernel, may_write, threads=number, **arguments) for number in (threads, 1))
-    for name in may_write.split():
-        assert same_bits(getattr(done, name), getattr(alone, name))
-    return done
-
-
 def made_z(rng, O, B, spread=1.0):
     """z (O, B), at some places exactly 0, or -0, or +-1."""
     z = (rng.standard_normal((O, B)) * spread).astype(np.float32)
@@ -46,12 +38,6 @@ def made_z(rng, O, B, spread=1.0):
 
 def kept_as(binary, rows, O):
     return Blank((rows, -(-O // 64)), "uint64") if binary else Blank((rows, O), "float32")
-
-
-def only_rows(done, name, rows):
-    """Whether the first rows of a blank were written, and no others."""
-    written = done.written[name].reshape(len(done.written[name]), -1)
-    assert (written.T == (np.arange(len(written)) < rows)).all()
 
 
 def only_columns(before, after, columns):
@@ -84,7 +70,7 @@ def test_drtp_hidden(binary, training, shape):
         binary=binary,
         outputs=kept_as(binary, B, O),
     )
-    only_rows(done, "outputs", samples)
+    only_samples(done, "outputs", samples)
     only_columns(z, done.z, samples)
     before, own = z[:, :samples].T.astype(np.float64), labels[:samples]
     if binary:
@@ -168,7 +154,7 @@ def test_pepita_passes(binary, dropping, shape):
     first = on_threads(
         pepita.first, "outputs", threads, z=z[0], samples=samples, mask=mask, grown=grown, outputs=kept_as(binary, B, O)
     )
-    only_rows(first, "outputs", samples)
+    only_samples(first, "outputs", samples)
     second = on_threads(
         pepita.second,
         "z outputs",
@@ -219,7 +205,7 @@ def test_pepita_modulates(kind, shape):
         projection=F,
         out=Blank((B, I), "float32"),
     )
-    only_rows(done, "out", samples)
+    only_samples(done, "out", samples)
     X = float(scale) * inputs[:samples].astype(np.float64) + float(offset)
     size = np.abs(X) + np.abs(offset) + 2 * np.abs(F).max() + 1
     theirs = pepita_reference.modulate(X, y, labels, F.astype(np.float64))
@@ -263,6 +249,38 @@ def test_ff_embeds_labels(kind, labelled, shape, second):
     assert (np.abs(done.rows[at : at + samples] - norm) <= 8 * EPS * (np.abs(norm) + 1)).all()
 
 
+def check_ff_errors(done, coefficient, own, h, samples, s, binary, threads):
+    """The errors of a layer whose activations, slopes and running means are known, beside the reference's gradient."""
+    (rows, O), peer = own.shape, 5.0
+    right = np.arange(rows) < samples
+    middle, _ = run(ff.average, "", mean=done.mean).returned
+    moved = on_threads(
+        ff.errors,
+        "z",
+        threads,
+        z=done.z,
+        samples=samples,
+        scale=s,
+        binary=binary,
+        coefficient=coefficient,
+        mean=done.mean,
+        middle=middle,
+        peer=peer,
+    )
+    only_columns(done.z, moved.z, rows)
+    part = peer * (2 / O) * (done.mean.astype(np.float64) - middle) * (0.1 / samples)
+    theirs = coefficient[:rows, None].astype(np.float64) * h + part * right[:, None]
+    theirs = theirs * (np.abs(own) < 1) if binary else theirs
+    assert (np.abs(moved.z[:, :rows].T - theirs) <= 4 * EPS * (np.abs(coefficient[:rows, None] * h) + 1)).all()
+    with pytest.MonkeyPatch.context() as patch:  # and all of it as the reference's gradient has it
+        patch.setattr(ff_reference, "PEER", peer)
+        x, W = np.ones((rows, 1)), np.zeros((O, 1))
+        toggles = {"binary_weights": binary, "binary_activations": binary}
+        db = ff_reference.gradient(x, own.astype(np.float64), h, done.mean.astype(np.float64), W, **toggles).b
+    ours = moved.z[:, :rows].astype(np.float64).sum(axis=1)
+    assert (np.abs(ours - db) <= 1e-5 * (np.abs(theirs).sum(axis=0) + 1e-6)).all()
+
+
 @pytest.mark.parametrize("binary", [True, False], ids=["bits", "values"])
 @pytest.mark.parametrize("scaled", [True, False])
 @few
@@ -280,7 +298,7 @@ def test_ff_layer(binary, scaled, shape):
         for n in (threads, 1)
     )
     assert same_bits(done.z, alone.z) and same_bits(done.outputs, alone.outputs)
-    only_rows(done, "outputs", rows)
+    only_samples(done, "outputs", rows)
     only_columns(z, done.z, rows)
     own, size = done.z[:, :rows].T, np.abs(z[:, :rows].T) * (factor[:rows, None] if scaled else 1) + np.abs(bias)
     before = z[:, :rows].T.astype(np.float64) * (factor[:rows, None].astype(np.float64) if scaled else 1) + bias
@@ -297,8 +315,8 @@ def test_ff_layer(binary, scaled, shape):
     measured = on_threads(
         ff.measure, "goodness factor", threads, outputs=done.outputs, rows=rows, width=O, scale=s, **blank
     )
-    only_rows(measured, "goodness", rows)
-    only_rows(measured, "factor", rows)
+    only_samples(measured, "goodness", rows)
+    only_samples(measured, "factor", rows)
     goodness = ff_reference.goodness(h)
     np.testing.assert_allclose(measured.goodness[:rows], goodness, rtol=1e-12)
     # for bits it is what a bit then stands for, for values what they are to be multiplied by
@@ -316,7 +334,7 @@ def test_ff_layer(binary, scaled, shape):
         width=O,
         coefficient=Blank((2 * B,), "float32"),
     )
-    only_rows(judged, "coefficient", rows)
+    only_samples(judged, "coefficient", rows)
     assert judged.returned == pytest.approx(ff_reference.layer_loss(h), rel=1e-9)
     p, right = 0.5 * (1 + np.tanh(0.5 * (goodness - O))), np.arange(rows) < samples
     np.testing.assert_allclose(judged.coefficient[:rows], (p - right) / samples, rtol=4 * EPS, atol=1e-12)
@@ -330,32 +348,7 @@ def test_ff_layer(binary, scaled, shape):
     assert middle == pytest.approx(done.mean.mean(dtype=np.float64), rel=1e-12)
     assert spread == pytest.approx(ff_reference.peer_loss(done.mean), rel=1e-9, abs=1e-15)
 
-    peer = 5.0
-    moved = on_threads(
-        ff.errors,
-        "z",
-        threads,
-        z=done.z,
-        samples=samples,
-        scale=s,
-        binary=binary,
-        coefficient=judged.coefficient,
-        mean=done.mean,
-        middle=middle,
-        peer=peer,
-    )
-    only_columns(done.z, moved.z, rows)
-    part = peer * (2 / O) * (done.mean.astype(np.float64) - middle) * (0.1 / samples)
-    theirs = judged.coefficient[:rows, None].astype(np.float64) * h + part * right[:, None]
-    theirs = theirs * (np.abs(own) < 1) if binary else theirs
-    assert (np.abs(moved.z[:, :rows].T - theirs) <= 4 * EPS * (np.abs(judged.coefficient[:rows, None] * h) + 1)).all()
-    with pytest.MonkeyPatch.context() as patch:  # and all of it as the reference's gradient has it
-        patch.setattr(ff_reference, "PEER", peer)
-        x, W = np.ones((rows, 1)), np.zeros((O, 1))
-        toggles = {"binary_weights": binary, "binary_activations": binary}
-        db = ff_reference.gradient(x, own.astype(np.float64), h, done.mean.astype(np.float64), W, **toggles).b
-    ours = moved.z[:, :rows].astype(np.float64).sum(axis=1)
-    assert (np.abs(ours - db) <= 1e-5 * (np.abs(theirs).sum(axis=0) + 1e-6)).all()
+    check_ff_errors(done, judged.coefficient, own, h, samples, s, binary, threads)
 
 
 @few

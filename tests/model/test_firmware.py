@@ -64,7 +64,7 @@ CASES = [
     ("lc:6,9", (2, 8, 7), {"lc_connect": "depthwise", "binary_activations": False}),
     ("lc:6", (1, 9, 9), {"binary_weights": False, "algorithm": "bp"}),
     ("lc:6,9", (2, 8, 7), {"algorithm": "bp", "lc_connect": "depthwise"}),
-    ("cnn", (1, 12, 11), {"algorithm": "giff"}),
+    ("cnn", (1, 12, 11), {"algorithm": "giff", "options": {"answer": "last"}}),
     ("cnn", (1, 12, 11), {"algorithm": "giff", "merge": "add", "rms": True}),
     ("cnn", (1, 12, 11), {"algorithm": "bp"}),
     ("resnet8", (3, 8, 8), {"algorithm": "giff"}),

@@ -32,7 +32,7 @@ from tinyfoa_np import catalogue
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.model import model
-from tinyfoa_np.ram.packing import PHASES
+from tinyfoa_np.ram.phases import PHASES
 from tinyfoa_np.recipe import MOMENTS
 from tinyfoa_np.run.directory import BEGUN
 from tinyfoa_np.run.events import Diverged

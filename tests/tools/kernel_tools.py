@@ -452,3 +452,30 @@ def work_space(inputs, low, high, threads, neurons=1):
     gradient, turned = Blank((threads, update.run_width(high - low, packed)), "float32"), Blank((0, 0), "uint32")
     lists = Blank((threads, dz), "float32"), Blank((threads, 0 if packed else dz), "int32")
     return update.Scratch(gradient, *lists, turned)
+
+
+def on_threads(kernel, may_write, threads, per_thread=(), lay_out=in_one_block, **arguments):
+    """What a kernel leaves: the same bits on one thread as on many. ``per_thread`` are those with a row each."""
+
+    def on(number):
+        own = {
+            name: Blank((number, *value.shape[1:]), value.dtype)
+            for name, value in arguments.items()
+            if name in per_thread
+        }
+        alone = {} if per_thread else {"threads": number}
+        return run(kernel, may_write, lay_out, **{**arguments, **own, **alone})
+
+    done, alone = on(threads), on(1)
+    for name in set(may_write.split()) - set(per_thread) - {"partial"}:
+        parts = name.split(".")
+        ours, theirs = (
+            getattr(getattr(one, parts[0]), parts[1]) if parts[1:] else getattr(one, name) for one in (done, alone)
+        )
+        assert same_bits(ours, theirs)
+    return done
+
+
+def only_samples(done, name, samples):
+    written = done.written[name].reshape(len(done.written[name]), -1)
+    assert (written.T == (np.arange(len(written)) < samples)).all()

@@ -25,12 +25,12 @@ DIGESTS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-# MD5 of the .gz files, as their publishers give them.
+# Likewise: contents whose .gz files have the MD5 that their publishers give.
 FASHION_DIGESTS = {
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
 # Largest decompressed content; no file is decompressed beyond it.
 _LARGEST = 16 + 60000 * 784
@@ -113,6 +113,7 @@ _FASHION = Files(
     FASHION_DIGESTS,
     FASHION_URL,
     _LARGEST,
+    compressed=True,
     mirrors=FASHION_MIRRORS,
     name="fashion-mnist",
 )

@@ -17,7 +17,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..errors import BadRequest
-from ..ram.packing import PHASES, Plan, Region
+from ..ram.packing import Plan, Region
+from ..ram.phases import PHASES
 from ..reports import audit as report
 from ..reports import record
 from ..reports.record import Record

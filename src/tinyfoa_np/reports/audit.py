@@ -15,7 +15,8 @@ from typing import Any
 
 from ..network import TAPS, LayerShape, LocalShape
 from ..papers import tinyfoa_memory as paper
-from ..ram.packing import PHASES, Plan, Region
+from ..ram.packing import Plan, Region
+from ..ram.phases import PHASES
 from .record import Measured, Record, disagreements, read
 
 #: what a region is, and what the paper counts in its place, by step; names without the number of their layer

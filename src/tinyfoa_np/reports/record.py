@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..layers.tiling import Tiling
 from ..network import LayerShape, layer_shapes
-from ..ram.packing import PHASES, Plan, Region
+from ..ram.packing import Plan, Region
+from ..ram.phases import PHASES
 from ..recipe import Recipe
 from ..run.outcome import checked_result
 from ..storage.files import read_json

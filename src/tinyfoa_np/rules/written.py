@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..ram.packing import PHASES, Region
+from ..ram.packing import Region
+from ..ram.phases import PHASES
 
 _LOOKING = ("hand-over", "evaluate")
 #: of kinds of regions that live on from one phase to another

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import CheckFailed
 from ..layers.encoding import Encoding
-from ..ram.packing import PHASES
+from ..ram.phases import PHASES
 from ..rules.stage import Stage
 from ..storage.flash import Flash
 from ..storage.records import Records

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import asdict
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..ram.phases import PHASES
 from ..recipe import Recipe
 from ..storage.files import parse_json
+
+if TYPE_CHECKING:
+    from ..layers.tiling import Tiling
+    from ..ram.arena import Arena
+    from .train import _Run as Run
 
 #: bytes of the longest line that is read
 LINE_LIMIT = 1 << 12
@@ -57,6 +65,72 @@ def checked_result(known: Any) -> dict[str, Any]:
     if not isinstance(sha256, str) or len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
         raise ValueError("its model has no digest")
     return {**known, "recipe": json.loads(recipe.to_json())}
+
+
+def measured(arena: Arena, tiling: Tiling) -> dict[str, Any]:
+    """The bytes of the stage that was just trained in the arena, so cut: planned, accounted for, and written."""
+    plan = arena.plan
+    return {
+        "planned_bytes": plan.nbytes,
+        "accounted_bytes": arena.accounted,
+        "watermark_bytes": arena.watermark(),
+        "phases": {p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES},
+        "regions": [
+            {
+                "name": r.name,
+                "shape": r.shape,
+                "dtype": r.dtype,
+                "phases": r.phases,
+                "offset": plan.offsets[r.name],
+                "nbytes": r.nbytes,
+            }
+            for r in plan.regions
+        ],
+        "tiling": asdict(tiling),
+    }
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """What :func:`tinyfoa_np.run.train.train` returns, of a run that has trained all its stages."""
+    meta = run.meta
+    kinds = ("planned_bytes", "accounted_bytes")
+    digests = "".join(layer["digest"] for layer in meta["trained"])
+    result = {
+        "error_pct": meta["errors"][-1],
+        "layer_errors_pct": meta["errors"],
+        "seconds_per_epoch": [s / max(1, n) for s, n in zip(run.seconds, run.epochs, strict=True)],
+        "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
+        "arena": {
+            "budget_bytes": run.ram,
+            **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
+            "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
+        },
+        "flash": {
+            "bytes": run.flash.bytes,
+            "read_bytes": run.flash.read_bytes,
+            "written_bytes": run.flash.written_bytes,
+            "exchanges": run.flash.exchanges,
+        },
+        "run_dir": str(run.directory),
+        "recipe": json.loads(run.recipe.to_json()),
+    }
+    if run.audit:
+        result["findings"] = meta["findings"]
+        traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
+        result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
+    return result
+
+
+def audit_of(run: Run, result: dict[str, Any]) -> dict[str, Any]:
+    """The result with what an audit needs beside it, as ``audit.json`` holds it."""
+    about = {
+        "classes": run.dataset.classes,
+        "samples": run.N,
+        "threads": run.threads,
+        "image": run.dataset.image,
+    }
+    known = {name: run.meta[name] for name in ("probed", "findings")}
+    return {**result, **about, "layers": run.meta["arena"], **known}
 
 
 def _is_count(value: Any) -> bool:

@@ -14,31 +14,29 @@ until the stage's epochs are over; then its outputs are handed over to the next 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..kernels import random as random_kernels
 from ..kernels.launching import launched
-from ..layers.layer import Part, whole
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
-from ..ram.packing import PHASES
 from ..recipe import Recipe
-from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
@@ -46,7 +44,8 @@ from ..storage.whole_file import write_whole
 from .directory import stand_in
 from .events import Diverged, Event, Interrupted
 from .examination import Examination
-from .session import Session
+from .loading import Loading
+from .outcome import audit_of, measured, result_of
 
 
 def train(
@@ -114,20 +113,7 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
-    if resume and stream:
-        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
-    if dataset is None:
-        if not resume:
-            raise BadRequest("a new run needs a data set")
-        dataset = stand_in(Path(run_dir))
-    else:
-        for name, split in (("train", dataset.train), ("test", dataset.test)):
-            check_split(dataset, name, split)
-    recipe = recipe.validated()
-    if dataset.digest is not None and not stream:  # of a stream every part has another
-        if recipe.digest not in (None, dataset.digest):
-            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
-        recipe = replace(recipe, digest=dataset.digest)
+    recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream)
     run = _Run(
         recipe,
         dataset,
@@ -144,11 +130,32 @@ def train(
         return run.train()
 
 
+def _agreed(
+    recipe: Recipe, dataset: Dataset | None, run_dir: Path, resume: bool, stream: bool
+) -> tuple[Recipe, Dataset]:
+    """The recipe, for this data set's samples, and the data set; raises BadRequest where they do not go together."""
+    if resume and stream:
+        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
+    if dataset is None:
+        if not resume:
+            raise BadRequest("a new run needs a data set")
+        dataset = stand_in(run_dir)
+    else:
+        for name, split in (("train", dataset.train), ("test", dataset.test)):
+            check_split(dataset, name, split)
+    recipe = recipe.validated()
+    if dataset.digest is not None and not stream:  # of a stream every part has another
+        if recipe.digest not in (None, dataset.digest):
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+        recipe = replace(recipe, digest=dataset.digest)
+    return recipe, dataset
+
+
 def _silent(event: Event) -> None:
     pass
 
 
-class _Run(Session):
+class _Run(Loading):
     """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
@@ -206,12 +213,12 @@ class _Run(Session):
         self.tell(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
-        result = self._result()
+        result = result_of(self)
         before = self.arena.block.copy() if self.audit else None
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
         if before is not None and (before != self.arena.block).any():
             self.meta["findings"].append("saving the model changed bytes of the arena")  # which the result holds, too
-        write_whole(self.directory / "audit.json", json.dumps(self._audit(result), indent=1).encode() + b"\n")
+        write_whole(self.directory / "audit.json", json.dumps(audit_of(self, result), indent=1).encode() + b"\n")
         self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
 
@@ -251,23 +258,6 @@ class _Run(Session):
                 self._commit()
             self._hand_over(number)
 
-    def make_stage(self, number: int) -> None:
-        """A stage like one of the run's, made anew and opened: for work that must leave no trace."""
-        chosen = self.chosen[number]
-        self._open_stage(self.layout.makers[number](chosen.tiling), number)
-
-    def _open_stage(self, stage: Stage, number: int) -> None:
-        """Takes the views of a stage from the arena."""
-        self.stage = stage
-        self.arena.enter("initialize")
-        stage.open(self.arena)
-        self.commit_buffer = stage.ram.commit
-        self.below = None
-        if self.recipe.recompute and number > 0:
-            tiling = self.chosen[number].tiling
-            self.below = Below(self.stages[:number], self.meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
-            self.below.open(self.arena)
-
     def _begin_stage(self, number: int) -> None:
         """Makes a stage's objects in flash, or finds them there, and rebuilds what the arena holds of them."""
         meta, stage = self.meta, self.stage
@@ -295,35 +285,13 @@ class _Run(Session):
                 layer.exchange(flash, k)
         flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
-    def _load(self, records: Records, k: int) -> int:
-        """Batch k into the arena; returns its samples."""
-        self.arena.enter("load")
-        ram = self.stage.ram
-        if self.below is None:
-            return records.read(self.flash, k, ram.inputs, ram.labels, ram.input_scale)
-        samples = records.read(self.flash, k, self.below.inputs, ram.labels, ram.input_scale)
-        self.below.forward(self.flash, samples, ram.inputs, ram.input_scale, records.name == "test")
-        return samples
-
-    def _parts(self, records: Records, k: int) -> Iterator[Part]:
-        """Loads batch k, as many samples at a time as the arena holds."""
-        held, n = self.stage.held_samples, records.count(k)
-        if held >= n:
-            yield whole(self._load(records, k))
-            return
-        ram = self.stage.ram
-        for first in range(0, n, held):
-            self.arena.enter("load")
-            part = Part(min(held, n - first), first, n)
-            # a stage that has room for a batch's labels wants them all
-            labels = ram.labels[first:] if len(ram.labels) > held else ram.labels
-            records.read_part(self.flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
-            yield part
-
     def _step(self, step: int, k: int) -> tuple[int, Outcome]:
-        """One training step, with batch k; returns its samples and what came of it."""
+        """One training step, the k-th of its epoch; returns its samples and what came of it."""
         samples, outcome = 0, Outcome(0.0, 0)
-        for part in self._parts(self.train_records, k):
+        epoch, records = step // self.train_records.batches, self.train_records
+        if self.recipe.reshuffle and self.recipe.rule.by_layer:
+            k = random_kernels.turn(k, records.batches, epoch, np.uint64(self.recipe.seed))
+        for part in self._parts(records, k, epoch):
             samples, done = samples + part.samples, outcome
             outcome = self.stage.train_step(self.flash, part, step)
             outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)
@@ -426,7 +394,7 @@ class _Run(Session):
         self.arena.watermark()
         meta["probed"].append(self.exam is not None and self.exam.fresh)
         with self._untraced():
-            meta["arena"].append(self._measured())
+            meta["arena"].append(measured(self.arena, self.chosen[number].tiling))
         if self.exam:
             self._note(number)
         meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
@@ -538,66 +506,3 @@ class _Run(Session):
             where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
             found = [f"{where}{line}" for line in self.exam.findings]
             self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
-
-    def _measured(self) -> dict[str, Any]:
-        """What the arena says about the stage just trained."""
-        arena, plan, chosen = self.arena, self.arena.plan, self.chosen[self.meta["layer"]]
-        return {
-            "planned_bytes": plan.nbytes,
-            "accounted_bytes": arena.accounted,
-            "watermark_bytes": arena.watermark(),
-            "phases": {
-                p: {"planned_bytes": plan.phase_bytes(p), "accounted_bytes": arena.accounted_in(p)} for p in PHASES
-            },
-            "regions": [
-                {
-                    "name": r.name,
-                    "shape": r.shape,
-                    "dtype": r.dtype,
-                    "phases": r.phases,
-                    "offset": plan.offsets[r.name],
-                    "nbytes": r.nbytes,
-                }
-                for r in plan.regions
-            ],
-            "tiling": asdict(chosen.tiling),
-        }
-
-    def _result(self) -> dict[str, Any]:
-        meta = self.meta
-        kinds = ("planned_bytes", "accounted_bytes")
-        digests = "".join(layer["digest"] for layer in meta["trained"])
-        result = {
-            "error_pct": meta["errors"][-1],
-            "layer_errors_pct": meta["errors"],
-            "seconds_per_epoch": [s / max(1, n) for s, n in zip(self.seconds, self.epochs, strict=True)],
-            "model_sha256": hashlib.sha256(bytes.fromhex(digests)).hexdigest(),
-            "arena": {
-                "budget_bytes": self.ram,
-                **{k: max(layer[k] for layer in meta["arena"]) for k in (*kinds, "watermark_bytes")},
-                "phases": {p: {k: max(m["phases"][p][k] for m in meta["arena"]) for k in kinds} for p in PHASES},
-            },
-            "flash": {
-                "bytes": self.flash.bytes,
-                "read_bytes": self.flash.read_bytes,
-                "written_bytes": self.flash.written_bytes,
-                "exchanges": self.flash.exchanges,
-            },
-            "run_dir": str(self.directory),
-            "recipe": json.loads(self.recipe.to_json()),
-        }
-        if self.audit:
-            result["findings"] = meta["findings"]
-            traced = [layer["beside"] for layer in meta["arena"] if layer.get("beside")]
-            result["beside"] = {name: max(each[name] for each in traced) for name in traced[0]} if traced else None
-        return result
-
-    def _audit(self, result: dict[str, Any]) -> dict[str, Any]:
-        known = {name: self.meta[name] for name in ("probed", "findings")}
-        about = {
-            "classes": self.dataset.classes,
-            "samples": self.N,
-            "threads": self.threads,
-            "image": self.dataset.image,
-        }
-        return {**result, **about, "layers": self.meta["arena"], **known}

@@ -343,13 +343,16 @@ def _labels(model: Model, found: Answer) -> None:
 
 
 def _goodness(model: Model, found: Answer) -> None:
-    """GIFF: the goodness of every label, summed over groups."""
+    """GIFF: the goodness of every label, summed over groups or of the last alone."""
     recipe = model.recipe
     found.precise = True
-    for number, group in enumerate(_groups(model, found)):
+    groups = _groups(model, found)
+    for number, group in enumerate(groups):
         if number and recipe.rms:
             found.change(Rms)
         _program(model, found, group, number)
+        if recipe.options["answer"] == "last" and number + 1 < len(groups):
+            continue
         label = model.layers[number].weights[group.program.parameters :].reshape(group.extra)
         assert recipe.label_width is not None
         latent = np.zeros((model.classes, label.shape[1] // recipe.label_width), np.float32)
