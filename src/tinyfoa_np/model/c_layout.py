@@ -16,7 +16,8 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import BadRequest
-from ..layers.parameters import MOMENTS, weight_unit
+from ..kernels.optimizers import MOMENTS
+from ..layers.parameters import weight_unit
 from ..network import layer_shapes
 from ..ram.packing import Plan, Region, aligned, pack
 from ..ram.phases import PHASES
