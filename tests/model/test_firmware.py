@@ -60,6 +60,10 @@ CASES = [
     ("fc:33", None, {"algorithm": "pepita"}),
     ("fc:33", None, {"algorithm": "ff"}),
     ("fc:30,20", None, {"algorithm": "giff", "merge": "mul", "rms": False, "label_width": 2, "groups": "1,2"}),
+    ("fc:33,20", None, {"algorithm": "monoforward"}),
+    ("fc:33,20", None, {"algorithm": "monoforward", "binary_weights": False, "binary_activations": False}),
+    ("fc:33,20", None, {"algorithm": "biofo", "options": {"head": "normal"}}),
+    ("fc:33,20", None, {"algorithm": "biofo", "binary_weights": False, "binary_activations": False}),
     ("lc:6,9", (2, 8, 7), {}),
     ("lc:6,9", (2, 8, 7), {"lc_connect": "depthwise", "binary_activations": False}),
     ("lc:6", (1, 9, 9), {"binary_weights": False, "algorithm": "bp"}),
@@ -135,7 +139,7 @@ def test_scaling_is_included(tmp_path, algorithm, network):
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("number", [0, 6, 13, 14, 17, 20])
+@pytest.mark.parametrize("number", [0, 6, 13, 18, 21, 24])
 def test_nothing_is_undefined(tmp_path, number):
     network, image, options = CASES[number]
     dataset = data_for(image, ("real", "bytes")[number % 2], tests=20)
@@ -184,7 +188,7 @@ BOARDS = {
 
 @pytest.mark.skipif(not QEMU, reason="arm-none-eabi-gcc or qemu-system-arm is not installed")
 @pytest.mark.parametrize("cpu", BOARDS)
-@pytest.mark.parametrize("number, samples", [(0, 1000), (5, 100), (7, 20), (14, 20), (18, 5)])
+@pytest.mark.parametrize("number, samples", [(0, 1000), (5, 100), (7, 20), (18, 20), (22, 5)])
 def test_emulated_microcontrollers_answer_alike(tmp_path, cpu, number, samples):
     network, image, options = CASES[number]
     dataset = data_for(image, ("bytes", "real")[number % 2], tests=samples)

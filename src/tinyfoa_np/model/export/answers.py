@@ -267,7 +267,7 @@ def _hidden(model: Model) -> str:
 
 
 def _projected(model: Model, found: Answer) -> None:
-    """TinyFoA: the last layer's fixed projection of what it puts out."""
+    """TinyFoA and Bio-FO: the last layer's fixed projection of what it puts out."""
     recipe, layers, bias = model.recipe, model.layers, None
     for number, (scale, layer) in enumerate(zip(tinyfoa.input_scales(recipe, layers), layers, strict=True)):
         if is_local(recipe.network):
@@ -293,10 +293,20 @@ def projection(model: Model) -> np.ndarray:
     """The last layer's (O, C): only its logits answer; of a locally connected one position by position."""
     last, number = model.layers[-1], len(model.layers) - 1
     if not last.shape:
-        return tinyfoa.projection(number, last.outputs, model.classes, model.recipe.seed)
+        out = np.zeros((last.outputs, model.classes), np.float32)
+        made: np.ndarray = model.recipe.rule.home("fc").head_rows(out, 0, last.outputs, number, model.recipe)
+        return made
     outputs = last.shape.outputs
     rows = np.zeros((outputs, model.classes), np.float32)
     return uniform_rows(rows, 0, outputs, number, model.recipe.seed, 1 / np.sqrt(outputs))
+
+
+def _heads(model: Model, found: Answer) -> None:
+    """Mono-Forward: each layer has a head of its own behind it, of which the last answers."""
+    layers = model.layers[::2]
+    for scale, layer in zip(tinyfoa.input_scales(model.recipe, layers), layers, strict=True):
+        _dense(found, layer, scale, _hidden(model))
+    _dense(found, model.layers[-1], 1.0, "values")
 
 
 def _logits(model: Model, found: Answer) -> None:
@@ -410,6 +420,7 @@ def parameters(one: Operation, trained: TrainedLayer) -> dict[str, np.ndarray]:
 #: how networks answer, by what the catalogue calls it
 _FORMS: dict[str | None, Callable[[Model, Answer], None]] = {
     "projection": _projected,
+    "heads": _heads,
     "logits": _logits,
     "targets": _targets,
     "labels": _labels,
