@@ -92,8 +92,6 @@ LONG_FUNCTIONS = {
     "src/tinyfoa_np/kernels/conv.py": {"_products", "products", "_multiply", "_correlate"},
     "src/tinyfoa_np/kernels/intrinsics.py": {"finish_rows", "_coded_stepper", "step_coded"},
     "src/tinyfoa_np/kernels/local.py": {"update"},
-    "src/tinyfoa_np/reference/bp.py": {"train"},
-    "src/tinyfoa_np/reference/tinyfoa.py": {"train_layer"},
     "cli/train.py": {"train"},
 }
 

@@ -4,13 +4,14 @@ Read in this order; every module needs only NumPy and the modules above it.
 
 - :mod:`.optimizers`     Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
 - :mod:`.slices`         the M x M grid of a layer's weights, and which slice trains when
+- :mod:`.training`       the loop that all rules train by, and what the steps of sliced layers share
 - :mod:`.tinyfoa`        TinyFoA: forward, logits, loss, gradient, the training of a layer and of a network
 - :mod:`.tinyfoa_local`  the same on locally connected layers, with batch norm
 - :mod:`.bits`           signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`         Philox: random numbers by counter
 - :mod:`.moments`        an optimizer's moments in two bytes or one, rounded at random
 
-The systems that TinyFoA is compared with use the first three and :mod:`.dense`, their common part:
+The systems that TinyFoA is compared with use the first four and :mod:`.dense`, their common part:
 
 - :mod:`.bp`             backpropagation
 - :mod:`.bp_local`       the same through locally connected layers, with :mod:`.tinyfoa_local`

@@ -7,8 +7,15 @@ a slice that rests in flash does not age. All of them are written as PyTorch com
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
+
+
+class Optimizer(Protocol):
+    """What moves weights."""
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray: ...
 
 
 class SGD:
