@@ -35,8 +35,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyfoa_np.data import heartbeats
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, quiet
 from tinyfoa_np.data.search_path import places, user_cache
 from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
@@ -94,33 +94,21 @@ class Beats(NamedTuple):
     records: np.ndarray
 
 
-class MitBih:
+class MitBih(Published):
     """One of the three ways to train and to test on the beats."""
 
     def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
-        self.name, self.samples, self.balance, self.patients = name, samples, balance, patients
-
-    @property
-    def fetched(self) -> Files:
-        """What a download brings."""
-        return FILES
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *self.samples, INPUTS, "float32", CLASSES, image=IMAGE)
+        super().__init__(name, [FILES], samples, CLASSES, IMAGE, "float32")
+        self.balance, self.patients = balance, patients
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
         """The directory that holds the records, or the public preparation's two files; raises `BadRequest`."""
         try:
-            return str(next(iter(FILES.paths(data_dir).values())).parent)
+            return super().find(data_dir)
         except BadRequest:
             if (found := self._csv(data_dir)) is None:
                 raise
             return f"{found[0].parent} (CSV, for {self.name}-unverified)"
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file of the records: its path, whether it is the published one, and what was found."""
-        return FILES.verify(data_dir)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
@@ -184,22 +172,13 @@ class MitBih:
         if self.balance:
             chosen = [balanced(part.labels, each, CLASSES, SEED) for part, each in zip(parts, EACH)]
             parts = [Split(part.inputs[rows], part.labels[rows]) for part, rows in zip(parts, chosen)]
-        train, test = parts
         how = "records of DS1 to train on, of DS2 to test on" if self.patients else "a fifth of each class to test on"
         origin = {
             "where": str(where),
             "split": f"{how}, shuffled with seed {SEED}",
             "balance": f"{EACH[0]} and {EACH[1]} of each class" if self.balance else "none",
         }
-        return Dataset(
-            self.name,
-            train,
-            test,
-            CLASSES,
-            image=IMAGE,
-            origin=origin,
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made(parts, unverified, origin)
 
 
 SETS = {
@@ -264,10 +243,10 @@ def _kept(path: Path) -> Beats | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     samples = len(beats.labels)
-    whole = [(array.dtype, array.shape) for array in beats] == [
-        (np.float32, (samples, INPUTS)),
-        (np.uint8, (samples,)),
-        (np.uint16, (samples,)),
+    whole = [(array.dtype.name, array.shape) for array in beats] == [
+        ("float32", (samples, INPUTS)),
+        ("uint8", (samples,)),
+        ("uint16", (samples,)),
     ]
     return beats if whole else None
 
