@@ -5,6 +5,7 @@ In a step the groups (:mod:`tinyfoa_np.layers.group`) train in turn.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,9 +82,9 @@ class GroupStage(Stage):
             *(region for group in self.layers for region in self.top_regions(group)),
         ]
 
+    @abstractmethod
     def top_regions(self, group: Group) -> list[Region]:
         """What is needed where a group's loss is made, at the step ``group.top`` of gradient and update."""
-        raise NotImplementedError
 
     def cost(self) -> tuple[float, ...]:
         """What a step takes, beside other ways to cut it: micro-batches are all there are."""
@@ -116,9 +117,9 @@ class GroupStage(Stage):
     def row(self) -> np.ndarray:
         return empty((0,))  # digests read parameters where they are
 
+    @abstractmethod
     def look(self, samples: int, phase: str) -> None:
         """A pass without training, to :meth:`scores`."""
-        raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:
         self.look(part.samples, "evaluate")

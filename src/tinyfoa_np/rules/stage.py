@@ -7,6 +7,7 @@ is here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
         return cls(loss, wrong, "" if trained else "a weight or a moment is no longer a finite number")
 
 
-class Stage:
+class Stage(ABC):
     """What trains together in one arena.
 
     Its :attr:`ram` has at least ``inputs`` (held, ..), ``labels`` (held,) or (B,), ``input_scale`` (1,) and ``commit``,
@@ -98,9 +99,9 @@ class Stage:
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def extra(self) -> list[Region]:
         """What the stage needs of the arena beside the regions of its layers."""
-        raise NotImplementedError
 
     def regions(self) -> list[Region]:
         """What the stage needs of the arena, and when."""
@@ -119,7 +120,7 @@ class Stage:
         self.take(arena, self.layers)
         self.project()
 
-    def project(self) -> None:
+    def project(self) -> None:  # noqa: B027 (most have none)
         """Makes what is random and fixed: projections."""
 
     def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
@@ -141,9 +142,9 @@ class Stage:
 
     # -- what a step costs ---------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def cost(self) -> tuple[float, ...]:
         """What a step takes in time and traffic with flash, beside other ways to cut the same stage: less is better."""
-        raise NotImplementedError
 
     @property
     def passes(self) -> int:
@@ -184,27 +185,27 @@ class Stage:
             layer.flush(flash)
 
     @property
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What is known beside the arena's bytes, as JSON can hold it: a fresh copy."""
-        raise NotImplementedError
 
     @state.setter
-    def state(self, known: dict[str, Any]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def state(self, known: dict[str, Any]) -> None: ...
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """One training step on what was loaded, or the share of it that this part of a batch makes possible."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Wrong answers in what was loaded; they may be told with the batch's last part only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wrong(self, samples: int) -> int:
         """How many answers of the last pass are wrong."""
-        raise NotImplementedError
 
     def scores(self, samples: int) -> np.ndarray:
         """The scores (C, n) of the last pass, as precise as there are: a sample's largest is its answer."""
@@ -221,14 +222,14 @@ class Stage:
         """What digests read slices through, if they do."""
         return self.ram.row
 
+    @abstractmethod
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """What was loaded through the trained stage, as inference does it; wrong answers as :meth:`evaluate`.
 
         ``trained``: it is of the training set; what inference takes from that is not fixed yet.
         """
-        raise NotImplementedError
 
-    def settle(self, samples: int) -> None:
+    def settle(self, samples: int) -> None:  # noqa: B027 (most need nothing)
         """Fixes what inference takes from all ``samples`` of the training set."""
 
     def known(self) -> list[dict[str, Any]]:
@@ -256,9 +257,9 @@ class Stage:
         for layer, known in zip(self.answering, trained, strict=False):
             layer.load(known)
 
+    @abstractmethod
     def answer(self, samples: int) -> None:
         """The samples in the arena through the trained layers, to :meth:`scores`."""
-        raise NotImplementedError
 
     def keep(self, flash: Flash) -> None:
         """Writes what inference needs of the trained layers."""
