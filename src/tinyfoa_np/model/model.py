@@ -101,7 +101,10 @@ class Model:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
-        return self._unscaled(x).argmax(axis=1)  # the scale cannot change an answer, but rounding with it could
+        classes: np.ndarray = self._unscaled(x).argmax(
+            axis=1
+        )  # the scale cannot change an answer, but rounding with it could
+        return classes
 
     def _unscaled(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
