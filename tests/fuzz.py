@@ -11,6 +11,7 @@ directory, and the exit code is 1. Each kind is read in a process of its own, wh
 
 import faulthandler
 import io
+import itertools
 import json
 import os
 import random
@@ -41,7 +42,7 @@ from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.model import export, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reports import audit
-from tinyfoa_np.rules import tinyfoa, tinyfoa_local
+from tinyfoa_np.rules import tinyfoa
 from tinyfoa_np.run import results
 from tinyfoa_np.run.directory import read_recipe, startable
 from tinyfoa_np.run.train import train
@@ -168,8 +169,7 @@ def models(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]
         if name in ("tinyfoa", "real") and ours.classes < 1000:
             for to in ("npz", "c-header"):
                 export.export(ours, to)
-        for cached in (tinyfoa.projection, tinyfoa_local._head):  # each model has others
-            cached.cache_clear()
+        tinyfoa.projection.cache_clear()  # each model has another
 
     return path, lambda rng: None if path.write_bytes(changed_model(*known, rng)) else None, read
 
@@ -184,15 +184,14 @@ def runs(folder: Path, name: str, leave_at: int | None) -> tuple[Path, Damage, C
         shutil.copytree(genuine, path)
         changed_run(path, rng)
 
-    shown = [True]  # as a page the first time and a few others: that takes seconds
+    chances = itertools.chain([1.0], itertools.repeat(0.05))  # of being shown as a page, which takes seconds
 
     def read() -> None:
         startable(path)
         if leave_at is None:
             results.figures(path), results.epochs(path), audit.audit(path)
-            if shown.pop():
+            if random.random() < next(chances):
                 page.write(path)
-            shown.append(random.random() < 0.05)
         result = train(read_recipe(path), None, path, threads=1, resume=True)
         model.load(path / "model.safetensors")
         results.figures(path), results.epochs(path)
@@ -323,7 +322,7 @@ def child(kind: str, seconds: float, seed: str, folder: Path) -> int:
             read()
         except TinyFoAError as error:
             refused += 1
-            if "\n" in str(error) or not str(error):
+            if not str(error) or not str(error).isprintable():
                 problem = f"says {str(error)!r}"
         except (Exception, TooLong):
             problem = traceback.format_exc()

@@ -1,10 +1,18 @@
 """What goes wrong, in one line each: the message says what was wrong and what would be right."""
 
+from .text import printable
+
 
 class TinyFoAError(Exception):
-    """Anything this package reports to its user; ``exit_code`` is what a command line should end with."""
+    """Anything this package reports to its user; ``exit_code`` is what a command line should end with.
+
+    Messages quote names from files, which may hold anything: as text, a message is one line that can be shown safely.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadRequest(TinyFoAError):
