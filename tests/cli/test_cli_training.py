@@ -130,7 +130,7 @@ def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch
 def test_help_says_whose_an_option_is_and_what_each_takes(run):
     text = " ".join(run("train", "--help")[1].split())
     assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
-    assert "[default: 0.0001 with tinyfoa, bp, drtp and dfa; 0.001 with pepita, ff and giff]" in text
+    assert "[default: 0.0001 with tinyfoa, bp and drtp; 0.001 with dfa, pepita, ff and giff]" in text
     assert "shuffle with drtp, dfa, ff and giff]" in text and "None" not in text
 
 

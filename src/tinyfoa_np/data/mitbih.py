@@ -36,7 +36,7 @@ import numpy as np
 
 from tinyfoa_np.data import heartbeats
 from tinyfoa_np.data.dataset import Dataset, Split
-from tinyfoa_np.data.published import Files, Progress, Published, quiet
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.data.search_path import places, user_cache
 from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
@@ -123,7 +123,7 @@ class MitBih(Published):
             A file is altered, or is no such record or table.
         """
         try:
-            paths = FILES.paths(data_dir)
+            files, paths = first_of(self.layouts, data_dir)
         except BadRequest:
             if (tables := self._csv(data_dir)) is None:
                 raise
@@ -132,7 +132,7 @@ class MitBih(Published):
                     f"no digest of {tables[0]} is published: {self.name}-unverified takes it as it is"
                 ) from None
             return self._from_csv(tables)
-        beats = prepared(paths, unverified, on_progress)
+        beats = prepared(files, paths, unverified, on_progress)
         if self.patients:
             order = shuffled(len(beats.labels), SEED)
             train, test = (order[np.isin(beats.records[order], np.array(part, int))] for part in (DS1, DS2))
@@ -191,13 +191,15 @@ SETS = {
 }
 
 
-def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
+def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
     """The beats of all records; prepared once, then kept in the user's cache directory.
 
     Parameters
     ----------
+    files : Files
+        The published ones.
     paths : dict of str to Path
-        The records' files by name.
+        Those that were found, by name.
     unverified : bool
         Take files that are not the published ones.
 
@@ -208,7 +210,7 @@ def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Prog
     CheckFailed
         A file is altered, or is no such record.
     """
-    digests = "".join(FILES.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
+    digests = "".join(files.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
     key = hashlib.sha256(f"{PREPARATION} {digests}".encode()).hexdigest()[:16]
     kept = user_cache() / "prepared" / f"mitbih-{key}.npz"
     found = _kept(kept)

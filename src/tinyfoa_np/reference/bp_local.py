@@ -6,7 +6,7 @@ training, go to a linear classifier of full precision. Every layer trains in eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,6 +179,7 @@ def train(
     batches: Sequence[Batch],
     network: Network,
     *,
+    slopes_of: Callable[..., Network] = gradient,
     dropout: Sequence[np.ndarray | float] = (),
     slices: int = 1,
     schedule: str = "none",
@@ -198,6 +199,8 @@ def train(
     batches : sequence of (X, labels)
         X (B, I, R, C).
     network : Network
+    slopes_of : callable
+        What :func:`gradient` does, or another rule.
     dropout : sequence of ndarray of float, (B, SIDE SIDE O)
         As in :func:`forward`, of each step; none without it.
     slices, schedule, hold, optimizer, lr, epochs
@@ -212,7 +215,7 @@ def train(
         dropping = dropout[t] if dropout else 1.0
         done, network = forward(X, network, **toggles, dropout=dropping)
         losses.append(loss(done.logits, labels))
-        slopes = gradient(done, network, labels, **toggles, dropout=dropping)
+        slopes = slopes_of(done, network, labels, **toggles, dropout=dropping)
         if t == 0:
             first = slopes
         moved = []
