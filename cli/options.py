@@ -268,7 +268,8 @@ _RECIPE_OPTIONS = (
         "--lr-schedule",
         metavar="SCHEDULE",
         help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, a tenth from that epoch on, and "
-        f"again; cooldown, down to zero over the second half. [default: {Recipe.lr_schedule}]",
+        f"again; cooldown, down to zero over the second half; cosine, down to zero in half a wave; exponential:0.99, "
+        f"times 0.99 after every epoch. [default: {Recipe.lr_schedule}]",
     ),
     click.option(
         "--optimizer",
@@ -291,6 +292,18 @@ _RECIPE_OPTIONS = (
         "--shuffle/--no-shuffle",
         default=None,
         help=f"Shuffle the training samples once, before they are cut into batches. {_defaults('shuffle')}",
+    ),
+    click.option(
+        "--reshuffle",
+        is_flag=True,
+        default=None,
+        help="Another order of the training samples in every epoch; with tinyfoa, of the batches.",
+    ),
+    click.option(
+        "--augment",
+        metavar="CHANGES",
+        help="Change training images at random in every epoch: some of flip, crop:4 (pixels, 0 around the image), "
+        "shift:3 or shift:10% (the nearest pixels around it) and rotate:15 (degrees), as in flip,crop:4.",
     ),
     click.option(
         "--binary-weights/--no-binary-weights",
@@ -377,15 +390,21 @@ _RECIPE_OPTIONS = (
 
 
 def _own_options() -> list[Callable[[Command], Command]]:
-    """The options of rules from other packages; rules that share a name share the option."""
-    found: dict[str, tuple[type, list[str]]] = {}
+    """The options that rules have of their own; rules that share a name share the option."""
+    found: dict[str, tuple[catalogue.Option, list[str]]] = {}
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
-            kind, lines = found.setdefault(name, (type(option.default), []))
+            _, lines = found.setdefault(name, (option, []))
             lines.append(f"{entry.name}: {option.help} [default: {option.default}]")
     return [
-        click.option(f"--{name.replace('_', '-')}", name, type=kind, metavar="NUMBER", help=" ".join(lines))
-        for name, (kind, lines) in found.items()
+        click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            type=click.Choice(option.choices) if option.choices else type(option.default),
+            metavar=None if option.choices else "NUMBER",
+            help=" ".join(lines),
+        )
+        for name, (option, lines) in found.items()
     ]
 
 

@@ -21,14 +21,13 @@ from .options import (
     reading_options,
     recipe_options,
 )
-from .printing import empty_table, output
+from .printing import WIDTH, empty_table, output, size
 
 if TYPE_CHECKING:
     from tinyfoa_np.reports.boards import Board
-    from tinyfoa_np.reports.forecast import Store
+    from tinyfoa_np.reports.stores import Store
 
-WIDTH = 110  # of what is printed into a file or a pipe
-BAR = 40
+BAR = 24
 
 
 @click.command(
@@ -51,13 +50,21 @@ Examples:
     help="RAM available for training (64KiB); of a board, no more than this. [default: no limit; of a board "
     "all but the reserve]",
 )
-@click.option("--board", metavar="NAME", help="Take RAM and flash from a board: stm32f746, rp2040, teensy-4.1, ...")
+@click.option(
+    "--board", metavar="NAME", help="Take RAM and flash from a board, by its name or a part of it: stm32f746, nano 33."
+)
 @click.option("--boards", "every", is_flag=True, help="A verdict for each board that is known.")
 @click.option(
     "--reserve",
     type=Bytes(),
     metavar="SIZE",
-    help="Of a board's RAM, what is left to the stack and other data. [default: 16KiB]",
+    help="Of a board's RAM, what is left to the stack, bookkeeping and other data. [default: 16KiB]",
+)
+@click.option(
+    "--reserve-flash",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Of the flash that a board's program lies in, what is left to firmware. [default: 128KiB]",
 )
 @click.option(
     "--storage",
@@ -83,6 +90,7 @@ def plan(
     board: str | None,
     every: bool,
     reserve: int | None,
+    reserve_flash: int | None,
     storage: str | None,
     lean: bool,
     threads: int | None,
@@ -97,10 +105,12 @@ def plan(
     """
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
-    if reserve is not None and not (board or every):
-        raise BadRequest("--reserve is of a board's RAM: name one with --board")
+    for option, value in (("--reserve", reserve), ("--reserve-flash", reserve_flash)):
+        if value is not None and not (board or every):
+            raise BadRequest(f"{option} is of a board: name one with --board")
     from tinyfoa_np import data
     from tinyfoa_np.reports import boards, forecast
+    from tinyfoa_np.rules.fit import Layout
 
     dataset = dataset_of(dataset, files)
     if not dataset:
@@ -108,13 +118,13 @@ def plan(
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
     asked(given, preset)  # before anything is loaded: what can be refused at once
+    one = boards.board(board) if board else None
     samples = data.shape(dataset, reading=reading, max_bytes=max_bytes)
     recipe = asked(given, preset, samples.train.inputs.shape)
     kept = forecast.RESERVE if reserve is None else reserve
+    layout = Layout(recipe, samples, threads or 1)
 
-    def of(one: Board | None, ram: int | None) -> dict[str, Any]:
-        if one:
-            ram = min(ram or one.block_bytes, max(0, one.block_bytes - kept))
+    def of(one: Board | None) -> dict[str, Any]:
         return forecast.forecast(
             recipe,
             samples,
@@ -122,19 +132,21 @@ def plan(
             threads=threads or 1,
             lean=lean,
             advise=not every,
-            store=_store(one, storage, forecast.Store, every),
-            others=_others(one, storage, forecast.Store),
+            store=_store(one, storage, reserve_flash, every),
+            others=_others(one, storage, reserve_flash),
+            board=one,
+            reserve=kept,
+            layout=layout,
         )
 
     if every:
-        results = {name: of(one, ram) for name, one in boards.boards().items()}
+        results = {name: of(one) for name, one in boards.boards().items()}
         if as_json:
             click.echo(json.dumps(results))
         else:
             _print_boards(results)
         return
-    one = boards.board(board) if board else None
-    result = {"board": one.name if one else None, **of(one, ram)}
+    result = {"board": one.name if one else None, **of(one)}
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -143,28 +155,34 @@ def plan(
         click.get_current_context().exit(CheckFailed.exit_code)
 
 
-def _store(board: Board | None, storage: str | None, store: type[Store], every: bool) -> Store | None:
+def _store(board: Board | None, storage: str | None, reserve: int | None, every: bool) -> Store | None:
+    """The flash that --storage names, less what is reserved of it."""
+    from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
+
     if storage in ("internal", "external") or (board and storage is None):
         if board is None:
             raise BadRequest(f"--storage {storage} is a board's: name one with --board, or give a size such as 8GB")
         if storage == "external" and not board.external_flash_bytes and not every:
             raise BadRequest(f"{board.name} has no flash beside the chip: give the size of a card, such as 8GB")
-        return store.of(board, storage or ("internal" if board.flash_bytes else "external"))
+        where = storage or ("internal" if board.flash_bytes else "external")
+        return Store.of(board, where, RESERVE_FLASH if reserve is None else reserve)
     if storage is None:
         return None
     try:
-        return store(f"storage of {storage}", Bytes().convert(storage, None, None))
+        return Store(f"storage of {storage}", Bytes().convert(storage, None, None))
     except click.BadParameter as error:
         raise BadRequest(f"--storage is {storage!r}: write internal, external or a size such as 8GB") from error
 
 
-def _others(board: Board | None, storage: str | None, store: type[Store]) -> dict[str, Store]:
+def _others(board: Board | None, storage: str | None, reserve: int | None) -> dict[str, Store]:
     """Where flash could be instead, by the option that says so."""
+    from tinyfoa_np.reports.stores import Store
+
     found = {}
     if board and storage in (None, "internal") and board.flash_bytes and board.external_flash_bytes:
-        found["--storage external"] = store.of(board, "external")
+        found["--storage external"] = Store.of(board, "external", reserve or 0)
     if storage in (None, "internal", "external"):
-        found["--storage 8GB"] = store("a card", 8 * 10**9)
+        found["--storage 8GB"] = Store("a card", 8 * 10**9)
     return found
 
 
@@ -187,20 +205,55 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
     ram, flash = result["ram"], result["flash"]
     lines = [_verdict(result)]
     if board:
-        lines.append(f"board   {board.name}: {board.part}, {board.core}, {board.mhz} MHz; {reserve:,} bytes reserved")
+        lines.append(f"board   {board.name}: {board.core}, {board.mhz} MHz ({board.part})")
     need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
     threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
-    lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}, {threads}; the smallest budget is {ram['least_bytes']:,}")
+    lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}")
+    lines.append(f"        {threads}; the smallest budget is {ram['least_bytes']:,}")
+    lines.append(f"beside  {_beside(result['beside'], board, reserve)}")
     lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}, when it holds most")
     for line in lines:
         console.print(line, soft_wrap=True)
     console.print(_cuts(result))
     console.print(_peak(result))
     console.print(_flash(flash))
-    for line in _moves(result):
+    for line in [*_moves(result), *_time(result["time"], board)]:
         console.print(line, soft_wrap=True)
     if result["try"]:
         console.print(_tries(result["try"]))
+    elif not result["fits"]:
+        console.print("try     a smaller network: no other options make it fit", soft_wrap=True)
+
+
+def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
+    """What a device needs beside the arena."""
+    stack, code = beside["stack_bytes"], beside["code_bytes"]
+    parts = [f"{beside['bookkeeping_bytes']:,} bytes of bookkeeping"]
+    parts.append(f"{stack:,} of stack" if stack else "stack not known")
+    said = ", ".join(parts) + (f" (of {reserve:,} reserved)" if board else "")
+    return f"{said}; code {code:,} bytes" if code else f"{said}; code not known"
+
+
+def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
+    """How long training takes on the board."""
+    if board is None:
+        return []
+    if time is None:
+        return ["time    not known: the trainer in C, whose instructions are known, does not do this"]
+    spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
+    return [
+        f"time    {_duration(time['seconds'])}{spent} in all, {_duration(time['seconds_per_epoch'])} an epoch of the "
+        "slowest layer",
+        f"        ({time['assumes']})",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    """A time in a unit that suits it."""
+    for unit, size_of in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size_of:
+            return f"{seconds / size_of:,.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _bar(need: int, have: int | None) -> str:
@@ -227,7 +280,7 @@ def _peak(result: dict[str, Any]) -> Any:
     small = [region for region in peak["regions"] if 100 * region["bytes"] < peak["planned_bytes"]]
     for region in peak["regions"]:
         if region not in small:
-            bar = "█" * max(1, round(20 * region["bytes"] / largest))
+            bar = "█" * max(1, round(12 * region["bytes"] / largest))
             shape = " x ".join(map(str, region["shape"]))
             table.add_row(region["name"], shape, region["dtype"], f"{region['bytes']:,}", bar)
     rest = sum(region["bytes"] for region in small)
@@ -253,7 +306,10 @@ def _moves(result: dict[str, Any]) -> list[str]:
         f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
         f"        {shown} written in the whole training, {epochs} epochs{each_layer}",
     ]
-    count = flash["trainings"]
+    count, pages = flash["trainings"], flash["erased_pages"]
+    if flash["page_bytes"] > 1:
+        whole = size(pages * flash["page_bytes"])
+        lines.append(f"        in whole pages of {flash['page_bytes']:,} bytes: {pages:,} pages, {whole}")
     if count is not None:
         shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
         lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
@@ -263,33 +319,39 @@ def _moves(result: dict[str, Any]) -> list[str]:
 
 
 def _tries(tries: list[dict[str, Any]]) -> Any:
-    table = empty_table("What one change would do", "try", "smallest RAM >", "flash, MB >", "")
-    for one in sorted(tries, key=lambda one: (not one["fits"], one["ram_bytes"])):
-        fits = "fits" if one["fits"] else ""
-        table.add_row(one["change"], f"{one['ram_bytes']:,}", f"{one['flash_bytes'] / 1e6:,.1f}", fits)
+    table = empty_table("What would make it fit", "try", "smallest RAM >", "flash, MB >")
+    for one in tries:
+        table.add_row(one["change"], f"{one['ram_bytes']:,}", f"{one['flash_bytes'] / 1e6:,.2f}")
     return table
 
 
 def _print_boards(results: dict[str, dict[str, Any]]) -> None:
-    title = "Does it fit? RAM, and the flash it would live in"
     table = empty_table(
-        title, "board", "verdict", "RAM needed >", "RAM there is >", "flash, MB >", "of MB >", "survives >"
+        "Does it fit? RAM in kB, flash in MB: what is needed, of what there is",
+        "board",
+        "fits",
+        "RAM >",
+        "of >",
+        "flash >",
+        "of >",
+        "survives >",
     )
     for name, result in results.items():
         ram, flash = result["ram"], result["flash"]
         need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
-        verdict = "fits" if result["fits"] else "RAM fits" if ram["fits"] else "no"
+        verdict = "yes" if result["fits"] else "RAM" if ram["fits"] else "no"
         count = flash["trainings"]
-        survives = "not known" if count is None else f"{count:,.{0 if count >= 10 else 1}f}"
+        survives = "unknown" if count is None else f"{count:,.{0 if count >= 10 else 1}f}"
         table.add_row(
             name,
             verdict,
-            f"{need:,}",
-            f"{ram['budget_bytes']:,}",
+            f"{need / 1e3:,.1f}",
+            f"{ram['budget_bytes'] / 1e3:.1f}",
             f"{flash['held_bytes'] / 1e6:,.2f}",
             f"{flash['nbytes'] / 1e6:,.2f}" if flash["nbytes"] is not None else "",
             survives if flash["fits"] else "",
         )
     console = output(WIDTH)
     console.print(table)
-    console.print("RAM fits: needs other storage (--storage). survives: trainings until the flash wears out")
+    console.print("RAM: fits with other storage (--storage).")
+    console.print("survives: trainings until the flash wears out.")

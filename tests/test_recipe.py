@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyfoa_np import catalogue
+from tinyfoa_np.augmentation import Augment, parse
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.numerics import NUMERICS
 from tinyfoa_np.recipe import MOMENTS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Recipe
@@ -32,7 +33,9 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 HOLDS = st.none() | st.integers(1, 999).map(str) | st.sampled_from(["1epoch", "2epochs", "03epoch"])
-LR_SCHEDULES = st.sampled_from(["constant", "cooldown", "drop:60%,90%", "drop:3", "drop:0,100%"])
+LR_SCHEDULES = st.sampled_from(
+    ["constant", "cooldown", "cosine", "exponential:0.99", "exponential:1", "drop:60%,90%", "drop:3", "drop:0,100%"]
+)
 RATES, WEIGHTS = st.none() | st.floats(1e-12, 1e6), st.none() | st.floats(0, 1e6)
 OWN = {
     "decay": WEIGHTS,
@@ -56,6 +59,8 @@ COMMON = {
     "moments": st.sampled_from(MOMENTS),
     "normalize": st.none() | st.sampled_from(NORMALIZATIONS),
     "shuffle": st.none() | st.booleans(),
+    "reshuffle": st.booleans(),
+    "augment": st.sampled_from([None, "flip", "rotate:15,flip", "crop:4"]),
     "binary_weights": st.booleans(),
     "binary_activations": st.booleans(),
     "seed": st.integers(0, 2**64 - 1),
@@ -351,6 +356,8 @@ def test_validation_changes_nothing_the_second_time(recipe):
         ("cooldown", 1, [1]),
         ("cooldown", 4, [1, 1, 1, 0.5]),
         ("cooldown", 5, [1, 1, 1, 0.8, 0.4]),
+        ("cosine", 4, [0.5 + 0.5 * math.cos(math.pi * k / 4) for k in range(4)]),
+        ("exponential:0.9", 4, [1, 0.9, 0.81, 0.729]),
     ],
 )
 def test_lr_at(lr_schedule, epochs, factors):
@@ -365,7 +372,9 @@ def test_a_learning_rate_never_rises_or_vanishes(recipe):
     assert 0 < factors[-1] and factors[0] <= 1
 
 
-@pytest.mark.parametrize("text", ["", "linear", "drop", "drop:", "drop:60%90%", "drop:-1", "drop:6.5", "drop:9" * 99])
+@pytest.mark.parametrize(
+    "text", ["", "linear", "drop", "drop:", "drop:60%90%", "drop:-1", "drop:6.5", "drop:9" * 99, "exponential:2"]
+)
 def test_a_schedule_of_the_learning_rate_is_understood_or_refused(text):
     assert "drop:60%,90%" in refused(Recipe(lr_schedule=text))
 
@@ -387,8 +396,49 @@ def test_json_there_and_back(recipe):
     assert Recipe.from_json(text) == recipe
     said = json.loads(text)
     assert text.isascii() and said.pop("numerics") == NUMERICS
-    assert {"digest": None, "lc_connect": None, "options": {}, **said} == asdict(recipe)
-    assert ("digest" in said) == bool(recipe.digest) and ("lc_connect" in said) == bool(recipe.lc_connect)
+    unsaid = {"digest": None, "lc_connect": None, "options": {}, "augment": None, "reshuffle": False}
+    assert {**unsaid, **said} == asdict(recipe)
+    assert all((name in said) == bool(getattr(recipe, name)) for name in unsaid if name != "options")
+
+
+def test_a_recipe_without_options_is_of_a_time_before_them():
+    """It trains as it did then, and is called what it was called, whatever the defaults are now."""
+    paper = {"loss": "logistic", "negatives": "random", "answer": "sum"}
+    recipe = Recipe(algorithm="giff", network="cnn", options=paper).validated()
+    assert "options" not in json.loads(recipe.to_json())
+    assert Recipe.from_json(recipe.to_json()).validated() == recipe
+    other = Recipe(algorithm="giff", network="cnn", options={**paper, "answer": "last"}).validated()
+    assert json.loads(other.to_json())["options"] == {"answer": "last"}
+    assert Recipe.from_json(other.to_json()).validated() == other and other.identity != recipe.identity
+    usual = Recipe(algorithm="giff", network="cnn")
+    assert Recipe.from_json(usual.to_json()).validated() == usual.validated()
+
+
+@pytest.mark.parametrize(
+    "options, right", [({"loss": "hinge"}, "softmax"), ({"answer": 1}, "last"), ({"negatives": None}, "random")]
+)
+def test_an_option_is_one_of_its_choices(options, right):
+    assert right in refused(Recipe(algorithm="giff", network="cnn", options=options))
+
+
+@pytest.mark.parametrize(
+    "text, canonical, meant",
+    [
+        ("flip", "flip", Augment(flip=True)),
+        ("crop:4, flip", "flip,crop:4", Augment(True, 4, zeros=True)),
+        ("rotate:15,shift:10%", "shift:10%,rotate:15", Augment(move=10, percent=True, degrees=15.0)),
+    ],
+)
+def test_an_augmentation_is_written_in_one_way(text, canonical, meant):
+    assert Recipe(augment=text).validated().augment == canonical and parse(canonical) == meant
+    assert meant.pixels(32) == (3 if meant.percent else meant.move)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "flop", "flip,flip", "crop", "crop:-1", "crop:3,shift:3", "rotate:181", "shift:101%"]
+)
+def test_an_augmentation_that_cannot_be_is_refused(text):
+    assert "augment" in refused(Recipe(augment=text))
 
 
 def test_what_json_leaves_out_has_its_default():
@@ -475,3 +525,19 @@ def test_numbers_of_numpy_are_numbers():
     given = Recipe(epochs=np.int64(3), lr=np.float32(0.5), shuffle=np.bool_(True), network=np.str_("fc:20"))
     assert given.validated() == Recipe(epochs=3, lr=0.5, shuffle=True, network="fc:20").validated()
     assert Recipe.from_json(given.validated().to_json()).validated() == given.validated()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "right"),
+    [
+        ("network", 3, "text"),
+        ("epochs", "three", "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("lr", "fast", "a number or None"),
+        ("binary_weights", 1, "True or False"),
+        ("hold", [1], "text or None"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(field, value, right):
+    with pytest.raises(BadRequest, match=f"^{field} is .*: {right} would be right$"):
+        Recipe(**{field: value}).validated()

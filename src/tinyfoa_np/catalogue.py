@@ -27,22 +27,41 @@ DEFAULT = "tinyfoa"
 
 @dataclass(frozen=True)
 class Option:
-    """A number of a rule that no field of a recipe holds; it is found in ``recipe.options``.
+    """A value of a rule that no field of a recipe holds; it is found in ``recipe.options``.
 
     Attributes
     ----------
-    default : int or float
+    default : int, float or str
         Used if nothing is given; its type is that of every value.
     help : str
         One line for ``--help``.
     least, most : float
-        The range of values, both included.
+        The range of numbers, both included.
+    choices : tuple of str
+        Of a text, what it may be.
+    unsaid : int, float, str or None
+        What a recipe means that does not record the option: how the rule worked before it had the option. With it, a
+        recipe records other values only.
     """
 
-    default: int | float
+    default: int | float | str
     help: str
     least: float = 0.0
     most: float = 1e30
+    choices: tuple[str, ...] = ()
+    unsaid: int | float | str | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuses a value that cannot be."""
+        if isinstance(self.default, str):
+            if value not in self.choices:
+                raise BadRequest(f"{name} is {str(value)[:40]!r}: it must be one of {', '.join(self.choices)}")
+            return
+        whole = isinstance(self.default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise BadRequest(f"{name} is {str(value)[:40]}: it must be a {'whole ' if whole else ''}number")
+        if not self.least <= value <= self.most:
+            raise BadRequest(f"{name} is {value:.6g}: it must be from {self.least:g} to {self.most:g}")
 
 
 @dataclass(frozen=True)
@@ -120,13 +139,18 @@ class Algorithm:
         for name, value in given.items():
             if name not in self.options:
                 raise BadRequest(f"{name[:40]} has no meaning for algorithm {self.name}")
-            option = self.options[name]
-            whole = isinstance(option.default, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise BadRequest(f"{name} is {str(value)[:40]}: it must be a {'whole ' if whole else ''}number")
-            if not option.least <= value <= option.most:
-                raise BadRequest(f"{name} is {value:.6g}: it must be from {option.least:g} to {option.most:g}")
+            self.options[name].check(name, value)
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
+
+    def recorded(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Of the rule's own options those that a recipe records."""
+        known = self.options
+        return {name: v for name, v in options.items() if name not in known or known[name].unsaid != v}
+
+    def read_back(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of which :meth:`recorded` left these."""
+        unsaid = {name: option.unsaid for name, option in self.options.items() if option.unsaid is not None}
+        return {**unsaid, **options}
 
     def home(self, kind: str) -> Any:
         """The class of the stage that trains a kind of network."""
@@ -225,9 +249,29 @@ _OWN = (
         homes={"graph": _RULES + "giff:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1},
         by_network=_of_goodness,
+        options={
+            "loss": Option(
+                "logistic",
+                "logistic: each goodness against theta; softmax: cross-entropy over the goodness of labels.",
+                choices=("logistic", "softmax"),
+                unsaid="logistic",
+            ),
+            "negatives": Option(
+                "random",
+                "wrong labels in the loss: a random one, or all.",
+                choices=("random", "all"),
+                unsaid="random",
+            ),
+            "answer": Option(
+                "sum",
+                "whose goodness answers: the sum over the groups, or the last one's.",
+                choices=("sum", "last"),
+                unsaid="sum",
+            ),
+        },
     ),
 )
-_known: dict[str, Algorithm] = {}
+_known: dict[str, Algorithm] = {entry.name: entry for entry in _OWN}
 
 
 def register(algorithm: Algorithm) -> Algorithm:
@@ -256,13 +300,10 @@ def _check_options(algorithm: Algorithm) -> None:
     from .recipe import Recipe  # which looks algorithms up here
 
     for name, option in algorithm.options.items():
-        kinds = {type(entry.options[name].default) for entry in _known.values() if name in entry.options}
-        if not name.isidentifier() or name in Recipe.__dataclass_fields__ or kinds - {type(option.default)}:
+        others = [entry.options[name] for entry in _known.values() if name in entry.options]
+        same = all(type(o.default) is type(option.default) and o.choices == option.choices for o in others)
+        if not name.isidentifier() or name in Recipe.__dataclass_fields__ or not same:
             raise BadRequest(f"algorithm {algorithm.name} cannot have an option {name!r}: choose another name for it")
-
-
-for _entry in _OWN:
-    register(_entry)
 
 
 @cache

@@ -41,6 +41,16 @@ def power(base: float, exponent: int) -> float:
     return result
 
 
+def cosine(half_turns: float) -> float:
+    """cos(pi x) in float64 for x from 0 to 1: Taylor's series of the angle's distance from 0 or pi, term by term."""
+    near = min(half_turns, 1.0 - half_turns) * 3.141592653589793
+    term = total = 1.0
+    for k in range(1, 13):
+        term *= -(near * near) / ((2 * k - 1) * (2 * k))
+        total += term
+    return total if half_turns <= 0.5 else -total
+
+
 def ceil_log2(value: float) -> int:
     """The smallest e with 2**e >= value, for a finite ``value`` above 0."""
     mantissa, exponent = frexp(value)

@@ -5,6 +5,7 @@ Threads, RAM budget, audit mode and commits are no part of a recipe: they change
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,10 +15,11 @@ from typing import Any
 
 from . import catalogue
 from .architectures import grouped, named
+from .augmentation import canonical
 from .catalogue import Algorithm
 from .errors import BadRequest, OtherNumerics
 from .network import CONNECTIONS, is_local
-from .numerics import NUMERICS, check, power
+from .numerics import NUMERICS, check, cosine, power
 from .slices import ORDERS
 
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
@@ -27,6 +29,7 @@ MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+_EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
 #: layer by layer with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
 #: A slice trains in 1 / M^2 of the steps; what is good for so few lies between one rate and one way to go for all M.
@@ -46,7 +49,19 @@ _OWN = (
     "merge",
     "rms",
 )
+#: fields that a recipe records only where they say something: it had none of them once
+_UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle")
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
+
+#: a type as the fields of a recipe spell it: what is of it, and what messages call it
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": (bool, "True or False"),
+    "None": (type(None), "None"),
+    "dict[str, Any]": (dict, "a mapping"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,8 @@ class Recipe:
         Learning rate.
     lr_schedule : str
         ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a tenth after so many epochs, and again; ``cooldown``: down to
-        zero in a straight line over the second half.
+        zero in a straight line over the second half; ``cosine``: down to zero as half a wave of the cosine;
+        ``exponential:0.99``: times 0.99 after every epoch.
     optimizer : str
         One of :data:`OPTIMIZERS`.
     moments : str
@@ -123,6 +139,13 @@ class Recipe:
         ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
     shuffle : bool or None
         Shuffle the training samples once, before they are cut into batches.
+    reshuffle : bool
+        In every epoch, the training samples come in another order. Layer by layer it is the batches that do: each keeps
+        its samples, as it has a stored s.
+    augment : str or None
+        How training images are changed at random in every epoch, see :func:`tinyfoa_np.augmentation.parse`. Layer by
+        layer the outputs handed on in flash are those of unchanged images; with ``recompute`` all layers see changed
+        ones.
     binary_weights, binary_activations : bool
     seed : int
         Of every random number, 0 to 2**64 - 1.
@@ -168,6 +191,8 @@ class Recipe:
     rms: bool | None = None
     normalize: str | None = None
     shuffle: bool | None = None
+    reshuffle: bool = False
+    augment: str | None = None
     binary_weights: bool = True
     binary_activations: bool = True
     seed: int = 0
@@ -198,12 +223,19 @@ class Recipe:
         }
         if numpys:  # scalars such as np.int64(3), of a grid search
             return replace(self, **numpys).validated()
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not _is_of(value, str(each.type)):
+                right = " or ".join(_KINDS[kind][1] for kind in str(each.type).split(" | "))
+                raise BadRequest(f"{each.name} is {repr(value)[:40]}: {right} would be right")
         catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()
         _choice("optimizer", str(filled.optimizer), OPTIMIZERS)
         _choice("normalize", str(filled.normalize), NORMALIZATIONS)
         _choice("moments", self.moments, MOMENTS)
+        if self.augment is not None:
+            filled = replace(filled, augment=canonical(self.augment))
         if filled.lc_connect is not None:
             _choice("lc_connect", filled.lc_connect, CONNECTIONS)
         if filled.deep and self.moments != "float32":
@@ -308,9 +340,11 @@ class Recipe:
             raise BadRequest(f"seed is {_shown(self.seed)}: it must be from 0 to 2**64 - 1")
         if self.batch > 65536:
             raise BadRequest(f"batch is {_shown(self.batch)}: at most 65536")
-        if self.lr_schedule not in ("constant", "cooldown") and not _DROPS.fullmatch(self.lr_schedule):
+        plain = self.lr_schedule in ("constant", "cooldown", "cosine")
+        if not plain and not _DROPS.fullmatch(self.lr_schedule) and not _EXPONENTIAL.fullmatch(self.lr_schedule):
             raise BadRequest(
-                f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown' or epochs as in 'drop:60%,90%'"
+                f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown', 'cosine', 'exponential:0.99'"
+                " or epochs as in 'drop:60%,90%'"
             )
 
     def _scheduled(self) -> Recipe:
@@ -388,19 +422,28 @@ class Recipe:
             return min(1.0, 2 * (self.epochs - epoch) / self.epochs)
         if self.lr_schedule == "constant":
             return 1.0
+        if self.lr_schedule == "cosine":
+            return 0.5 * (1 + cosine(epoch / self.epochs))
+        if self.lr_schedule.startswith("exponential:"):
+            return power(float(self.lr_schedule.removeprefix("exponential:")), epoch)
         drops = self.lr_schedule.removeprefix("drop:").split(",")
         ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
         return power(0.1, sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key per line; without digest, lc_connect or options where they have no meaning.
+        """The recipe as JSON, one key per line; without those of :data:`_UNSAID` that say nothing.
 
         It ends with the number of the numerics, which decides the bits as the fields do.
         """
         values = asdict(self) | {"numerics": NUMERICS}
-        for name in ("digest", "lc_connect", "options"):
+        chosen = bool(self.options)
+        if chosen:
+            values["options"] = self.rule.recorded(self.options)
+        for name in _UNSAID:
             if not values[name]:
                 del values[name]
+        if not chosen and self.algorithm in catalogue.names() and self.rule.options:
+            values["options"] = {}  # still to be chosen: a recipe without the key is of a time before the options
         return json.dumps(values, indent=2) + "\n"
 
     @property
@@ -429,6 +472,10 @@ class Recipe:
             for name, value in values.items():
                 if not _is_of(value, str(known[name].type)):
                     raise ValueError(f"{name} is {value!r}")
+            if values.get("options") != {}:
+                with contextlib.suppress(BadRequest):  # of a rule that is not installed nothing is known
+                    entry = catalogue.find(values.get("algorithm", catalogue.DEFAULT))
+                    values["options"] = entry.read_back(values.get("options", {}))
             return cls(**values)
         except OtherNumerics:
             raise
@@ -437,9 +484,9 @@ class Recipe:
 
 
 def _is_of(value: object, kind: str) -> bool:
-    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "None": type(None)}
-    kinds["dict[str, Any]"] = dict
-    return any(isinstance(value, kinds[k]) and (k == "bool" or not isinstance(value, bool)) for k in kind.split(" | "))
+    """Whether a value is of a field's type, as the class spells it; True and False are no numbers."""
+    kinds = kind.split(" | ")
+    return any(isinstance(value, _KINDS[k][0]) and (k == "bool" or not isinstance(value, bool)) for k in kinds)
 
 
 def _shown(value: float) -> str:

@@ -20,10 +20,11 @@ class Slice(NamedTuple):
         return (self.last - self.first) * (self.high - self.low)
 
 
-def cuts(length: int, parts: int) -> list[int]:
+@lru_cache(maxsize=1024)  # plans ask for the same again and again
+def cuts(length: int, parts: int) -> tuple[int, ...]:
     """The ``parts + 1`` bounds of a length cut as numpy.array_split does: the first parts are the longer ones."""
     short, longer = divmod(length, parts)
-    return [k * short + min(k, longer) for k in range(parts + 1)]
+    return tuple(k * short + min(k, longer) for k in range(parts + 1))
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Groups:
         return self.side
 
 
-@lru_cache(maxsize=1024)  # asked for again and again in every step
+@lru_cache(maxsize=2**16)  # asked for again and again in every step; 64 x 64 slices of several layers
 def _slice(outputs: int, inputs: int, side: int, number: int) -> Slice:
     group, column = divmod(number, side)
     rows, columns = cuts(outputs, side), cuts(inputs, side)

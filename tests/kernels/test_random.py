@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernel_tools import Blank, run, same_bits
 
-from tinyfoa_np.kernels import intrinsics
+from tinyfoa_np.kernels import augment, intrinsics
 from tinyfoa_np.kernels import random as kernels
 from tinyfoa_np.reference import bits, random
 
@@ -21,7 +21,8 @@ def test_purposes_are_those_of_the_reference():
     names = "WEIGHT", "BIAS", "PROJECTION", "SHUFFLE"
     assert [getattr(kernels, name) for name in names] == [getattr(random, name) for name in names]
     assert (kernels.MASK, kernels.WRONG) == (random_twins.MASK, random_twins.WRONG)
-    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG", "MOMENT", "RESCALE")}) == 8
+    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG", "MOMENT", "RESCALE", "ORDER")}) == 9
+    assert kernels.ORDER == random.ORDER and augment.AUGMENT not in {kernels.ORDER, kernels.RESCALE}
 
 
 @settings(deadline=None, max_examples=200)
@@ -32,6 +33,25 @@ def test_purposes_are_those_of_the_reference():
 def test_philox_equals_its_reference(six):
     theirs = random.philox(np.array(six[:4], np.uint32), np.array(six[4:], np.uint32))
     assert list(kernels.philox(*map(np.uint64, six))) == theirs.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 2**40), st.integers(0, 2**32 - 1), words, st.data())
+@example(1, 0, 0, None)
+def test_turns_equal_their_reference(count, epoch, seed, data):
+    place = data.draw(st.integers(0, count - 1)) if data else 0
+    ours = kernels.turn(place, count, epoch, np.uint64(seed))
+    assert ours == random.turn(place, count, epoch, seed=seed) and 0 <= ours < count
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 64, 1000])
+def test_turns_are_another_order_in_every_epoch(count):
+    orders = [[kernels.turn(place, count, epoch, np.uint64(3)) for place in range(count)] for epoch in range(4)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert count < 64 or len(set(map(tuple, orders))) == 4
+    if count == 1000:  # and no order is near the old one, or its neighbours together
+        order = np.array(orders[0])
+        assert 280 < np.abs(np.diff(order)).mean() < 390 and 200 < np.sum(order[:500] < 500) < 300
 
 
 @settings(deadline=None, max_examples=200)

@@ -6,8 +6,10 @@ import pytest
 from train_tools import CLASSES, made, recipe, run
 
 from tinyfoa_np import data
+from tinyfoa_np.reports.advice import BYTES
 from tinyfoa_np.reports.boards import board
-from tinyfoa_np.reports.forecast import Store, forecast
+from tinyfoa_np.reports.forecast import RESERVE, forecast
+from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.storage.flash import Flash
 
@@ -81,10 +83,70 @@ def test_what_would_help_is_said_and_holds():
     assert moments["fits"] and moments["flash_bytes"] < 3 * 10**8 < short["flash"]["held_bytes"]
 
 
-def test_wear():
+def test_wear_is_counted_in_pages():
     small = board("stm32f746")
-    store = Store.of(small, "internal")
-    assert store.trainings(store.nbytes) == store.cycles
+    store = Store.of(small, "internal", 0)
+    assert store.nbytes == small.flash_bytes and store.unit == small.flash_erase_bytes
+    assert store.trainings(store.nbytes // store.unit) == store.cycles
     assert Store("a card", 10**9).trainings(1) is None  # nobody said what it endures
+    assert store.pages([(1, 3), (store.unit, 2), (store.unit + 1, 1)]) == 3 + 2 + 2
     said = forecast(recipe(dataset="digits", network="fc:60").validated(), data.shape("digits"), store=store)
-    assert said["flash"]["trainings"] == pytest.approx(store.cycles * store.nbytes / said["flash"]["written_bytes"])
+    flash = said["flash"]
+    assert flash["trainings"] == pytest.approx(
+        store.cycles * (store.nbytes // store.unit) / flash["erased_pages"], 1e-3
+    )
+    assert flash["erased_pages"] * flash["page_bytes"] > flash["written_bytes"]  # a write erases whole pages
+    partial = Store("odd", 10 * 4096 + 4095, 100, 4096)  # no wear is spread over what is no page
+    assert partial.trainings(10) == 100
+
+
+def test_flash_is_reserved_for_firmware_where_the_program_lies():
+    nrf, pico, card = board("nrf52840"), board("rp2040"), board("adafruit-feather-m4")
+    assert Store.of(nrf, "internal").nbytes == nrf.flash_bytes - RESERVE_FLASH
+    assert Store.of(nrf, "internal", 5000).nbytes == nrf.flash_bytes - 2 * 4096  # whole pages
+    assert Store.of(pico, "external").nbytes == pico.external_flash_bytes - RESERVE_FLASH
+    assert Store.of(card, "external").nbytes == card.external_flash_bytes
+    assert Store.of(board("stm32f103"), "internal").nbytes == 0
+
+
+def test_a_board_leaves_room_for_bookkeeping_and_stack():
+    nrf, shape = board("nrf52840"), data.shape("digits")
+    said = forecast(recipe(dataset="digits", network="fc:60").validated(), shape, board=nrf)
+    assert said["ram"]["budget_bytes"] == nrf.block_bytes - RESERVE
+    many = recipe(dataset="digits", network="fc:64x2", slices=64, epochs=4096, hold="1epoch").validated()
+    said = forecast(many, shape, board=nrf, reserve=0)
+    beside = said["beside"]["bookkeeping_bytes"] + said["beside"]["stack_bytes"]
+    assert said["ram"]["budget_bytes"] == nrf.block_bytes - beside
+
+
+def test_time_and_energy_on_a_board():
+    shape, which = data.shape("digits"), recipe(dataset="digits", network="fc:100x2", epochs=10).validated()
+    slow, fast = (forecast(which, shape, board=board(name))["time"] for name in ("nrf52840", "teensy-4.1"))
+    assert slow["seconds"] > 5 * fast["seconds"] > 0 and "one instruction per cycle" in slow["assumes"]
+    assert slow["joules"] == pytest.approx(slow["seconds"] * 64 * 52e-6 * 3) and fast["joules"] is None
+    assert len(slow["instructions_per_step"]) == 2
+    other = recipe(dataset="digits", network="fc:40", algorithm="bp").validated()
+    assert forecast(other, shape, board=board("nrf52840"))["time"] is None
+
+
+def test_changes_are_combined_until_the_training_fits():
+    shape = data.dataset.shaped("sensor", 800, 200, 300, "float32", 8)
+    which = recipe(dataset="sensor", network="fc:100x2", slices=2, batch=20).validated()
+    nrf = board("nrf52840")
+    store = Store.of(nrf, "internal")
+    said = forecast(which, shape, store=store, board=nrf)
+    changes = [one["change"] for one in said["try"]]
+    assert not said["fits"] and "--lean --moments int8 --limit 200" in changes
+    assert any(BYTES in change for change in changes)
+    for one in said["try"]:
+        assert one["fits"] and one["flash_bytes"] <= store.nbytes and one["ram_bytes"] <= said["ram"]["budget_bytes"]
+    # each part of the advice is needed
+    small = replace(which, moments="int8", limit=200)
+    assert forecast(small, shape, store=store, board=nrf, lean=True)["fits"]
+    for changed, lean in ((replace(small, limit=500), True), (replace(which, limit=200), True), (small, False)):
+        assert not forecast(changed, shape, store=store, board=nrf, lean=lean)["fits"]
+
+
+def test_what_nothing_helps_gets_no_advice():
+    said = forecast(recipe(network="fc:40").validated(), made(), ram=64, store=Store("a card", 1000))
+    assert not said["fits"] and said["try"] == []

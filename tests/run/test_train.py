@@ -32,6 +32,7 @@ from tinyfoa_np.ram.phases import PHASES
 from tinyfoa_np.reference import random
 from tinyfoa_np.reference import tinyfoa as reference
 from tinyfoa_np.reference.slices import slices_at
+from tinyfoa_np.run.train import train
 from tinyfoa_np.slices import ORDERS
 
 pytestmark = [
@@ -502,3 +503,11 @@ def test_digits_are_learnt(tmp_path):
     result = run(tmp_path, which, data.load("digits"))
     assert result["error_pct"] < 12
     assert len(layer_shapes(which.network, WIDTH)) == len(result["layer_errors_pct"])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half \ud800", "x" * 300, "file/below"])
+def test_what_cannot_be_a_directory_is_refused_in_a_line(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadRequest, match="cannot be made a directory") as raised:
+        train(recipe(), made(), tmp_path / name)
+    assert str(raised.value).isprintable()

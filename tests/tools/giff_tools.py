@@ -90,6 +90,10 @@ def run_kernels(golden, patch):
         label_width=meta["label_width"],
         merge=meta["merge"],
         rms=meta["normalize"],
+        options={
+            "loss": "softmax" if meta["theta"] is None else "logistic",
+            "negatives": "random" if "y_neg" in golden.arrays else "all",
+        },
     ).validated()
     chains = [[tuple(layer) for layer in layers] for layers in meta["groups"]]
     with tempfile.TemporaryDirectory() as folder, Flash.create(Path(folder) / "flash", "golden") as flash:
@@ -104,7 +108,8 @@ def run_kernels(golden, patch):
             stage.ram.wrong[:] = golden.arrays["y_neg"][step]
             return stage.ram.wrong
 
-        patch.setattr(stage, "draw", draw)
+        if "y_neg" in golden.arrays:
+            patch.setattr(stage, "draw", draw)
         start(golden.groups())
         before = [group.ram.weights.copy() for group in stage.layers]
         losses = []
@@ -130,4 +135,18 @@ def run_kernels(golden, patch):
         run.load(X, labels)
         stage.look(len(X), "evaluate")
         ours["goodness_last_batch"] = stage.ram.scores[:, : len(X)].T.copy()
+        if "logits_last_batch" in golden.arrays:
+            ours["logits_last_batch"] = _by_group(stage, run, X, labels)
     return ours
+
+
+def _by_group(stage, run, X, labels):
+    """Goodness (group, B, C): what each group adds to the sum."""
+    sums = []
+    whole = stage.layers
+    for count in range(1, len(whole) + 1):
+        stage.layers = whole[:count]
+        run.load(X, labels)
+        stage.look(len(X), "evaluate")
+        sums.append(stage.ram.scores[:, : len(X)].T.copy())
+    return np.diff(np.stack(sums), axis=0, prepend=0)

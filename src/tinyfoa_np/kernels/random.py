@@ -15,6 +15,7 @@ from numba import njit, prange
 from .intrinsics import cos_turn, log_of_normal, share
 
 WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG, MOMENT, RESCALE = 1, 2, 3, 4, 5, 6, 7, 8
+ORDER = 10  # 9 is augmentation's
 
 
 @njit(inline="always")
@@ -94,6 +95,28 @@ def shuffle(order, seed):
         word = block(k, 0, SHUFFLE, seed)[0]
         other = np.int64((word * np.uint64(k + 1)) >> np.uint64(32))
         order[k], order[other] = order[other], order[k]
+
+
+@njit(cache=True, error_model="numpy")
+def turn(place, count, epoch, seed):
+    """Which of ``count`` comes at a place in an epoch: a random order of which nothing need be kept.
+
+    Four rounds of a Feistel network on the two halves of a place, walked on until it is below ``count``; what a round
+    adds is lane 0 of block (epoch, half) of "layer" round.
+    """
+    half = np.uint64(1)
+    while (np.uint64(1) << (half + half)) < np.uint64(count):
+        half += np.uint64(1)
+    low = (np.uint64(1) << half) - np.uint64(1)
+    value = np.uint64(place)
+    while True:
+        left, right = value >> half, value & low
+        for rounds in range(4):
+            word = block((np.uint64(epoch) << np.uint64(32)) + right, rounds, ORDER, seed)[0]
+            left, right = right, left ^ (word & low)
+        value = (left << half) | right
+        if value < np.uint64(count):
+            return np.int64(value)
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")

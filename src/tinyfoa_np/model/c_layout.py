@@ -171,6 +171,19 @@ class Layer:
         ranges = [schedule.neurons(hold, self.grid) for hold in range(side * side)]
         return max(last - first for first, last in ranges)
 
+    @property
+    def due(self) -> int:
+        """Slices that train in a step."""
+        return self.grid.side**2 if self.recipe.schedule == "stream" else self.recipe.visits or 1
+
+    def exchanges(self, batches: int) -> float:
+        """Slices that come and go in a step, on average over a training of so many steps per epoch."""
+        if self.due > 1:
+            return self.due
+        steps = self.recipe.epochs * batches
+        schedule = Schedule(self.recipe.hold_steps(batches), self.recipe.exchanges or 0, steps)
+        return (1 + schedule.holds(steps - 1)) / steps if self.grid.side > 1 else 0.0
+
     def plane_bytes(self, rows: int, columns: int) -> list[int]:
         """Bytes of a slice's weights, first moments, their units, second moments, their units."""
         moment = (1 if self.coded else 4) * rows * columns
@@ -364,5 +377,9 @@ def check_scope(recipe: Recipe) -> None:
         raise BadRequest(f"{only}schedules slice, auto and stream, not {recipe.schedule}")
     if recipe.moments not in ("float32", "int8"):
         raise BadRequest(f"{only}moments float32 and int8, not {recipe.moments}")
+    if recipe.lr_schedule.startswith(("cosine", "exponential")):
+        raise BadRequest(f"{only}learning rates that are constant, drop or cooldown, not {recipe.lr_schedule}")
+    if recipe.augment is not None or recipe.reshuffle:
+        raise BadRequest(f"{only}samples as they are, in one order: leave --augment and --reshuffle out")
     if recipe.recompute:
         raise BadRequest(f"{only}keep the outputs of trained layers in flash: leave --recompute out")

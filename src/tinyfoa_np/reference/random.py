@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-WEIGHT, BIAS, PROJECTION, SHUFFLE = 1, 2, 3, 4  # purposes
+WEIGHT, BIAS, PROJECTION, SHUFFLE, ORDER = 1, 2, 3, 4, 10  # purposes
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -161,3 +161,22 @@ def projection(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarr
     """
     flat = normal(0, outputs * classes, math.sqrt(2 / outputs), seed=seed, layer=layer, purpose=PROJECTION)
     return flat.reshape(outputs, classes).T.copy()
+
+
+def turn(place: int, count: int, epoch: int, *, seed: int) -> int:
+    """Which of `count` samples or batches comes at a place in an epoch, both from 0.
+
+    A Feistel network of four rounds permutes 0 .. 4^h - 1, the smallest such range that holds `count` places; what
+    falls outside of `count` is put through it again. Round r adds word 0 of block epoch 2^32 + half of layer r.
+    """
+    half = 1
+    while 4**half < count:
+        half += 1
+    while True:
+        left, right = divmod(place, 2**half)
+        for layer in range(4):
+            word = int(blocks((epoch << 32) + right, 1, seed=seed, layer=layer, purpose=ORDER)[0, 0])
+            left, right = right, left ^ word % 2**half
+        place = left * 2**half + right
+        if place < count:
+            return place

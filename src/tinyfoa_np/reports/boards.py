@@ -14,8 +14,12 @@ Flash
     Erase cycles are the least that the maker states for any page; that some pages of the STM32U5 may go further is
     left aside. The erase unit is that of the factory setting (one bank or two), the largest where sectors differ.
     External flash is what is sold on the board or module: serial NOR everywhere, with its usual 100,000 cycles.
-    The Apollo4's is magnetic (MRAM), written in lines of 16 bytes without an erasure; of how often, its maker's public
-    documents say nothing.
+    The Apollo4's is magnetic (MRAM) and the nRF54L15's resistive (RRAM), written in lines of 16 bytes without an
+    erasure. Cycles are 0, "not known", where no document at hand states them.
+
+Processor
+    ``fpu_bits`` is the widest number that it computes with by instruction: 64, 32 or 0. ``ua_per_mhz`` is the current
+    of the microcontroller alone while it computes from flash at about 3 V; 0 where no document at hand states it.
 """
 
 from __future__ import annotations
@@ -28,8 +32,10 @@ from typing import Any
 
 from ..errors import BadRequest
 
-#: the columns that are not numbers
-TEXT = ("name", "part", "core", "source")
+#: the columns that are not whole numbers
+TEXT, REAL = ("name", "part", "core", "source"), ("ua_per_mhz",)
+#: boards that a message lists where none has the name that was given
+CLOSEST = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class Board:
         What :func:`board` finds it by, its maker and part number, its processor.
     mhz : int
         Highest clock of the main core, MHz.
+    fpu_bits : int
+        Width of the floating-point numbers that it has instructions for: 64, 32 or 0.
+    ua_per_mhz : float
+        Current while it computes, microamperes per MHz; 0 where it is not known.
     ram_bytes, block_bytes : int
         RAM that data can lie in, and the largest contiguous block of it, bytes.
     flash_bytes, flash_erase_bytes, flash_cycles : int
@@ -57,6 +67,8 @@ class Board:
     part: str
     core: str
     mhz: int
+    fpu_bits: int
+    ua_per_mhz: float
     ram_bytes: int
     block_bytes: int
     flash_bytes: int
@@ -75,31 +87,38 @@ def boards() -> dict[str, Board]:
 
 
 def board(name: str) -> Board:
-    """The board of that name, of which only letters and digits matter, not whether they are capitals.
+    """The board of that name, or the only one with it in its name or part; only letters and digits matter.
 
     Raises
     ------
     BadRequest
-        If there is none, naming those that are called nearly so, or whose name or part has it in it.
+        If there is none, naming those with the closest names, or if several have it.
 
     Examples
     --------
     >>> board("ESP32 S3").block_bytes
     341760
+    >>> board("nano 33").name
+    'arduino-nano-33-ble-sense'
     """
     known = {_plain(each.name): each for each in boards().values()}
     wanted = _plain(name)
     if wanted in known:
         return known[wanted]
-    near = [key for key, each in known.items() if wanted and (wanted in key or wanted in _plain(each.part))]
-    near += [key for key in get_close_matches(wanted, known) if key not in near]
-    names = ", ".join(known[key].name for key in near or known)
-    raise BadRequest(f"unknown board {name[:40]!r}; {'near are' if near else 'known are'} {names}")
+    parts = [each for key, each in known.items() if wanted and (wanted in key or wanted in _plain(each.part))]
+    if len(parts) == 1:
+        return parts[0]
+    if parts:
+        raise BadRequest(f"several boards have {name[:40]!r} in their name: {', '.join(each.name for each in parts)}")
+    near = get_close_matches(wanted, known, n=CLOSEST, cutoff=0.0)
+    names = ", ".join(known[key].name for key in near)
+    raise BadRequest(f"unknown board {name[:40]!r}; the closest are {names} (tinyfoa plan --boards shows all)")
 
 
 def _typed(line: dict[str, str]) -> dict[str, Any]:
     """A line of the table with its numbers as such."""
-    return {key: value if key in TEXT else int(value) for key, value in line.items()}
+    kinds = {**dict.fromkeys(TEXT, str), **dict.fromkeys(REAL, float)}
+    return {key: kinds.get(key, int)(value) for key, value in line.items()}
 
 
 def _plain(name: str) -> str:

@@ -1,58 +1,25 @@
-"""Whether a training will fit, before it runs: RAM, flash, what moves between them, and what to change otherwise."""
+"""Whether a training will fit, before it runs: RAM, flash, what moves between them, how long it takes on a board."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
-from ..catalogue import DEFAULT
 from ..data import Dataset
-from ..errors import BadRequest
-from ..network import CONNECTIONS, is_local
-from ..recipe import MOMENTS, Recipe
+from ..layers.layer import Layer
+from ..recipe import Recipe
 from ..rules.fit import Chosen, Layout
+from .advice import suggestions
 from .audit import peak
+from .board_time import board_time, code_bytes, stack_bytes
 from .boards import Board
+from .bookkeeping import bookkeeping_bytes
+from .stores import Store
 
-#: of a board's RAM, what is left to the stack and to the program's own data
+#: of a board's RAM, what is left to the stack, to bookkeeping and to the program's own data
 RESERVE = 16 * 1024
-
-
-@dataclass(frozen=True)
-class Store:
-    """The flash that stands behind the RAM.
-
-    Attributes
-    ----------
-    name : str
-        What it is, in words.
-    nbytes : int or None
-        Its size; None: as large as it needs to be.
-    cycles, unit : int
-        How often a unit of so many bytes can be erased; 0 where that is not known.
-    """
-
-    name: str
-    nbytes: int | None = None
-    cycles: int = 0
-    unit: int = 1
-
-    @classmethod
-    def of(cls, board: Board, storage: str) -> Store:
-        """A board's flash: ``internal`` or ``external``."""
-        if storage == "internal":
-            return cls("internal flash", board.flash_bytes, board.flash_cycles, max(1, board.flash_erase_bytes))
-        return cls(
-            "external flash", board.external_flash_bytes, board.external_cycles, max(1, board.external_erase_bytes)
-        )
-
-    def trainings(self, written: float) -> float | None:
-        """How many trainings that write so much it survives, its wear levelled ideally; None where that is unknown."""
-        if not self.nbytes or not self.cycles or not written:
-            return None
-        return self.cycles * (self.nbytes // self.unit * self.unit) / written
 
 
 def forecast(
@@ -65,6 +32,9 @@ def forecast(
     lean: bool = False,
     advise: bool = True,
     others: Mapping[str, Store] | None = None,
+    board: Board | None = None,
+    reserve: int = RESERVE,
+    layout: Layout | None = None,
 ) -> dict[str, Any]:
     """What a training will take, from the plans that it would be laid out with.
 
@@ -75,9 +45,8 @@ def forecast(
     dataset : Dataset
         Only its shape counts.
     ram : int, optional
-        The budget, bytes; without it, whatever is fastest.
+        The budget, bytes; without it, whatever is fastest, or all that a board has left.
     threads : int
-        Each has scratch of its own.
     store : Store, optional
         The flash; without it, one that is large enough.
     lean : bool
@@ -86,53 +55,78 @@ def forecast(
         Whether to look for changes that would make it fit.
     others : mapping of str to Store, optional
         Other flash there is, by the words that choose it: offered where this one is too small.
+    board : Board, optional
+        Limits the RAM, and says how long training takes.
+    reserve : int
+        Of a board's RAM, bytes that are left to other things; at least what bookkeeping and stack need.
+    layout : Layout, optional
+        Of the same recipe, data set and threads, where there is one already.
 
     Returns
     -------
     dict
-        ``fits``; ``ram``: whether it fits, ``budget_bytes``, ``planned_bytes`` (of the smallest way, where it does not
-        fit), ``least_bytes``; ``flash``: whether it fits, ``nbytes`` of the store, ``held_bytes``, ``parts``, bytes
-        read and written per epoch and in all, ``trainings`` that it survives; ``peak`` as in
-        :func:`tinyfoa_np.reports.audit.audit`; ``layers``: how each is cut; ``try``: changes, and whether with them it
-        fits. Bytes throughout, layers from 1.
+        ``fits``; ``ram``; ``beside``: bytes of bookkeeping, and of stack and code of the trainer in C (None where there
+        is none); ``flash``, with bytes written, pages erased and the trainings that it survives; ``time`` on the board
+        (:func:`.board_time.board_time`) or None; ``peak`` as in :func:`tinyfoa_np.reports.audit.audit`; ``layers``: how
+        each is cut; ``try``: changes with each of which it fits. Bytes throughout, layers from 1.
 
     Raises
     ------
     BadRequest
         If recipe and data do not go together.
     """
-    layout, store = Layout(recipe, dataset, threads), store or Store("flash")
-    least = layout.least()
+    layout, store = layout or Layout(recipe, dataset, threads), store or Store("flash")
+    smallest = layout.fit(least := layout.least())
+    beside: dict[str, Any] = _beside(recipe, dataset, smallest, board)
+    if board:
+        ram = _room(board, max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)), ram)
     fits = ram is None or ram >= least
-    chosen = layout.fit(ram if fits else least)
+    chosen = layout.fit(ram) if fits else smallest
     flash = _flash(layout, chosen, store, lean)
     result: dict[str, Any] = {
         "fits": fits and flash["fits"],
-        "ram": {
-            "fits": fits,
-            "budget_bytes": ram,
-            "planned_bytes": max(one.plan.nbytes for one in chosen),
-            "least_bytes": least,
-        },
+        "ram": {"fits": fits, "budget_bytes": ram, "planned_bytes": _planned(chosen), "least_bytes": least},
+        "beside": beside,
         "flash": flash,
+        "time": board_time(recipe, dataset, board) if board else None,
         "peak": peak([one.plan for one in chosen]),
         "layers": [_layer(layout, one, number) for number, one in enumerate(chosen)],
         "whole_network": not recipe.rule.by_layer,
         "threads": threads,
         "recipe": json.loads(recipe.to_json()),
+        "try": [],
     }
-    result["try"] = []
-    for change in [] if result["fits"] or not advise else _changes(recipe, dataset, ram, threads, store, lean):
-        helps_ram, helps_flash = change["ram_bytes"] < least, change["flash_bytes"] < flash["held_bytes"]
-        if change["fits"] or (not fits and helps_ram) or (not flash["fits"] and helps_flash):
-            result["try"].append(change)
-    if not flash["fits"]:
-        result["try"] += [
-            {"change": words, "ram_bytes": least, "flash_bytes": flash["held_bytes"], "fits": fits}
-            for words, other in (others or {}).items()
-            if other.nbytes and other.nbytes >= flash["held_bytes"]
-        ]
+    if not result["fits"] and advise:
+        result["try"] = suggestions(recipe, dataset, ram, store.nbytes, threads, lean)
+        if fits:
+            result["try"] += _elsewhere(others or {}, least, flash["held_bytes"])
     return result
+
+
+def _room(board: Board, reserve: int, ram: int | None) -> int:
+    """What a board's RAM has left for the arena, at most ``ram``."""
+    room = max(0, board.block_bytes - reserve)
+    return room if ram is None else min(ram, room)
+
+
+def _planned(chosen: list[Chosen]) -> int:
+    return max(one.plan.nbytes for one in chosen)
+
+
+def _elsewhere(others: Mapping[str, Store], ram: int, held: int) -> Iterator[dict[str, Any]]:
+    """Other flash that is large enough."""
+    for words, other in others.items():
+        if other.nbytes and other.nbytes >= held:
+            yield {"change": words, "ram_bytes": ram, "flash_bytes": held, "fits": True}
+
+
+def _beside(recipe: Recipe, dataset: Dataset, chosen: list[Chosen], board: Board | None) -> dict[str, int | None]:
+    """What a device needs beside the arena."""
+    return {
+        "bookkeeping_bytes": bookkeeping_bytes(chosen),
+        "stack_bytes": stack_bytes(recipe, dataset, board),
+        "code_bytes": code_bytes(recipe, dataset, board),
+    }
 
 
 def _layer(layout: Layout, one: Chosen, number: int) -> dict[str, Any]:
@@ -152,7 +146,9 @@ def _flash(layout: Layout, chosen: list[Chosen], store: Store, lean: bool) -> di
     parts = layout.flash_bytes(chosen, lean)
     held, steps = sum(parts.values()), layout.train_set.batches
     epochs = [[steps * moved for moved in one.stage.traffic()] for one in chosen]
-    written = layout.recipe.epochs * sum(epoch[1] for epoch in epochs) + layout.written_once(chosen)
+    once = layout.written_once(chosen)
+    written = layout.recipe.epochs * sum(epoch[1] for epoch in epochs) + once
+    pages = store.pages([(once, 1), *_writes(layout, chosen)])
     return {
         "fits": store.nbytes is None or held <= store.nbytes,
         "name": store.name,
@@ -162,88 +158,27 @@ def _flash(layout: Layout, chosen: list[Chosen], store: Store, lean: bool) -> di
         "read_bytes_per_epoch": round(max(epoch[0] for epoch in epochs)),
         "written_bytes_per_epoch": round(max(epoch[1] for epoch in epochs)),
         "written_bytes": round(written),
-        "trainings": store.trainings(written),
+        "page_bytes": store.unit,
+        "erased_pages": round(pages),
+        "trainings": store.trainings(pages),
     }
 
 
-def _changes(
-    recipe: Recipe, dataset: Dataset, ram: int | None, threads: int, store: Store, lean: bool
-) -> Iterator[dict[str, Any]]:
-    """One thing changed at a time, the nearest that would do; where nothing does, the one that needs least."""
-    for group in _groups(recipe, threads, lean):
-        nearest = None
-        for words, changes, cores, less in group:
-            try:
-                layout = Layout(replace(recipe, **changes).validated(), dataset, cores)
-                least = layout.least()
-            except BadRequest:  # more slices than a layer has rows or columns
-                continue
-            flash = sum(layout.flash_bytes(layout.fit(least if ram is None else max(ram, least)), less).values())
-            fits = (ram is None or least <= ram) and (store.nbytes is None or flash <= store.nbytes)
-            nearest = {"change": words, "ram_bytes": least, "flash_bytes": flash, "fits": fits}
-            if fits:
-                break
-        if nearest:
-            yield nearest
+def _writes(layout: Layout, chosen: list[Chosen]) -> Iterator[tuple[float, float]]:
+    """What the steps of a training write: bytes of one write, and how many such writes there are in all."""
+    steps = layout.recipe.epochs * layout.train_set.batches
+    for one in chosen:
+        for layer in one.stage.layers:
+            written = steps * layer.traffic(one.stage.passes)[1]
+            sizes = [sum(items) / len(items) for items in layer.objects().values()]
+            pieces = _pieces(layer) if layer.tiling.stream_slice else 1
+            for size in [sizes[0] / pieces] if pieces > 1 else sizes:
+                # objects are written as often as each other, but for slices whose rows come and go
+                yield size, written / (size if pieces > 1 else sum(sizes))
 
 
-def _groups(recipe: Recipe, threads: int, lean: bool) -> Iterator[list[tuple[str, dict[str, Any], int, bool]]]:
-    """Kinds of changes, each from the nearest on: what to write, the recipe's fields, threads, lean."""
-    yield [("--threads 1", {}, 1, lean)] if threads > 1 else []
-    batches = [recipe.batch // 2**k for k in range(1, 17) if recipe.batch // 2**k]
-    yield [(f"--batch {size}", {"batch": size}, threads, lean) for size in batches]
-    local = is_local(recipe.network)
-    if recipe.schedule in ("slice", "stream"):
-        sides = [side for side in (2, 4, 8, 16, 32, 64) if side > (recipe.slices or 1)]
-        yield [(f"--slices {side}", {"slices": side, **_turns(recipe, side)}, threads, lean) for side in sides]
-    if recipe.optimizer != "sgd":
-        smaller = MOMENTS[MOMENTS.index(recipe.moments) + 1 :]
-        yield [(f"--moments {moments}", {"moments": moments}, threads, lean) for moments in smaller]
-        yield [("--optimizer sgd", {"optimizer": "sgd", "moments": MOMENTS[0]}, threads, lean)]
-    if not lean:
-        yield [("--lean", {}, threads, True)]
-    if local and recipe.lc_connect != CONNECTIONS[1]:
-        yield [(f"--lc-connect {CONNECTIONS[1]}", {"lc_connect": CONNECTIONS[1]}, threads, lean)]
-    if recipe.rule.recompute and not local and not recipe.recompute:
-        yield [("--recompute", {"recompute": True}, threads, lean)]
-    samples = [10**k for k in range(5, 1, -1)]
-    yield [(f"--limit {n}", {"limit": n}, threads, lean) for n in samples if n < (recipe.limit or 10**9)]
-    if not recipe.rule.by_layer:
-        leanest = {"algorithm": DEFAULT, **_own(recipe)}
-        yield [(f"--algorithm {DEFAULT}", leanest, threads, lean)]
-
-
-def _turns(recipe: Recipe, side: int) -> dict[str, Any]:
-    """What the default schedule makes of so many slices, where the recipe has it."""
-    fields = ("hold", "exchanges", "visits", "order", "lr")
-    usual, other = (
-        Recipe(algorithm=recipe.algorithm, network=recipe.network, slices=n).validated() for n in (recipe.slices, side)
-    )
-    if not recipe.rule.by_layer or any(getattr(recipe, f) != getattr(usual, f) for f in fields[:-1]):
-        return {}
-    return {f: getattr(other, f) for f in fields if getattr(recipe, f) == getattr(usual, f)}
-
-
-def _own(recipe: Recipe) -> dict[str, Any]:
-    """The fields that this algorithm has set, as not given."""
-    fields = (
-        "slices",
-        "hold",
-        "exchanges",
-        "lr",
-        "optimizer",
-        "decay",
-        "classifier_lr",
-        "classifier_decay",
-        "label_scale",
-        "peer",
-        "dropout",
-        "theta",
-        "label_width",
-        "groups",
-        "merge",
-        "rms",
-        "normalize",
-        "shuffle",
-    )
-    return {**dict.fromkeys(fields), "schedule": "auto", "options": {}}
+def _pieces(layer: Layer) -> int:
+    """Writes in which a slice returns to flash: tiles of its rows, of weights and of each moment."""
+    rows, planes = layer.grid.rows(0)[1], 1 + getattr(layer, "moments", 0)
+    tiles = -(-rows // max(1, min(layer.tiling.rows, rows)))
+    return tiles * planes if tiles > 1 else 1

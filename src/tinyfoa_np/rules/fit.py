@@ -19,6 +19,7 @@ from ..network import layer_shapes
 from ..ram.packing import Plan, pack
 from ..recipe import Recipe
 from ..storage.records import Records
+from .augment import Augmenter
 from .build import deep_maker, makers
 from .cuts import Rung
 from .recompute import Below
@@ -77,6 +78,7 @@ class Layout:
             self.inputs = Encoding("bytes", width, scale, offset, dataset.image)
         else:
             self.inputs = Encoding("real", width, image=dataset.image)
+        self.augment = Augmenter(recipe, self.inputs, threads) if recipe.augment else None
         self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
         self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
         about = dataset.classes, self.train_set.batches, threads
@@ -205,6 +207,8 @@ class Layout:
         if self.recipe.recompute and number > 0:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
+        if self.augment and (self.recipe.recompute or number == 0):
+            regions += self.augment.regions()
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:

@@ -7,10 +7,12 @@ own, and in a step they train in turn:
     label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
     merge           m = d + q or d q                    over space q is the same everywhere
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
-    loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta))
+    loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)), as published,
+                    or the cross-entropy of the labels' g; one wrong label is drawn for each sample, or all are taken
+                    (the second term is then their mean)
     gradient        the ordinary one, inside of the group
     hand on         d as it was before the update; with ``rms``, each sample by its root mean square
-    answer          the label with the largest goodness, summed over groups
+    answer          the label with the largest goodness, summed over groups or of the last alone
 
 d serves the right and the wrong label alike: a step is one pass, as is an inference. When a group's turn is over, its
 activations and errors go, but for d.
@@ -72,7 +74,8 @@ class Network(GroupStage):
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
         assert recipe.label_width is not None and recipe.merge is not None and recipe.theta is not None
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
-        self.labels = classes
+        self.labels, own = classes, recipe.options
+        self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
         self.losses: list[float] = []  # of each group, the last step's
         super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
 
@@ -84,7 +87,7 @@ class Network(GroupStage):
         """What the groups need, and the batch's wrong labels."""
         return [
             *super().extra(),
-            Region("wrong", (self.B,), "uint16", STEP),
+            Region("wrong", (0 if self.all else self.B,), "uint16", STEP),
             Region("margin", (self.B,), "float64", STEP),
             Region("scores", (self.C, self.B), "float64", INFERENCE),
         ]
@@ -100,11 +103,12 @@ class Network(GroupStage):
             if g + 1 == len(self.layers) or not self.recipe.rms
             else (f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE))
         )
+        labels = self.C if self.all else 2
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
-            Region(f"g{g}.coefficient", (2, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
+            Region(f"g{g}.coefficient", (labels, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
@@ -142,7 +146,9 @@ class Network(GroupStage):
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def draw(self, samples: int, step: int, first: int) -> np.ndarray:
-        """A wrong label for each sample of the batch, from its sample ``first`` on."""
+        """A wrong label for each sample of the batch, from its sample ``first`` on; (0,) where all are in the loss."""
+        if self.all:
+            return self.ram.wrong
         epoch, batch = divmod(step, self.batches)
         seed, wrong, begin = np.uint64(self.recipe.seed), self.ram.wrong, batch * self.recipe.batch + first
         random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, begin, wrong, seed)
@@ -162,10 +168,11 @@ class Network(GroupStage):
             d = self.forward(group, samples, "forward")
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
-            coefficient = self.array(g, "coefficient")
-            labels = ram.labels, wrong
+            coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.softmax)
+            if self.last:
+                ram.margin[:] = 0
             loss = giff_kernels.loss_and_slopes(
-                d, samples, self.merge, sums, squares, q, *labels, self.theta, False, part.of, coefficient, ram.margin
+                d, samples, self.merge, sums, squares, q, *labels, *ends, part.of, coefficient, ram.margin
             )
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
@@ -204,6 +211,8 @@ class Network(GroupStage):
             self.arena.enter(f"{phase}:{group.top}")
             if g == 0:
                 scores[:] = 0
+            if self.last and g + 1 < len(self.layers):
+                continue
             q, sums, squares = self._measure(g, d, samples)
             giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
 

@@ -142,8 +142,9 @@ class Session:
             self._make_arena()
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BadRequest(f"{self.directory} cannot be made a directory: {error.strerror}") from error
+            except (OSError, ValueError) as error:  # a name with a zero byte or half a character is a ValueError
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise BadRequest(f"{self.directory} cannot be made a directory: {reason}") from error
             if not startable(self.directory):
                 raise BadRequest(f"{self.directory} exists and is not empty: choose another directory, or resume it")
             self.flash = Flash.create(flash_dir, identity)

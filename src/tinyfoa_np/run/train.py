@@ -18,25 +18,25 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
+from ..kernels import random as random_kernels
 from ..kernels.launching import launched
-from ..layers.layer import Part, whole
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
 from ..network import is_local
 from ..recipe import Recipe
-from ..rules.recompute import Below
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
@@ -44,8 +44,8 @@ from ..storage.whole_file import write_whole
 from .directory import stand_in
 from .events import Diverged, Event, Interrupted
 from .examination import Examination
+from .loading import Loading
 from .outcome import audit_of, measured, result_of
-from .session import Session
 
 
 def train(
@@ -155,7 +155,7 @@ def _silent(event: Event) -> None:
     pass
 
 
-class _Run(Session):
+class _Run(Loading):
     """A training run: the plan of every stage, the arena, the flash and the position in between."""
 
     def __init__(
@@ -258,23 +258,6 @@ class _Run(Session):
                 self._commit()
             self._hand_over(number)
 
-    def make_stage(self, number: int) -> None:
-        """A stage like one of the run's, made anew and opened: for work that must leave no trace."""
-        chosen = self.chosen[number]
-        self._open_stage(self.layout.makers[number](chosen.tiling), number)
-
-    def _open_stage(self, stage: Stage, number: int) -> None:
-        """Takes the views of a stage from the arena."""
-        self.stage = stage
-        self.arena.enter("initialize")
-        stage.open(self.arena)
-        self.commit_buffer = stage.ram.commit
-        self.below = None
-        if self.recipe.recompute and number > 0:
-            tiling = self.chosen[number].tiling
-            self.below = Below(self.stages[:number], self.meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
-            self.below.open(self.arena)
-
     def _begin_stage(self, number: int) -> None:
         """Makes a stage's objects in flash, or finds them there, and rebuilds what the arena holds of them."""
         meta, stage = self.meta, self.stage
@@ -302,35 +285,13 @@ class _Run(Session):
                 layer.exchange(flash, k)
         flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
-    def _load(self, records: Records, k: int) -> int:
-        """Batch k into the arena; returns its samples."""
-        self.arena.enter("load")
-        ram = self.stage.ram
-        if self.below is None:
-            return records.read(self.flash, k, ram.inputs, ram.labels, ram.input_scale)
-        samples = records.read(self.flash, k, self.below.inputs, ram.labels, ram.input_scale)
-        self.below.forward(self.flash, samples, ram.inputs, ram.input_scale, records.name == "test")
-        return samples
-
-    def _parts(self, records: Records, k: int) -> Iterator[Part]:
-        """Loads batch k, as many samples at a time as the arena holds."""
-        held, n = self.stage.held_samples, records.count(k)
-        if held >= n:
-            yield whole(self._load(records, k))
-            return
-        ram = self.stage.ram
-        for first in range(0, n, held):
-            self.arena.enter("load")
-            part = Part(min(held, n - first), first, n)
-            # a stage that has room for a batch's labels wants them all
-            labels = ram.labels[first:] if len(ram.labels) > held else ram.labels
-            records.read_part(self.flash, k, part.first, part.samples, ram.inputs, labels, ram.input_scale)
-            yield part
-
     def _step(self, step: int, k: int) -> tuple[int, Outcome]:
-        """One training step, with batch k; returns its samples and what came of it."""
+        """One training step, the k-th of its epoch; returns its samples and what came of it."""
         samples, outcome = 0, Outcome(0.0, 0)
-        for part in self._parts(self.train_records, k):
+        epoch, records = step // self.train_records.batches, self.train_records
+        if self.recipe.reshuffle and self.recipe.rule.by_layer:
+            k = random_kernels.turn(k, records.batches, epoch, np.uint64(self.recipe.seed))
+        for part in self._parts(records, k, epoch):
             samples, done = samples + part.samples, outcome
             outcome = self.stage.train_step(self.flash, part, step)
             outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)

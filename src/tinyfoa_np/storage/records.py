@@ -68,6 +68,15 @@ class Records:
         flash.read(self.name, 0, [labels[:count]], begin + n * self.row_bytes + 2 * first)
         flash.read(self.name, 0, [scale], begin + n * (self.row_bytes + 2))
 
+    def read_row(self, flash: Store, row: int, inputs: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> None:
+        """Sample ``row`` of all into ``inputs`` (1, ..) and ``labels`` (1,), and the ``scale`` of its batch."""
+        k, r = divmod(row, self.batch)
+        begin, n = self._offset(k), self.count(k)
+        flash.read(self.name, 0, [inputs], begin + r * self.row_bytes)
+        flash.read(self.name, 0, [labels], begin + n * self.row_bytes + 2 * r)
+        if scale.size:
+            flash.read(self.name, 0, [scale], begin + n * (self.row_bytes + 2))
+
     def read_rest(self, flash: Store, k: int, labels: np.ndarray, scale: np.ndarray) -> None:
         """Batch k without its inputs."""
         n = self.count(k)
