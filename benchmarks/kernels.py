@@ -36,7 +36,8 @@ from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import dense_backward as backward_kernels
 from tinyfoa_np.kernels import dense_forward as forward_kernels
-from tinyfoa_np.kernels import dense_update as update_kernels
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
+from tinyfoa_np.kernels.operands import Given
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits as reference_bits
 from tinyfoa_np.run.events import Event
@@ -86,20 +87,20 @@ def product(inputs: np.ndarray, weights: np.ndarray, kind: Encoding, z: np.ndarr
 def _gradient(turned, samples, columns, source, dz, listed, gradient):
     # turned (ceil(B / 32), I) uint32; source: Given; dz (1, table_width); gradient (O, I): each neuron's run of columns
     for row in range(source.dz.shape[0]):
-        count, _ = update_kernels._row_errors(turned, source, row, samples, dz, listed, 0, 0, np.float32(0))
-        update_kernels._gradient_run(turned, 0, columns, count, 0, 0, dz, listed, gradient[row : row + 1])
+        count, _ = gradient_kernels.row_errors(turned, source, row, samples, dz, listed, 0, 0, np.float32(0))
+        gradient_kernels.gradient_run(turned, 0, columns, count, 0, 0, dz, listed, gradient[row : row + 1])
 
 
 def slice_gradient(inputs: np.ndarray, columns: int, dz: np.ndarray) -> tuple[np.ndarray, Callable[[], None]]:
     """dz.T x (O, I), and a call that computes it as :func:`update` does: bits turned, tables of sums, look-ups."""
     samples, outputs = dz.shape
-    turned = aligned(np.zeros(update_kernels.turned_shape(samples, columns), np.uint32))
-    scratch = aligned(np.zeros((1, update_kernels.table_width(samples)), np.float32))
-    source = update_kernels.Given(np.ascontiguousarray(dz.T), 0, np.zeros(0, np.float32))
+    turned = aligned(np.zeros(gradient_kernels.turned_shape(samples, columns), np.uint32))
+    scratch = aligned(np.zeros((1, gradient_kernels.table_width(samples)), np.float32))
+    source = Given(np.ascontiguousarray(dz.T), 0, np.zeros(0, np.float32))
     listed, gradient = np.zeros((1, 0), np.int32), aligned(np.zeros((outputs, columns), np.float32))
 
     def call() -> None:
-        update_kernels.turn(inputs, samples, 0, columns, turned)
+        gradient_kernels.turn(inputs, samples, 0, columns, turned)
         _gradient(turned, samples, columns, source, scratch, listed, gradient)
 
     return gradient, call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -78,7 +77,7 @@ class TrainingProgress:
     REDRAW = 0.1  # seconds between updates of the batch bar: training sends up to thousands of events a second
     LINE = 10.0  # seconds between lines in a log
     SILENCE = 60.0  # seconds after which a log hears of a batch, where epochs take longer
-    PATIENCE = 5.0  # seconds until the first step, after which it is said why that takes so long
+    PATIENCE = 5.0  # seconds of compiling after which a log is told of it, and between those lines
 
     def __init__(self, layers: int, epochs: int, console: Console | None = None, chosen: str = "") -> None:
         self.layers, self.epochs, self.chosen = layers, epochs, chosen
@@ -97,27 +96,33 @@ class TrainingProgress:
             self.layer = self.bars.add_task("layer", total=layers, says="")
             self.epoch = self.bars.add_task("epoch", total=epochs, says="")
             self.batch = self.bars.add_task("batch", total=None, says="")
-        self.waiting = threading.Timer(self.PATIENCE, self._explain)
-        self.waiting.daemon = True
+        self.compiled = time.monotonic()  # when a log was last told of compiling
 
     def __enter__(self) -> TrainingProgress:
         if self.bars is not None:
             self.bars.start()
-        self.waiting.start()
+        from tinyfoa_np.kernels.compiling import LISTENERS  # takes a second to import
+
+        LISTENERS.append(self._compiling)
+        self.listeners = LISTENERS
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.waiting.cancel()
+        self.listeners.remove(self._compiling)
         if self.bars is not None:
             self.bars.stop()
 
-    def _explain(self) -> None:
-        self.console.print("kernels are compiled when they are first used, which takes up to a minute")
+    def _compiling(self, kernel: str) -> None:
+        """Says which kernel is about to be compiled: on a terminal each, in a log one every few seconds."""
+        now = time.monotonic()
+        if self.bars is not None:
+            self.bars.update(self.batch, says=f"compiling {kernel} (first run only, up to a minute)")
+        elif now - self.compiled >= self.PATIENCE:
+            self.compiled = now
+            self.console.print(f"compiling kernels (first run only, up to a minute): {kernel}", soft_wrap=True)
 
     def __call__(self, event: Any) -> None:
         now = time.monotonic()
-        if event.kind != "start":
-            self.waiting.cancel()
         if event.kind == "start":  # nothing is refused any more
             for line in filter(None, (self.chosen, event.note)):
                 self.console.print(line, soft_wrap=True, markup=False)

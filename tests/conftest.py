@@ -8,6 +8,9 @@ import pytest
 from cli_tools import SMALL, tinyfoa
 from hypothesis import HealthCheck, settings
 
+# tests move the user's cache directory; compiled kernels stay where they are
+os.environ.setdefault("NUMBA_CACHE_DIR", os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

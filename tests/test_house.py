@@ -22,7 +22,7 @@ ALLOWED = {
     "defaults": "architectures catalogue data network recipe",
     "ram": "errors storage",
     "storage": "errors numerics",
-    "kernels": "errors",
+    "kernels": "errors numerics",
     "reference": "",
     "data": "errors recipe reference storage",
     "layers": "architectures errors kernels network numerics ram recipe slices storage",
@@ -84,14 +84,12 @@ CODE = [
     for folder in ("src", "cli", "tests", "benchmarks", "docs", "examples")
     for path in (ROOT / folder).rglob("*.py")
 ]
-#: files that are longer, to be split
-LONG_FILES = {f"src/tinyfoa_np/kernels/{name}.py" for name in ("conv", "dense_update", "intrinsics", "local")}
-LONG_FILES |= {"src/tinyfoa_np/layers/parameters.py"}
 #: functions that are longer: kernels that generate code or are unrolled; a constructor that scikit-learn reads
 LONG_FUNCTIONS = {
     "src/tinyfoa_np/estimators.py": {"__init__"},
-    "src/tinyfoa_np/kernels/conv.py": {"_products", "products", "_multiply", "_correlate"},
-    "src/tinyfoa_np/kernels/intrinsics.py": {"finish_rows", "_coded_stepper", "step_coded"},
+    "src/tinyfoa_np/kernels/conv_products.py": {"_products", "products", "multiply", "correlate"},
+    "src/tinyfoa_np/kernels/optimizers.py": {"_coded_stepper", "step_coded", "codegen"},
+    "src/tinyfoa_np/kernels/products.py": {"finish_rows"},
     "src/tinyfoa_np/kernels/local.py": {"update"},
     "cli/train.py": {"train"},
 }
@@ -100,7 +98,7 @@ LONG_FUNCTIONS = {
 def test_no_file_is_too_long():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in CODE}
     assert len(lengths) > 300
-    assert {name for name, lines in lengths.items() if lines > FILE} <= LONG_FILES
+    assert {name for name, lines in lengths.items() if lines > FILE} == set()
 
 
 def test_no_function_is_too_long():

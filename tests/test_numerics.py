@@ -18,8 +18,10 @@ from tinyfoa_np import model as models
 from tinyfoa_np.data import load
 from tinyfoa_np.errors import OtherNumerics
 from tinyfoa_np.kernels import dense_update as update
-from tinyfoa_np.kernels import intrinsics
+from tinyfoa_np.kernels import maths
 from tinyfoa_np.kernels import random as random_kernels
+from tinyfoa_np.kernels.operands import Biases, Given, Published, Step
+from tinyfoa_np.kernels.optimizers import NUMBERS
 from tinyfoa_np.model import model as model_files
 from tinyfoa_np.numerics import NUMERICS, ceil_log2, power
 from tinyfoa_np.recipe import Recipe
@@ -144,7 +146,7 @@ def test_random_numbers_are_those_of_the_page(vectors):
 
 
 def test_functions_are_those_of_the_page(vectors):
-    for name, ours, platform in (("exp", intrinsics.exp, math.exp), ("log", intrinsics.log, math.log)):
+    for name, ours, platform in (("exp", maths.exp, math.exp), ("log", maths.log, math.log)):
         for x, y in vectors[name].items():
             assert ours(double(x)) == double(y)
             assert math.isclose(platform(double(x)), double(y), rel_tol=1e-15, abs_tol=1e-300)
@@ -156,8 +158,8 @@ def test_a_step_of_adam_is_that_of_the_page(vectors):
     known = vectors["adam"]
     w, m, v, g = (single(known[name]) for name in "wmvg")
     rate, root = known["lr"] / (1 - power(0.9, known["t"])), 1 / math.sqrt(1 - power(0.999, known["t"]))
-    step = update.Step(update.ADAM, *map(np.float32, (rate, root, 0, 1)))
-    biases = update.Biases(*(np.array([value]) for value in (w, m, v)))
+    step = Step(NUMBERS["adam"], *map(np.float32, (rate, root, 0, 1)))
+    biases = Biases(*(np.array([value]) for value in (w, m, v)))
     assert update.take_bias_step(step, biases, 0, 0, g) == 0
     new = [single(known[f"new_{name}"]) for name in "wmv"]
     assert [float(view[0]) for view in biases] == new
@@ -171,11 +173,11 @@ def test_sums_are_those_of_the_page(vectors):
     dz, x = np.array([single(digits) for digits in known["dz"]]), np.array(known["x"], bool)[:, None]
     assert bits.bits_gradient(dz[:, None], x)[0, 0] == single(known["sum"]) != (dz * x[:, 0]).sum()
     inputs = Inputs(bits.pack(x), x.astype(float), x.astype(float), *map(np.float32, (1, 1, 0)))
-    source = update.Given(dz[None], 0, np.zeros(0, np.float32))
+    source = Given(dz[None], 0, np.zeros(0, np.float32))
     found, _ = run_gradient(inputs, len(x), source, np.zeros((1, 1), np.float32), (0, 1, 0, 1))
     assert found[0, 0] == single(known["sum"])
 
     known = vectors["exact_sum"]
     w = np.array([single(digits) for digits in known["w"]])
-    published = update.Published(np.zeros((1, 1, 8), np.uint64), 0)
+    published = Published(np.zeros((1, 1, 8), np.uint64), 0)
     assert update.publish_slice(w, 0, 1, 0, len(w), published, 2.0**32) == known["sum"] == exact_sum(w, 2.0**32)

@@ -18,7 +18,7 @@ from math import inf
 import numpy as np
 
 from tinyfoa_np.catalogue import Algorithm, Option
-from tinyfoa_np.kernels.dense_update import Given, Inputs, Scratch
+from tinyfoa_np.kernels.operands import Given, Inputs, Scratch
 from tinyfoa_np.layers.dense import Dense
 from tinyfoa_np.ram.packing import Region
 from tinyfoa_np.ram.phases import INFERENCE, STEP

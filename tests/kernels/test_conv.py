@@ -13,14 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernel_tools import EPS, Blank, in_one_block, on_threads, only_samples, run, same_bits
 
-from tinyfoa_np.kernels import conv as kernels
+from tinyfoa_np.kernels import conv_backward as backward_kernels
+from tinyfoa_np.kernels import conv_forward as forward_kernels
 from tinyfoa_np.kernels import conv_norm_pool as maps
+from tinyfoa_np.kernels import conv_update as update_kernels
+from tinyfoa_np.kernels.optimizers import NUMBERS
 from tinyfoa_np.reference import conv as reference
 
 few = settings(deadline=None, max_examples=15)
 NONE = np.zeros(0, np.float32)
 #: one step of plain gradient descent at rate 1, from weights of 0: the gradient, but for its sign
-DESCENT = kernels.Step(kernels.SGD, np.float32(1), np.float32(1))
+DESCENT = update_kernels.Step(NUMBERS["sgd"], np.float32(1), np.float32(1))
 
 
 @st.composite
@@ -84,7 +87,7 @@ def check_convolution(shape, lay_out=in_one_block):
     x, weight, bias = np.ascontiguousarray(x), np.ascontiguousarray(weight), numbers(rng, outputs)
     for b in (bias, NONE):
         done = on_threads(
-            kernels.convolve,
+            forward_kernels.convolve,
             "z",
             threads,
             lay_out=lay_out,
@@ -101,11 +104,11 @@ def check_convolution(shape, lay_out=in_one_block):
         close(done.z[:samples], theirs[:samples], K * L * inputs)
 
     dX, dW, _ = reference.convolution_gradient(X, W, dz, stride)
-    panel = Blank((threads, kernels.panel_width(weight.shape)), "float32")
+    panel = Blank((threads, backward_kernels.panel_width(weight.shape)), "float32")
     before = numbers(rng, *x.shape)
     for carry in (False, True):
         done = on_threads(
-            kernels.convolve_back,
+            backward_kernels.convolve_back,
             "dx panel",
             threads,
             ("panel",),
@@ -122,10 +125,10 @@ def check_convolution(shape, lay_out=in_one_block):
         theirs = inner(dX) + (before if carry else 0)
         close(done.dx[:samples], theirs[:samples], K * L * outputs)
 
-    tensor = kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE)
-    for run_width in {kernels.run_width(weight.shape), outputs}:
+    tensor = update_kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE)
+    for run_width in {update_kernels.run_width(weight.shape), outputs}:
         done = on_threads(
-            kernels.train_convolution,
+            update_kernels.train_convolution,
             "tensor.weight scratch lost",
             threads,
             ("scratch", "lost"),
@@ -164,7 +167,7 @@ def test_depthwise(shape):
     x, weight, errors = (a.astype(np.float32) for a in (inner(X), W[:, 0].transpose(1, 2, 0), inner(dz)))
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     done = on_threads(
-        kernels.convolve_depthwise,
+        forward_kernels.convolve_depthwise,
         "z",
         threads,
         x=x,
@@ -177,7 +180,7 @@ def test_depthwise(shape):
     close(done.z[:samples], inner(z)[:samples], K * L)
     dX, dW = reference.depthwise_gradient(X, W, dz, stride)
     done = on_threads(
-        kernels.convolve_depthwise_back,
+        backward_kernels.convolve_depthwise_back,
         "dx panel",
         threads,
         ("panel",),
@@ -185,13 +188,13 @@ def test_depthwise(shape):
         samples=samples,
         weight=weight,
         stride=stride,
-        panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"),
+        panel=Blank((threads, backward_kernels.panel_width(weight.shape)), "float32"),
         dx=Blank(x.shape, "float32"),
     )
     only_samples(done, "dx", samples)
     close(done.dx[:samples], inner(dX)[:samples], K * L)
     done = on_threads(
-        kernels.train_depthwise,
+        update_kernels.train_depthwise,
         "tensor.weight scratch lost",
         threads,
         ("scratch", "lost"),
@@ -200,11 +203,11 @@ def test_depthwise(shape):
         dz=errors,
         window=(K, L),
         stride=stride,
-        tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
+        tensor=update_kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
         step=DESCENT,
         begun=False,
         ended=True,
-        scratch=Blank((threads, kernels.run_width(weight.shape)), "float32"),
+        scratch=Blank((threads, update_kernels.run_width(weight.shape)), "float32"),
         lost=Blank((threads,), "bool"),
     )
     close(-done.tensor.weight.reshape(weight.shape), dW[:, 0].transpose(1, 2, 0), z[0, 0].size * samples)
@@ -217,7 +220,7 @@ def test_connection(samples, inputs, outputs, threads, seed):
     x, weight, bias = numbers(rng, samples + 1, inputs), numbers(rng, inputs, outputs), numbers(rng, outputs)
     own, W = x[:samples].astype(np.float64), weight.astype(np.float64)
     done = on_threads(
-        kernels.connect,
+        forward_kernels.connect,
         "z",
         threads,
         x=x,
@@ -231,7 +234,7 @@ def test_connection(samples, inputs, outputs, threads, seed):
     close(done.z[:samples], own @ W + bias, inputs)
     dz = numbers(rng, samples + 1, outputs)
     done = on_threads(
-        kernels.connect_back,
+        backward_kernels.connect_back,
         "dx panel",
         threads,
         ("panel",),
@@ -239,20 +242,20 @@ def test_connection(samples, inputs, outputs, threads, seed):
         samples=samples,
         weight=weight,
         carry=False,
-        panel=Blank((threads, kernels.panel_width(weight.shape)), "float32"),
+        panel=Blank((threads, backward_kernels.panel_width(weight.shape)), "float32"),
         dx=Blank(x.shape, "float32"),
     )
     only_samples(done, "dx", samples)
     close(done.dx[:samples], dz[:samples] @ W.T, outputs)
     done = on_threads(
-        kernels.train_connection,
+        update_kernels.train_connection,
         "tensor.weight scratch lost",
         threads,
         ("scratch", "lost"),
         x=x,
         samples=samples,
         dz=dz,
-        tensor=kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
+        tensor=update_kernels.Tensor(np.zeros(weight.size, np.float32), NONE, NONE),
         step=DESCENT,
         begun=False,
         ended=True,
@@ -272,8 +275,8 @@ def test_gradients_of_parts_have_the_bits_of_the_whole(first, second, threads, s
     def trained(kernel, x, dz, weight, *window):
         found, own = [], min(threads, math.prod(weight[:-1]))
         for cut in ([(0, samples)], parts):
-            tensor = kernels.Tensor(np.zeros(math.prod(weight), np.float32), NONE, NONE)
-            scratch = np.full((own, kernels.run_width(weight, own, True)), np.nan, np.float32)
+            tensor = update_kernels.Tensor(np.zeros(math.prod(weight), np.float32), NONE, NONE)
+            scratch = np.full((own, update_kernels.run_width(weight, own, True)), np.nan, np.float32)
             lost = np.zeros(own, bool)
             for at, count in cut:
                 assert not tensor.weight.any()
@@ -282,10 +285,10 @@ def test_gradients_of_parts_have_the_bits_of_the_whole(first, second, threads, s
             found.append(tensor.weight)
         assert same_bits(*found) and found[0].any()
 
-    trained(kernels.train_connection, numbers(rng, samples, 7), numbers(rng, samples, 5), (7, 5))
+    trained(update_kernels.train_connection, numbers(rng, samples, 7), numbers(rng, samples, 5), (7, 5))
     x, places = numbers(rng, samples, 6, 5, 3), (-(-6 // stride), -(-5 // stride))
-    trained(kernels.train_convolution, x, numbers(rng, samples, *places, 4), (3, 3, 3, 4), (3, 3), stride)
-    trained(kernels.train_depthwise, x, numbers(rng, samples, *places, 3), (3, 3, 3), (3, 3), stride)
+    trained(update_kernels.train_convolution, x, numbers(rng, samples, *places, 4), (3, 3, 3, 4), (3, 3), stride)
+    trained(update_kernels.train_depthwise, x, numbers(rng, samples, *places, 3), (3, 3, 3), (3, 3), stride)
 
     dz, sums = numbers(rng, samples, 9), []
     for cut in ([(0, samples)], parts):
@@ -300,10 +303,10 @@ def test_a_lost_weight_is_told():
     x, dz = np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)
     for bad in (np.nan, np.inf):
         dz[1, 2] = bad
-        tensor = kernels.Tensor(*np.zeros((3, 12), np.float32))
+        tensor = update_kernels.Tensor(*np.zeros((3, 12), np.float32))
         scratch, lost = np.zeros((1, 12), np.float32), np.zeros(1, bool)
-        adam = kernels.Step(kernels.ADAM, np.float32(1e-3), np.float32(1))
-        kernels.train_connection(x, 2, dz, tensor, adam, False, True, scratch, lost)
+        adam = update_kernels.Step(NUMBERS["adam"], np.float32(1e-3), np.float32(1))
+        update_kernels.train_connection(x, 2, dz, tensor, adam, False, True, scratch, lost)
         assert lost.all()
 
 

@@ -47,9 +47,9 @@ from kernel_tools import (
 from numba import njit
 
 from tinyfoa_np.kernels import dense_forward as forward
-from tinyfoa_np.kernels import dense_update as update
-from tinyfoa_np.kernels import intrinsics, loss
-from tinyfoa_np.kernels.dense_update import Given, Projected
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
+from tinyfoa_np.kernels import loss, simd
+from tinyfoa_np.kernels.operands import Given, Projected
 from tinyfoa_np.reference import bits, tinyfoa
 
 # Forward --------------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def sum_in_order(W, dz, out):
         for s in range(out.shape[1]):
             total = np.float32(0)
             for o in range(len(dz)):
-                total = intrinsics.fma(W[o, i], dz[o, s], total)
+                total = simd.fma(W[o, i], dz[o, s], total)
             out[i, s] = total
 
 
@@ -362,13 +362,13 @@ def test_bits_are_turned_as_the_reference_turns_them(data):
     low, high = data.draw(ranges(I))
     inputs = make_inputs(np.random.default_rng(data.draw(seeds)), "bits", B, I)
     done = run(
-        update.turn,
+        gradient_kernels.turn,
         "out",
         values=inputs.operand,
         samples=samples,
         low=low,
         high=high,
-        out=Blank(update.turned_shape(samples, high - low), "uint32"),
+        out=Blank(gradient_kernels.turned_shape(samples, high - low), "uint32"),
     )
     assert same_bits(done.out, bits.turn(bits.unpack(inputs.operand, I)[:samples, low:high]))
 
@@ -406,7 +406,7 @@ def test_an_error_that_is_not_a_number_is_not_left_out():
 
 @given(st.integers(0, 500), st.integers(1, 9), st.sampled_from([1, 16]))
 def test_the_shares_of_the_threads_make_up_the_whole(count, many, step):
-    shares = [intrinsics.share.py_func(thread, many, count, step) for thread in range(many)]
+    shares = [simd.share.py_func(thread, many, count, step) for thread in range(many)]
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == count
     assert all(first % step == 0 for first, last in shares if first < last)

@@ -38,7 +38,7 @@ from kernel_tools import (
 )
 
 from tinyfoa_np.kernels import dense_update as update
-from tinyfoa_np.kernels.dense_update import Projected
+from tinyfoa_np.kernels.operands import Projected, Published
 from tinyfoa_np.reference import bits, optimizers
 
 OPTIMIZERS = {**optimizers.OPTIMIZERS, "nesterov": optimizers.Nesterov}
@@ -217,7 +217,7 @@ def test_published_slices_make_up_the_layer(form, data):
             last=last,
             low=low,
             high=high,
-            published=update.Published(weights, 0),
+            published=Published(weights, 0),
             unit=2.0**30,
         )
         weights, total = done.published.weights, total + done.returned
@@ -235,5 +235,5 @@ def test_the_sum_of_magnitudes_is_exact(values, exponent, seed):
     w = np.concatenate([values, halves, np.nextafter(np.float32(halves), np.float32(0))]).astype(np.float32)
     weights = np.zeros((1, -(-w.size // 64), 8), np.uint64)
     arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "unit": unit}
-    done = run(update.publish_slice, "published.weights", published=update.Published(weights, 0), **arguments)
+    done = run(update.publish_slice, "published.weights", published=Published(weights, 0), **arguments)
     assert done.returned == exact_sum(w, unit)

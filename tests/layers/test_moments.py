@@ -16,8 +16,10 @@ from kernel_tools import (
     stored,
 )
 
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels import random as random_kernels
+from tinyfoa_np.kernels.operands import Draws, Given
 from tinyfoa_np.layers.moments import FORMATS
 from tinyfoa_np.recipe import MOMENTS as NAMES
 from tinyfoa_np.reference import moments
@@ -34,7 +36,10 @@ sizes = st.integers(-40, 20).map(lambda k: 2.0**k) | st.floats(1e-12, 1e6)
 
 def test_names_and_blocks_are_the_same_everywhere():
     assert tuple(FORMATS) == NAMES == ("float32", *CODED)
-    assert moments.BLOCK == update.BLOCK and update.RUN % update.BLOCK == update.BIT_RUN % update.BLOCK == 0
+    assert (
+        moments.BLOCK == update.BLOCK
+        and gradient_kernels.RUN % update.BLOCK == gradient_kernels.BIT_RUN % update.BLOCK == 0
+    )
     assert (moments.MOMENT, random_kernels.MOMENT) == (7, 7)
     assert [FORMATS[name].row_bytes(70) for name in FORMATS] == [280, 140, 73]
     assert [FORMATS[name].units(70) for name in FORMATS] == [0, 0, 3]
@@ -203,7 +208,7 @@ def make_update(data, kind, name):
     return {
         "inputs": make_inputs(rng, kind, B, I),
         "samples": B,
-        "source": update.Given(dz, 0, none),
+        "source": Given(dz, 0, none),
         "W": W,
         "rect": (0, O, 0, I),
         "moments": kept,
@@ -241,7 +246,7 @@ def coded(data, given, name):
     low = data.draw(st.integers(0, I - 1))
     high, layer = data.draw(st.integers(low + 1, I)), data.draw(st.integers(0, 99))
     stride = 8 * -(-(high - low) // 32) + data.draw(st.sampled_from([0, 8]))
-    draws = update.Draws(*map(np.uint64, (seed, layer, random_kernels.MOMENT, index, stride)))
+    draws = Draws(*map(np.uint64, (seed, layer, random_kernels.MOMENT, index, stride)))
     words = moments.words(O, high - low, first=index, stride=stride, seed=seed, layer=layer)
     part, rng = (slice(None), slice(low, high)), np.random.default_rng(data.draw(seeds))
     held, units, numbers = [], [], []
@@ -338,7 +343,7 @@ def test_a_moment_that_is_no_finite_number_is_told(name):
         done = run_update(
             inputs,
             1,
-            update.Given(np.full((1, 1), size, np.float32), 0, none),
+            Given(np.full((1, 1), size, np.float32), 0, none),
             W,
             (0, 1, 0, 40),
             [codes, codes],

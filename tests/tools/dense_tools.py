@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from kernel_tools import pack_active
 
-from tinyfoa_np.kernels.dense_update import Given
+from tinyfoa_np.kernels.operands import Given
 from tinyfoa_np.reference import tinyfoa
 
 seeds = st.integers(0, 2**32 - 1)

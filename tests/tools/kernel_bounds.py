@@ -11,7 +11,8 @@ import mmap
 import numpy as np
 from kernel_tools import GARBAGE, make_batch, pack_active, run_backward, run_forward, run_gradient, run_update, stored
 
-from tinyfoa_np.kernels.dense_update import BLOCK, Given, Projected
+from tinyfoa_np.kernels.dense_update import BLOCK
+from tinyfoa_np.kernels.operands import Given, Projected
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE

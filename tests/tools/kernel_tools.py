@@ -11,7 +11,11 @@ import numpy as np
 
 from tinyfoa_np.kernels import dense_backward as backward
 from tinyfoa_np.kernels import dense_forward as forward
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import dense_update as update
+from tinyfoa_np.kernels import operands
+from tinyfoa_np.kernels.operands import Biases, Draws, Given, Projected, Published, Resident, Scratch, Step
+from tinyfoa_np.kernels.optimizers import NUMBERS
 from tinyfoa_np.reference import bits, tinyfoa
 from tinyfoa_np.slices import Slice
 
@@ -22,10 +26,9 @@ GARBAGE = (0x3F, 0xFF), (0xFF, 0x3F)
 GAP = 72  # bytes between arrays; no multiple of 64, so that arrays start at any multiple of 8
 
 KINDS = "bits", "bytes", "real"  # of inputs
-MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # per weight
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
-RESIDENT = "".join(f"resident.{name} " for name in update.Resident._fields)  # what an update may write
-NO_DRAWS = update.Draws(*[np.uint64(0)] * 5)
+RESIDENT = "".join(f"resident.{name} " for name in Resident._fields)  # what an update may write
+NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 
 class Blank(NamedTuple):
@@ -304,8 +307,8 @@ def run_update(
     first, last, low, high = rect
     part = slice(first, last), slice(low, high)
     none = np.zeros(0, np.float32)
-    code = {name: getattr(update, name.upper()) for name in MOMENTS}[optimizer]
-    step = update.Step(code, *step_sizes(optimizer, lr, t), np.float32(decay), np.float32(limit))
+    code = NUMBERS[optimizer]
+    step = Step(code, *step_sizes(optimizer, lr, t), np.float32(decay), np.float32(limit))
     done = run(
         update.update,
         RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 "
@@ -321,7 +324,7 @@ def run_update(
         still=still,
         step=step,
         bias_step=step,
-        biases=update.Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]),
+        biases=Biases(bias, *[*(m[first:last] for m in bias_moments), none, none][:2]),
         train_bias=train_bias,
         straight=straight,
         unit=unit,
@@ -357,17 +360,17 @@ def run_update_in_parts(given, parts, lay_out=in_one_block):
             values=inputs.operand[begin:end].copy(),
             samples=end - begin,
             part=part,
-            source=update.Given(source.dz[:, begin:end].copy(), 0, source.factor),
+            source=Given(source.dz[:, begin:end].copy(), 0, source.factor),
             begun=begin > 0,
             threads=threads,
-            scratch=update.Scratch(Blank((threads, 0), "float32"), *lists, Blank((0, 0), "uint32")),
+            scratch=Scratch(Blank((threads, 0), "float32"), *lists, Blank((0, 0), "uint32")),
             **sums,
         )
         sums = {name: getattr(done, name) for name in sums}
     none, rows = np.zeros(0, np.float32), slice(first, last)
-    code = {name: getattr(update, name.upper()) for name in MOMENTS}[given["optimizer"]]
+    code = NUMBERS[given["optimizer"]]
     rates = step_sizes(given["optimizer"], given["lr"], given["t"])
-    step = update.Step(code, *rates, np.float32(given["decay"]), np.float32(given["limit"]))
+    step = Step(code, *rates, np.float32(given["decay"]), np.float32(given["limit"]))
     return run(
         update.update_from,
         RESIDENT + "published.weights biases.bias biases.moment1 biases.moment2 abs_w",
@@ -379,8 +382,8 @@ def run_update_in_parts(given, parts, lay_out=in_one_block):
         resident=resident(given["W"], given["moments"], given.get("units", ()), (rows, slice(low, high))),
         draws=from_block(given.get("draws", NO_DRAWS), first),
         still=given["still"],
-        published=update.Published(given["weights"], 0),
-        biases=update.Biases(given["bias"], *[*(m[rows] for m in given["bias_moments"]), none, none][:2]),
+        published=Published(given["weights"], 0),
+        biases=Biases(given["bias"], *[*(m[rows] for m in given["bias_moments"]), none, none][:2]),
         step=step,
         bias_step=step,
         train_bias=True,
@@ -394,7 +397,7 @@ def resident(W, moments, units, part):
     """Weights and moments of a part of a layer as the update takes them; ``units`` are those of its rows."""
     none = np.zeros(0, moments[0].dtype if moments else np.float32), np.zeros(0, np.uint8)
     moments = [*(m[part].ravel() for m in moments), none[0], none[0]][:2]
-    return update.Resident(W[part].ravel(), *moments, *[*(u[part[0]].ravel() for u in units), none[1], none[1]][:2])
+    return Resident(W[part].ravel(), *moments, *[*(u[part[0]].ravel() for u in units), none[1], none[1]][:2])
 
 
 def from_block(draws, row):
@@ -406,7 +409,7 @@ def run_gradient(inputs, samples, source, W, rect, first_row=0, straight=True, l
     """The gradient of a rectangle of a layer: dW (rows, columns), db (rows,)."""
     first, last, low, high = rect
     done = run(
-        update.slice_gradient,
+        gradient_kernels.slice_gradient,
         "scratch.gradient scratch.dz scratch.listed out bias_out",
         lay_out,
         inputs=held(inputs),
@@ -430,28 +433,31 @@ def held(inputs, first=0):
         values = bits.turn(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
     else:
         values = np.ascontiguousarray(inputs.operand[:, first:])
-    return update.Inputs(values, scale, inputs.offset, first)
+    return operands.Inputs(values, scale, inputs.offset, first)
 
 
 def published_from(weights, first):
     """What the forward pass reads, from neuron ``first`` on, of signs a multiple of 8."""
     rows = first // 8 if weights.dtype == np.uint64 else first
-    return update.Published(weights[rows:].copy(), first)
+    return Published(weights[rows:].copy(), first)
 
 
 def from_row(source, first):
     """Errors of a layer from neuron ``first`` on."""
-    names = ("active", "projection") if isinstance(source, update.Projected) else ("dz",)
+    names = ("active", "projection") if isinstance(source, Projected) else ("dz",)
     return source._replace(**{name: getattr(source, name)[first:] for name in names}, first=first)
 
 
 def work_space(inputs, low, high, threads, neurons=1):
     """What the update of columns ``low`` to ``high`` computes in, by thread, with lists for so many neurons."""
     packed, batch = inputs.operand.dtype == np.uint64, len(inputs.operand)
-    dz = update.table_width(batch) if packed else update.list_width(batch, neurons)
-    gradient, turned = Blank((threads, update.run_width(high - low, packed)), "float32"), Blank((0, 0), "uint32")
+    dz = gradient_kernels.table_width(batch) if packed else gradient_kernels.list_width(batch, neurons)
+    gradient, turned = (
+        Blank((threads, gradient_kernels.run_width(high - low, packed)), "float32"),
+        Blank((0, 0), "uint32"),
+    )
     lists = Blank((threads, dz), "float32"), Blank((threads, 0 if packed else dz), "int32")
-    return update.Scratch(gradient, *lists, turned)
+    return Scratch(gradient, *lists, turned)
 
 
 def on_threads(kernel, may_write, threads, per_thread=(), lay_out=in_one_block, **arguments):

@@ -4,8 +4,9 @@ Shapes are written in the letters of the equations: B samples of a batch, I inpu
 W = ceil(I / 64) words, G = ceil(B / 16) groups of 16 samples. Flat arrays are named with the shape they stand for.
 
 How the work is cut (threads, tiles) never changes a result: integers are exact, and each floating-point sum runs in one
-stated order. The kernels of one step follow each other in :mod:`forward`, :mod:`loss`,
-:mod:`backward` (where errors go down through the layers) and :mod:`update`.
+stated order. The kernels of one step follow each other in :mod:`.dense_forward`, :mod:`.loss`, :mod:`.dense_backward`
+(where errors go down through the layers), :mod:`.dense_gradient` and :mod:`.dense_update`. What they are made of is
+written as vectors in LLVM IR: :mod:`.simd`, :mod:`.products`, :mod:`.gradients`, :mod:`.optimizers`.
 """
 
 import os

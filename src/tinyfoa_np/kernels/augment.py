@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from .intrinsics import cos_turn, share
+from .compiling import njit
+from .maths import cos_turn
 from .random import block
+from .simd import share
 
 AUGMENT = 9  # purpose of the random numbers
 

@@ -7,9 +7,10 @@ number of chunks by itself, then together in order, so that threads do not show.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from .intrinsics import share
+from .compiling import njit
+from .simd import share
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 #: parts that positions are cut into where something is summed over them

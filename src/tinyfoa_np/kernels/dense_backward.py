@@ -7,10 +7,13 @@ its nearest cache; a sum over the neurons is carried on in their order, so neith
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from .intrinsics import DENSE_ROWS, dense_product, prefetch_read, scale_where, share, write_signs
+from .compiling import njit
+from .gradients import scale_where
+from .products import DENSE_ROWS, dense_product
+from .simd import prefetch_read, share, write_signs
 
 #: inputs that go together: a word of signs
 WORD = 64

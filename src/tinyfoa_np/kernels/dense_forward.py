@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from .intrinsics import (
+from .compiling import njit
+from .products import (
     BYTE_NEURONS,
     BYTE_SAMPLES,
     CLASS_VECTORS,
@@ -26,11 +27,9 @@ from .intrinsics import (
     dot_bytes_sample,
     dot_panel_samples,
     finish_rows,
-    popcount,
-    share,
     turn_over,
-    write_signs,
 )
+from .simd import popcount, share, write_signs
 
 #: inputs that a dense product turns over at a time: whole words
 DENSE_INPUTS = 128

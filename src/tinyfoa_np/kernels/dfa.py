@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from .intrinsics import share, tanh
+from .compiling import njit
+from .maths import tanh
+from .simd import share
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

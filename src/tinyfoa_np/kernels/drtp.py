@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from .intrinsics import log, share, tanh
+from .compiling import njit
+from .maths import log, tanh
+from .simd import share
 
 
 def _activate(outputs, first, last, samples, step, z):

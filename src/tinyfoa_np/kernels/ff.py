@@ -6,11 +6,13 @@ Rows are passes of samples: those with right labels first, then those with wrong
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
+from .compiling import njit
 from .dense_forward import ABS_Z_RANGE
-from .intrinsics import exp, log, popcount, share, tanh
+from .maths import exp, log, tanh
+from .simd import popcount, share
 
 #: keeps the norm of a silent row from dividing by 0
 EPSILON = 1e-8

@@ -7,9 +7,11 @@ from the sums over positions of d^2, where data and label are multiplied, or of 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from .intrinsics import exp, log, share, tanh
+from .compiling import njit
+from .maths import exp, log, tanh
+from .simd import share
 
 ADD, MUL = range(2)
 

@@ -8,12 +8,13 @@ cutting nor the threads show.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
 from . import dense_backward as dense
+from .compiling import njit
 from .dense_backward import WORD, carry_back
-from .intrinsics import share
+from .simd import share
 
 
 def scratch_shape(weights: np.dtype, outputs: int, depthwise: bool, threads: int) -> tuple[tuple, str]:

@@ -7,10 +7,11 @@ They overlap where a side is no multiple, and repeat rows where there are fewer.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from .intrinsics import share
+from .compiling import njit
+from .simd import share
 
 
 @njit(inline="always")

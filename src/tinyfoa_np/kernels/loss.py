@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .intrinsics import exp, log
+from .compiling import njit
+from .maths import exp, log
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

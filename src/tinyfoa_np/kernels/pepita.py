@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from .intrinsics import share
+from .compiling import njit
+from .simd import share
 
 
 def _first(outputs, first, last, samples, z, mask, grown):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from .intrinsics import cos_turn, log_of_normal, share
+from .compiling import njit
+from .maths import cos_turn, log_of_normal
+from .simd import share
 
 WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG, MOMENT, RESCALE = 1, 2, 3, 4, 5, 6, 7, 8
 ORDER = 10  # 9 is augmentation's

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from math import inf, prod, sqrt
+from math import inf, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels import dense_backward as backward_kernels
 from ..kernels import dense_forward as forward_kernels
+from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
 from ..kernels.dense_forward import Neurons, Results
-from ..kernels.dense_update import Biases, Published, Resident, Scratch, Step
-from ..numerics import power
+from ..kernels.operands import Biases, Inputs, Published, Resident, Scratch, Step
+from ..kernels.optimizers import NUMBERS, rate_and_root
 from ..storage.flash import Flash
 from .encoding import Encoding, empty, view, words
 from .layer import Batch, Out, Part
-from .parameters import CODES, Parameters
+from .parameters import Parameters
 
 #: the inputs of a slice, where its number says which those are, as its kernels take them: most often update.Inputs
 Sources = Callable[[int], Any]
@@ -180,16 +181,16 @@ class Dense(Parameters):
         if self.inputs.kind != "bits":
             return inputs
         part = self.grid.slice(k)
-        turned = scratch.turned.reshape(-1)[: prod(update_kernels.turned_shape(self.rows, part.high - part.low))]
+        turned = scratch.turned.reshape(-1)[: prod(gradient_kernels.turned_shape(self.rows, part.high - part.low))]
         turned = turned.reshape(-1, part.high - part.low)
-        update_kernels.turn(inputs.values, samples, part.low - inputs.first, part.high - inputs.first, turned)
+        gradient_kernels.turn(inputs.values, samples, part.low - inputs.first, part.high - inputs.first, turned)
         return inputs._replace(values=turned, first=part.low)
 
     def _update_slice(
         self,
         flash: Flash,
         k: int,
-        inputs: update_kernels.Inputs,
+        inputs: Inputs,
         samples: int,
         errors: Errors,
         step: int,
@@ -259,7 +260,7 @@ class Dense(Parameters):
             update_kernels.update(inputs, samples, errors(first, last), *what, scratch, abs_w)
 
     def slice_gradient(
-        self, flash: Flash, inputs: update_kernels.Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
+        self, flash: Flash, inputs: Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
         """The gradients of slice k, which must be resident where slices are, and of its biases: for inspection."""
         part, inputs = self.grid.slice(k), self._turned(inputs, samples, k, scratch)
@@ -271,7 +272,7 @@ class Dense(Parameters):
                 self._move(flash.read, k, first, last)
             else:
                 at = rows.start * dW.shape[1]
-            update_kernels.slice_gradient(
+            gradient_kernels.slice_gradient(
                 inputs,
                 samples,
                 errors(first, last),
@@ -304,13 +305,7 @@ class Dense(Parameters):
         return part.first, part.last, part.low, part.high
 
     def _step(self, t: int, step: int) -> Step:
-        """The optimizer at its own step t, in step ``step`` of the training.
-
-        Adam's bias corrections are folded into its rate, lr / (1 - 0.9^t), and its root, 1 / sqrt(1 - 0.999^t).
-        """
-        rate, root = self.lr * self.recipe.lr_at(step // self.batches), 1.0
-        if self.recipe.optimizer == "adam":
-            rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
+        """The optimizer at its own step t, in step ``step`` of the training."""
+        name, lr = str(self.recipe.optimizer), self.lr * self.recipe.lr_at(step // self.batches)
         limit = np.float32(self.limit if self.limit < inf else np.inf)
-        code = CODES[str(self.recipe.optimizer)]
-        return Step(code, np.float32(rate), np.float32(root), np.float32(self.decay), limit)
+        return Step(NUMBERS[name], *rate_and_root(name, lr, t), np.float32(self.decay), limit)

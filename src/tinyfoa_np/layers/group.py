@@ -15,11 +15,13 @@ from math import prod, sqrt
 
 import numpy as np
 
-from ..kernels import conv as conv_kernels
+from ..kernels import conv_backward as backward_kernels
+from ..kernels import conv_forward as forward_kernels
 from ..kernels import conv_norm_pool as map_kernels
+from ..kernels import conv_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.conv import Step, Tensor
-from ..numerics import power
+from ..kernels.conv_update import Step, Tensor
+from ..kernels.optimizers import MOMENTS, NUMBERS, rate_and_root
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, RESIDENT, TRAINING
@@ -29,7 +31,7 @@ from ..storage.flash import Flash
 from .encoding import Encoding, empty
 from .graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
 from .layer import Part
-from .parameters import CODES, COMMIT_BUFFER, MOMENTS
+from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -131,7 +133,7 @@ class Group:
                 ]
                 continue
             if one.source in program.error_of and one.weight:
-                panel = self.threads, conv_kernels.panel_width(one.weight)
+                panel = self.threads, backward_kernels.panel_width(one.weight)
                 found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
             if one.weight:
                 threads, run = self._run(one)
@@ -158,7 +160,7 @@ class Group:
     def _run(self, one: Operation) -> tuple[int, int]:
         """How many threads share a gradient, and how much of it each has at a time: all of its share, if it is kept."""
         rows = prod(one.weight[:-1])
-        return min(self.threads, rows), conv_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
+        return min(self.threads, rows), update_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
 
     def added_up(self, k: int) -> tuple[str, ...]:
         """When the gradient of operation k is needed: from one micro-batch to the next, where there are any."""
@@ -305,16 +307,16 @@ class Group:
             beside = empty((0, width)) if one.shortcut is None else _flat(self.value(one.shortcut))
             map_kernels.normalize(_flat(source), count, statistics, beside, one.relu, _flat(target), threads)
         elif one.kind == DEPTHWISE:
-            conv_kernels.convolve_depthwise(source, samples, _weight(one, weights), one.stride, target, threads)
+            forward_kernels.convolve_depthwise(source, samples, _weight(one, weights), one.stride, target, threads)
         else:
             end = one.at + prod(one.weight)
             bias = weights[end : end + (one.weight[-1] if one.biased else 0)]
             if one.kind == CONV:
                 weight = _weight(one, weights)
-                conv_kernels.convolve(source, samples, weight, bias, one.stride, one.relu, target, threads)
+                forward_kernels.convolve(source, samples, weight, bias, one.stride, one.relu, target, threads)
             else:
                 flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
-                conv_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
+                forward_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
 
     def backward(self, part: Part, step: Step) -> bool:
         """From the error of a group's output down, each operation trains as it has been passed; False if one is lost.
@@ -361,13 +363,15 @@ class Group:
         weight = _weight(one, self.ram.weights)
         panel, carry = self.ram[f"panel{k}"], k in program.carried
         if one.kind == CONV:
-            conv_kernels.convolve_back(above, samples, weight, one.stride, carry, panel, below)
+            backward_kernels.convolve_back(above, samples, weight, one.stride, carry, panel, below)
         elif one.kind == CONNECT:
             width, depth = one.weight[1], one.weight[0]
-            conv_kernels.connect_back(above.reshape(-1, width), count, weight, carry, panel, below.reshape(-1, depth))
+            backward_kernels.connect_back(
+                above.reshape(-1, width), count, weight, carry, panel, below.reshape(-1, depth)
+            )
         else:
             assert not carry
-            conv_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
+            backward_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
 
     def _train(self, k: int, part: Part, step: Step) -> bool:
         """One optimizer step of what an operation has, once the batch is complete; False if a number is lost."""
@@ -389,9 +393,9 @@ class Group:
         run, turn = self.ram[f"gradient{k}"], (first > 0, part.ends)
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
-            conv_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
+            update_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
         else:
-            kernel = conv_kernels.train_convolution if one.kind == CONV else conv_kernels.train_depthwise
+            kernel = update_kernels.train_convolution if one.kind == CONV else update_kernels.train_depthwise
             kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)
         return not lost.any()
 
@@ -440,16 +444,14 @@ class Group:
 
 def train_whole(tensor: Tensor, slopes: np.ndarray, step: Step) -> bool:
     """The optimizer's step on parameters whose gradient is whole; False if a number is lost."""
-    return not conv_kernels.train(tensor, slopes, step)
+    return not update_kernels.train(tensor, slopes, step)
 
 
 def optimizer_step(recipe: Recipe, t: int, epoch: int) -> Step:
     """The optimizer in its step number t, from 1, in an epoch."""
     assert recipe.lr is not None
-    rate, root = recipe.lr * recipe.lr_at(epoch), 1.0
-    if recipe.optimizer == "adam":
-        rate, root = rate / (1 - power(0.9, t)), 1 / sqrt(1 - power(0.999, t))
-    return Step(CODES[str(recipe.optimizer)], np.float32(rate), np.float32(root))
+    name = str(recipe.optimizer)
+    return Step(NUMBERS[name], *rate_and_root(name, recipe.lr * recipe.lr_at(epoch), t))
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:

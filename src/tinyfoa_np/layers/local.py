@@ -16,13 +16,14 @@ import numpy as np
 
 from ..errors import BadRequest
 from ..kernels import dense_forward as forward_kernels
-from ..kernels import dense_update as update_kernels
+from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import local as kernels
 from ..kernels import local_backward as backward_kernels
+from ..kernels import local_norm as norm_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_update import Biases, Published, Resident, Scratch
 from ..kernels.local import Head, Weights
 from ..kernels.local_patches import Images
+from ..kernels.operands import Biases, Published, Resident, Scratch
 from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
 from ..recipe import Recipe
@@ -189,8 +190,8 @@ class Local(Dense):
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         together = self.inputs.kind == "real" and self.roomy and self.shape.connect == "full"
-        neurons = min(update_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
-        run = update_kernels.run_width(self.I, self.inputs.kind == "bits")
+        neurons = min(gradient_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
+        run = gradient_kernels.run_width(self.I, self.inputs.kind == "bits")
         return self._scratch(run, neurons, self.I, self.threads)
 
     # -- flash ---------------------------------------------------------------------------------------------------------
@@ -353,11 +354,11 @@ class Local(Dense):
             place_sums, totals = self.slopes.place_sums, self.slopes.totals
             for first, last in self.pass_tiles():
                 u = self.products(flash, samples, first, last)
-                kernels.statistics(u, samples, first > 0, self.threads, place_sums, totals)
-            kernels.batch_norm(totals, samples * self.shape.places, work.norm, self.ram.running)
+                norm_kernels.statistics(u, samples, first > 0, self.threads, place_sums, totals)
+            norm_kernels.batch_norm(totals, samples * self.shape.places, work.norm, self.ram.running)
             self.fresh = self.tiling.keep_products  # a tile that holds all positions is not kept beyond this phase
         else:
-            kernels.running_norm(self.ram.running, work.norm)
+            norm_kernels.running_norm(self.ram.running, work.norm)
         work.sums[:] = 0
         for first, last in self.pass_tiles():
             u, head = self.products(flash, samples, first, last), Head(first, out.head(first, last))

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from math import sqrt
 
 import numpy as np
 
 from ..errors import BadRequest
+from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_update import Draws, Published, Resident
+from ..kernels.operands import Draws, Published, Resident
+from ..kernels.optimizers import MOMENTS
 from ..network import is_local
 from ..ram.arena import Arena
 from ..ram.packing import Region
@@ -27,17 +28,10 @@ from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
 from ..storage.flash import Flash
 from .encoding import Encoding, weight_unit, weights_shape, words, z_unit
 from .moments import FORMATS
+from .state import State
 from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
 
-#: moments per weight of each optimizer, and its number in the kernels
-MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
-CODES = {
-    "sgd": update_kernels.SGD,
-    "momentum": update_kernels.MOMENTUM,
-    "nesterov": update_kernels.NESTEROV,
-    "adam": update_kernels.ADAM,
-}
 #: bytes through which flash reads back what it commits
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
@@ -47,18 +41,6 @@ NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
-
-
-@dataclass
-class State:
-    """What is known of a layer's parameters beside the arena's bytes; a commit's root carries it."""
-
-    steps: list[int]  # optimizer steps of each slice
-    bias_steps: list[int]  # and of each group of biases
-    sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
-    resident: int | None = None  # the slice in the arena
-    group: int | None = None  # the group of biases whose moments are in the arena
-    dirty: bool = False  # what is resident differs from its copy in flash
 
 
 class Parameters:
@@ -212,17 +194,17 @@ class Parameters:
         """Shape and dtype of what one call of :meth:`update` needs for itself."""
         columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
         if self.inputs.kind == "real" and self.roomy:
-            neurons = min(update_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
-        return self._scratch(update_kernels.run_width(columns, bits), neurons, columns, 1)
+            neurons = min(gradient_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
+        return self._scratch(gradient_kernels.run_width(columns, bits), neurons, columns, 1)
 
     def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
         """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
         if self.inputs.kind == "bits":
-            lists, listed = update_kernels.table_width(self.rows), 0
-            rows, columns = update_kernels.turned_shape(self.rows, columns)
+            lists, listed = gradient_kernels.table_width(self.rows), 0
+            rows, columns = gradient_kernels.turned_shape(self.rows, columns)
             turned = turners * rows, columns
         else:
-            lists = listed = update_kernels.list_width(self.rows, neurons)
+            lists = listed = gradient_kernels.list_width(self.rows, neurons)
             turned = 0, 0
         return {
             "gradient": ((self.threads, 0 if self.partial else run), "float32"),

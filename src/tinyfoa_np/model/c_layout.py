@@ -16,8 +16,8 @@ import numpy as np
 
 from ..data import Dataset
 from ..errors import BadRequest
+from ..kernels.optimizers import MOMENTS
 from ..layers.encoding import weight_unit
-from ..layers.parameters import MOMENTS
 from ..network import layer_shapes
 from ..ram.packing import Plan, Region, aligned, pack
 from ..ram.phases import PHASES

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..data import Dataset, short
 from ..kernels import random as random_kernels
+from ..kernels.optimizers import NUMBERS
 from ..recipe import Recipe
 from ..storage.whole_file import write_whole
 from .c_layout import REGIONS, STATE_BYTES, CLayout
@@ -47,7 +48,6 @@ EXAMPLE = (
     "Makefile",
     "arduino.ino",
 )
-CODES = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 #: addresses and sizes in flash, in the order of the structure in tinyfoa_layer.h
 PLACES = (
     "slices",
@@ -143,7 +143,7 @@ def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, 
         "FLOATS": int(layout.kind == "real"),
         "SCALE": _float(layout.affine[0]),
         "OFFSET": _float(layout.affine[1]),
-        "OPTIMIZER": CODES[recipe.optimizer],
+        "OPTIMIZER": NUMBERS[recipe.optimizer],
         "INT8": int(recipe.moments == "int8" and recipe.optimizer != "sgd"),
         "LR": float(recipe.lr).hex(),
         "COOLDOWN": int(recipe.lr_schedule == "cooldown"),

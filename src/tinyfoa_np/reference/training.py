@@ -46,13 +46,13 @@ class Turns:
         M, slices per side.
     schedule : {"none", "slice", "stream", "frozen"}
     hold : int, optional
-        Steps before the next slice; by default an epoch, as in the paper.
+        Number of steps before the next slice; by default one epoch, as in the paper.
     exchanges : int, optional
-        Instead of `hold`: how many holds all steps are divided into.
+        Alternative to `hold`: the number of holds to divide all steps into.
     visits : int
-        Slices that train in a step of schedule ``slice``.
+        Slices trained per step in schedule ``slice``.
     order : {"rows", "diagonal"}
-        In which order their turns come (:func:`.slices.slice_at`).
+        Order of the slices (:func:`.slices.slice_at`).
 
     Raises
     ------

@@ -29,7 +29,7 @@ from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
 from ..kernels import random as random_kernels
-from ..kernels.conv import Step
+from ..kernels.conv_update import Step
 from ..layers.encoding import Encoding
 from ..layers.graph import Program
 from ..layers.group import Group, train_whole

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..architectures import Architecture, Description
-from ..kernels.conv import Step
+from ..kernels.conv_update import Step
 from ..layers.encoding import Encoding, empty
 from ..layers.graph import Program
 from ..layers.group import Group, optimizer_step, unpack_samples

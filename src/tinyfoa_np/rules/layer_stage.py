@@ -14,7 +14,7 @@ from ..layers.dense import Dense
 from ..layers.encoding import Encoding, outputs_of
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Part, whole
-from ..layers.parameters import State
+from ..layers.state import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
-from ..kernels.dense_update import Given, Scratch
+from ..kernels.operands import Given, Inputs, Scratch
 from ..layers.dense import Dense, Work
 from ..layers.encoding import TILES, Encoding, empty, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
-from ..layers.parameters import State
+from ..layers.state import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..network import LayerShape
@@ -216,7 +215,7 @@ class NetworkStage(Stage):
         beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
         """
         layer = self.layers[k]
-        inputs = update_kernels.Inputs(values, *Batch(values, layer.inputs, scale).affine)
+        inputs = Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)
         if self.inspect:

@@ -21,8 +21,7 @@ from itertools import product
 
 import numpy as np
 
-from ..kernels import dense_update as update_kernels
-from ..kernels.dense_update import Projected, Scratch
+from ..kernels.operands import Inputs, Projected, Scratch
 from ..layers.dense import Dense, Sources, Work
 from ..layers.encoding import TILES, Encoding, z_tile
 from ..layers.head import normal_rows
@@ -217,11 +216,11 @@ class Layer(LayerStage):
         ram, top, kind, affine = self.ram, self.parameters.first_trained(step), self.inputs.kind, self.batch.affine
         gathered = self._gathered(step) if self.tiling.gather else {}
 
-        def inputs(k: int) -> update_kernels.Inputs:
+        def inputs(k: int) -> Inputs:
             if k not in gathered:
-                return update_kernels.Inputs(ram.inputs, *affine, 0)
+                return Inputs(ram.inputs, *affine, 0)
             origin = self.parameters.column_range(k)[0] * (64 if kind == "bits" else 1)
-            return update_kernels.Inputs(gathered[k], *affine, origin)
+            return Inputs(gathered[k], *affine, origin)
 
         def errors(first: int, last: int) -> Projected:
             return Projected(ram.error, self._projection(first, last), ram.active[first - top : last - top], first)

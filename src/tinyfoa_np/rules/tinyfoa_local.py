@@ -25,8 +25,8 @@ from math import sqrt
 import numpy as np
 
 from ..kernels import local as kernels
-from ..kernels.dense_update import Scratch
 from ..kernels.local import Head
+from ..kernels.operands import Scratch
 from ..layers.encoding import Encoding
 from ..layers.head import uniform_rows
 from ..layers.layer import Layer as Held
