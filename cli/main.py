@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +19,7 @@ from .compare import compare
 from .data import data
 from .evaluate import evaluate
 from .export import export
+from .list import list_
 from .options import debug_option
 from .plan import plan
 from .plot import plot
@@ -51,7 +52,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data):
+for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data, list_):
     tinyfoa.add_command(command)
 
 
@@ -100,5 +101,5 @@ def _one_line(message: str) -> str:
     return printable(" ".join(message.split()))
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     click.echo(f"tinyfoa: warning: {_one_line(str(message))}", err=True)

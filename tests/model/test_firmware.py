@@ -68,6 +68,7 @@ CASES = [
     ("lc:6,9", (2, 8, 7), {"lc_connect": "depthwise", "binary_activations": False}),
     ("lc:6", (1, 9, 9), {"binary_weights": False, "algorithm": "bp"}),
     ("lc:6,9", (2, 8, 7), {"algorithm": "bp", "lc_connect": "depthwise"}),
+    ("lc:6", (1, 9, 9), {"algorithm": "dfa"}),
     ("cnn", (1, 12, 11), {"algorithm": "giff", "options": {"answer": "last"}}),
     ("cnn", (1, 12, 11), {"algorithm": "giff", "merge": "add", "rms": True}),
     ("cnn", (1, 12, 11), {"algorithm": "bp"}),
@@ -139,7 +140,7 @@ def test_scaling_is_included(tmp_path, algorithm, network):
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("number", [0, 6, 13, 18, 21, 24])
+@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25])
 def test_nothing_is_undefined(tmp_path, number):
     network, image, options = CASES[number]
     dataset = data_for(image, ("real", "bytes")[number % 2], tests=20)
@@ -188,7 +189,7 @@ BOARDS = {
 
 @pytest.mark.skipif(not QEMU, reason="arm-none-eabi-gcc or qemu-system-arm is not installed")
 @pytest.mark.parametrize("cpu", BOARDS)
-@pytest.mark.parametrize("number, samples", [(0, 1000), (5, 100), (7, 20), (18, 20), (22, 5)])
+@pytest.mark.parametrize("number, samples", [(0, 1000), (5, 100), (7, 20), (18, 20), (23, 5)])
 def test_emulated_microcontrollers_answer_alike(tmp_path, cpu, number, samples):
     network, image, options = CASES[number]
     dataset = data_for(image, ("bytes", "real")[number % 2], tests=samples)

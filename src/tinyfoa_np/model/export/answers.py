@@ -332,7 +332,10 @@ def _logits(model: Model, found: Answer) -> None:
 
 
 def _targets(model: Model, found: Answer) -> None:
-    """DRTP and DFA: hidden layers of tanh, or of its sign."""
+    """DRTP and DFA: hidden layers of tanh, or of its sign; locally connected, the network of backpropagation."""
+    if is_local(model.recipe.network):
+        _logits(model, found)
+        return
     signed, gain = binary(model.recipe), 1.0
     for layer in model.layers[:-1]:
         _dense(found, layer, gain, "signs" if signed else "tanh")

@@ -70,7 +70,8 @@ def file(model: Model) -> bytes:
     made.ir_version = IR
     labels = {"labels": json.dumps(model.labels)} if model.labels else {}
     helper.set_model_props(made, {"recipe": model.recipe.to_json(), **labels})
-    return bytes(made.SerializeToString())
+    content: bytes = made.SerializeToString()
+    return content
 
 
 class _Graph:
