@@ -5,16 +5,16 @@ The rows are those of :mod:`tinyfoa_np.data.heartbeats`. The first 169 of their 
 so bytes would lose precision. There are three divisions into training and test samples, each with seed 0:
 
 mitbih
-        A fifth of each class's beats is the test set, across all people, with exactly the counts of the public preparation
-        (87,554 and 21,892 beats). Then both sets are balanced, to 17,510 and 4,378 beats per class: a larger class is
-        subsampled, a smaller one repeated. The paper only says "balanced"; with these numbers a training epoch keeps its
-        length, and the test error weights the five classes equally.
-    mitbih-natural
-        The same without balancing: five of six test beats are of class N.
-    mitbih-interpatient
-        Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
-        people, with one exception: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
-        balanced, and much harder.
+    A fifth of each class's beats is the test set, across all people, with exactly the counts of the public
+    preparation (87,554 and 21,892 beats). Then both sets are balanced, to 17,510 and 4,378 beats per class: a larger
+    class is subsampled, a smaller one repeated. The paper only says "balanced"; with these numbers a training epoch
+    keeps its length, and the test error weights the five classes equally.
+mitbih-natural
+    The same without balancing: five of six test beats are of class N.
+mitbih-interpatient
+    Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
+    people, with one exception: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
+    balanced, and much harder.
 
 For the first two names, the files of the public preparation, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read if
 there are no records. No digest of them is published, so this needs ``mitbih-unverified``.
