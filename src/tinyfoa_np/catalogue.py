@@ -206,10 +206,11 @@ _OWN = (
     Algorithm(
         name="dfa",
         title="DFA",
-        homes={"fc": _RULES + "dfa:Network"},
-        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
+        defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
+        lc_defaults={"dropout": 0.2},
         signs_first=True,
-        why_not="sends the output's error to fully connected layers only",
+        why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
         name="pepita",

@@ -159,11 +159,12 @@ def fetch(name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int
         The received files differ from the published ones.
     """
     from tinyfoa_np.data import download
+    from tinyfoa_np.data.published import quiet
 
     files = getattr(_source(name)[0], "fetched", None)
     if files is None:
         raise BadRequest(f"{name} is no download: {find(name)} has it")
-    return str(download.fetch(files, data_dir, on_progress or download.quiet))
+    return str(download.fetch(files, data_dir, on_progress or quiet))
 
 
 def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any) -> Dataset:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyfoa_np.data import pickles
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, first_of, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)
@@ -27,7 +27,7 @@ SCALE, OFFSET = 2 / 255, -1.0
 _LARGEST = 1 << 28
 
 
-class Cifar:
+class Cifar(Published):
     """CIFAR-10 or CIFAR-100.
 
     Parameters
@@ -38,11 +38,9 @@ class Cifar:
         Number of label bytes before an image in the binary layout; the last one is the class.
     key : str
         Key of the labels in the Python layout.
-    layouts : sequence of Files
-        Archives first; messages recommend the first one.
+    binary, python : tuple
+        Of each layout: its archive and the digest of that, the folder in it, and the digests of the files there.
     """
-
-    samples = SAMPLES
 
     def __init__(
         self,
@@ -54,35 +52,15 @@ class Cifar:
         binary: tuple[str, str, str, dict[str, str]],
         python: tuple[str, str, str, dict[str, str]],
     ) -> None:
-        self.name, self.classes, self.label_bytes, self.key = name, classes, label_bytes, key
-        self.members = {}
-        self.layouts = []
+        self.label_bytes, self.key = label_bytes, key
+        self.members, layouts = {}, []
         for archive, digest, folder, members in (binary, python):
             self.members[archive] = tuple(members)
-            self.layouts += [
-                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS, name=self.name),
-                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST, name=self.name),
+            layouts += [
+                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS, name=name),
+                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST, name=name),
             ]
-
-    @property
-    def fetched(self) -> Files:
-        """Files to download."""
-        return self.layouts[0]
-
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """Path of the archive, or of the directory with the files; raises `BadRequest` if there is none."""
-        layout, paths = first_of(self.layouts, data_dir)
-        path = next(iter(paths.values()))
-        return str(path if len(paths) == 1 else path.parent)
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file: its path, whether it has the published MD5, and a description."""
-        layout, _ = first_of(self.layouts, data_dir)
-        return layout.verify(data_dir)
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *SAMPLES, prod(IMAGE), "uint8", self.classes, SCALE, OFFSET, image=IMAGE)
+        super().__init__(name, layouts, SAMPLES, classes, IMAGE, scale=SCALE, offset=OFFSET)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
@@ -107,17 +85,7 @@ class Cifar:
         batches = [self.parse(content, name) for name, content in parts]
         train = Split(*(np.concatenate(arrays) for arrays in zip(*batches[:-1])))
         test = Split(*batches[-1])
-        return Dataset(
-            self.name,
-            train,
-            test,
-            self.classes,
-            SCALE,
-            OFFSET,
-            image=IMAGE,
-            origin={"where": self.find(data_dir)},
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made((train, test), unverified, {"where": self.find(data_dir)})
 
     def parse(self, content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 3072) and labels (N,) uint8 of one file; its layout is binary if its name ends in .bin.

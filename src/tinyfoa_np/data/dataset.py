@@ -117,7 +117,8 @@ def on_scale(inputs: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.nd
     """Scale samples (n, I) to float32: subtract ``shift`` (I,) in its own precision, multiply by ``factor`` (I,)."""
     import numpy as np
 
-    return (inputs.astype(shift.dtype, copy=False) - shift).astype(np.float32) * factor
+    scaled: np.ndarray = (inputs.astype(shift.dtype, copy=False) - shift).astype(np.float32) * factor
+    return scaled
 
 
 def shaped(

@@ -65,7 +65,7 @@ def _filter() -> np.ndarray:
     """Weights (25, 48), int64: row p for the position p / 25 after sample 23; each row sums to 2^20."""
     distance = np.arange(2 * _REACH) - (_REACH - 1) - np.arange(_UP)[:, None] / _UP
     ideal = np.sinc(distance * _UP / _DOWN) * np.cos(np.pi * distance / (2 * _REACH)) ** 2
-    taps = np.rint(ideal / ideal.sum(axis=1, keepdims=True) * _ONE).astype(np.int64)
+    taps: np.ndarray = np.rint(ideal / ideal.sum(axis=1, keepdims=True) * _ONE).astype(np.int64)
     taps[:, _REACH - 1] += _ONE - taps.sum(axis=1)
     return taps
 

@@ -35,8 +35,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyfoa_np.data import heartbeats
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.data.search_path import places, user_cache
 from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
@@ -94,33 +94,21 @@ class Beats(NamedTuple):
     records: np.ndarray
 
 
-class MitBih:
+class MitBih(Published):
     """One of the three divisions of the beats into training and test samples."""
 
     def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
-        self.name, self.samples, self.balance, self.patients = name, samples, balance, patients
-
-    @property
-    def fetched(self) -> Files:
-        """Files to download."""
-        return FILES
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *self.samples, INPUTS, "float32", CLASSES, image=IMAGE)
+        super().__init__(name, [FILES], samples, CLASSES, IMAGE, "float32")
+        self.balance, self.patients = balance, patients
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
         """The directory of the records, or of the public preparation's two files; raises `BadRequest`."""
         try:
-            return str(next(iter(FILES.paths(data_dir).values())).parent)
+            return super().find(data_dir)
         except BadRequest:
             if (found := self._csv(data_dir)) is None:
                 raise
             return f"{found[0].parent} (CSV, for {self.name}-unverified)"
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file of the records: its path, whether it is the published one, and a description."""
-        return FILES.verify(data_dir)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
@@ -135,7 +123,7 @@ class MitBih:
             A file is altered, or is not a valid record or table.
         """
         try:
-            paths = FILES.paths(data_dir)
+            files, paths = first_of(self.layouts, data_dir)
         except BadRequest:
             if (tables := self._csv(data_dir)) is None:
                 raise
@@ -144,7 +132,7 @@ class MitBih:
                     f"no digest of {tables[0]} is published: {self.name}-unverified takes it as it is"
                 ) from None
             return self._from_csv(tables)
-        beats = prepared(paths, unverified, on_progress)
+        beats = prepared(files, paths, unverified, on_progress)
         if self.patients:
             order = shuffled(len(beats.labels), SEED)
             train, test = (order[np.isin(beats.records[order], np.array(part, int))] for part in (DS1, DS2))
@@ -184,22 +172,13 @@ class MitBih:
         if self.balance:
             chosen = [balanced(part.labels, each, CLASSES, SEED) for part, each in zip(parts, EACH)]
             parts = [Split(part.inputs[rows], part.labels[rows]) for part, rows in zip(parts, chosen)]
-        train, test = parts
         how = "records of DS1 to train on, of DS2 to test on" if self.patients else "a fifth of each class to test on"
         origin = {
             "where": str(where),
             "split": f"{how}, shuffled with seed {SEED}",
             "balance": f"{EACH[0]} and {EACH[1]} of each class" if self.balance else "none",
         }
-        return Dataset(
-            self.name,
-            train,
-            test,
-            CLASSES,
-            image=IMAGE,
-            origin=origin,
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made(parts, unverified, origin)
 
 
 SETS = {
@@ -212,13 +191,15 @@ SETS = {
 }
 
 
-def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
+def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
     """Prepare the beats of all records once; later calls load them from the user's cache directory.
 
     Parameters
     ----------
+    files : Files
+        The published ones.
     paths : dict of str to Path
-        Files of the records by name.
+        Those that were found, by name.
     unverified : bool
         Accept files that are not the published ones.
 
@@ -229,7 +210,7 @@ def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Prog
     CheckFailed
         A file is altered, or is not a valid record.
     """
-    digests = "".join(FILES.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
+    digests = "".join(files.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
     key = hashlib.sha256(f"{PREPARATION} {digests}".encode()).hexdigest()[:16]
     kept = user_cache() / "prepared" / f"mitbih-{key}.npz"
     found = _kept(kept)
@@ -264,10 +245,10 @@ def _kept(path: Path) -> Beats | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     samples = len(beats.labels)
-    whole = [(array.dtype, array.shape) for array in beats] == [
-        (np.float32, (samples, INPUTS)),
-        (np.uint8, (samples,)),
-        (np.uint16, (samples,)),
+    whole = [(array.dtype.name, array.shape) for array in beats] == [
+        ("float32", (samples, INPUTS)),
+        ("uint8", (samples,)),
+        ("uint16", (samples,)),
     ]
     return beats if whole else None
 

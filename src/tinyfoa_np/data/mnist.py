@@ -6,11 +6,10 @@ Both are read from their four published idx files, which have the same names.
 from __future__ import annotations
 
 import os
-from math import prod
 
 from tinyfoa_np.data import idx
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
@@ -36,7 +35,7 @@ FASHION_DIGESTS = {
 _LARGEST = 16 + 60000 * 784
 
 
-class IdxImages:
+class IdxImages(Published):
     """A data set in four idx files.
 
     Parameters
@@ -48,25 +47,8 @@ class IdxImages:
     """
 
     def __init__(self, name: str, files: Files, mean: float, deviation: float) -> None:
-        self.name, self.files, self.samples = name, files, SAMPLES
-        self.scale, self.offset = 1 / (255 * deviation), -mean / deviation
-
-    @property
-    def fetched(self) -> Files:
-        """Files to download."""
-        return self.files
-
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The directory of the four files, compressed or not; raises `BadRequest` if there is none."""
-        return str(next(iter(self.files.paths(data_dir).values())).parent)
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file: its path, whether it has the published MD5, and a description."""
-        return self.files.verify(data_dir)
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *SAMPLES, prod(IMAGE), "uint8", CLASSES, self.scale, self.offset, image=IMAGE)
+        scale, offset = 1 / (255 * deviation), -mean / deviation
+        super().__init__(name, [files], SAMPLES, CLASSES, IMAGE, scale=scale, offset=offset)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
@@ -80,9 +62,9 @@ class IdxImages:
         CheckFailed
             A file is truncated or altered, or does not contain 28 x 28 images of bytes with labels of ten classes.
         """
-        paths = self.files.paths(data_dir)
+        files, paths = first_of(self.layouts, data_dir)
         train_images, train_labels, test_images, test_labels = (
-            idx.parse(self.files.checked(name, path, unverified)[0], str(path)) for name, path in paths.items()
+            idx.parse(files.checked(name, path, unverified)[0], str(path)) for name, path in paths.items()
         )
         where = str(next(iter(paths.values())).parent)
         splits = []
@@ -92,18 +74,7 @@ class IdxImages:
             if not whole or not len(labels) or labels.max() >= CLASSES:
                 raise CheckFailed(f"{where} holds no images of 28 x 28 bytes with a class from 0 to 9 each")
             splits.append(Split(images.reshape(len(images), -1), labels))
-        train, test = splits
-        return Dataset(
-            self.name,
-            train,
-            test,
-            CLASSES,
-            self.scale,
-            self.offset,
-            image=IMAGE,
-            origin={"where": where},
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made(splits, unverified, {"where": where})
 
 
 _MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS, name="mnist")

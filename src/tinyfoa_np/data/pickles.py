@@ -64,7 +64,7 @@ _STAND_INS = {
 _Readable: Any = pickle._Unpickler  # the implementation in Python, whose instructions are a table
 
 
-class _Unpickler(_Readable):
+class _Unpickler(_Readable):  # type: ignore[misc]
     dispatch = {code: run for code, run in _Readable.dispatch.items() if code in _CODES}
 
     def find_class(self, module: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Files of published data sets: where to find them, how to read them, and whether they are the published ones."""
+"""A published data set, and its files: where to find them, how to read them, and how to verify them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import hashlib
 import io
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
+from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
 from tinyfoa_np.data.search_path import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
@@ -173,3 +177,80 @@ def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) 
     fetch = f"tinyfoa data fetch {best.name} downloads it; or " if best.name else ""
     looked = ", ".join(map(str, looked_into))
     raise BadRequest(f"{best.title} not found in {looked}: {fetch}put {shown} from {best.url} into {folder}")
+
+
+class Published(ABC):
+    """A published data set.
+
+    Parameters
+    ----------
+    name : str
+    layouts : sequence of Files
+        Possible layouts of its files; messages recommend the first one, and downloads use it.
+    samples : (int, int)
+        Numbers of training and test samples.
+    classes : int
+    image : (channels, rows, columns)
+        Shape of the inputs.
+    dtype : {"uint8", "float32"}
+        Type of the inputs.
+    scale, offset, unit : float
+        As for :class:`.dataset.Dataset`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layouts: Sequence[Files],
+        samples: tuple[int, int],
+        classes: int,
+        image: tuple[int, int, int],
+        dtype: str = "uint8",
+        *,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        unit: float = 1 / 255,
+    ) -> None:
+        self.name, self.layouts, self.samples, self.classes = name, layouts, samples, classes
+        self.image, self.dtype, self.scale, self.offset, self.unit = image, dtype, scale, offset, unit
+
+    @property
+    def fetched(self) -> Files | None:
+        """Files to download; None if there is no download."""
+        return self.layouts[0] if self.layouts else None
+
+    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+        """Path of the single file, or of the directory of all files; raises `BadRequest` if there is none."""
+        _, paths = first_of(self.layouts, data_dir)
+        path = next(iter(paths.values()))
+        return str(path if len(paths) == 1 else path.parent)
+
+    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+        """One row per file: its path, whether it has the published digest, and a description."""
+        return first_of(self.layouts, data_dir)[0].verify(data_dir)
+
+    def shape(self) -> Dataset:
+        """The data set without its samples."""
+        numbers = self.scale, self.offset, self.unit
+        return shaped(self.name, *self.samples, prod(self.image), self.dtype, self.classes, *numbers, image=self.image)
+
+    @abstractmethod
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
+    ) -> Dataset:
+        """Load inputs (N, I) and labels (N,) uint8; with ``unverified``, files need not be the published ones.
+
+        Raises
+        ------
+        BadRequest
+            Files are missing.
+        CheckFailed
+            A file is truncated or altered, or is not in its layout.
+        """
+
+    def made(self, splits: Sequence[Split], unverified: bool, origin: dict[str, Any] | None = None) -> Dataset:
+        """Make the data set from these samples; unverified samples are identified by their digest."""
+        train, test = splits
+        digest = fingerprint(train, test) if unverified else None
+        numbers = self.scale, self.offset, self.unit
+        return Dataset(self.name, train, test, self.classes, *numbers, image=self.image, digest=digest, origin=origin)

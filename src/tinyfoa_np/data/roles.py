@@ -154,8 +154,9 @@ def place_of(path: str, names: Sequence[str] | None, count: int, column: str | N
     """
     if column is None:
         return -1
-    for same in (lambda name: name == column, lambda name: name.lower() == column.strip().lower()):
-        found = [n for n, name in enumerate(names or ()) if same(name)]
+    lower = column.strip().lower()
+    exact = [n for n, name in enumerate(names or ()) if name == column]
+    for found in (exact, [n for n, name in enumerate(names or ()) if name.lower() == lower]):
         if len(found) > 1:
             raise BadRequest(f"{path} has {len(found)} columns called {column!r}: name it by its number, from 1")
         if found:

@@ -77,7 +77,8 @@ def balanced(labels: np.ndarray, each: int, classes: int, seed: int) -> np.ndarr
     [0, 1, 2, 2]
     """
     chosen = np.concatenate([np.resize(np.flatnonzero(labels == label), each) for label in range(classes)])
-    return chosen[shuffled(len(chosen), seed)]
+    rows: np.ndarray = chosen[shuffled(len(chosen), seed)]
+    return rows
 
 
 def by_group(labels: np.ndarray, groups: np.ndarray, names: Sequence[str], share: int, seed: int) -> np.ndarray:
@@ -107,7 +108,8 @@ def by_group(labels: np.ndarray, groups: np.ndarray, names: Sequence[str], share
         group = by_name[place]
         if tested.sum() < -(-len(names) // share) and (left - counts[group])[left > 0].all():
             left, tested[group] = left - counts[group], True
-    return tested[groups]
+    chosen: np.ndarray = tested[groups]
+    return chosen
 
 
 def by_time(times: np.ndarray, groups: np.ndarray | None, share: int) -> np.ndarray:
@@ -154,4 +156,5 @@ def apart(first: np.ndarray, window: int, tested: np.ndarray) -> np.ndarray:
         return ~tested
     after = np.searchsorted(marks, first)
     below, above = marks[np.maximum(after - 1, 0)], marks[np.minimum(after, len(marks) - 1)]
-    return ~tested & (np.abs(first - below) >= window) & (np.abs(first - above) >= window)
+    clear: np.ndarray = ~tested & (np.abs(first - below) >= window) & (np.abs(first - above) >= window)
+    return clear

@@ -33,4 +33,5 @@ def repeats(weights: np.ndarray) -> np.ndarray:
     if (weights == np.floor(weights)).all():
         return weights.astype(np.int64)
     ends = np.rint(np.cumsum(weights) * (len(weights) / weights.sum()))
-    return np.diff(ends, prepend=0).astype(np.int64)
+    whole: np.ndarray = np.diff(ends, prepend=0).astype(np.int64)
+    return whole

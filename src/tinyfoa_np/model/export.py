@@ -284,7 +284,8 @@ def to_onnx(model: Model) -> bytes:
     made.ir_version = ONNX_IR
     labels = {"labels": json.dumps(model.labels)} if model.labels else {}
     helper.set_model_props(made, {"recipe": model.recipe.to_json(), **labels})
-    return made.SerializeToString()
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def unpacked(packed: np.ndarray, inputs: int) -> np.ndarray:
