@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -101,5 +101,5 @@ def _one_line(message: str) -> str:
     return printable(" ".join(message.split()))
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     click.echo(f"tinyfoa: warning: {_one_line(str(message))}", err=True)

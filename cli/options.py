@@ -36,7 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A number of bytes: ``65536``, ``500kB`` (10^3), ``64KiB`` (2^10), ``1.5MiB``."""
 
     name = "size"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 120  # of tables that are printed into a file or a pipe
 
 
-class Names(click.ParamType):
+class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Names separated by commas."""
 
     name = "names"

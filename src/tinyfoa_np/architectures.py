@@ -148,9 +148,14 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
     return Architecture(layers, (("pool", *size), ("linear", prod(pooled), classes)), shape)
 
 
+def _parts(layer: Description) -> tuple[str, list[int]]:
+    kind, *numbers = layer
+    return kind, numbers
+
+
 def shape_after(layer: Description, shape: Shape) -> Shape:
     """Rows, columns and channels after a layer."""
-    kind, *rest = layer
+    kind, rest = _parts(layer)
     rows, columns, channels = shape
     if kind == "pool":
         return rows // rest[0], columns // rest[1], channels
@@ -162,7 +167,7 @@ def shape_after(layer: Description, shape: Shape) -> Shape:
 
 def weights(layer: Description) -> int:
     """Numbers of a layer that train: weights, biases, batch norm's gamma and beta."""
-    kind, *rest = layer
+    kind, rest = _parts(layer)
     if kind == "pool":
         return 0
     below, width = rest[:2]
@@ -180,7 +185,7 @@ def weights(layer: Description) -> int:
 
 def statistics(layer: Description) -> int:
     """Running statistics of a layer's batch norms, which do not train: a mean and a variance a channel."""
-    kind, *rest = layer
+    kind, rest = _parts(layer)
     if kind == "residual":
         return 4 * rest[1]
     if kind == "dsconv":

@@ -101,8 +101,9 @@ class Algorithm:
         Whether hidden weights start normally distributed, and those of a classifier at zero; otherwise all are uniform.
     projected : bool
         Whether the answer is a fixed random projection of the last layer's outputs, made again from the seed.
-    exports : tuple of str
-        Formats that hold its fully connected networks: keys of :data:`tinyfoa_np.model.export.WRITERS`.
+    answers : str or None
+        How its networks answer, as :mod:`tinyfoa_np.model.export.answers` knows it: what C and ONNX exports write.
+        None: there is no such export.
     why_not : str
         Why it does not train graphs of layers, continuing "algorithm NAME ...".
     paper : str or None
@@ -124,7 +125,7 @@ class Algorithm:
     recompute: bool = False
     normal_start: bool = False
     projected: bool = False
-    exports: tuple[str, ...] = ("npz",)
+    answers: str | None = None
     why_not: str = "trains no graphs of layers"
     paper: str | None = None
 
@@ -181,7 +182,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
-        exports=("npz", "c-header", "onnx"),
+        answers="projection",
         why_not="trains fully connected layers, in slices",
         paper="tinyfoa_memory",
     ),
@@ -192,6 +193,7 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
         lc_defaults={"dropout": 0.2},
         schedules=("none", "slice", "frozen"),
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -201,18 +203,21 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         why_not="sends errors to fully connected layers only",
+        answers="targets",
         paper="tinyfoa_memory",
     ),
     Algorithm(
         name="dfa",
         title="DFA",
-        homes={"fc": _RULES + "dfa:Network"},
-        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
+        defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
+        lc_defaults={"dropout": 0.2},
         options={
             "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign"))
         },
         signs_first=True,
-        why_not="sends the output's error to fully connected layers only",
+        answers="targets",
+        why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
         name="fa",
@@ -220,6 +225,7 @@ _OWN = (
         homes={"fc": _RULES + "fa:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
+        answers="targets",
         why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
@@ -228,6 +234,7 @@ _OWN = (
         homes={"fc": _RULES + "pepita:Network"},
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -249,6 +256,7 @@ _OWN = (
         signs_first=True,
         full_batches=True,
         normal_start=True,
+        answers="labels",
         why_not="writes labels into the inputs of fully connected layers, where a convolution sees them at its border"
         " only",
         paper="tinyfoa_memory",
@@ -261,6 +269,7 @@ _OWN = (
         options={"head_lr": Option(1e-3, "learning rate of the heads.", least=1e-9, most=1.0)},
         schedules=("stream", "slice"),
         by_layer=True,
+        answers="heads",
         why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(
@@ -273,6 +282,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
+        answers="projection",
         why_not="trains fully connected layers",
     ),
     Algorithm(
@@ -281,6 +291,7 @@ _OWN = (
         homes={"graph": _RULES + "giff:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1},
         by_network=_of_goodness,
+        answers="goodness",
         options={
             "loss": Option(
                 "logistic",

@@ -317,7 +317,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Classes (N,) of samples X (N, I): those with the largest logits, the first of equals."""
         X = self._checked(X)
-        return self.classes_[self.model_.predict(X)]
+        answers: np.ndarray = self.classes_[self.model_.predict(X)]
+        return answers
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, C), float64, of samples X (N, I): the softmax of the model's logits.
@@ -329,7 +330,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         X = self._checked(X)
         logits = self.model_.scores(X)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        shares: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+        return shares
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits (N, C), float64, of samples X (N, I); of two classes their difference (N,), above 0 for the second."""

@@ -18,6 +18,7 @@ from .reports import audit as report
 from .reports.evaluation import evaluation
 from .run import results as finished
 from .run.directory import stand_in
+from .run.outcome import Epoch
 from .text import printable
 
 #: pictures and how each is called by who cannot see it
@@ -150,7 +151,7 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
     )
 
 
-def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
+def _layers(result: dict[str, Any], rows: Sequence[Epoch]) -> str:
     one_by_one = catalogue.find(result["recipe"]["algorithm"]).by_layer
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):

@@ -300,9 +300,8 @@ class Recipe:
         """The refusal of a network that the algorithm does not train."""
         others = [entry.name for entry in catalogue.algorithms() if self.kind in entry.homes]
         if self.kind == "lc":
-            return BadRequest(
-                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(others)} does"
-            )
+            rest = f"choose one of {', '.join(others)}"
+            return BadRequest(f"algorithm {self.algorithm} trains no locally connected networks: {rest}")
         why = f"algorithm {self.algorithm} {self.rule.why_not}"
         return BadRequest(f"{why}: {' and '.join(others)} train {self.network}" if others else why)
 

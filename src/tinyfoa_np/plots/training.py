@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from ..errors import BadRequest
 from ..recipe import Recipe
 from ..run import results as finished
-from ..run.results import Epoch
+from ..run.outcome import Epoch
 from . import canvas, titles
 
 TOP, BOTTOM = 205, 905

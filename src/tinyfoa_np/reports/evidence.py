@@ -69,7 +69,8 @@ def gather(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         own = {**os.environ, "TMPDIR": scratch, "NUMBA_NRT_STATS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     try:
-        return json.loads(done.stdout.splitlines()[-1])
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
     except (IndexError, ValueError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise CheckFailed(f"the measurement in a fresh process ended with code {done.returncode}: {said}") from error
