@@ -43,7 +43,7 @@ class Run(Network):
         if meta["system"] == "ff":
             options["classifier_lr"] = meta["lr_classifier"]
         if "dfa" in meta["system"]:
-            options["options"] = signal
+            options |= {"options": signal, "optimizer": "nesterov"}
         return Recipe(
             algorithm=meta["system"].removeprefix("s"),
             network="fc:" + ",".join(str(len(W)) for W in hidden),
