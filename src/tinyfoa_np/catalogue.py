@@ -101,8 +101,9 @@ class Algorithm:
         Whether hidden weights start normally distributed and a classifier's at zero; otherwise all start uniform.
     projected : bool
         Whether predictions use a fixed random projection of the last layer's outputs, regenerated from the seed.
-    exports : tuple of str
-        Export formats of its fully connected networks: keys of :data:`tinyfoa_np.model.export.WRITERS`.
+    answers : str or None
+        How its networks answer, as :mod:`tinyfoa_np.model.export.answers` knows it: what C and ONNX exports write.
+        None: there is no such export.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     paper : str or None
@@ -124,7 +125,7 @@ class Algorithm:
     recompute: bool = False
     normal_start: bool = False
     projected: bool = False
-    exports: tuple[str, ...] = ("npz",)
+    answers: str | None = None
     why_not: str = "trains no graphs of layers"
     paper: str | None = None
 
@@ -181,7 +182,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
-        exports=("npz", "c-header", "onnx"),
+        answers="projection",
         why_not="trains fully connected layers, in slices",
         paper="tinyfoa_memory",
     ),
@@ -192,6 +193,7 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
         lc_defaults={"dropout": 0.2},
         schedules=("none", "slice", "frozen"),
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -201,6 +203,7 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         why_not="sends errors to fully connected layers only",
+        answers="targets",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -210,6 +213,7 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         signs_first=True,
+        answers="targets",
         why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
@@ -218,6 +222,7 @@ _OWN = (
         homes={"fc": _RULES + "pepita:Network"},
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -239,6 +244,7 @@ _OWN = (
         signs_first=True,
         full_batches=True,
         normal_start=True,
+        answers="labels",
         why_not="writes labels into the inputs of fully connected layers, where a convolution sees them at its border"
         " only",
         paper="tinyfoa_memory",
@@ -251,6 +257,7 @@ _OWN = (
         options={"head_lr": Option(1e-3, "learning rate of the heads.", least=1e-9, most=1.0)},
         schedules=("stream", "slice"),
         by_layer=True,
+        answers="heads",
         why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(
@@ -263,6 +270,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
+        answers="projection",
         why_not="trains fully connected layers",
     ),
     Algorithm(
@@ -271,6 +279,7 @@ _OWN = (
         homes={"graph": _RULES + "giff:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1},
         by_network=_of_goodness,
+        answers="goodness",
         options={
             "loss": Option(
                 "logistic",

@@ -81,12 +81,12 @@ class Recipe:
         M: the weights of a layer are divided into M x M slices, those of a locally connected layer into M groups of
         output channels; 2 if the schedule has slices.
     schedule : str
-        ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one at
-        a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train, all
-        in RAM; ``auto``: the first schedule of the algorithm. With more than 2 x 2 slices, ``auto`` also sets the
-        following unless given: as many holds as there are slices, in diagonal order, and a learning rate of
-        :data:`LR_PER_SIDE` M, at most :data:`LARGEST_LR`. ``visits`` is two if M is above :data:`ONE_VISIT`; with
-        several visits, both the number of holds and the rate are divided by it.
+        ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
+        at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
+        all in RAM; ``auto``: the first schedule of the algorithm.
+        With more than 2 x 2 slices, ``auto`` also sets the following unless given: ``visits``, 2 if M is above
+        :data:`ONE_VISIT`, else 1; M^2 / ``visits`` holds in diagonal order; and a learning rate of
+        :data:`LR_PER_SIDE` M / ``visits``, at most :data:`LARGEST_LR`.
     hold : str
         Time until the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None

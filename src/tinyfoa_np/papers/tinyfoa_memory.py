@@ -216,7 +216,7 @@ def local_layer(
     binary_activations: bool = True,
     slices: int = 1,
 ) -> Figure:
-    """The bytes counted in Table 3 for one layer trained with TinyFoA; ``taps`` is the weights per output."""
+    """The bytes counted in Table 3 for one layer trained with TinyFoA, with ``taps`` weights per output."""
     weights = channels * positions * taps
     trained = 4 * _part(weights, slices)
     activations = {

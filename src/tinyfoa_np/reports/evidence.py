@@ -124,9 +124,9 @@ class Watcher:
         self.outstanding: list[int] = []
         self.mapped = 0
         gc.collect()
-        # glibc keeps freed blocks, which could hide an arena: make it allocate blocks from 4 KiB on from the system, return
-        # them at once, and release the blocks it holds now. Linux may round a large array up to huge pages, 2 MiB at
-        # either end, which is unrelated to the training.
+        # glibc keeps freed blocks, which could hide an arena: make it allocate blocks from 4 KiB on from the system,
+        # return them at once, and release the blocks it holds now. Linux may round a large array up to huge pages,
+        # 2 MiB at either end, which is unrelated to the training.
         libc = ctypes.CDLL(None)
         calls = {"mallopt": (_M_MMAP_THRESHOLD, 4096), "malloc_trim": (0,), "prctl": (_PR_SET_THP_DISABLE, 1, 0, 0, 0)}
         for name, arguments in calls.items():
