@@ -34,7 +34,8 @@ Examples:
     "--no-evidence",
     "quick",
     is_flag=True,
-    help="Only what the run wrote down: no short training in a fresh process, watched by the operating system.",
+    help="Only read the records of the run; skip the short training in a new process that the operating system "
+    "watches.",
 )
 @json_option
 @debug_option

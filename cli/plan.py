@@ -50,30 +50,32 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="RAM available for training (64KiB); of a board, no more than this. [default: no limit; of a board "
-    "all but the reserve]",
+    help="RAM available for training (64KiB). [default: no limit; with --board, all but the reserve]",
 )
 @click.option(
-    "--board", metavar="NAME", help="Take RAM and flash from a board, by its name or a part of it: stm32f746, nano 33."
+    "--board",
+    metavar="NAME",
+    help="Plan for the RAM and flash of this board, by its name or a part of it: stm32f746, nano 33.",
 )
-@click.option("--boards", "every", is_flag=True, help="A verdict for each board that is known.")
+@click.option("--boards", "every", is_flag=True, help="Print a verdict for every known board.")
 @click.option(
     "--reserve",
     type=Bytes(),
     metavar="SIZE",
-    help="Of a board's RAM, what is left to the stack, bookkeeping and other data. [default: 16KiB]",
+    help="Part of a board's RAM that is reserved for stack, bookkeeping and other data. [default: 16KiB]",
 )
 @click.option(
     "--reserve-flash",
     type=Bytes(),
     metavar="SIZE",
-    help="Of the flash that a board's program lies in, what is left to firmware. [default: 128KiB]",
+    help="Part of a board's program flash that is reserved for firmware. [default: 128KiB]",
 )
 @click.option(
     "--storage",
     metavar="WHERE",
-    help="What stands for flash: internal, external (beside the chip, where the board has such), or the size of a card "
-    "(8GB). [default: a board's internal flash, or its external one where that is all; else as much as it takes]",
+    help="Where flash objects are stored: internal, external (next to the chip, if the board has it), or the size of a "
+    "card (8GB). [default: the board's internal flash, or its external one if it has no other; without a board, "
+    "unlimited]",
 )
 @click.option(
     "--to",
@@ -90,12 +92,12 @@ Examples:
     type=click.Choice(("mapped", "copied")),
     help="c-trainer: whether samples are read where they lie, or copied batch by batch. [default: mapped]",
 )
-@click.option("--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs.")
+@click.option("--lean", is_flag=True, help="As in train: delete a layer's full-precision weights once it is trained.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads, each with scratch of its own. [default: 1; training on this machine takes all cores]",
+    help="Number of threads, each with its own scratch. [default: 1; train uses all cores]",
 )
 @json_option
 @debug_option
@@ -118,11 +120,10 @@ def plan(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Say whether a training fits into RAM and flash, where its memory peaks, and what to change.
+    """Report whether training fits into RAM and flash, where its memory peaks, and what to change.
 
-    Nothing is trained, and the data set need not be there. The plan is the one that training with as many --threads
-    would run in: what it says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not
-    fit.
+    Nothing is trained, and the data set is not needed. Training with the same number of --threads uses exactly this
+    plan: the planned RAM is the measured watermark, to the byte. Exit code 1 if it does not fit.
     """
     others = {"--storage": storage, "--lean": lean, "--threads": threads, "--boards": every}
     _check(to, others, {"--flash": flash, "--samples": samples})

@@ -59,38 +59,38 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
+    help="Train in at most this many bytes (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads; results do not depend on their number. [default: all cores]",
+    help="Number of threads; results do not depend on it. [default: all cores]",
 )
 @click.option(
     "--lean",
     is_flag=True,
     default=None,
-    help="Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference.",
+    help="Delete a layer's full-precision weights once it is trained; flash keeps only what inference needs.",
 )
 @data_dir_option
 @click.option(
     "--out",
     metavar="DIR",
-    help="Run directory to make; must not exist, or be empty. [default: runs/DATASET-ALGORITHM-N]",
+    help="Run directory; must not exist or be empty. [default: runs/DATASET-ALGORITHM-N]",
 )
 @click.option("--resume", metavar="DIR", help="Continue an interrupted run from its last commit, with its own recipe.")
 @click.option(
     "--commit-every",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Make progress durable every K steps, too. [default: at the end of each epoch]",
+    help="Also commit every K steps. [default: at the end of each epoch]",
 )
 @click.option(
-    "--audit", is_flag=True, help="Check while training that every byte is accounted for; slower, same results."
+    "--audit", is_flag=True, help="Check during training that every byte is accounted for; slower, same results."
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--quiet", is_flag=True, help="Print only the result, no progress.")
 @debug_option
 def train(
     dataset: str | None,
@@ -111,15 +111,15 @@ def train(
 ) -> None:
     """Train on a data set, and print the error and the memory.
 
-    DATASET is one of those that tinyfoa data list names, or a file of your own: data.csv, data.npz. Training happens
-    in one block of bytes; with tinyfoa, layers train one after another, with one slice of a layer's full-precision
-    weights in the block. The rest lies in the run directory, in place of a device's flash. Ctrl-C stops after a commit
-    and says how to go on.
+    DATASET is a name (see tinyfoa data list) or a file of your own, data.csv or data.npz. Training takes place in one
+    block of bytes. With tinyfoa, layers train one after another, with one slice of a layer's full-precision weights in
+    the block; the other weights are in the run directory, which stands for a device's flash. Ctrl-C commits, stops and
+    prints how to continue.
 
-    An option that names algorithms is refused with the others.
+    Options marked with an algorithm (for example giff:) only work with that algorithm.
     """
     if resume and lean:
-        raise BadRequest("--lean is said when a run begins; leave it out, the run goes on as it was started")
+        raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
     dataset = dataset_of(dataset, files)
