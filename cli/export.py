@@ -112,7 +112,7 @@ def export(
 
 
 def _write_library(target: Path, contents: dict[str, bytes]) -> None:
-    """Writes files into a directory, which may exist."""
+    """Write files into a directory, which may exist."""
     if target.exists() and not target.is_dir():
         raise BadRequest(f"--out {target} is a file; give a directory")
     for name, content in contents.items():
@@ -135,7 +135,7 @@ def _trainer(
     data_dir: str | None,
     given: dict[str, Any],
 ) -> str:
-    """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
+    """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs."""
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
     from tinyfoa_np.run import device

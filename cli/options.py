@@ -1,4 +1,4 @@
-"""Options that several commands share, and the types of what is written after them."""
+"""Options shared by several commands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ files_option = click.option(
 )
 
 
-#: how files of your own are read: the fields of a Reading
+#: options for reading your own files: the fields of a Reading
 _READING_OPTIONS = (
     click.option(
         "--label",
@@ -138,19 +138,19 @@ max_data_option = click.option(
 
 
 def reading_options(command: Command) -> Command:
-    """Options that say how files of your own are read; absent ones arrive as None or ()."""
+    """Add options for reading your own files; absent ones arrive as None or ()."""
     for option in reversed((*_READING_OPTIONS, max_data_option)):
         command = option(command)
     return command
 
 
 def reading_of(given: dict[str, Any]) -> Reading | None:
-    """Takes the options of :func:`reading_options` out of those that were given; None if there were none.
+    """Remove the options of :func:`reading_options` from the given ones; None if there were none.
 
     Raises
     ------
     BadRequest
-        If they do not go together.
+        If they contradict each other.
     """
     names = [field.name for field in fields(Reading)]
     said = {name: value for name in names if (value := given.pop(name, None)) not in (None, ())}
@@ -161,7 +161,7 @@ def reading_of(given: dict[str, Any]) -> Reading | None:
 
 
 def dataset_of(dataset: str | None, files: str | None) -> str | None:
-    """The one data set that was named, as an argument or with --data."""
+    """The single data set given, as an argument or with --data."""
     if files is not None:
         if dataset is not None:
             raise BadRequest(f"{dataset} and --data {files} both name what to train on: give one of them")
@@ -173,7 +173,7 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
 
 
 def _defaults(field: str) -> str:
-    """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
+    """The algorithms' defaults for a field, as shown in help: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
     algorithms: dict[str, list[str]] = {}
     for entry in catalogue.algorithms():
         if field in entry.defaults:
@@ -190,8 +190,8 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-# The recipe has the defaults; here an option that was not given is None, to be told from one that was: a resumed run
-# has its own recipe, which the command line may not contradict.
+# The recipe has the defaults. Here an absent option is None, to be distinguished from a given one: a resumed run has
+# its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
     click.option(
         "--network",
@@ -397,7 +397,7 @@ _RECIPE_OPTIONS = (
 
 
 def _own_options() -> list[Callable[[Command], Command]]:
-    """The options that rules have of their own; rules that share a name share the option."""
+    """The rules' own options; rules with an option of the same name share it."""
     found: dict[str, tuple[catalogue.Option, list[str]]] = {}
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
@@ -424,21 +424,21 @@ preset_option = click.option(
 
 
 def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | None = None) -> Recipe:
-    """The recipe of the options that were given, validated; with a preset, of those around them.
+    """Make a validated recipe from the given options, completed by the preset if there is one.
 
     Parameters
     ----------
     given : dict
-        The options that were given, and the data set.
+        The given options, and the data set.
     preset : str or None
     shape : (int, int), optional
-        Training samples and inputs, as far as they are known: what was not given follows from them, unless the data
-        set has a published recipe.
+        Numbers of training samples and inputs, if known. Options that were not given then depend on them, unless the
+        data set has a published recipe.
 
     Raises
     ------
     BadRequest
-        If they do not go together.
+        If the options contradict each other.
     """
     fields = given
     if preset:
@@ -455,7 +455,7 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
 
 
 def recipe_options(command: Command) -> Command:
-    """Options that make up the recipe, shared by every command that trains or plans; absent ones arrive as None."""
+    """Add the options of the recipe, shared by all commands that train or plan; absent ones arrive as None."""
     for option in reversed([*_RECIPE_OPTIONS, *_own_options()]):
         command = option(command)
     return command

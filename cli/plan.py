@@ -1,4 +1,4 @@
-"""``tinyfoa plan``: does a training fit, before anything is trained or flashed?"""
+"""``tinyfoa plan``: whether a training fits, before anything is trained or flashed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    asked(given, preset)  # before anything is loaded: what can be refused at once
+    asked(given, preset)  # before anything is loaded, as this can be refused at once
     one = boards.board(board) if board else None
     shape = data.shape(dataset, reading=reading, max_bytes=max_bytes)
     recipe = asked(given, preset, shape.train.inputs.shape)
@@ -175,7 +175,7 @@ def plan(
 
 
 def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
-    """Refuses options of the one kind of plan with the other."""
+    """Refuse options of the other kind of plan."""
     for option in [option for option, value in own.items() if value and to is None]:
         raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
     for option in [option for option, value in others.items() if value and to]:
@@ -183,7 +183,7 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
 
 
 def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuses what is about a board without one."""
+    """Refuse options about a board if there is no board."""
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
     for option, value in of_a_board.items():
@@ -192,7 +192,7 @@ def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | No
 
 
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
-    """Prints a plan; exit code 1 where it does not fit, which its verdict says."""
+    """Print a plan; exit with code 1 if it does not fit."""
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -202,7 +202,7 @@ def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]]
 
 
 def _store(board: Board | None, storage: str | None, reserve: int | None, every: bool) -> Store | None:
-    """The flash that --storage names, less what is reserved of it."""
+    """The flash selected by --storage, minus its reserve."""
     from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
 
     if storage in ("internal", "external") or (board and storage is None):
@@ -221,7 +221,7 @@ def _store(board: Board | None, storage: str | None, reserve: int | None, every:
 
 
 def _others(board: Board | None, storage: str | None, reserve: int | None) -> dict[str, Store]:
-    """Where flash could be instead, by the option that says so."""
+    """Alternative places for flash, by the option that selects them."""
     from tinyfoa_np.reports.stores import Store
 
     found = {}
@@ -246,7 +246,7 @@ def _verdict(result: dict[str, Any]) -> str:
 
 
 def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
-    """The verdict first, then the bars, the peak, what moves, what to try."""
+    """Print the verdict, then bars, peak, traffic and suggestions."""
     console = output(WIDTH)
     ram, flash = result["ram"], result["flash"]
     lines = [_verdict(result)]
@@ -272,7 +272,7 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
 
 
 def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
-    """What a device needs beside the arena."""
+    """Describe the memory that a device needs outside the arena."""
     stack, code = beside["stack_bytes"], beside["code_bytes"]
     parts = [f"{beside['bookkeeping_bytes']:,} bytes of bookkeeping"]
     parts.append(f"{stack:,} of stack" if stack else "stack not known")
@@ -281,7 +281,7 @@ def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
 
 
 def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
-    """How long training takes on the board."""
+    """Describe the training time on the board."""
     if board is None:
         return []
     if time is None:

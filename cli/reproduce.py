@@ -1,4 +1,4 @@
-"""``tinyfoa reproduce``: the paper's tables and its figures on slices, trained again."""
+"""``tinyfoa reproduce``: retrain the paper's tables and studies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .printing import empty_table, output
 if TYPE_CHECKING:
     from tinyfoa_np.papers.reproduce import Summary
 
-WIDTH = 120  # of tables that are printed into a file or a pipe
+WIDTH = 120  # width of tables printed to a file or a pipe
 
 
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -225,7 +225,7 @@ def _study(
 
 
 def _cores() -> int:
-    with contextlib.suppress(AttributeError):  # not on macOS
+    with contextlib.suppress(AttributeError):  # not available on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

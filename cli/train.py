@@ -36,7 +36,7 @@ from .options import (
 from .printing import size
 from .runs import new_run, old_run, reading_before
 
-#: what a preset depends on
+#: fields that determine the preset
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
 
 
@@ -141,16 +141,16 @@ def train(
                 raise BadRequest("a run keeps its way to read data: leave options such as --label out")
             if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
                 raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
-            given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
+            given["dataset"] = recipe.dataset  # the same samples, wherever they are now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = asked(given, preset)  # before anything is loaded: what can be refused at once
+        recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
-    # Only now, after everything that can be refused at once: what takes a second to import.
+    # Imports that take a second come after everything that can be refused at once.
     from tinyfoa_np import data
     from tinyfoa_np.data.user_files import described
     from tinyfoa_np.run import advice
@@ -167,7 +167,7 @@ def train(
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and (defaulted := defaults.described(recipe, given)):
             chosen = f"chosen: {defaulted}"
-    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
+    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
@@ -194,11 +194,11 @@ def train(
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
-    """Options given beside --resume may repeat the run's recipe, not change it."""
+    """Refuse options given with --resume that differ from the run's recipe; repeating it is allowed."""
     given = dict(given)
     if given.get("schedule") == "auto":
         given["schedule"] = recipe.rule.schedules[0]
-    for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
+    for name in ("dataset", "algorithm", "schedule"):  # first, as the other fields may have no meaning if these differ
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
     asked = recipe.changed(given).validated()
