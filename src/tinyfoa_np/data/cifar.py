@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky): 60,000 colour images of 32 x 32 pixels, in ten or a hundred classes.
 
-From the files as published: the binary layout (a byte or two of labels, then 1,024 bytes each of red, green and blue)
-or the Python one (pickles, read without running them), unpacked or in their tar.gz.
+Read from the published files: the binary layout (one or two bytes of labels, then 1,024 bytes each of red, green and
+blue) or the Python layout (pickles, which are not executed), unpacked or in their tar.gz.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from tinyfoa_np.errors import CheckFailed
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)
 URL = "https://www.cs.toronto.edu/~kriz/"
 MIRRORS = ("https://cave.cs.toronto.edu/kriz/",)
-# Pixels are seen as (byte / 255 - 0.5) / 0.5.
+# The network sees pixels as (byte / 255 - 0.5) / 0.5.
 SCALE, OFFSET = 2 / 255, -1.0
 _LARGEST = 1 << 28
 
 
 class Cifar(Published):
-    """One of the two.
+    """CIFAR-10 or CIFAR-100.
 
     Parameters
     ----------
     name, title : str
     classes : int
     label_bytes : int
-        Before an image in the binary layout; the last of them is its class.
+        Number of label bytes before an image in the binary layout; the last one is the class.
     key : str
-        Of the labels in the Python layout.
+        Key of the labels in the Python layout.
     binary, python : tuple
         Of each layout: its archive and the digest of that, the folder in it, and the digests of the files there.
     """
@@ -65,14 +65,14 @@ class Cifar(Published):
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """Pixels (N, 3072), red before green before blue, as the bytes they are; labels (N,) uint8.
+        """Pixels (N, 3072) uint8, red before green before blue, and labels (N,) uint8.
 
         Raises
         ------
         BadRequest
             Files are missing.
         CheckFailed
-            A file is truncated or altered, or is not in its layout.
+            A file is truncated, altered, or not in its layout.
         """
         layout, paths = first_of(self.layouts, data_dir)
         parts: list[tuple[str, bytes]] = []
@@ -88,12 +88,12 @@ class Cifar(Published):
         return self.made((train, test), unverified, {"where": self.find(data_dir)})
 
     def parse(self, content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (N, 3072) and labels (N,) uint8 of one file; of the binary layout where its name ends in .bin.
+        """Pixels (N, 3072) and labels (N,) uint8 of one file; its layout is binary if its name ends in .bin.
 
         Raises
         ------
         CheckFailed
-            The content is not in that layout, or a label is no class.
+            The content is not in that layout, or a label is not a class.
         """
         if name.endswith(".bin"):
             width = self.label_bytes + prod(IMAGE)
@@ -115,12 +115,12 @@ class Cifar(Published):
 
 
 def unpacked(content: bytes, names: tuple[str, ...], archive: str) -> list[tuple[str, bytes]]:
-    """Files of a (decompressed) tar by the last part of their path, in the order of `names`; nothing is written.
+    """Files of a decompressed tar, selected by base name, in the order of `names`; nothing is written to disk.
 
     Raises
     ------
     CheckFailed
-        The archive is incomplete, or lacks one of them.
+        The archive is incomplete, or lacks a file.
     """
     found: dict[str, bytes] = {}
     try:

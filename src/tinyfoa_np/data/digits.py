@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 images of 8 x 8 pixels, values 0 to 16, ten classes."""
+"""Handwritten digits from scikit-learn: 1,797 images of 8 x 8 pixels, values 0 to 16, ten classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DIGEST = "7696c07daa6d85010f8268703ab8b067"
 
 
 class Digits(Published):
-    """The first 1,437 digits to train on, the last 360 to test."""
+    """The digits: the first 1,437 for training, the last 360 for testing."""
 
     def __init__(self) -> None:
         super().__init__("digits", (), SAMPLES, 10, (1, 8, 8), scale=1 / 16, unit=1 / 16)
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """Say that scikit-learn brings the digits; raises `BadRequest` where it is not installed."""
+        """Return the source of the digits, scikit-learn; raises `BadRequest` if it is not installed."""
         if importlib.util.find_spec("sklearn") is None:
             raise BadRequest('digits come with scikit-learn, which is not installed: pip install "tinyfoa-np[sklearn]"')
         return "scikit-learn"
@@ -38,7 +38,7 @@ class Digits(Published):
         BadRequest
             scikit-learn is not installed.
         CheckFailed
-            The installed scikit-learn carries other digits than the known ones.
+            The digits of the installed scikit-learn differ from the known ones.
         """
         pixels, labels = self._read()
         if not unverified and _digest(pixels, labels) != _DIGEST:
@@ -55,7 +55,7 @@ class Digits(Published):
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 64) uint8 and labels (N,) uint8."""
         self.find()
-        from sklearn.datasets import load_digits  # here: half a second that other data sets need not wait for
+        from sklearn.datasets import load_digits  # imported here, as it takes half a second
 
         pixels, labels = load_digits(return_X_y=True)
         return pixels.astype(np.uint8), labels.astype(np.uint8)

@@ -1,23 +1,23 @@
 """MIT-BIH Arrhythmia Database (Moody and Mark): heartbeats of 47 people, five AAMI classes, as real numbers 0..1.
 
-The rows are those of :mod:`tinyfoa_np.data.heartbeats`; the first 169 of their 187 values are the inputs, an image of
-13 x 13, as in the TinyFoA paper. They are float32: the converter had 11 bits and a row is scaled by its own range, so
-bytes would lose what was measured. How they become training and test samples has three names, each with seed 0:
+The rows are those of :mod:`tinyfoa_np.data.heartbeats`. The first 169 of their 187 values are the inputs, an image of
+13 x 13, as in the TinyFoA paper. They are float32: the converter had 11 bits and each row is scaled by its own range,
+so bytes would lose precision. There are three divisions into training and test samples, each with seed 0:
 
 mitbih
-    A fifth of each class's beats is tested on, whoever they come from, as in the public preparation, with its very
-    numbers (87,554 and 21,892 beats). Then both are balanced, to 17,510 and 4,378 of each class: of a class that has
-    more, so many are chosen; one that has fewer is repeated. The paper says "balanced" and no more; so a training
-    epoch stays as long as it was, and the test error weighs the five classes alike.
+    A fifth of each class's beats is the test set, across all people, with exactly the counts of the public
+    preparation (87,554 and 21,892 beats). Then both sets are balanced, to 17,510 and 4,378 beats per class: a larger
+    class is subsampled, a smaller one repeated. The paper only says "balanced"; with these numbers a training epoch
+    keeps its length, and the test error weights the five classes equally.
 mitbih-natural
     The same without balancing: five of six test beats are of class N.
 mitbih-interpatient
     Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
-    people, but for one: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
+    people, with one exception: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
     balanced, and much harder.
 
-The public preparation's own files, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read too where there are no
-records, for the first two names; no digest of them is published, so they are for ``mitbih-unverified``.
+For the first two names, the files of the public preparation, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read if
+there are no records. No digest of them is published, so this needs ``mitbih-unverified``.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
 
 IMAGE, INPUTS, CLASSES = (1, 13, 13), 169, 5
-#: test beats of each class in the public preparation, out of 90,589, 2,779, 7,236, 803 and 8,039
+#: test beats per class in the public preparation, of 90,589, 2,779, 7,236, 803 and 8,039
 TESTED = (18118, 556, 1448, 162, 1608)
-#: beats of each class after balancing, to train and to test on: a fifth of all there were, rounded down
+#: beats per class after balancing, for training and test: a fifth of the total, rounded down
 EACH = (17510, 4378)
 SEED = 0
 DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split()
@@ -55,7 +55,7 @@ RECORDS = sorted([*DS1, *DS2, *PACED])
 URL = "https://physionet.org/files/mitdb/1.0.0/"
 MIRRORS = ("https://physionet-open.s3.amazonaws.com/mitdb/1.0.0/",)
 CSV = ("mitbih_train.csv", "mitbih_test.csv")
-#: goes up when the same records would be prepared to other rows
+#: increased when the same records would be converted to different rows
 PREPARATION = 1
 
 
@@ -86,7 +86,7 @@ class Beats(NamedTuple):
     labels : ndarray (N,), uint8
         AAMI classes N, S, V, F, Q as 0 to 4.
     records : ndarray (N,), uint16
-        The number of the record each comes from.
+        Record number of each beat.
     """
 
     rows: np.ndarray
@@ -95,14 +95,14 @@ class Beats(NamedTuple):
 
 
 class MitBih(Published):
-    """One of the three ways to train and to test on the beats."""
+    """One of the three divisions of the beats into training and test samples."""
 
     def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
         super().__init__(name, [FILES], samples, CLASSES, IMAGE, "float32")
         self.balance, self.patients = balance, patients
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The directory that holds the records, or the public preparation's two files; raises `BadRequest`."""
+        """The directory of the records, or of the public preparation's two files; raises `BadRequest`."""
         try:
             return super().find(data_dir)
         except BadRequest:
@@ -113,14 +113,14 @@ class MitBih(Published):
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """Prepare the records, or take what was prepared before, and divide them into training and test samples.
+        """Prepare the records, or load the cached preparation, and divide it into training and test samples.
 
         Raises
         ------
         BadRequest
-            Files are missing, or the ``wfdb`` library is.
+            Files or the ``wfdb`` library are missing.
         CheckFailed
-            A file is altered, or is no such record or table.
+            A file is altered, or is not a valid record or table.
         """
         try:
             files, paths = first_of(self.layouts, data_dir)
@@ -142,7 +142,7 @@ class MitBih(Published):
         return self._dataset(parts, paths["100.dat"].parent, unverified)
 
     def _csv(self, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path] | None:
-        """The public preparation's two files, where they are to be had and of use."""
+        """The public preparation's two files, if they exist and can be used."""
         for place in places(data_dir):
             for folder in (place / "mitbih", place / "heartbeat", place):
                 train, test = folder / CSV[0], folder / CSV[1]
@@ -155,7 +155,7 @@ class MitBih(Published):
         for path in tables:
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("error")  # that there is nothing in it
+                    warnings.simplefilter("error")  # that the file is empty
                     table = np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
             except (ValueError, OSError, UserWarning) as error:
                 raise CheckFailed(f"{path} is no table of numbers: {str(error).splitlines()[0]}") from error
@@ -192,7 +192,7 @@ SETS = {
 
 
 def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
-    """The beats of all records; prepared once, then kept in the user's cache directory.
+    """Prepare the beats of all records once; later calls load them from the user's cache directory.
 
     Parameters
     ----------
@@ -201,14 +201,14 @@ def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_
     paths : dict of str to Path
         Those that were found, by name.
     unverified : bool
-        Take files that are not the published ones.
+        Accept files that are not the published ones.
 
     Raises
     ------
     BadRequest
-        The ``wfdb`` library is not installed, and nothing was prepared before.
+        The ``wfdb`` library is not installed, and nothing is cached.
     CheckFailed
-        A file is altered, or is no such record.
+        A file is altered, or is not a valid record.
     """
     digests = "".join(files.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
     key = hashlib.sha256(f"{PREPARATION} {digests}".encode()).hexdigest()[:16]
@@ -226,7 +226,7 @@ def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_
             rows, labels = heartbeats.beats(path)
             if not len(labels):
                 raise ValueError("it has no beats")
-        except Exception as error:  # whatever garbled records lead the library to
+        except Exception as error:  # damaged records can cause any error in the library
             raise CheckFailed(f"{path} cannot be read as a record ({error})") from error
         parts.append((rows[:, :INPUTS], labels, np.full(len(labels), int(record), np.uint16)))
     on_progress(len(RECORDS), len(RECORDS), "preparing heartbeats")
@@ -238,7 +238,7 @@ def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_
 
 
 def _kept(path: Path) -> Beats | None:
-    """What was prepared before; None where it was not, or was damaged since: a zip has checksums."""
+    """Load the cached preparation; None if missing or damaged (a zip file has checksums)."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             beats = Beats(*(arrays[name] for name in Beats._fields))
