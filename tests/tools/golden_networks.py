@@ -38,6 +38,8 @@ class Run(Network):
             hold = None if schedule == "none" else "1"  # every golden trajectory moves on after each step
             options = {"schedule": schedule, "slices": 1 if schedule == "none" else meta["M"], "hold": hold}
             options["optimizer"] = next(name for name in ("momentum", "adam", "sgd") if name in meta["optimizer"])
+        if meta["system"] in ("drtp", "dfa"):
+            options["optimizer"] = "nesterov"
         if meta["system"] == "pepita":
             options["dropout"] = float(1 - 1 / max(1, self.golden.arrays["masks"].max()))
         if meta["system"] == "ff":
