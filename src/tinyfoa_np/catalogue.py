@@ -212,9 +212,21 @@ _OWN = (
         homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
+        options={
+            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign"))
+        },
         signs_first=True,
         answers="targets",
         why_not="sends the output's error to fully or locally connected layers only",
+    ),
+    Algorithm(
+        name="fa",
+        title="FA",
+        homes={"fc": _RULES + "fa:Network"},
+        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        signs_first=True,
+        answers="targets",
+        why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
         name="pepita",

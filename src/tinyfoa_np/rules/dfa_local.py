@@ -15,17 +15,31 @@ The classifier is trained with da. No error is passed from layer to layer, so no
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
+from ..errors import BadRequest
 from ..kernels.local import Head
 from ..layers.head import uniform_rows
 from ..ram.packing import Region
+from ..recipe import Recipe
 from . import bp_local
 
 
 class Network(bp_local.Network):
-    """A locally connected network trained by direct feedback alignment; parameters as for :mod:`.bp_local`'s."""
+    """A locally connected network in training by direct feedback alignment; parameters as for :mod:`.bp_local`'s.
+
+    Raises
+    ------
+    BadRequest
+        If the signs of the error are to be sent.
+    """
 
     beside_answers = bp_local.Network.beside_answers | {"feedback"}
+
+    def __init__(self, recipe: Recipe, *about: Any) -> None:
+        if recipe.options["signal"] != "error":
+            raise BadRequest("signal sign has a meaning on fully connected networks only: leave it out")
+        super().__init__(recipe, *about)
 
     def extra(self) -> list[Region]:
         travelling = {"dh", "backward", "feature_error"}
