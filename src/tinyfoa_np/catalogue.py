@@ -102,8 +102,8 @@ class Algorithm:
     projected : bool
         Whether predictions use a fixed random projection of the last layer's outputs, regenerated from the seed.
     answers : str or None
-        How its networks answer, as :mod:`tinyfoa_np.model.export.answers` knows it: what C and ONNX exports write.
-        None: there is no such export.
+        Name of its networks' prediction in :mod:`tinyfoa_np.model.export.answers`, for C and ONNX exports; None if
+        these are not supported.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     paper : str or None

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Optimizer(Protocol):
-    """What moves weights."""
+    """The interface of optimizers."""
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray: ...
 
