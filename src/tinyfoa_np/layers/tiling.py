@@ -36,6 +36,8 @@ class Tiling:
         The columns of the inputs that the slice needs are kept by themselves: the others may go after the pass.
     keep_products : bool
         Locally connected layers: what batch norm takes in is kept for the rest of the step, not computed again.
+    tight : bool
+        Digests read a slice's row at a time, commits have a small buffer, and the hand-over takes a batch in halves.
     """
 
     samples: int
@@ -46,6 +48,7 @@ class Tiling:
     regenerate: bool = False
     gather: bool = False
     keep_products: bool = False
+    tight: bool = False
 
     def described(self, batch: int, outputs: int, rows: int, local: bool = False) -> str:
         """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``.
@@ -64,6 +67,8 @@ class Tiling:
             said.append("projection made anew in each pass")
         if self.gather:
             said.append("only the columns of the inputs kept that train")
+        if self.tight:
+            said.append("batches handed over in halves")
         if local and not self.keep_products:
             said.append("products made anew in each pass")
         return ", ".join(said) or "all stays in RAM that a step reads again"
