@@ -152,7 +152,7 @@ def trained_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def initial_signs(trained: Model, number: int) -> np.ndarray:
-    """Signs (O, I) int8 of a layer's initial weights, regenerated from the seed: they do not depend on the size."""
+    """Signs (O, I) int8 of a layer's initial weights, regenerated from the seed."""
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
