@@ -110,13 +110,17 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
     ------
     FlashError
         If flash is damaged, or in use by another process.
+    CheckFailed
+        If flash does not hold as many test samples as the run describes.
     """
     data = stand_in(Path(run_dir))
     layout = Layout(trained.recipe, data, 1)
     records, inputs = layout.test_set, layout.inputs
-    held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
     scale = np.ones(1, np.float32)
     with Flash.open(Path(run_dir) / "flash", trained.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
+        if records.name not in flash.names() or flash.sizes(records.name) != (records.nbytes,):
+            raise CheckFailed(f"{run_dir} does not hold {records.samples:,} test samples: data.json was altered")
+        held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
         for k in range(records.batches):
             rows = slice(k * records.batch, k * records.batch + records.count(k))
             records.read(flash, k, held[rows], labels[rows], scale)
