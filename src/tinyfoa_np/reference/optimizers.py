@@ -7,8 +7,15 @@ step count of a slice in flash does not change. All compute as PyTorch does, in 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
+
+
+class Optimizer(Protocol):
+    """The interface of optimizers."""
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray: ...
 
 
 class SGD:
@@ -47,7 +54,7 @@ class Momentum:
     lr : float
         Step size; it can be changed between steps.
     decay : float, optional
-        Weight decay: g + decay w takes the place of g.
+        Weight decay: g is replaced by g + decay w.
     """
 
     MU = 0.9
