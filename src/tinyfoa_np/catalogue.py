@@ -385,7 +385,7 @@ def find(name: str) -> Algorithm:
     Raises
     ------
     BadRequest
-        If there is none, or its package cannot be imported.
+        If there is no such algorithm, or its package cannot be imported.
     """
     if name not in _known:
         if name not in _strangers():

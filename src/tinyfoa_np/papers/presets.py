@@ -26,9 +26,9 @@ One setting cannot be expressed in a recipe and therefore differs: DRTP and FF s
 CIFAR-10.
 
 MLPerf Tiny trains ``resnet8`` on CIFAR-10 for 500 epochs with batch 32, Adam at 0.001 x 0.99^epoch, images mirrored,
-moved by up to a tenth of their size and turned by up to 15 degrees, in another order in every epoch
-(benchmark/training/image_classification/train.py of github.com/mlcommons/tiny). Here pixels are from 0 to 1, there from
-0 to 255; its weight decay has no counterpart.
+shifted by up to a tenth of their size and rotated by up to 15 degrees, reshuffled in every epoch
+(benchmark/training/image_classification/train.py of github.com/mlcommons/tiny). Two settings differ: pixels are scaled
+to 0 to 1 here, not 0 to 255, and there is no weight decay.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Network(drtp.Network):
         return Outcome(loss, wrong)
 
     def keep_error(self, samples: int) -> None:
-        """Keep what is sent to the hidden layers of the output, before its z become its errors."""
+        """Store the error sent to the hidden layers, before the output's z is overwritten by its errors."""
         ram = self.ram
         kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
         if self.recipe.options["signal"] == "sign":

@@ -1,16 +1,16 @@
 """Feedback alignment (Lillicrap and others, Nature Communications 2016): backpropagation through fixed random matrices.
 
-Layers, activations and loss are those of direct random target projection (:mod:`.drtp`). On the way down a fixed matrix
-B_k+1, of the shape of W_k+1, stands in for the weights:
+Layers, activations and loss are those of direct random target projection (:mod:`.drtp`). In the backward pass a fixed
+matrix B_k+1, of the shape of W_k+1, replaces the weights:
 
     error on top        dz = (y - Y) / (B C) [|z| < 1]
     error below         dz_k = (dz_k+1 B_k+1) (1 - h_k+1^2) [|z_k| < 1]
-    gradient, update    as with DRTP
+    gradient, update    as in DRTP
 
-([|z| < 1] only with binary activations.) Errors inherit the mean of the output's. The error is known only after the
-forward pass of the whole network, so the inputs and z of all layers are kept until then. No binary feedback alignment
-is published: the masks are those that the chain rule gives with B in the place of W. As in DRTP, activations are binary
-only if weights are.
+([|z| < 1] only with binary activations.) Errors are averaged over the batch, as those of the output are. The error is
+known only after the forward pass of the whole network, so the inputs and z of all layers are kept until then. Binary
+feedback alignment is not published; the masks follow from the chain rule with B instead of W. As in DRTP, activations
+are binary only if weights are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Network(dfa.Network):
     """A network trained by feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
 
     def extra(self) -> list[Region]:
-        """As with DFA, but feedback matrices are (O, neurons above), and each thread has a row of sums."""
+        """Regions as in DFA, but feedback matrices are (O, neurons above), and each thread has a row of sums."""
         above = [*self.widths[1:], self.C]
         return [
             *(r for r in super().extra() if not r.name.startswith("feedback") and r.name != "error"),
@@ -38,12 +38,12 @@ class Network(dfa.Network):
         ]
 
     def project(self) -> None:
-        """Generate the feedback matrices: uniform in +-sqrt(6 / O), where O are the neurons below."""
+        """Generate the feedback matrices, uniform in +-sqrt(6 / O) for O neurons below."""
         for k, width in enumerate(self.widths):
             uniform_rows(self.ram[f"feedback{k}"], 0, width, k, self.recipe.seed, sqrt(6 / width))
 
     def keep_error(self, samples: int) -> None:
-        """The error on top is in the output's z."""
+        """Do nothing, as the error of the output is in its z."""
 
     def send_back(self, k: int, samples: int, tanh_s: np.float32) -> None:
         above = self.ram.z if k + 1 == self.top else self._z(k + 1)
