@@ -67,8 +67,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    network, epochs, batch, lr, lr_schedule
-        See :class:`.recipe.Recipe`. What is None follows from the number of samples: :mod:`.defaults`.
+    network, epochs, batch, lr, lr_schedule, binary_activations
+        See :class:`.recipe.Recipe`. What is None follows from the number of samples and the algorithm:
+        :mod:`.defaults`.
     slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., lc_connect
         See :class:`.recipe.Recipe`. None is the algorithm's own default, and of ``slices`` 1 where there is but one
         feature.
@@ -153,8 +154,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         peer: float | None = Recipe.peer,
         dropout: float | None = Recipe.dropout,
         normalize: str | None = Recipe.normalize,
-        binary_weights: bool = Recipe.binary_weights,
-        binary_activations: bool = Recipe.binary_activations,
+        binary_weights: bool | None = None,
+        binary_activations: bool | None = None,
         recompute: bool = Recipe.recompute,
         theta: float | None = Recipe.theta,
         label_width: int | None = Recipe.label_width,
