@@ -52,14 +52,12 @@ Examples:
 @files_option
 @preset_option
 @recipe_options
-@click.option(
-    "--ram", type=Bytes(), metavar="SIZE", help="c-trainer: the RAM there is for the arena. [default: no limit]"
-)
-@click.option("--board", metavar="NAME", help="c-trainer: take RAM and flash from a board: stm32l4r5, rp2040, ...")
+@click.option("--ram", type=Bytes(), metavar="SIZE", help="c-trainer: RAM available for the arena. [default: no limit]")
+@click.option("--board", metavar="NAME", help="c-trainer: use the RAM and flash of this board: stm32l4r5, rp2040, ...")
 @click.option(
     "--flash",
     type=click.Choice(("internal", "nor", "fram")),
-    help="c-trainer: where weights are kept: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
+    help="c-trainer: where weights are stored: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
     "that do not fit into RAM are trained row by row. [default: internal with --board, else nor]",
 )
 @click.option(
@@ -67,7 +65,7 @@ Examples:
     type=click.Choice(("mapped", "copied")),
     default="mapped",
     show_default=True,
-    help="c-trainer: whether samples are read where they lie, or copied batch by batch into the arena.",
+    help="c-trainer: whether samples are read in place or copied batch by batch into the arena.",
 )
 @data_dir_option
 @debug_option
@@ -114,7 +112,7 @@ def export(
 
 
 def _write_library(target: Path, contents: dict[str, bytes]) -> None:
-    """Writes files into a directory, which may exist."""
+    """Write files into a directory, which may exist."""
     if target.exists() and not target.is_dir():
         raise BadRequest(f"--out {target} is a file; give a directory")
     for name, content in contents.items():
@@ -137,7 +135,7 @@ def _trainer(
     data_dir: str | None,
     given: dict[str, Any],
 ) -> str:
-    """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
+    """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs."""
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
     from tinyfoa_np.run import device

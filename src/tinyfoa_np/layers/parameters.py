@@ -487,7 +487,7 @@ class Parameters:
         self.state.resident, self.state.group = k, group
         flash.exchanges += 1
 
-    # -- what the forward pass reads -----------------------------------------------------------------------------------
+    # -- published weights ---------------------------------------------------------------------------------------------
 
     @property
     def published_rows(self) -> int:
