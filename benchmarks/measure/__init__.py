@@ -69,6 +69,10 @@ def side_by_side(
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
+#: flags of /proc/cpuinfo that decide how fast kernels are
+FEATURES = {"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_vpopcntdq", "asimd", "sve"}
+
+
 def arguments(description: str | None, **more: tuple[Any, str]) -> argparse.Namespace:
     """The command line: ``--json`` and ``more`` options, each a default and a help text."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
@@ -92,14 +96,17 @@ def table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def machine() -> str:
-    """The processor, its cores and the versions that matter, in one line."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
+    """The processor with its family, model and vector instructions, its cores, and the versions that matter."""
+    name, info, known = platform.processor() or platform.machine(), Path("/proc/cpuinfo"), {}
     if info.exists():
-        lines = (line.partition(":") for line in info.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+        pairs = (line.partition(":") for line in info.read_text().splitlines())
+        known = {key.strip(): value.strip() for key, _, value in pairs}
+        name = known.get("model name", name)
+    about = [f"{key} {known[field]}" for key, field in (("family", "cpu family"), ("model", "model")) if field in known]
+    flags = set(known.get("flags", known.get("Features", "")).split())
+    about.append(" ".join(sorted(flags & FEATURES)) or "no vector instructions that kernels look for")
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}, numba {numba.__version__}"
-    return f"{name}, {os.cpu_count()} cores; {versions}"
+    return f"{name} ({', '.join(about)}), {os.cpu_count()} cores; {versions}"
 
 
 def si(value: float) -> str:

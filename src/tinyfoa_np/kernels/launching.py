@@ -1,18 +1,24 @@
-"""When kernels may run in threads: not in a process that was forked from one in which they did, and not without a
-compiler; and one training at a time where numba's threads are not safe beside each other."""
+"""When kernels may run in threads, and in how many.
+
+Not in a process that was forked from one in which they did, and not without a compiler; one training at a time where
+numba's threads are not safe beside each other; and in one thread where other programs keep the cores busy.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numba
 from numba.np.ufunc import parallel
 
 from ..errors import BadRequest
 
+Result = TypeVar("Result")
 _LOCK = threading.RLock()
 #: numba's threading layers that survive a fork
 _SURVIVES = ("tbb",)
@@ -56,3 +62,42 @@ def launched() -> Iterator[None]:
         return
     with _LOCK:  # its threads abort the process where two launch kernels at once
         yield
+
+
+class Team:
+    """The threads of a training: as many as were planned, or one while that is faster.
+
+    The parts of a kernel's work are equal, so all threads wait for one that has lost its core to another program: two
+    threads can then be slower than one. Every `EVERY` steps a few are run in one thread and a few in all, and the
+    faster way goes on. How the work is cut stays as it was planned, and no result depends on who does it.
+
+    Parameters
+    ----------
+    threads : int
+        The most threads, at least 1; no more are used than numba has.
+    """
+
+    TRIED, EVERY = 4, 256  # steps of each way in a trial, and from one trial to the next
+
+    def __init__(self, threads: int) -> None:
+        self.most = self.chosen = min(threads, numba.config.NUMBA_NUM_THREADS)
+        self.steps = self.EVERY - 16  # the first trial comes soon, but kernels are compiled by then
+        self.seconds = [0.0, 0.0]  # of a trial: in one thread, in all
+        numba.set_num_threads(self.most)
+
+    def run(self, step: Callable[[], Result]) -> Result:
+        """What a step of the training returns."""
+        way, turn = divmod(self.steps % self.EVERY, self.TRIED)
+        self.steps += 1
+        if self.most == 1:
+            return step()
+        if turn == 0 and way < 3:  # one thread is tried, then all are, then what was faster goes on
+            if way == 2:
+                self.chosen = 1 if self.seconds[0] < self.seconds[1] else self.most
+                self.seconds = [0.0, 0.0]
+            numba.set_num_threads((1, self.most, self.chosen)[way])
+        begun = time.perf_counter()
+        result = step()
+        if way < 2:
+            self.seconds[way] += time.perf_counter() - begun
+        return result

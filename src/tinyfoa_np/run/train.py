@@ -24,14 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from ..data import Dataset
 from ..data.dataset import check_split
 from ..errors import BadRequest
 from ..kernels import random as random_kernels
-from ..kernels.launching import launched
+from ..kernels.launching import Team, launched
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
@@ -229,7 +228,7 @@ class _Run(Loading):
         self.train_records = self.train_set if recomputed else self._outputs(number - 1, "outputs", self.N)
         self.test_records = self.test_set if recomputed else self._outputs(number - 1, "test_outputs", self.N_test)
         cores = self.threads if self.recipe.recompute else self.stages[number].cores
-        numba.set_num_threads(min(cores, numba.config.NUMBA_NUM_THREADS))
+        self.team = Team(cores)
         self.exam = Examination(self, number, fresh) if self.audit else None
         begin = partial(_Run._begin_stage, number=number)
         if self.exam and fresh:
@@ -313,7 +312,8 @@ class _Run(Loading):
         for k in range(meta["batch"], batches):
             step = epoch % self.recipe.epochs * batches + k
             first = (epoch, k) == (meta["first"], 0)
-            samples, outcome = self._examined_step(step, k) if self.exam else self._step(step, k)
+            one_step = self._examined_step if self.exam else self._step
+            samples, outcome = self.team.run(partial(one_step, step, k))
             if outcome.diverged:
                 where = f"layer {number + 1}, " if self.recipe.rule.by_layer else ""
                 found = "".join(f"; audit: {line}" for line in self.exam.findings) if self.exam else ""
