@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.storage.whole_file import write_whole
 
+from .device import store_of
 from .options import (
     Bytes,
     asked,
@@ -21,9 +22,6 @@ from .options import (
     recipe_options,
 )
 from .runs import model_file, path_of
-
-if TYPE_CHECKING:
-    from tinyfoa_np.model.c_layout import Store
 
 FORMATS = ("npz", "c-header", "onnx")
 TRAINER = "c-trainer"
@@ -141,7 +139,7 @@ def _trainer(
             raise BadRequest("name a data set (digits, mnist, data.csv) or a run")
         recipe = asked({**given, "dataset": dataset}, preset)
     c_layout.check_scope(recipe)
-    store, ram = _store(board, flash, ram)
+    store, ram = store_of(board, flash, ram, None)
     loaded = data.load(recipe.dataset, data_dir)
     layout = c_layout.fit(recipe, loaded, store, samples == "mapped", ram)
     if store.nbytes and layout.flash_bytes > store.nbytes:
@@ -158,19 +156,3 @@ def _trainer(
         f"{target}: {layout.arena_bytes:,} bytes of RAM{how}; {layout.flash_bytes:,} bytes of {store.name} in pages of"
         f" {store.page:,}"
     )
-
-
-def _store(board: str | None, flash: str | None, ram: int | None) -> tuple[Store, int | None]:
-    """The flash to train in, and the RAM for the arena."""
-    from tinyfoa_np.model.c_layout import FRAM, NOR
-    from tinyfoa_np.reports import boards, device_plan
-
-    if board is None:
-        if flash == "internal":
-            raise BadRequest("--flash internal is a board's: name one with --board")
-        return FRAM if flash == "fram" else NOR, ram
-    known = boards.board(board)
-    room = max(0, known.block_bytes - device_plan.RESERVE)
-    if flash in ("nor", "fram"):
-        return FRAM if flash == "fram" else NOR, min(ram or room, room)
-    return device_plan.internal(known), min(ram or room, room)

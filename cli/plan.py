@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
+from .device import device_plan, print_device_plan
 from .options import (
     Bytes,
     asked,
@@ -21,7 +23,7 @@ from .options import (
     reading_options,
     recipe_options,
 )
-from .printing import WIDTH, empty_table, output, size
+from .printing import WIDTH, duration, empty_table, output, size
 
 if TYPE_CHECKING:
     from tinyfoa_np.reports.boards import Board
@@ -36,6 +38,7 @@ Examples:
   tinyfoa plan mnist --slices 16 --ram 128KiB
   tinyfoa plan mnist --slices 16 --batch 10 --board stm32f746 --storage 8GB
   tinyfoa plan digits --network fc:200x2 --boards
+  tinyfoa plan digits --to c-trainer --network fc:100x2 --board stm32l4r5
   tinyfoa plan mnist --algorithm bp --json"""
 )
 @click.argument("dataset", required=False)
@@ -72,6 +75,21 @@ Examples:
     help="What stands for flash: internal, external (beside the chip, where the board has such), or the size of a card "
     "(8GB). [default: a board's internal flash, or its external one where that is all; else as much as it takes]",
 )
+@click.option(
+    "--to",
+    type=click.Choice(("c-trainer",)),
+    help="Plan the trainer in C, as tinyfoa export --to c-trainer writes it.",
+)
+@click.option(
+    "--flash",
+    type=click.Choice(("internal", "nor", "fram")),
+    help="c-trainer: where weights are kept, as in export. [default: internal with --board, else nor]",
+)
+@click.option(
+    "--samples",
+    type=click.Choice(("mapped", "copied")),
+    help="c-trainer: whether samples are read where they lie, or copied batch by batch. [default: mapped]",
+)
 @click.option("--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs.")
 @click.option(
     "--threads",
@@ -92,6 +110,9 @@ def plan(
     reserve: int | None,
     reserve_flash: int | None,
     storage: str | None,
+    to: str | None,
+    flash: str | None,
+    samples: str | None,
     lean: bool,
     threads: int | None,
     as_json: bool,
@@ -103,11 +124,9 @@ def plan(
     would run in: what it says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not
     fit.
     """
-    if board and every:
-        raise BadRequest("--boards is about all boards, --board about one: give one of them")
-    for option, value in (("--reserve", reserve), ("--reserve-flash", reserve_flash)):
-        if value is not None and not (board or every):
-            raise BadRequest(f"{option} is of a board: name one with --board")
+    others = {"--storage": storage, "--lean": lean, "--threads": threads, "--boards": every}
+    _check(to, others, {"--flash": flash, "--samples": samples})
+    _check_boards(board, every, {"--reserve": reserve, "--reserve-flash": reserve_flash})
     from tinyfoa_np import data
     from tinyfoa_np.reports import boards, forecast
     from tinyfoa_np.rules.fit import Layout
@@ -119,15 +138,19 @@ def plan(
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
     asked(given, preset)  # before anything is loaded: what can be refused at once
     one = boards.board(board) if board else None
-    samples = data.shape(dataset, reading=reading, max_bytes=max_bytes)
-    recipe = asked(given, preset, samples.train.inputs.shape)
+    shape = data.shape(dataset, reading=reading, max_bytes=max_bytes)
+    recipe = asked(given, preset, shape.train.inputs.shape)
+    if to:
+        plans = device_plan(recipe, shape, board, flash, samples or "mapped", ram, reserve, reserve_flash)
+        _show(plans, as_json, print_device_plan)
+        return
     kept = forecast.RESERVE if reserve is None else reserve
-    layout = Layout(recipe, samples, threads or 1)
+    layout = Layout(recipe, shape, threads or 1)
 
     def of(one: Board | None) -> dict[str, Any]:
         return forecast.forecast(
             recipe,
-            samples,
+            shape,
             ram=ram,
             threads=threads or 1,
             lean=lean,
@@ -147,11 +170,33 @@ def plan(
             _print_boards(results)
         return
     result = {"board": one.name if one else None, **of(one)}
+    _show(result, as_json, lambda result: _print(result, one, kept))
+
+
+def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuses options of the one kind of plan with the other."""
+    for option in [option for option, value in own.items() if value and to is None]:
+        raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
+    for option in [option for option, value in others.items() if value and to]:
+        raise BadRequest(f"{option} is not for the trainer in C: leave it out, or --to {to}")
+
+
+def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
+    """Refuses what is about a board without one."""
+    if board and every:
+        raise BadRequest("--boards is about all boards, --board about one: give one of them")
+    for option, value in of_a_board.items():
+        if value is not None and not (board or every):
+            raise BadRequest(f"{option} is of a board: name one with --board")
+
+
+def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Prints a plan; exit code 1 where it does not fit, which its verdict says."""
     if as_json:
         click.echo(json.dumps(result))
     else:
-        _print(result, one, kept)
-    if not result["fits"]:  # which the verdict has said
+        show(result)
+    if not result["fits"]:
         click.get_current_context().exit(CheckFailed.exit_code)
 
 
@@ -242,18 +287,10 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
         return ["time    not known: the trainer in C, whose instructions are known, does not do this"]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
-        f"time    {_duration(time['seconds'])}{spent} in all, {_duration(time['seconds_per_epoch'])} an epoch of the "
+        f"time    {duration(time['seconds'])}{spent} in all, {duration(time['seconds_per_epoch'])} an epoch of the "
         "slowest layer",
         f"        ({time['assumes']})",
     ]
-
-
-def _duration(seconds: float) -> str:
-    """A time in a unit that suits it."""
-    for unit, size_of in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size_of:
-            return f"{seconds / size_of:,.1f} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _bar(need: int, have: int | None) -> str:

@@ -55,3 +55,11 @@ def size(nbytes: float) -> str:
     if nbytes < 1e6:
         return f"{nbytes / 1e3:.1f} kB"
     return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e8 else f"{nbytes / 1e6:,.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """A time in a unit that suits it: 0.43 s, 12 s, 5.2 min, 3.4 h, 2.1 days."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -13,6 +13,7 @@ from train_tools import made, recipe, run
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import c_layout, c_trainer
+from tinyfoa_np.reports.device_plan import device_plan
 from tinyfoa_np.run import device
 from tinyfoa_np.run.train import train
 
@@ -144,6 +145,10 @@ def test_an_emulated_cortex_m7(tmp_path):
     assert found["model_sha256"] == wanted["model_sha256"]
     assert found["watermark_bytes"] == layout.arena_bytes
     assert 0 < found["stack_bytes"] <= 1536 and 0 < found["text_bytes"] <= 16384
+    said = device_plan(which.validated(), dataset, c_layout.NOR, True, None)
+    mean = sum(layer["instructions_per_step"] for layer in said["layers"]) / len(said["layers"])
+    assert 0.5 < mean / found["instructions_per_step"] < 2  # four steps, in which a slice comes and goes
+    assert found["stack_bytes"] <= said["stack_bytes"] and found["text_bytes"] <= said["code_bytes"]
 
 
 @pytest.mark.parametrize(

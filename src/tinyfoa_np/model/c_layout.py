@@ -184,6 +184,16 @@ class Layer:
         schedule = Schedule(self.recipe.hold_steps(batches), self.recipe.exchanges or 0, steps)
         return (1 + schedule.holds(steps - 1)) / steps if self.grid.side > 1 else 0.0
 
+    def flushes(self, batches: int) -> int:
+        """Slices written back in a training of so many steps per epoch, also at the ends of epochs."""
+        recipe = self.recipe
+        steps = recipe.epochs * batches
+        if self.grid.side > 1 and self.due > 1:
+            return (self.due - (recipe.schedule == "stream")) * steps + recipe.epochs
+        if self.grid.side == 1:
+            return recipe.epochs
+        return Schedule(recipe.hold_steps(batches), recipe.exchanges or 0, steps).flushes(batches)
+
     def plane_bytes(self, rows: int, columns: int) -> list[int]:
         """Bytes of a slice's weights, first moments, their units, second moments, their units."""
         moment = (1 if self.coded else 4) * rows * columns

@@ -1,25 +1,25 @@
-"""Every learning rule in plain NumPy: slow, obvious, and the specification that the fast kernels are tested against.
+"""Every learning rule in plain NumPy: slow, simple, and the specification that the fast kernels are tested against.
 
-Read in this order; every module needs only NumPy and the modules above it.
+The modules, in reading order; they need only NumPy and one another.
 
 - :mod:`.optimizers`     Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
 - :mod:`.slices`         the M x M grid of a layer's weights, and which slice trains when
-- :mod:`.tinyfoa`        TinyFoA: forward, logits, loss, gradient, the training of a layer and of a network
-- :mod:`.tinyfoa_local`  the same on locally connected layers, with batch norm
+- :mod:`.tinyfoa`        TinyFoA: forward, logits, loss, gradient, training of a layer and of a network
+- :mod:`.tinyfoa_local`  TinyFoA on locally connected layers, with batch norm
 - :mod:`.bits`           signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`         Philox: random numbers by counter
-- :mod:`.moments`        an optimizer's moments in two bytes or one, rounded at random
+- :mod:`.moments`        an optimizer's moments in one or two bytes, rounded at random
 
-The systems that TinyFoA is compared with use the first three and :mod:`.dense`, their common part:
+The baselines that TinyFoA is compared with use the first three modules and :mod:`.dense`, their common part:
 
 - :mod:`.bp`             backpropagation
-- :mod:`.bp_local`       the same through locally connected layers, with :mod:`.tinyfoa_local`
+- :mod:`.bp_local`       backpropagation through locally connected layers, with :mod:`.tinyfoa_local`
 - :mod:`.ff`             the forward-forward algorithm
 - :mod:`.drtp`           direct random target projection
 - :mod:`.pepita`         present the error to perturb the input to modulate activity
-- :mod:`.pepita_tl`      the same, each pass with its own step; weight mirroring
+- :mod:`.pepita_tl`      PEPITA with a separate step per pass; weight mirroring
 
-Further forward-only rules, which so far train here only:
+Further forward-only rules:
 
 - :mod:`.biofo`          Bio-FO: TinyFoA's equations with real weights and another head; convolutional layers
 - :mod:`.feedback`       feedback alignment: FA, DFA, sDFA, and DRTP on convolutional networks
@@ -31,12 +31,12 @@ Further forward-only rules, which so far train here only:
 Deeper networks:
 
 - :mod:`.conv`           convolutions, batch norm, pooling, each with its gradient
-- :mod:`.graph`          layers made of them, from their description
+- :mod:`.graph`          layers made of these operations, built from their description
 - :mod:`.giff`           GIFF: groups of such layers, each with its own loss
 
-Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and leave
-their arguments as they were. Floating-point results have the type of the arguments: float32 as in the paper,
-or float64 where a test wants more digits.
+Letters: B batch, I inputs, O outputs, C classes, M slices per side. All functions return new arrays and do not
+modify their arguments. Floating-point results have the type of the arguments: float32 as in the paper, or float64
+in tests that need more precision.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Augmentation of images, sample by sample: mirrored, moved and turned at random, by counter."""
+"""Random augmentation of images, one sample at a time: flips, shifts and rotations drawn by counter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AUGMENT = 9  # purpose of the random numbers
 
 
 class Change(NamedTuple):
-    """What happens to one image."""
+    """The change applied to one image."""
 
     mirrored: bool
     down: int  # pixels
@@ -22,16 +22,16 @@ class Change(NamedTuple):
 
 
 def drawn(epoch: int, sample: int, *, seed: int, flip: bool, rows: int, columns: int, degrees: float) -> Change:
-    """The change of a sample in an epoch; both counted from 0.
+    """Draw the change of a sample in an epoch, both counted from 0.
 
     Parameters
     ----------
     flip : bool
-        Half of the images are mirrored.
+        Whether to mirror half of the images.
     rows, columns : int
-        The most pixels that an image moves.
+        Largest shift, in pixels.
     degrees : float
-        The most that it turns.
+        Largest rotation, in degrees.
     """
     a, b, c, d = (int(word) for word in blocks((epoch << 32) + sample, 1, seed=seed, layer=0, purpose=AUGMENT)[0])
     down, right = ((word * (2 * most + 1) >> 32) - most for word, most in ((b, rows), (c, columns)))
@@ -39,17 +39,17 @@ def drawn(epoch: int, sample: int, *, seed: int, flip: bool, rows: int, columns:
 
 
 def changed(image: np.ndarray, change: Change, *, zeros: bool) -> np.ndarray:
-    """An image (C, R, S) after its change, like it.
+    """Apply a change to an image (C, R, S); the result has the same shape and dtype.
 
-    Output pixel (r, k) shows the input at the place that mirroring, moving and turning around the centre, undone in
-    that order, lead to; between pixels it is interpolated, and bytes are rounded, halves up.
+    Output pixel (r, k) shows the input at the position found by undoing the mirroring, the shift and the rotation about
+    the centre, in that order. Between pixels the input is interpolated. Bytes are rounded, halves up.
 
     Parameters
     ----------
     image : ndarray of uint8 or float32, (C, R, S)
     change : Change
     zeros : bool
-        Whether pixels outside are 0; otherwise they are the nearest inside.
+        Whether pixels outside the image are 0; otherwise they equal the nearest pixel inside.
     """
     _, R, S = image.shape
     r, k = np.meshgrid(np.arange(R), np.arange(S), indexing="ij")

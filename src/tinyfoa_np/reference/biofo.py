@@ -1,8 +1,8 @@
-"""Bio-FO: layers that learn one after another through a fixed random head, without a clamp.
+"""Bio-FO: layers trained one after another through a fixed random head, without clamping.
 
-Huang, Aminifar and others, "Bio-FO", MLSys 2025. A layer's equations are those of :mod:`.tinyfoa` with real weights;
-its head is a matrix of +1, -1 and 0, or of standard normals, and the whole layer trains. With binary weights and
-activations, which are not published, TinyFoA's conventions apply, including the clamp.
+Huang, Aminifar and others, "Bio-FO", MLSys 2025. The equations of a layer are those of :mod:`.tinyfoa` with real
+weights. The head is a matrix of +1, -1 and 0, or of standard normals, and the whole layer trains. Binary weights and
+activations are not published; they follow TinyFoA's conventions, including the clamp.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def train_layer(
     binary_weights: bool = False,
     binary_activations: bool = False,
 ) -> TrainedLayer:
-    """Train one layer: a step for every batch, in the order given, `epochs` times over.
+    """Train one layer: one step per batch, in the given order, for `epochs` epochs.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def train_layer(
 
 
 def forward_map(X: np.ndarray, W: np.ndarray, b: np.ndarray, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A convolutional layer: r = max(W * X + b, 0), and r or its 2 x 2 maxima, which the layer hands on.
+    """Run a convolutional layer: r = max(W * X + b, 0), and its output h, which is r or the 2 x 2 maxima of r.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def forward_map(X: np.ndarray, W: np.ndarray, b: np.ndarray, pooled: bool) -> tu
 
     Returns
     -------
-    r, h : ndarray of float, (B, O, R, S), and the same or (B, O, R // 2, S // 2)
+    r, h : ndarray of float, (B, O, R, S), and the same shape or (B, O, R // 2, S // 2)
     """
     r = np.maximum(convolution(X, W, b), 0)
     return r, max_pool(r) if pooled else r
@@ -82,7 +82,7 @@ def forward_map(X: np.ndarray, W: np.ndarray, b: np.ndarray, pooled: bool) -> tu
 def gradient_map(
     X: np.ndarray, W: np.ndarray, r: np.ndarray, h: np.ndarray, dh: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(dW, db) of a convolutional layer from dh, like h but flat (B, O R S); see :func:`forward_map`."""
+    """Gradient (dW, db) of a convolutional layer from dh, like h but flat (B, O R S); see :func:`forward_map`."""
     dr = dh.reshape(h.shape)
     if h.shape != r.shape:
         dr = max_pool_gradient(r, 2, dr)
@@ -102,7 +102,7 @@ def train_map(
     optimizer: str = "adam",
     lr: float = 1e-4,
 ) -> TrainedLayer:
-    """Train one convolutional layer as :func:`train_layer` does: maps X (B, I, R, S), head P (C, O R S), Pb (C,)."""
+    """Train one convolutional layer, as :func:`train_layer`: maps X (B, I, R, S), head P (C, O R S), Pb (C,)."""
     weight_optimizer, bias_optimizer = OPTIMIZERS[optimizer](lr), OPTIMIZERS[optimizer](lr)
     losses = []
     for t in range(epochs * len(batches)):

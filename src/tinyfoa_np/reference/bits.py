@@ -1,27 +1,27 @@
-"""Signs and activations packed 64 to a word, and dot products that only count bits.
+"""Signs and activations packed 64 to a word, and dot products by counting bits.
 
-One order of bits everywhere: input i is bit ``i % 64`` of word ``i // 64``, the lowest bit first. Bits beyond the last
-input, and neurons beyond the last one, are zero; every function here relies on it and keeps it so.
+The order of bits is the same everywhere: input i is bit ``i % 64`` of word ``i // 64``, lowest bit first. Bits beyond
+the last input and neurons beyond the last one are zero; every function here relies on this and preserves it.
 
-With binary activations a layer sees h in {0, 1}^I (times its scale), with binary weights w in {-1, +1}^I, stored as a
-bit that is 1 for +1. Their dot product needs no multiplication, in either of two forms:
+With binary activations, a layer's inputs are h in {0, 1}^I (times a scale). With binary weights, w is in {-1, +1}^I,
+stored as a bit that is 1 for +1. Their dot product needs no multiplication and has two forms:
 
     AND    sum h w = 2 popcount(h & w) - popcount(h)
-           of the inputs that are on, those with weight +1 minus those with weight -1
+           inputs that are on: those with weight +1 minus those with weight -1
 
     XNOR   the paper multiplies +-1 by +-1: with g = 2 h - 1, sum g w = I - 2 popcount(h ^ w), equal bits minus
            different ones. As h = (g + 1) / 2, and the row sum of w is 2 popcount(w) - I,
            sum h w = (sum g w + sum w) / 2 = popcount(w) - popcount(h ^ w)
 
-Inputs that are bytes are eight such rows of bits, one for each power of two.
+Byte inputs are treated as eight such rows of bits, one per power of two.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-WORD = 64  # inputs in a word
-PANEL = 8  # neurons in a panel: eight words side by side are one 512-bit register
+WORD = 64  # inputs per word
+PANEL = 8  # neurons per panel: eight words side by side fill a 512-bit register
 
 _PLACES = np.arange(WORD, dtype=np.uint64)
 _ONES_IN_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.int64)
@@ -51,13 +51,13 @@ def pack(bits: np.ndarray) -> np.ndarray:
 
 
 def unpack(words: np.ndarray, inputs: int) -> np.ndarray:
-    """The rows of bits that :func:`pack` was given.
+    """Unpack words into rows of bits: the inverse of :func:`pack`.
 
     Parameters
     ----------
     words : ndarray of uint64, (B, ceil(I / 64))
     inputs : int
-        I, how many of the bits are inputs.
+        I, the number of bits that are inputs.
 
     Returns
     -------
@@ -71,12 +71,12 @@ def pack_panels(signs: np.ndarray) -> np.ndarray:
     """Pack signs of weights, eight neurons side by side.
 
     Panel p, word w, lane l of the result holds inputs 64 w to 64 w + 63 of neuron 8 p + l, so that one input word can
-    meet eight neurons at once.
+    be combined with eight neurons at once.
 
     Parameters
     ----------
     signs : ndarray of bool or of any number type, (O, I)
-        True for +1; of numbers their sign is taken, and the sign of 0 is +1.
+        True for +1. For numbers, the sign is taken; the sign of 0 is +1.
 
     Returns
     -------
@@ -91,13 +91,13 @@ def pack_panels(signs: np.ndarray) -> np.ndarray:
 
 
 def panel_rows(panels: np.ndarray, outputs: int) -> np.ndarray:
-    """The packed rows of a layer's neurons, one after the other, out of its panels.
+    """Extract the packed rows of a layer's neurons from its panels.
 
     Parameters
     ----------
     panels : ndarray of uint64, (ceil(O / 8), ceil(I / 64), 8)
     outputs : int
-        O, how many of the rows are neurons.
+        O, the number of rows that are neurons.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def panel_rows(panels: np.ndarray, outputs: int) -> np.ndarray:
 
 
 def unpack_panels(panels: np.ndarray, outputs: int, inputs: int) -> np.ndarray:
-    """The signs that :func:`pack_panels` was given.
+    """Unpack panels into signs: the inverse of :func:`pack_panels`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def unpack_panels(panels: np.ndarray, outputs: int, inputs: int) -> np.ndarray:
 
 
 def turn(bits: np.ndarray) -> np.ndarray:
-    """Pack columns of bits, 32 samples to a word: what the gradient of bits reads.
+    """Pack columns of bits, 32 samples to a word, as the gradient of binary inputs reads them.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def turn(bits: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of uint32, (ceil(B / 32), I)
-        Bit s % 32 of [s // 32, i] is sample s's input i; bits beyond the last sample are 0.
+        Bit s % 32 of [s // 32, i] is input i of sample s; bits beyond the last sample are 0.
     """
     samples, inputs = bits.shape
     padded = np.zeros((-(-samples // 32) * 32, inputs), dtype=np.uint32)
@@ -142,10 +142,10 @@ def turn(bits: np.ndarray) -> np.ndarray:
 
 
 def sum_in_fours(terms: np.ndarray) -> np.ndarray:
-    """The sum over samples in the order of numerics 2.
+    """Sum over samples in the order of numerics version 2.
 
-    Samples 4 g to 4 g + 3 are added in their order, beginning with +0; then the sums of these groups in theirs. Where
-    the inputs are bits, the gradient of a weight is summed like this (dz where the bit is set), a bias's too (dz).
+    Samples 4 g to 4 g + 3 are added in order, starting from +0; then these group sums are added in order. Where the
+    inputs are bits, the gradients of weights (dz where the bit is set) and of biases (dz) are summed in this order.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def sum_in_fours(terms: np.ndarray) -> np.ndarray:
 
 
 def bits_gradient(dz: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """The gradient dz^T x of weights whose inputs are bits, to the last bit as the kernels sum it.
+    """Gradient dz^T x of weights with binary inputs, bit-identical to the kernels' sum.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def bits_gradient(dz: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 
 def popcount(words: np.ndarray) -> np.ndarray:
-    """Bits set along the last axis.
+    """Count the bits set along the last axis.
 
     Parameters
     ----------
@@ -199,14 +199,14 @@ def popcount(words: np.ndarray) -> np.ndarray:
 
 
 def and_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Dot products of 0/1 activations and +-1 weights, AND form.
+    """Dot products of 0/1 activations and +-1 weights, in AND form.
 
     Parameters
     ----------
     h : ndarray of uint64, (B, words)
         Packed activations.
     w : ndarray of uint64, (O, words)
-        Packed signs of the weights, one neuron a row.
+        Packed signs of the weights, one neuron per row.
 
     Returns
     -------
@@ -217,25 +217,25 @@ def and_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def xnor_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """The same dot products as :func:`and_dot`, XNOR form, corrected by the row sums of `w`.
+    """Dot products as in :func:`and_dot`, in XNOR form, corrected by the row sums of `w`.
 
-    Parameters and result as in :func:`and_dot`. The bits beyond the last input are zero in both words, so they differ
-    nowhere and the number of inputs drops out.
+    Parameters and result as in :func:`and_dot`. Bits beyond the last input are zero in both words, so they are equal
+    and the number of inputs cancels.
     """
     return popcount(w)[None, :] - popcount(h[:, None, :] ^ w[None, :, :])
 
 
 def byte_dot(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Dot products of bytes and +-1 weights: bit k of all bytes, a plane, meets the weights in AND form, times 2^k.
+    """Dot products of bytes and +-1 weights: the AND form on each bit plane k of the bytes, times 2^k.
 
-    Pixels stay bytes that way. Where the network sees scale * byte + offset, its dot product is scale times this, plus
+    The pixels stay bytes. If the network sees scale * byte + offset, its dot product is scale times this result, plus
     offset times the row sum of the weights, 2 popcount(w) - I.
 
     Parameters
     ----------
     x : ndarray of uint8, (B, I)
     w : ndarray of uint64, (O, ceil(I / 64))
-        Packed signs of the weights, one neuron a row.
+        Packed signs of the weights, one neuron per row.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Backpropagation through fully connected layers: what TinyFoA is measured against.
+"""Backpropagation through fully connected layers, the main baseline for TinyFoA.
 
-Every layer trains in every step, by the gradient of one loss at the top. All layers but the last can have binary
-weights and binary activations, as TinyFoA's; the last one, the logits, is always of full precision. Hidden layers can
-train a slice at a time ("vertical training"), the last one always trains whole.
+Every layer trains in every step, by the gradient of a single loss at the top. All layers but the last can have binary
+weights and binary activations, as in TinyFoA; the last layer (the logits) always has full precision. Hidden layers can
+train one slice at a time ("vertical training"); the last layer always trains whole.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def forward(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T + b_k, h_k+1 = s_k [z_k > 0] or max(z_k, 0).
+    """Pass a batch through all layers, h_0 = X, z_k = h_k Wb_k^T + b_k, h_k+1 = s_k [z_k > 0] or max(z_k, 0).
 
     Wb = alpha sign(W), and s_k = mean |z_k|, as in :func:`.tinyfoa.forward`. The last layer has Wb = W and no
-    activation: its z are the logits.
+    activation: its z is the logits.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def forward(
     layers : sequence of Layer
         Lowest first, at least one.
     binary_weights, binary_activations : bool
-        Whether all layers but the last have them.
+        Whether all layers but the last are binary.
     scales : sequence of float, optional
-        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+        Stored scales s_k for inference, from :func:`inference_scales`; by default each batch uses its own.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def gradient(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> list[Layer]:
-    """Gradient of the mean cross-entropy, by the chain rule, from the top down.
+    """Gradient of the mean cross-entropy by the chain rule, from the top layer down.
 
     ::
 
@@ -75,7 +75,7 @@ def gradient(
         dW_k   = dz_k^T h_k [|W_k| < 1]                   the last factor only with binary weights, and not at the top
         db_k   = sum of dz_k over the batch
 
-    What travels down meets the weights the forward pass had, Wb = alpha sign(W) where they are binary. The masks are
+    Errors travel down through the weights of the forward pass: Wb = alpha sign(W) if weights are binary. The masks are
     strict; the scales alpha and s carry no gradient.
 
     Parameters
@@ -121,14 +121,14 @@ def train(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Trained:
-    """Train all layers: a step for every batch, in the order given, `epochs` times over.
+    """Train all layers: one step per batch, in the given order, for `epochs` epochs.
 
-    The schedules are those of :func:`.tinyfoa.train_layer`, followed by all hidden layers in unison: in ``slice``,
-    slice (j, i) of each trains, with the biases of rows j; in ``frozen``, slice (q, q) of each is put back after the
-    step. The last layer always trains whole.
+    The schedules are those of :func:`.tinyfoa.train_layer`, applied to all hidden layers in unison: in ``slice``, slice
+    (j, i) of each layer trains, with the biases of rows j; in ``frozen``, slice (q, q) of each layer is restored after
+    the step. The last layer always trains whole.
 
-    With binary weights every weight and bias, the last layer's too, is clamped to +-1 after its update and before a
-    frozen slice is put back; without them nothing is.
+    With binary weights, all weights and biases, including the last layer's, are clamped to +-1 after the update and
+    before a frozen slice is restored. Without binary weights nothing is clamped.
 
     Parameters
     ----------
@@ -148,8 +148,8 @@ def train(
     Raises
     ------
     ValueError
-        For a schedule or optimizer that does not exist, more slices than rows or columns, both `hold` and `exchanges`,
-        or nothing to train on.
+        For an unknown schedule or optimizer, more slices than rows or columns, both `hold` and `exchanges`, or nothing
+        to train on.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
@@ -204,7 +204,7 @@ def train(
 def inference_scales(
     batches: Iterable[Batch], layers: Sequence[Layer], *, binary_weights: bool = True, binary_activations: bool = True
 ) -> list[float]:
-    """The scale s_k that each hidden layer keeps for inference: mean |z_k| over the training set.
+    """Scale s_k of each hidden layer for inference: mean |z_k| over the training set.
 
     Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
@@ -220,7 +220,7 @@ def predict(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Class numbers, by the largest logit; parameters as in :func:`forward`.
+    """Predict class numbers by the largest logit; parameters as in :func:`forward`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Backpropagation through locally connected layers: what TinyFoA's Table 3 measures it against.
+"""Backpropagation through locally connected layers, the baseline in TinyFoA's Table 3.
 
-The layers are those of :mod:`.tinyfoa_local`; their outputs' means over 7 x 7 parts of the image, with dropout in
-training, go to a linear classifier of full precision. Every layer trains in every step, by the gradient of one loss.
+The layers are those of :mod:`.tinyfoa_local`. Their outputs are averaged over 7 x 7 parts of the image, with dropout in
+training, and passed to a linear classifier of full precision. Every layer trains in every step, by a single loss.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from .slices import cuts, frozen_at, hold_at
 from .tinyfoa import binarize_weights, clamp, error, loss
 from .tinyfoa_local import Layer, Passed
 
-SIDE = 7  # parts of the image along each side
+SIDE = 7  # parts per side of the image
 
 
 class Network(NamedTuple):
-    """All that trains, or the gradients of it."""
+    """The trainable parameters of a network, or their gradients."""
 
     layers: list[Layer]  # lowest first
     classifier: layers.Layer  # W (C, SIDE SIDE O), b (C,)
 
 
 def bins(size: int) -> list[slice]:
-    """The parts that a side of so many pixels is cut into: floor(k size / 7) to ceil((k + 1) size / 7).
+    """The parts that a side of `size` pixels is cut into: floor(k size / 7) to ceil((k + 1) size / 7).
 
-    They overlap where the size is no multiple of 7, and repeat pixels where it is smaller.
+    They overlap if the size is not a multiple of 7, and repeat pixels if it is less than 7.
     """
     return [slice(k * size // SIDE, -(-(k + 1) * size // SIDE)) for k in range(SIDE)]
 
 
 def pool(h: np.ndarray) -> np.ndarray:
-    """Means over the parts of an image.
+    """Average over the parts of an image.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def pool(h: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float, (B, SIDE SIDE O)
-        Part by part, row by row, the channels of each side by side.
+        Part by part in row-major order, with the channels of a part side by side.
     """
     _, _, R, C = h.shape
     parts = [h[:, :, rows, columns].mean(axis=(2, 3)) for rows in bins(R) for columns in bins(C)]
@@ -55,7 +55,7 @@ def pool(h: np.ndarray) -> np.ndarray:
 
 
 def pool_gradient(df: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What errors df (B, SIDE SIDE O) at the means are at their inputs, of ``shape`` (B, O, R, C)."""
+    """Distribute the errors df (B, SIDE SIDE O) at the means over their inputs, of ``shape`` (B, O, R, C)."""
     B, O, R, C = shape
     dh, df = np.zeros(shape, df.dtype), df.reshape(B, SIDE, SIDE, O)
     for y, rows in enumerate(bins(R)):
@@ -66,7 +66,7 @@ def pool_gradient(df: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def below(du: np.ndarray, W: np.ndarray, channels: int, *, binary_weights: bool = True) -> np.ndarray:
-    """The errors at the inputs of a layer: the transpose of :func:`.tinyfoa_local.products`.
+    """Errors at the inputs of a layer: the transpose of :func:`.tinyfoa_local.products`.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ def below(du: np.ndarray, W: np.ndarray, channels: int, *, binary_weights: bool 
 
 
 class Pass(NamedTuple):
-    """What a forward pass leaves for the gradient."""
+    """The values of a forward pass that the gradient needs."""
 
-    passed: list[Passed]  # of each layer
-    features: np.ndarray  # (B, SIDE SIDE O): what the classifier reads
+    passed: list[Passed]  # one per layer
+    features: np.ndarray  # (B, SIDE SIDE O), inputs of the classifier
     logits: np.ndarray  # (B, C)
 
 
@@ -113,20 +113,20 @@ def forward(
     trained: bool = False,
     scales: Sequence[float] | None = None,
 ) -> tuple[Pass, Network]:
-    """A batch through all layers, and the network with its running statistics moved on.
+    """Pass a batch through all layers; return the pass and the network with updated running statistics.
 
     Parameters
     ----------
     X : ndarray of float, (B, I, R, C)
     network : Network
     binary_weights, binary_activations : bool
-        Of all layers but the classifier.
+        For all layers but the classifier.
     dropout : ndarray of float, (B, SIDE SIDE O)
-        What each mean is multiplied by: 0, or one over the rate at which they are kept.
+        Factor of each mean: 0 if dropped, otherwise 1 / keep rate.
     trained : bool
-        Normalize with the running statistics, and leave them, as inference does.
+        Normalize with the running statistics and do not update them, as in inference.
     scales : sequence of float, optional
-        Stored s of each layer, in place of this batch's own.
+        Stored s of each layer, used instead of this batch's own.
     """
     h, found, moved = X, [], []
     for k, layer in enumerate(network.layers):
@@ -155,7 +155,7 @@ def gradient(
     binary_activations: bool = True,
     dropout: np.ndarray | float = 1.0,
 ) -> Network:
-    """Gradient of the mean cross-entropy, by the chain rule, from the top down; parameters as in :func:`forward`."""
+    """Gradient of the mean cross-entropy by the chain rule, from the top down; parameters as in :func:`forward`."""
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     dz, (W, _) = error(done.logits, labels), network.classifier
     dh, found = pool_gradient(dz @ W * dropout, done.passed[-1].h.shape), list[Layer]()
@@ -169,7 +169,7 @@ def gradient(
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns."""
+    """The result of :func:`train`."""
 
     network: Network
     losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
@@ -190,9 +190,9 @@ def train(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Trained:
-    """Trains all layers: a step for every batch, `epochs` times over.
+    """Train all layers: one step per batch, for `epochs` epochs.
 
-    All that trains is clamped to +-1 after its update, the classifier, too.
+    All trainable parameters, including the classifier's, are clamped to +-1 after their update.
 
     Parameters
     ----------
@@ -200,9 +200,10 @@ def train(
         X (B, I, R, C).
     network : Network
     dropout : sequence of ndarray of float, (B, SIDE SIDE O)
-        As in :func:`forward`, of each step; none without it.
+        One per step, as in :func:`forward`; by default no dropout.
     slices, schedule, hold, optimizer, lr, epochs
-        As for :func:`.tinyfoa_local.train_layer`, in all locally connected layers in unison; ``none`` trains all.
+        As for :func:`.tinyfoa_local.train_layer`, for all locally connected layers in unison; ``none`` trains whole
+        layers.
     binary_weights, binary_activations : bool
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
@@ -242,7 +243,7 @@ def train(
 def inference_scales(
     batches: Iterable[Batch], network: Network, *, binary_weights: bool = True, binary_activations: bool = True
 ) -> list[float]:
-    """The scale s that each layer keeps for inference: mean r over the training set, by running statistics."""
+    """Scale s of each layer for inference: mean r over the training set, computed with the running statistics."""
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     passes = (forward(X, network, **toggles, trained=True)[0] for X, _ in batches)
     return mean_magnitudes([passed.r for passed in done.passed] for done in passes)

@@ -1,8 +1,8 @@
-"""Convolution and what belongs to it, forward and gradient side by side: batch norm, ReLU, pooling.
+"""Convolution, batch norm, ReLU and pooling, each with its gradient.
 
-Feature maps are (B, C, R, S): batch, channels, rows, columns. An output is as large as the input over the stride,
-rounded up, and the window of output 0 begins (K - 1) // 2 before the input, K its length: padding 1 for 3 x 3, none
-for 1 x 1. Beyond the border everything is 0.
+Feature maps are (B, C, R, S): batch, channels, rows, columns. The output size is the input size divided by the stride,
+rounded up. The window of output 0 begins (K - 1) // 2 before the input, for a window of length K: padding is 1 for
+3 x 3 and 0 for 1 x 1. Values beyond the border are 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EPSILON, MOMENTUM = 1e-5, 0.1
 
 
 def windows(X: np.ndarray, kernel: tuple[int, int], stride: int) -> np.ndarray:
-    """What each output sees.
+    """Extract the input window of each output.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def windows(X: np.ndarray, kernel: tuple[int, int], stride: int) -> np.ndarray:
 
 
 def _spread(dwindows: np.ndarray, X: np.ndarray, stride: int) -> np.ndarray:
-    """Gradients of the windows (B, C, ., ., K, L), added up where they came from: like X."""
+    """Add the gradients of windows (B, C, ., ., K, L) at their input positions; the result is like X."""
     B, C, R, S = X.shape
     rows, columns, K, L = dwindows.shape[2:]
     dpadded = np.zeros((B, C, stride * (rows - 1) + K + R, stride * (columns - 1) + L + S), dwindows.dtype)
@@ -48,7 +48,7 @@ def _spread(dwindows: np.ndarray, X: np.ndarray, stride: int) -> np.ndarray:
 
 
 def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, stride: int = 1) -> np.ndarray:
-    """z = W * X + b.
+    """Convolution z = W * X + b.
 
     Parameters
     ----------
@@ -69,31 +69,31 @@ def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, strid
 def convolution_gradient(
     X: np.ndarray, W: np.ndarray, dz: np.ndarray, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dX, dW, db) from dz (B, O, ., .), shapes as for :func:`convolution`."""
+    """Gradients (dX, dW, db) from dz (B, O, ., .); shapes as for :func:`convolution`."""
     dW = np.einsum("bihwkl,bohw->oikl", windows(X, W.shape[2:], stride), dz, optimize=True)
     dX = _spread(np.einsum("bohw,oikl->bihwkl", dz, W, optimize=True), X, stride)
     return dX, dW, dz.sum(axis=(0, 2, 3))
 
 
 def depthwise(X: np.ndarray, W: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Each channel with a window of its own: X (B, C, R, S), W (C, 1, K, L), z (B, C, ., .)."""
+    """Depthwise convolution, one window per channel: X (B, C, R, S), W (C, 1, K, L), z (B, C, ., .)."""
     return np.einsum("bchwkl,cokl->bchw", windows(X, W.shape[2:], stride), W, optimize=True)
 
 
 def depthwise_gradient(X: np.ndarray, W: np.ndarray, dz: np.ndarray, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """(dX, dW) from dz, shapes as for :func:`depthwise`."""
+    """Gradients (dX, dW) from dz; shapes as for :func:`depthwise`."""
     dW = np.einsum("bchwkl,bchw->ckl", windows(X, W.shape[2:], stride), dz, optimize=True)[:, None]
     return _spread(np.einsum("bchw,cokl->bchwkl", dz, W, optimize=True), X, stride), dW
 
 
 class Normalized(NamedTuple):
-    """What batch norm makes of a batch, and what its gradient needs."""
+    """The result of batch norm, and the values that its gradient needs."""
 
     v: np.ndarray  # (B, C, R, S)
     normal: np.ndarray  # (B, C, R, S), before gamma and beta
     deviation: np.ndarray  # (C,)
-    mean: np.ndarray  # (C,), running, moved on
-    variance: np.ndarray  # (C,), running, moved on
+    mean: np.ndarray  # (C,), running, updated
+    variance: np.ndarray  # (C,), running, updated
 
 
 def batch_norm(
@@ -106,10 +106,10 @@ def batch_norm(
     training: bool,
     epsilon: float = EPSILON,
 ) -> Normalized:
-    """v = gamma (z - m) / sqrt(s + epsilon) + beta for each channel, m and s its mean and variance.
+    """Batch norm v = gamma (z - m) / sqrt(s + epsilon) + beta per channel, with m and s its mean and variance.
 
-    In training those of the batch, over samples and positions, and the running ones move a tenth of the way to them (to
-    the unbiased variance); otherwise the running ones.
+    In training, m and s are those of the batch, over samples and positions, and the running statistics move a tenth of
+    the way to them (using the unbiased variance). Otherwise m and s are the running statistics.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def batch_norm(
 def batch_norm_gradient(
     done: Normalized, gamma: np.ndarray, dv: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dz, dgamma, dbeta) from dv, in training: the batch's mean and deviation follow every one of its values."""
+    """Gradients (dz, dgamma, dbeta) from dv, in training: the batch's mean and deviation depend on all its values."""
     over = (0, 2, 3)
     dnormal = dv * _channels(gamma)
     means = dnormal.mean(axis=over), (dnormal * done.normal).mean(axis=over)
@@ -142,7 +142,7 @@ def batch_norm_gradient(
 
 
 def average_pool(X: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The means of K x L positions side by side; what is left over at the right and below has no part in it.
+    """Means of adjacent K x L windows; remaining rows and columns at the bottom and right are ignored.
 
     Shapes (B, C, R, S) and (B, C, R // K, S // L), for ``size`` (K, L).
     """
@@ -152,7 +152,7 @@ def average_pool(X: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray) -> np.ndarray:
-    """dX, like X, from dout, like what :func:`average_pool` returns."""
+    """Gradient dX, like X, from dout, like the result of :func:`average_pool`."""
     dX = np.zeros_like(X)
     spread = dout.repeat(size[0], axis=2).repeat(size[1], axis=3) / X.dtype.type(size[0] * size[1])
     dX[:, :, : spread.shape[2], : spread.shape[3]] = spread
@@ -160,7 +160,7 @@ def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray
 
 
 def max_pool(X: np.ndarray, size: int = 2) -> np.ndarray:
-    """The largest of K x K positions side by side; remaining rows and columns at the right and below are left out.
+    """Maxima of adjacent K x K windows; remaining rows and columns at the bottom and right are ignored.
 
     Shapes (B, C, R, S) and (B, C, R // K, S // K), for ``size`` K.
     """
@@ -170,7 +170,7 @@ def max_pool(X: np.ndarray, size: int = 2) -> np.ndarray:
 
 
 def max_pool_gradient(X: np.ndarray, size: int, dout: np.ndarray) -> np.ndarray:
-    """dX, like X, from dout, like the result of :func:`max_pool`: all of it to the first of the largest positions."""
+    """Gradient dX, like X, from dout, like the result of :func:`max_pool`: all of it goes to the first maximum."""
     B, C, R, S = X.shape
     rows, columns = R // size, S // size
     parts = X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size)

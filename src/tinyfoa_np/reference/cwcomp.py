@@ -1,8 +1,8 @@
-"""CwComp: convolutional layers whose channels compete for the classes, each layer by its own loss, without negatives.
+"""CwComp: convolutional layers whose channels compete for the classes, with a loss per layer and no negative samples.
 
 Papachristodoulou and others, "Convolutional Channel-wise Competitive Learning for the Forward-Forward Algorithm", AAAI
-2024 (arXiv 2312.12668). A layer's channels are divided into one block per class; the goodness of a class is the mean
-square of its block. A softmax predictor on the last layer's outputs is trained beside the layers.
+2024 (arXiv 2312.12668). The channels of a layer are divided into one block per class; the goodness of a class is the
+mean square of its block. A softmax predictor on the outputs of the last layer is trained alongside.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ EPSILON = 1e-4
 
 
 class Layer(NamedTuple):
-    """A layer; in gradients the running statistics are empty."""
+    """The parameters of a layer; in gradients the running statistics are empty."""
 
-    W: np.ndarray  # (O, I, 3, 3); I of a block where channels are grouped
+    W: np.ndarray  # (O, I, 3, 3); I is that of one block if channels are grouped
     b: np.ndarray  # (O,)
     gamma: np.ndarray  # (O,)
     beta: np.ndarray  # (O,)
@@ -39,20 +39,20 @@ class Layer(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What a layer computes, for its gradient."""
+    """The values of a layer's forward pass that its gradient needs."""
 
     r: np.ndarray  # (B, O, R, S), after the ReLU
-    normed: Normalized  # of r, pooled where the layer pools: .v is handed on
+    normed: Normalized  # of r, or of r pooled if the layer pools; .v is the layer's output
 
 
 def grouped(X: np.ndarray, W: np.ndarray, b: np.ndarray, groups: int) -> np.ndarray:
-    """Convolution in groups of channels: X (B, I, R, S), W (O, I / groups, 3, 3), result (B, O, R, S)."""
+    """Grouped convolution: X (B, I, R, S), W (O, I / groups, 3, 3), result (B, O, R, S)."""
     parts = zip(np.split(X, groups, axis=1), np.split(W, groups), np.split(b, groups))
     return np.concatenate([convolution(x, w, c) for x, w, c in parts], axis=1)
 
 
 def forward(X: np.ndarray, layer: Layer, groups: int, pooled: bool, *, training: bool) -> Pass:
-    """y = BN(max pool(max(W * X + b, 0))), batch norm with an epsilon of 1e-4 and statistics of its own.
+    """Run a layer: y = BN(max pool(max(W * X + b, 0))), batch norm with epsilon 1e-4 and its own statistics.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def forward(X: np.ndarray, layer: Layer, groups: int, pooled: bool, *, training:
     groups : int
         1, or the number of classes.
     pooled : bool
-        2 x 2 maxima before batch norm.
+        Whether to take 2 x 2 maxima before batch norm.
     training : bool
-        Batch statistics, and running ones that move; otherwise the running ones.
+        Use batch statistics and update the running ones; otherwise use the running ones.
     """
     r = np.maximum(grouped(X, layer.W, layer.b, groups), 0)
     s = max_pool(r) if pooled else r
@@ -72,12 +72,12 @@ def forward(X: np.ndarray, layer: Layer, groups: int, pooled: bool, *, training:
 
 
 def class_goodness(y: np.ndarray, classes: int) -> np.ndarray:
-    """G (B, C): for each class the mean of y^2 over its block of channels and over space; y (B, O, R, S)."""
+    """Goodness G (B, C): for each class, the mean of y^2 over its block of channels and over space; y (B, O, R, S)."""
     return np.square(y).reshape(len(y), classes, -1).mean(axis=2)
 
 
 def gradient(X: np.ndarray, layer: Layer, done: Pass, labels: np.ndarray, classes: int, groups: int) -> Layer:
-    """The gradient of the layer's cross-entropy of G; parameters as in :func:`forward`.
+    """Gradient of the layer's cross-entropy of G; parameters as in :func:`forward`.
 
     ::
 
@@ -101,8 +101,8 @@ class Trained(NamedTuple):
 
     layers: list[Layer]  # after the last step, lowest first
     predictor: tuple[np.ndarray, np.ndarray]  # S (C, features), Sb (C,)
-    losses: np.ndarray  # (steps, L + 1): of layers, NaN where one rests, and of the predictor
-    first: list[Layer | None]  # gradients at step 0, None where a layer rests
+    losses: np.ndarray  # (steps, L + 1): of layers (NaN if not trained), and of the predictor
+    first: list[Layer | None]  # gradients at step 0, None if a layer is not trained
     first_predictor: tuple[np.ndarray, np.ndarray]
     first_passes: list[np.ndarray]  # y of each layer at step 0
 
@@ -117,9 +117,9 @@ def train(
     lr: float = 0.01,
     predictor_lr: float = 0.01,
 ) -> Trained:
-    """One step per batch: the layers in turn with Adam, then the predictor with gradient descent.
+    """Train with one step per batch: the layers in turn with Adam, then the predictor with gradient descent.
 
-    Odd layers (counted from 0) have their channels in one group per class, and pool. The predictor's loss is the
+    Odd layers (counted from 0) have one group of channels per class, and pool. The predictor's loss is the
     cross-entropy of softmax(S y + Sb) taken as logits, as published: a second softmax.
 
     Parameters
@@ -130,7 +130,8 @@ def train(
     predictor : (ndarray (C, features), ndarray (C,))
     classes : int
     windows : sequence of (int, int), optional
-        For each layer its first step and the step after its last; outside, it only passes on, with batch statistics.
+        For each layer, its first step and the step after its last. In other steps the layer is only evaluated, with
+        batch statistics.
     lr, predictor_lr : float
     """
     layers, (S, Sb) = list(layers), predictor
@@ -169,7 +170,7 @@ def train(
 def infer(
     X: np.ndarray, layers: Sequence[Layer], predictor: tuple[np.ndarray, np.ndarray], classes: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """G (B, C) of each layer and the predictor's probabilities (B, C), with running statistics."""
+    """Goodness G (B, C) of each layer and the predictor's probabilities (B, C), with running statistics."""
     found, h = [], X
     for k, layer in enumerate(layers):
         h = forward(h, layer, classes if k % 2 else 1, bool(k % 2), training=False).normed.v

@@ -1,4 +1,4 @@
-"""DeeperForward: forward-only convolutional layers whose goodness is a mean, with shortcuts between them.
+"""DeeperForward: forward-only convolutional layers with mean goodness and shortcuts between layers.
 
 Sun and others, "DeeperForward: Enhanced Forward-Forward Training for Deeper and Better Performance", ICLR 2025. Each
 layer is a convolution without bias and a ReLU; the goodness of a class is the mean of its block of channels. Outputs
@@ -20,17 +20,17 @@ EPSILON = 1e-5
 
 
 class Unit(NamedTuple):
-    """What surrounds a layer's convolution."""
+    """The operations around a layer's convolution."""
 
     stride: int = 1
-    pooled: bool = False  # 2 x 2 means before it
-    shortcut: str = "none"  # after it: "add" or "concat" what is kept
-    keep: bool = False  # then keep the result for a later shortcut
-    halve_kept: bool = False  # as 2 x 2 means
+    pooled: bool = False  # 2 x 2 means before the convolution
+    shortcut: str = "none"  # after it: "add" or "concat" the kept activations
+    keep: bool = False  # keep the result for a later shortcut
+    halve_kept: bool = False  # keep it as 2 x 2 means
 
 
 def normalized(x: np.ndarray, groups: int) -> np.ndarray:
-    """Each sample's groups of channels with mean 0 and variance 1, (B, O, R, S) both: layer norm for one group."""
+    """Normalize each sample's groups of channels to mean 0 and variance 1, (B, O, R, S); one group is layer norm."""
     parts = x.reshape(len(x), groups, -1)
     centred = parts - parts.mean(axis=2, keepdims=True)
     variance = np.square(centred).mean(axis=2, keepdims=True)
@@ -38,17 +38,17 @@ def normalized(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def forward(x: np.ndarray, W: np.ndarray, stride: int) -> np.ndarray:
-    """y = max(W * x, 0): x (B, I, R, S), W (O, I, K, K), y (B, O, ., .)."""
+    """Run a layer, y = max(W * x, 0): x (B, I, R, S), W (O, I, K, K), y (B, O, ., .)."""
     return np.maximum(convolution(x, W, stride=stride), 0)
 
 
 def class_goodness(y: np.ndarray, classes: int) -> np.ndarray:
-    """G (B, C): for each class the mean of y over its block of channels and over space."""
+    """Goodness G (B, C): for each class, the mean of y over its block of channels and over space."""
     return y.reshape(len(y), classes, -1).mean(axis=2)
 
 
 def gradient(x: np.ndarray, W: np.ndarray, y: np.ndarray, labels: np.ndarray, classes: int, stride: int) -> np.ndarray:
-    """dW, like W, of the cross-entropy of G: dy = (softmax(G) - Y) / B, over the entries of a block, where y > 0."""
+    """Gradient dW of the cross-entropy of G: dy = (softmax(G) - Y) / B / (entries of a block) where y > 0, else 0."""
     dG = error(class_goodness(y, classes), labels)
     block = y[0].size // classes
     dy = np.broadcast_to((dG / y.dtype.type(block))[:, :, None], (len(y), classes, block)).reshape(y.shape)
@@ -56,7 +56,7 @@ def gradient(x: np.ndarray, W: np.ndarray, y: np.ndarray, labels: np.ndarray, cl
 
 
 def passed_on(y: np.ndarray, kept: np.ndarray | None, unit: Unit, classes: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the next layer reads, and what is kept for a later shortcut."""
+    """Inputs of the next layer, and the activations kept for a later shortcut."""
     x = normalized(y, classes)
     if unit.shortcut != "none":
         assert kept is not None
@@ -84,12 +84,12 @@ def train(
     lr: float = 0.08,
     decay: float = 5e-4,
 ) -> Trained:
-    """One step per batch, the layers in turn, each with AdamW; activations are handed on from before the step.
+    """Train with one step per batch, the layers in turn with AdamW; outputs are computed before a layer's step.
 
     Parameters
     ----------
     batches : sequence of (X, labels)
-        X (B, I, R, S), normalized here over each whole sample.
+        X (B, I, R, S); each sample is normalized here as a whole.
     weights : sequence of ndarray of float, (O, I, K, K) each
     units : sequence of Unit
     classes : int
@@ -117,7 +117,7 @@ def train(
 def infer(
     X: np.ndarray, weights: Sequence[np.ndarray], units: Sequence[Unit], classes: int, start: int, end: int
 ) -> np.ndarray:
-    """The sum of G (B, C) over the layers from ``start`` to ``end``, both included: the largest is the answer."""
+    """Sum of G (B, C) over the layers from ``start`` to ``end``, both included; the largest is the predicted class."""
     x, kept, total = normalized(X, 1), None, np.zeros((len(X), classes), X.dtype)
     for k, (W, unit) in enumerate(zip(weights, units)):
         x = average_pool(x, (2, 2)) if unit.pooled else x

@@ -1,4 +1,4 @@
-"""What the systems that TinyFoA is compared with have in common: layers that all train in the same step."""
+"""The common part of the baselines: fully connected layers that all train in the same step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Layer(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What the training of a whole network returns."""
+    """The result of training a whole network."""
 
     layers: list[Layer]  # after the last step, lowest first
     losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
@@ -26,18 +26,17 @@ class Trained(NamedTuple):
 
 
 def magnitude(z: np.ndarray) -> float:
-    """The scale of one bit's activations, s = mean |z| over a whole batch (B, O), in float64."""
+    """Scale of binary activations, s = mean |z| over a whole batch (B, O), in float64."""
     return float(np.abs(z).mean(dtype=np.float64))
 
 
 def mean_magnitudes(passes: Iterable[Sequence[np.ndarray]]) -> list[float]:
-    """The scales that a trained network keeps for inference: mean |z| of each layer over many batches.
+    """Scales that a trained network keeps for inference: mean |z| of each layer over many batches.
 
     Parameters
     ----------
     passes : iterable of sequences of ndarray, (B, O) each
-        Pre-activations of the layers, lowest first, for one batch after the other; each batch is passed on with the
-        scales that are its own.
+        Pre-activations of the layers, lowest first, one item per batch. In these passes each batch uses its own scales.
 
     Returns
     -------
@@ -56,9 +55,9 @@ def mean_magnitudes(passes: Iterable[Sequence[np.ndarray]]) -> list[float]:
 def linear(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, *, binary_weights: bool = True) -> np.ndarray:
     """Pre-activations z = X Wb^T + b with Wb = alpha sign(W), alpha = mean |W|, or with Wb = W.
 
-    Summed in float64 and rounded once. Where rows of X hold only 0 and one other value, as with binary activations,
-    and weights are binary, z is that value times alpha times a count, plus b. Half of the inputs weighing +1 and half
-    -1 then give exactly b, and if that is 0, bit 0: a sum in float32 would leave the bit to the order of its terms.
+    Sums are computed in float64 and rounded once. If weights are binary and rows of X hold only 0 and one other value,
+    as with binary activations, z is that value times alpha times a count, plus b. If half of the inputs have weight +1
+    and half -1, z is exactly b, and bit 0 if b is 0; a float32 sum would make the bit depend on the order of terms.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Direct random target projection on fully connected layers.
 
 Frenkel, Lefebvre and Bol, "Learning without feedback: fixed random learning signals allow for feedforward training of
-deep neural networks", Frontiers in Neuroscience 2021. A hidden layer is not told the error at the top but the label
-itself, through a fixed random matrix: it can move as soon as it has been passed through. Only the output layer sees the
-error. The published code that TinyFoA's authors compare with binarizes pre-activations BEFORE tanh and sigmoid, in the
-output layer too.
+deep neural networks", Frontiers in Neuroscience 2021. A hidden layer receives the label through a fixed random matrix,
+not the error at the top, so it can be updated as soon as its forward pass is done. Only the output layer receives the
+error. The published code used by TinyFoA's authors binarizes pre-activations BEFORE tanh and sigmoid, in the output
+layer too.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def forward(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T + b_k, h_k+1 = tanh(q_k), at the top 1 / (1 + exp(-q_k)).
+    """Pass a batch through all layers: z_k = h_k Wb_k^T + b_k, h_k+1 = tanh(q_k), at the top 1 / (1 + exp(-q_k)).
 
-    q_k = s_k sign(z_k) with binary activations, s_k = mean |z_k| over this batch, and z_k itself without. The sign of 0
-    is +1. Wb = alpha sign(W), of :func:`.dense.linear`.
+    h_0 = X. q_k = s_k sign(z_k) with binary activations, where s_k = mean |z_k| over this batch; otherwise q_k = z_k.
+    The sign of 0 is +1. Wb = alpha sign(W), as in :func:`.dense.linear`.
 
     Parameters
     ----------
     X : ndarray of float, (B, I)
     layers : sequence of Layer
-        Lowest first, at least one; the last one has an output for each class.
+        Lowest first, at least one; the last one has one output per class.
     binary_weights, binary_activations : bool
-        Whether all layers have them, the last one too. Without binary weights activations are never binary, whatever is
-        asked for: in the published code only the layer with binary weights knows how to make them so.
+        Whether all layers, including the last, are binary. Without binary weights, activations are never binary,
+        whatever this option says: in the published code only the layer with binary weights can binarize them.
     scales : sequence of float, optional
-        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+        Stored scales s_k for inference, from :func:`inference_scales`; by default each batch uses its own.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def forward(
 
 
 def loss(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Binary cross-entropy, -Y log(y) - (1 - Y) log(1 - y), averaged over all B C outputs. In float64.
+    """Binary cross-entropy, -Y log(y) - (1 - Y) log(1 - y), averaged over all B C outputs, in float64.
 
-    A logarithm below -100 counts as -100.
+    Logarithms are clipped at -100 from below.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def gradient(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> list[Layer]:
-    """What stands in for the gradient in every layer; at the top it is the gradient of :func:`loss`.
+    """Update directions of every layer; at the top, this is the gradient of :func:`loss`.
 
     ::
 
@@ -94,8 +94,8 @@ def gradient(
         dW_k   = dz_k^T h_k [|W_k| < 1]                   the last factor only with binary weights
         db_k   = sum of dz_k over the batch
 
-    Y P_k is the label's row of P_k, divided neither by B nor by C: hidden layers learn B C times faster than a loss
-    that is a mean would have it.
+    Y P_k is the label's row of P_k. It is divided neither by B nor by C, so hidden layers learn B C times faster than
+    with a mean loss.
 
     Parameters
     ----------
@@ -136,9 +136,9 @@ def train(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Trained:
-    """Train all layers by Nesterov momentum: a step for every batch, in the order given, `epochs` times over.
+    """Train all layers by Nesterov momentum: one step per batch, in the given order, for `epochs` epochs.
 
-    Nothing is clamped and nothing decays.
+    There is no clamping and no weight decay.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def train(
     projections : sequence of ndarray of float, (C, O) each
         For every layer but the last.
     epochs : int
-        How often the batches are gone through.
+        Number of passes over the batches.
     lr : float
         Step size.
     binary_weights, binary_activations : bool
@@ -183,7 +183,7 @@ def train(
 def inference_scales(
     batches: Iterable[Batch], layers: Sequence[Layer], *, binary_weights: bool = True, binary_activations: bool = True
 ) -> list[float]:
-    """The scale s_k that each layer keeps for inference: mean |z_k| over the training set.
+    """Scale s_k of each layer for inference: mean |z_k| over the training set.
 
     Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
@@ -199,9 +199,9 @@ def predict(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Class numbers, by the largest output; parameters as in :func:`forward`.
+    """Predict class numbers by the largest output; parameters as in :func:`forward`.
 
-    Binary outputs have two values, and often more than one class has the larger: the lowest of them is the answer.
+    Binary outputs have two values, so ties are common; the lowest class number wins.
 
     Returns
     -------

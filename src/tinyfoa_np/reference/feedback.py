@@ -1,12 +1,12 @@
 """Feedback through fixed random matrices: FA, DFA, sDFA, and DRTP on convolutional networks.
 
 - FA (Lillicrap, Cownden, Tweed, Akerman 2016): backpropagation with B_k in place of W_k on the way down.
-- DFA (Nokland 2016): each hidden layer gets the error of the output, through a matrix of its own.
-- sDFA: its signs only. DRTP (Frenkel, Lefebvre, Bol 2021): the label in place of the error; see :mod:`.drtp`.
+- DFA (Nokland 2016): each hidden layer receives the output error through its own matrix.
+- sDFA: the signs of that error only. DRTP (Frenkel, Lefebvre, Bol 2021): the label instead of it; see :mod:`.drtp`.
 
-Hidden layers are tanh (or ReLU); the output is a sigmoid with binary cross-entropy, or a softmax with cross-entropy. As
-in the published code of DRTP, the errors of DFA, sDFA and DRTP are not averaged over the batch, those of FA are, by the
-chain rule. A convolution is followed by tanh and 2 x 2 maximum pooling; feedback to it arrives before the pooling.
+Hidden layers are tanh (or ReLU); the output is a sigmoid with binary cross-entropy, or a softmax with cross-entropy.
+As in the published code of DRTP, the errors of DFA, sDFA and DRTP are not averaged over the batch; those of FA are, by
+the chain rule. A convolution is followed by tanh and 2 x 2 max pooling; its feedback arrives before the pooling.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RULES = "fa", "dfa", "sdfa", "drtp"
 
 
 class Pass(NamedTuple):
-    """What a layer computes for a batch."""
+    """The values a layer computes for a batch."""
 
     inputs: np.ndarray  # (B, I) or (B, I, R, S)
     z: np.ndarray  # (B, O) or (B, O, R, S)
@@ -41,7 +41,7 @@ def forward(
     binary_weights: bool = False,
     binary_activations: bool = False,
 ) -> list[Pass]:
-    """A batch through all layers; the last h is the output o (B, C): a sigmoid, or the logits.
+    """Pass a batch through all layers; the last h is the output o (B, C): a sigmoid, or the logits.
 
     ::
 
@@ -53,11 +53,11 @@ def forward(
     ----------
     X : ndarray of float, (B, I) or (B, I, R, S)
     layers : sequence of Layer
-        W (O, I), or (O, I, K, K) of a convolution.
+        W (O, I), or (O, I, K, K) for a convolution.
     relu, sigmoid : bool
-        ReLU in place of tanh; a sigmoid at the top, or none.
+        Use ReLU instead of tanh; use a sigmoid at the top, or none.
     binary_weights, binary_activations : bool
-        In all layers, the last one included.
+        For all layers, including the last.
     """
     passes, h = [], X
     for k, (W, b) in enumerate(layers):
@@ -76,7 +76,7 @@ def forward(
 
 
 def output_loss(o: np.ndarray, labels: np.ndarray, sigmoid: bool) -> float:
-    """Binary cross-entropy averaged over B C outputs of a sigmoid, or cross-entropy of logits averaged over B."""
+    """Binary cross-entropy averaged over B C sigmoid outputs, or cross-entropy of logits averaged over B."""
     if not sigmoid:
         return loss(o, labels)
     right, o = np.eye(o.shape[1], dtype=bool)[labels], o.astype(np.float64)
@@ -96,13 +96,13 @@ def gradient(
     binary_activations: bool = False,
     masked: bool = True,
 ) -> list[Layer]:
-    """The gradient of each layer.
+    """Update directions of each layer.
 
     ::
 
         e = o - Y,  d_top = e / (B C) with a sigmoid, e / B with a softmax
         dh_k     FA: dz_k+1 B_k+1    DFA: e B_k    sDFA: sign(e) B_k    DRTP: Y B_k
-        d_k = dh_k (1 - h^2), or dh_k [h > 0] of a ReLU
+        d_k = dh_k (1 - h^2), or dh_k [h > 0] for a ReLU
         dz_k = d_k [|z_k| < 1]                  the last factor with binary activations
         dW_k = dz_k^T h_k [|W_k| < 1]           the last factor with binary weights;  db_k = sum dz_k
 
@@ -113,10 +113,10 @@ def gradient(
     layers : sequence of Layer
     labels : ndarray of integer, (B,)
     feedback : sequence of ndarray
-        B_k: of FA like W_k, for all layers but the lowest; of the others (C, ...) like h_k, for all but the last.
+        B_k. For FA: like W_k, for all layers but the lowest. Otherwise: (C, ...) like h_k, for all layers but the last.
     rule : {"fa", "dfa", "sdfa", "drtp"}
     masked : bool
-        Of FA with binary activations: hand down dz, after its mask; otherwise d, as the published wrapper does.
+        For FA with binary activations: pass down dz, after its mask; otherwise d, as the published wrapper does.
     """
     o = passes[-1].h
     B, C = o.shape
@@ -144,14 +144,14 @@ def gradient(
 
 
 def _direct(rule: str, e: np.ndarray, Y: np.ndarray, B: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The error of a hidden layer's output that comes straight from the top."""
+    """Error of a hidden layer's output, directly from the top."""
     assert B is not None
     sent = {"dfa": e, "sdfa": np.sign(e), "drtp": Y}[rule]
     return (sent @ B.reshape(len(B), -1)).reshape(shape)
 
 
 def _down(dz: np.ndarray, B: np.ndarray | None, inputs: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """FA's error of the layer below's h, from dz and B (like W), through the pooling between them if there is one."""
+    """FA's error of the layer below at its h, from dz and B (like W), through the pooling between them if any."""
     assert B is not None
     dinputs = dz @ B if B.ndim == 2 else convolution_gradient(inputs, B, dz)[0]
     if below.ndim == 2:
@@ -170,7 +170,7 @@ def train(
     masked: bool = True,
     **options: Any,
 ) -> tuple[Trained, np.ndarray]:
-    """Train all layers, a step per batch; also returns the output (B, C) of the first pass.
+    """Train all layers with one step per batch; also return the output (B, C) of the first pass.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def train(
     optimizer : {"nesterov", "adam", "momentum", "sgd"}
     lr : float
     **options
-        Those of :func:`forward`.
+        As for :func:`forward`.
     """
     kinds: dict[str, Any] = {"nesterov": Nesterov, **OPTIMIZERS}
     layers, optimizers = list(layers), [[kinds[optimizer](lr) for _ in layer] for layer in layers]

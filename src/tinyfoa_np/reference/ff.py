@@ -1,12 +1,12 @@
-"""The forward-forward algorithm on fully connected layers, as the code that TinyFoA's authors compare with has it.
+"""The forward-forward algorithm on fully connected layers, as in the code that TinyFoA's authors compare with.
 
 Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022. The label is written into the inputs.
-Two passes, one with the right label and one with a wrong one; each layer learns to be active in the first and silent in
-the second, from its own activations alone. All layers train in the same step. Nothing but the direction of a layer's
-activations reaches the next layer, or it could read off there what the layer below has learnt.
+There are two passes, one with the right label and one with a wrong one. Each layer learns to be active in the first
+and silent in the second, from its own activations alone. All layers train in the same step. Only the direction of a
+layer's activations reaches the next layer; their length would reveal what the layer has learned.
 
-A linear classifier learns beside them, from all layers' activations where no label is written; the class of a sample
-can be read from it, or, better, be the label that makes the layers most active (:func:`predict`).
+A linear classifier is trained alongside, on the activations of all layers for inputs without a label. It can predict
+the class of a sample. Better, the predicted class is the label that makes the layers most active (:func:`predict`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .dense import Layer, linear, magnitude, mean_magnitudes
 from .optimizers import Momentum
 from .tinyfoa import clamp, error, loss
 
-EPSILON = 1e-8  # keeps the norm of a silent layer from dividing by 0
+EPSILON = 1e-8  # avoids division by 0 for a silent layer
 PEER = 0.03  # weight of the peer normalization
-MEMORY = 0.9  # of the running mean activities
-FIRST_MEAN = 0.5  # where they start
+MEMORY = 0.9  # decay of the running mean activities
+FIRST_MEAN = 0.5  # their initial value
 DECAY, CLASSIFIER_DECAY = 3e-4, 3e-3  # weight decay of layers and classifier
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,), wrong labels (B,)
@@ -33,7 +33,7 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,
 
 
 def with_labels(X: np.ndarray, labels: np.ndarray, classes: int, strength: float = 1.0) -> np.ndarray:
-    """Inputs with labels in place of the first C of them: `strength` where the class is, 0 elsewhere.
+    """Write labels over the first C inputs: `strength` at the class, 0 elsewhere.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ def with_labels(X: np.ndarray, labels: np.ndarray, classes: int, strength: float
 
 
 def without_label(X: np.ndarray, classes: int) -> np.ndarray:
-    """Inputs that favour no class, for the classifier: 1/C in place of each of the first C. (B, I) and (B, I)."""
+    """Write 1/C over the first C inputs, which favours no class, for the classifier. (B, I) and (B, I)."""
     X = X.copy()
     X[:, :classes] = 1 / classes
     return X
 
 
 def normalize(h: np.ndarray) -> np.ndarray:
-    """Each row by its root mean square, h / (sqrt(mean h^2) + 1e-8). Shapes (B, O) and (B, O)."""
+    """Divide each row by its root mean square: h / (sqrt(mean h^2) + 1e-8). Shapes (B, O) and (B, O)."""
     return h / (np.sqrt(np.mean(h * h, axis=1, keepdims=True)) + EPSILON)
 
 
@@ -75,28 +75,28 @@ def forward(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """A batch through all layers: x_0 = norm(X), z_k = x_k Wb_k^T + b_k, h_k = s_k [z_k > 0] or max(z_k, 0).
+    """Pass a batch through all layers: x_0 = norm(X), z_k = x_k Wb_k^T + b_k, h_k = s_k [z_k > 0] or max(z_k, 0).
 
-    The next layer sees x_k+1 = norm(h_k), of :func:`normalize`. Wb = alpha sign(W), of :func:`.dense.linear`, and
-    s_k = mean |z_k| over all rows of this batch; the norm takes s out again, but goodness and losses have it.
+    The next layer's input is x_k+1 = norm(h_k), see :func:`normalize`. Wb = alpha sign(W), as in :func:`.dense.linear`,
+    and s_k = mean |z_k| over all rows of this batch. The norm removes s, but goodness and losses include it.
 
     Parameters
     ----------
     X : ndarray of float, (B, I)
-        Inputs with a label written into them. In training, 2 B rows: right labels, then wrong ones.
+        Inputs with a label written into them. In training, 2 B rows: right labels, then wrong labels.
     layers : sequence of Layer
         Lowest first, at least one.
     binary_weights, binary_activations : bool
-        Whether all layers have them. Without binary weights activations are never binary, whatever is asked for: in the
-        published code only the layer with binary weights knows how to make them so.
+        Whether all layers are binary. Without binary weights, activations are never binary, whatever this option says:
+        in the published code only the layer with binary weights can binarize them.
     scales : sequence of float, optional
-        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+        Stored scales s_k for inference, from :func:`inference_scales`; by default each batch uses its own.
 
     Returns
     -------
     x, z, h : lists of ndarray of float
-        Of each layer, lowest first: inputs (B, I), pre-activations (B, O), activations (B, O). x has one more at its
-        end, norm(h) of the last layer.
+        For each layer, lowest first: inputs (B, I), pre-activations (B, O), activations (B, O). x has one more item at
+        the end, norm(h) of the last layer.
     """
     x, z, h = [normalize(X)], [], []
     for k, (W, b) in enumerate(layers):
@@ -111,18 +111,18 @@ def forward(
 
 
 def goodness(h: np.ndarray) -> np.ndarray:
-    """How active a layer is, sum h^2 over its neurons. Shapes (B, O) and (B,)."""
+    """Goodness of a layer: the sum of h^2 over its neurons. Shapes (B, O) and (B,)."""
     return np.sum(h * h, axis=1)
 
 
 def layer_loss(h: np.ndarray) -> float:
-    """How badly goodness tells the right labels from the wrong: mean of log(1 + exp(-l)) and log(1 + exp(l)).
+    """Logistic loss of the goodness: mean of log(1 + exp(-l)) for right labels and log(1 + exp(l)) for wrong ones.
 
-    l = goodness - O, over the first and the second half of the rows. In float64.
+    l = goodness - O; right labels are the first half of the rows, wrong labels the second. Computed in float64.
 
     Parameters
     ----------
-    h : ndarray of float, (2 B, O)
+    Activations: right labels, then wrong labels.
         Activations: right labels, then wrong ones.
     """
     excess = goodness(h.astype(np.float64)) - h.shape[1]
@@ -131,13 +131,13 @@ def layer_loss(h: np.ndarray) -> float:
 
 
 def mean_activity(h: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The running mean activity of each neuron, m <- 0.9 m + 0.1 mean h over the right labels.
+    """Running mean activity of each neuron, m <- 0.9 m + 0.1 mean h over the right labels.
 
     Parameters
     ----------
     h : ndarray of float, (2 B, O)
     before : ndarray of float, (O,)
-        m of the last step, at first 0.5.
+        m after the last step, initially 0.5.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def mean_activity(h: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def peer_loss(m: np.ndarray) -> float:
-    """How unevenly a layer's neurons are active: the variance of m (O,) over them. In float64."""
+    """Peer normalization loss: the variance of m (O,) over the neurons, in float64."""
     return float(np.var(m.astype(np.float64)))
 
 
@@ -161,27 +161,27 @@ def gradient(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Layer:
-    """Gradient of one layer's loss, :func:`layer_loss` + 0.03 :func:`peer_loss`; no other layer has a part in it.
+    """Gradient of one layer's loss, :func:`layer_loss` + 0.03 :func:`peer_loss`; independent of all other layers.
 
     ::
 
-        l  = goodness - O,  p = 1 / (1 + exp(-l)),  Y = 1 in the rows of right labels, 0 in those of wrong ones
+        l  = goodness - O,  p = 1 / (1 + exp(-l)),  Y = 1 in rows of right labels, 0 in rows of wrong labels
         dh = ((p - Y) / 2B) 2 h
-           + 0.03 (2 / O) (m - mean m) (0.1 / B)    only in the rows of right labels
+           + 0.03 (2 / O) (m - mean m) (0.1 / B)    only in rows of right labels
         dz = dh [|z| < 1]                           the factor only with binary weights and activations
         dW = dz^T x [|W| < 1]                       the last factor only with binary weights
         db = sum of dz over the batch
 
-    There is no factor [z > 0]: the ReLU passes its gradient through, so that peer normalization reaches neurons that
-    are off. The running mean carries a gradient only by what this batch adds to it.
+    There is no factor [z > 0]: the ReLU passes its gradient through, so that peer normalization reaches inactive
+    neurons. Of the running mean, only this batch's contribution carries a gradient.
 
     Parameters
     ----------
     x : ndarray of float, (2 B, I)
     z, h : ndarray of float, (2 B, O)
-        All three of this layer, from :func:`forward`.
+        All of this layer, from :func:`forward`.
     m : ndarray of float, (O,)
-        From :func:`mean_activity`, this batch included.
+        From :func:`mean_activity`, including this batch.
     W : ndarray of float, (O, I)
 
     Returns
@@ -204,7 +204,7 @@ def gradient(
 
 
 def features(x: Sequence[np.ndarray]) -> np.ndarray:
-    """What the classifier sees, norm(h) of all layers side by side: (B, sum of O), of x from :func:`forward`."""
+    """Inputs of the classifier: norm(h) of all layers side by side, (B, sum of O), from x of :func:`forward`."""
     return np.concatenate(x[1:], axis=1)
 
 
@@ -229,11 +229,11 @@ def classifier_gradient(f: np.ndarray, labels: np.ndarray, C: np.ndarray) -> np.
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns."""
+    """The result of :func:`train`."""
 
     layers: list[Layer]  # after the last step, lowest first
     classifier: np.ndarray  # (C, F)
-    losses: np.ndarray  # (steps, L + 2), float64: of each layer, their peer losses' sum, of the classifier
+    losses: np.ndarray  # (steps, L + 2), float64: each layer's, the sum of their peer losses, the classifier's
     first: list[Layer]  # the gradients at step 0
     first_classifier: np.ndarray  # (C, F)
 
@@ -250,10 +250,10 @@ def train(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Trained:
-    """Train all layers and the classifier: a step for every batch, in the order given, `epochs` times over.
+    """Train all layers and the classifier: one step per batch, in the given order, for `epochs` epochs.
 
-    In a step all layers are passed through first, once with labels and once without, and then all of them move: by
-    momentum 0.9, with weight decay 3e-4 on weights and biases and 3e-3 on the classifier. After that everything is
+    A step first runs the forward passes of all layers, with labels and without. Then all layers are updated with
+    momentum 0.9 and weight decay, 3e-4 for weights and biases and 3e-3 for the classifier. Finally all parameters are
     clamped to +-1, whether weights are binary or not.
 
     Parameters
@@ -263,11 +263,11 @@ def train(
     layers : sequence of Layer
         Initial weights and biases.
     classifier : ndarray of float, (C, F)
-        Initial weights of the classifier, with F the sum of the layers' O. It has no biases.
+        Initial weights of the classifier, with F the sum of the layers' O. It has no bias.
     strength : float
-        Of a written label, as in :func:`with_labels`.
+        Value of a written label, as in :func:`with_labels`.
     epochs : int
-        How often the batches are gone through.
+        Number of passes over the batches.
     lr, lr_classifier : float
         Step sizes, constant here.
     binary_weights, binary_activations : bool
@@ -311,7 +311,7 @@ def train(
 
 
 def _labelled(X: np.ndarray, classes: int, strength: float) -> Iterator[np.ndarray]:
-    """The inputs X (N, I) with class 0 written into all of them, then with class 1, and so on."""
+    """Yield the inputs X (N, I) with class 0 written into all of them, then with class 1, and so on."""
     return (with_labels(X, np.full(len(X), c), classes, strength) for c in range(classes))
 
 
@@ -324,7 +324,7 @@ def inference_scales(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> list[float]:
-    """The scale s_k that each layer keeps for inference: mean |z_k| over the training set, each label once.
+    """Scale s_k of each layer for inference: mean |z_k| over the training set, with every label once.
 
     Parameters as in :func:`train`; see :func:`.dense.mean_magnitudes`.
     """
@@ -343,7 +343,7 @@ def class_goodness(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Goodness of every label: a pass for each, :func:`goodness` summed over ALL layers, the first included.
+    """Goodness of every label, one pass per label: :func:`goodness` summed over ALL layers, including the first.
 
     Parameters
     ----------
@@ -351,7 +351,7 @@ def class_goodness(
     classes : int
         C.
     layers, strength, binary_weights, binary_activations, scales
-        As in :func:`forward` and :func:`train`. Without stored scales each pass has its own, mean |z| over the N rows.
+        As in :func:`forward` and :func:`train`. Without stored scales each pass uses its own, mean |z| over the N rows.
 
     Returns
     -------
@@ -363,7 +363,7 @@ def class_goodness(
 
 
 def predict(X: np.ndarray, layers: Sequence[Layer], classes: int, **options: Any) -> np.ndarray:
-    """Class numbers, by the largest goodness; parameters as in :func:`class_goodness`.
+    """Predict class numbers by the largest goodness; parameters as in :func:`class_goodness`.
 
     Returns
     -------

@@ -1,20 +1,20 @@
-"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one pass to infer.
+"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one inference pass.
 
-Layers are partitioned into groups. Each has a data channel, its layers, a label channel, a loss and an optimizer of its
-own, and trains alone:
+Layers are partitioned into groups. Each group has a data channel (its layers), a label channel, a loss and an
+optimizer, and trains alone:
 
-    data            d = layers(h)                       h: what the group below hands on, never differentiated through
-    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
-    merge           m = d + q or d q                    over space q is the same everywhere
+    data            d = layers(h)                       h: output of the group below, never differentiated through
+    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged for each output channel
+    merge           m = d + q or d q                    q is constant over space
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
     loss            logistic: mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)),
                     the second term for one random wrong label (the paper), or its mean over all wrong labels;
                     softmax: cross-entropy of g over all labels
-    hand on         d as it was before the update, or d by its root mean square
+    hand on         d from before the update, or d divided by its root mean square
     answer          the label with the largest goodness, summed over groups or of the last group
 
-d serves the right and the wrong label alike, so that a step is one pass, as is an inference. The forward-forward
-algorithm (:mod:`.ff`) takes one for each label.
+d is the same for the right and the wrong label, so a step takes one pass, and so does inference. The forward-forward
+algorithm (:mod:`.ff`) takes one pass per label.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .optimizers import Adam
 
 
 class Merge(NamedTuple):
-    """How data and label meet: m, and what the gradient of m is for d and for q. All of d's and q's shape."""
+    """How data and label are merged: m, and the gradients of d and q from that of m. All have the shape of d."""
 
     merged: Callable[[np.ndarray, np.ndarray], np.ndarray]
     back: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-#: those that have a name; any other :class:`Merge` does as well
+#: merges by name; any other :class:`Merge` can be used as well
 MERGES = {
     "add": Merge(lambda d, q: d + q, lambda d, q, dm: (dm, dm)),
     "mul": Merge(lambda d, q: d * q, lambda d, q, dm: (dm * q, dm * d)),
@@ -48,7 +48,7 @@ class Group(NamedTuple):
     """Layers that train together."""
 
     layers: Sequence[Description]
-    parameters: Arrays  # of the layers, batch norm's running statistics included
+    parameters: Arrays  # of the layers, including batch norm's running statistics
     W: np.ndarray  # (k O, C), the label channel's weights, O output channels
     b: np.ndarray  # (k O,)
 
@@ -57,25 +57,25 @@ class Group(NamedTuple):
 
 
 def latent(W: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:
-    """q of every label, its ReLU units averaged ``width`` at a time. Shapes (k O, C), (k O,) and (C, O)."""
+    """q of every label, with ReLU units averaged in runs of ``width``. Shapes (k O, C), (k O,) and (C, O)."""
     units = np.maximum(W + b[:, None], 0)
     return units.reshape(-1, width, W.shape[1]).mean(axis=1).T
 
 
 def latent_gradient(W: np.ndarray, b: np.ndarray, width: int, dq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(dW, db) from dq (C, O)."""
+    """Gradients (dW, db) from dq (C, O)."""
     dW = (dq.T / width).repeat(width, axis=0) * (W + b[:, None] > 0)
     return dW, dW.sum(axis=1)
 
 
 def goodness(m: np.ndarray) -> np.ndarray:
-    """How active a group is: the sum of m^2 of a vector (B, O), the mean of m^2 of feature maps (B, O, R, S). (B,)."""
+    """Goodness of a group (B,): the sum of m^2 for a vector (B, O), the mean of m^2 for feature maps (B, O, R, S)."""
     axes = tuple(range(1, m.ndim))
     return np.square(m).sum(axis=axes) if m.ndim == 2 else np.square(m).mean(axis=axes)
 
 
 def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: float | None) -> tuple[float, np.ndarray]:
-    """The loss of a batch, in float64, and its gradient for the goodness of every label.
+    """Loss of a batch, in float64, and its gradient with respect to the goodness of every label.
 
     ::
 
@@ -91,7 +91,7 @@ def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: flo
     wrong : ndarray of integer, (B,), or None
         One wrong label per sample; None for all of them.
     theta : float or None
-        None for the softmax.
+        None for the softmax loss.
 
     Returns
     -------
@@ -104,14 +104,14 @@ def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: flo
         p = np.exp(a - a.max(axis=1, keepdims=True))
         p = p / p.sum(axis=1, keepdims=True)
         return float(-np.mean(np.log(p[own, labels]))), (p - Y) / B
-    share = (1 - Y) / (C - 1) if wrong is None else np.eye(C)[wrong]  # of each label as a wrong one
+    share = (1 - Y) / (C - 1) if wrong is None else np.eye(C)[wrong]  # weight of each label as a wrong one
     terms = np.logaddexp(0, theta - a) * Y + np.logaddexp(0, a - theta) * share
     logistic = 0.5 * (1 + np.tanh(0.5 * (a - theta)))  # without overflow
     return float(terms.sum() / B), (share * logistic - Y * (1 - logistic)) / B
 
 
 class Slopes(NamedTuple):
-    """The gradients of a group's loss."""
+    """Gradients of a group's loss."""
 
     parameters: Arrays
     W: np.ndarray
@@ -119,12 +119,12 @@ class Slopes(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a step of one group comes to, before its update."""
+    """The results of a group's step before its update."""
 
     d: np.ndarray  # (B, O) or (B, O, R, S)
     loss: float
     slopes: Slopes
-    moved: Arrays  # batch norm's running statistics
+    moved: Arrays  # batch norm's updated running statistics
 
 
 def class_scores(d: np.ndarray, q: np.ndarray, merge: Merge) -> np.ndarray:
@@ -133,7 +133,7 @@ def class_scores(d: np.ndarray, q: np.ndarray, merge: Merge) -> np.ndarray:
 
 
 def _spread(q: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """One label's q (O,), like d."""
+    """Broadcast q (O,) of one label to the shape of d."""
     return q.reshape(-1, *[1] * (d.ndim - 2)) * np.ones_like(d)
 
 
@@ -157,9 +157,9 @@ def passed(
         As in :func:`loss`.
     group : Group
     theta : float or None
-        The goodness that separates right labels from wrong ones; None for the softmax loss.
+        The goodness threshold between right and wrong labels; None for the softmax loss.
     width : int
-        k, units of the label channel for each output channel.
+        k, label channel units per output channel.
     merge : Merge
     """
     d, back, moved = blocks.forward(h, group.layers, group.parameters, training=True)
@@ -179,7 +179,7 @@ def passed(
 
 
 def handed_on(d: np.ndarray, normalized: bool) -> np.ndarray:
-    """What the next group sees of d: d itself, or each sample by its root mean square."""
+    """Inputs of the next group: d itself, or each sample of d divided by its root mean square."""
     return normalize(d.reshape(len(d), -1)).reshape(d.shape) if normalized else d
 
 
@@ -187,7 +187,7 @@ def handed_on(d: np.ndarray, normalized: bool) -> np.ndarray:
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns."""
+    """The result of :func:`train`."""
 
     groups: list[Group]  # after the last step
     losses: np.ndarray  # (steps, groups), float64
@@ -205,20 +205,20 @@ def train(
     lr: float = 1e-3,
     epochs: int = 1,
 ) -> Trained:
-    """Train all groups by Adam: a step for every batch, in the order given, ``epochs`` times over.
+    """Train all groups by Adam: one step per batch, in the given order, for ``epochs`` epochs.
 
-    In a step the groups train in turn, and each hands on what it made of the batch before its own update.
+    In a step the groups train in turn; each passes on its outputs from before its own update.
 
     Parameters
     ----------
     batches : sequence of (X, labels, wrong labels)
-        Wrong labels may be None: then the loss is over all labels.
+        Wrong labels may be None: the loss is then over all labels.
     groups : sequence of Group
         Lowest first.
     theta, label_width, merge
-        As for :func:`passed`; a merge may be given by its name.
+        As for :func:`passed`; a merge may be given by name.
     normalized : bool
-        Whether a group hands d on by its root mean square.
+        Whether outputs passed to the next group are divided by their root mean square.
     lr : float
     epochs : int
     """
@@ -274,13 +274,13 @@ def group_goodness(
 
 
 def class_goodness(X: np.ndarray, groups: Sequence[Group], *, answer: str = "sum", **options: object) -> np.ndarray:
-    """Goodness (N, C) of every label: the ``sum`` over groups, or that of the ``last``; see :func:`group_goodness`."""
+    """Goodness (N, C) of every label, summed over groups or of the ``last`` group; see :func:`group_goodness`."""
     found = group_goodness(X, groups, **options)  # type: ignore[arg-type]
     return found[-1] if answer == "last" else np.sum(found, axis=0)
 
 
 def predict(X: np.ndarray, groups: Sequence[Group], **options: object) -> np.ndarray:
-    """Class numbers (N,), by the largest goodness; parameters as for :func:`class_goodness`."""
+    """Predict class numbers (N,) by the largest goodness; parameters as for :func:`class_goodness`."""
     return class_goodness(X, groups, **options).argmax(axis=1)  # type: ignore[arg-type]
 
 
@@ -288,27 +288,27 @@ def predict(X: np.ndarray, groups: Sequence[Group], **options: object) -> np.nda
 
 
 def from_ff(W: np.ndarray, D: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights with which a layer of GIFF, its merge a sum, does for one sample what a layer of forward-forward does.
+    """Weights that make a GIFF layer with sum merge reproduce a forward-forward layer for one sample.
 
-    FF's layer sees data and label side by side, h = ReLU(p + c) with p = D W_D^T and c = C W_C^T. GIFF's has a channel
-    for each, h = ReLU(D V_D^T) + ReLU(C V_C^T). Six regions of the signs of p, c and their sum say how a neuron's
-    weights change (appendix A.1 of GIFF's paper):
+    FF's layer reads data and label side by side, h = ReLU(p + c) with p = D W_D^T and c = C W_C^T. GIFF's has one
+    channel for each, h = ReLU(D V_D^T) + ReLU(C V_C^T). The signs of p, c and their sum define six regions, which
+    determine how a neuron's weights change (appendix A.1 of GIFF's paper):
 
         p >= 0, c >= 0                 both stay
         p <  0, c <  0                 both stay: nothing is active
-        p >= 0, c <  0, p + c >= 0     V_D = W_D (p + c) / p: the data take the label's share on themselves
-        p >= 0, c <  0, p + c <  0     V_D = -W_D: the data fall silent
+        p >= 0, c <  0, p + c >= 0     V_D = W_D (p + c) / p: the data weights absorb the label's share
+        p >= 0, c <  0, p + c <  0     V_D = -W_D: the data channel becomes silent
         p <  0, c >= 0, p + c >= 0     V_C = W_C (p + c) / c
         p <  0, c >= 0, p + c <  0     V_C = -W_C
 
-    What it promises: h is the same for this data sample with this label, up to rounding. What it does not: another
-    sample, or the same with another label, has other p and c, may lie in other regions, and then has another h. It says
-    that GIFF's layers can represent what FF's do, not that a trained network can be translated.
+    Guaranteed: h is the same for this data sample with this label, up to rounding. Not guaranteed: with another sample
+    or label, p and c may lie in other regions, and h may differ. The result shows that GIFF's layers can represent what
+    FF's layers do, not that a trained network can be translated.
 
     Parameters
     ----------
     W : ndarray of float, (O, I + C)
-        FF's weights, those of the data first.
+        FF's weights, data columns first.
     D : ndarray of float, (I,) or (1, I)
         The data.
     C : ndarray of float, (C,) or (1, C)
@@ -321,7 +321,7 @@ def from_ff(W: np.ndarray, D: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np
     D, C = D.reshape(-1), C.reshape(-1)
     W_D, W_C = W[:, : D.size], W[:, D.size :]
     p, c = (W_D.astype(np.float64) @ D), (W_C.astype(np.float64) @ C)
-    data, label = np.ones_like(p), np.ones_like(c)  # what each neuron's weights are multiplied by
+    data, label = np.ones_like(p), np.ones_like(c)  # factor of each neuron's weights
     leads, total = (p >= 0) & (c < 0), p + c
     data[leads] = np.where(total[leads] >= 0, total[leads] / np.where(p[leads] > 0, p[leads], 1), -1)
     follows = (p < 0) & (c >= 0)

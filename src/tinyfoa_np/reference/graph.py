@@ -1,6 +1,6 @@
-"""Layers of deeper networks, from their description: forward, and gradient from what forward has left.
+"""Layers of deeper networks, built from a description: forward pass and gradient.
 
-A description is a tuple, its kind first:
+A description is a tuple that begins with its kind:
 
     ("dense", I, O)                 ReLU of a linear layer
     ("linear", I, O)                a linear layer; feature maps are flattened, channel by channel
@@ -11,8 +11,8 @@ A description is a tuple, its kind first:
     ("dsconv", I, O, stride)        ReLU of batch norm of a depthwise 3 x 3, then of a 1 x 1 convolution
     ("pool", K, L)                  average pooling of K x L positions
 
-Only "conv", "dense" and "linear" have biases. Parameters are arrays under PyTorch's names for the same, each layer's
-after its number: "0.c.weight".
+Only "conv", "dense" and "linear" have biases. Parameters are arrays under PyTorch's names for them, prefixed by the
+number of their layer: "0.c.weight".
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from .conv import (
 
 Description = tuple[Any, ...]
 Arrays = dict[str, np.ndarray]
-#: from the gradient of a layer's output to that of its input, and to those of its parameters
+#: maps the gradient of a layer's output to the gradients of its input and of its parameters
 Back = Callable[[np.ndarray], tuple[np.ndarray, Arrays]]
 
 
 class _Own:
-    """A layer's own parameters, and what becomes of its running statistics."""
+    """The parameters of one layer, and its updated running statistics."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], number: int, training: bool) -> None:
         self.arrays, self.prefix, self.training, self.moved = arrays, f"{number}.", training, Arrays()
@@ -84,7 +84,7 @@ def _relu(z: np.ndarray) -> tuple[np.ndarray, Back]:
 
 
 def _chain(*backs: Back) -> Back:
-    """One after the other, the last one first."""
+    """Compose backward functions, applying the last one first."""
 
     def back(dout: np.ndarray) -> tuple[np.ndarray, Arrays]:
         gradients = Arrays()
@@ -167,7 +167,7 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
 def forward(
     X: np.ndarray, layers: Sequence[Description], parameters: Mapping[str, np.ndarray], *, training: bool = False
 ) -> tuple[np.ndarray, list[Back], Arrays]:
-    """A batch through layers.
+    """Pass a batch through layers.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def forward(
     layers : sequence of descriptions
     parameters : mapping of str to ndarray
     training : bool
-        Whether batch norm takes the batch's own statistics, and moves the running ones.
+        Whether batch norm uses the batch's statistics and updates the running ones.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def forward(
     back : list
         For :func:`gradient`.
     moved : dict of str to ndarray
-        The running statistics, as they are now.
+        The current running statistics.
     """
     backs, moved = [], Arrays()
     for number, description in enumerate(layers):
@@ -196,7 +196,7 @@ def forward(
 
 
 def gradient(back: Sequence[Back], dout: np.ndarray) -> tuple[np.ndarray, Arrays]:
-    """The gradients of what went into :func:`forward`, X and parameters, from that of what came out."""
+    """Gradients of the inputs of :func:`forward`, X and the parameters, from the gradient of its output."""
     gradients = Arrays()
     for number in reversed(range(len(back))):
         dout, own = back[number](dout)

@@ -1,22 +1,22 @@
-"""An optimizer's moments in two bytes each, or in one: how they are written down, and how they are rounded.
+"""An optimizer's moments in two bytes or one byte each: formats and stochastic rounding.
 
-A moment is rounded to one of its two neighbours, up with the probability that leaves its expectation as it was:
-rounded to the nearest, a slow average stands still, as Adam's second moment moves by a thousandth at a step and its
-neighbours lie further apart. Which of the two it becomes is decided by a counter (:mod:`.random`), not by a sequence.
+A moment is rounded to one of its two neighbours at random, such that its expectation does not change. With rounding to
+nearest, a slow average would stop moving: Adam's second moment moves by a thousandth per step, and its neighbours are
+further apart. The random bits come from a counter (:mod:`.random`), not from a sequence.
 
     bfloat16    the upper half of a float32
-    int8        a byte, and a byte for each block of 32 columns: the exponent of the block's unit. In units a byte is
+    int8        a byte per moment, and a byte per block of 32 columns: its unit's exponent. In units, a byte is one of
 
                     0, 1, ... 31,  32, 34, ... 62,  64, 68, ... 124,  and so on: 16 steps to each octave
 
                 the first moment has a sign and 7 bits of this, up to 1,984; the second, never negative, has 8 bits,
-                up to 507,904. The unit is the smallest power of two with which the block's largest fits.
+                up to 507,904. The unit is the smallest power of two for which the largest moment of the block fits.
 
-A second moment that is not 0 never becomes 0: below a unit it is rounded up to one, or Adam, which divides by its root,
-would leap. Its unit is such that a first moment of one unit beside it moves a weight by about one learning rate.
+A nonzero second moment never becomes 0: below one unit it is rounded up to one. Otherwise Adam, which divides by its
+root, would take a huge step. With the unit chosen, a first moment of one unit then moves a weight by about lr.
 
-As a block's unit is a power of two, and moves in powers of two, a byte's value is a byte's value in the larger unit as
-well, unless it is among the smallest: moments that do not change are not rounded anew whenever their block's unit does.
+Units are powers of two, so a byte's value is also representable in the next larger unit, unless it is among the
+smallest. Hence moments that do not change are not rounded again when their block's unit changes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _BIAS = 127  # of a float32's exponent
 
 
 def words(rows: int, width: int, *, first: int, stride: int, seed: int, layer: int) -> np.ndarray:
-    """A random word for each weight: its lower half rounds the first moment, its upper half the second.
+    """A random word per weight: its lower half rounds the first moment, its upper half the second.
 
-    The eight Philox blocks from index ``first`` + row ``stride`` + 8 b on belong to columns 32 b and following of a
-    row: column 32 b + j has word j // 8 of the block j % 8.
+    The eight Philox blocks starting at index ``first`` + row ``stride`` + 8 b belong to columns 32 b to 32 b + 31 of a
+    row: column 32 b + j has word j // 8 of block j % 8.
 
     Parameters
     ----------
     rows, width : int
     first, stride : int
-        Index of the first block, and from one row to the next.
+        Index of the first block, and distance between the first blocks of consecutive rows.
     seed, layer : int
         As in :func:`.random.blocks`.
 
@@ -58,45 +58,45 @@ def words(rows: int, width: int, *, first: int, stride: int, seed: int, layer: i
 
 
 def halves(random: np.ndarray, second: bool) -> np.ndarray:
-    """The 16 bits of a random word, uint32, that a first or a ``second`` moment is rounded with."""
+    """The 16 bits of a random word, uint32, that round a first or a ``second`` moment."""
     return random >> 16 if second else random & 0xFFFF
 
 
 def write_bfloat16(values: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """Moments of float32 rounded to their upper halves, uint16.
+    """Round float32 moments to their upper halves, uint16.
 
     Parameters
     ----------
     values : ndarray of float32, any shape
     bits : ndarray of uint32, the same shape
-        16 random bits for each: added to what is cut off, they carry with the right probability.
+        16 random bits per moment. Adding them to the part cut off carries with the right probability.
     """
     return ((np.ascontiguousarray(values).view(np.uint32) + bits) >> 16).astype(np.uint16)
 
 
 def read_bfloat16(codes: np.ndarray) -> np.ndarray:
-    """What :func:`write_bfloat16` wrote, as float32."""
+    """Read moments written by :func:`write_bfloat16`, as float32."""
     return (codes.astype(np.uint32) << 16).view(np.float32)
 
 
 def write_int8(values: np.ndarray, bits: np.ndarray, second: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Moments of float32 rounded to bytes.
+    """Round float32 moments to bytes.
 
     Parameters
     ----------
     values : ndarray of float32, (rows, width)
-        Finite; of a ``second`` moment 0 or more.
+        Finite; at least 0 for a ``second`` moment.
     bits : ndarray of uint32, (rows, width)
-        16 random bits for each: k stands for (k + 1/2) / 65,536.
+        16 random bits per moment: k stands for (k + 1/2) / 65,536.
     second : bool
-        Which moment.
+        Which moment the values are.
 
     Returns
     -------
     codes : ndarray of uint8, (rows, width)
-        The number of the step; of a first moment the highest bit is its sign.
+        The number of the step; for a first moment the highest bit is its sign.
     exponents : ndarray of uint8, (rows, ceil(width / 32))
-        Of each block's unit, 2 ** (exponent - 127); at least 1.
+        For each block, its unit is 2 ** (exponent - 127); at least 1.
     """
     octaves = SECOND if second else FIRST
     rows, width = values.shape
@@ -106,12 +106,12 @@ def write_int8(values: np.ndarray, bits: np.ndarray, second: bool) -> tuple[np.n
     largest = padded.reshape(rows, -1, BLOCK).max(axis=2)
     top = 31 * 2.0 ** (octaves - 1)
     exponents = np.maximum(np.ceil(np.log2(np.maximum(largest, 1e-300) / top)).astype(int) + _BIAS, 1)
-    # a logarithm may be off where the largest is just as large as fits
+    # the logarithm may be off by one if the largest moment only just fits
     exponents += top * 2.0 ** (exponents - _BIAS) < largest
     exponents -= (top * 2.0 ** (exponents - 1 - _BIAS) >= largest) & (exponents > 1)
 
     units = size / np.repeat(2.0 ** (exponents - _BIAS), BLOCK, axis=1)[:, :width]
-    octave = np.maximum(np.frexp(units)[1] - 5, 0)  # those below 32 are in the first, with steps of one unit
+    octave = np.maximum(np.frexp(units)[1] - 5, 0)  # units below 32 are in the first octave, with steps of one unit
     step = np.floor(units / 2.0**octave + (bits + 0.5) / 65536).astype(int)
     codes = 16 * octave + step
     if second:
@@ -122,7 +122,7 @@ def write_int8(values: np.ndarray, bits: np.ndarray, second: bool) -> tuple[np.n
 
 
 def read_int8(codes: np.ndarray, exponents: np.ndarray, second: bool) -> np.ndarray:
-    """What :func:`write_int8` wrote, as float32.
+    """Read moments written by :func:`write_int8`, as float32.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Mono-Forward: each layer learns through a head of its own, which learns too.
+"""Mono-Forward: each layer learns through its own head, which is trained too.
 
-Gong and others, "Mono-Forward", arXiv 2501.09238: the goodness of every class is G = h M^T, its softmax cross-entropy
+Gong and others, "Mono-Forward", arXiv 2501.09238. The goodness of every class is G = h M^T; its softmax cross-entropy
 trains both the layer and M. Layers train one after another, or in turn within each step.
 """
 
@@ -29,7 +29,7 @@ class Trained(NamedTuple):
     layers: list[Layer]  # after the last step, lowest first
     losses: np.ndarray  # (steps, L), float64: before each update
     first: list[Layer]  # gradients at step 0
-    outputs: list[list[np.ndarray]]  # of each layer, (B, O) for every batch: inputs of the next; empty in turn
+    outputs: list[list[np.ndarray]]  # of each layer, (B, O) per batch: inputs of the next; empty if trained in turn
 
 
 def gradients(X: np.ndarray, layer: Layer, labels: np.ndarray, **toggles: Any) -> tuple[Layer, np.ndarray, float]:
@@ -65,15 +65,15 @@ def train(
     binary_weights: bool = False,
     binary_activations: bool = False,
 ) -> Trained:
-    """Train all layers with Adam, each alone: the inputs of a layer are constants to it.
+    """Train all layers with Adam, each alone: no gradient flows into a layer's inputs.
 
     Parameters
     ----------
     batches : sequence of (X, labels)
     layers : sequence of Layer
-        Initial ones; with binary weights W and b are clamped to +-1 after each step, M is not.
+        Initial layers. With binary weights, W and b are clamped to +-1 after each step; M is not.
     together : bool
-        All layers step in turn on each batch, and hand on activations from before their step; otherwise a layer
+        Whether all layers step in turn on each batch, passing on activations from before their step. Otherwise a layer
         finishes its epochs before the next one starts.
     epochs : int
     lr : float
@@ -117,9 +117,9 @@ def train(
 def class_goodness(
     X: np.ndarray, layers: Sequence[Layer], *, scales: Sequence[float] | None = None, **toggles: Any
 ) -> list[np.ndarray]:
-    """G (B, C) of each layer: the answer is the largest entry of their sum, or of the last one.
+    """Goodness G (B, C) of each layer; the predicted class has the largest entry of their sum, or of the last layer's.
 
-    ``scales`` are stored s of binary activations, in place of the batch's own.
+    ``scales`` are the stored s of binary activations; by default each batch uses its own.
     """
     found, h = [], X
     for k, layer in enumerate(layers):

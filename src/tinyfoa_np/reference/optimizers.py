@@ -1,7 +1,7 @@
-"""Gradient descent three ways, and two more that only the systems TinyFoA is compared with use.
+"""Gradient descent in three forms, and further optimizers that only other rules use.
 
-An optimizer here holds the state of ONE slice of weights, or of one group of biases, and counts its own steps:
-a slice that rests in flash does not age. All of them are written as PyTorch computes them, in the type of the weights.
+An optimizer here holds the state of ONE slice of weights, or of one group of biases, and counts its own steps: the
+step count of a slice in flash does not change. All compute as PyTorch does, in the dtype of the weights.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class SGD:
         self.lr = lr
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """One step.
+        """Take one step.
 
         Parameters
         ----------
-        w, g : ndarray of float, any shape, both the same
+        w, g : ndarray of float, any shape, the same for both
             Weights and their gradient.
 
         Returns
@@ -40,7 +40,7 @@ class SGD:
 
 
 class Momentum:
-    """Gradient descent with a memory, u <- 0.9 u + g, w <- w - lr u (Polyak 1964, in PyTorch's scaling).
+    """Gradient descent with momentum, u <- 0.9 u + g, w <- w - lr u (Polyak 1964, in PyTorch's scaling).
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ class Momentum:
     def __init__(self, lr: float, decay: float = 0.0) -> None:
         self.lr = lr
         self.decay = decay
-        self.u: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+        self.u: np.ndarray | float = 0.0  # gets the shape of the weights at the first step
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """One step; parameters and result as in :meth:`SGD.step`."""
+        """Take one step; parameters and result as in :meth:`SGD.step`."""
         if self.decay:
             g = g + self.decay * w
         self.u = self.MU * self.u + g
@@ -66,7 +66,7 @@ class Momentum:
 
 
 class Nesterov:
-    """Momentum that looks ahead, u <- 0.9 u + g, w <- w - lr (g + 0.9 u) (Nesterov 1983, in PyTorch's form).
+    """Nesterov momentum, u <- 0.9 u + g, w <- w - lr (g + 0.9 u) (Nesterov 1983, in PyTorch's form).
 
     Parameters
     ----------
@@ -78,19 +78,19 @@ class Nesterov:
 
     def __init__(self, lr: float) -> None:
         self.lr = lr
-        self.u: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+        self.u: np.ndarray | float = 0.0  # gets the shape of the weights at the first step
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """One step; parameters and result as in :meth:`SGD.step`."""
+        """Take one step; parameters and result as in :meth:`SGD.step`."""
         self.u = self.MU * self.u + g
         return w - self.lr * (g + self.MU * self.u)
 
 
 class Velocity:
-    """Momentum whose memory holds steps, not gradients: v <- 0.9 v + lr d, w <- w + v, for a direction d of ascent.
+    """Momentum that accumulates steps, not gradients: v <- 0.9 v + lr d, w <- w + v, for an ascent direction d.
 
-    At a fixed step size it is :class:`Momentum` with g = -d; after a change of `lr` the steps remembered keep their
-    former size. PEPITA's published code has it.
+    With a constant step size it equals :class:`Momentum` with g = -d. After a change of `lr`, accumulated steps keep
+    their size. PEPITA's published code uses this form.
 
     Parameters
     ----------
@@ -102,15 +102,15 @@ class Velocity:
 
     def __init__(self, lr: float) -> None:
         self.lr = lr
-        self.v: np.ndarray | float = 0.0  # takes the shape of the weights at the first step
+        self.v: np.ndarray | float = 0.0  # gets the shape of the weights at the first step
 
     def step(self, w: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """One step.
+        """Take one step.
 
         Parameters
         ----------
-        w, d : ndarray of float, any shape, both the same
-            Weights, and the direction in which they are to go.
+        w, d : ndarray of float, any shape, the same for both
+            Weights, and the direction to move them in.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Adam:
         v <- 0.999 v + 0.001 g^2
         w <- w - lr / (1 - 0.9^t) * m / (sqrt(v) / sqrt(1 - 0.999^t) + 1e-8)
 
-    The two corrections are numbers, not arrays: they are computed in double precision and only then meet the float32.
+    The two corrections are scalars: they are computed in double precision before they are applied to float32 arrays.
 
     Parameters
     ----------
@@ -143,11 +143,11 @@ class Adam:
     def __init__(self, lr: float) -> None:
         self.lr = lr
         self.t = 0
-        self.m: np.ndarray | float = 0.0  # both take the shape of the weights at the first step
+        self.m: np.ndarray | float = 0.0  # both get the shape of the weights at the first step
         self.v: np.ndarray | float = 0.0
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """One step; parameters and result as in :meth:`SGD.step`."""
+        """Take one step; parameters and result as in :meth:`SGD.step`."""
         self.t += 1
         self.m = self.BETA1 * self.m + (1 - self.BETA1) * g
         self.v = self.BETA2 * self.v + (1 - self.BETA2) * g * g
@@ -171,7 +171,7 @@ class AdamW(Adam):
         self.decay = decay
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """One step; parameters and result as in :meth:`SGD.step`."""
+        """Take one step; parameters and result as in :meth:`SGD.step`."""
         return super().step(w * w.dtype.type(1 - self.lr * self.decay), g)
 
 

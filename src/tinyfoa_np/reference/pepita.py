@@ -1,9 +1,9 @@
 """PEPITA on fully connected layers: present the error to perturb the input to modulate activity.
 
 Dellaferrera and Kreiman, "Error-driven input modulation: solving the credit assignment problem without a backward
-pass", ICML 2022. Two forward passes: one of the inputs, and one of the inputs with the error of the first added to them
-through a fixed random matrix. A layer's weights move by how its activations differ between the passes. There are no
-biases. The last layer, a softmax, is always of full precision.
+pass", ICML 2022. There are two forward passes: one of the inputs, and one of the inputs plus the error of the first
+pass, projected through a fixed random matrix. A layer's update is the difference of its activations between the passes.
+There are no biases. The last layer, a softmax, always has full precision.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def forward(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A batch through all layers, h_0 = X, z_k = h_k Wb_k^T, h_k+1 = D_k s_k [z_k > 0] or D_k max(z_k, 0).
+    """Pass a batch through all layers: h_0 = X, z_k = h_k Wb_k^T, h_k+1 = D_k s_k [z_k > 0] or D_k max(z_k, 0).
 
-    At the top Wb = W and the outputs are softmax(z). Below, Wb = alpha sign(W), of :func:`.dense.linear`, and
+    At the top Wb = W and the outputs are softmax(z). Below, Wb = alpha sign(W), as in :func:`.dense.linear`, and
     s_k = mean |z_k| over this batch, before dropout.
 
     Parameters
@@ -40,11 +40,11 @@ def forward(
     weights : sequence of ndarray of float, (O, I) each
         Lowest layer first, at least one.
     dropout : sequence of ndarray of float, (B, O) each, optional
-        D_k for each layer but the last: 0 or, where the activation is kept, 1 / keep rate. None for inference.
+        D_k for each layer but the last: 0, or 1 / keep rate if the activation is kept. None for inference.
     binary_weights, binary_activations : bool
-        Whether all layers but the last have them, either without the other too.
+        Whether all layers but the last are binary. The two options are independent.
     scales : sequence of float, optional
-        For inference: stored scales s_k, from :func:`inference_scales`, in place of this batch's own.
+        Stored scales s_k for inference, from :func:`inference_scales`; by default each batch uses its own.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def forward(
 
 
 def modulate(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, F: np.ndarray) -> np.ndarray:
-    """The inputs of the second pass, X + e F^T with e = y - Y.
+    """Inputs of the second pass, X + e F^T with e = y - Y.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def modulate(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, F: np.ndarr
 
 
 def ascent(h: Sequence[np.ndarray], modulated: Sequence[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
-    """The direction in which the weights of each layer go, summed over the batch.
+    """Ascent direction of each layer's weights, summed over the batch.
 
     ::
 
         dW_k   = (m_k+1 - h_k+1)^T m_k     h of the first pass, m of the second, dropout included; m_0 is X + e F^T
         dW_top = (Y - m_top+1)^T m_top     m_top+1 is the softmax of the second pass
 
-    No straight-through masks: nothing is differentiated.
+    There are no straight-through masks, as nothing is differentiated.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def ascent(h: Sequence[np.ndarray], modulated: Sequence[np.ndarray], labels: np.
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns."""
+    """The result of :func:`train`."""
 
     weights: list[np.ndarray]  # after the last step, lowest first
     losses: np.ndarray  # (steps,), float64: mean squared error of the first pass, over all B C outputs
@@ -128,24 +128,24 @@ def train(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Trained:
-    """Train all layers: a step for every batch, in the order given, `epochs` times over.
+    """Train all layers: one step per batch, in the given order, for `epochs` epochs.
 
-    With v at first 0::
+    With v initially 0::
 
         v <- 0.9 v + lr dW / B
-        W <- W + v, clamped to +-1, whether weights are binary or not, in the last layer too
+        W <- W + v, clamped to +-1, with or without binary weights, in the last layer too
 
     Parameters
     ----------
     batches : sequence of (X, labels, dropout)
         X (B, I) of float, labels (B,) of integer, dropout as in :func:`forward`, the same for both passes; B may differ
-        from batch to batch.
+        between batches.
     weights : sequence of ndarray of float, (O, I) each
-        Initial ones.
+        Initial weights.
     F : ndarray of float, (I, C)
         Fixed and random.
     epochs : int
-        How often the batches are gone through.
+        Number of passes over the batches.
     lr : float
         Step size, constant here.
     binary_weights, binary_activations : bool
@@ -182,7 +182,7 @@ def inference_scales(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> list[float]:
-    """The scale s_k that each layer but the last keeps for inference: mean |z_k| over the training set, no dropout.
+    """Scale s_k of each layer but the last for inference: mean |z_k| over the training set, without dropout.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def predict(
     binary_activations: bool = True,
     scales: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Class numbers, by the largest output of one pass without dropout; parameters as in :func:`forward`.
+    """Predict class numbers by the largest output of one pass without dropout; parameters as in :func:`forward`.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """PEPITA-TL, time-local PEPITA, and weight mirroring, on fully connected layers without biases.
 
 Srinivasan, Mignacco, Sorbaro and others, "Forward learning with top-down feedback", ICLR 2024 (arXiv 2302.05440).
-PEPITA (:mod:`.pepita`) keeps a layer's activations from the first pass to the second. Here each pass has its own step,
-from the activations of that pass alone: a Hebbian one after the first, an anti-Hebbian one after the second. Weight
-mirroring trains the feedback, a product of one matrix per layer, towards the transpose of the weights.
+PEPITA (:mod:`.pepita`) keeps a layer's activations from the first pass until the second. Here each pass has its own
+step, computed from the activations of that pass alone: Hebbian after the first pass, anti-Hebbian after the second.
+Weight mirroring trains the feedback, a product of one matrix per layer, towards the transpose of the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Batch = tuple[np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,)
 def forward(
     X: np.ndarray, weights: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None = None
 ) -> list[np.ndarray]:
-    """h_0 = X, h_k+1 = max(D_k (h_k W_k^T), 0), and at the top softmax(h W^T).
+    """Forward pass h_0 = X, h_k+1 = max(D_k (h_k W_k^T), 0), at the top softmax(h W^T).
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ def forward(
 
 
 def hebbian(h: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The first pass's gradient of each layer, h_k+1^T h_k / B, also at the top, where h_k+1 is the softmax."""
+    """Gradient of each layer in the first pass, h_k+1^T h_k / B; at the top h_k+1 is the softmax."""
     return [h[k + 1].T @ h[k] / len(h[0]) for k in range(len(h) - 1)]
 
 
 def anti_hebbian(h: Sequence[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
-    """The second pass's gradient of each layer, -h_k+1^T h_k / B, at the top -Y^T h / B with Y one-hot."""
+    """Gradient of each layer in the second pass, -h_k+1^T h_k / B; at the top -Y^T h / B with Y one-hot."""
     Y = np.eye(h[-1].shape[1], dtype=h[0].dtype)[labels]
     return [-above.T @ below / len(Y) for below, above in zip(h, [*h[1:-1], Y])]
 
 
 def modulated(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, feedback: np.ndarray) -> np.ndarray:
-    """The inputs of the second pass, X - (p - Y) F^T, for feedback F (I, C)."""
+    """Inputs of the second pass, X - (p - Y) F^T, for feedback F (I, C)."""
     return X - (outputs - np.eye(outputs.shape[1], dtype=X.dtype)[labels]) @ feedback.T
 
 
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 
     weights: list[np.ndarray]  # after the last step, lowest first
     feedback: list[np.ndarray]  # (I, C), or the mirrored matrices
-    losses: np.ndarray  # (steps,): cross-entropy as published, of the softmax output once more through a softmax
+    losses: np.ndarray  # (steps,): cross-entropy as published, with a second softmax over the softmax output
     outputs: np.ndarray  # (B, C), of the first pass of step 0
     first: list[list[np.ndarray]]  # gradients of step 0, pass by pass
     between: list[np.ndarray]  # the weights between the passes of step 0
@@ -79,7 +79,7 @@ def train(
     lr: float = 0.01,
     decay: float = 1e-4,
 ) -> Trained:
-    """Two steps per batch, with momentum 0.9 and weight decay, through one memory.
+    """Train with two steps per batch, with momentum 0.9 and weight decay, sharing one momentum buffer.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def train(
     weights : sequence of ndarray of float, (O, I) each
     feedback : ndarray of float, (I, C)
     masks : sequence, optional
-        For each batch and each of its two passes, the dropout masks of :func:`forward`.
+        Dropout masks of :func:`forward`, for each batch and each of its two passes.
     lr, decay : float
     """
     weights, optimizers = list(weights), [Momentum(lr, decay) for _ in weights]
@@ -119,7 +119,7 @@ def train_mirrored(
     mirror_lr: float = 0.05,
     mirror_decay: float = 1e-3,
 ) -> Trained:
-    """PEPITA's step per batch with feedback F = F_0 F_1 ..., each F_k (in, out) of a layer, which is mirrored after it.
+    """Train with one PEPITA step per batch and feedback F = F_0 F_1 ...; each F_k (in, out) is then mirrored.
 
     ::
 
@@ -130,10 +130,10 @@ def train_mirrored(
     Parameters
     ----------
     batches, weights, masks, lr, decay
-        As for :func:`train`, with one set of masks per batch, for both passes.
+        As for :func:`train`, with one set of masks per batch, shared by both passes.
     feedback : sequence of ndarray of float, (in, out) each
     noise : sequence of sequences of ndarray of float
-        For each batch and layer, standard normals (B, in).
+        Standard normals (B, in) for each batch and layer.
     deviation, mirror_lr, mirror_decay : float
     """
     weights, feedback, optimizers = list(weights), list(feedback), [Momentum(lr, decay) for _ in weights]

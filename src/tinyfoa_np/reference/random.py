@@ -1,7 +1,7 @@
-"""Random numbers that can be made again anywhere: Philox4x32-10, keyed by seed, layer, purpose and index.
+"""Reproducible random numbers by counter: Philox4x32-10, keyed by seed, layer, purpose and index.
 
 Nothing is drawn in sequence. Number n of a layer's weights depends on n alone, so a slice of the initial weights, or a
-row of the fixed projection, can be made without the rest, in any order, on any number of threads.
+row of the fixed projection, can be generated without the rest, in any order, on any number of threads.
 
     key      (seed mod 2^32, seed div 2^32)
     counter  (index mod 2^32, index div 2^32, layer, purpose)
@@ -33,7 +33,7 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of uint32, (..., 4)
-        Four words for each counter, uniform over all 32-bit numbers.
+        Four words per counter, uniform over all 32-bit numbers.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def blocks(first: int, count: int, *, seed: int, layer: int, purpose: int) -> np.ndarray:
-    """The `count` blocks of random words that begin with index `first`.
+    """The `count` blocks of random words starting at index `first`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def blocks(first: int, count: int, *, seed: int, layer: int, purpose: int) -> np
     layer : int
         Layer, from 0.
     purpose : int
-        What the numbers are for, so that no two uses share any: `WEIGHT`, `BIAS`, `PROJECTION`, `SHUFFLE`.
+        Separates independent uses of the numbers, for example `WEIGHT`, `BIAS`, `PROJECTION` or `SHUFFLE`.
 
     Returns
     -------
@@ -78,10 +78,10 @@ def blocks(first: int, count: int, *, seed: int, layer: int, purpose: int) -> np
 
 
 def uniform(first: int, count: int, bound: float, *, seed: int, layer: int, purpose: int) -> np.ndarray:
-    """Elements `first` to `first` + `count` - 1 of a sequence that is uniform in +-`bound`.
+    """Elements `first` to `first` + `count` - 1 of a uniform sequence in +-`bound`.
 
-    Element n is made of word u, lane ``n % 4`` of block ``n // 4``: the odd number 2 (u >> 8) + 1 - 2^24, which float32
-    holds exactly, times 2^-24, times `bound` as float32. Never 0, never the bound, symmetric about 0.
+    Element n is computed from word u, lane ``n % 4`` of block ``n // 4``: the odd number 2 (u >> 8) + 1 - 2^24, exact
+    in float32, times 2^-24, times `bound` as float32. It is never 0, never the bound, and symmetric about 0.
 
     Parameters
     ----------
@@ -104,10 +104,10 @@ def uniform(first: int, count: int, bound: float, *, seed: int, layer: int, purp
 
 
 def normal(first: int, count: int, deviation: float, *, seed: int, layer: int, purpose: int) -> np.ndarray:
-    """Elements `first` to `first` + `count` - 1 of a normal sequence of mean 0 (Box and Muller 1958).
+    """Elements `first` to `first` + `count` - 1 of a normal sequence with mean 0 (Box and Muller 1958).
 
-    Elements 2 k and 2 k + 1 are the cosine and the sine branch of block k, in float64, rounded to float32 once, at the
-    end.
+    Elements 2 k and 2 k + 1 are the cosine and the sine branch of block k, computed in float64 and rounded once to
+    float32.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def biases(outputs: int, inputs: int, *, seed: int, layer: int) -> np.ndarray:
 
 
 def projection(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarray:
-    """A layer's fixed projection, normal with variance 2 / O. Element (c, o) is number o C + c.
+    """Fixed projection of a layer, normal with variance 2 / O. Element (c, o) is number o C + c.
 
     Returns
     -------
@@ -163,10 +163,10 @@ def projection(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarr
 
 
 def turn(place: int, count: int, epoch: int, *, seed: int) -> int:
-    """Which of `count` samples or batches comes at a place in an epoch, both from 0.
+    """The sample or batch, of `count`, at a given place in an epoch; both count from 0.
 
-    A Feistel network of four rounds permutes 0 .. 4^h - 1, the smallest such range that holds `count` places; what
-    falls outside of `count` is put through it again. Round r adds word 0 of block epoch 2^32 + half of layer r.
+    A Feistel network of four rounds permutes 0 .. 4^h - 1, the smallest such range that holds `count` places; results
+    of `count` or more are permuted again. Round r adds word 0 of block epoch 2^32 + half of layer r.
     """
     half = 1
     while 4**half < count:

@@ -1,30 +1,30 @@
-"""The M x M grid of slices that a layer's weights are cut into, and which slice trains when.
+"""The M x M grid of slices of a layer's weights, and the order in which slices train.
 
-Slice (j, i) is rows j and columns i of W (O, I): output neurons j, inputs i. With it train the biases of rows j.
-A *hold* is the stretch of steps during which the same slice stays resident; holds are counted from 0.
+Slice (j, i) is rows j and columns i of W (O, I): output neurons j, inputs i. The biases of rows j train with it.
+A *hold* is a run of steps during which the same slice stays resident; holds are counted from 0.
 """
 
 from __future__ import annotations
 
 
 def cuts(length: int, parts: int) -> list[slice]:
-    """Cut `length` rows or columns into `parts` neighbouring runs, as ``numpy.array_split`` does.
+    """Cut `length` rows or columns into `parts` contiguous runs, as ``numpy.array_split`` does.
 
     The first ``length % parts`` runs are one longer than the rest.
 
     Parameters
     ----------
     length, parts : int
-        What is cut, and into how many.
+        Number of rows or columns, and number of runs.
 
     Returns
     -------
-    list of slice, `parts` of them
+    list of slice, of length `parts`
 
     Raises
     ------
     ValueError
-        If there are more parts than rows or columns, or no parts.
+        If `parts` is less than 1 or more than `length`.
 
     Examples
     --------
@@ -39,14 +39,14 @@ def cuts(length: int, parts: int) -> list[slice]:
 
 
 def hold_at(step: int, hold: int) -> int:
-    """Number of the hold that a step belongs to, when each hold lasts `hold` steps.
+    """Number of the hold that contains a step, for holds of `hold` steps.
 
     Parameters
     ----------
     step : int
         Step within the layer, from 0.
     hold : int
-        Steps for which a slice stays, at least 1.
+        Steps per hold, at least 1.
 
     Returns
     -------
@@ -63,19 +63,19 @@ def hold_at(step: int, hold: int) -> int:
 
 
 def hold_of_exchanges(step: int, steps: int, exchanges: int) -> int:
-    """Number of the hold that a step belongs to, when a layer's training is divided into `exchanges` holds.
+    """Number of the hold that contains a step, if a layer's training is divided into `exchanges` holds.
 
-    The k-th exchange comes after k / `exchanges` of all steps: where that is not an integer, before the first step
-    that begins at or after it.
+    The k-th exchange comes after k / `exchanges` of all steps. If that is not an integer, it comes before the first
+    step that begins at or after it.
 
     Parameters
     ----------
     step : int
         Step within the layer, from 0.
     steps : int
-        All steps of the layer: epochs times batches.
+        Total steps of the layer: epochs times batches.
     exchanges : int
-        Holds in the layer's training. Where it is less than M^2, some slices never train.
+        Number of holds in the layer's training. If it is less than M^2, some slices never train.
 
     Returns
     -------
@@ -90,11 +90,11 @@ def hold_of_exchanges(step: int, steps: int, exchanges: int) -> int:
 
 
 def slice_at(turn: int, side: int, order: str = "rows") -> tuple[int, int]:
-    """Slice (j, i) whose turn it is in schedule ``slice``, starting at (0, 0).
+    """Slice (j, i) of a turn of schedule ``slice``, starting at (0, 0).
 
-    In order ``rows`` it is row-major. In order ``diagonal`` a slice is followed by its lower right neighbour (rows and
-    columns closed into rings), and after M turns, which no two slices of a row or a column share, the next diagonal
-    begins. With one slice per hold, turns are holds.
+    Order ``rows`` is row-major. In order ``diagonal`` a slice is followed by its lower right neighbour (rows and
+    columns wrap around); after M turns, in which no two slices share a row or a column, the next diagonal begins. With
+    one slice per hold, turns equal holds.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def slices_at(hold: int, side: int, visits: int = 1, order: str = "rows") -> lis
 
 
 def all_slices(side: int) -> list[tuple[int, int]]:
-    """Every slice (j, i) of the grid, row-major: what trains in one step of schedule ``stream``.
+    """All slices (j, i) of the grid in row-major order, as trained in each step of schedule ``stream``.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def all_slices(side: int) -> list[tuple[int, int]]:
 
 
 def frozen_at(hold: int, side: int) -> int:
-    """The q of the diagonal slice (q, q) that stays as it is in a hold of schedule ``frozen``.
+    """Index q of the diagonal slice (q, q) that stays unchanged during a hold of schedule ``frozen``.
 
     The authors' published script counts its epochs from 1, hence the + 1.
 

@@ -1,8 +1,8 @@
-"""TinyFoA on fully connected layers, as the equations of the paper and of the authors' published code say it.
+"""TinyFoA on fully connected layers, following the equations of the paper and of the authors' published code.
 
 Huang and Aminifar, "TinyFoA: Memory Efficient Forward-Only Algorithm for On-Device Learning", AAAI 2025. Each layer
-has its own fixed random classifier P and learns from its loss alone, so no error ever travels down through layers.
-Layers train one after another, lowest first; what a trained layer puts out is what the next one trains on.
+has its own fixed random classifier P and learns from its own loss alone, so no error travels down through the layers.
+Layers train one after another, lowest first; the outputs of a trained layer are the inputs of the next one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Batch = tuple[np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,)
 
 
 def binarize_weights(W: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights of one bit and a common scale, Wb = alpha sign(W) with alpha = mean |W|.
+    """Binarize weights with a common scale: Wb = alpha sign(W) with alpha = mean |W|.
 
     Parameters
     ----------
     W : ndarray of float, (O, I)
-        The WHOLE layer, as the last step left it. The sign of 0 is +1.
+        The WHOLE layer, as of the last step. The sign of 0 is +1.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def forward(
     binary_activations: bool = True,
     scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a layer makes of a batch: z = X Wb^T + b, then h = s [z > 0], or h = max(z, 0).
+    """Run a layer on a batch: z = X Wb^T + b, then h = s [z > 0], or h = max(z, 0).
 
     Parameters
     ----------
@@ -59,10 +59,10 @@ def forward(
     binary_weights : bool
         Whether Wb is :func:`binarize_weights` of W, or W itself.
     binary_activations : bool
-        Whether h has one bit and a common scale s (a z of 0 gives bit 0), or is the ReLU of z.
+        Whether h is binary with a common scale s (z = 0 gives bit 0), or the ReLU of z.
     scale : float, optional
-        s. In training it is mean |z| of this very batch, the default. In inference it must be a stored one, or a
-        sample's answer would depend on the samples beside it: :func:`mean_magnitude` of the training set.
+        s. By default mean |z| of this batch, as in training. In inference it must be a stored scale, see
+        :func:`mean_magnitude`; otherwise the prediction for a sample would depend on the other samples in the batch.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def forward(
 
 
 def logits(h: np.ndarray, P: np.ndarray) -> np.ndarray:
-    """What the fixed classifier says of a layer's activations, a = h P^T.
+    """Logits of the fixed classifier for a layer's activations, a = h P^T.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def logits(h: np.ndarray, P: np.ndarray) -> np.ndarray:
 
 def softmax(a: np.ndarray) -> np.ndarray:
     """Probabilities of the classes, p_c = exp(a_c) / sum exp(a). Shapes (B, C) and (B, C)."""
-    e = np.exp(a - a.max(axis=1, keepdims=True))  # the largest exponent is 0: nothing overflows
+    e = np.exp(a - a.max(axis=1, keepdims=True))  # the largest exponent is 0, so nothing overflows
     return e / e.sum(axis=1, keepdims=True)
 
 
@@ -118,7 +118,7 @@ def loss(a: np.ndarray, labels: np.ndarray) -> float:
 
 
 def error(a: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What the loss sends back to the logits, its gradient (p - Y) / B with p = softmax(a) and Y one-hot.
+    """Gradient of the loss with respect to the logits, (p - Y) / B with p = softmax(a) and Y one-hot.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def gradient(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of the loss, with straight-through estimators where something was binarized.
+    """Gradient of the loss, with straight-through estimators for binarized quantities.
 
     ::
 
@@ -156,7 +156,7 @@ def gradient(
         db = sum of dz over the batch
 
     The straight-through masks are strict, as in the authors' code (the paper's text says <= 1); the scales alpha and s
-    carry no gradient. B is the size of this batch, so a last batch that is not full weighs as much as the others.
+    carry no gradient. B is the size of this batch, so a smaller last batch has the same weight as the others.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def gradient(
 
 
 def clamp(w: np.ndarray) -> np.ndarray:
-    """Keep weights or biases within +-1, the range in which the straight-through estimator lets them learn."""
+    """Clip weights or biases to +-1, the range in which the straight-through estimator lets them learn."""
     return np.clip(w, -1, 1)
 
 
@@ -191,12 +191,12 @@ def clamp(w: np.ndarray) -> np.ndarray:
 
 
 class TrainedLayer(NamedTuple):
-    """What :func:`train_layer` returns."""
+    """The result of :func:`train_layer`."""
 
     W: np.ndarray  # (O, I), after the last step
     b: np.ndarray  # (O,)
     losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
-    dW_first: np.ndarray  # gradients at step 0 of what trained then: (O, I), or that of the first slice
+    dW_first: np.ndarray  # gradients at step 0 of the parameters trained then: (O, I), or that of the first slice
     db_first: np.ndarray  # (O,), or that of one group of biases
 
 
@@ -218,19 +218,19 @@ def train_layer(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> TrainedLayer:
-    """Train one layer: a step for every batch, in the order given, `epochs` times over.
+    """Train one layer: one step per batch, in the given order, for `epochs` epochs.
 
-    The schedules differ in what of the gradient becomes an update:
+    The schedule determines which part of the gradient is applied:
 
     - ``none``: the whole layer trains, with one optimizer.
     - ``slice``: slice (j, i) of the M x M grid trains, with the biases of rows j; at the end of a hold the next slice
-      takes its place. Each slice, and each group of biases, has its own optimizer state and step count. With several
-      `visits` so many slices train in every step, one after another, all from one forward pass; a group of biases that
-      they share steps once.
-    - ``stream``: every slice trains in every step, all from one forward pass; each group of biases steps once. Equal
+      replaces it. Each slice, and each group of biases, has its own optimizer state and step count. If `visits` is
+      greater than 1, that number of slices train in every step, one after another, from a single forward pass; a group
+      of biases that they share steps once.
+    - ``stream``: every slice trains in every step, from a single forward pass; each group of biases steps once. Equal
       to ``none``, as neither the gradient nor the optimizer mixes weights.
-    - ``frozen``: as ``none``, moments included, and then the weights of slice (q, q), q = (hold + 1) mod M, are put
-      back as they were. All biases train. This is what the authors' published script does.
+    - ``frozen``: as ``none``, including moments, but then the weights of slice (q, q), q = (hold + 1) mod M, are
+      restored. All biases train. This is what the authors' published script does.
 
     Parameters
     ----------
@@ -241,18 +241,18 @@ def train_layer(
     P : ndarray of float, (C, O)
         Fixed projection.
     slices : int
-        M, slices per side; ``none`` has no use for it.
+        M, slices per side; not used by ``none``.
     schedule : {"none", "slice", "stream", "frozen"}
     hold : int, optional
-        Steps before the next slice; by default an epoch, as in the paper.
+        Number of steps before the next slice; by default one epoch, as in the paper.
     exchanges : int, optional
-        Instead of `hold`: how many holds all steps are divided into.
+        Alternative to `hold`: the number of holds to divide all steps into.
     visits : int
-        Slices that train in a step of schedule ``slice``.
+        Slices trained per step in schedule ``slice``.
     order : {"rows", "diagonal"}
-        In which order their turns come (:func:`.slices.slice_at`).
+        Order of the slices (:func:`.slices.slice_at`).
     epochs : int
-        How often the batches are gone through.
+        Number of passes over the batches.
     optimizer : {"adam", "momentum", "sgd"}
     lr : float
         Step size.
@@ -266,8 +266,8 @@ def train_layer(
     Raises
     ------
     ValueError
-        For a schedule or optimizer that does not exist, more slices than rows or columns, both `hold` and `exchanges`,
-        or nothing to train on.
+        For an unknown schedule or optimizer, more slices than rows or columns, both `hold` and `exchanges`, or nothing
+        to train on.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
@@ -280,7 +280,7 @@ def train_layer(
     if steps < 1:
         raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
 
-    # The grid that trains is a single slice where the whole layer does; the frozen slices have a grid of their own.
+    # The training grid is a single slice if the whole layer trains; the frozen slices have their own grid.
     side = 1 if schedule in ("none", "frozen") else slices
     rows, columns = cuts(W.shape[0], side), cuts(W.shape[1], side)
     frozen = list(zip(cuts(W.shape[0], slices), cuts(W.shape[1], slices))) if schedule == "frozen" else []
@@ -326,9 +326,9 @@ def hand_over(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> list[np.ndarray]:
-    """Outputs of a trained layer for every batch: what the next layer trains on.
+    """Outputs of a trained layer for every batch, the inputs of the next layer.
 
-    With binary activations each batch keeps the scale s that is its own.
+    With binary activations each batch keeps its own scale s.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def hand_over(
 
 
 def mean_magnitude(batches: Iterable[Batch], W: np.ndarray, b: np.ndarray, *, binary_weights: bool = True) -> float:
-    """The one scale s that a layer keeps for inference: mean |z| over all samples and neurons of the hand-over pass.
+    """The scale s of a layer for inference: mean |z| over all samples and neurons of the hand-over pass.
 
     Parameters as in :func:`hand_over`; the result is sum |z| / (N O) for N samples in all.
     """
@@ -362,7 +362,7 @@ def mean_magnitude(batches: Iterable[Batch], W: np.ndarray, b: np.ndarray, *, bi
 
 
 class Layer(NamedTuple):
-    """One trained layer, with all that inference needs."""
+    """One trained layer, with everything that inference needs."""
 
     W: np.ndarray  # (O, I)
     b: np.ndarray  # (O,)
@@ -380,7 +380,7 @@ def train(
     binary_activations: bool = True,
     **options: Any,
 ) -> list[Layer]:
-    """Train a network, layer after layer, each on what the one below hands over.
+    """Train a network layer by layer, each layer on the outputs of the one below.
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def train(
     classes : int
         C.
     seed : int
-        Initial weights, biases and projections are made from it (:mod:`.random`).
+        Seed of initial weights, biases and projections (:mod:`.random`).
     binary_weights, binary_activations : bool
         As in :func:`forward`.
     **options
@@ -418,7 +418,7 @@ def train(
 def predict(
     X: np.ndarray, layers: Iterable[Layer], *, binary_weights: bool = True, binary_activations: bool = True
 ) -> np.ndarray:
-    """Class numbers, by the largest logit of the last layer.
+    """Predict class numbers by the largest logit of the last layer.
 
     Parameters
     ----------

@@ -1,24 +1,24 @@
-"""TinyFoA on locally connected layers: 3 x 3 convolution in which every position has weights of its own.
+"""TinyFoA on locally connected layers: 3 x 3 convolutions with separate weights for every position.
 
-As in :mod:`.tinyfoa`, each layer learns from a fixed random head of its own, and layers train one after another. With
+As in :mod:`.tinyfoa`, each layer learns from its own fixed random head, and layers train one after another. With
 weights W (O, I, R, C, 9), biases b (O, R, C), batch norm's gamma and beta (O,), and inputs X (B, I, R, C):
 
-    binary weights      Wb = alpha sign(W),  alpha = mean |W| over the whole layer, now
+    binary weights      Wb = alpha sign(W),  alpha = mean |W| over the whole layer, at this step
     products            u = b + sum over i and the nine neighbours of Wb x,  0 beyond the border
     batch norm          v = gamma (u - mean) / sqrt(variance + 1e-5) + beta,  by channel, over batch and positions
     ReLU                r = max(v, 0)
     binary activations  s = mean |r| over the whole batch;  h = s [r > 0]       (otherwise h = r)
     logits              a = h H^T + c for a fixed head H (C, O R C), c (C,)
     gradient            dv = ((p - Y) / B) H [r > 0] [|r| < 1]                  ([|r| < 1] only with binary activations)
-                        du as batch norm sends it back;  dW = du x [|W| < 1]    ([|W| < 1] only with binary weights)
+                        du by the gradient of batch norm;  dW = du x [|W| < 1]  ([|W| < 1] only with binary weights)
     update              the optimizer's step, then W, b, gamma and beta clamped to +-1
 
-Training sees the batch's mean and variance; what a trained layer hands to the next, and inference, the running ones:
+Training uses the batch's mean and variance; hand-over to the next layer and inference use the running ones:
 running <- 0.9 running + 0.1 of the batch, with the unbiased variance. A slice is a group of output channels: its
 weights, biases, gamma and beta train, with their own optimizer state; running statistics move for all channels. With
-schedule ``frozen`` everything trains, but the weights of one group are put back as they were.
+schedule ``frozen`` everything trains, but the weights of one group are restored after the step.
 
-In a depthwise layer, W (O, 1, R, C, 9), output channel o reads one input channel, :func:`reads`, not all.
+In a depthwise layer, W (O, 1, R, C, 9), each output channel reads a single input channel, given by :func:`reads`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EPSILON, MOMENTUM = 1e-5, 0.1
 
 
 class Layer(NamedTuple):
-    """All that trains in a layer, or the gradients of it, and batch norm's running statistics."""
+    """The trainable parameters of a layer, or their gradients, and batch norm's running statistics."""
 
     W: np.ndarray  # (O, I, R, C, 9)
     b: np.ndarray  # (O, R, C)
@@ -47,7 +47,7 @@ class Layer(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a forward pass leaves for the gradient."""
+    """The values of a forward pass that the gradient needs."""
 
     P: np.ndarray  # (B, I, R, C, 9), the inputs' neighbourhoods
     normal: np.ndarray  # (B, O, R, C), u normalized
@@ -57,13 +57,13 @@ class Passed(NamedTuple):
 
 
 def initial(W: np.ndarray, b: np.ndarray) -> Layer:
-    """A layer with these weights and biases, batch norm as it begins: gamma 1, beta 0, mean 0, variance 1."""
+    """A layer with these weights and biases and initial batch norm: gamma 1, beta 0, mean 0, variance 1."""
     one, zero = np.ones(len(W), W.dtype), np.zeros(len(W), W.dtype)
     return Layer(W, b, one, zero, zero, one)
 
 
 def neighbourhoods(X: np.ndarray) -> np.ndarray:
-    """The 3 x 3 neighbourhood of every position, row by row, with 0 beyond the border.
+    """Extract the 3 x 3 neighbourhood of every position, in row-major order, with 0 beyond the border.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def neighbourhoods(X: np.ndarray) -> np.ndarray:
 
 
 def reads(outputs: int, inputs: int) -> np.ndarray:
-    """The input channel that each output channel of a depthwise layer reads (O,): o I / O, rounded down."""
+    """Input channel read by each output channel of a depthwise layer (O,): o I / O, rounded down."""
     return np.arange(outputs) * inputs // outputs
 
 
 def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: bool = True) -> np.ndarray:
-    """u = b + sum of Wb x over channels and neighbours, with Wb = alpha sign(W) or W.
+    """Products u = b + sum of Wb x over channels and neighbours, with Wb = alpha sign(W) or W.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def forward(
     trained: bool = False,
     scale: float | None = None,
 ) -> tuple[Passed, Layer]:
-    """What a layer makes of a batch, and the layer with its running statistics moved on.
+    """Run a layer on a batch; return its values and the layer with updated running statistics.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ def forward(
     layer : Layer
     binary_weights, binary_activations : bool
     trained : bool
-        Normalize with the running statistics, and leave them, as inference does.
+        Normalize with the running statistics and do not update them, as in inference.
     scale : float, optional
-        s in inference; mean r of this batch without it.
+        s for inference; by default mean r of this batch.
     """
     P = neighbourhoods(X)
     u = products(P, layer.W, layer.b, binary_weights=binary_weights)
@@ -155,7 +155,7 @@ def gradient(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> Layer:
-    """The gradients of the mean loss, by what they are of; those of the running statistics are 0.
+    """Gradients of the mean loss, stored as a :class:`Layer`; those of the running statistics are 0.
 
     Parameters
     ----------
@@ -175,9 +175,9 @@ def gradient(
 def sent_back(
     passed: Passed, layer: Layer, dh: np.ndarray, *, binary_weights: bool = True, binary_activations: bool = True
 ) -> tuple[Layer, np.ndarray]:
-    """The gradients of a layer from the errors dh (B, O, R, C) at its outputs, and the errors du at its products.
+    """Gradients of a layer from the errors dh (B, O, R, C) at its outputs, and the errors du at its products.
 
-    The bits' scale s and the signs' scale alpha carry no gradient.
+    The scales s (activations) and alpha (weights) carry no gradient.
     """
     P, normal, deviation, r, _ = passed
     dv = dh * (r > 0)
@@ -185,7 +185,7 @@ def sent_back(
         dv = dv * (np.abs(r) < 1)
     places = (0, 2, 3)
     dgamma, dbeta = (dv * normal).sum(axis=places), dv.sum(axis=places)
-    # the mean and the deviation of u follow every one of its values
+    # the mean and the deviation depend on all values of u
     dnormal = dv * _by_channel(layer.gamma)
     du = dnormal - _by_channel(dnormal.mean(axis=places)) - normal * _by_channel((dnormal * normal).mean(axis=places))
     du = du / _by_channel(deviation)
@@ -200,11 +200,11 @@ def sent_back(
 
 
 class TrainedLayer(NamedTuple):
-    """What :func:`train_layer` returns."""
+    """The result of :func:`train_layer`."""
 
     layer: Layer
     losses: np.ndarray  # (steps,), float64: the loss of each step, before its update
-    first: Layer  # gradients at step 0, of what trained then
+    first: Layer  # gradients at step 0, of the parameters trained then
 
 
 def train_layer(
@@ -222,7 +222,7 @@ def train_layer(
     binary_weights: bool = True,
     binary_activations: bool = True,
 ) -> TrainedLayer:
-    """Trains a layer.
+    """Train a layer.
 
     Parameters
     ----------
@@ -232,11 +232,12 @@ def train_layer(
     H, c : ndarray of float, (C, O R C) and (C,)
         The fixed head.
     slices : int
-        Groups of output channels, as equal as can be, the first ones larger; 1 trains the whole layer in each step.
+        Groups of output channels, of equal size or the first ones larger by 1; 1 trains the whole layer in each step.
     schedule : str
-        ``slice``: one group trains, then the next; ``frozen``: all but the weights of one, from the second group on.
+        ``slice``: one group after another trains; ``frozen``: all but the weights of one group, from the second group
+        on.
     hold : int, optional
-        Steps for which a group trains; an epoch without it.
+        Steps per group; by default one epoch.
     optimizer, lr, epochs
         As in :func:`.tinyfoa.train_layer`.
     binary_weights, binary_activations : bool
@@ -272,7 +273,7 @@ def train_layer(
 def hand_over(
     batches: Iterable[Batch], layer: Layer, *, binary_weights: bool = True, binary_activations: bool = True
 ) -> list[np.ndarray]:
-    """Outputs (B, O, R, C) of a trained layer for every batch, each with the scale s that is its own."""
+    """Outputs (B, O, R, C) of a trained layer for every batch, each with its own scale s."""
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
     return [forward(X, layer, **toggles, trained=True)[0].h for X, _ in batches]
 

@@ -1,12 +1,21 @@
-"""The flash and RAM of a board, as the trainer in C sees them."""
+"""What the trainer in C needs of a device, before it is written: the plan of ``tinyfoa plan --to c-trainer``."""
 
 from __future__ import annotations
 
-from ..model.c_layout import NOR, Store
+from typing import Any
+
+from ..data import Dataset
+from ..model.c_layout import NOR, ROOT_PAGES, STATE_BYTES, CLayout, Store, fit
+from ..recipe import Recipe
+from .board_time import ASSUMES, VOLTS
 from .boards import Board
+from .instructions import CODE, KINDS, STACK, instructions, kind_of
+from .stores import RESERVE_FLASH
 
 #: of a board's RAM, what is left to the stack and to the program's own data
 RESERVE = 8 * 1024
+#: bytes of a root record in flash, before it is rounded up to whole program units
+ROOT_BYTES = 64
 #: bytes that some makers' flash is programmed by, by how their boards' names begin; others 8
 UNITS = {
     "stm32h7": 32,
@@ -36,3 +45,148 @@ def internal(board: Board) -> Store:
     unit = next((unit for name, unit in UNITS.items() if board.name.startswith(name)), 8)
     page = max(board.flash_erase_bytes, 256)
     return Store("internal flash", page, unit, False, board.flash_bytes, board.flash_cycles)
+
+
+def room(board: Board, ram: int | None, reserve: int = RESERVE) -> int:
+    """Bytes of a board's RAM for the arena, at most ``ram``."""
+    left = max(0, board.block_bytes - reserve)
+    return left if ram is None else min(ram, left)
+
+
+def device_plan(
+    recipe: Recipe,
+    dataset: Dataset,
+    store: Store,
+    mapped: bool,
+    ram: int | None,
+    board: Board | None = None,
+    reserve_flash: int = RESERVE_FLASH,
+) -> dict[str, Any]:
+    """What a training on a device takes: the layout that the trainer in C is written with.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A validated one.
+    dataset : Dataset
+        Only its shape counts.
+    store : Store
+        The flash that it trains in.
+    mapped : bool
+        Whether the samples lie in memory that can be read in place.
+    ram : int or None
+        Bytes for the arena; None: no limit.
+    board : Board, optional
+        Its clock, current and processor; without it a Cortex-M7 with double precision counts instructions.
+    reserve_flash : int
+        Bytes of the flash that the program lies in which are left to firmware and the trainer's code.
+
+    Returns
+    -------
+    dict
+        ``fits``; ``ram``: ``arena_bytes`` as the binary has them, ``budget_bytes``, what of it is ``streamed``;
+        ``stack_bytes`` and ``code_bytes``, the most that was measured; ``constants_bytes`` of the program: projections
+        and, where mapped, samples; ``flash``: ``held_bytes`` of ``nbytes`` (None: not known), ``erased_pages`` of
+        ``page_bytes`` and ``written_bytes`` of the whole training, ``trainings`` that it survives; ``layers``: arena
+        and ``instructions_per_step``; ``time``: ``seconds_per_epoch`` of the slowest layer, ``seconds`` and ``joules``
+        of the whole training, or None without a board; ``regions`` of the layer with the largest arena.
+
+    Raises
+    ------
+    BadRequest
+        If the trainer does not do what the recipe asks for, or does not fit into the RAM; with the smallest that would.
+    """
+    layout = fit(recipe, dataset, store, mapped, ram)
+    kind = kind_of(board) if board else KINDS[0]
+    counts = [instructions(layer, layout.batches, kind) for layer in layout.layers]
+    constants = sum(4 * layer.O * layer.C for layer in layout.layers)
+    if mapped:
+        first = dataset.train.inputs
+        constants += layout.N * (first.dtype.itemsize * first.shape[1] + 2)
+    flash = _flash(layout, constants, reserve_flash, board)
+    return {
+        "fits": flash["fits"],
+        "board": board.name if board else None,
+        "ram": {
+            "arena_bytes": layout.arena_bytes,
+            "budget_bytes": ram,
+            "slices_streamed": layout.cut.streamed,
+            "signs_streamed": layout.cut.signs_in_flash,
+        },
+        "stack_bytes": STACK[kind],
+        "code_bytes": CODE[kind],
+        "constants_bytes": constants,
+        "flash": flash,
+        "layers": [
+            {"layer": n + 1, "arena_bytes": STATE_BYTES + plan.nbytes, "instructions_per_step": round(count)}
+            for n, (plan, count) in enumerate(zip(layout.plans, counts))
+        ],
+        "processor": kind,
+        "time": _time(layout, counts, board) if board else None,
+        "regions": _regions(layout),
+    }
+
+
+def _flash(layout: CLayout, constants: int, reserve: int, board: Board | None) -> dict[str, Any]:
+    """What the training has in flash, and does to it."""
+    store, (pages, written) = layout.store, traffic(layout)
+    firmware = reserve + constants if board and store.nbytes else 0
+    there = max(0, store.nbytes - firmware) // store.page * store.page if store.nbytes else None
+    return {
+        "fits": there is None or layout.flash_bytes <= there,
+        "name": store.name,
+        "nbytes": there,
+        "held_bytes": layout.flash_bytes,
+        "page_bytes": store.page,
+        "erased_pages": None if store.in_place else pages,
+        "written_bytes": written,
+        "trainings": store.cycles * (there // store.page) / pages if store.cycles and there else None,
+    }
+
+
+def _time(layout: CLayout, counts: list[float], board: Board) -> dict[str, Any]:
+    """Seconds and joules on a board."""
+    epochs = [layout.batches * count / (1e6 * board.mhz) for count in counts]
+    seconds = layout.recipe.epochs * sum(epochs)
+    watts = 1e-6 * board.ua_per_mhz * board.mhz * VOLTS
+    return {
+        "seconds_per_epoch": max(epochs),
+        "seconds": seconds,
+        "joules": seconds * watts if watts else None,
+        "assumes": ASSUMES,
+    }
+
+
+def _regions(layout: CLayout) -> list[dict[str, Any]]:
+    """Name, offset in the arena and bytes of the regions of the layer that needs most, the largest first."""
+    plan = max(layout.plans, key=lambda plan: plan.nbytes)
+    return [
+        {"name": region.name, "offset": STATE_BYTES + plan.offsets[region.name], "bytes": region.nbytes}
+        for region in plan.regions
+    ]
+
+
+def traffic(layout: CLayout) -> tuple[int, int]:
+    """Pages erased and bytes written by the training of all layers, with what it begins and ends with."""
+    store, steps = layout.store, layout.recipe.epochs * layout.batches
+    pages = written = 0
+    for layer, place in zip(layout.layers, layout.flash[0]):
+        slices, side = len(layer.grid), layer.grid.side
+        parts = [layer.grid.slice(k) for k in range(slices)]
+        slice_bytes = sum(sum(layer.plane_bytes(p.last - p.first, p.high - p.low)) for p in parts) // slices
+        bias_bytes = 4 * layer.O * (1 + layer.moments) // side
+        moves = layer.flushes(layout.batches)
+        flushed = moves + side * side  # with the initial ones
+        pages += flushed * (place["slice_slot"] // store.page) + (moves + side) * (place["bias_slot"] // store.page)
+        pages += place["trained_slot"] // store.page
+        written += flushed * slice_bytes + (moves + side) * bias_bytes + layer.O * 4 * (1 + layer.words)
+        if place["record"]:
+            pages += -(-layout.batches * place["record"] // store.page)
+            written += layout.batches * place["record"]
+        if layout.cut.streamed:
+            written += layer.due * steps * slice_bytes
+        if layout.cut.signs_in_flash:
+            written += layer.due * steps * 4 * layer.O * layer.words // slices
+    roots = 1 + len(layout.layers) * (layout.recipe.epochs + 1)
+    each = -(-ROOT_BYTES // store.unit) * store.unit
+    return pages + ROOT_PAGES + 1 + roots // max(1, store.page // each), written + roots * each

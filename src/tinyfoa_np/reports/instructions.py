@@ -46,7 +46,10 @@ def work(layer: Layer, batches: int) -> dict[str, float]:
     due = layer.due
     rows, columns, first = layer.O / layer.grid.side, layer.I / layer.grid.side, layer.number == 0
     weights, real = due * rows * columns, layer.kind == "real"
-    moved = 2 * layer.exchanges(batches) * sum(layer.plane_bytes(layer.rows, layer.columns))
+    exchanges = due if layer.cut.streamed else layer.exchanges(batches)
+    moved = 2 * exchanges * sum(layer.plane_bytes(layer.rows, layer.columns))
+    if layer.cut.signs_in_flash:
+        moved += 4 * layer.O * layer.words
     trains = recipe.optimizer if recipe.optimizer in ("adam", "sgd") else "momentum"
     coded = " int8" if layer.coded and layer.moments else ""
     return {

@@ -1,1 +1,1 @@
-"""One file per algorithm, each declaring its own regions and reading like its paper's equations."""
+"""Learning rules, one file per algorithm: each declares its own regions and follows its paper's equations."""

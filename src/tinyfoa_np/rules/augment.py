@@ -1,4 +1,4 @@
-"""Augmentation in the arena: a batch of training images is changed where it was loaded, before anything reads it."""
+"""Augmentation in the arena: a batch of training images is changed in place after loading, before it is read."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..recipe import Recipe
 
 
 class Augmenter:
-    """Changes training images at random: by seed, epoch and the sample's number.
+    """Change training images at random, determined by seed, epoch and sample number.
 
     Parameters
     ----------
     recipe : Recipe
-        One with ``augment``.
+        A recipe with ``augment``.
     inputs : Encoding
-        What a sample is.
+        Encoding of the samples.
     threads : int
-        T: each needs an image of scratch.
+        T: each thread needs scratch for one image.
 
     Raises
     ------
     BadRequest
-        If samples are no images.
+        If samples are not images.
     """
 
     def __init__(self, recipe: Recipe, inputs: Encoding, threads: int) -> None:
@@ -42,13 +42,13 @@ class Augmenter:
         )
 
     def regions(self) -> list[Region]:
-        """An image per thread, as it was: it shares its bytes with whatever only later phases need."""
+        """Scratch for one original image per thread; it shares its bytes with regions that only later phases need."""
         return [Region("augment.image", (self.threads, self.inputs.columns), self.inputs.dtype, ("load",))]
 
     def open(self, arena: Arena) -> None:
-        """Takes the view."""
+        """Take the view."""
         self.image = arena.take("augment.image")
 
     def __call__(self, inputs: np.ndarray, samples: int, epoch: int, first: int) -> None:
-        """Changes the first ``samples`` of ``inputs`` (B, columns), of which the first is sample ``first``."""
+        """Change the first ``samples`` rows of ``inputs`` (B, columns); row 0 is sample number ``first``."""
         kernels.augment(inputs, samples, self.shape, self.change, epoch, first, self.seed, self.image, self.threads)

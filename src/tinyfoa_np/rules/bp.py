@@ -1,4 +1,4 @@
-"""Backpropagation: what the forward-only algorithms are measured against.
+"""Backpropagation, the main baseline for the forward-only algorithms.
 
 For hidden layers k = 0, 1, ... with weights W_k (O, I) and biases b_k, and an output layer of full precision on top
 
@@ -9,8 +9,8 @@ For hidden layers k = 0, 1, ... with weights W_k (O, I) and biases b_k, and an o
     gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k         ([|W| < 1] only with binary weights)
     update              the optimizer's step; with binary weights W and b are then clamped to +-1
 
-All layers' inputs live until their weights are updated; errors live for two layers at a time. A layer is updated as
-soon as the error of the one below is known.
+The inputs of all layers are kept until their weights are updated; errors are kept for two layers at a time. A layer is
+updated as soon as the error of the layer below is known.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from .stage import Outcome
 
 
 class Network(NetworkStage):
-    """A network in training by backpropagation; parameters as for :class:`.network_stage.NetworkStage`.
+    """A network trained by backpropagation; parameters as for :class:`.network_stage.NetworkStage`.
 
-    Here hidden layers are fully connected; :mod:`.bp_local` says what else they can be.
+    Hidden layers here are fully connected; see :mod:`.bp_local` for locally connected ones.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Network(NetworkStage):
         self.layers = [*map(self.hidden, range(self.top)), classifier]
 
     def clamp(self) -> float:
-        """What weights and biases are clamped to."""
+        """Limit to which weights and biases are clamped."""
         return 1.0 if self.recipe.binary_weights else inf
 
     def features(self) -> Encoding:
-        """What the classifier reads."""
+        """Encoding of the classifier's inputs."""
         return self.outputs[-1]
 
     def hidden(self, k: int) -> Dense:
@@ -94,7 +94,7 @@ class Network(NetworkStage):
         )
 
     def extra(self) -> list[Region]:
-        """What the network needs of the arena beside its layers, and when."""
+        """Regions of the network besides those of its layers."""
         tallest = [max(self.widths[parity::2], default=0) for parity in (0, 1)]
         return [
             *self.common_regions(self.B),
@@ -112,19 +112,19 @@ class Network(NetworkStage):
         ]
 
     def backward_bytes(self) -> int:
-        """Bytes that sending errors back through a layer takes, of that which takes most."""
+        """Largest scratch, in bytes, for passing errors back through a layer."""
         shapes = [layer.backward_scratch() for layer in self.layers[1:]]
         return max(prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def forward(self, samples: int, scales: Sequence[float] | None = None, step: int | None = None) -> list[float]:
-        """A batch through all layers to the logits; returns the summed |z| of each hidden layer.
+        """Pass a batch through all layers to the logits; return the summed |z| of each hidden layer.
 
-        ``scales`` are stored s_k, in place of the batch's own; ``step`` is that of a training, which keeps what the way
-        back needs.
+        ``scales`` are stored s_k, used instead of the batch's own. ``step`` is a training step; if given, the values
+        that the backward pass needs are kept.
         """
-        sums, self.gains = [], [1.0]  # what the bits of each layer's inputs stand for
+        sums, self.gains = [], [1.0]  # the value of a set bit in each layer's inputs
         for k, width in enumerate(self.widths):
             sums.append(self.pass_hidden(k, samples, step is not None))
             s = sums[k] / (samples * width) if scales is None else scales[k]
@@ -134,21 +134,21 @@ class Network(NetworkStage):
         return sums
 
     def values(self, k: int) -> np.ndarray:
-        """Inputs of layer k (B, columns); of the first after the hidden ones, what the last of them puts out."""
+        """Inputs of layer k (B, columns); above the hidden layers, the outputs of the last one."""
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def pass_hidden(self, k: int, samples: int, training: bool) -> float:
-        """Hidden layer k on a batch; returns the summed |z|."""
+        """Run hidden layer k on a batch; return the summed |z|."""
         active = self.ram[f"active{k}"] if training else empty((0, self.groups), "uint16")
         z = self.ram.z[: self._tile(k)]
         return self.tile_pass(k, self.values(k), samples, z, self.values(k + 1), active, self.gains[k])
 
     def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
-        """What the classifier reads of a batch, and what its bits stand for."""
+        """Inputs of the classifier for a batch, and the value of their bits."""
         return self.values(self.top), self.gains[-1]
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+        """Run one training step on the loaded batch."""
         self.arena.enter("forward")
         self.note(part.samples, step, self.forward(part.samples, step=step))
         self.arena.enter("gradient")
@@ -163,20 +163,20 @@ class Network(NetworkStage):
         return Outcome.of(loss, wrong)
 
     def _dz(self, k: int) -> np.ndarray:
-        """The errors of layer k (O, B)."""
+        """Errors of layer k (O, B)."""
         if k == self.top:
             return self.ram.error
         return (self.ram.dz_odd if k % 2 else self.ram.dz_even)[: self.widths[k]]
 
     def send_back(self, k: int, samples: int) -> None:
-        """The errors of layer k - 1 from those of layer k."""
+        """Compute the errors of layer k - 1 from those of layer k."""
         if k > 0:
             self.arena.enter("gradient")
             active, scratch = self.ram[f"active{k - 1}"], self.ram.backward
             self.layers[k].backward(self._dz(k), samples, active, scratch, self._dz(k - 1))
 
     def train_one(self, flash: Flash, k: int, part: Part, step: int) -> bool:
-        """One optimizer step of layer k; False if a number is lost."""
+        """Run one optimizer step of layer k; return False if a number is no longer finite."""
         turn = None, part.first > 0, part.ends
         return self.train_layer(flash, k, self.values(k), self.gains[k], part.samples, self._dz(k), step, *turn)
 

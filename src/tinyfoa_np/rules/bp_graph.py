@@ -1,12 +1,12 @@
-"""Backpropagation through networks of any layers: what GIFF is measured against.
+"""Backpropagation through networks of arbitrary layers, the baseline for GIFF.
 
 All layers and the head are one group (:mod:`.group_stage`), with the loss on top:
 
     error           dz_top = (softmax(z_top) - Y) / B,  the loss its mean cross-entropy
-    backward        through each operation in turn; what it has trains as soon as its error is sent on
+    backward        through each operation in turn; its parameters train as soon as its error is passed on
     answer          the largest logit
 
-All activations that a gradient reads live until it is made.
+Every activation that a gradient reads is kept until that gradient is computed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _chain(network: Architecture) -> list[tuple[object, ...]]:
 
 
 class Network(GroupStage):
-    """A network in training by backpropagation; parameters as for :class:`.group_stage.GroupStage`, without chains."""
+    """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`, without chains."""
 
     beside_answers = GroupStage.beside_answers | {"unused_error"}
 
@@ -49,7 +49,7 @@ class Network(GroupStage):
         super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, tiling)
 
     def top_regions(self, group: Group) -> list[Region]:
-        """What the loss needs."""
+        """Regions of the loss."""
         at = group.top
         looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         return [
@@ -59,15 +59,15 @@ class Network(GroupStage):
 
     @property
     def logits(self) -> np.ndarray:
-        """The top's output (B, C)."""
+        """Output of the top layer (B, C)."""
         return self.layers[0].output.reshape(self.B, self.C)
 
     def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
-        """The summed cross-entropy, and how many answers are wrong; the logits' errors (B, C), of a batch of ``of``."""
+        """Compute the logits' errors (B, C) for a batch of ``of``; return the summed loss and wrong predictions."""
         return cross_entropy(self.logits.T, samples, self.ram.labels, error.T, self.ram.result, of)
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on what was loaded."""
+        """Run one training step on the loaded samples."""
         (group,), move = self.layers, self.next_step(step, part)
         group.forward(part.samples, "forward", self.unpack(part.samples))
         self.arena.enter(f"gradient:{group.top}")

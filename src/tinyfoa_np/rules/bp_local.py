@@ -1,22 +1,22 @@
-"""Backpropagation through locally connected layers: what TinyFoA is measured against in its paper's Table 3.
+"""Backpropagation through locally connected layers, the baseline in Table 3 of TinyFoA's paper.
 
 The layers are those of :mod:`.tinyfoa_local`, with weights W (P, O, F), biases b (P, O), gamma and beta (O,) at P
-positions;
-on top of them a mean over each of 7 x 7 parts of the image, dropout, and a linear classifier of full precision:
+positions. They are followed by a mean over each of 7 x 7 parts of the image, dropout, and a linear classifier of full
+precision:
 
     products            u_k = Wb_k x + b_k, of the patch x of h_k around a position,  Wb = alpha sign(W) or W
     batch norm          v_k = gamma (u_k - mean) / deviation + beta
     binary activations  h_k+1 = s_k [v_k > 0],  s_k = mean max(v_k, 0) over the batch   (otherwise h_k+1 = max(v_k, 0))
-    classifier          f = D mean h_top over the parts,  a = W f + b,  D dropout over the rate at which it keeps
+    classifier          f = D mean h_top over the parts,  a = W f + b,  D dropout divided by the keep rate
     error               da = (softmax(a) - Y) / B
     backward            dv_k = dh_k+1 [v_k > 0] [v_k < 1]                  ([v < 1] only with binary activations)
-                        du_k as batch norm sends it back;  dh_k = sum over taps and outputs of Wb_k du_k
+                        du_k by the gradient of batch norm;  dh_k = sum over taps and outputs of Wb_k du_k
     gradient            dW_k = du_k x [|W_k| < 1],  db_k = sum du_k        ([|W| < 1] only with binary weights)
-    update              the optimizer's step, then all that trains is clamped to +-1
+    update              the optimizer's step, then all trained parameters are clamped to +-1
 
-In training batch norm has the batch's mean and deviation, in inference the running ones, and nothing is dropped. u of
-all layers are kept from the pass up to the pass down or, where RAM is short, made again; du takes their place, and one
-array holds the errors that travel. :mod:`tinyfoa_np.reference.bp_local` has all of it in plain NumPy.
+In training, batch norm uses the batch's mean and deviation; in inference it uses the running ones and there is no
+dropout. u of all layers is kept from the forward to the backward pass or, if RAM is short, recomputed. du replaces u,
+and one array holds the errors passed between layers. :mod:`tinyfoa_np.reference.bp_local` is the plain NumPy version.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ from .cuts import Rung
 from .network_stage import NO_MASK
 from .stage import NO_FLASH
 
-#: parts along each side of an image that the classifier sees the means of
+#: parts per side of an image over which the classifier's inputs are averaged
 SIDE = 7
 
 
 class Network(bp.Network):
-    """A locally connected network in training by backpropagation.
+    """A locally connected network trained by backpropagation.
 
     Parameters
     ----------
     recipe, inputs, shapes, classes, batches, threads
-        As for :class:`.network_stage.NetworkStage`, the shapes those of locally connected layers.
+        As for :class:`.network_stage.NetworkStage`; the shapes are those of locally connected layers.
     tiling : Tiling
-        Positions of a pass at a time, and whether products are kept.
+        Positions per pass, and whether products are kept.
 
     Raises
     ------
@@ -86,8 +86,8 @@ class Network(bp.Network):
     ) -> None:
         self.shapes: list[LocalShape] = list(shapes)
         self.local: list[Local] = []
-        self.places = self.shapes[0].places  # P, of all layers
-        self.grown = 1 / (1 - (recipe.dropout or 0.0))  # what a kept feature is multiplied by
+        self.places = self.shapes[0].places  # P, the same for all layers
+        self.grown = 1 / (1 - (recipe.dropout or 0.0))  # factor of a feature that is not dropped
         super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
 
     def clamp(self) -> float:
@@ -106,7 +106,7 @@ class Network(bp.Network):
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def scratch_kinds(self, k: int) -> list[Encoding]:
-        """How layer k's inputs may come, where :meth:`tile_pass` takes them: of the classifier alone."""
+        """Encodings in which :meth:`tile_pass` takes layer k's inputs: only those of the classifier."""
         return [self.reads[k]] if k == self.top else []
 
     @classmethod
@@ -115,7 +115,7 @@ class Network(bp.Network):
         return [Rung(tiling, PLACES[:1], ROWS[:1]) for tiling in kept_or_not]
 
     def extra(self) -> list[Region]:
-        """What the network needs of the arena beside its layers, and when."""
+        """Regions of the network besides those of its layers."""
         channels = [shape.channels for shape in self.shapes]
         most, threads = max(channels), max(own.threads for own in self.local)
         keep, tile = self.tiling.keep_products, min(self.tiling.neurons, self.places)
@@ -152,24 +152,24 @@ class Network(bp.Network):
         ]
 
     def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of the patches that layer k's threads are at."""
+        """Shape and dtype of the patch buffers of layer k's threads."""
         own = self.local[k]
         return (own.threads, self.B, patch_columns(own.inputs, own.shape)), own.inputs.dtype
 
     def _products(self, k: int) -> tuple[tuple[int, ...], str]:
-        """Of what layer k's products need for themselves."""
+        """Shape and dtype of the scratch for layer k's products."""
         own = self.local[k]
         some, kind = scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
         return (own.threads, *some), kind
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes, beside other ways to cut it: products made twice, or once."""
+        """Cost of a step relative to other tilings: products are computed twice or once."""
         return (0.0 if self.tiling.keep_products else 1.0,)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _dh(self, channels: int) -> np.ndarray:
-        """The errors at what a layer of so many channels puts out (P, O, B)."""
+        """Errors at the outputs of a layer with ``channels`` channels (P, O, B)."""
         shape = self.places, channels, self.B
         return self.ram.dh[: prod(shape)].reshape(shape)
 
@@ -187,13 +187,13 @@ class Network(bp.Network):
                 own.slopes = Slopes(ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1))
 
     def pass_hidden(self, k: int, samples: int, training: bool) -> float:
-        """Hidden layer k on a batch; returns the summed max(v, 0). In training batch norm goes by the batch."""
+        """Run hidden layer k on a batch; return the summed max(v, 0). In training, batch norm uses batch statistics."""
         own = self.local[k]
         out = Out(self.values(k + 1), empty((0, self.B)), own.no_head)
         return own.forward(NO_FLASH, Batch(self.values(k), self.reads[k], self.gains[k]), whole(samples), out, training)
 
     def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
-        """The means over parts of the image, some of them dropped in training."""
+        """Means over parts of the image, with dropout in training."""
         feature, shape, grown = self.ram.feature, self.shapes[-1], 1.0 if step is None else self.grown
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
         pooling_kernels.pool(
@@ -211,7 +211,7 @@ class Network(bp.Network):
         return feature, 1.0
 
     def send_back(self, k: int, samples: int) -> None:
-        """From the errors of what layer k puts out to du in the place of u, and to those of what it reads."""
+        """Compute du from the errors at layer k's outputs, in place of u, and the errors at its inputs."""
         self.arena.enter("gradient")
         if k == self.top:
             self._classifier_back(samples)
@@ -233,7 +233,7 @@ class Network(bp.Network):
             own.backward(samples, ram.backward, self._dh(own.shape.below))
 
     def _classifier_back(self, samples: int) -> None:
-        """From the error of the logits to those of what the last locally connected layer puts out."""
+        """Compute the errors at the outputs of the last locally connected layer from those of the logits."""
         ram, shape = self.ram, self.shapes[-1]
         none = empty((0, self.groups), "uint16")
         self.layers[self.top].backward(ram.error, samples, none, ram.backward, ram.feature_error)
@@ -243,7 +243,7 @@ class Network(bp.Network):
         )
 
     def train_one(self, flash: Flash, k: int, part: Part, step: int) -> bool:
-        """One optimizer step of layer k, a locally connected one from du; False if a number is lost."""
+        """Run one optimizer step of layer k, from du if locally connected; return False if a number is not finite."""
         if k == self.top:
             return self.train_layer(flash, k, self.ram.feature, 1.0, part.samples, self.ram.error, step)
         own, (scratch, abs_w) = self.local[k], self.update_scratch(k)

@@ -1,4 +1,4 @@
-"""The stages of a recipe's algorithm, one for each layer or one for the whole network."""
+"""Build the stages of a recipe's algorithm: one per layer, or one for the whole network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Maker = Callable[[Tiling], Stage]
 def makers(
     recipe: Recipe, inputs: Encoding, shapes: Sequence[LayerShape], classes: int, batches: int, threads: int
 ) -> list[Maker]:
-    """For each stage, lowest first, how to make it from a tiling.
+    """For each stage, lowest first, a function that builds it from a tiling.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     inputs : Encoding
-        What a sample is.
+        Encoding of the samples.
     shapes : sequence of LayerShape
         Hidden layers.
     classes, batches, threads : int
@@ -45,6 +45,6 @@ def makers(
 def deep_maker(
     recipe: Recipe, inputs: Encoding, network: Architecture, classes: int, batches: int, threads: int
 ) -> Maker:
-    """How to make the one stage of a network of any layers from a tiling; parameters as for :func:`makers`."""
+    """A function that builds the single stage of a deep network from a tiling; parameters as for :func:`makers`."""
     Home = recipe.rule.home(recipe.kind)
     return lambda tiling: Home(recipe, inputs, network, classes, batches, threads, tiling)

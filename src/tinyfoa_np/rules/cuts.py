@@ -1,4 +1,4 @@
-"""How the work of a stage may be cut so that it fits: the parts of every rule's :meth:`.Stage.ladder`."""
+"""Ways to divide the work of a stage so that it fits: helpers for every rule's :meth:`.Stage.ladder`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..recipe import Recipe
 
 
 class Rung(NamedTuple):
-    """Tilings that keep the same in RAM and differ in their sizes alone, from the fastest to the smallest."""
+    """Tilings that keep the same data in RAM and differ only in tile sizes, from fastest to smallest."""
 
     tiling: Tiling
     neurons: Sequence[int]
@@ -19,16 +19,16 @@ class Rung(NamedTuple):
 
 
 def binary(recipe: Recipe) -> bool:
-    """Whether activations are bits."""
+    """Whether activations are binary."""
     return recipe.binary_activations and (recipe.binary_weights or not recipe.rule.signs_first)
 
 
 def micro_batches(recipe: Recipe) -> list[int]:
-    """Sizes of the micro-batches that a batch may be cut into, from the largest: none where something needs it whole.
+    """Possible micro-batch sizes, largest first; empty if the algorithm needs the whole batch at once.
 
-    The scale of binary activations is the mean over a whole batch, and so are FF's mean activities and batch norm's
-    statistics. Layer by layer, the batch's logits and masks are together before there is an error; masks come in words
-    of 16 samples.
+    The whole batch is needed for the scale of binary activations (a mean over the batch), FF's mean activities and
+    batch norm's statistics. Algorithms that train layer by layer collect the logits and masks of the batch before
+    computing its error; masks are stored in words of 16 samples.
     """
     if recipe.rule.by_layer:
         return [size for size in (16 * 2**k for k in range(11, -1, -1)) if size < recipe.batch]

@@ -1,13 +1,13 @@
 """Direct feedback alignment (Nokland, NeurIPS 2016): the error of the output reaches each hidden layer directly.
 
-As direct random target projection (:mod:`.drtp`), whose layers, activations and fixed projections B_k these are, but
+Layers, activations and fixed projections B_k are those of direct random target projection (:mod:`.drtp`), but
 
-    output's error      e = y - Y                                                of the batch that is passed through
+    output's error      e = y - Y                                                for the current batch
     error               dz_k = (e B_k^T) (1 - h_k+1^2) [|z_k| < 1],  on top dz = (y - Y) / (B C) [|z| < 1]
 
 ([|z| < 1] only with binary activations.) A hidden layer's error is not averaged over the batch, as in the published
-code of DRTP. It is known only when the batch is through the network: all layers' inputs and z live until then, and all
-layers are updated after it. As with DRTP, activations are binary only where weights are, too.
+code of DRTP. The error is known only after the forward pass of the whole network, so the inputs and z of all layers are
+kept until then, and all layers are updated afterwards. As in DRTP, activations are binary only if weights are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .stage import Outcome
 
 
 class Network(drtp.Network):
-    """A network in training by direct feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
+    """A network trained by direct feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = drtp.Network.beside_answers | {"error"}
 
@@ -48,7 +48,7 @@ class Network(drtp.Network):
         return self.ram[f"z{k}"]
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded."""
+        """Run one training step on the loaded batch."""
         ram, (samples, first, of) = self.ram, part
         self.arena.enter("forward")
         gains, sums = [1.0], []
@@ -64,7 +64,7 @@ class Network(drtp.Network):
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
         for k in range(self.top):
-            tanh_s = np.float32(gains[k + 1] / 2)  # a gain is twice as much
+            tanh_s = np.float32(gains[k + 1] / 2)  # a gain is 2 tanh(s)
             kernels.project(self._z(k), samples, ram.error, ram[f"feedback{k}"], tanh_s, self.binary, self.cores)
         self.arena.enter("update")
         for k in range(self.top + 1):

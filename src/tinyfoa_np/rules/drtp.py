@@ -1,6 +1,6 @@
 """Direct random target projection (Frenkel, Lefebvre and Bol, Frontiers in Neuroscience 2021).
 
-For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_k, fixed projections B_k (here (O, C))
+For layers k = 0, 1, ..., including the output layer, with weights W_k, biases b_k, fixed projections B_k (here (O, C))
 
     forward             z_k = h_k Wb_k^T + b_k,  h_0 = X,  Wb = alpha sign(W)      (Wb = W without binary weights)
     binary activations  q_k = s_k sign(z_k),  s_k = mean |z_k| over the batch      (otherwise q_k = z_k)
@@ -8,12 +8,12 @@ For layers k = 0, 1, ..., the output layer included, with weights W_k, biases b_
     loss                binary cross-entropy, averaged over classes and batch
     error               dz_k = (Y B_k^T) (1 - h_k+1^2) [|z_k| < 1],  on top dz = (y - Y) / (B C) [|z| < 1]
     gradient            dW_k = dz_k^T h_k [|W_k| < 1],  db_k = sum dz_k
-    update              Nesterov's momentum; nothing is clamped
+    update              Nesterov momentum; no clamping
 
-([|z| < 1] only with binary activations, [|W| < 1] only with binary weights.) A hidden layer's error is the label
-itself: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at a time.
+([|z| < 1] only with binary activations, [|W| < 1] only with binary weights.) A hidden layer receives the label instead
+of an error, so it is updated right after its forward pass, and the inputs of only two layers are kept at a time.
 
-As in the published code, activations are binary only where weights are, too.
+As in the published code, activations are binary only if weights are.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ NO_LABELS = np.zeros(0, np.uint16)
 
 
 def reads(inputs: Encoding, widths: Sequence[int], binary: bool) -> list[Encoding]:
-    """How the inputs of each layer are held: above the first as +-1, times tanh(s), or as real numbers."""
+    """Encodings of each layer's inputs: above the first layer +-1 times tanh(s), or real numbers."""
     hidden = [Encoding("bits", width, offset=-0.5) if binary else Encoding("real", width) for width in widths]
     return [inputs, *hidden]
 
 
 def gain(s: float, binary: bool) -> float:
-    """What a bit minus a half stands for: 2 tanh(s)."""
+    """Value of a bit minus one half: 2 tanh(s)."""
     return 2 * tanh(s) if binary else 1.0
 
 
 class Network(NetworkStage):
-    """A network in training by DRTP; parameters as for :class:`.network_stage.NetworkStage`."""
+    """A network trained by DRTP; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
@@ -89,7 +89,7 @@ class Network(NetworkStage):
         self.top = len(self.widths)
 
     def extra(self) -> list[Region]:
-        """What the network needs of the arena beside its layers, and when."""
+        """Regions of the network besides those of its layers."""
         sizes = [self.B * reads.row_bytes for reads in self.reads[1:]]
         return [
             *self.common_regions(self.B),
@@ -103,7 +103,7 @@ class Network(NetworkStage):
         return super().carried() | {f"feedback{k}" for k in range(self.top)}
 
     def project(self) -> None:
-        """Makes the fixed projections: uniform in +-sqrt(6 / O)."""
+        """Generate the fixed projections, uniform in +-sqrt(6 / O)."""
         for k, width in enumerate(self.widths):
             uniform_rows(self.ram[f"feedback{k}"], 0, width, k, self.recipe.seed, sqrt(6 / width))
 
@@ -117,13 +117,13 @@ class Network(NetworkStage):
         return self.held(block, self.reads[k], self.B)
 
     def _z(self, k: int) -> np.ndarray:
-        """z (O, B) of hidden layer k."""
+        """Pre-activations z (O, B) of hidden layer k."""
         return self.ram.z[: self.widths[k]]
 
     def _layer(
         self, k: int, samples: int, given: float, labels: np.ndarray, scale: float | None
     ) -> tuple[float, float]:
-        """Hidden layer k, from its inputs, of gain ``given``, to those of the next; its summed |z| and its s."""
+        """Run hidden layer k on inputs of gain ``given``; return its summed |z| and its s."""
         z = self._z(k)
         total = self.whole_pass(k, self._values(k), samples, z, given)
         s = total / (samples * self.widths[k]) if scale is None else scale
@@ -143,19 +143,19 @@ class Network(NetworkStage):
         return total, s
 
     def _output(self, samples: int, given: float) -> None:
-        """The output layer: its z, and s."""
+        """Run the output layer: compute its z and s."""
         total = self.whole_pass(self.top, self._values(self.top), samples, self.ram.z[: self.C], given)
         self.s = total / (samples * self.C)
 
     def _error(self, samples: int, of: int) -> tuple[float, int]:
-        """From the output's z, in its place, to its errors in a batch of ``of``; the summed loss, the wrong answers."""
+        """Turn the output's z in place into errors, for a batch of ``of``; return summed loss and wrong predictions."""
         ram = self.ram
         ram.result[:] = 0
         drtp_kernels.output(ram.z[: self.C], samples, ram.labels, self.s, self.binary, ram.result, of)
         return float(ram.result[0]), int(ram.result[1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded, layer by layer."""
+        """Run one training step on the loaded batch, layer by layer."""
         ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         given, sums = 1.0, []
@@ -192,6 +192,6 @@ class Network(NetworkStage):
         return self._error(samples, samples)[1]
 
     def scores(self, samples: int) -> np.ndarray:
-        """What goes into the output's sigmoid, with binary activations its sign."""
+        """Inputs of the output's sigmoid; with binary activations, their signs."""
         z = self.ram.z[: self.C, :samples]
         return np.where(z >= 0, np.float32(1), np.float32(-1)) if self.binary else z

@@ -1,7 +1,7 @@
-"""The forward-forward algorithm (Hinton, 2022), with peer normalization and a linear classifier beside it.
+"""The forward-forward algorithm (Hinton, 2022), with peer normalization and an additional linear classifier.
 
-A label is written into the first C inputs. Rows are samples with their right labels, then the same with wrong ones. For
-layers k = 0, 1, ... with weights W_k and biases b_k
+A label is written into the first C inputs. Rows are samples with their right labels, then the same samples with wrong
+labels. For layers k = 0, 1, ... with weights W_k and biases b_k
 
     inputs              x_0 = norm(X with labels),  norm(h) = h / (sqrt(mean h^2) + 1e-8) for each row
     forward             z_k = x_k Wb_k^T + b_k,  Wb = alpha sign(W)              (Wb = W without binary weights)
@@ -11,13 +11,13 @@ layers k = 0, 1, ... with weights W_k and biases b_k
     error               dz = (2 (p - Y) / 2B) h + [right] 0.03 (2 / O) (m - mean m) (0.1 / B),  binary: times [|z| < 1]
     gradient            dW_k = dz^T x_k [|W_k| < 1],  db_k = sum dz              ([|W| < 1] only with binary weights)
     classifier          on x_1, x_2, ... of inputs with 1/C for each label: cross-entropy of sum_k x_k+1 C_k^T
-    update              momentum with weight decay; then everything is clamped to +-1
-    answer              the label with the largest goodness, summed over layers: a pass for each label
+    update              momentum with weight decay; then all parameters are clamped to +-1
+    prediction          the label with the largest goodness, summed over layers: one pass per label
 
-Nothing flows down: a layer is updated as soon as it has been passed through, and the inputs of two layers are alive at
-a time. The classifier comes first, as it must see all layers before they move; its features are all alive.
+No error flows down: a layer is updated right after its forward pass, and the inputs of only two layers are kept at a
+time. The classifier comes first, as it must read all layers before they change; its features are all kept.
 
-As in the published code, activations are binary only where weights are, too; a batch that is not full is left out.
+As in the published code, activations are binary only if weights are, and incomplete batches are skipped.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from .cuts import binary
 from .network_stage import NetworkStage
 from .stage import Outcome
 
-FIRST_MEAN = 0.5  # where the running mean activities begin
+FIRST_MEAN = 0.5  # initial value of the running mean activities
 NO_LABELS = np.zeros(0, np.uint16)
 NO_FACTOR = np.zeros(0, np.float32)
 
 
 class Network(NetworkStage):
-    """A network in training by forward-forward; parameters as for :class:`.network_stage.NetworkStage`.
+    """A network trained by forward-forward; parameters as for :class:`.network_stage.NetworkStage`.
 
     Raises
     ------
     BadRequest
-        If there is no room for a label in the inputs, or no wrong label.
+        If the inputs have no room for a label, or there is no wrong label.
     """
 
     beside_answers = NetworkStage.beside_answers | {"mean"}
@@ -78,10 +78,10 @@ class Network(NetworkStage):
         assert recipe.decay is not None and recipe.classifier_decay is not None
         self.binary = binary(recipe)
         self.looks = classes
-        self.losses: list[float] = []  # of each layer, the peers', the classifier's: the last step's
+        self.losses: list[float] = []  # of the last step: each layer's, the peer loss, the classifier's
         self.top = len(self.widths)
         hidden = [outputs_of(width, self.binary) for width in self.widths]
-        # inputs of the layers, then of the classifier's parts, each of which reads one layer
+        # inputs of the layers, then of the parts of the classifier; each part reads one layer
         self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
         self.layers = [
             Dense(
@@ -116,7 +116,7 @@ class Network(NetworkStage):
         ]
 
     def extra(self) -> list[Region]:
-        """What the network needs of the arena beside its layers, and when."""
+        """Regions of the network besides those of its layers."""
         hidden, rows = self.reads[self.top :], 2 * self.B
         sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
         z = (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B)
@@ -146,11 +146,11 @@ class Network(NetworkStage):
     # -- flash and state -----------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the network trains in: layers, classifier, and the running means."""
+        """Objects in flash that training uses: layers, classifier, and the running means."""
         return {**super().objects(), "means": [4 * width for width in self.widths]}
 
     def initialize(self, flash: Flash) -> None:
-        """Writes the initial weights: N(0, 1 / O), the biases and the classifier 0, the running means 0.5."""
+        """Write the initial parameters: weights N(0, 1 / O), biases and classifier 0, running means 0.5."""
         seed = np.uint64(self.recipe.seed)
         for k, layer in enumerate(self.layers):
 
@@ -167,13 +167,13 @@ class Network(NetworkStage):
             flash.write("means", k, [mean])
 
     def restore(self, flash: Flash) -> None:
-        """Rebuilds what the passes read from flash."""
+        """Rebuild the arena's content from flash."""
         super().restore(flash)
         for k in range(self.top):
             flash.read("means", k, [self.ram[f"mean{k}"]])
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
+        """Write changes back to flash."""
         changed = self.layers[0].state.dirty
         super().flush(flash)
         for k in range(self.top if changed else 0):
@@ -182,7 +182,7 @@ class Network(NetworkStage):
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def _embed(self, samples: int, labels: np.ndarray, at: int = 0) -> None:
-        """The batch's inputs with labels, into the rows of x from ``at`` on."""
+        """Write the batch's inputs with labels into the rows of x, starting at row ``at``."""
         scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
         ff_kernels.embed(
             self.ram.inputs,
@@ -204,7 +204,7 @@ class Network(NetworkStage):
         return self.held(self.ram.h_even if k % 2 else self.ram.h_odd, self.reads[self.top + k - 1], rows)
 
     def _factor(self, k: int) -> np.ndarray:
-        """What the bits of each row of layer k's inputs stand for; nothing where inputs are real."""
+        """Value of the bits in each row of layer k's inputs; empty if inputs are real."""
         if k == 0 or not self.binary:
             return NO_FACTOR
         return self.ram.factor_even if k % 2 else self.ram.factor_odd
@@ -219,7 +219,7 @@ class Network(NetworkStage):
         outputs: np.ndarray,
         own: np.ndarray,
     ) -> tuple[float, float]:
-        """Layer k: z, outputs, each row's goodness and its own factor; returns the summed |z| and s."""
+        """Run layer k: z, outputs, goodness and factor of each row; return the summed |z| and s."""
         z, width = self._z(self.widths[k], 2 * self.B), self.widths[k]
         self.whole_pass(k, values, rows, z, biased=False)
         unit, abs_z = z_unit(2 * self.B, width), self.ram.abs_z
@@ -231,24 +231,24 @@ class Network(NetworkStage):
         return total, s
 
     def _z(self, neurons: int, rows: int) -> np.ndarray:
-        """z (neurons, rows)."""
+        """Pre-activations z (neurons, rows)."""
         return self.ram.z.reshape(-1)[: neurons * rows].reshape(neurons, rows)
 
     def _row_factor(self, k: int) -> np.ndarray:
-        """Where the factor of each row of layer k's outputs goes."""
+        """Array for the factor of each row of layer k's outputs."""
         return self.ram.factor_odd if k % 2 else self.ram.factor_even
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def draw(self, samples: int, step: int) -> np.ndarray:
-        """A wrong label for each sample of the batch."""
+        """Draw a wrong label for each sample of the batch."""
         epoch, batch = divmod(step, self.batches)
         seed, wrong = np.uint64(self.recipe.seed), self.ram.wrong
         random_kernels.wrong_labels(self.ram.labels, samples, self.C, epoch, batch * self.B, wrong, seed)
         return wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded: the classifier, then layer by layer."""
+        """Run one training step on the loaded batch: the classifier, then layer by layer."""
         samples = part.samples
         self.losses = []
         loss, wrong, kept = self._train_classifier(flash, samples, step)
@@ -285,7 +285,7 @@ class Network(NetworkStage):
         return Outcome(total_loss * samples, wrong)
 
     def _train_classifier(self, flash: Flash, samples: int, step: int) -> tuple[float, int, bool]:
-        """One step of the classifier; its summed loss, its wrong answers, whether all numbers are finite."""
+        """Run one step of the classifier; return summed loss, wrong predictions, and whether all numbers are finite."""
         ram = self.ram
         self.arena.enter("forward")
         self._embed(samples, NO_LABELS)
@@ -310,7 +310,7 @@ class Network(NetworkStage):
         return loss, wrong, kept
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
-        """A pass for each label, without training: the summed |z| of each layer."""
+        """Run one pass per label without training; return the summed |z| of each layer."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):
             ram.guess[:] = label
@@ -331,12 +331,12 @@ class Network(NetworkStage):
         return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
 
     def scores(self, samples: int) -> np.ndarray:
-        """Goodness of each label, float64."""
+        """Goodness of each label, in float64."""
         return self.ram.scores[:, :samples]
 
     @property
     def answering(self) -> Sequence[Dense]:
-        """The hidden layers: the classifier does not answer."""
+        """The hidden layers; the classifier is not used for predictions."""
         return self.layers[: self.top]
 
 

@@ -1,4 +1,4 @@
-"""How a recipe is laid out before anything is allocated: its batches, and its stages, each in a tiling that fits."""
+"""Split a recipe into stages and fit each to the RAM budget, before allocating."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .written import declared
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A stage, how it is cut, and where its regions lie."""
+    """A stage, its tiling, and the layout of its regions."""
 
     stage: Stage
     tiling: Tiling
@@ -37,26 +37,26 @@ class Chosen:
 
 
 def _once(stage: Stage) -> int:
-    """Bytes of the objects that a stage trains in, one slot of them."""
+    """Bytes of a stage's training objects in flash, counting one slot of each."""
     return sum(map(sum, stage.objects().values()))
 
 
 def _streamed(layer: Layer) -> int:
-    """Bytes of what the forward pass reads of a layer's weights, where it lies in flash."""
+    """Bytes of a layer's forward weights if they are streamed from flash, else 0."""
     return layer.published_bytes if layer.tiling.stream_weights else 0
 
 
 class Layout:
-    """What a recipe and the shape of a data set come to, before anything is allocated.
+    """Stages, batches and tilings of a recipe on a data set, computed before allocating.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
-        Only its shape counts.
+        Only its shape is used.
     threads : int
-        T: each has scratch of its own.
+        T: each thread has its own scratch.
 
     Attributes
     ----------
@@ -68,9 +68,9 @@ class Layout:
         self.recipe, self.threads = recipe, threads
         samples = min(recipe.limit or math.inf, len(dataset.train.labels))
         if recipe.rule.full_batches and samples > recipe.batch:
-            samples -= samples % recipe.batch  # as published: the last batch is dropped where it is not full
+            samples -= samples % recipe.batch  # as published: an incomplete last batch is dropped
         self.N, self.N_test = int(samples), len(dataset.test.labels)
-        # a data set smaller than a batch is one batch: no region holds samples that cannot come
+        # a data set smaller than a batch is one batch, so that regions are no larger than needed
         self.inner = replace(recipe, batch=min(recipe.batch, self.N))
         width = dataset.train.inputs.shape[1]
         if dataset.train.inputs.dtype == np.uint8:
@@ -92,17 +92,17 @@ class Layout:
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
     def fit(self, budget: int | None) -> list[Chosen]:
-        """Each stage in the way that takes least time and flash traffic, of those that fit.
+        """Choose, for each stage, the fitting tiling with the least time and flash traffic.
 
         Parameters
         ----------
         budget : int or None
-            Bytes of RAM; without it, whatever is fastest.
+            Bytes of RAM. Without a budget, the fastest tiling is chosen.
 
         Raises
         ------
         BadRequest
-            If a stage does not fit; the message says the smallest budget that would do.
+            If a stage does not fit; the message gives the smallest sufficient budget.
         """
         chosen = [self._fit(number, budget) for number in range(len(self.makers))]
         if None in chosen:
@@ -113,7 +113,7 @@ class Layout:
         return [one for one in chosen if one]
 
     def cut(self, tilings: Sequence[Tiling]) -> list[Chosen]:
-        """Each stage as it is said to be cut."""
+        """Build each stage with the given tiling."""
         return [self._cut(number, tiling) for number, tiling in enumerate(tilings)]
 
     def least(self) -> int:
@@ -123,20 +123,20 @@ class Layout:
         )
 
     def described(self, one: Chosen) -> str:
-        """How a stage is cut, in words."""
+        """Describe a stage's tiling in words."""
         first = one.stage.layers[0]
         if isinstance(first, Local):
             return one.tiling.described(self.inner.batch, first.shape.places, first.shape.places, True)
         return one.tiling.described(self.inner.batch, first.O, first.grid.rows(0)[1])
 
     def flash_bytes(self, chosen: Sequence[Chosen], lean: bool = False) -> dict[str, int]:
-        """What flash holds, by what it is, when it holds most: while a stage hands over to the next.
+        """Peak content of flash in bytes, by kind; the peak is the hand-over from one stage to the next.
 
         Parameters
         ----------
         chosen : sequence of Chosen
         lean : bool
-            Whether the full-precision weights of trained layers go.
+            Whether the full-precision weights of trained layers are deleted.
         """
         peaks = []
         for number, one in enumerate(chosen):
@@ -159,21 +159,21 @@ class Layout:
         return max(peaks, key=lambda held: sum(held.values()))
 
     def written_once(self, chosen: Sequence[Chosen]) -> int:
-        """Bytes written to flash beside those of the steps: data, initial weights, outputs, trained layers."""
+        """Bytes written to flash outside training steps: data, initial weights, outputs, trained layers."""
         layers = [layer for one in chosen for layer in one.stage.layers]
         kept = sum(sum(layer.trained_bytes) + _streamed(layer) for layer in layers)
         handed = sum(map(self._handed, chosen))
         return self.train_set.nbytes + self.test_set.nbytes + kept + handed + sum(_once(one.stage) for one in chosen)
 
     def _handed(self, one: Chosen) -> int:
-        """Bytes of what a stage hands to the next, if there is one that takes it."""
+        """Bytes of a stage's stored outputs; 0 if no next stage reads them."""
         emitted = one.stage.hands_on
         if not emitted or self.recipe.recompute or one.stage.layers[0].number + 1 == len(self.makers):
             return 0
         return sum(replace(records, row_bytes=emitted.row_bytes).nbytes for records in (self.train_set, self.test_set))
 
     def _fit(self, number: int, budget: int | None) -> Chosen | None:
-        """The cheapest way to cut a stage; None if there is none that fits."""
+        """The cheapest tiling of a stage that fits; None if there is none."""
         if budget is None:
             rung = self.ladders[number][0]
             return self._cut(number, replace(rung.tiling, neurons=rung.neurons[0], rows=rung.rows[0]))
@@ -181,11 +181,11 @@ class Layout:
         return min((one for one in grown if one), key=lambda one: one.stage.cost(), default=None)
 
     def _grown(self, number: int, rung: Rung, budget: int) -> Chosen | None:
-        """The largest of a rung's tilings that fits."""
+        """The largest fitting tiling of a rung."""
         found = self._smallest(number, rung)
         if found.plan.nbytes > budget:
             return None
-        for name in ("neurons", "rows"):  # one counts in the forward pass, the other in the update: seldom both at once
+        for name in ("neurons", "rows"):  # one matters in the forward pass, the other in the update: seldom both
             for size in getattr(rung, name):
                 larger = self._cut(number, replace(found.tiling, **{name: size}))
                 if larger.plan.nbytes <= budget:

@@ -1,21 +1,21 @@
-"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one pass to infer.
+"""GIFF, the Generalized Inference Friendly Forward-Forward algorithm: any layers, local losses, one inference pass.
 
-Layers are partitioned into groups. Each has a data channel, its layers, a label channel, a loss and an optimizer of its
-own, and in a step they train in turn:
+Layers are partitioned into groups. Each group has a data channel (its layers), a label channel, a loss and an
+optimizer. In a step the groups train in turn:
 
-    data            d = layers(h)                       h: what the group below hands on, never differentiated through
-    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged to one for each output channel
-    merge           m = d + q or d q                    over space q is the same everywhere
+    data            d = layers(h)                       h: output of the group below, never differentiated through
+    label           q(c) = ReLU(L onehot(c) + l)        k neighbouring units averaged for each output channel
+    merge           m = d + q or d q                    q is constant over space
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
     loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)), as published,
-                    or the cross-entropy of the labels' g; one wrong label is drawn for each sample, or all are taken
+                    or the cross-entropy of the labels' g; one wrong label is drawn per sample, or all are used
                     (the second term is then their mean)
-    gradient        the ordinary one, inside of the group
-    hand on         d as it was before the update; with ``rms``, each sample by its root mean square
-    answer          the label with the largest goodness, summed over groups or of the last alone
+    gradient        the ordinary gradient, within the group
+    hand on         d from before the update; with ``rms``, each sample divided by its root mean square
+    prediction      the label with the largest goodness, summed over groups or of the last group alone
 
-d serves the right and the wrong label alike: a step is one pass, as is an inference. When a group's turn is over, its
-activations and errors go, but for d.
+d is the same for the right and the wrong label, so a step takes one pass, and so does inference. After a group's turn,
+only d is kept of its activations and errors.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
 
 
 def chains(recipe: Recipe, network: Architecture) -> list[list[tuple[object, ...]]]:
-    """The layers of each group."""
+    """Layers of each group."""
     units = network.units
     return [[layer for unit in group for layer in units[unit]] for group in grouped(recipe.groups, recipe.network)]
 
 
 class Network(GroupStage):
-    """A network in training by GIFF; parameters as for :class:`.group_stage.GroupStage`, without chains.
+    """A network trained by GIFF; parameters as for :class:`.group_stage.GroupStage`, without chains.
 
     Raises
     ------
@@ -76,15 +76,15 @@ class Network(GroupStage):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels, own = classes, recipe.options
         self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
-        self.losses: list[float] = []  # of each group, the last step's
+        self.losses: list[float] = []  # of each group in the last step
         super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
 
     def beside(self, program: Program) -> tuple[int, int]:
-        """The label channel's weights and, as a last row, its biases: (C + 1, k O)."""
+        """Shape of the label channel's weights, with its biases as the last row: (C + 1, k O)."""
         return self.labels + 1, self.width * program.shapes[program.output][2]
 
     def extra(self) -> list[Region]:
-        """What the groups need, and the batch's wrong labels."""
+        """Regions of the groups, and the batch's wrong labels."""
         return [
             *super().extra(),
             Region("wrong", (0 if self.all else self.B,), "uint16", STEP),
@@ -93,7 +93,7 @@ class Network(GroupStage):
         ]
 
     def top_regions(self, group: Group) -> list[Region]:
-        """What a group's label channel and its loss need."""
+        """Regions of a group's label channel and its loss."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
         looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
@@ -120,12 +120,12 @@ class Network(GroupStage):
         return self.ram[f"g{g}.{name}"]
 
     def forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
-        """A group's output d (B, P, O) at P positions."""
+        """Run a group; return its output d (B, P, O) at P positions."""
         prepare = self._normalize(group.number - 1, samples) if group.number else self.unpack(samples)
         return group.forward(samples, phase, prepare).reshape(self.B, -1, group.program.shapes[-1][2])
 
     def _normalize(self, g: int, samples: int) -> Callable[[np.ndarray], None]:
-        """Divides what group g hands on by its root mean square, in its place, if the recipe says so."""
+        """A function that divides the outputs of group g by their root mean square, in place, if the recipe says so."""
 
         def normalize(maps: np.ndarray) -> None:
             if self.recipe.rms:
@@ -136,7 +136,7 @@ class Network(GroupStage):
         return normalize
 
     def _measure(self, g: int, d: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """q of all labels, and the sums from which goodness follows."""
+        """q of all labels, and the sums from which goodness is computed."""
         q, sums, squares = (self.array(g, name) for name in ("latent", "sums", "squares"))
         giff_kernels.latent(*self.layers[g].label, self.width, q)
         if sums.size:
@@ -146,7 +146,7 @@ class Network(GroupStage):
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def draw(self, samples: int, step: int, first: int) -> np.ndarray:
-        """A wrong label for each sample of the batch, from its sample ``first`` on; (0,) where all are in the loss."""
+        """Draw a wrong label per sample of the batch, from sample ``first`` on; (0,) if the loss uses all labels."""
         if self.all:
             return self.ram.wrong
         epoch, batch = divmod(step, self.batches)
@@ -155,9 +155,9 @@ class Network(GroupStage):
         return wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on what was loaded, group by group.
+        """Run one training step on the loaded samples, group by group.
 
-        An answer counts as wrong where the wrong label has as much goodness as the right one.
+        A prediction counts as wrong if the wrong label has at least as much goodness as the right one.
         """
         samples, ram, move = part.samples, self.ram, self.next_step(step, part)
         self.losses = []
@@ -194,7 +194,7 @@ class Network(GroupStage):
         labels: tuple[np.ndarray, np.ndarray],
         move: Step,
     ) -> bool:
-        """One optimizer step of a group's label channel, once the batch is complete; False if a number is lost."""
+        """Run one step of a group's label channel, at the end of a batch; return False if a number is not finite."""
         group, coefficient = self.layers[g], self.array(g, "coefficient")
         dq, slopes = self.array(g, "latent_error"), self.array(g, "label_slopes")
         giff_kernels.latent_errors(
@@ -220,5 +220,5 @@ class Network(GroupStage):
         return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
 
     def scores(self, samples: int) -> np.ndarray:
-        """Goodness of each label, float64."""
+        """Goodness of each label, in float64."""
         return self.ram.scores[:, :samples]

@@ -1,4 +1,4 @@
-"""What GIFF and backpropagation have in common on networks of any layers: groups of layers, their arrays and flash.
+"""Common base of GIFF and backpropagation on deep networks: groups of layers, their arrays and flash objects.
 
 In a step the groups (:mod:`tinyfoa_np.layers.group`) train in turn.
 """
@@ -25,7 +25,7 @@ from .stage import Stage
 
 
 class GroupStage(Stage):
-    """Groups of layers in training, in one arena.
+    """Groups of layers trained in one arena.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class GroupStage(Stage):
         As for :class:`.stage.Stage`.
     architecture : Architecture
     chains : sequence of sequences of descriptions
-        The layers of each group.
+        Layers of each group.
     classes, batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
-        B, the most samples that are held at a time, a batch or a micro-batch.
+        B, the number of samples held at a time: a batch or a micro-batch.
     """
 
     layers: list[Group]
@@ -65,13 +65,13 @@ class GroupStage(Stage):
             shape = program.shapes[program.output]
 
     def beside(self, program: Program) -> tuple[int, int]:
-        """Shape of what trains beside a program's layers."""
+        """Shape of the parameters trained in addition to a program's layers."""
         return 0, 0
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def extra(self) -> list[Region]:
-        """The batch, and what the groups' losses need."""
+        """Regions of the batch and of the groups' losses."""
         begin = tuple(f"{phase}:0.0" for phase in ("forward", *INFERENCE))
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, ("load", *begin)),
@@ -82,11 +82,11 @@ class GroupStage(Stage):
         ]
 
     def top_regions(self, group: Group) -> list[Region]:
-        """What is needed where a group's loss is made, at the step ``group.top`` of gradient and update."""
+        """Regions needed while a group's loss is computed, at the step ``group.top`` of gradient and update."""
         raise NotImplementedError
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes, beside other ways to cut it: micro-batches are all there are."""
+        """Cost of a step relative to other tilings: only the size of micro-batches varies."""
         return (-self.B,)
 
     # -- flash and state -----------------------------------------------------------------------------------------------
@@ -104,20 +104,20 @@ class GroupStage(Stage):
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def next_step(self, step: int, part: Part) -> Step:
-        """The optimizer in step number ``step`` of the training, in which all parts of a batch are."""
+        """Optimizer settings for training step ``step``, shared by all parts of a batch."""
         self.t += part.first == 0
         return optimizer_step(self.recipe, self.t, step // self.batches)
 
     def unpack(self, samples: int) -> Callable[[np.ndarray], None]:
-        """Makes the samples in the arena the maps that the first group reads."""
+        """A function that unpacks the samples in the arena into the maps that the first group reads."""
         return lambda maps: unpack_samples(self.inputs, self.ram.inputs, samples, maps, self.cores)
 
     @property
     def row(self) -> np.ndarray:
-        return empty((0,))  # digests read parameters where they are
+        return empty((0,))  # unused: digests read parameters in place
 
     def look(self, samples: int, phase: str) -> None:
-        """A pass without training, to :meth:`scores`."""
+        """Run a pass without training, up to :meth:`scores`."""
         raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:

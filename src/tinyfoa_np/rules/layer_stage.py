@@ -1,4 +1,4 @@
-"""What a layer of TinyFoA is to the training loop, whatever its connections: layers train one after another."""
+"""Base of TinyFoA's layers for the training loop, whatever their connections: layers train one after another."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .stage import NO_FLASH, Outcome, Stage
 
 
 class LayerStage(Stage):
-    """One layer in training, with a fixed random projection of its own.
+    """One layer in training, with its own fixed random projection.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     number : int
         Layer, from 0.
     inputs : Encoding
-        What the layer reads.
+        Encoding of the layer's inputs.
     outputs, classes : int
         O and C.
     batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
     parameters : Dense
-        Its weights and biases.
+        The layer's weights and biases.
     """
 
     layers: list[Dense]
@@ -60,8 +60,8 @@ class LayerStage(Stage):
         self.O, self.B = outputs, recipe.batch
         self.emitted = outputs_of(self.O, recipe.binary_activations)
         self.scale = 1.0  # s of the batch, or the stored one
-        self.sum_abs_z = 0.0  # of the training samples, in the hand-over
-        self.nothing = np.zeros((0, 0), self.emitted.dtype)  # stands for outputs that are not wanted
+        self.sum_abs_z = 0.0  # of the training samples, during hand-over
+        self.nothing = np.zeros((0, 0), self.emitted.dtype)  # placeholder for unused outputs
 
     @property
     def hands_on(self) -> Encoding:
@@ -89,7 +89,7 @@ class LayerStage(Stage):
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step: with the last part of a batch; until then its logits and masks are put together."""
+        """Run one training step, at the last part of a batch; earlier parts only collect logits and masks."""
         self.arena.enter("forward")
         self.forward(flash, part, step)
         if not part.ends:
@@ -102,47 +102,47 @@ class LayerStage(Stage):
         return Outcome.of(loss, wrong, self.update(flash, part.of, step))
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers, told with a batch's last part."""
+        """Number of wrong predictions, reported with the last part of a batch."""
         self.arena.enter("evaluate")
-        self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: it cannot change an answer
+        self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: predictions do not change
         return self.wrong(part.of) if part.ends else 0
 
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
-        """A batch, or a part, to its logits; returns the summed size of what is switched on, of the batch so far.
+        """Pass a batch, or a part of it, to its logits; return the summed activation size of the batch so far.
 
         Parameters
         ----------
         flash : Flash
-            Has the weights, where they do not stay in RAM.
+            Source of the weights if they are not in RAM.
         part : Part
-            Which samples were loaded.
+            The loaded samples.
         step : int, optional
-            The training step: then what :meth:`update` needs is kept.
+            The training step; if given, the values that :meth:`update` needs are kept.
         emit : bool
-            Write what the layer hands over into the region ``outputs``.
+            Write the layer's outputs into the region ``outputs``.
         stored_scale : float, optional
-            The layer's stored s; without it, s is that of this batch.
+            The layer's stored s; by default s is that of this batch.
         """
         raise NotImplementedError
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
-        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        """Train the slices that are due; return False as soon as a number is no longer finite."""
         raise NotImplementedError
 
     def gradient(self, samples: int) -> tuple[float, int]:
-        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
+        """Turn logits into errors; return the batch's summed cross-entropy and the number of wrong predictions."""
         return self._softmax(samples, self.scale)
 
     def _softmax(self, samples: int, scale: float) -> tuple[float, int]:
-        """The error of ``scale`` times the logits."""
+        """Compute the error of ``scale`` times the logits."""
         ram = self.ram
         return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, samples, scale)
 
     @property
     def batch(self) -> Batch:
-        """What was loaded."""
+        """The loaded samples."""
         return Batch(self.ram.inputs, self.inputs, self._input_scale())
 
     def _input_scale(self) -> float:
@@ -154,15 +154,15 @@ class LayerStage(Stage):
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
-        """The digest of the trained layer; the training set's samples come next."""
+        """Digest of the trained layer; call before passing the training set through it."""
         self.sum_abs_z = 0.0
         return super().begin_hand_over(flash)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """Outputs of what was loaded into the region ``outputs``; with a batch's last part how many are wrong.
+        """Write the outputs of the loaded samples to ``outputs``; return wrong predictions at the end of a batch.
 
-        ``trained``: a batch of the training set, whose s is its own; with others it is the stored one. It stands in
-        ``input_scale`` when the batch is complete.
+        ``trained``: whether the batch is of the training set and uses its own s; other batches use the stored s. The s
+        used is written to ``input_scale`` at the end of the batch.
         """
         self.arena.enter("hand-over")
         total = self.forward(flash, part, emit=True, stored_scale=None if trained else self.scale)
@@ -175,11 +175,11 @@ class LayerStage(Stage):
         return wrong
 
     def settle(self, samples: int) -> None:
-        """Fixes the stored s: the mean |z| over all ``samples`` of the training set."""
+        """Fix the stored s: the mean |z| over all ``samples`` of the training set."""
         self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
 
     def known(self) -> list[dict[str, Any]]:
-        """What inference must know of the trained layer, and of a head that learnt with it, beside their weights."""
+        """Values that inference needs, besides weights, of the trained layer and of a head trained with it."""
         return [{"alpha": layer.alpha, "scale": self.scale} for layer in self.layers]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
@@ -188,6 +188,6 @@ class LayerStage(Stage):
         self.project()
 
     def answer(self, samples: int) -> None:
-        """Logits without the layer's own scale; what is handed on, where ``outputs`` is a region."""
+        """Compute logits without the layer's own scale, and outputs if ``outputs`` is a region."""
         self.arena.enter("evaluate")
         self.forward(NO_FLASH, whole(samples), emit="outputs" in self.ram, stored_scale=self.scale)

@@ -1,4 +1,4 @@
-"""What the algorithms that train the whole network in every step have in common: their layers, regions and flash."""
+"""Common base of algorithms that train the whole network in every step: layers, regions and flash objects."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .stage import NO_FLASH, Stage
 
 #: scratch of an update, shared by all layers
 UPDATE = ("gradient", "dz", "listed", "turned", "abs_w")
-#: stands for a dropout mask where nothing is dropped
+#: placeholder for a dropout mask if there is no dropout
 NO_MASK = np.zeros((0, 0), np.uint64)
 
 
 class NetworkStage(Stage):
-    """All layers of a network, in training together, in one arena.
+    """All layers of a network, trained together in one arena.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ class NetworkStage(Stage):
     classes, batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
-        B, the most samples that are held at a time, and the most neurons whose z exists at a time, where an algorithm
-        does not need all. Where B is less than the recipe's batch, gradients are added up over micro-batches: in the
-        order of the samples, so that the sums are those of the whole batch.
+        B, the number of samples held at a time, and the number of neurons whose z is held at a time, if the algorithm
+        does not need all. If B is less than the recipe's batch, gradients are accumulated over micro-batches in the
+        order of the samples, so that the sums equal those of the whole batch.
 
     Notes
     -----
-    Layers are numbered from 0; ``reads[k]`` is how layer k's inputs are held.
+    Layers are numbered from 0; ``reads[k]`` is the encoding of layer k's inputs.
     """
 
-    looks = 1  # passes of a sample through the network when it is only looked at
+    looks = 1  # passes per sample when not training
     reads: list[Encoding]
     layers: list[Dense]
 
@@ -73,9 +73,9 @@ class NetworkStage(Stage):
         self.B, self.tile, self.micro = tiling.samples, tiling.neurons, tiling.samples < recipe.batch
         self.widths = [shape.outputs for shape in shapes]
         self.binary = recipe.binary_activations
-        self.scales = [1.0] * len(shapes)  # s of each hidden layer that inference takes
-        self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since it was last set to 0
-        self.seen = 0  # those samples
+        self.scales = [1.0] * len(shapes)  # s of each hidden layer for inference
+        self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since the last reset
+        self.seen = 0  # the number of those samples
         self.inspect: Callable[..., None] | None = None  # called before each update with (k, inputs, source, scratch)
 
     @classmethod
@@ -85,13 +85,13 @@ class NetworkStage(Stage):
 
     @property
     def groups(self) -> int:
-        """Words of 16 samples that a mask takes."""
+        """Words of 16 samples per mask."""
         return -(-self.B // 16)
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def common_regions(self, rows: int) -> list[Region]:
-        """The regions of every algorithm; ``rows`` are the samples of a pass, and of the update."""
+        """Regions of every algorithm; ``rows`` is the number of rows in a pass and in the update."""
         forward = max(
             prod(shape) * np.dtype(kind).itemsize
             for k in range(len(self.layers))
@@ -115,7 +115,7 @@ class NetworkStage(Stage):
         ]
 
     def scratch_kinds(self, k: int) -> list[Encoding]:
-        """How layer k's inputs may come, where :meth:`tile_pass` takes them."""
+        """Encodings in which :meth:`tile_pass` takes layer k's inputs."""
         return [self.reads[k]]
 
     def _pass_threads(self, rows: int) -> int:
@@ -126,11 +126,11 @@ class NetworkStage(Stage):
         return z_tile(self.tile, self.reads[k], self.layers[k].O, self.layers[k].binary_weights)
 
     def widest_steps(self) -> set[int]:
-        # of all that an update takes, only the gradient is longer for some slices than for others
+        # of the update's regions, only the gradient depends on the slice
         return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes, beside other ways to cut it: micro-batches first, then tiles."""
+        """Cost of a step relative to other tilings: micro-batches first, then tiles."""
         return -self.B, -self.tile
 
     # -- flash and state -----------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class NetworkStage(Stage):
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def held(self, block: np.ndarray, reads: Encoding, rows: int) -> np.ndarray:
-        """A block of bytes as inputs (rows, columns)."""
+        """View a block of bytes as inputs (rows, columns)."""
         return view(block, (rows, reads.columns), reads.dtype)
 
     def tile_pass(
@@ -163,7 +163,7 @@ class NetworkStage(Stage):
         gain: float = 1.0,
         biased: bool = True,
     ) -> float:
-        """z = gain alpha (x . w) + b of layer k, tile by tile, and what follows from it; returns the summed |z|.
+        """Compute z = gain alpha (x . w) + b of layer k tile by tile, and its outputs; return the summed |z|.
 
         Parameters
         ----------
@@ -171,17 +171,17 @@ class NetworkStage(Stage):
         values : ndarray (rows, columns)
             The layer's inputs.
         samples : int
-            How many of the rows.
+            Number of rows in use.
         z : ndarray (To, rows)
-            For a tile of neurons; all of z, if it has a row for each neuron.
+            Holds z of a tile of neurons, or of all neurons if it has a row for each.
         outputs : ndarray (rows, columns) or (0, 0)
-            Gets the bits z > 0, or max(z, 0).
+            Receives the bits z > 0, or max(z, 0).
         active : ndarray (O, G) or (0, G)
-            Gets the masks 0 < z, with binary activations 0 < z < 1.
+            Receives the masks 0 < z, with binary activations 0 < z < 1.
         gain : float
-            The scale of inputs that are bits.
+            The scale of binary inputs.
         biased : bool
-            Whether the bias is added.
+            Whether to add the bias.
         """
         layer = self.layers[k]
         held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
@@ -191,7 +191,7 @@ class NetworkStage(Stage):
     def whole_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True
     ) -> float:
-        """z (O, rows) of layer k and nothing more; returns the summed |z|. Parameters as for :meth:`tile_pass`."""
+        """Compute z (O, rows) of layer k only; return the summed |z|. Parameters as for :meth:`tile_pass`."""
         nothing = empty((0, 0)), empty((0, -(-z.shape[1] // 16)), "uint16")
         return self.tile_pass(k, values, samples, z, *nothing, gain, biased)
 
@@ -208,10 +208,11 @@ class NetworkStage(Stage):
         begun: bool = False,
         ended: bool = True,
     ) -> bool:
-        """One optimizer step of layer k from its inputs and errors dz (O, rows); False if a number is lost.
+        """Run one step of layer k from its inputs and errors dz (O, rows); return False if a number is not finite.
 
-        ``scale`` is that of inputs that are bits (bit + offset, as they are read), ``factor`` (rows,) each sample's own
-        beside it. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one.
+        ``scale`` multiplies binary inputs (read as bit + offset); ``factor`` (rows,) is an additional factor per
+        sample. For micro-batches, ``begun`` says whether the gradient was begun by an earlier one, ``ended`` whether
+        this one ends it.
         """
         layer = self.layers[k]
         inputs = Inputs(values, *Batch(values, layer.inputs, scale).affine)
@@ -224,18 +225,18 @@ class NetworkStage(Stage):
         )
 
     def update_scratch(self, k: int) -> tuple[Scratch, np.ndarray]:
-        """What an update of layer k computes in, and where it leaves its sums of |W| (T,)."""
+        """Scratch for an update of layer k, and the array for its sums of |W| (T,)."""
         shapes = self.layers[k].scratch_shapes()
         blocks = {name: view(self.ram["update." + name], *shape) for name, shape in shapes.items()}
         return Scratch(*(blocks[name] for name in Scratch._fields)), blocks["abs_w"]
 
     def cross_entropy(self, samples: int, of: int | None = None) -> tuple[float, int]:
-        """Logits to the error of a batch of ``of``; returns the summed cross-entropy and how many answers are wrong."""
+        """Turn logits into errors, for a batch of ``of``; return summed cross-entropy and wrong predictions."""
         ram = self.ram
         return cross_entropy(ram.logits, samples, ram.labels, ram.error, ram.result, of or samples)
 
     def dropout_mask(self, k: int, width: int, samples: int, step: int, first: int = 0) -> np.ndarray:
-        """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in its region ``mask``."""
+        """Layer k's dropout mask of a step (B, ceil(width / 64)), from sample ``first`` on, in the region ``mask``."""
         mask, dropout = self.ram[f"mask{k}"], self.recipe.dropout
         if not dropout:
             return NO_MASK
@@ -245,7 +246,7 @@ class NetworkStage(Stage):
         return mask
 
     def note(self, samples: int, step: int, sums: Sequence[float]) -> None:
-        """Adds the |z| of a training batch to those of its epoch."""
+        """Add the |z| of a training batch to the sums of its epoch."""
         if step % self.batches == 0:
             self.sums, self.seen = [0.0] * len(self.sums), 0
         self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
@@ -264,9 +265,9 @@ class NetworkStage(Stage):
             layer.work = Work(self.ram.scratch, self.ram.abs_z)
 
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
-        """A pass without training, to :meth:`scores`; returns the summed |z| of each hidden layer.
+        """Run a pass without training, up to :meth:`scores`; return the summed |z| of each hidden layer.
 
-        ``scales`` are stored s_k in place of the batch's own.
+        ``scales`` are stored s_k, used instead of the batch's own.
         """
         raise NotImplementedError
 
@@ -282,13 +283,13 @@ class NetworkStage(Stage):
         self.look(samples, self.scales)
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers in what was loaded, with the mean scales of the epoch so far."""
+        """Number of wrong predictions in the loaded samples, using the mean scales of the epoch so far."""
         self.arena.enter("evaluate")
         self.look(part.samples, self.scales)
         return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """What was loaded through the trained network; how many answers are wrong."""
+        """Pass the loaded samples through the trained network; return the number of wrong predictions."""
         self.arena.enter("hand-over")
         sums = self.look(part.samples, None if trained else self.scales)
         if trained:
@@ -308,11 +309,11 @@ class NetworkStage(Stage):
         return super().begin_hand_over(flash)
 
     def settle(self, samples: int) -> None:
-        """Fixes the stored s of each hidden layer: the mean |z| over the training set."""
+        """Fix the stored s of each hidden layer: the mean |z| over the training set."""
         if self.seen:
             self._settle()
 
     def known(self) -> list[dict[str, Any]]:
-        """What inference must know of each trained layer beside its weights."""
+        """Values of each trained layer that inference needs besides its weights."""
         scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
         return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]

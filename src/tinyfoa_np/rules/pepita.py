@@ -1,16 +1,16 @@
-"""PEPITA (Dellaferrera and Kreiman, ICML 2022): a second pass with inputs that the first one's error modulates.
+"""PEPITA (Dellaferrera and Kreiman, ICML 2022): the error of a first pass modulates the inputs of a second.
 
 For hidden layers k = 0, 1, ... with weights W_k, no biases, and an output layer of full precision on top
 
     first pass          z_k = h_k Wb_k^T,  h_0 = X,  Wb = alpha sign(W)          (without binary weights, and on top, W)
     activations         h_k+1 = D_k max(z_k, 0), or D_k s_k [z_k > 0] with s_k = mean |z_k| over the batch
     output              y = softmax(z_top)
-    second pass         the same from m_0 = X + (y - Y) F^T, by the same masks D_k; its own s_k; outputs m_k and y'
+    second pass         the same from m_0 = X + (y - Y) F^T, with the same masks D_k; its own s_k; outputs m_k and y'
     direction           dW_k = (h_k+1 - m_k+1)^T m_k / B,  on top (y' - Y)^T m_top / B
-    update              momentum that holds steps: v = 0.9 v + lr dW,  W = W - v; then W clamped to +-1
+    update              momentum that accumulates steps: v = 0.9 v + lr dW,  W = W - v; then W clamped to +-1
 
-D_k are dropout masks over the rate at which they keep, F is a fixed projection. There are no straight-through masks. In
-the second pass a layer is updated as soon as it has been passed through; m_k takes the place of h_k.
+D_k are dropout masks divided by the keep rate, F is a fixed projection. There are no straight-through masks. In the
+second pass a layer is updated right after its forward pass; m_k replaces h_k.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FEEDBACK = 0.05
 
 
 class Network(NetworkStage):
-    """A network in training by PEPITA; parameters as for :class:`.network_stage.NetworkStage`."""
+    """A network trained by PEPITA; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
@@ -58,7 +58,7 @@ class Network(NetworkStage):
         self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
         self.modulated = Encoding("real", inputs.width)
         self.top = len(self.widths)
-        self.grown = 1 / (1 - recipe.dropout)  # what a kept output is multiplied by
+        self.grown = 1 / (1 - recipe.dropout)  # factor of an output that is not dropped
         # the first layer trains on the modulated inputs, which are real numbers
         self.layers = [
             Dense(
@@ -79,7 +79,7 @@ class Network(NetworkStage):
         ]
 
     def extra(self) -> list[Region]:
-        """What the network needs of the arena beside its layers, and when."""
+        """Regions of the network besides those of its layers."""
         return [
             *self.common_regions(self.B),
             Region("modulated", (self.B, self.inputs.width), "float32", STEP),
@@ -98,30 +98,30 @@ class Network(NetworkStage):
         ]
 
     def scratch_kinds(self, k: int) -> list[Encoding]:
-        """How layer k's inputs may come."""
+        """Encodings of layer k's inputs."""
         return [self.reads[k], self.modulated] if k == 0 else [self.reads[k]]
 
     def carried(self) -> frozenset[str]:
         return super().carried() | {"feedback"}
 
     def project(self) -> None:
-        """Makes the fixed projection."""
+        """Generate the fixed projection."""
         I = self.inputs.width
         uniform_rows(self.ram.feedback, 0, I, 0, self.recipe.seed, FEEDBACK * sqrt(6 / I))
 
     def initialize(self, flash: Flash) -> None:
-        """Writes the initial weights: uniform in +-sqrt(6 / I)."""
+        """Write the initial weights, uniform in +-sqrt(6 / I)."""
         for layer in self.layers:
             layer.initialize(flash, *layer.uniform(sqrt(6 / layer.I)))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def _values(self, k: int) -> np.ndarray:
-        """Inputs of layer k (B, columns) in the first pass, and above the first layer in the second."""
+        """Inputs of layer k (B, columns) in the first pass and, above the first layer, in the second."""
         return self.ram.inputs if k == 0 else self.ram[f"h{k}"]
 
     def _first(self, samples: int, masks: Sequence[np.ndarray], scales: Sequence[float] | None) -> list[float]:
-        """The first pass, to the logits: summed |z| of each hidden layer."""
+        """Run the first pass to the logits; return the summed |z| of each hidden layer."""
         ram, sums = self.ram, []
         dropping = len(masks) > 0 and len(masks[0]) > 0
         self.gains = [1.0]
@@ -137,14 +137,14 @@ class Network(NetworkStage):
         return sums
 
     def _error(self, samples: int, of: int) -> tuple[float, int]:
-        """(y - Y) / B, B = ``of``; the summed squared error per class, PEPITA's loss, and the wrong answers."""
+        """Compute (y - Y) / B, B = ``of``; return PEPITA's summed squared error per class and wrong predictions."""
         loss, wrong = self.cross_entropy(samples, of)
         if np.isfinite(loss):
             loss = float(pepita_kernels.squared_error(self.ram.error, samples, of))
         return loss, wrong
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on the batch that was loaded: both passes, the second one training layer by layer."""
+        """Run one training step on the loaded batch: both passes; the second one trains layer by layer."""
         ram, (samples, first, of) = self.ram, part
         begun, ended = first > 0, part.ends
         if step % self.batches == 0 and not begun:
@@ -201,7 +201,7 @@ class Network(NetworkStage):
         return Outcome.of(loss, wrong, kept)
 
     def _rescale(self, flash: Flash, epoch: int) -> None:
-        """At an epoch that changes the rate, momentum, counted in rates, keeps the size of the steps it holds."""
+        """Rescale momentum at an epoch that changes the rate, so that the accumulated steps keep their size."""
         before, now = self.recipe.lr_at(max(0, epoch - 1)), self.recipe.lr_at(epoch)
         if before != now and self.recipe.optimizer in ("momentum", "nesterov"):
             self.arena.enter("update")

@@ -1,4 +1,4 @@
-"""The layers below the one in training, computed again for every batch: for flash too short to keep their outputs."""
+"""Recompute the layers below the one in training for every batch, for flash too small to store their outputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .tinyfoa import Layer
 
 
 class Below:
-    """The trained layers below another, read from flash one at a time through the same bytes.
+    """The trained layers below another layer, read from flash one at a time into the same bytes.
 
     Parameters
     ----------
     layers : list of Layer
         The trained layers, lowest first; at least one.
     trained : list of dict
-        ``alpha`` and ``scale`` of each, as they were when it froze.
+        ``alpha`` and ``scale`` of each, fixed at the end of its training.
     tiling : Tiling
-        Of the layer above: the same neurons at a time, if its weights come in tiles.
+        Tiling of the layer above: the same number of neurons at a time if its weights come in tiles.
     threads : int
-        T: how many ways a kernel's work is cut.
+        T: the number of parts into which a kernel's work is divided.
     """
 
     def __init__(self, layers: list[Layer], trained: list[dict[str, Any]], tiling: Tiling, threads: int) -> None:
@@ -46,7 +46,7 @@ class Below:
         ]
 
     def regions(self) -> list[Region]:
-        """Regions of the phase ``load`` alone: they share the bytes of what only later phases need."""
+        """Regions of the phase ``load`` alone; they share bytes with regions that only later phases need."""
 
         def size(shape: tuple[int, ...], kind: str) -> int:
             return int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -64,27 +64,27 @@ class Below:
         ]
 
     def open(self, arena: Arena) -> None:
-        """Takes the views."""
+        """Take the views."""
         self.views = {r.name[6:]: arena.take(r.name) for r in self.regions() if r.nbytes}
 
     @property
     def inputs(self) -> np.ndarray:
-        """Where the data set's inputs of a batch go."""
+        """Array for the data set's inputs of a batch."""
         return self.views["inputs"]
 
     def forward(self, flash: Any, samples: int, target: np.ndarray, scale: np.ndarray, stored: bool) -> None:
-        """From the data set's inputs to the outputs of the last of the layers, and their scale.
+        """Compute the outputs of the last of the layers, and their scale, from the data set's inputs.
 
         Parameters
         ----------
         flash : Flash
         samples : int
         target : ndarray (B, columns)
-            Gets the outputs.
+            Receives the outputs.
         scale : ndarray (1,)
-            Gets s of the batch, or the stored s.
+            Receives s of the batch, or the stored s.
         stored : bool
-            Whether every layer takes its stored s (for test samples) or the mean |z| of the batch.
+            Whether every layer uses its stored s (for test samples) or the mean |z| of the batch.
         """
         inputs, own = self.inputs, self.views
         unused = np.zeros((0, self.B), np.float32)

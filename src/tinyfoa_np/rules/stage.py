@@ -1,8 +1,8 @@
-"""What trains together in one arena, a layer or the whole network: its life between flash and arena.
+"""A stage: a layer or a whole network that trains in one arena, and its life cycle between flash and arena.
 
-A learning rule is a stage: it says which regions it needs beside those of its layers (:meth:`Stage.extra`), what one
-training step does (:meth:`Stage.train_step`) and how a batch goes through the layers without training. Everything else
-is here.
+A learning rule is a subclass of :class:`Stage`. It defines the regions it needs besides those of its layers
+(:meth:`Stage.extra`), one training step (:meth:`Stage.train_step`), and the pass of a batch without training.
+Everything else is here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import Rung, micro_batches
 
-#: stands for flash where all weights are in the arena
+#: placeholder for flash if all weights are in the arena
 NO_FLASH = cast(Flash, None)
 
 
 class Outcome(NamedTuple):
-    """Of one training step: the batch's summed loss, its wrong answers and, if training diverged, how."""
+    """Result of a training step: the batch's summed loss, wrong predictions and, if training diverged, why."""
 
     loss: float
     wrong: int
@@ -35,48 +35,48 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, loss: float, wrong: int, trained: bool = True, what: str = "loss") -> Outcome:
-        """The outcome of a step with such a loss, in which all that was ``trained`` remained finite."""
+        """The outcome of a step with this loss; ``trained``: whether all updated numbers remained finite."""
         if not np.isfinite(loss):
             return cls(loss, wrong, f"the {what} is {loss}")
         return cls(loss, wrong, "" if trained else "a weight or a moment is no longer a finite number")
 
 
 class Stage:
-    """What trains together in one arena.
+    """Parameters that train together in one arena.
 
-    Its :attr:`ram` has at least ``inputs`` (held, ..), ``labels`` (held,) or (B,), ``input_scale`` (1,) and ``commit``,
-    and whoever loads a batch has entered phase ``load``; the stage enters the others as it goes.
+    Its :attr:`ram` has at least ``inputs`` (held, ..), ``labels`` (held,) or (B,), ``input_scale`` (1,) and ``commit``.
+    The code that loads a batch enters phase ``load``; the stage enters the other phases itself.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     inputs : Encoding
-        What a sample is.
+        Encoding of the samples.
     classes : int
         C.
     batches : int
         Steps per epoch.
     threads : int
-        T: how many ways a kernel's work is cut.
+        T: the number of parts into which a kernel's work is divided.
     tiling : Tiling
-        How the work is cut so that it fits the arena.
+        How the work is divided so that it fits the arena.
 
     Attributes
     ----------
     layers : sequence of Layer
-        The layers that train here, or groups of them, lowest first.
+        The layers, or groups of layers, that train here, lowest first.
     hands_on : Encoding or None
-        What a trained stage hands to the next; None: it has no next.
+        Encoding of the outputs that a trained stage passes to the next; None if there is no next stage.
     surveys : bool
-        Whether :meth:`settle` takes anything from a last pass over the training set.
+        Whether :meth:`settle` needs a final pass over the training set.
     cores : int
-        Threads that find work.
+        Number of threads that have work.
     ram : Views
         The regions of :meth:`extra`.
     """
 
-    #: regions of the phase ``evaluate`` that count wrong answers, or that only training needs
+    #: regions of the phase ``evaluate`` that only serve to count wrong predictions, or to train
     beside_answers: frozenset[str] = frozenset({"labels", "error", "result"})
     layers: Sequence[Layer]
     arena: Arena
@@ -99,31 +99,31 @@ class Stage:
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def extra(self) -> list[Region]:
-        """What the stage needs of the arena beside the regions of its layers."""
+        """Regions of the stage besides those of its layers."""
         raise NotImplementedError
 
     def regions(self) -> list[Region]:
-        """What the stage needs of the arena, and when."""
+        """All regions of the stage, with their phases."""
         return [*(region for layer in self.layers for region in layer.regions()), *self.extra()]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
+        """Names of the regions whose content is kept from one batch to the next."""
         return frozenset().union(*(layer.carried() for layer in self.layers))
 
     def widest_steps(self) -> set[int]:
-        """Steps that together take as much of the arena as any, in each of its regions."""
+        """Steps that together reach the maximum use of every region of the arena."""
         return {0}
 
     def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions, and makes what is fixed."""
+        """Take the views from an arena laid out with the regions, and generate fixed random numbers."""
         self.take(arena, self.layers)
         self.project()
 
     def project(self) -> None:
-        """Makes what is random and fixed: projections."""
+        """Generate fixed random numbers, such as projections."""
 
     def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
-        """Takes the views of those regions that the arena is laid out with, for these layers."""
+        """Take the views of those regions that the arena has, for these layers."""
         self.arena = arena
         for layer in layers:
             layer.open(arena)
@@ -131,27 +131,27 @@ class Stage:
 
     @property
     def held_samples(self) -> int:
-        """How many samples the arena holds at a time: a batch, or a micro-batch."""
+        """Number of samples in the arena at a time: a batch or a micro-batch."""
         return self.tiling.samples
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
-        """The ways in which the stage may be cut; the first keeps everything in RAM that it can."""
+        """Possible ways to divide the stage; the first keeps as much as possible in RAM."""
         return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (recipe.batch, *micro_batches(recipe))]
 
     # -- what a step costs ---------------------------------------------------------------------------------------------
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes in time and traffic with flash, beside other ways to cut the same stage: less is better."""
+        """Cost of a step in time and flash traffic, to compare tilings of the same stage; less is better."""
         raise NotImplementedError
 
     @property
     def passes(self) -> int:
-        """How often a step reads the weights of a layer: once for each part of a batch."""
+        """Number of times a step reads a layer's weights: once per part of a batch."""
         return -(-self.recipe.batch // self.held_samples)
 
     def traffic(self) -> tuple[float, float]:
-        """Bytes read from flash and written to it in a training step, on average, with the commits of epochs."""
+        """Bytes read from and written to flash per training step, on average, including the commits of epochs."""
         parts = -(-self.recipe.batch // self.held_samples)
         samples = self.recipe.batch * (self.inputs.row_bytes + 2) + 4 * parts
         moved = [layer.traffic(self.passes) for layer in self.layers]
@@ -160,32 +160,32 @@ class Stage:
     # -- flash and state -----------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[str, list[int]]:
-        """The objects in flash that the stage trains in, with the sizes of their items."""
+        """Objects in flash that the stage trains, with the sizes of their items."""
         return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
 
     def create(self, flash: Flash) -> None:
-        """Makes these objects."""
+        """Create these objects."""
         for name, sizes in self.objects().items():
             flash.new(name, sizes)
 
     def initialize(self, flash: Flash) -> None:
-        """Writes the initial parameters."""
+        """Write the initial parameters."""
         for layer in self.layers:
             layer.initialize(flash)
 
     def restore(self, flash: Flash) -> None:
-        """Rebuilds the arena's content from flash."""
+        """Rebuild the arena's content from flash."""
         for layer in self.layers:
             layer.restore(flash)
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
+        """Write changes back to flash."""
         for layer in self.layers:
             layer.flush(flash)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is known beside the arena's bytes, as JSON can hold it: a fresh copy."""
+        """State outside the arena, as a new JSON-compatible dictionary."""
         raise NotImplementedError
 
     @state.setter
@@ -195,55 +195,55 @@ class Stage:
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
-        """One training step on what was loaded, or the share of it that this part of a batch makes possible."""
+        """Run one training step on the loaded samples, or the share of it that this part of a batch allows."""
         raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers in what was loaded; they may be told with the batch's last part only."""
+        """Number of wrong predictions in the loaded samples; with micro-batches, the count comes with the last part."""
         raise NotImplementedError
 
     def wrong(self, samples: int) -> int:
-        """How many answers of the last pass are wrong."""
+        """Number of wrong predictions of the last pass."""
         raise NotImplementedError
 
     def scores(self, samples: int) -> np.ndarray:
-        """The scores (C, n) of the last pass, as precise as there are: a sample's largest is its answer."""
+        """Scores (C, n) of the last pass, at full precision; the largest of a sample is its prediction."""
         return self.ram.logits[:, :samples]
 
     # -- a trained stage -----------------------------------------------------------------------------------------------
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
-        """Digests of the trained layers; the training set's samples come next, then :meth:`settle`, then the tests'."""
+        """Digests of the trained layers; the training set comes next, then :meth:`settle`, then the test set."""
         return [layer.digest(flash, self.row) for layer in self.layers]
 
     @property
     def row(self) -> np.ndarray:
-        """What digests read slices through, if they do."""
+        """Buffer through which digests read slices, if needed."""
         return self.ram.row
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        """What was loaded through the trained stage, as inference does it; wrong answers as :meth:`evaluate`.
+        """Pass the loaded samples through the trained stage, as in inference; wrong predictions as :meth:`evaluate`.
 
-        ``trained``: it is of the training set; what inference takes from that is not fixed yet.
+        ``trained``: whether they are of the training set, before :meth:`settle` has fixed the values for inference.
         """
         raise NotImplementedError
 
     def settle(self, samples: int) -> None:
-        """Fixes what inference takes from all ``samples`` of the training set."""
+        """Fix the values that inference takes from all ``samples`` of the training set."""
 
     def known(self) -> list[dict[str, Any]]:
-        """What inference must know of each trained layer beside its weights."""
+        """Values of each trained layer that inference needs besides its weights."""
         return [{"alpha": layer.alpha, "scale": 1.0} for layer in self.layers]
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
     @property
     def answering(self) -> Sequence[Layer]:
-        """The layers that answers need."""
+        """Layers needed for predictions."""
         return self.layers
 
     def inference_regions(self) -> list[Region]:
-        """The regions that answers need, all of them in the phase ``evaluate``."""
+        """Regions needed for predictions, all in the phase ``evaluate``."""
         trained = [region for layer in self.answering for region in layer.trained_regions()]
         return trained + [
             region
@@ -252,15 +252,15 @@ class Stage:
         ]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
-        """Fills the arena from trained layers, those that answers need first."""
+        """Fill the arena from trained layers; those needed for predictions come first."""
         for layer, known in zip(self.answering, trained, strict=False):
             layer.load(known)
 
     def answer(self, samples: int) -> None:
-        """The samples in the arena through the trained layers, to :meth:`scores`."""
+        """Pass the samples in the arena through the trained layers, up to :meth:`scores`."""
         raise NotImplementedError
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layers."""
+        """Write the data of the trained layers that inference needs."""
         for layer in self.layers:
             layer.keep(flash)

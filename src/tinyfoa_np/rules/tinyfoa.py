@@ -1,6 +1,6 @@
 """TinyFoA (Huang and Aminifar, AAAI 2025), fully connected: one layer in training.
 
-For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O, C): a row per neuron)
+For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O, C): one row per neuron)
 
     binary weights      Wb = alpha sign(W),  alpha = mean |W|
     forward             z = X Wb^T + b
@@ -10,7 +10,7 @@ For a layer with weights W (O, I), bias b (O) and a fixed projection P (here (O,
                         dW = dz^T X [|W| < 1],  db = sum dz                ([|W| < 1] only with binary weights)
     update              the optimizer's step, then W and b clamped to +-1
 
-Full-precision weights and biases are those of :class:`.parameters.Parameters`; this file is the rule.
+Full-precision weights and biases are in :class:`.parameters.Parameters`; this file contains the rule.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from ..storage.flash import Flash
 from .cuts import Rung, micro_batches
 from .layer_stage import LayerStage
 
-#: neurons times samples of a tile that one thread does as fast as two
+#: neurons times samples below which one thread is as fast as two on a tile
 SMALL_TILE = 8192
-#: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a normal of the
-#: projection made anew; and one call of a kernel
+#: cost in units of a byte read from flash: a byte written (slower, and wears out the flash), a regenerated normal
+#: number of the projection, and a kernel call
 WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
@@ -50,19 +50,19 @@ class Layer(LayerStage):
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     number : int
         Layer, from 0.
     inputs : Encoding
-        What the layer reads.
+        Encoding of the layer's inputs.
     outputs, classes : int
         O and C.
     batches : int
         Steps per epoch.
     threads : int
-        T: how many ways a kernel's work is cut.
+        T: the number of parts into which a kernel's work is divided.
     tiling : Tiling, optional
-        The fastest without it.
+        By default the fastest.
 
     Raises
     ------
@@ -82,12 +82,12 @@ class Layer(LayerStage):
         tiling: Tiling | None = None,
     ) -> None:
         tiling = tiling or Tiling(recipe.batch)
-        # neurons of one pass of the kernel, and those whose z exists at a time
+        # neurons per kernel call, and neurons whose z is held at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
-        # where tiles are small, waking a second thread takes longer than a tile
+        # for small tiles, waking a second thread takes longer than the tile itself
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
-        # a thread takes at least 16 samples forward
+        # in the forward pass a thread takes at least 16 samples
         self.threads = min(threads, -(-tiling.samples // 16))
         parameters = Dense(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
@@ -95,13 +95,13 @@ class Layer(LayerStage):
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
         self.cores = max(self.threads, parameters.threads)
         self.I = inputs.width
-        self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # stands for masks that are not wanted
+        self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # placeholder for unused masks
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
-        # where a step trains few slices, their columns of the inputs can be kept apart
+        # if a step trains few slices, their columns of the inputs can be stored separately
         some = recipe.schedule == "slice"
         held = [recipe.batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]
         rungs = []
@@ -115,10 +115,10 @@ class Layer(LayerStage):
         return rungs
 
     def extra(self) -> list[Region]:
-        """The batch, its labels and logits, the projection, and scratch."""
+        """Regions of the batch, its labels and logits, the projection, and scratch."""
         own, held = self.parameters, self.tiling.samples
         scratch, scratch_kind = own.pass_scratch(self.inputs, held, self.threads)
-        # what one micro-batch leaves to the next must outlive its loading
+        # values passed between micro-batches must outlive loading
         batch = ("load",) if held < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
         gathered = own.most_columns()[0] if self.tiling.gather else 0
@@ -153,24 +153,24 @@ class Layer(LayerStage):
 
     @property
     def scratch(self) -> Scratch:
-        """What an update computes in."""
+        """Scratch arrays of an update."""
         return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def project(self) -> None:
-        """Makes the projection, where it is stored."""
+        """Generate the projection if it is stored."""
         if not self.tiling.regenerate:
             self._project(0, self.O)
 
     def _project(self, first: int, last: int) -> np.ndarray:
-        """Makes the projection's rows of neurons ``first`` to ``last``, from the region's first row on."""
+        """Generate the projection's rows of neurons ``first`` to ``last`` at the start of its region."""
         return normal_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
-        """The projection's rows (last - first, C) of neurons ``first`` to ``last``, made or as they are stored."""
+        """Projection rows (last - first, C) of neurons ``first`` to ``last``, generated or stored."""
         return self._project(first, last) if self.tiling.regenerate else self.ram.projection[first:last]
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
+        """Cost of a step in time and flash traffic, in bytes read, to compare tilings of the layer."""
         (read, written), parts = self.traffic(), -(-self.B // self.tiling.samples)
         numbers = parts * self.O * self.C if self.tiling.regenerate else 0
         calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
@@ -181,9 +181,9 @@ class Layer(LayerStage):
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
-        """z, what it switches on and the logits of a batch, or of a part; returns the summed |z| of the batch so far.
+        """Compute z, outputs and logits of a batch, or of a part; return the summed |z| of the batch so far.
 
-        Parameters are those of :meth:`.layer_stage.LayerStage.forward`.
+        Parameters as for :meth:`.layer_stage.LayerStage.forward`.
         """
         ram, recipe, own = self.ram, self.recipe, self.parameters
         if step is not None and self.tiling.gather:
@@ -199,7 +199,7 @@ class Layer(LayerStage):
         return total
 
     def _gathered(self, step: int) -> dict[int, np.ndarray]:
-        """Where the columns (B, ..) of each slice in training are kept: one slice's after the other's."""
+        """Arrays for the columns (B, ..) of each slice in training, one slice after another."""
         places, first = {}, 0
         block = self.ram.gathered.reshape(-1)
         for k in self.parameters.due(step):
@@ -209,9 +209,9 @@ class Layer(LayerStage):
         return places
 
     def _sources(self, step: int) -> tuple[Sources, Callable[[int, int], Projected]]:
-        """Where a gradient comes from: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
+        """Sources of a gradient: dW = scale (sum of dz x) + offset (sum of dz), dz = (error P) [active].
 
-        The inputs are those of slice k, the errors those of neurons ``first`` to ``last``.
+        The inputs are those of slice k; the errors are those of neurons ``first`` to ``last``.
         """
         ram, top, kind, affine = self.ram, self.parameters.first_trained(step), self.inputs.kind, self.batch.affine
         gathered = self._gathered(step) if self.tiling.gather else {}
@@ -228,23 +228,23 @@ class Layer(LayerStage):
         return inputs, errors
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
-        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        """Train the slices that are due; return False as soon as a number is no longer finite."""
         inputs, errors = self._sources(step)
         return self.parameters.update(flash, inputs, samples, errors, step, self.scratch, self.ram.abs_w)
 
     def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k and of its biases, stored whole: for inspection."""
+        """Gradients of slice k and of its biases as whole arrays, for inspection."""
         inputs, errors = self._sources(step)
         return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
 
 
 def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
-    """What the inputs of each trained layer are times: the stored s of the layer below where they are bits."""
+    """Scale of each trained layer's inputs: the stored s of the layer below if they are bits, else 1."""
     below = [float(np.float32(layer.scale)) if recipe.binary_activations else 1.0 for layer in layers[:-1]]
     return [1.0, *below]
 
 
 @lru_cache(maxsize=16)
 def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
-    """P (O, C) of layer ``number``, from 0."""
+    """Projection P (O, C) of layer ``number``, counted from 0."""
     return normal_rows(np.zeros((outputs, classes), np.float32), 0, outputs, number, seed)

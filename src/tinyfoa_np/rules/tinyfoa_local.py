@@ -1,7 +1,7 @@
 """TinyFoA (Huang and Aminifar, AAAI 2025), locally connected: one layer in training.
 
-3 x 3 convolution, stride 1, padding 1, with weights of its own at each of P positions. For a layer with weights
-W (P, O, F), biases b (P, O), batch norm's gamma and beta (O,), a fixed head H (P, O, C) and its bias c (C,)
+A layer is a 3 x 3 convolution, stride 1, padding 1, with separate weights at each of P positions. For a layer with
+weights W (P, O, F), biases b (P, O), batch norm's gamma and beta (O,), a fixed head H (P, O, C) and its bias c (C,)
 
     binary weights      Wb = alpha sign(W),  alpha = mean |W|
     products            u = Wb x + b, of the patch x (F,) around a position
@@ -9,11 +9,11 @@ W (P, O, F), biases b (P, O), batch norm's gamma and beta (O,), a fixed head H (
     binary activations  s = mean max(v, 0) over the batch,  h = s [v > 0]  (otherwise h = max(v, 0))
     logits              a = h H + c,  p = softmax(a),  loss = mean cross-entropy
     gradient            dv = ((p - Y) / B) H^T [v > 0] [v < 1]             ([v < 1] only with binary activations)
-                        du as batch norm sends it back,  dW = du x [|W| < 1],  db = sum du
+                        du by the gradient of batch norm,  dW = du x [|W| < 1],  db = sum du
     update              the optimizer's step, then W, b, gamma and beta clamped to +-1
 
-In training batch norm has the batch's mean and deviation; what is handed on, and inference, the running ones. A slice
-is a group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` has all of it in plain NumPy.
+In training, batch norm uses the batch's mean and deviation; outputs and inference use the running ones. A slice is a
+group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` is the plain NumPy version.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ from ..storage.flash import Flash
 from .cuts import Rung
 from .layer_stage import LayerStage
 
-#: phases in which patches are multiplied
+#: phases that compute products of patches and weights
 PRODUCTS = (*PASSES, "update")
-#: what these count for in bytes read from flash: a byte written, which is slower and wears it out; a number of the head
-#: made anew; one call of a kernel; a product made anew
+#: cost in units of a byte read from flash: a byte written (slower, and wears out the flash), a regenerated number of
+#: the head, a kernel call, and a recomputed product
 WRITTEN, REGENERATED, CALL, PRODUCT = 10, 24, 4096, 0.25
 
 
@@ -64,16 +64,16 @@ class Layer(LayerStage):
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     number : int
         Layer, from 0.
     inputs : Encoding
-        What the layer reads.
+        Encoding of the layer's inputs.
     shape : LocalShape
     classes, batches : int
         C; steps per epoch.
     threads : int
-        T: how many ways a kernel's work is cut.
+        T: the number of parts into which a kernel's work is divided.
     tiling : Tiling
 
     Raises
@@ -112,7 +112,7 @@ class Layer(LayerStage):
         return rungs
 
     def extra(self) -> list[Region]:
-        """The batch, its labels and logits, the head, and what the passes and the update compute in."""
+        """Regions of the batch, its labels and logits, the head, and scratch of passes and update."""
         own, threads, shape = self.parameters, self.parameters.threads, self.shape
         patch = own.inputs
         scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
@@ -158,32 +158,32 @@ class Layer(LayerStage):
 
     @property
     def scratch(self) -> Scratch:
-        """What an update computes in."""
+        """Scratch arrays of an update."""
         return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def project(self) -> None:
-        """Makes the head, where it is stored, and its bias."""
+        """Generate the head's bias, and the head if it is stored."""
         ram = self.ram
         uniform_rows(ram.head_bias, self.O, self.O + 1, self.number, self.recipe.seed, 1 / sqrt(self.O))
         if not self.tiling.regenerate:
             self._make_head(0, self.shape.places)
 
     def _make_head(self, first: int, last: int) -> np.ndarray:
-        """Makes the head's rows of positions ``first`` to ``last``, from the region's first row on."""
+        """Generate the head's rows of positions ``first`` to ``last`` at the start of its region."""
         channels = self.shape.channels
         rows = self.ram.projection[: (last - first) * channels]
         bound = 1 / sqrt(self.O)
         return uniform_rows(rows, first * channels, last * channels, self.number, self.recipe.seed, bound)
 
     def _head(self, first: int, last: int) -> np.ndarray:
-        """The head's rows ((last - first) O, C) of positions ``first`` to ``last``, made or as they are stored."""
+        """Head rows ((last - first) O, C) of positions ``first`` to ``last``, generated or stored."""
         channels = self.shape.channels
         if self.tiling.regenerate:
             return self._make_head(first, last)
         return self.ram.projection[first * channels : last * channels]
 
     def cost(self) -> tuple[float, ...]:
-        """What a step takes in time and traffic with flash, in bytes read, beside other ways to cut the layer."""
+        """Cost of a step in time and flash traffic, in bytes read, to compare tilings of the layer."""
         own, places = self.parameters, self.shape.places
         (read, written), passes = self.traffic(), 2 + len(own.due(0))
         numbers = passes * self.O * self.C if self.tiling.regenerate else 0
@@ -193,7 +193,7 @@ class Layer(LayerStage):
 
     @property
     def passes(self) -> int:
-        """How often a step needs the weights at all positions, before those that train: two, and one for each slice."""
+        """Passes over all positions' weights per step: two plus one per slice, or one if products are kept."""
         return 1 if self.tiling.keep_products else 2 + len(self.parameters.due(0))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Layer(LayerStage):
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
-        """A batch to its logits; returns the summed max(v, 0): see :meth:`.layer_stage.LayerStage.forward`."""
+        """Pass a batch to its logits; return the summed max(v, 0); see :meth:`.layer_stage.LayerStage.forward`."""
         ram, own = self.ram, self.parameters
         out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
         total = own.forward(flash, self.batch, part, out, step is not None)
@@ -210,23 +210,23 @@ class Layer(LayerStage):
         return total
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        """Wrong answers in what was loaded: with the batch's own s, beside which the head's bias counts.
+        """Number of wrong predictions in the loaded samples, with the batch's own s and the head's bias.
 
-        Once the layer is trained, the hand-over and inference take the stored s.
+        Once the layer is trained, hand-over and inference use the stored s.
         """
         return super().evaluate(flash, part)
 
     def scores(self, samples: int) -> np.ndarray:
-        """Logits over the layer's scale, with the head's bias."""
+        """Logits divided by the layer's scale, including the head's bias."""
         return super().scores(samples) + self.ram.head_bias[:, None] / np.float32(self.scale or 1.0)
 
     def gradient(self, samples: int) -> tuple[float, int]:
-        """Logits to error; returns the batch's summed cross-entropy and how many answers are wrong."""
+        """Turn logits into errors; return the batch's summed cross-entropy and the number of wrong predictions."""
         kernels.scale_logits(self.ram.logits, samples, np.float32(self.scale), self.ram.head_bias)
         return self._softmax(samples, 1.0)
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
-        """What the gradient of slice k is made of, once batch norm knows what to send back."""
+        """Compute the sources of slice k's gradient, after batch norm's sums for the backward pass."""
         own, error = self.parameters, self.ram.error
 
         def above(first: int, last: int) -> Head:
@@ -241,13 +241,13 @@ class Layer(LayerStage):
         return sent
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
-        """Trains the slices that are due; False as soon as a number is no longer finite."""
+        """Train the slices that are due; return False as soon as a number is no longer finite."""
         sources = self._sources(flash, samples)
         return self.parameters.update(flash, sources, samples, no_errors, step, self.scratch, self.ram.abs_w)
 
     def slice_gradient(self, flash: Flash, samples: int, step: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k and of its biases, stored whole: for inspection."""
+        """Gradients of slice k and of its biases as whole arrays, for inspection."""
         sent = self._sources(flash, samples)(k)
         found = self.parameters.slice_gradient(flash, sent, samples, no_errors, k, self.scratch)
-        self.parameters.fresh = False  # errors stand where u was
+        self.parameters.fresh = False  # errors have overwritten u
         return found

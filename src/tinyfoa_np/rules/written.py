@@ -1,7 +1,7 @@
-"""In which phases the content of a region may change, where that is not all of its lifetime: what audit mode checks.
+"""Phases in which the content of a region may change, if not during its whole lifetime; checked by audit mode.
 
-What one batch leaves to the next (weights, moments, biases) changes only while it is made and in an update, what a
-batch brings only while it is loaded, what a pass finds out only in the pass. Scratch may change wherever it lives.
+Data passed from one batch to the next (weights, moments, biases) changes only during initialization and updates, the
+data of a batch only while it is loaded, and the results of a pass only in the pass. Scratch may change at any time.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ..ram.packing import Region
 from ..ram.phases import PHASES
 
 _LOOKING = ("hand-over", "evaluate")
-#: of kinds of regions that live on from one phase to another
+#: for kinds of regions that persist across phases
 _WRITTEN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("inputs", "labels"), ("load",)),
-    "input_scale": ("load", "hand-over"),  # which hands on the stored scale
+    "input_scale": ("load", "hand-over"),  # hand-over passes on the stored scale
     **dict.fromkeys(("active", "gathered", "mask", "wrong", "feature_factor"), ("forward",)),
     **dict.fromkeys(("factor", "feature", "goodness", "x", "v"), ("forward", *_LOOKING)),
     **dict.fromkeys(("coefficient", "modulated"), ("gradient",)),
     **dict.fromkeys(("error", "latent"), ("gradient", *_LOOKING)),
     "logits": ("forward", "gradient", *_LOOKING),
 }
-#: of those that one batch leaves to the next: all others change in updates
+#: for regions kept from one batch to the next; all others of these change in updates
 _CARRIED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("projection", "feedback", "head_bias"), ("initialize",)),
     "mean": ("initialize", "gradient"),  # FF's running mean activities
@@ -32,13 +32,13 @@ _CARRIED: dict[str, tuple[str, ...]] = {
 
 
 def declared(regions: Iterable[Region], carried: frozenset[str]) -> list[Region]:
-    """The regions of a stage with the phases in which they may change; those that say so themselves stay as they are.
+    """Set the phases in which a stage's regions may change; regions that declare them themselves are unchanged.
 
     Parameters
     ----------
     regions : iterable of Region
     carried : frozenset of str
-        Names of those whose content one batch leaves to the next.
+        Names of the regions whose content is kept from one batch to the next.
     """
     found = []
     for region in regions:
