@@ -19,6 +19,7 @@ from .compare import compare
 from .data import data
 from .evaluate import evaluate
 from .export import export
+from .list import list_
 from .options import debug_option
 from .plan import plan
 from .plot import plot
@@ -51,7 +52,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data):
+for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data, list_):
     tinyfoa.add_command(command)
 
 

@@ -32,13 +32,15 @@ ALGORITHMS = {
     "dfa": "forward output_loss gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
+    "monoforward": "gradients class_goodness",
+    "biofo": "forward logits loss error gradient",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
 #: a page's figures are of this training
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback"}
+REFERENCES = {"dfa": "feedback", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}}
 

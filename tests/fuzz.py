@@ -42,7 +42,6 @@ from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.model import export, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reports import audit
-from tinyfoa_np.rules import tinyfoa
 from tinyfoa_np.run import results
 from tinyfoa_np.run.directory import read_recipe, startable
 from tinyfoa_np.run.train import train
@@ -169,7 +168,6 @@ def models(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]
         if name in ("tinyfoa", "real") and ours.classes < 1000:
             for to in ("npz", "c-header"):
                 export.export(ours, to)
-        tinyfoa.projection.cache_clear()  # each model has another
 
     return path, lambda rng: None if path.write_bytes(changed_model(*known, rng)) else None, read
 

@@ -19,10 +19,10 @@ from tinyfoa_np.run.train import train
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "monoforward"
 COMMANDS = [
-    "train digits --algorithm monoforward --head-lr 0.002 --network fc:20,16 --epochs 2 --batch 10 --limit 200 --audit"
+    "train digits --algorithm mono --head-lr 0.002 --network fc:20,16 --epochs 2 --batch 10 --limit 200 --audit"
     " --out run",
     "audit run",
-    "plan digits --algorithm monoforward --network fc:20,16 --batch 10 --ram 64KiB",
+    "plan digits --algorithm mono --network fc:20,16 --batch 10 --ram 64KiB",
     "report run",
     "plot run --out memory.png",
     "plot run --kind training --out training.png",
@@ -71,7 +71,7 @@ def test_every_command_accepts_a_rule_of_another_package(environment, tmp_path):
         [environment, "-c", SCRIPT, json.dumps(COMMANDS)], cwd=tmp_path, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "--head-lr" in done.stdout and "monoforward: learning rate of the heads." in " ".join(done.stdout.split())
+    assert "--head-lr" in done.stdout and "mono: learning rate of the heads." in " ".join(done.stdout.split())
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["options"] == {"head_lr": 0.002}
     assert all((tmp_path / name).exists() for name in ("run/report.html", "memory.png", "training.png", "model.npz"))
 
@@ -105,7 +105,7 @@ def test_the_example_computes_its_equations(example, tmp_path, bw, ba):
     x, y = draw.standard_normal((30, 12)).astype(np.float32), draw.integers(0, 3, 30).astype(np.uint16)
     dataset = Dataset("made", Split(x, y), Split(x[:6], y[:6]), 3, 1.0, 0.0, 1.0)
     recipe = Recipe(
-        algorithm="monoforward",
+        algorithm="mono",
         network="fc:16,9",
         epochs=2,
         batch=10,

@@ -290,7 +290,7 @@ def test_each_algorithm_has_its_own_defaults(algorithm):
     assert {name: getattr(recipe, name) for name in entry.defaults} == entry.defaults
     assert all(getattr(recipe, name) is None for name in OWN if name not in entry.defaults)
     assert recipe.schedule == entry.schedules[0]
-    assert recipe.slices == (2 if recipe.schedule == "slice" else 1)
+    assert recipe.slices == (1 if recipe.schedule == "none" else 2)
     assert Recipe(algorithm=algorithm, shuffle=not recipe.shuffle).validated().shuffle is not recipe.shuffle
 
 
@@ -321,9 +321,9 @@ def test_slices_are_two_where_the_schedule_has_some(algorithm, schedule):
 
 
 @pytest.mark.parametrize("algorithm", catalogue.names())
-def test_only_tinyfoa_has_layers_below_to_recompute(algorithm):
+def test_layers_below_are_recomputed_where_the_entry_says_so(algorithm):
     recipe = Recipe(algorithm=algorithm, recompute=True)
-    if algorithm == "tinyfoa":
+    if algorithm in ("tinyfoa", "biofo"):
         assert recipe.validated().recompute
     else:
         assert "recompute" in refused(recipe)
@@ -338,7 +338,8 @@ def test_validation_changes_nothing_the_second_time(recipe):
     assert once.validated() == once
     assert once.schedule in catalogue.find(recipe.algorithm).schedules
     given_, made = asdict(recipe), asdict(once)
-    assert all(made[name] == given_[name] for name in NAMES if name != "schedule" and given_[name] is not None)
+    resolved = {"schedule", "options", "augment"}
+    assert all(made[name] == given_[name] for name in NAMES if name not in resolved and given_[name] is not None)
     assert all(made[name] is not None for name in ("slices", *catalogue.find(recipe.algorithm).defaults))
 
 

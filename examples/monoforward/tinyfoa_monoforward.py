@@ -25,8 +25,8 @@ from tinyfoa_np.ram.phases import INFERENCE, STEP
 from tinyfoa_np.rules import tinyfoa
 
 MONOFORWARD = Algorithm(
-    name="monoforward",
-    title="Mono-Forward",
+    name="mono",
+    title="Mono-Forward, a package",
     homes={"fc": "tinyfoa_monoforward:Layer"},
     defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
     options={"head_lr": Option(1e-3, "learning rate of the heads.", least=1e-9, most=1.0)},

@@ -21,7 +21,10 @@ def test_purposes_are_those_of_the_reference():
     names = "WEIGHT", "BIAS", "PROJECTION", "SHUFFLE"
     assert [getattr(kernels, name) for name in names] == [getattr(random, name) for name in names]
     assert (kernels.MASK, kernels.WRONG) == (random_twins.MASK, random_twins.WRONG)
-    assert len({getattr(kernels, name) for name in (*names, "MASK", "WRONG", "MOMENT", "RESCALE", "ORDER")}) == 9
+    assert (
+        len({getattr(kernels, name) for name in (*names, "MASK", "WRONG", "MOMENT", "RESCALE", "ORDER", "TERNARY")})
+        == 10
+    )
     assert kernels.ORDER == random.ORDER and augment.AUGMENT not in {kernels.ORDER, kernels.RESCALE}
 
 
@@ -42,6 +45,15 @@ def test_turns_equal_their_reference(count, epoch, seed, data):
     place = data.draw(st.integers(0, count - 1)) if data else 0
     ours = kernels.turn(place, count, epoch, np.uint64(seed))
     assert ours == random.turn(place, count, epoch, seed=seed) and 0 <= ours < count
+
+
+@pytest.mark.parametrize("classes, outputs, first", [(3, 7, 0), (10, 33, 5), (2, 1, 0)])
+def test_a_ternary_head_equals_its_reference(classes, outputs, first):
+    ours = np.full((outputs - first, classes), 9, np.float32)
+    kernels.ternary(ours, first, outputs, 2, np.uint64(5))
+    theirs = random.ternary(classes, outputs, seed=5, layer=2)
+    assert (ours == theirs.T[first:]).all()
+    assert (theirs == 1).sum() == (theirs == -1).sum() == classes * outputs // 6
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 64, 1000])

@@ -17,7 +17,7 @@ from .maths import cos_turn, log_of_normal
 from .simd import share
 
 WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG, MOMENT, RESCALE = 1, 2, 3, 4, 5, 6, 7, 8
-ORDER = 10  # 9 is augmentation's
+ORDER, TERNARY = 10, 11  # 9 is augmentation's
 
 
 @njit(inline="always")
@@ -101,7 +101,25 @@ def shuffle(order, seed):
 
 @njit(cache=True, error_model="numpy")
 def turn(place, count, epoch, seed):
-    """Which of ``count`` comes at a place in an epoch: a random order of which nothing need be kept.
+    """Which of ``count`` comes at a place in an epoch: a random order of which nothing need be kept."""
+    return _permuted(place, count, epoch, ORDER, seed)
+
+
+@njit(cache=True, error_model="numpy")
+def ternary(out, first, outputs, layer, seed):
+    # out (n, C) float32: rows ``first`` and following of a matrix (``outputs``, C)
+    """A sixth of the matrix, rounded down, is +1, a sixth -1, the rest 0: by where a permutation puts an element."""
+    classes = out.shape[1]
+    count = outputs * classes
+    for o in range(out.shape[0]):
+        for c in range(classes):
+            place = _permuted((first + o) * classes + c, count, layer, TERNARY, seed)
+            out[o, c] = 1.0 if place < count // 6 else (-1.0 if place < 2 * (count // 6) else 0.0)
+
+
+@njit(cache=True, error_model="numpy")
+def _permuted(place, count, epoch, purpose, seed):
+    """Where a random permutation of 0 .. ``count`` - 1 puts ``place``.
 
     Four rounds of a Feistel network on the two halves of a place, walked on until it is below ``count``; what a round
     adds is lane 0 of block (epoch, half) of "layer" round.
@@ -114,7 +132,7 @@ def turn(place, count, epoch, seed):
     while True:
         left, right = value >> half, value & low
         for rounds in range(4):
-            word = block((np.uint64(epoch) << np.uint64(32)) + right, rounds, ORDER, seed)[0]
+            word = block((np.uint64(epoch) << np.uint64(32)) + right, rounds, purpose, seed)[0]
             left, right = right, left ^ (word & low)
         value = (left << half) | right
         if value < np.uint64(count):

@@ -1,1 +1,1 @@
-"""What a network is made of: dense, locally connected and convolutional layers, their regions and flash objects."""
+"""Building blocks of networks: dense, locally connected and convolutional layers, their regions and flash objects."""

@@ -1,6 +1,6 @@
-"""A fully connected layer in training: its pass over a batch, and one optimizer step of the slices that are due.
+"""A fully connected layer in training: its forward pass, and one optimizer step of the slices that are due.
 
-Where its weights lie, and which slice is due when, is in :mod:`.parameters`.
+Storage of the weights and the schedule of slices are in :mod:`.parameters`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from .encoding import Encoding, empty, view, words
 from .layer import Batch, Out, Part
 from .parameters import Parameters
 
-#: the inputs of a slice, where its number says which those are, as its kernels take them: most often update.Inputs
+#: maps a slice's number to its inputs in the form its kernels take, usually update.Inputs
 Sources = Callable[[int], Any]
-#: the errors at the outputs of some neurons, first to last, as the kernels take them: most often Projected or Given
+#: maps a range of neurons, first to last, to their errors as the kernels take them, usually Projected or Given
 Errors = Callable[[int, int], Any]
 
 
 class Work(NamedTuple):
-    """The arrays that a pass computes in; layers that take turns can share them."""
+    """Scratch arrays of a pass; layers that take turns can share them."""
 
     scratch: np.ndarray  # bytes
     sums: np.ndarray  # (T,) int64: of |z|
 
 
 class Lost(Exception):
-    """A weight or a moment is no finite number any more."""
+    """A weight or a moment is no longer a finite number."""
 
 
 class Dense(Parameters):
@@ -48,7 +48,7 @@ class Dense(Parameters):
     Attributes
     ----------
     work : Work
-        The stage sets it.
+        Set by the stage.
     """
 
     work: Any
@@ -56,25 +56,25 @@ class Dense(Parameters):
     # -- a pass --------------------------------------------------------------------------------------------------------
 
     def pass_scratch(self, inputs: Encoding, rows: int, threads: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of the scratch of a pass over a number of samples in a given encoding."""
+        """Shape and dtype of the scratch for a pass over ``rows`` samples in a given encoding."""
         kind = self.published_shape(self.O)[1]
         return forward_kernels.scratch_shape(np.dtype(inputs.dtype), np.dtype(kind), rows, words(self.I), threads)
 
     def forward(self, flash: Flash, x: Batch, part: Part, out: Out, bits: bool = False, biased: bool = True) -> float:
-        """z = gain alpha (x . w) + b, and what follows from it; returns the summed |z| of the batch so far.
+        """Compute z = gain alpha (x . w) + b and its outputs; return the summed |z| of the batch so far.
 
         Parameters
         ----------
         flash : Flash
-            Has the weights, where they do not stay in RAM.
+            Source of the weights if they are not in RAM.
         x : Batch
         part : Part
-            Which samples of it these are.
+            The part of the batch that these samples are.
         out : Out
         bits : bool
-            Whether z > 0 is handed on, and masks are 0 < z < 1; else max(z, 0), and 0 < z.
+            Whether outputs are z > 0 and masks 0 < z < 1; otherwise max(z, 0) and 0 < z.
         biased : bool
-            Whether b is added.
+            Whether to add b.
         """
         rows, held, ram = out.z.shape[1], x.inputs, self.ram
         sums = self.work.sums[: -(-rows // 16)]  # a thread takes at least 16 samples
@@ -102,15 +102,15 @@ class Dense(Parameters):
         return int(sums.sum()) / self.z_unit
 
     def no_head(self, first: int, last: int) -> np.ndarray:
-        """Rows (n, 0) of a layer without a head."""
+        """Rows (n, 0) for a layer without a head."""
         return empty((last - first, 0))
 
     def backward_scratch(self) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what :meth:`backward` needs for itself."""
+        """Shape and dtype of the scratch for :meth:`backward`."""
         return backward_kernels.scratch_shape(np.dtype(self.published_shape(self.O)[1]), self.O, self.I, self.T)
 
     def backward(self, dz: np.ndarray, samples: int, active: np.ndarray, scratch: np.ndarray, dx: np.ndarray) -> None:
-        """The errors dx (I, B) = alpha W^T dz [active] of what the layer reads, from dz (O, B); scratch in bytes."""
+        """Compute the errors dx (I, B) = alpha W^T dz [active] of the inputs from dz (O, B); scratch in bytes."""
         backward_kernels.backward(
             dz,
             samples,
@@ -136,11 +136,12 @@ class Dense(Parameters):
         begun: bool = False,
         ended: bool = True,
     ) -> bool:
-        """Trains the slices that are due, one at a time in the arena, and each group of their biases once.
+        """Train the slices that are due, one at a time in the arena, and each group of their biases once.
 
         ``sources(k)`` are the inputs of slice k, ``errors(first, last)`` the errors of some neurons, as the kernels
-        take them. Of a micro-batch: whether the gradient was ``begun`` by one before, and is ``ended`` with this one;
-        until then nothing trains. Returns False, and leaves off, as soon as a weight or a moment is no longer finite.
+        take them. For micro-batches, ``begun`` says whether the gradient was begun by an earlier one, ``ended`` whether
+        this one ends it; nothing trains before that. Returns False, and stops, as soon as a weight or a moment is no
+        longer finite.
         """
         state, ram = self.state, self.ram
         trained: set[int] = set()
@@ -180,7 +181,7 @@ class Dense(Parameters):
         return True
 
     def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
-        """The inputs of slice k as the gradient takes them: of bits only its own columns, turned."""
+        """Inputs of slice k as the gradient takes them; for bits only its own columns, transposed."""
         if self.inputs.kind != "bits":
             return inputs
         part = self.grid.slice(k)
@@ -201,10 +202,10 @@ class Dense(Parameters):
         scratch: Scratch,
         abs_w: np.ndarray,
     ) -> None:
-        """Trains slice k, some rows at a time."""
+        """Train slice k, some rows at a time."""
         state, part, still = self.state, self.grid.slice(k), self._still(step)
         weight_step = bias_step = self._step(state.steps, step)
-        if (t := max(1, state.bias_steps)) != state.steps:  # they are most often the same
+        if (t := max(1, state.bias_steps)) != state.steps:  # usually equal
             bias_step = self._step(t, step)
         total = 0
         for first, last in self.tiles(part.first, part.last):
@@ -240,8 +241,7 @@ class Dense(Parameters):
         scratch: Scratch,
         abs_w: np.ndarray,
     ) -> None:
-        """Trains rows of slice k; ``numbers``: which of them stay, the steps of weights and biases, whether those
-        train."""
+        """Train rows of slice k; ``numbers``: frozen block, steps of weights and biases, whether biases train."""
         ram, part, (still, weight_step, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
         at, to = first - part.first, last - part.first
         biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
@@ -266,11 +266,11 @@ class Dense(Parameters):
     def slice_gradient(
         self, flash: Flash, inputs: Inputs, samples: int, errors: Errors, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k, which must be resident where slices are, and of its biases: for inspection."""
+        """Gradients of slice k, which must be resident unless streamed, and of its biases, for inspection."""
         part, inputs = self.grid.slice(k), self._turned(inputs, samples, k, scratch)
         dW = np.zeros((part.last - part.first, part.high - part.low), np.float32)
         db = np.zeros(part.last - part.first, np.float32)
-        for first, last in self.tiles(part.first, part.last):  # the straight-through mask is that of the weights
+        for first, last in self.tiles(part.first, part.last):  # the straight-through mask depends on the weights
             rows, at = slice(first - part.first, last - part.first), 0
             if self.tiling.stream_slice:
                 self._move_rows(flash.read, k, first, last)
@@ -290,7 +290,7 @@ class Dense(Parameters):
         return dW, db
 
     def multiply_moments(self, flash: Flash, k: int, factor: float) -> None:
-        """Multiplies the one moment of slice k, which becomes resident, by a factor: of its weights, not of biases."""
+        """Multiply the moment of slice k's weights (not biases) by a factor; the slice becomes resident."""
         assert self.moments == 1 and not self.tiling.stream_slice
         self.exchange(flash, k)
         if self.form.coded:

@@ -1,14 +1,14 @@
-"""Layers as the operations they come to: which arrays each reads and writes, and for how long they are needed.
+"""Programs: layers as a sequence of operations, with the arrays each reads and writes and the lifetimes of arrays.
 
-A program is a chain of layers of :mod:`tinyfoa_np.architectures` for samples of one shape. Its values are arrays of
-activations, numbered from 0, the input; its operations run in order for the forward pass, and backward for the errors.
-Between the two lies the step at the top, in which the error of the output is made. What an operation trains, it trains
-right after it has sent its error on.
+A program is built from a chain of layers of :mod:`tinyfoa_np.architectures` for samples of a given shape. Its values
+are arrays of activations, numbered from 0 (the input). Its operations run in order for the forward pass, and in reverse
+for the errors. The step at the top, between the two, computes the error of the output. The parameters of an operation
+train right after it has passed its error on.
 
     forward 0 ... forward n-1, gradient n, update n, gradient n-1, update n-1, ... gradient 0, update 0
 
-A value is needed from the operation that makes it to the last step that reads it; an error likewise. Errors go through
-ReLU and batch norm in place; that of a sum is the error of both its terms.
+A value is kept from the operation that computes it to the last step that reads it; so is an error. Errors pass through
+ReLU and batch norm in place; the error of a sum is the error of both its terms.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class Operation:
     Attributes
     ----------
     kind : str
-        ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``norm``, batch norm and, if there is
-        one, a shortcut; ``pool``.
+        ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``norm``, batch norm plus an optional
+        shortcut; ``pool``.
     source, target : int
-        Values.
+        Numbers of values.
     weight : tuple of int
-        Shape of the weights, as the kernels have them; of ``norm`` (2, C): gamma and beta; empty if there are none.
+        Shape of the weights in the kernels' layout; for ``norm`` (2, C): gamma and beta; empty if there are none.
     at : int
-        Where they begin among the program's parameters; biases follow.
+        Index of the first weight among the program's parameters; biases follow.
     biased : bool
     running : int
-        Of ``norm``: where its running mean and variance begin among the program's statistics.
+        For ``norm``: index of its running mean and variance among the program's statistics.
     stride : int
     window : (int, int)
-        Of ``pool``.
+        For ``pool``.
     relu : bool
     shortcut : int or None
-        Of ``norm``: a value that is added before the ReLU.
+        For ``norm``: a value added before the ReLU.
     name : str
-        Of its parameters, as in :mod:`tinyfoa_np.reference.graph`.
+        Prefix of its parameters, as in :mod:`tinyfoa_np.reference.graph`.
     """
 
     kind: str
@@ -65,19 +65,19 @@ class Operation:
 
     @property
     def size(self) -> int:
-        """Parameters."""
+        """Number of parameters."""
         return prod(self.weight) + (self.weight[-1] if self.biased else 0) if self.weight else 0
 
     @property
     def bound(self) -> float:
-        """Of initial weights and biases, which are uniform: one over the root of the inputs of an output."""
+        """Bound of the uniform initial weights and biases: one over the root of the number of inputs per output."""
         inputs = self.weight[:-1] if self.kind != DEPTHWISE else self.weight[:2]
         return 1 / sqrt(prod(inputs))
 
 
 @dataclass(frozen=True)
 class Span:
-    """An array of a program: the steps in which it is needed, from the first to the last."""
+    """The lifetime of an array of a program: its shape, and the first and last step that need it."""
 
     shape: Shape
     first: str
@@ -86,7 +86,7 @@ class Span:
 
 @dataclass
 class Program:
-    """The operations of a chain of layers; see the module.
+    """The operations of a chain of layers; see the module's documentation.
 
     Parameters
     ----------
@@ -94,20 +94,20 @@ class Program:
     shape : (int, int, int)
         Rows, columns and channels of a sample of its input.
     sends_back : bool
-        Whether the error of the input is wanted.
+        Whether the error of the input is computed.
 
     Attributes
     ----------
     shapes : list of (int, int, int)
-        Of the values.
+        Shapes of the values.
     parameters, statistics : int
-        How many numbers train, and how many follow the batches.
+        Number of trained parameters, and number of running statistics.
     errors : list of Span
         The arrays of errors.
     error_of : dict of int to int
-        For each value, in which of them its error is.
+        For each value, the index of the array that holds its error.
     carried : set of int
-        Operations that add their error to what is there.
+        Operations that add their error to the array's content.
     """
 
     layers: Sequence[Description]
@@ -128,7 +128,7 @@ class Program:
 
     @property
     def output(self) -> int:
-        """The value that the last layer makes."""
+        """The value computed by the last layer."""
         return self.operations[-1].target
 
     # -- from layers to operations -------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class Program:
         return steps[steps.index(first) : steps.index(last) + 1]
 
     def value(self, number: int) -> Span:
-        """How long a value is needed in training; the input is there at the first step."""
+        """Lifetime of a value in training; the input exists from the first step."""
         reads = [f"forward:{0 if number == 0 else number - 1}"]
         for k, one in enumerate(self.operations):
             if number in (one.source, one.shortcut):
@@ -246,13 +246,13 @@ class Program:
         return Span(self.shapes[number], reads[0], last)
 
     def looked_at(self, number: int) -> list[int]:
-        """The operations during which a value is needed when nothing trains."""
+        """The operations during which a value is kept when nothing trains."""
         readers = [k for k, one in enumerate(self.operations) if number in (one.source, one.shortcut)]
         begin = 0 if number == 0 else number - 1
         return list(range(begin, max(readers, default=len(self.operations)) + 1))
 
     def _plan_errors(self) -> None:
-        """Which arrays errors are in: the output's from the top on; in place where it can be."""
+        """Assign errors to arrays: the output's exists from the top on; errors are computed in place where possible."""
         count = len(self.operations)
         spans = [[self.shapes[self.output], f"gradient:{count}", f"gradient:{count}"]]
         self.error_of[self.output] = 0
@@ -262,7 +262,7 @@ class Program:
             if one.kind == NORM and one.shortcut is None:
                 self.error_of[one.source] = own
             elif one.source != 0:
-                if one.shortcut:  # the error of the sum is that of the shortcut, too
+                if one.shortcut:  # the error of the sum is also that of the shortcut
                     self.error_of[one.shortcut] = own
                 if one.source in self.error_of:
                     self.carried.add(k)

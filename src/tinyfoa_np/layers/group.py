@@ -1,10 +1,10 @@
-"""A group of layers of any kind: its parameters, in the arena and in flash as one item, its passes and its training.
+"""A group of layers of any kind: its parameters, in the arena and as one item in flash, its passes and its training.
 
-A group is a program (:mod:`.graph`) whose turn comes in each step. Of its activations, errors and gradients only what
-it hands on outlives the turn. So every array lives in some steps of the phases, such as ``update:1.4``: what operation
-4 of group 1 trains. Parameters, moments and running statistics are always there. Weight gradients are not stored whole:
-the optimizer follows them, some rows at a time. With micro-batches they are, and added up over them, sample by sample,
-to the bits of those of the whole batch. Batch norm rules that out: it reads all of a batch at once.
+A group is a program (:mod:`.graph`); the groups run in turn in each step. Of its activations, errors and gradients only
+its output outlives the turn, so every array is kept during some steps of the phases, such as ``update:1.4``, in which
+operation 4 of group 1 trains. Parameters, moments and running statistics are always kept. Weight gradients are not
+stored whole: the optimizer processes some rows at a time. With micro-batches they are stored whole and accumulated
+sample by sample, bit-identical to those of the whole batch. This excludes batch norm, which reads the batch at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
 from .trained import TrainedLayer
 
-#: numbers of groups' label channels among layers' random numbers: behind all operations
+#: offset of the groups' label channels in the numbering of random numbers, beyond all operations
 LABELS = 1 << 16
 
 
@@ -45,21 +45,21 @@ class Group:
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     program : Program
     below : Group, optional
-        The group that makes this one's input; the samples without it.
+        The group whose output is this one's input; without it, the input is the samples.
     extra : tuple of int
-        Shape of what trains beside the layers: (C + 1, k O), the label channel's weights and biases.
+        Shape of the additional parameters: (C + 1, k O), the label channel's weights and biases.
     batches, threads : int
         Steps per epoch; T.
     held : int
-        B: the most samples at a time.
+        B: the maximum number of samples held at a time.
 
     Attributes
     ----------
     number : int
-        From 0.
+        Number of the group, from 0.
     above : Group or None
         The group that reads this one's output.
     """
@@ -81,7 +81,7 @@ class Group:
         self.threads, self.B, self.micro = threads, held, held < recipe.batch
         self.below = below
         self.above: Group | None = None
-        # random numbers follow from operations, not from groups
+        # random numbers depend on operations, not on groups
         self.number = self.first = 0
         if below:
             self.number, self.first = below.number + 1, below.first + len(below.program.operations)
@@ -95,7 +95,7 @@ class Group:
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region]:
-        """Parameters, moments and statistics, always; what the group's turn needs, in steps of the phases."""
+        """Regions of parameters, moments and statistics, always kept, and those of the group's turn, by steps."""
         return [*self._parameters(), *self._turn()]
 
     def _parameters(self) -> list[Region]:
@@ -149,25 +149,25 @@ class Group:
         return found
 
     def steps(self, steps: Sequence[str]) -> tuple[str, ...]:
-        """Steps of the program as those of the group: ``update:4`` of group 1 is ``update:1.4``."""
+        """Convert steps of the program to steps of the group: ``update:4`` of group 1 is ``update:1.4``."""
         return tuple(step.replace(":", f":{self.number}.") for step in steps)
 
     @property
     def top(self) -> str:
-        """The step at the top, where the error of the output is made, behind a phase and a colon."""
+        """Suffix of the step at the top, where the error of the output is computed, after the phase and a colon."""
         return f"{self.number}.{len(self.program.operations)}"
 
     def _run(self, one: Operation) -> tuple[int, int]:
-        """How many threads share a gradient, and how much of it each has at a time: all of its share, if it is kept."""
+        """Threads that share a gradient, and run length per thread: its whole share if the gradient is kept."""
         rows = prod(one.weight[:-1])
         return min(self.threads, rows), update_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
 
     def added_up(self, k: int) -> tuple[str, ...]:
-        """When the gradient of operation k is needed: from one micro-batch to the next, where there are any."""
+        """Phases in which the gradient of operation k is kept: across micro-batches, if there are any."""
         return TRAINING if self.micro else self.steps([f"update:{k}"])
 
     def _value_steps(self, v: int) -> tuple[str, ...]:
-        """When a value is needed; that of the top in the next group's turn, too."""
+        """Phases and steps in which a value is kept; the top value is also kept during the next group's turn."""
         program, steps = self.program, self.program.steps
         span, handed = program.value(v), self.above if v == program.output else None
         found = list(self.steps(program.between(span.first, steps[-1] if handed else span.last)))
@@ -179,16 +179,16 @@ class Group:
         return tuple(found)
 
     def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
+        """Take the views from an arena laid out with the regions."""
         self.arena = arena
         self.ram = arena.views(self.regions(), f"g{self.number}.")
 
     def carried(self) -> set[str]:
-        """Regions whose content one batch leaves to the next."""
+        """Names of the regions whose content is kept from one batch to the next."""
         return {region.name for region in self._parameters()}
 
     def tensor(self, at: int, shape: tuple[int, ...]) -> Tensor:
-        """Parameters with their moments, flat."""
+        """Parameters with their moments, as flat arrays."""
         part = slice(at, at + prod(shape))
         return Tensor(*(view[part] for view in (self.ram.weights, self.ram.moment1, self.ram.moment2)))
 
@@ -201,20 +201,20 @@ class Group:
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def name(self, what: str) -> str:
-        """An object of this group in flash."""
+        """Name of an object of this group in flash."""
         return f"layer{self.number}.{what}"
 
     def objects(self) -> dict[str, list[int]]:
-        """Sizes of the items of the group's objects in flash: parameters, moments and running statistics as one."""
+        """Item sizes of the group's objects in flash: parameters, moments and running statistics form one item."""
         return {self.name("slices"): [4 * (self.size * (1 + self.moments) + self.program.statistics)]}
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
-        """Bytes read and written in a training step, on average: all at the commits of epochs."""
+        """Bytes read and written per training step, on average; all of it at the commits of epochs."""
         return 0.0, sum(map(sum, self.objects().values())) / self.batches
 
     @property
     def commit_bytes(self) -> int:
-        """Bytes of the buffer through which a commit reads back: no larger than the item."""
+        """Bytes of the buffer through which a commit reads back, at most the item's size."""
         return min(COMMIT_BUFFER, self.objects()[self.name("slices")][0])
 
     def _views(self) -> list[np.ndarray]:
@@ -222,7 +222,7 @@ class Group:
         return [view for view in (self.ram.weights, *moments, self.ram.running) if view.size]
 
     def initialize(self, flash: Flash) -> None:
-        """Writes the initial parameters: uniform in +-1 / sqrt(I), gamma 1, beta 0; batch norm's variances 1."""
+        """Write the initial parameters: uniform in +-1 / sqrt(I), gamma 1, beta 0; batch norm's variances 1."""
         ram, seed = self.ram, np.uint64(self.recipe.seed)
         for view in (ram.moment1, ram.moment2, ram.running):
             view[:] = 0
@@ -245,12 +245,12 @@ class Group:
         flash.write(self.name("slices"), 0, self._views())
 
     def restore(self, flash: Flash) -> None:
-        """Reads parameters, moments and running statistics."""
+        """Read parameters, moments and running statistics."""
         flash.read(self.name("slices"), 0, self._views())
         self.dirty = False
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
+        """Write changes back to flash."""
         if self.dirty:
             flash.write(self.name("slices"), 0, self._views())
             self.dirty = False
@@ -258,28 +258,28 @@ class Group:
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def value(self, v: int) -> np.ndarray:
-        """A value (B, rows, columns, channels); the input is what the group below made."""
+        """A value (B, rows, columns, channels); the input is the output of the group below."""
         return self.below.output if v == 0 and self.below else self.ram[f"v{v}"]
 
     @property
     def output(self) -> np.ndarray:
-        """What the last layer makes (B, rows, columns, channels)."""
+        """Output of the last layer (B, rows, columns, channels)."""
         return self.value(self.program.output)
 
     def error(self, v: int) -> np.ndarray:
-        """The error of a value, like it."""
+        """Error of a value, of the same shape."""
         return self.ram[f"e{self.program.error_of[v]}"]
 
     def forward(self, samples: int, phase: str, prepare: Callable[[np.ndarray], None]) -> np.ndarray:
-        """The forward pass; its output (B, rows, columns, channels).
+        """Run the forward pass; return its output (B, rows, columns, channels).
 
         Parameters
         ----------
         samples : int
         phase : str
-            In ``forward`` batch norm goes by the batch, in others by its running statistics.
+            In ``forward`` batch norm uses batch statistics, otherwise its running statistics.
         prepare : callable
-            Makes the input (B, rows, columns, channels) what it must be, in the pass's first step.
+            Prepares the input (B, rows, columns, channels) in place, in the first step of the pass.
         """
         for k, one in enumerate(self.program.operations):
             self.arena.enter(f"{phase}:{self.number}.{k}")
@@ -319,10 +319,10 @@ class Group:
                 forward_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
 
     def backward(self, part: Part, step: Step) -> bool:
-        """From the error of a group's output down, each operation trains as it has been passed; False if one is lost.
+        """Pass the output's error down, training each operation after it; return False if a number is not finite.
 
-        With all but the last micro-batch of a batch gradients are added up, and nothing trains. The error of the output
-        is masked and overwritten.
+        For all micro-batches of a batch but the last, gradients are accumulated and nothing trains. The error of the
+        output is masked and overwritten.
         """
         g = self.number
         for k in reversed(range(len(self.program.operations))):
@@ -335,7 +335,7 @@ class Group:
         return True
 
     def _send_back(self, k: int, samples: int) -> None:
-        """The error of an operation's source from that of its target."""
+        """Compute the error of an operation's source from that of its target."""
         program, T = self.program, self.threads
         one = program.operations[k]
         above, target = self.error(one.target), self.value(one.target)
@@ -374,7 +374,7 @@ class Group:
             backward_kernels.convolve_depthwise_back(above, samples, weight, one.stride, panel, below)
 
     def _train(self, k: int, part: Part, step: Step) -> bool:
-        """One optimizer step of what an operation has, once the batch is complete; False if a number is lost."""
+        """Run one step of an operation's parameters, at the end of a batch; return False if one is not finite."""
         one, samples = self.program.operations[k], part.samples
         if not one.weight:
             return True
@@ -409,53 +409,53 @@ class Group:
 
     @property
     def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes and dtypes of what inference needs of the trained group: parameters and running statistics."""
+        """Shapes and dtypes of the data that inference needs: parameters and running statistics."""
         return [((self.size,), "float32"), ((self.program.statistics,), "float32")]
 
     @property
     def trained_bytes(self) -> list[int]:
-        """Their sizes in bytes."""
+        """Sizes in bytes of the data that inference needs."""
         return [4 * self.size, 4 * self.program.statistics]
 
     @property
     def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
+        """Bytes of all weights as the forward pass reads them."""
         return 4 * self.size
 
     def trained_regions(self) -> list[Region]:
-        """Of the regions, those that hold what inference needs."""
+        """Regions that hold the data inference needs."""
         return self._parameters()[:2] + [region for region in self._turn() if "evaluate" in region.within]
 
     def load(self, trained: TrainedLayer) -> None:
-        """Fills these from a trained group, which has its running statistics in the place of biases."""
+        """Fill these regions from a trained group, whose ``bias`` holds the running statistics."""
         self.ram.weights[:], self.ram.running[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
-        """Deletes the objects that only training needs."""
+        """Delete the objects that only training needs."""
         for name in self.objects():
             flash.drop(name)
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained group."""
+        """Write the data of the trained group that inference needs."""
         flash.new(self.name("trained"), self.trained_bytes, slots=1)
         for item, view in enumerate((self.ram.weights, self.ram.running)):
             flash.write(self.name("trained"), item, [view])
 
 
 def train_whole(tensor: Tensor, slopes: np.ndarray, step: Step) -> bool:
-    """The optimizer's step on parameters whose gradient is whole; False if a number is lost."""
+    """Run the optimizer's step on parameters whose gradient is stored whole; return False if a number is not finite."""
     return not update_kernels.train(tensor, slopes, step)
 
 
 def optimizer_step(recipe: Recipe, t: int, epoch: int) -> Step:
-    """The optimizer in its step number t, from 1, in an epoch."""
+    """Optimizer settings at step number t, counted from 1, in an epoch."""
     assert recipe.lr is not None
     name = str(recipe.optimizer)
     return Step(NUMBERS[name], *rate_and_root(name, recipe.lr * recipe.lr_at(epoch), t))
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:
-    """(N, C) of (B, rows, columns, C)."""
+    """Reshape (B, rows, columns, C) to (N, C)."""
     return maps.reshape(-1, maps.shape[3])
 
 
@@ -464,9 +464,9 @@ def _weight(one: Operation, weights: np.ndarray) -> np.ndarray:
 
 
 def unpack_samples(inputs: Encoding, samples: np.ndarray, count: int, maps: np.ndarray, threads: int) -> None:
-    """Samples as they are held, as maps (B, rows, columns, channels)."""
+    """Unpack encoded samples into maps (B, rows, columns, channels)."""
     channels = maps.shape[3]
-    if maps.shape[1] == maps.shape[2] == 1:  # no image: as if all were positions of one channel
+    if maps.shape[1] == maps.shape[2] == 1:  # not an image: treat the inputs as positions of one channel
         channels = 1
     affine = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (1.0, 0.0)
     map_kernels.spread(

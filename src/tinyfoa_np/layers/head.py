@@ -1,4 +1,4 @@
-"""Heads: fixed random rows that turn outputs into logits, and the loss that turns logits into errors."""
+"""Heads, which are fixed random rows that turn outputs into logits, and the loss that turns logits into errors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..kernels import random as random_kernels
 
 
 def normal_rows(out: np.ndarray, first: int, outputs: int, number: int, seed: int) -> np.ndarray:
-    """Rows (n, C) of layer ``number``'s projection from neuron ``first`` on: N(0, 2/O); returns them."""
+    """Generate rows (n, C) of layer ``number``'s projection, starting at neuron ``first``: N(0, 2/O); return them."""
     random_kernels.normal(out, first, number, np.uint64(seed), sqrt(2.0 / outputs))
     return out
 
 
 def uniform_rows(out: np.ndarray, first: int, last: int, number: int, seed: int, bound: float) -> np.ndarray:
-    """Fixed rows ``first`` to ``last`` (n, C) of layer ``number``: uniform in +-``bound``; returns them."""
+    """Generate fixed rows ``first`` to ``last`` (n, C) of layer ``number``, uniform in +-``bound``; return them."""
     classes = out.shape[-1]
     random_kernels.uniform(
         out.reshape(-1),
@@ -43,9 +43,9 @@ def cross_entropy(
     of: int,
     scale: float = 1.0,
 ) -> tuple[float, int]:
-    """Logits (C, B) times ``scale`` to their error (C, B), (softmax - Y) / ``of``.
+    """Turn logits (C, B) times ``scale`` into their error (C, B), (softmax - Y) / ``of``.
 
-    Returns the summed cross-entropy of the samples, and how many answers are wrong; both pass through ``result`` (2,).
+    Returns the summed cross-entropy of the samples, and the number of wrong predictions; ``result`` (2,) is scratch.
     """
     result[:] = 0
     loss_kernels.softmax_cross_entropy(logits, samples, np.float32(scale), labels, error, result, of)

@@ -1,4 +1,4 @@
-"""The interface of layers in training: what a layer has in the arena and in flash, and the part of a batch it sees."""
+"""The interface of layers in training: regions in the arena, objects in flash, and parts of batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .trained import TrainedLayer
 
 
 class Part(NamedTuple):
-    """What was loaded of a batch: ``samples`` of its ``of``, from its sample ``first`` on; most often all."""
+    """The loaded part of a batch: ``samples`` of its ``of`` samples, starting at ``first``; usually the whole batch."""
 
     samples: int
     first: int
@@ -25,17 +25,17 @@ class Part(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """Whether the batch is complete with it."""
+        """Whether this part completes the batch."""
         return self.first + self.samples == self.of
 
 
 def whole(samples: int) -> Part:
-    """All samples of a batch, as one part."""
+    """A part that is the whole batch."""
     return Part(samples, 0, samples)
 
 
 class Batch(NamedTuple):
-    """The inputs of a layer: how they are held, and what their bits stand for."""
+    """The inputs of a layer, their encoding, and the value of a set bit."""
 
     values: np.ndarray  # (B, columns)
     inputs: Encoding
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
     @property
     def affine(self) -> tuple[np.float32, np.float32]:
-        """What an element counts in a gradient: times the one, plus the other."""
+        """Factor and offset that map a stored element to its value in a gradient."""
         held, gain = self.inputs, self.gain
         if held.kind == "bytes":
             return np.float32(held.scale), np.float32(held.offset)
@@ -51,20 +51,20 @@ class Batch(NamedTuple):
 
 
 class Out(NamedTuple):
-    """Where a pass leaves its results; arrays of no elements stand for those that are not wanted."""
+    """Arrays for the results of a pass; arrays without elements stand for results that are not needed."""
 
-    values: np.ndarray  # (B, columns): what is handed on
+    values: np.ndarray  # (B, columns): the outputs
     logits: np.ndarray  # (C, B)
-    head: Callable[[int, int], np.ndarray]  # rows (n, C) by which neurons, or positions, first to last make logits
-    z: np.ndarray = np.zeros((0, 0), np.float32)  # (To, B) of a tile of neurons, or all of them
-    active: np.ndarray = np.zeros((0, 0), np.uint16)  # masks (O', G) of 16 samples a word, which a gradient reads
-    first: int = 0  # the first neuron that has one
+    head: Callable[[int, int], np.ndarray]  # rows (n, C) that map neurons, or positions, first to last to logits
+    z: np.ndarray = np.zeros((0, 0), np.float32)  # (To, B) for a tile of neurons, or for all of them
+    active: np.ndarray = np.zeros((0, 0), np.uint16)  # masks (O', G), 16 samples per word, for the gradient
+    first: int = 0  # the first neuron that has a mask
 
 
 class Layer(Protocol):
-    """A layer in training, or a group of layers: its regions of the arena, its objects in flash, what is kept of it.
+    """A layer in training, or a group of layers: its regions in the arena and its objects in flash.
 
-    It knows no loss and no other layer.
+    It does not depend on the loss or on other layers.
     """
 
     number: int
@@ -74,41 +74,41 @@ class Layer(Protocol):
 
     @property
     def grid(self) -> Grid | Groups:
-        """How weights are cut into slices."""
+        """The division of the weights into slices."""
 
     @property
     def alpha(self) -> float:
-        """What the signs of binary weights stand for, now; 1 where weights are real."""
+        """The current scale of the signs of binary weights; 1 if weights are real."""
 
     def regions(self) -> list[Region]:
         """The regions of its parameters."""
 
     def carried(self) -> Collection[str]:
-        """Regions whose content one batch leaves to the next."""
+        """Names of the regions whose content is kept from one batch to the next."""
 
     def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
+        """Take the views from an arena laid out with the regions."""
 
     def name(self, what: str) -> str:
-        """An object in flash."""
+        """Name of an object in flash."""
 
     def objects(self) -> dict[str, list[int]]:
-        """The objects that it trains in, with the sizes of their items; the first is called ``slices``."""
+        """Objects in flash that it trains, with the sizes of their items; the first is called ``slices``."""
 
     def initialize(self, flash: Flash) -> None:
-        """Writes the initial parameters."""
+        """Write the initial parameters."""
 
     def restore(self, flash: Flash) -> None:
-        """Rebuilds the arena's content from flash."""
+        """Rebuild the arena's content from flash."""
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
+        """Write changes back to flash."""
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
-        """Bytes of parameters read and written in a training step, on average, with the commits of epochs."""
+        """Bytes of parameters read and written per training step, on average, including the commits of epochs."""
 
     def digest(self, flash: Flash, row: np.ndarray) -> str:
-        """SHA-256 of the trained parameters; reads slices from flash through ``row`` (I,)."""
+        """SHA-256 of the trained parameters; slices are read from flash through ``row`` (I,)."""
 
     @property
     def commit_bytes(self) -> int:
@@ -116,24 +116,24 @@ class Layer(Protocol):
 
     @property
     def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
+        """Bytes of all weights as the forward pass reads them."""
 
     @property
     def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes and dtypes of what inference needs of it."""
+        """Shapes and dtypes of the data that inference needs."""
 
     @property
     def trained_bytes(self) -> list[int]:
-        """The same in bytes."""
+        """Sizes in bytes of the data that inference needs."""
 
     def trained_regions(self) -> list[Region]:
-        """Of its regions, those that hold what inference needs."""
+        """Regions that hold the data inference needs."""
 
     def load(self, trained: TrainedLayer) -> None:
-        """Fills these from a trained layer."""
+        """Fill these regions from a trained layer."""
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer."""
+        """Write the data of the trained layer that inference needs."""
 
     def forget(self, flash: Flash) -> None:
-        """Deletes what only training needs."""
+        """Delete the data that only training needs."""

@@ -1,8 +1,8 @@
-"""A locally connected layer in training, with batch norm: its weights, its pass over a batch, its errors, its step.
+"""A locally connected layer in training, with batch norm: weights, forward pass, errors, optimizer step.
 
-A slice is a group of output channels. What :mod:`.parameters` calls a row is one of them at one position: a slice has
-the rows of its channels at the first position, then at the second. Tiles end with a position. A group's gamma and beta
-train as its biases do, and stand behind them as if they were those of two more positions.
+A slice is a group of output channels. A row, in the terms of :mod:`.parameters`, is one channel at one position: a
+slice has the rows of its channels at the first position, then at the second, and so on. Tiles end with a position. A
+group's gamma and beta train like its biases and are stored after them, as if they belonged to two more positions.
 """
 
 from __future__ import annotations
@@ -35,56 +35,56 @@ from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
 
-#: where errors come from, at positions first to last: a head, or the errors of what the layer hands on
+#: source of errors at positions first to last: a head, or the errors of the layer's outputs
 Sending = Callable[[int, int], Any]
-#: outputs times samples of a tile that one thread does as fast as two
+#: outputs times samples below which one thread is as fast as two on a tile
 SMALL_TILE = 65536
 
 
 class Sent(NamedTuple):
-    """What a group's gradient is made of, as the kernels take it."""
+    """The sources of a group's gradient, as the kernels take them."""
 
     images: Images
     layer: kernels.Layer
-    patch: np.ndarray  # where patches go
-    totals: np.ndarray  # (2, O) float64: of kernels.slopes
-    errors: Callable[[int, int, np.ndarray], np.ndarray]  # du (n, O, B) at positions first to last with such weights
+    patch: np.ndarray  # buffer for patches
+    totals: np.ndarray  # (2, O) float64: from kernels.slopes
+    errors: Callable[[int, int, np.ndarray], np.ndarray]  # du (n, O, B) at positions first to last with given weights
 
 
 class Work(NamedTuple):
-    """The arrays that a pass computes in; layers that take turns can share them."""
+    """Scratch arrays of a pass; layers that take turns can share them."""
 
     patch: np.ndarray  # (T, B, columns)
     scratch: np.ndarray  # (T, ..)
-    u: np.ndarray  # (P, O, B) at all positions, or at as many as a pass has at a time
+    u: np.ndarray  # (P, O, B) at all positions, or at the positions of one pass
     v: np.ndarray  # (O B,)
-    norm: np.ndarray  # (2, O): what batch norm multiplies by and adds
+    norm: np.ndarray  # (2, O): factor and offset of batch norm
     sums: np.ndarray  # (T,) int64: of max(v, 0)
 
 
 class Slopes(NamedTuple):
-    """Those that batch norm computes in, in a pass that trains and on the way back."""
+    """Scratch arrays of batch norm, in a training pass and in the backward pass."""
 
     dv: np.ndarray  # (T, B)
-    place_sums: np.ndarray  # (n, 2, O) float64: at so many positions at a time
+    place_sums: np.ndarray  # (n, 2, O) float64: at n positions at a time
     totals: np.ndarray  # (2, O) float64
 
 
 class Local(Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
-        u = Wb x + b, of the patch x around a position,  v = gamma (u - mean) / deviation + beta
+        u = Wb x + b, for the patch x around a position,  v = gamma (u - mean) / deviation + beta
 
-    The mean and deviation are those of the batch, in training, or the running ones.
+    The mean and deviation are those of the batch in training, otherwise the running ones.
 
-    F are the inputs that a channel reads at a position: nine of each input channel, or of one. The other parameters
-    are those of :class:`.parameters.Parameters`.
+    F is the number of inputs that a channel reads at a position: nine of each input channel, or of one. The other
+    parameters are those of :class:`.parameters.Parameters`.
 
     Parameters
     ----------
     shape : LocalShape
     kind : str
-        How a patch is held: ``bits`` or ``real``.
+        Encoding of a patch: ``bits`` or ``real``.
     prefix, tiling
 
     Raises
@@ -97,9 +97,9 @@ class Local(Dense):
     full_grid: Groups
     work: Work
     slopes: Slopes
-    images: Images  # the batch at hand, and the layer
+    images: Images  # the current batch
     layer: kernels.Layer
-    fresh = False  # u of that batch is kept
+    fresh = False  # whether u of that batch is kept
 
     def __init__(
         self,
@@ -125,12 +125,12 @@ class Local(Dense):
             prefix=prefix,
             tiling=tiling,
         )
-        # positions of a pass, and those whose weights come and go, at a time
+        # positions per pass, and positions whose weights are loaded at a time
         self.pass_places = min(tiling.neurons, shape.places)
         tiled = tiling.stream_slice or tiling.stream_weights
         self.trained_places = min(tiling.rows, shape.places) if tiled else shape.places
         self.tile_rows = self.trained_places * self.most_channels
-        # a thread takes at least one; where tiles are small, waking a second thread takes longer than a tile
+        # a thread takes at least one position; for small tiles, waking a second thread takes longer than the tile
         small = self.pass_places * shape.channels * self.rows < SMALL_TILE and self.pass_places < shape.places
         self.threads = 1 if small else min(threads, self.pass_places, self.trained_places)
 
@@ -148,12 +148,12 @@ class Local(Dense):
         return Groups(self.shape.channels, self.shape.places, self.shape.fan_in, side)
 
     def tiles(self, first: int, last: int) -> Any:
-        """Rows ``first`` to ``last``, all of a slice, in tiles of the planned positions: first and last of each."""
+        """Divide rows ``first`` to ``last``, a whole slice, into tiles of positions: first and last row of each."""
         stride = (last - first) // self.shape.places * self.trained_places
         return ((row, min(row + stride, last)) for row in range(first, last, stride))
 
     def places_of(self, first: int, last: int) -> tuple[int, int, int]:
-        """The slice that these rows are of, and the positions: first and last."""
+        """The slice that these rows belong to, and their first and last position."""
         k = next(k for k in range(len(self.grid)) if first < self.grid.rows(k)[1])
         top, end = self.grid.rows(k)
         some = (end - top) // self.shape.places
@@ -163,16 +163,16 @@ class Local(Dense):
 
     @property
     def biases(self) -> int:
-        """b, gamma and beta."""
+        """Number of biases, including gamma and beta."""
         return (self.shape.places + 2) * self.shape.channels
 
     def bias_rows(self, group: int) -> tuple[int, int]:
-        """First and last of those of a group."""
+        """First and last bias of a group."""
         first, last = self.grid.bounds(group)
         return (self.shape.places + 2) * first, (self.shape.places + 2) * last
 
     def by_position(self, biases: np.ndarray) -> np.ndarray:
-        """Biases, gamma and beta ((P + 2) O,) in an order that does not know of slices: position by position."""
+        """Biases, gamma and beta ((P + 2) O,) in an order independent of slices: position by position."""
         ordered = np.empty((self.shape.places + 2, self.shape.channels), np.float32)
         for k in range(len(self.grid)):
             first, last = self.grid.bounds(k)
@@ -180,15 +180,15 @@ class Local(Dense):
         return ordered.ravel()
 
     def regions(self) -> list[Region]:
-        """What the parameters need of the arena, and when."""
+        """The regions of the parameters, with their phases."""
         return [*super().regions(), Region(self.prefix + "running", (2, self.shape.channels), "float32")]
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
+        """Names of the regions whose content is kept from one batch to the next."""
         return super().carried() | {self.prefix + "running"}
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of what one call of :meth:`update` needs for itself."""
+        """Shapes and dtypes of the scratch for one call of :meth:`update`."""
         together = self.inputs.kind == "real" and self.roomy and self.shape.connect == "full"
         neurons = min(gradient_kernels.NEURONS, self.shape.channels // self.grid.side) if together else 1
         run = gradient_kernels.run_width(self.I, self.inputs.kind == "bits")
@@ -197,13 +197,13 @@ class Local(Dense):
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[str, list[int]]:
-        """Sizes of the items in flash: slices, groups of biases, each with its moments, and the running statistics."""
+        """Item sizes in flash: slices, groups of biases, each with its moments, and the running statistics."""
         return {**super().objects(), self.name("running"): [8 * self.shape.channels]}
 
     def initialize(self, flash: Flash, weights: Any = None, biases: Any = None) -> None:
-        """Writes the initial slices and biases, N(0, 1) within the limit, gamma 1, beta 0, mean 0 and variance 1.
+        """Write the initial slices and biases, N(0, 1) within the limit, gamma 1, beta 0, mean 0 and variance 1.
 
-        A number depends on its place in the layer alone, not on how that is cut.
+        Each number depends only on its place in the layer, not on the division into slices.
         """
         super().initialize(flash, weights or self._first_weights, biases or self._first_biases)
         self.ram.running[0], self.ram.running[1] = 0, 1
@@ -230,17 +230,17 @@ class Local(Dense):
         np.clip(out, -self.limit, self.limit, out=out)
 
     def restore(self, flash: Flash) -> None:
-        """Reads every slice, bias and statistic once."""
+        """Read every slice, bias and statistic once."""
         super().restore(flash)
         flash.read(self.name("running"), 0, [self.ram.running])
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed; the running statistics do not come and go with slices."""
+        """Write changes back to flash; the running statistics are not exchanged with slices."""
         super().flush(flash)
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
-        """Bytes read and written in a training step, on average, with the commits at the ends of epochs."""
+        """Bytes read and written per training step, on average, including the commits at the ends of epochs."""
         read, written = super().traffic(passes)
         return read, written + 8 * self.shape.channels / self.batches
 
@@ -251,12 +251,12 @@ class Local(Dense):
 
     @property
     def published_rows(self) -> int:
-        """Rows of which it is in RAM at a time: all channels at some positions."""
+        """Rows of the published weights in RAM at a time: all channels at some positions."""
         some = max(self.pass_places, self.trained_places) if self.tiling.stream_weights else self.shape.places
         return some * self.shape.channels
 
     def published_shape(self, neurons: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what the forward pass reads of so many rows, all channels at some positions."""
+        """Shape and dtype of the published weights of ``neurons`` rows: all channels at some positions."""
         shape, kind = weights_shape(self.shape.channels, self.I, self.binary_weights)
         return (neurons // self.shape.channels, *shape), kind
 
@@ -267,11 +267,11 @@ class Local(Dense):
 
     @property
     def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
+        """Bytes of all weights as the forward pass reads them."""
         return self.shape.places * self._place_bytes
 
     def at_places(self, flash: Flash, first: int, last: int) -> np.ndarray:
-        """What the forward pass reads at positions ``first`` to ``last``."""
+        """Published weights at positions ``first`` to ``last``."""
         if not self.tiling.stream_weights:
             return self.ram.weights[first:last]
         weights = self.ram.weights[: last - first]
@@ -298,7 +298,7 @@ class Local(Dense):
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def _begin(self, x: Batch) -> None:
-        """A batch comes; a step's alpha is that with which it begins."""
+        """Set the current batch; alpha is fixed at the beginning of a step."""
         shape, gain = self.shape, self.alpha * (x.gain if x.inputs.kind == "bits" else 1.0)
         self.images = held_images(x, shape, self.number)
         self.layer = kernels.Layer(
@@ -314,11 +314,11 @@ class Local(Dense):
         self.fresh = False
 
     def no_head(self, first: int, last: int) -> np.ndarray:
-        """Rows (n O, 0) of a layer without a head."""
+        """Rows (n O, 0) for a layer without a head."""
         return empty(((last - first) * self.shape.channels, 0))
 
     def pass_tiles(self) -> Iterator[tuple[int, int]]:
-        """All positions, as many at a time as the plan says: first and last."""
+        """Divide all positions into runs of the planned size: first and last of each."""
         places, some = self.shape.places, self.pass_places
         return ((first, min(first + some, places)) for first in range(0, places, some))
 
@@ -331,7 +331,7 @@ class Local(Dense):
         channels: tuple[int, int] | None = None,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
-        """u (n, O, B) of some channels, or all, at positions ``first`` to ``last``, made anew where it is not kept."""
+        """Products u (n, O, B) of some or all channels at positions ``first`` to ``last``, recomputed unless kept."""
         work = self.work
         u = work.u[first:last] if len(work.u) == self.shape.places else work.u[: last - first]
         if not self.fresh:
@@ -343,10 +343,10 @@ class Local(Dense):
     def forward(  # type: ignore[override]
         self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False
     ) -> float:
-        """A batch through the layer; returns the summed max(v, 0).
+        """Pass a batch through the layer; return the summed max(v, 0).
 
-        In training the batch's mean and deviation count, and the running ones follow them; then the batch stays at hand
-        for its errors and gradients.
+        In training, the batch's mean and deviation are used and the running ones updated; the batch is then kept for
+        errors and gradients.
         """
         work, samples = self.work, part.samples
         self._begin(x)
@@ -356,7 +356,7 @@ class Local(Dense):
                 u = self.products(flash, samples, first, last)
                 norm_kernels.statistics(u, samples, first > 0, self.threads, place_sums, totals)
             norm_kernels.batch_norm(totals, samples * self.shape.places, work.norm, self.ram.running)
-            self.fresh = self.tiling.keep_products  # a tile that holds all positions is not kept beyond this phase
+            self.fresh = self.tiling.keep_products  # a tile with all positions is not kept beyond this phase
         else:
             norm_kernels.running_norm(self.ram.running, work.norm)
         work.sums[:] = 0
@@ -366,7 +366,7 @@ class Local(Dense):
         return int(work.sums.sum()) / self.z_unit
 
     def sum_slopes(self, flash: Flash, samples: int, k: int, above: Sending, error: np.ndarray) -> None:
-        """What batch norm must know of all positions before it sends the errors of slice k back."""
+        """Sum over all positions the values that batch norm needs before it computes the errors of slice k."""
         dv, place_sums, totals = self.slopes
         for first, last in self.pass_tiles():
             u = self.products(flash, samples, first, last, self.grid.bounds(k))
@@ -383,20 +383,20 @@ class Local(Dense):
         last: int,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
-        """du of slice k at positions ``first`` to ``last``, in the place of u."""
+        """Errors du of slice k at positions ``first`` to ``last``, in place of u."""
         u = self.products(flash, samples, first, last, self.grid.bounds(k), weights)
         kernels.errors(u, samples, self.layer, k, above(first, last), error, self.slopes.dv, self.slopes.totals)
         return u
 
     def backward_scratch(self) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what :meth:`backward` needs for itself."""
+        """Shape and dtype of the scratch for :meth:`backward`."""
         kind, depthwise = np.dtype(self.published_shape(1)[1]), self.shape.connect == CONNECTIONS[1]
         return backward_kernels.scratch_shape(kind, self.shape.channels, depthwise, self.threads)
 
     def backward(  # type: ignore[override]
         self, samples: int, scratch: np.ndarray, dx: np.ndarray
     ) -> None:
-        """The errors dx (P, I, B) of what the layer reads, from du in the place of u; scratch in bytes."""
+        """Compute the errors dx (P, I, B) of the layer's inputs from du, stored in place of u; scratch in bytes."""
         backward_kernels.backward(
             self.work.u,
             samples,
@@ -410,7 +410,7 @@ class Local(Dense):
         )
 
     def sent(self, errors: Callable[[int, int, np.ndarray], np.ndarray]) -> Sent:
-        """What a gradient is made of: the batch at hand, and du (n, O, B) at positions first to last."""
+        """The sources of a gradient: the current batch, and du (n, O, B) at positions first to last."""
         return Sent(self.images, self.layer, self.work.patch, self.slopes.totals, errors)
 
     # -- one step ------------------------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ class Local(Dense):
         return (*self.full_grid.bounds((self.schedule.holds(step) + 1) % self.full_grid.side), 0, self.I)
 
     def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
-        return inputs  # patches are turned position by position
+        return inputs  # patches are transposed position by position
 
     def _update_slice(
         self,
@@ -435,7 +435,7 @@ class Local(Dense):
         scratch: Scratch,
         abs_w: np.ndarray,
     ) -> None:
-        """Trains slice k, some positions at a time, then its gamma and beta, which all of them needed as they were."""
+        """Train slice k, some positions at a time, then its gamma and beta, whose old values all positions need."""
         super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
         ram, bias_step = self.ram, self._step(self.state.bias_steps, step)
         biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
@@ -486,7 +486,7 @@ class Local(Dense):
     def slice_gradient(
         self, flash: Flash, inputs: Any, samples: int, errors: Any, k: int, scratch: Scratch
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The gradients of slice k (P, Og, F), which must be resident where slices are, and of its biases (P, Og)."""
+        """Gradients of slice k (P, Og, F), which must be resident unless streamed, and of its biases (P, Og)."""
         top, bottom = self.grid.bounds(k)
         dW = np.zeros((self.shape.places, bottom - top, self.I), np.float32)
         db = np.zeros(dW.shape[:2], np.float32)
@@ -519,7 +519,7 @@ class Local(Dense):
     def digest(self, flash: Flash, row: np.ndarray) -> str:
         """SHA-256 of W, b (both position by position), gamma, beta and the running statistics, little-endian float32.
 
-        Reads the slices from flash through ``row`` (F,).
+        Slices are read from flash through ``row`` (F,).
         """
         hashed, groups = hashlib.sha256(), [self.grid.bounds(k) for k in range(len(self.grid))]
         for place in range(self.shape.places):
@@ -537,16 +537,16 @@ class Local(Dense):
 
     @property
     def trained_bytes(self) -> list[int]:
-        """Sizes of what inference needs: what forward reads of the weights; biases, gamma, beta; running statistics."""
+        """Sizes of the data inference needs, in bytes: published weights; biases, gamma, beta; running statistics."""
         return [self.published_bytes, 4 * self.biases, 8 * self.shape.channels]
 
     def load(self, trained: TrainedLayer) -> None:
-        """Fills the regions of inference from a trained layer, whose biases are in the order of one slice."""
+        """Fill the regions of inference from a trained layer, whose biases are ordered as in a single slice."""
         super().load(trained)
         self.ram.running[:] = trained.running
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer."""
+        """Write the data of the trained layer that inference needs."""
         flash.new(self.name("trained"), self.trained_bytes, slots=1)
         stride = self.pass_places if self.tiling.stream_weights else self.shape.places
         for first in range(0, self.shape.places, stride):
@@ -559,33 +559,33 @@ class Local(Dense):
 
 
 def patch_kind(inputs: Encoding) -> str:
-    """How the patches of such inputs are held: pixels become real numbers."""
+    """Encoding of the patches of such inputs: bytes become real numbers."""
     return "bits" if inputs.kind == "bits" else "real"
 
 
 def no_errors(first: int, last: int) -> None:
-    """Stands for errors that come with the inputs, :class:`.local.Sent`."""
+    """Placeholder for layers whose errors come with the inputs, :class:`.local.Sent`."""
 
 
 def patch_columns(patch: Encoding, shape: LocalShape) -> int:
-    """Columns of the patches around a position: depthwise, bits of one channel stand beside those of all."""
+    """Columns of a patch buffer: for depthwise bits, the bits of one channel are stored next to those of all."""
     if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
         return patch.columns + words(9 * shape.below)
     return patch.columns
 
 
 def scratch_shape(patch: Encoding, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch that one thread's products need."""
+    """Shape and dtype of the scratch for one thread's products."""
     if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
-        return (0,), "int32"  # nine bits of one channel by nine signs
+        return (0,), "int32"  # nine bits of one channel times nine signs
     weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
     return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
 
 
 def held_images(x: Batch, shape: LocalShape, number: int) -> Images:
-    """A batch of layer ``number``'s inputs as the kernels take images.
+    """Wrap a batch of layer ``number``'s inputs as images for the kernels.
 
-    A data set's samples come channel by channel, what a layer hands on position by position.
+    Samples of a data set are stored channel by channel, outputs of a layer position by position.
     """
     steps = (shape.places, 1) if number == 0 else (1, shape.below)
     return Images(x.values, *x.affine, shape.below, shape.rows, shape.columns, *steps)

@@ -1,7 +1,7 @@
-"""How an optimizer's moments of a slice's weights are held, in RAM as in flash: in four bytes each, in two, or in one.
+"""Storage formats of an optimizer's moments of weights, in RAM and in flash: four, two or one bytes each.
 
-Moments in two bytes or one are codes; :mod:`tinyfoa_np.reference.moments` says which numbers they stand for, and how
-they are rounded. Those of biases stay float32: there are as many as neurons, a thousandth of the weights' or less.
+Moments of one or two bytes are codes; :mod:`tinyfoa_np.reference.moments` defines their values and rounding. Moments of
+biases stay float32: there are only as many as neurons, a thousandth of the weights' or less.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..kernels.dense_update import BLOCK
 
 @dataclass(frozen=True)
 class Format:
-    """A way of holding moments.
+    """A storage format of moments.
 
     Parameters
     ----------
     dtype : str
-        Of an element.
+        NumPy dtype of an element.
     scaled : bool
-        Whether each block of columns has a unit of its own, a byte.
+        Whether each block of columns has its own unit, stored in a byte.
     """
 
     dtype: str
@@ -30,11 +30,11 @@ class Format:
 
     @property
     def coded(self) -> bool:
-        """Whether elements are codes, in place of numbers."""
+        """Whether elements are codes, not numbers."""
         return self.dtype != "float32"
 
     def units(self, width: int) -> int:
-        """Units of a slice's row of ``width`` columns: rows begin with a new block, so that any of them stand alone."""
+        """Units per row of ``width`` columns: each row begins with a new block, so that rows are independent."""
         return -(-width // BLOCK) if self.scaled else 0
 
     def row_bytes(self, width: int) -> int:
@@ -42,5 +42,5 @@ class Format:
         return width * np.dtype(self.dtype).itemsize + self.units(width)
 
 
-#: by their names in a recipe
+#: formats by their names in a recipe
 FORMATS = {"float32": Format("float32"), "bfloat16": Format("uint16"), "int8": Format("uint8", scaled=True)}

@@ -1,8 +1,8 @@
 """Weights and biases that train slice by slice: all in flash, one slice at a time in the arena.
 
-Full-precision weights lie in flash with their moments, slice by slice; the resident slice lies in the arena, as does
-what is *published* to the forward pass: the signs of all weights, or a copy of all (the slice itself, where a layer is
-one slice). Where RAM is too small for that, both lie in flash and come tile by tile.
+Full-precision weights are stored in flash with their moments, slice by slice. The arena holds the resident slice and
+the weights *published* for the forward pass: the signs of all weights, or a copy of all of them (or the slice itself if
+the layer is one slice). If RAM is too small for that, both stay in flash and are loaded tile by tile.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
 from .turns import Turns
 
-#: bytes through which flash reads back what it commits
+#: bytes of the buffer through which flash reads back a commit
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER = 2048
-#: above any number of steps of a training: a slice that claims more is damaged
+#: above the number of steps of any training: a slice with more is damaged
 MOST_STEPS = 2**31
 
-#: where nothing is rounded
+#: placeholder if nothing is rounded
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
 #: writes initial values for the rows and columns of a slice into a flat view
@@ -52,35 +52,35 @@ class Parameters(Turns):
     Parameters
     ----------
     recipe : Recipe
-        A validated one: schedule, slices, optimizer, seed.
+        A validated recipe: schedule, slices, optimizer, seed.
     number : int
-        Layer, from 0: names its objects in flash and its random numbers.
+        Layer, from 0: determines the names of its objects in flash and its random numbers.
     inputs : Encoding
-        What the layer reads.
+        Encoding of the layer's inputs.
     outputs : int
         O.
     batches : int
         Steps per epoch.
     threads : int
-        T: how many ways a kernel's work is cut.
+        T: the number of parts into which a kernel's work is divided.
     binary_weights : bool
     vertical : bool
-        Whether the recipe's slices and schedule hold for this layer; otherwise all of it trains, and is resident.
+        Whether the recipe's slices and schedule apply to this layer; otherwise it trains whole and is resident.
     biased : bool
     limit : float
-        Weights and biases are clamped to +- this; infinite: not at all.
+        Weights and biases are clamped to +-limit; infinite for no clamping.
     straight : bool
-        Whether the gradient of a weight counts only where |w| < 1.
+        Whether the gradient of a weight is used only where |w| < 1.
     lr, decay : float
-        Of this layer's weights, before the recipe's schedule.
+        Step size and weight decay of this layer, before the recipe's schedule.
     prefix : str
-        Of its regions' names.
+        Prefix of its regions' names.
     rows : int, optional
-        Samples of an update, where they are not the recipe's batch.
+        Samples per update, if not the recipe's batch.
     tiling : Tiling, optional
-        The fastest without it.
+        By default the fastest.
     partial : bool
-        Whether updates come in micro-batches, over which gradients are added up: they are then stored.
+        Whether updates come in micro-batches; gradients are then stored and accumulated.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class Parameters(Turns):
         )
         self.tiling = tiling or Tiling(self.rows)
         tiled = self.tiling.stream_slice or self.tiling.stream_weights
-        # tiles of rows end where panels of eight do, so that none takes part in more panels than its rows fill
+        # tiles of rows end at panels of eight, so that no tile touches more panels than its rows fill
         rows = self.grid.rows(0)[1]
         self.cut = min(self.tiling.rows, -(-rows // 8) * 8) if tiled else self.O
         self.tile_rows = min(self.cut, rows)
@@ -137,21 +137,21 @@ class Parameters(Turns):
         self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
         self.moments, self.partial = MOMENTS[recipe.optimizer], partial
         self.form = FORMATS[recipe.moments]
-        # lists for several neurons at a time are faster, where inputs are real
+        # for real inputs, lists for several neurons at a time are faster
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
         self.unit, self.z_unit = weight_unit(self.O, self.I, limit), z_unit(self.rows, self.O)
-        # neurons of one pass of the kernel
+        # neurons per kernel call
         some = self.tiling.stream_weights or self.tiling.regenerate
         self.stretch = min(self.O, self.tiling.neurons) if some else self.O
-        # a layer that is one slice of real weights is read where it lies
+        # a layer that is a single slice of real weights is read in place
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
         self.state = State()
-        # what lies behind a slice in flash, steps and sum of |W|, and behind a group of biases, steps
+        # stored in flash after a slice: steps and sum of |W|; after a group of biases: steps
         self.tail, self.bias_tail = np.zeros(2, np.int64), np.zeros(1, np.int64)
         self.loaded: TrainedLayer | None = None
 
     def _grid(self, side: int) -> Grid | Groups:
-        """The slices that the weights are cut into."""
+        """The slices into which the weights are divided."""
         if side > min(self.O, self.I):
             raise BadRequest(
                 f"{side} slices per side do not fit layer {self.number + 1} of {self.O} x {self.I} weights:"
@@ -161,23 +161,23 @@ class Parameters(Turns):
 
     @property
     def biases(self) -> int:
-        """Biases of the layer, and what trains as they do."""
+        """Number of biases of the layer and of parameters that train like biases."""
         return self.O if self.biased else 0
 
     def bias_rows(self, group: int) -> tuple[int, int]:
-        """First and last of those that belong to a group of neurons."""
+        """First and last bias of a group of neurons."""
         return self.grid.rows(group)
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region]:
-        """What the parameters need of the arena, and when; the update's scratch is :meth:`scratch_shapes`."""
+        """The regions of the parameters, with their phases; for the update's scratch see :meth:`scratch_shapes`."""
         first = self.grid.slice(0)  # the largest
         tall = min(first.last, self.tile_rows) if self.tiling.stream_slice else first.last
         largest, units = tall * first.high, tall * self.form.units(first.high)
         rows = self.bias_rows(0)[1] if self.biased else 0
         weights, kind = self.published_shape(self.published_rows)
-        # where the layer is read from its only slice, that slice is needed to the end
+        # if the forward pass reads the only slice in place, the slice is kept to the end
         resident = ("initialize", "update") if self.tiling.stream_slice else PHASES if self.shared else RESIDENT
         moments = tuple(phase for phase in resident if phase != "hand-over")
         published = (*PASSES, "initialize", "update") if self.tiling.stream_weights else PHASES
@@ -196,14 +196,14 @@ class Parameters(Turns):
         ]
 
     def scratch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of what one call of :meth:`update` needs for itself."""
+        """Shapes and dtypes of the scratch for one call of :meth:`update`."""
         columns, bits, neurons = max(map(self.width, self.visited())), self.inputs.kind == "bits", 1
         if self.inputs.kind == "real" and self.roomy:
             neurons = min(gradient_kernels.NEURONS, min(self.O // self.grid.side, self.tile_rows) // self.threads)
         return self._scratch(gradient_kernels.run_width(columns, bits), neurons, columns, 1)
 
     def _scratch(self, run: int, neurons: int, columns: int, turners: int) -> dict[str, tuple[tuple[int, ...], str]]:
-        """The scratch of runs of so many columns, lists of so many neurons, and bits that so many threads turn."""
+        """Scratch for runs of ``run`` columns, lists of ``neurons`` neurons, bits transposed by ``turners`` threads."""
         if self.inputs.kind == "bits":
             lists, listed = gradient_kernels.table_width(self.rows), 0
             rows, columns = gradient_kernels.turned_shape(self.rows, columns)
@@ -221,57 +221,57 @@ class Parameters(Turns):
 
     @property
     def commit_bytes(self) -> int:
-        """Bytes of the buffer through which a commit reads back: no larger than the largest item."""
+        """Bytes of the buffer through which a commit reads back, at most the size of the largest item."""
         buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
         return min(buffer, self.slice_bytes(0))
 
     def carried(self) -> frozenset[str]:
-        """Regions whose content one batch leaves to the next."""
+        """Names of the regions whose content is kept from one batch to the next."""
         names = ["bias", "bias_moment1", "bias_moment2"]
         names += [] if self.tiling.stream_weights else ["weights"]
         names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2", "unit1", "unit2"]
         return frozenset(self.prefix + name for name in names)
 
     def open(self, arena: Arena) -> None:
-        """Takes the views from an arena laid out with the regions."""
+        """Take the views from an arena laid out with the regions."""
         self.ram = arena.views(self.regions(), self.prefix)
         if self.shared:
             self.ram.weights = self.ram.slice.reshape(self.published_shape(self.O)[0])
         else:
-            self.ram.weights[...] = 0  # absent neurons and inputs stay zero bits
+            self.ram.weights[...] = 0  # padding neurons and inputs stay zero bits
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def name(self, what: str) -> str:
-        """An object of this layer in flash."""
+        """Name of an object of this layer in flash."""
         return f"layer{self.number}.{what}"
 
     def slice_bytes(self, k: int) -> int:
-        """Bytes of slice k in flash, with its moments, its steps and its sum of |W|."""
+        """Bytes of slice k in flash, including its moments, its steps and its sum of |W|."""
         part = self.grid.slice(k)
         width = part.high - part.low
         rows = (part.last - part.first) * (4 * width + self.moments * self.form.row_bytes(width))
         return rows + self.tail.nbytes
 
     def biases_bytes(self, j: int) -> int:
-        """Bytes of a group of biases in flash, with their moments and steps."""
+        """Bytes of a group of biases in flash, including their moments and steps."""
         first, last = self.bias_rows(j)
         return 4 * (1 + self.moments) * (last - first) + self.bias_tail.nbytes
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
-        """Bytes read and written in a training step, on average, with the commits at the ends of epochs.
+        """Bytes read and written per training step, on average, including the commits at the ends of epochs.
 
-        What is published is read in each of the ``passes``.
+        Published weights are read in each of the ``passes``.
         """
         steps, slices, side = self.schedule.steps, len(self.grid), self.grid.side
         if self.kind == "slice" and slices > 1:
-            # all of a hold's slices come in each of its steps, where there are several
+            # all slices of a hold are loaded in each of its steps if there are several
             due, left = 1, self.schedule.flushes(self.batches)
             fetched = min(steps, 1 + self.schedule.holds(steps - 1))
             if self.schedule.visits > 1:
                 due, fetched, left = self.schedule.visits, self.schedule.visits * steps, self.schedule.visits * steps
             groups = fetched if self.schedule.order == "diagonal" else fetched / self.grid.across
-        else:  # to and fro through all slices in every step
+        else:  # all slices in every step, in alternating directions
             due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
             groups = 1 + (side - 1) * steps
         of_slice = sum(map(self.slice_bytes, range(slices))) / slices
@@ -287,20 +287,20 @@ class Parameters(Turns):
         return read / steps, written / steps
 
     def _touched_bytes(self) -> int:
-        """Bytes of what the forward pass reads that come and go when one slice of each group of neurons trains."""
+        """Bytes of published weights exchanged when one slice of each group of neurons trains."""
         rows, nbytes = self._row_bytes
         tiles = [tile for j in range(self.grid.side) for tile in self.tiles(*self.grid.rows(j))]
         return sum(-(-last // rows) - first // rows for first, last in tiles) * nbytes
 
     def objects(self) -> dict[str, list[int]]:
-        """Sizes of the items of the layer's objects in flash: slices and groups of biases, each with its moments."""
+        """Item sizes of the layer's objects in flash: slices and groups of biases, each with its moments."""
         objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
         if self.biased:
             objects[self.name("biases")] = list(map(self.biases_bytes, range(self.grid.side)))
         return objects
 
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
-        """Initial weights and biases, uniform in +-``bound``; biases in +-``bias_bound`` where that differs."""
+        """Uniform initial weights in +-``bound`` and biases in +-``bias_bound``, by default the same bound."""
         seed, number, columns = np.uint64(self.recipe.seed), self.number, self.I
 
         def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
@@ -315,11 +315,11 @@ class Parameters(Turns):
         return weights, biases
 
     def initialize(self, flash: Flash, weights: Initializer | None = None, biases: Initializer | None = None) -> None:
-        """Writes the initial slices and biases: uniform in +-1/sqrt(I) where nothing else is asked for."""
+        """Write the initial slices and biases, by default uniform in +-1/sqrt(I)."""
         ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
         weights, biases = weights or usual[0], biases or usual[1]
         for array in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
-            array[:] = 0  # as codes, too
+            array[:] = 0  # also valid for codes
         for k in range(len(self.grid)):
             part, total = self.grid.slice(k), 0
             with flash.rewriting(self.name("slices"), k):
@@ -336,7 +336,7 @@ class Parameters(Turns):
                 flash.write(self.name("biases"), j, self._bias_views(j))
 
     def restore(self, flash: Flash) -> None:
-        """Reads every slice and bias once: what the forward pass reads is rebuilt, and the sum of |W| with it."""
+        """Read every slice and bias once; rebuild the published weights and the sum of |W|."""
         state, side, across = self.state, self.grid.side, self.grid.across
         state.total = 0
         if self.tiling.stream_weights:
@@ -354,28 +354,28 @@ class Parameters(Turns):
         state.dirty = False
 
     def _publish_rows(self, k: int, first: int, last: int, published: Published) -> int:
-        """Rows of slice k, which are in RAM, to the forward pass; returns their sum of |W|."""
+        """Publish rows of slice k, which are in RAM, for the forward pass; return their sum of |W|."""
         part = self.grid.slice(k)
         return int(update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit))
 
     def _sum(self, rows: int, width: int) -> int:
-        """The sum of |w| of the first rows of the slice in RAM."""
+        """Sum of |w| over the first rows of the slice in RAM."""
         weight = self.ram.slice[: rows * width]
-        itself = Published(weight.reshape(rows, width), 0)  # what is published is the same, where it is
+        itself = Published(weight.reshape(rows, width), 0)  # publishing it to its own place changes nothing
         return int(update_kernels.publish_slice(weight, 0, rows, 0, width, itself, self.unit))
 
     def _move(self, how: Callable[..., None], k: int) -> None:
-        """Slice k from or to flash, with its moments, steps and sum."""
+        """Move slice k from or to flash, with its moments, steps and sum."""
         part = self.grid.slice(k)
         rows, held = part.last - part.first, self._planes(part.high - part.low)
         how(self.name("slices"), k, [*(view[: rows * width] for view, width in held), self.tail])
 
     def _move_tail(self, how: Callable[..., None], k: int) -> None:
-        """Steps and sum of slice k from or to flash."""
+        """Move the steps and the sum of slice k from or to flash."""
         how(self.name("slices"), k, [self.tail], self.slice_bytes(k) - self.tail.nbytes)
 
     def _move_rows(self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None) -> None:
-        """Rows of slice k from or to flash: weights, then their moments, or some of these planes."""
+        """Move rows of slice k from or to flash: weights, then moments; or the first ``planes``."""
         part = self.grid.slice(k)
         rows, tall = last - first, part.last - part.first
         held = self._planes(part.high - part.low)[:planes]
@@ -389,13 +389,13 @@ class Parameters(Turns):
             at += tall * row
 
     def _planes(self, width: int) -> list[tuple[np.ndarray, int]]:
-        """What a slice of so many columns has in flash, one after the other: in RAM, and the elements of a row."""
+        """The planes of a slice with ``width`` columns, in flash order: array in RAM and elements per row."""
         ram, units = self.ram, self.form.units(width)
         moments = [(ram.moment1, width), (ram.unit1, units), (ram.moment2, width), (ram.unit2, units)]
         return [(ram.slice, width), *(plane for plane in moments[: 2 * self.moments] if plane[1])]
 
     def _resident(self, at: int, width: int) -> Resident:
-        """The slice in RAM, of so many columns, from its row ``at`` on."""
+        """The slice in RAM, with ``width`` columns, starting at row ``at``."""
         ram, first = self.ram, at * width
         units = ram.unit1, ram.unit2
         if self.form.scaled:
@@ -404,7 +404,7 @@ class Parameters(Turns):
         return Resident(ram.slice[first:], ram.moment1[first:], ram.moment2[first:], *units)
 
     def _draws(self, k: int, at: int, purpose: int = random_kernels.MOMENT) -> Draws:
-        """Which random bits round the moments of slice k, from its row ``at`` on, in its own current step."""
+        """Random bits that round the moments of slice k, starting at row ``at``, in the slice's current step."""
         if not self.form.coded:
             return NO_DRAWS
         tallest = self.grid.slice(0)
@@ -418,11 +418,11 @@ class Parameters(Turns):
         return [self.ram.bias[first:last], *(view[: last - first] for view in moments), self.bias_tail]
 
     def flush(self, flash: Flash) -> None:
-        """Writes back what has changed."""
+        """Write changes back to flash."""
         self._write_back(flash)
 
     def _write_back(self, flash: Flash) -> None:
-        """Writes the resident slice and group of biases back, if they have changed."""
+        """Write the resident slice and group of biases back if they have changed."""
         state = self.state
         if state.dirty and state.resident is not None and state.group is not None:
             if not self.tiling.stream_slice:
@@ -434,7 +434,7 @@ class Parameters(Turns):
             state.dirty = False
 
     def exchange(self, flash: Flash, k: int) -> None:
-        """Makes slice k resident, and the moments of its group of biases."""
+        """Make slice k resident, together with the moments of its group of biases."""
         state = self.state
         if k == state.resident:
             return
@@ -458,30 +458,30 @@ class Parameters(Turns):
 
     @property
     def published_rows(self) -> int:
-        """Neurons of which it is in RAM at a time."""
+        """Neurons of the published weights in RAM at a time."""
         return min(self.O, max(self.tiling.neurons, self.tile_rows)) if self.tiling.stream_weights else self.O
 
     def published_shape(self, neurons: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of what the forward pass reads of so many neurons."""
+        """Shape and dtype of the published weights of ``neurons`` neurons."""
         return weights_shape(neurons, self.I, self.binary_weights)
 
     @property
     def _row_bytes(self) -> tuple[int, int]:
-        """Published rows that lie together, a panel of eight or one, and their bytes."""
+        """Published rows stored together, a panel of eight or one, and their bytes."""
         return (8, 64 * words(self.I)) if self.binary_weights else (1, 4 * self.I)
 
     @property
     def published_bytes(self) -> int:
-        """Bytes of what the forward pass reads of all weights."""
+        """Bytes of all weights as the forward pass reads them."""
         rows, nbytes = self._row_bytes
         return -(-self.O // rows) * nbytes
 
     def weights(self, flash: Flash, first: int, last: int) -> np.ndarray:
-        """What the forward pass reads of neurons ``first`` (a multiple of 8) to ``last``."""
+        """Published weights of neurons ``first`` (a multiple of 8) to ``last``."""
         return self._published(flash, first, last).weights
 
     def _published(self, flash: Flash, first: int, last: int, begun: bool = True) -> Published:
-        """The same from the panel that holds neuron ``first`` on; 0 in new panels of one that was not ``begun``."""
+        """Published weights from the panel of neuron ``first`` on; new panels are 0 unless ``begun``."""
         rows, nbytes = self._row_bytes
         begin, end = first // rows, -(-last // rows)
         if not self.tiling.stream_weights:
@@ -495,14 +495,14 @@ class Parameters(Turns):
         return Published(weights, begin * rows)
 
     def _publish(self, flash: Flash, published: Published, first: int, last: int) -> None:
-        """Writes back what :meth:`_published` gave."""
+        """Write back the weights returned by :meth:`_published`."""
         if self.tiling.stream_weights:
             rows, nbytes = self._row_bytes
             flash.write(self.name("published"), 0, [published.weights], first // rows * nbytes)
 
     @property
     def alpha(self) -> float:
-        """Mean |W| over the whole layer, now; 1 without binary weights."""
+        """The current mean |W| over the whole layer; 1 without binary weights."""
         if self.loaded is not None:
             return self.loaded.alpha
         return self.state.total / self.unit / (self.O * self.I) if self.binary_weights else 1.0
@@ -510,7 +510,7 @@ class Parameters(Turns):
     # -- a trained layer -----------------------------------------------------------------------------------------------
 
     def digest(self, flash: Flash, row: np.ndarray) -> str:
-        """SHA-256 of W (row by row), then b, as little-endian float32; reads the slices from flash through ``row``."""
+        """SHA-256 of W (row by row), then b, as little-endian float32; slices are read from flash through ``row``."""
         hashed, side = hashlib.sha256(), self.grid.side
         for j in range(side):
             first, last = self.grid.rows(j)
@@ -525,31 +525,31 @@ class Parameters(Turns):
 
     @property
     def trained_shapes(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes and dtypes of the same."""
+        """Shapes and dtypes of the data that inference needs."""
         return [self.published_shape(self.O), ((self.biases,), "float32")]
 
     @property
     def trained_bytes(self) -> list[int]:
-        """Sizes of what inference needs of the trained layer: what forward reads of the weights, and the bias."""
+        """Sizes in bytes of the data that inference needs: published weights, and the bias."""
         return [self.published_bytes, 4 * self.O if self.biased else 0]
 
     def trained_regions(self) -> list[Region]:
-        """Of the regions, those that hold what inference needs."""
+        """Regions that hold the data inference needs."""
         names = {self.prefix + name for name in ("slice" if self.shared else "weights", "bias", "running")}
         return [region for region in self.regions() if region.name in names]
 
     def load(self, trained: TrainedLayer) -> None:
-        """Fills these from a trained layer."""
+        """Fill these regions from a trained layer."""
         self.loaded = trained
         self.ram.weights[...], self.ram.bias[:] = trained.weights, trained.bias
 
     def forget(self, flash: Flash) -> None:
-        """Deletes the full-precision weights of a trained layer."""
+        """Delete the full-precision weights of a trained layer."""
         for name in self.objects():
             flash.drop(name)
 
     def keep(self, flash: Flash) -> None:
-        """Writes what inference needs of the trained layer: the weights as forward reads them, and the bias."""
+        """Write the data that inference needs: the published weights, and the bias."""
         flash.new(self.name("trained"), self.trained_bytes, slots=1)
         rows, nbytes = self._row_bytes
         stride = self.tiling.neurons if self.tiling.stream_weights else self.O

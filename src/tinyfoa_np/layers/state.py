@@ -1,4 +1,4 @@
-"""What is known of a layer in training beside the bytes of its regions; it does not grow with the number of slices."""
+"""State of a layer in training outside the arena; its size does not depend on the number of slices."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class State:
-    """Numbers that a commit's root carries.
+    """State of a layer's parameters outside the arena; stored in the root of a commit.
 
-    Step counts and sums of |W| (in steps of 1 / weight_unit) lie in flash, with the slices and groups of biases they
-    belong to; those of what is resident are here.
+    The step counts and the sums of |W| (in steps of 1 / weight_unit) of all slices and groups of biases are in flash,
+    after the items they belong to; those of the resident ones are here.
     """
 
     total: int = 0  # sum of |W| of the layer
@@ -19,4 +19,4 @@ class State:
     sum: int = 0  # its sum of |W|
     group: int | None = None  # the group of biases whose moments are in the arena
     bias_steps: int = 0  # its optimizer steps
-    dirty: bool = False  # what is resident differs from its copy in flash
+    dirty: bool = False  # the resident data differ from their copy in flash

@@ -1,41 +1,41 @@
-"""How the work on a layer is cut so that it fits into RAM. No choice here shows in a result."""
+"""Division of the work on a layer so that it fits into RAM. No choice here changes a result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: neurons of a pass whose numbers exist at a time, from the fastest to the smallest
+#: neurons of a pass whose numbers are held at a time, from fastest to smallest
 NEURONS = (512, 256, 128, 64, 32, 16, 8)
-#: rows of a slice that train at a time
+#: rows of a slice trained at a time
 ROWS = (4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
-#: positions of a locally connected layer of which a pass has weights and sums at a time, or that train at a time
+#: positions of a locally connected layer whose weights and sums are held, or that train, at a time
 PLACES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Sizes of tiles, and what lies in flash between them.
+    """Sizes of tiles, and the data kept in flash between them.
 
     Parameters
     ----------
     samples : int
-        Of a batch whose inputs are held at a time: all, or a micro-batch (a multiple of 16).
+        Samples of a batch held at a time: all of them, or a micro-batch (a multiple of 16).
     neurons : int
-        Of a pass: how many have their z in RAM at a time and, where these are not always there, weights and projection.
+        Neurons of a pass whose z is in RAM at a time, and whose weights and projection are, unless always kept.
     rows : int
-        Of a slice that train at a time, where slice or published weights are not always there: 1, 2, 4 or a multiple
+        Rows of a slice that train at a time, if the slice or the published weights are streamed: 1, 2, 4 or a multiple
         of 8.
     stream_weights : bool
-        What the forward pass reads of the weights (packed signs, or float32 rows) comes from flash, tile by tile.
+        Whether the forward pass reads the weights (packed signs, or float32 rows) from flash, tile by tile.
     stream_slice : bool
-        The slice in training stays in flash: weights and moments of some rows come, train and go.
+        Whether the slice in training stays in flash: weights and moments of some rows are loaded, trained and stored.
     regenerate : bool
-        The projection is made anew, tile by tile, in place of being stored.
+        Whether the projection is regenerated tile by tile instead of stored.
     gather : bool
-        The columns of the inputs that the slice needs are kept by themselves: the others may go after the pass.
+        Whether the input columns that the slice needs are stored separately, so that the others can be discarded.
     keep_products : bool
-        Locally connected layers: what batch norm takes in is kept for the rest of the step, not computed again.
+        For locally connected layers: keep batch norm's inputs for the rest of the step, instead of recomputing them.
     """
 
     samples: int
@@ -48,9 +48,9 @@ class Tiling:
     keep_products: bool = False
 
     def described(self, batch: int, outputs: int, rows: int, local: bool = False) -> str:
-        """The choice in words, of a layer with so many ``outputs`` and ``rows`` to a slice, for such a ``batch``.
+        """Describe the choice in words, for a layer with these ``outputs`` and ``rows`` per slice, and this ``batch``.
 
-        Of a locally connected one both are positions.
+        For a locally connected layer both are positions.
         """
         neurons, rows_of = ("positions", "positions") if local else ("neurons", "rows")
         said = []

@@ -1,4 +1,4 @@
-"""A layer as inference needs it."""
+"""A trained layer in the form that inference needs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .encoding import Encoding
 
 @dataclass(frozen=True, eq=False)
 class TrainedLayer:
-    """One layer for inference.
+    """One trained layer for inference.
 
     Attributes
     ----------
     inputs : Encoding
-        How what it reads is held.
+        Encoding of its inputs.
     weights : ndarray
         Packed signs (ceil(O / 8), W, 8) uint64, or (O, I) float32.
     bias : ndarray (O,) or (0,)
     alpha : float
-        What the signs stand for; 1 where weights are real.
+        Scale of the signs; 1 if weights are real.
     scale : float
-        s: what the bits it hands on stand for.
+        s: the value of a set bit in its outputs.
     outputs : int
         O.
     shape : LocalShape, optional
-        Of a locally connected layer. Its weights are (P, ceil(O / 8), W, 8) or (P, O, F), its bias is b, gamma and beta
-        (P + 2, O), O the output channels.
+        For a locally connected layer. Its weights are then (P, ceil(O / 8), W, 8) or (P, O, F), and its bias is b,
+        gamma and beta (P + 2, O), where O is the number of output channels.
     running : ndarray (2, O), optional
         Mean and variance of its batch norm.
     """

@@ -34,15 +34,15 @@ class Turns:
     cut: int
 
     def visited(self) -> list[int]:
-        """The slices that train at all."""
+        """The slices that are trained at some time."""
         if self.kind != "slice":
             return list(range(len(self.grid)))
         return sorted(self.schedule.first_steps(self.grid.side))
 
     def widest_steps(self) -> set[int]:
-        """The first steps that train a slice of the widest runs, slices of the most words, and the most neurons.
+        """Steps that reach the maximum of the arena's use: the widest runs, the most words, and the most neurons.
 
-        None take more of the arena.
+        These are the first such steps.
         """
         if self.kind != "slice":
             return {0}
@@ -56,17 +56,17 @@ class Turns:
         return part.high - part.low
 
     def columns(self, k: int) -> int:
-        """Elements of a sample's row that hold the inputs of slice k: of packed bits whole words."""
+        """Elements of a sample's row that hold the inputs of slice k; for packed bits, whole words."""
         begin, end = self.column_range(k)
         return end - begin
 
     def column_range(self, k: int) -> tuple[int, int]:
-        """Where in a sample's row they begin and end."""
+        """First and last of these elements."""
         part = self.grid.slice(k)
         return (part.low // 64, -(-part.high // 64)) if self.inputs.kind == "bits" else (part.low, part.high)
 
     def most_columns(self) -> tuple[int, int]:
-        """The most of these that the slices of a step hold, each by itself, and the first step in which they do."""
+        """Maximum total columns of the slices of a step, each stored separately, and the first step that reaches it."""
 
         def together(step: int) -> int:
             return sum(map(self.columns, self.due(step)))
@@ -76,7 +76,7 @@ class Turns:
         return together(step), step
 
     def tiles(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Neurons ``first`` to ``last`` in tiles of the planned rows, cut at multiples: first and last of each tile."""
+        """Divide neurons ``first`` to ``last`` into tiles, cut at multiples of their size: first and last of each."""
         while first < last:
             stop = min(last, (first // self.cut + 1) * self.cut)
             yield first, stop
@@ -87,7 +87,7 @@ class Turns:
         if self.kind == "slice":
             return self.schedule.slices(self.schedule.holds(step), self.grid.side)
         everyone = list(range(len(self.grid)))
-        return everyone[::-1] if step % 2 else everyone  # to and fro: the resident slice need not travel
+        return everyone[::-1] if step % 2 else everyone  # alternate, so that the resident slice is not reloaded
 
     def first_trained(self, step: int | None) -> int:
         """The first neuron that trains in a step."""
@@ -97,7 +97,7 @@ class Turns:
 
     @property
     def trained_rows(self) -> int:
-        """The most neurons that train in a step, with those between them."""
+        """Maximum number of neurons between the first and the last that train in a step."""
         if self.kind != "slice":
             return self.O
         first, last = self.schedule.neurons(self.schedule.holds(widest_step(self.schedule, self.grid)), self.grid)

@@ -1,4 +1,4 @@
-"""A trained model: saved, loaded, asked, and written for other programs."""
+"""Trained models: saving, loading, prediction, and export to other programs."""
 
 from .model import Model, load, save
 

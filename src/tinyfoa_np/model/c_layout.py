@@ -1,8 +1,8 @@
-"""Where the trainer in C keeps everything: the arena's regions, packed for one layer after the other, and flash.
+"""Memory layout of the C trainer: the arena's regions, packed for one layer after another, and flash.
 
-The layout has nothing for wide registers: packed words have 32 bits, regions are aligned to 8 bytes, logits become
-errors in place, and what the program has in mapped flash (the projection, mostly the samples) takes no RAM. It is
-packed by the same :func:`.packing.pack`; ``c_trainer/tinyfoa_layer.h`` names the regions in the same way.
+The layout is for chips without wide registers: packed words have 32 bits, regions are aligned to 8 bytes, logits become
+errors in place, and data in mapped flash (the projection, usually the samples) take no RAM. It is packed by the same
+:func:`.packing.pack`; ``c_trainer/tinyfoa_layer.h`` uses the same names for the regions.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ PASSES = ("forward", "hand-over")
 
 @dataclass(frozen=True)
 class Store:
-    """The flash that a device trains in.
+    """The flash of a device.
 
     Attributes
     ----------
     name : str
-        What it is, in words.
+        Its name in words.
     page, unit : int
-        Bytes that are erased together, and programmed together.
+        Bytes that are erased together, and bytes that are programmed together.
     in_place : bool
-        Whether it can be rewritten without being erased, byte by byte: FRAM, PSRAM with a battery.
+        Whether it can be rewritten byte by byte without erasing: FRAM, battery-backed PSRAM.
     nbytes, cycles : int
-        Its size and how often a page can be erased; 0: not known, or without limit.
+        Its size, and the number of times a page can be erased; 0: unknown or unlimited.
     """
 
     name: str = "NOR flash"
@@ -85,21 +85,21 @@ class Store:
     cycles: int = 0
 
 
-#: flash beside the chip, by what ``--flash`` calls it
+#: external serial flash, by its name for ``--flash``
 NOR = Store("serial NOR flash", 4096, 1, cycles=100_000)
 FRAM = Store("FRAM", 256, 1, in_place=True)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What of a layer is in the arena, from the most to the least.
+    """The parts of a layer that are in the arena, from most to least.
 
     Attributes
     ----------
     tile : int
-        Neurons whose signs come from flash at a time, where they do.
+        Neurons whose signs are loaded from flash at a time, if ``signs_in_flash``.
     streamed : bool
-        One row of the slice at a time, in place of the whole slice.
+        One row of the slice is loaded at a time, instead of the whole slice.
     signs_in_flash : bool
         The signs of all weights stay in flash.
     """
@@ -110,7 +110,7 @@ class Cut:
 
 
 def segments(length: int, side: int) -> list[int]:
-    """Words with which each of ``side`` segments of a packed row of ``length`` columns begins, and where it ends."""
+    """Start words of each of ``side`` segments of a packed row of ``length`` columns, and the end of the row."""
     starts, grid = [0], Grid(length, length, side)
     for k in range(side):
         first, last = grid.rows(k)
@@ -119,16 +119,16 @@ def segments(length: int, side: int) -> list[int]:
 
 
 class Layer:
-    """One layer's sizes and regions.
+    """Sizes and regions of one layer.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one whose batch is no larger than the training set.
+        A validated recipe whose batch is no larger than the training set.
     number, inputs, outputs, classes : int
         Layer, from 0; I, O, C.
     following : int
-        O of the layer above; 0: there is none.
+        O of the layer above; 0 if there is none.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Layer:
 
     @cached_property
     def active_rows(self) -> int:
-        """The most neurons that train in a step, with those between them."""
+        """Maximum number of neurons between the first and the last that train in a step."""
         recipe, side = self.recipe, self.grid.side
         if recipe.schedule == "stream":
             return self.O
@@ -173,11 +173,11 @@ class Layer:
 
     @property
     def due(self) -> int:
-        """Slices that train in a step."""
+        """Number of slices that train in a step."""
         return self.grid.side**2 if self.recipe.schedule == "stream" else self.recipe.visits or 1
 
     def exchanges(self, batches: int) -> float:
-        """Slices that come and go in a step, on average over a training of so many steps per epoch."""
+        """Slices exchanged per step, on average over a training with ``batches`` steps per epoch."""
         if self.due > 1:
             return self.due
         steps = self.recipe.epochs * batches
@@ -201,14 +201,14 @@ class Layer:
         return [4 * rows * columns, *[moment, units] * self.moments]
 
     def record_words(self, unit: int) -> int:
-        """32-bit words of a batch's outputs in flash: the scale, then a row per sample."""
+        """32-bit words of a batch's outputs in flash: the scale, then one row per sample."""
         if not self.following:
             return 0
         row = segments(self.O, self.grid.side)[-1]
         return aligned(4 * (1 + self.B * row), max(4, unit)) // 4
 
     def regions(self, unit: int, widest: int) -> list[Region]:
-        """What the layer needs of the arena; ``widest``: the most words of any layer's packed row."""
+        """The layer's regions in the arena; ``widest``: maximum words of a packed row over all layers."""
         cut, B, first = self.cut, self.B, self.number == 0
         rows = 1 if cut.streamed else self.rows
         tile = min(cut.tile, self.O) if cut.signs_in_flash else self.O
@@ -261,19 +261,19 @@ class CLayout:
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
-        Only its shape counts.
+        Only its shape is used.
     store : Store
     mapped : bool
-        Whether the samples lie in memory that can be read in place; otherwise a batch of them is copied.
+        Whether the samples are in memory that can be read in place; otherwise they are copied batch by batch.
     cut : Cut
-        What is in the arena.
+        The parts of a layer in the arena.
 
     Raises
     ------
     BadRequest
-        If the trainer in C does not do what the recipe asks for.
+        If the C trainer does not support the recipe.
     """
 
     def __init__(
@@ -300,18 +300,18 @@ class CLayout:
 
     @cached_property
     def plans(self) -> list[Plan]:
-        """Where each layer's regions lie, from behind the state on."""
+        """Plan of each layer's regions, which follow the state."""
         return [pack(layer.regions(self.store.unit, self.widest), ALIGNMENT) for layer in self.layers]
 
     @property
     def arena_bytes(self) -> int:
-        """The highest byte that any layer's regions reach, with the state before them."""
+        """The highest byte of any layer's regions, including the state before them."""
         return STATE_BYTES + max(plan.nbytes for plan in self.plans)
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def _slot(self, *sections: int) -> int:
-        """Bytes of a slot: header and sections begin on whole units, slots on whole pages."""
+        """Bytes of a slot; header and sections are aligned to units, slots to pages."""
         unit = self.store.unit
         return aligned(aligned(HEADER_BYTES, unit) + sum(aligned(size, unit) for size in sections), self.store.page)
 
@@ -343,12 +343,12 @@ class CLayout:
 
     @property
     def flash_bytes(self) -> int:
-        """Flash that the training needs, in bytes."""
+        """Flash needed for the training, in bytes."""
         return self.flash[1]
 
 
 def cuts(store: Store) -> Iterator[Cut]:
-    """What may be in the arena, from the least traffic with flash to the least RAM."""
+    """The possible cuts, from the least flash traffic to the least RAM."""
     for signs_in_flash, streamed in ((False, False), (True, False), (False, True), (True, True)):
         if store.in_place or not (signs_in_flash or streamed):
             for tile in (8, 4, 2, 1):
@@ -356,12 +356,12 @@ def cuts(store: Store) -> Iterator[Cut]:
 
 
 def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = True, ram: int | None = None) -> CLayout:
-    """The layout with the least traffic that fits into ``ram`` bytes.
+    """The layout with the least flash traffic that fits into ``ram`` bytes.
 
     Raises
     ------
     BadRequest
-        If none fits; with the smallest RAM that would do.
+        If none fits; the message gives the smallest sufficient RAM.
     """
     layouts = [CLayout(recipe, dataset, store, mapped, cut) for cut in cuts(store)]
     for layout in layouts:
@@ -377,9 +377,9 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
 
 
 def check_scope(recipe: Recipe) -> None:
-    """Refuses what the trainer in C does not do, with one line."""
+    """Refuse recipes that the C trainer does not support, with a one-line error."""
     only = "the trainer in C does "
-    if not recipe.rule.projected or not recipe.network.startswith("fc:"):
+    if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
         raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")

@@ -1,7 +1,7 @@
-"""The trainer in C: a fixed library, and a configuration for one recipe, one arena and one flash.
+"""The C trainer: a fixed library, and a configuration for one recipe, one arena and one flash.
 
-The library, ``c_trainer/``, is the same for every recipe. What is written here is ``tinyfoa_config.h`` and ``.c``:
-sizes, offsets, the projection, the recipe as a comment; of a run also its weights; and ``example/data.bin`` with the
+The library, ``c_trainer/``, is the same for every recipe. This module writes ``tinyfoa_config.h`` and ``.c``: sizes,
+offsets, the projection, the recipe as a comment, and the weights of a run if given; and ``example/data.bin`` with the
 samples.
 """
 
@@ -22,7 +22,7 @@ from ..recipe import Recipe
 from ..storage.whole_file import write_whole
 from .c_layout import REGIONS, STATE_BYTES, CLayout
 
-#: files of the library, and of the example beside it
+#: files of the library and of its example
 LIBRARY = (
     "tinyfoa_trainer.h",
     "tinyfoa_trainer.c",
@@ -72,21 +72,21 @@ def write(
     before: int = 0,
     samples: bool = True,
 ) -> None:
-    """Writes the library, the configuration and the example.
+    """Write the library, the configuration and the example.
 
     Parameters
     ----------
     layout : CLayout
     dataset : Dataset
-        Its samples go into ``example/data.bin``.
+        Its samples are written to ``example/data.bin``.
     target : Path
-        A directory, which is made.
+        A directory, which is created.
     images : list, optional
-        Of each layer the payloads of its slices, of its groups of biases, and of the trained layer: to go on from.
+        Payloads to continue from, per layer: its slices, its groups of biases, and the trained layer.
     before : int
-        Epochs that these have been trained for.
+        Number of epochs that these have been trained for.
     samples : bool
-        Whether the data set has samples, or only their shape.
+        Whether the data set has samples, or only a shape.
     """
     source = resources.files(__package__).joinpath("c_trainer")
     (target / "example").mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def write(
 
 
 def data_bytes(layout: CLayout, dataset: Dataset) -> bytes:
-    """Training inputs and labels (uint16), then the tests': as the network reads them, in the recipe's order."""
+    """Training inputs and labels (uint16), then those of the tests, encoded as the network reads them, in order."""
     recipe, parts = layout.recipe, []
     order = np.arange(layout.N)
     if recipe.shuffle:
@@ -119,14 +119,14 @@ def data_bytes(layout: CLayout, dataset: Dataset) -> bytes:
 
 
 def identity(layout: CLayout, images: list[list[Item]] | None = None) -> int:
-    """What the flash calls its contents: a checksum of everything that decides them."""
+    """Identity of the flash's content: a checksum of everything that determines it."""
     known = [layout.recipe.to_json(), layout.kind, layout.affine, layout.C, layout.flash, layout.store.page]
     content = repr(known).encode() + b"".join(item[0] for items in images or [] for item in items)
     return zlib.crc32(content)
 
 
 def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, before: int) -> str:
-    """The numbers of the configuration."""
+    """The constants of the configuration."""
     recipe, store, cut = layout.recipe, layout.store, layout.cut
     assert recipe.slices is not None and recipe.optimizer is not None and recipe.lr is not None
     epochs, steps = _hold(recipe)
@@ -194,7 +194,7 @@ def _header(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None, 
 
 
 def _hold(recipe: Recipe) -> tuple[int, int]:
-    """The hold in epochs and in steps, one of which is 0."""
+    """The hold in epochs and in steps; one of them is 0."""
     if recipe.schedule != "slice" or recipe.hold is None:
         return (0, 0) if recipe.schedule == "slice" else (1, 0)
     number = int(recipe.hold.rstrip("epochs"))
@@ -202,7 +202,7 @@ def _hold(recipe: Recipe) -> tuple[int, int]:
 
 
 def _drops(recipe: Recipe) -> list[int]:
-    """Epochs with which the learning rate drops to a tenth."""
+    """Epochs at which the learning rate drops to a tenth."""
     if not recipe.lr_schedule.startswith("drop:"):
         return []
     texts = recipe.lr_schedule.removeprefix("drop:").split(",")
@@ -210,7 +210,7 @@ def _drops(recipe: Recipe) -> list[int]:
 
 
 def _source(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None) -> str:
-    """Tables: layers, projections, and what else does not fit into a line."""
+    """Tables of the configuration: layers, projections, and further long constants."""
     recipe, places = layout.recipe, layout.flash[0]
     lines = ["/* Tables of tinyfoa_config.h's recipe; by tinyfoa-np. */", '#include "tinyfoa_layer.h"', ""]
     entries = []
@@ -264,7 +264,7 @@ def _array(kind: str, name: str, values: list[str]) -> list[str]:
 
 
 def _float(value: Any) -> str:
-    """A float32 in C, to the bit."""
+    """A float32 as an exact C literal."""
     return float(np.float32(value)).hex() + "f"
 
 

@@ -1,10 +1,10 @@
-"""A trained model for other programs: arrays for NumPy, a header for a microcontroller's C, a graph for ONNX runtimes.
+"""Export of trained models: NumPy arrays, a C header for microcontrollers, a graph for ONNX runtimes.
 
-Packed signs are 32 to a word here, a row of words for each neuron: input i is bit i % 32 of word i // 32, the lowest
-bit first; a bit is 1 for +1, and bits beyond the last input are 0. Files hold words in little-endian order, as the
-microcontrollers of the table read them; in C they are numbers, which a compiler stores in the order of its target.
+Packed signs are 32 to a word here, one row of words per neuron: input i is bit i % 32 of word i // 32, lowest bit
+first. A bit is 1 for +1, and bits beyond the last input are 0. Files hold words in little-endian order, as the target
+microcontrollers do; in C they are numbers, which a compiler stores in the order of its target.
 
-docs/models.md has the layouts, examples/classify.c a program for the header.
+docs/models.md describes the layouts; examples/classify.c is a program for the header.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..layers.trained import TrainedLayer
 from ..rules import tinyfoa
 from .model import Model
 
-#: what can be written, and how its file is called
+#: export formats and their file names
 FORMATS = {"npz": "model.npz", "c-header": "model.h", "onnx": "model.onnx"}
-#: of the ONNX graph: old enough for the runtimes in use
+#: versions of the ONNX graph, old enough for current runtimes
 ONNX_OPSET, ONNX_IR = 13, 8
 
 
 def export(model: Model, to: str) -> bytes:
-    """The content of the file.
+    """Export a model; return the content of the file.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def export(model: Model, to: str) -> bytes:
     Raises
     ------
     BadRequest
-        If there is no such format, it cannot hold this model, or the library that writes it is not installed.
+        If the format does not exist, does not support this model, or needs a library that is not installed.
     """
     writers = {"npz": to_npz, "c-header": to_c_header, "onnx": to_onnx}
     if to not in writers:
@@ -52,7 +52,7 @@ def export(model: Model, to: str) -> bytes:
 
 
 def fully_connected(network: str) -> bool:
-    """Whether a network is: its layers have a row of weights for each neuron."""
+    """Whether a network is fully connected, with a row of weights per neuron."""
     return network.startswith("fc:")
 
 
@@ -63,19 +63,18 @@ def signs(layer: TrainedLayer) -> np.ndarray:
 
 
 def gains(model: Model) -> list[np.float32]:
-    """What the products of each of TinyFoA's layers are times: alpha, and what the bits of its inputs stand for.
+    """Factor of the products of each TinyFoA layer: alpha times the scale of its inputs.
 
-    Rounded as the forward pass rounds it.
+    Rounded as in the forward pass.
     """
     scales = tinyfoa.input_scales(model.recipe, model.layers)
     return [np.float32(scale * layer.alpha) for scale, layer in zip(scales, model.layers, strict=True)]
 
 
 def to_npz(model: Model) -> bytes:
-    """Arrays by name: ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``; of samples that are bytes
-    ``input_scale`` and ``input_offset``, of those whose columns are put on one scale ``input_shift`` and
-    ``input_factor``; TinyFoA's last ``projection`` (O, C); ``classes``, and ``labels`` where these have names;
-    ``recipe``, a JSON text."""
+    """Arrays by name: ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``; ``input_scale`` and
+    ``input_offset`` for byte samples; ``input_shift`` and ``input_factor`` for scaled columns; for TinyFoA the last
+    ``projection`` (O, C); ``classes``, and ``labels`` if classes have names; ``recipe``, a JSON text."""
     inputs = model.inputs
     arrays: dict[str, Any] = {
         "recipe": np.array(model.recipe.to_json()),
@@ -103,9 +102,12 @@ def _binary(layer: TrainedLayer) -> bool:
 
 
 def _projection(model: Model) -> np.ndarray:
-    """The last layer's, (O, C): only its logits answer."""
+    """Projection (O, C) of the last layer, whose logits decide the class."""
     last = len(model.layers) - 1
-    return tinyfoa.projection(last, model.layers[last].outputs, model.classes, model.recipe.seed)
+    outputs, recipe = model.layers[last].outputs, model.recipe
+    out = np.zeros((outputs, model.classes), np.float32)
+    rows: np.ndarray = recipe.rule.home("fc").head_rows(out, 0, outputs, last, recipe)
+    return rows
 
 
 def _refuse_others(model: Model, to: str) -> None:
@@ -118,7 +120,7 @@ def _refuse_others(model: Model, to: str) -> None:
 
 
 def to_c_header(model: Model) -> bytes:
-    """A C99 header with the network as constants; see the module for the order of bits."""
+    """A C99 header with the network as constants; see the module's documentation for the order of bits."""
     _refuse_others(model, "c-header")
     recipe, inputs, layers = model.recipe, model.inputs, model.layers
     binary = recipe.binary_weights
@@ -188,12 +190,12 @@ def to_c_header(model: Model) -> bytes:
 
 
 def _plain(name: str) -> str:
-    """A data set's name that cannot end a comment."""
+    """A data set's name, modified so that it cannot end a comment."""
     return "".join(c if c.isascii() and c.isprintable() and c not in "*/\\" else "_" for c in name)
 
 
 def _array(kind: str, name: str, values: np.ndarray) -> str:
-    """A flat constant."""
+    """A constant array in C."""
     formats = {"uint32_t": lambda value: f"{value:#010x}", "double": repr}
     flat = [formats.get(kind, _number)(value) for value in values.ravel().tolist()]
     each = 4 if kind == "double" else 6
@@ -202,7 +204,7 @@ def _array(kind: str, name: str, values: np.ndarray) -> str:
 
 
 def _number(value: Any) -> str:
-    """A float32 in C, in as few digits as give the same again."""
+    """A float32 in C, in the fewest digits that give the same value."""
     digits = str(np.float32(value))
     return digits + ("f" if "." in digits or "e" in digits else ".0f")
 
@@ -213,8 +215,8 @@ def _number(value: Any) -> str:
 def to_onnx(model: Model) -> bytes:
     """A graph from ``samples`` (N, I) to ``class`` (N,) int64 and ``logits`` (N, C).
 
-    Products of signs with bits or bytes are whole numbers below 2^24, exact in float32 in whatever order a runtime adds
-    them; sums of real numbers, the logits among them, are not: where two answers are as good as equal, another may win.
+    Products of signs with bits or bytes are integers below 2^24, exact in float32 in any order of addition. Sums of
+    real numbers, such as the logits, are not exact: if two classes are nearly equal, the predicted class may differ.
     """
     _refuse_others(model, "onnx")
     try:
@@ -286,6 +288,6 @@ def to_onnx(model: Model) -> bytes:
 
 
 def unpacked(packed: np.ndarray, inputs: int) -> np.ndarray:
-    """Signs (O, I) int8, +1 or -1, of packed ones (O, words)."""
+    """Signs (O, I) int8, +1 or -1, from packed signs (O, words)."""
     bits = np.unpackbits(np.ascontiguousarray(packed).view(np.uint8), axis=1, count=inputs, bitorder="little")
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)

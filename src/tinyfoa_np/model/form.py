@@ -1,7 +1,7 @@
-"""What a model file must hold: derived from recipe, inputs and classes, compared before anything is read or allocated.
+"""The required content of a model file, derived from recipe, inputs and classes and checked before reading it.
 
-A model may come from a stranger. Kernels trust shapes, so that every tensor's name, dtype and shape and every number is
-what training with this recipe would have written, or the file is refused.
+A model may come from a stranger. Kernels trust shapes, so every tensor's name, dtype and shape and every number must be
+what training with this recipe would have written; otherwise the file is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..rules.stage import Stage
 
 #: labels are 16 bits
 MOST_CLASSES = 65536
-#: what a tensor is called in a file
+#: tensor dtypes by their names in a file
 DTYPES = {"F32": "float32", "F64": "float64", "U64": "uint64"}
 
 Tensors = dict[str, tuple[tuple[int, ...], str]]  # name to shape and dtype
@@ -33,8 +33,8 @@ Tensors = dict[str, tuple[tuple[int, ...], str]]  # name to shape and dtype
 
 @dataclass(frozen=True)
 class Form:
-    """Of one layer: how its inputs are held, outputs, shape where it is locally connected, weights' shape and dtype,
-    how many numbers its bias has, and its running statistics."""
+    """The form of one layer: encoding of its inputs, outputs, shape if locally connected, weights' shape and dtype, and
+    the size of its bias."""
 
     inputs: Encoding
     outputs: int
@@ -43,7 +43,7 @@ class Form:
     bias: int
 
     def tensors(self, number: int) -> Tensors:
-        """What a file has of it."""
+        """The tensors of this layer in a file."""
         name = f"layer{number}."
         found: Tensors = {name + "weights": self.weights, name + "bias": ((self.bias,), "float32")}
         if self.shape:
@@ -52,13 +52,13 @@ class Form:
 
 
 def read_by(layer: Layer) -> Encoding:
-    """How what a layer reads is held; a locally connected one is laid out by the patches of its positions."""
+    """Encoding of a layer's inputs; the width is that of its inputs, not of a patch, if it is locally connected."""
     width = layer.shape.inputs if isinstance(layer, Local) else layer.inputs.width
     return replace(layer.inputs, width=width)
 
 
 def form_of(stage: Stage, number: int) -> Form:
-    """That of a stage's layer; the first one's inputs are the samples, however they come to it."""
+    """The form of a stage's layer; the first layer's inputs are the samples, in their own encoding."""
     layer = stage.layers[number]
     (weights, kind), (bias, _) = layer.trained_shapes
     shape = layer.shape if isinstance(layer, Local) else None
@@ -66,14 +66,14 @@ def form_of(stage: Stage, number: int) -> Form:
 
 
 def stages_of(recipe: Recipe, inputs: Encoding, classes: int, batch: int) -> list[Stage]:
-    """The stages that a recipe trains on such inputs, for inference with a batch of samples at a time.
+    """The stages that a recipe trains on such inputs, for inference with ``batch`` samples at a time.
 
     Raises
     ------
     BadRequest
-        If there is no such network.
+        If the network is not possible.
     """
-    # slices decide which weights train when, not how a trained layer is laid out; a grid can be larger than a model
+    # slices determine when weights train, not the layout of a trained layer; a grid can be larger than a model
     schedule = "none" if "none" in recipe.rule.schedules else "stream"
     plain = replace(
         recipe, slices=1, schedule=schedule, hold=None, exchanges=None, visits=None, order=None, batch=batch
@@ -87,13 +87,13 @@ def stages_of(recipe: Recipe, inputs: Encoding, classes: int, batch: int) -> lis
 
 
 def forms(recipe: Recipe, inputs: Encoding, classes: int) -> list[Form]:
-    """Those of all layers that a recipe trains on such inputs; errors as for :func:`stages_of`."""
+    """Forms of all layers that a recipe trains on such inputs; errors as for :func:`stages_of`."""
     stages = stages_of(recipe, inputs, classes, 1)
     return [form_of(stage, number) for stage in stages for number in range(len(stage.layers))]
 
 
 def inputs_of(known: Mapping[str, Any]) -> Encoding:
-    """What a file says of the samples; raises ValueError where that cannot be."""
+    """Encoding of the samples according to a file; raises ValueError if it is invalid."""
     kind, width, image = known["kind"], known["width"], known.get("image")
     if kind not in ("bytes", "real") or not is_count(width, 2**31):
         raise ValueError(f"its samples are {width!r} {kind!r}")
@@ -105,7 +105,7 @@ def inputs_of(known: Mapping[str, Any]) -> Encoding:
 
 
 def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float, float]:
-    """Compares what a file says of a layer with what it must be; its alpha and scale.
+    """Compare a file's description of a layer with its required form; return alpha and scale.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float
 
 
 def check_values(name: str, values: np.ndarray, form: Form | None = None) -> None:
-    """Refuses numbers that are not finite, and signs where there is neither neuron nor input.
+    """Refuse numbers that are not finite, and nonzero padding in packed signs.
 
     Raises
     ------
@@ -158,12 +158,12 @@ def check_values(name: str, values: np.ndarray, form: Form | None = None) -> Non
 
 
 def is_count(value: Any, below: int = 2**60) -> bool:
-    """Whether a value from JSON is a whole number from 1 on."""
+    """Whether a value from JSON is an integer of at least 1 and less than ``below``."""
     return type(value) is int and 1 <= value < below
 
 
 def number(value: Any, least: float = -1e30) -> float:
-    """A value from JSON as a finite number; raises ValueError where it is none, or less than ``least``."""
+    """A value from JSON as a finite number; raises ValueError if it is not a number or less than ``least``."""
     if type(value) not in (int, float) or not isfinite(value) or not least <= value <= 1e30:
         raise ValueError(f"{str(value)[:40]!r} is not a number that a model can hold")
     return float(value)

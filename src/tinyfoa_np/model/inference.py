@@ -1,8 +1,8 @@
-"""A trained model at work: its stages in an arena, in phase ``evaluate`` alone, with weights that no longer change.
+"""Inference with a trained model: its stages in an arena, in phase ``evaluate`` only, with constant weights.
 
-A network that trains as a whole is one stage, whose weights stay in the arena. Layers that trained one after another
-answer one after another, too: each is filled with its weights when its turn comes, in bytes that they share, and writes
-what it hands on into the inputs of the next.
+A network trained as a whole is a single stage, whose weights stay in the arena. Layers that were trained one after
+another also run one after another: each is filled with its weights in turn, in shared bytes, and writes its outputs to
+the inputs of the next.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .form import stages_of
 
 
 class Inference:
-    """Trained layers in an arena of their own.
+    """Trained layers in their own arena.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     inputs : Encoding
-        What a sample is.
+        Encoding of the samples.
     classes : int
         C.
     layers : sequence of TrainedLayer
-        As the model has them.
+        The layers of the model.
     batch : int
-        B: the most samples at a time.
+        B: the maximum number of samples at a time.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Inference:
         plan = pack(region for number in range(len(self.stages)) for region in self._regions(number))
         self.arena = Arena(plan.nbytes)
         self.arena.lay_out(plan)
-        views = [Arena(self.arena.block) for _ in self.stages]  # of the same bytes, each under its stage's own names
+        views = [Arena(self.arena.block) for _ in self.stages]  # over the same bytes, each with its stage's own names
         for number, (stage, own) in enumerate(zip(self.stages, views, strict=True)):
             own.lay_out(_under_own_names(plan, number, stage.inference_regions()))
             stage.take(own, stage.answering)
@@ -59,7 +59,7 @@ class Inference:
             self.stages[0].load(layers)
 
     def _regions(self, number: int) -> Iterable[Region]:
-        """The regions of a stage, alive in its turn; its inputs in that of the stage below, too."""
+        """The regions of a stage, live during its turn; its inputs are also live during the turn of the stage below."""
         for region in self.stages[number].inference_regions():
             steps = [phase for phase in region.phases if phase.startswith("evaluate")]
             if len(self.stages) > 1:
@@ -68,7 +68,7 @@ class Inference:
             yield Region(f"layer{number}.{region.name}", region.shape, region.dtype, tuple(steps))
 
     def scores(self, samples: np.ndarray) -> np.ndarray:
-        """Scores (C, n), as precise as the rule has them, for n samples as they are held: the largest is the answer."""
+        """Scores (C, n) for n encoded samples, at the rule's full precision; the largest is the prediction."""
         n = len(samples)
         self.stages[0].ram.inputs[:n] = samples
         first, scale = 0, 1.0
@@ -82,7 +82,7 @@ class Inference:
         return stage.scores(n)
 
     def measured(self) -> dict[str, int]:
-        """Bytes of the arena, planned, accounted for and touched, and the samples that it holds at a time."""
+        """Bytes of the arena (planned, accounted for and touched), and the number of samples that it holds."""
         return {
             "samples": self.batch,
             "planned_bytes": self.arena.plan.nbytes,
@@ -92,6 +92,6 @@ class Inference:
 
 
 def _under_own_names(plan: Plan, number: int, regions: Iterable[Region]) -> Plan:
-    """Where a stage's regions lie, by the names it knows them by."""
+    """A stage's part of the plan, with the stage's own names for the regions."""
     held = tuple(region for region in regions if region.nbytes)
     return Plan(held, {region.name: plan.offsets[f"layer{number}.{region.name}"] for region in held})

@@ -1,8 +1,8 @@
 """A trained model: save, load, predict.
 
-A model holds what inference needs: per layer the weights as the forward pass reads them (packed signs, or float32
-rows), the bias, alpha and the stored scale s; of a locally connected layer also batch norm's numbers. An answer depends
-on its own sample alone.
+A model contains what inference needs. For each layer these are the weights as the forward pass reads them (packed
+signs, or float32 rows), the bias, alpha and the stored scale s; for a locally connected layer also batch norm's
+statistics. The prediction for a sample depends on that sample alone.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 FORMAT = "tinyfoa-np model 1"
 METADATA = "tinyfoa_np"
 BATCH = 256
-#: bytes of the largest header that is read: what is said about a model, with the names of classes and columns
+#: maximum header size in bytes: the description of a model, with the names of classes and columns
 HEADER_LIMIT = 1 << 23
-#: what of a table's words a model keeps
+#: metadata of a table that a model keeps
 _NAMED = ("labels", "columns", "reading")
 
 
@@ -55,14 +55,14 @@ class Model:
     classes : int
     layers : list of TrainedLayer
     affine : tuple of ndarray (I,), optional
-        What is taken from each column of real inputs, float64, and what it is multiplied by then, float32.
+        The value subtracted from each column of real inputs, float64, and the factor applied afterwards, float32.
     labels : list of str or int, optional
-        What the samples' file calls class 0, 1, and so on, where that is not 0, 1, and so on.
+        Names of classes 0, 1, and so on in the samples' file, if they differ from these numbers.
     columns : list of str, optional
-        What the samples' table calls its inputs.
+        Names of the inputs in the samples' table.
     reading : dict, optional
-        How the samples' files were read, and how new ones are: columns, medians of missing values, windows; as
-        :meth:`tinyfoa_np.data.roles.Known.to_record` has it.
+        How the samples' files were read, to be applied to new files: columns, medians of missing values, windows; as
+        returned by :meth:`tinyfoa_np.data.roles.Known.to_record`.
     """
 
     recipe: Recipe
@@ -76,17 +76,17 @@ class Model:
 
     @property
     def inputs(self) -> Encoding:
-        """What a sample must be."""
+        """Encoding of the samples."""
         return self.layers[0].inputs
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (N, C), float32, of the last layer; what takes their place where a network has none.
+        """Logits (N, C), float32, of the last layer, or the equivalent scores of networks without logits.
 
         Parameters
         ----------
         x : ndarray (N, I)
-            In the data set's own form: uint8 for bytes; any real dtype becomes float32 where real numbers were
-            trained on.
+            In the data set's own form: uint8 for bytes; any real dtype is converted to float32 if the model was trained
+            on real numbers.
 
         Raises
         ------
@@ -96,12 +96,12 @@ class Model:
         return self.scores(x).astype(np.float32)
 
     def scores(self, x: np.ndarray) -> np.ndarray:
-        """The same (N, C) in float64, as precise as they come."""
+        """Like :meth:`logits`, (N, C) in float64, at full precision."""
         return self._unscaled(x) * np.float32(self.layers[-1].scale)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Class numbers (N,), int64, the first of equals; see :meth:`logits` for ``x`` and errors."""
-        return self._unscaled(x).argmax(axis=1)  # the scale cannot change an answer, but rounding with it could
+        """Predict class numbers (N,), int64; the first of equal scores wins; ``x`` and errors as in :meth:`logits`."""
+        return self._unscaled(x).argmax(axis=1)  # the scale does not change a prediction, but rounding with it could
 
     def _unscaled(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -113,7 +113,7 @@ class Model:
         if wanted.kind == "real":
             if x.dtype.kind not in "fiub":
                 raise BadRequest(f"the samples are {x.dtype}: this model takes real numbers")
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused
                 narrow = x.astype(np.float32)
             if not np.isfinite(narrow).all():
                 raise BadRequest("the samples hold NaN or infinite values")
@@ -127,14 +127,14 @@ class Model:
 
     @property
     def memory(self) -> dict[str, int] | None:
-        """Bytes of the arena in which the last answers were made, and how many ``samples`` it holds; None before.
+        """Bytes of the arena of the last prediction, and the number of ``samples`` it holds; None before any.
 
         ``planned_bytes``, ``accounted_bytes`` (regions handed out) and ``watermark_bytes`` (the last byte touched).
         """
         return self._at_work[0].measured() if self._at_work else None
 
     def inference(self, samples: int) -> Inference:
-        """The model in an arena for a number of samples, at most :data:`BATCH`; reuses the last arena if it fits."""
+        """The model in an arena for up to :data:`BATCH` samples; the last arena is reused if it fits."""
         batch = min(max(samples, 1), BATCH)
         if not self._at_work or self._at_work[0].batch != batch:
             self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
@@ -142,7 +142,7 @@ class Model:
 
 
 def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash) -> None:
-    """Writes ``model.safetensors`` from what the trained layers left in flash; there whole or not at all."""
+    """Write ``model.safetensors`` atomically from the trained layers in flash."""
     tensors: dict[str, np.ndarray] = {}
     known = []
     if dataset.columns:
@@ -175,11 +175,11 @@ def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta
     about: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     about |= {name: names for name in _NAMED if (names := (dataset.origin or {}).get(name))}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
-    write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key: a file with several orders them at random
+    write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key, as files with several keys order them randomly
 
 
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
-    """SHA-256 over what is said about a model and every tensor's name, dtype, shape and bytes."""
+    """SHA-256 of a model's description and every tensor's name, dtype, shape and bytes."""
     said = {k: about[k] for k in ("format", "recipe", "classes", "layers")}
     said |= {name: about[name] for name in _NAMED if name in about}
     hashed = hashlib.sha256(json.dumps(said).encode())
@@ -191,14 +191,14 @@ def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Reads a model that :func:`save` wrote, and trusts nothing that it says.
+    """Load a model written by :func:`save`; the file is untrusted.
 
     Raises
     ------
     BadRequest
-        If there is no such file.
+        If the file does not exist.
     CheckFailed
-        If the file is damaged, is no model of ours, or is a link.
+        If the file is damaged, is not a tinyfoa model, or is a link.
     """
     if os.path.isdir(path) or not os.path.lexists(path):
         raise BadRequest(f"there is no model at {path}: a finished run has one in its directory")
@@ -239,7 +239,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def _check_size(path: str | os.PathLike[str]) -> None:
-    """Refuses what is no regular file, and headers that no model has: they are read whole."""
+    """Refuse files that are not regular, and impossible header sizes, as headers are read whole."""
     with open(open_file(path), "rb") as file:
         size, header = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
     if header > min(HEADER_LIMIT, max(0, size - 8)):
@@ -247,11 +247,11 @@ def _check_size(path: str | os.PathLike[str]) -> None:
 
 
 def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.ndarray]:
-    """The tensors of an open file, once all are known to be those that the model must have, and no others."""
+    """The tensors of an open file, after checking that exactly the required tensors are present."""
     wanted = {name: kind for number, form in enumerate(layers) for name, kind in form.tensors(number).items()}
     if inputs.kind == "real" and "inputs.shift" in file.keys():
         wanted |= {f"inputs.{name}": ((inputs.width,), "float32") for name in ("shift", "factor")}
-        if file.get_slice("inputs.shift").get_dtype() == "F64":  # models of before centred in float32
+        if file.get_slice("inputs.shift").get_dtype() == "F64":  # older models centred in float32
             wanted["inputs.shift"] = (inputs.width,), "float64"
     if set(file.keys()) != set(wanted):
         raise ValueError(f"it has {sorted(set(file.keys()) ^ set(wanted))[0]!r}, or does not")
@@ -263,7 +263,7 @@ def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.nd
 
 
 def _trained_layer(said: dict[str, Any], form: Form, which: int, tensors: dict[str, np.ndarray]) -> TrainedLayer:
-    """A layer from what is said about it and its tensors; raises ValueError if any number cannot be."""
+    """A layer from its description and its tensors; raises ValueError if any number is invalid."""
     alpha, scale = check_layer(said, form, which)
     for name in form.tensors(which):
         check_values(name, tensors[name], form)
@@ -275,7 +275,7 @@ def _trained_layer(said: dict[str, Any], form: Form, which: int, tensors: dict[s
 
 
 def _check_names(what: str, names: Any, count: int, kinds: tuple[type, ...]) -> None:
-    """Refuses names of classes or inputs that are not one each."""
+    """Refuse names of classes or inputs whose number does not match."""
     if names is not None and not (
         isinstance(names, list) and len(names) == count and all(type(name) in kinds for name in names)
     ):

@@ -1,1 +1,1 @@
-"""RAM as one block of bytes: where each region lies, who has it, which bytes are really written."""
+"""RAM as a single block of bytes: layout of regions, ownership, and detection of the bytes really written."""

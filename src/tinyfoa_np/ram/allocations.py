@@ -1,19 +1,19 @@
-"""What Python, NumPy and numba allocate: every block that they ask the system for, traced without slowing them down.
+"""Trace the allocations of Python, NumPy and numba: every block requested from the system, at little cost.
 
-``tracemalloc`` does the same for Python and NumPy, but a training step takes five times as long under it, and it does
-not see what compiled kernels allocate. Here the allocators of Python (its three domains, PEP 445) and of NumPy's arrays
-(NEP 49) are wrapped by compiled functions; numba's kernels are told to use Python's. Each wrapper calls the allocator
-that it wraps and keeps account of the block in a table of its own, an array that was made before.
+``tracemalloc`` does this for Python and NumPy, but it makes a training step five times slower and does not see the
+allocations of compiled kernels. Here the allocators of Python (its three domains, PEP 445) and of NumPy's arrays
+(NEP 49) are wrapped by compiled functions, and numba's kernels use Python's allocators. Each wrapper calls the
+allocator it wraps and records the block in a preallocated table.
 
     trace = Trace()
-    with trace:             # what was allocated before does not count, nor what is freed of it
+    with trace:             # earlier allocations, and their release, do not count
         work()
         with trace.paused():
             tell_somebody()
     trace.report()          # bytes: peak, largest, arrays_peak, arrays_largest
 
-Blocks count that the thread which traces has asked for, and threads that Python does not know (those of kernels);
-objects of up to :data:`TINY` bytes do not.
+Blocks count if requested by the tracing thread or by threads unknown to Python (those of kernels). Objects of up to
+:data:`TINY` bytes do not count.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from numba.core import event
 from numba.core.runtime import _nrt_python
 from numba.extending import intrinsic
 
-#: entries of the table of blocks that live: a power of two
+#: entries of the table of live blocks: a power of two
 ENTRIES = 1 << 17
-#: objects of up to so many bytes never count: numbers and names, which the interpreter makes for every operation and
-#: keeps for a while in caches of its own. A container of many of them is larger, and counts.
+#: objects of up to this many bytes never count: numbers and names, which the interpreter creates for every operation
+#: and caches for a while. A container of many of them is larger and counts.
 TINY = 64
 #: words before the table: lock; which blocks count (0: none, 1: those beyond TINY, else those beyond it); the tracing
-#: thread; blocks that found no entry; then bytes of all blocks now, at most, and of the largest; the same of arrays
+#: thread; blocks without an entry; then, in bytes, all blocks now, their peak, and the largest; the same for arrays
 _LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
 _HEAD = 128
 _ARRAY = 1 << 62  # marks the size of an array's block
-#: a wrapper's own words: what it wraps (context, malloc, calloc, realloc, free), the books, whether it is for arrays
+#: a wrapper's own words: the wrapped allocator (context, malloc, calloc, realloc, free), the table, array flag
 _CONTEXT, _MALLOC, _CALLOC, _REALLOC, _FREE, _BOOKS, _KIND = range(0, 56, 8)
 _DOMAINS = (0, 1, 2)  # of Python's allocators: raw, mem, object
-_SET_HANDLER, _GET_HANDLER = 304, 305  # of NumPy's C functions: PyDataMem_SetHandler and PyDataMem_GetHandler
+_SET_HANDLER, _GET_HANDLER = 304, 305  # indices of NumPy's C functions PyDataMem_SetHandler and PyDataMem_GetHandler
 
 _this_thread = types.ExternalFunction("PyGILState_GetThisThreadState", types.intp())
 
@@ -74,7 +74,7 @@ def _store(typing: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def _swap(typing: Any, address: Any, value: Any) -> Any:
-    """Stores a value and returns what was there, at once for all threads."""
+    """Store a value and return the previous one, atomically."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("xchg", _pointer(builder, args[0]), args[1], "seq_cst")
@@ -84,7 +84,7 @@ def _swap(typing: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def _call(typing: Any, function: Any, context: Any, first: Any, second: Any) -> Any:
-    """Calls the function at an address with three words, and returns one: what is too many is ignored."""
+    """Call the function at an address with three words and return one; surplus arguments are ignored."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -96,7 +96,7 @@ def _call(typing: Any, function: Any, context: Any, first: Any, second: Any) -> 
 
 @numba.njit("int64(int64, int64)", cache=True)
 def _find(books: int, block: int) -> int:
-    """The address of a block's entry, or of the free one where it belongs; 0 if there is none."""
+    """Address of a block's entry, or of the free entry where it belongs; 0 if there is none."""
     mask = ENTRIES - 1
     at = ((block >> 4) * 0x9E3779B1 >> 8) & mask
     for _ in range(ENTRIES):
@@ -110,7 +110,7 @@ def _find(books: int, block: int) -> int:
 
 @numba.njit("void(int64, int64)", cache=True)
 def _forget(books: int, block: int) -> None:
-    """Strikes a block out, if it is there; entries behind it move up, so that they are still found."""
+    """Remove a block, if present; later entries move up so that they can still be found."""
     mask = ENTRIES - 1
     entry = _find(books, block)
     if entry == 0 or _load(entry) == 0:
@@ -137,7 +137,7 @@ def _forget(books: int, block: int) -> None:
 
 @numba.njit("void(int64, int64, int64)", cache=True)
 def _raise(place: int, now: int, size: int) -> None:
-    """Brings the three figures at a place up to date: bytes now, at most, of the largest block."""
+    """Update the three figures at ``place``: current bytes, peak, largest block."""
     _store(place, now)
     if now > _load(place + 8):
         _store(place + 8, now)
@@ -147,7 +147,7 @@ def _raise(place: int, now: int, size: int) -> None:
 
 @numba.njit("void(int64, int64, int64, int64)", cache=True)
 def _note(own: int, before: int, block: int, size: int) -> None:
-    """Writes down that a block came in the place of one before; either may be 0."""
+    """Record that a block replaces another; either may be 0."""
     books = _load(own + _BOOKS)
     if _load(books + _ON) == 0 and _load(books + _NOW) == 0:
         return
@@ -160,7 +160,7 @@ def _note(own: int, before: int, block: int, size: int) -> None:
     if block != 0 and counts != 0 and (size > least or _load(own + _KIND) != 0):
         thread = _this_thread()
         if thread == 0 or thread == _load(books + _THREAD):
-            _forget(books, block)  # one allocator may have asked another: the outer one counts
+            _forget(books, block)  # one allocator may have called another: only the outer one counts
             entry = _find(books, block)
             if entry == 0:
                 _store(books + _LOST, _load(books + _LOST) + 1)
@@ -198,7 +198,7 @@ def _realloc(own: int, before: int, size: int) -> int:
 
 @cfunc("void(int64, int64, int64)", cache=True)
 def _free(own: int, block: int, size: int) -> None:
-    # of Python's allocators there is no size, and what stands for it is ignored
+    # Python's allocators pass no size; the value received in its place is ignored
     if block != 0:
         _note(own, block, 0, 0)
     _call(_load(own + _FREE), _load(own + _CONTEXT), block, size)
@@ -208,7 +208,7 @@ _FIELDS = ("context", "malloc", "calloc", "realloc", "free")
 
 
 class _Allocator(ctypes.Structure):
-    """``PyMemAllocatorEx``, and ``PyDataMemAllocator``, which is alike."""
+    """``PyMemAllocatorEx``, and ``PyDataMemAllocator``, which has the same layout."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in _FIELDS]
 
@@ -220,7 +220,7 @@ class _Handler(ctypes.Structure):
 
 
 class Traced(NamedTuple):
-    """Bytes that were allocated beside the arena: at most at a time, and in one block; of all, and of arrays."""
+    """Bytes allocated outside the arena: peak and largest block, of all allocations and of arrays."""
 
     peak: int
     largest: int
@@ -229,7 +229,7 @@ class Traced(NamedTuple):
 
 
 class _Compiling(event.Listener):
-    """Pauses a trace while numba compiles a kernel, or reads it from its cache: once for a process, not for a step."""
+    """Pause a trace while numba compiles a kernel or loads it from its cache, once per process."""
 
     def __init__(self, table: np.ndarray) -> None:
         self.table, self.before = table, [0]
@@ -243,9 +243,9 @@ class _Compiling(event.Listener):
 
 
 class Trace:
-    """Traces what is allocated while it is entered; there is but one, as there is one set of allocators.
+    """Trace allocations within a ``with`` block. There is only one instance, as there is one set of allocators.
 
-    Wrappers exist for as long as the process, because a block may be freed at any time.
+    The wrappers stay for the lifetime of the process, because a block may be freed at any time.
     """
 
     _made: Trace | None = None
@@ -273,8 +273,8 @@ class Trace:
         self._set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(functions[_SET_HANDLER])
         self._usual = ctypes.PYFUNCTYPE(ctypes.py_object)(functions[_GET_HANDLER])()
         usual = ctypes.cast(pointer(self._usual, b"mem_handler"), ctypes.POINTER(_Handler)).contents
-        # arrays made while traced name this handler when they are freed, perhaps after all modules are gone: it is
-        # never freed itself, and holds NumPy's own functions except while a trace goes on
+        # arrays made while tracing use this handler when they are freed, perhaps after all modules are gone: it is
+        # never freed itself, and contains NumPy's own functions except while tracing
         self._plain, self._counting = usual.allocator, self._wrapped(usual.allocator, books, _ARRAY)
         self._handler = _Handler(b"tinyfoa_np", 1, self._plain)
         api.Py_IncRef(ctypes.py_object(self._handler))
@@ -283,14 +283,14 @@ class Trace:
         self._compiling = _Compiling(self._table)
 
     def _wrapped(self, inner: _Allocator, books: int, kind: int) -> _Allocator:
-        """An allocator that wraps another."""
+        """Create an allocator that wraps another."""
         words = np.array([*(getattr(inner, name) or 0 for name in _FIELDS), books, kind], np.int64)
         self._words.append(words)
         return _Allocator(words.ctypes.data, *(f.address for f in (_malloc, _calloc, _realloc, _free)))
 
     def __enter__(self) -> Trace:
-        # CPython keeps freed tuples to use them again, up to 2000 of each length: with these lists full, what a call
-        # leaves there is none of its own; only a full collection empties them, so there is none
+        # CPython keeps up to 2000 freed tuples per length for reuse. With these lists full, a call leaves no tuples of
+        # its own there; only a full collection empties the lists, so it is disabled
         self._thresholds = gc.get_threshold()
         gc.set_threshold(*self._thresholds[:2], 1 << 30)
         for length in range(1, 20):
@@ -318,7 +318,7 @@ class Trace:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(inner))
 
     def pause(self) -> int:
-        """From now on, what is allocated does not count, until :meth:`resume` is given what this returns."""
+        """Stop counting allocations until :meth:`resume` is called with the returned value."""
         before = int(self._table[_ON // 8])
         self._table[_ON // 8] = 0
         return before
@@ -328,7 +328,7 @@ class Trace:
 
     @contextmanager
     def paused(self, small: int = 0) -> Iterator[None]:
-        """What is allocated inside does not count; with ``small``, only objects of up to so many bytes."""
+        """Do not count allocations inside the block; with ``small``, only ignore objects of up to that many bytes."""
         before = self.pause()
         self._table[_ON // 8] = small if before else 0
         try:
@@ -337,7 +337,7 @@ class Trace:
             self.resume(before)
 
     def traced(self) -> Traced:
-        """What was traced since the trace was last entered."""
+        """Allocations since the trace was last entered."""
         peak, largest = (int(self._table[place // 8]) for place in (_PEAK, _LARGEST))
         return Traced(peak, largest, int(self._table[_ARRAYS // 8 + 1]), int(self._table[_ARRAYS // 8 + 2]))
 
@@ -349,7 +349,7 @@ def _array_api() -> Any:
 
 
 def _this() -> int:
-    """The state of the calling thread, as Python names it."""
+    """Python's state of the calling thread."""
     function = ctypes.pythonapi.PyGILState_GetThisThreadState
     function.restype = ctypes.c_void_p
     return int(function())

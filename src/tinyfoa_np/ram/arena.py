@@ -1,15 +1,15 @@
-"""RAM: one block of bytes from which all of training's arrays are cut, and the instruments that measure it.
+"""RAM: one block of bytes that holds all of training's arrays, and the instruments that measure its use.
 
-The block is the caller's or made here; nothing else holds a number that training needs. A :class:`Arena` hands out
-exactly what a :class:`~tinyfoa_np.ram.packing.Plan` has placed, each view once, and can tell afterwards what was really
-touched:
+The block is the caller's or allocated here; no number that training needs is stored elsewhere. An :class:`Arena` hands
+out exactly the regions placed by a :class:`~tinyfoa_np.ram.packing.Plan`, each view once, and measures afterwards which
+bytes were used:
 
 planned
     the end of the last region, from the plan;
 accounted
-    the same over the regions really handed out;
+    the same for the regions really handed out;
 watermark
-    the end of the last byte that no longer holds the pattern the block was filled with, as an RTOS measures its stacks.
+    the end of the last byte that no longer holds the fill pattern, as an RTOS measures its stacks.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .packing import ALIGNMENT, Plan, Region
 from .phases import PHASES
 
 PATTERN = 0xA5
-POISON = 0xFF  # a float32 or float64 of these is NaN
-#: bytes behind the plan that must stay untouched when the arena makes its own block
+POISON = 0xFF  # a float32 or float64 made of these bytes is NaN
+#: bytes after the plan that must stay untouched if the arena allocates its own block
 GUARD = 4096
 _SCAN = 16384
 
 
 class Views:
-    """The arrays of some regions: ``views.labels``, or ``views["update.dz"]`` where a name is made up or has dots.
+    """The arrays of some regions: ``views.labels``, or ``views["update.dz"]`` for computed names or names with dots.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ class Views:
 
 
 class Arena:
-    """One preallocated block of bytes.
+    """A preallocated block of bytes.
 
     Parameters
     ----------
     block : int or writable buffer
         A size in bytes, or the caller's own memory, which must be aligned to 64 bytes.
     poison : bool
-        Overwrite a region when its lifetime ends, so that a stale read shows (audit mode).
+        Overwrite a region when its lifetime ends, so that stale reads are visible (audit mode).
 
     Raises
     ------
     BadRequest
-        If there is no memory for a block of that size.
+        If there is not enough memory for the block.
     ValueError
         If a caller's buffer is read-only or not aligned.
     """
@@ -85,23 +85,23 @@ class Arena:
             if not self.block.flags.writeable or self.block.ctypes.data % ALIGNMENT:
                 raise ValueError(f"the arena's buffer must be writable and aligned to {ALIGNMENT} bytes")
         self.poison = poison
-        self.watch: Callable[[str], None] | None = None  # told of the next phase before it begins, in place of poison
+        self.watch: Callable[[str], None] | None = None  # called before a phase begins, instead of poisoning
         self._ended: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
         self.phase = PHASES[0]
         self.plan = Plan((), {})
         self.taken: dict[str, Region] = {}
         self._highest = 0
-        self._changed = np.zeros(_SCAN, bool)  # made once: measuring must not allocate either
+        self._changed = np.zeros(_SCAN, bool)  # preallocated: measuring must not allocate either
         self.fill(PATTERN)
 
     def lay_out(self, plan: Plan, seen: int = 0) -> None:
-        """Starts over with another plan on a fresh pattern: the views of the last one are void.
+        """Start over with another plan and a fresh pattern; earlier views become invalid.
 
         Parameters
         ----------
         plan : Plan
         seen : int
-            The watermark that is known already: of the process that a resumed run was begun in.
+            Watermark of an earlier process, for a resumed run.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Arena:
         self.fill(PATTERN)
 
     def take(self, name: str) -> np.ndarray:
-        """The view of a planned region; shape and dtype as declared. Each is handed out once.
+        """View of a planned region, with the declared shape and dtype. Each region is handed out once.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Arena:
         return self._bytes(region).view(region.dtype).reshape(region.shape)
 
     def views(self, regions: Iterable[Region], prefix: str = "") -> Views:
-        """The views of those regions that were planned, by their names without a prefix that they share."""
+        """Views of the planned ones among these regions, by name without the common prefix."""
         return Views(
             **{
                 region.name.removeprefix(prefix): self.take(region.name)
@@ -144,7 +144,7 @@ class Arena:
         return self.block[offset : offset + region.nbytes]
 
     def enter(self, phase: str) -> None:
-        """Says that a phase begins; with ``poison``, what was written of regions that ended is overwritten."""
+        """Begin a phase; with ``poison``, overwrite the written parts of regions whose lifetime has ended."""
         if phase != self.phase:
             if self.watch:
                 self.watch(phase)
@@ -153,25 +153,25 @@ class Arena:
             self.phase = phase
 
     def overwrite_ended(self, phase: str) -> None:
-        """Overwrites what was written of the regions that do not live on in a phase."""
+        """Overwrite the written parts of regions that are not live in a phase."""
         change = self.phase, phase
         if change not in self._ended:
             ended = [r for r in self.taken.values() if r.lives(self.phase) and not r.lives(phase)]
             self._ended[change] = [(self._bytes(r), np.zeros(r.nbytes, bool)) for r in ended]
         for view, written in self._ended[change]:
-            np.not_equal(view, PATTERN, out=written)  # what was never written must still look so
+            np.not_equal(view, PATTERN, out=written)  # bytes never written must keep the pattern
             np.copyto(view, POISON, where=written)
 
     def fill(self, pattern: int) -> None:
-        """Overwrites the whole block."""
+        """Overwrite the whole block."""
         self.block[:] = pattern
 
     def watermark(self) -> int:
-        """Bytes up to the last one that was ever seen changed, over all calls since the plan was laid out."""
+        """Bytes up to the last changed byte, the maximum over all calls since the plan was laid out."""
         for end in range(self.block.size, self._highest, -_SCAN):
             begin = max(end - _SCAN, self._highest)
             if self._changed_in(begin, end):
-                while end - begin > 1:  # halved, as every other search would allocate
+                while end - begin > 1:  # bisection, as any other search would allocate
                     middle = (begin + end) // 2
                     begin, end = (middle, end) if self._changed_in(middle, end) else (begin, middle)
                 self._highest = end
@@ -179,7 +179,7 @@ class Arena:
         return self._highest
 
     def _changed_in(self, begin: int, end: int) -> bool:
-        """Whether one of these bytes no longer holds the pattern."""
+        """Whether any of these bytes no longer holds the pattern."""
         changed = self._changed[: end - begin]
         np.not_equal(self.block[begin:end], PATTERN, out=changed)
         return bool(np.count_nonzero(changed))
@@ -190,5 +190,5 @@ class Arena:
         return max((self.plan.offsets[name] + region.nbytes for name, region in self.taken.items()), default=0)
 
     def accounted_in(self, phase: str) -> int:
-        """Bytes of the regions handed out that live in a phase, counted as :meth:`.Plan.phase_bytes` does."""
+        """Bytes of the regions handed out that are live in a phase, counted as in :meth:`.Plan.phase_bytes`."""
         return self.plan.most_bytes(phase, self.taken.values())

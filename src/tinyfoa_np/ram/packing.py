@@ -1,8 +1,8 @@
-"""Where each region of the arena lies: from declared lifetimes to offsets.
+"""Layout of the arena: from declared lifetimes of regions to offsets.
 
-An algorithm declares its regions: a name, a shape, a dtype, the phases over which the content must be kept, and those
-in which it may change. Regions that never live in the same phase may share bytes. The planner only decides;
-:mod:`.arena` hands out what was planned, and audit mode checks both declarations (:mod:`.probe`).
+An algorithm declares its regions: name, shape, dtype, the phases in which the content must be kept, and the phases in
+which it may change. Regions that are never live in the same phase may share bytes. The planner only decides;
+:mod:`.arena` hands out the planned regions, and audit mode checks both declarations (:mod:`.probe`).
 
 Examples
 --------
@@ -32,7 +32,7 @@ def aligned(nbytes: int, alignment: int = ALIGNMENT) -> int:
 
 @dataclass(frozen=True)
 class Region:
-    """A named, typed piece of the arena with a lifetime.
+    """A named, typed part of the arena with a lifetime.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ class Region:
         A NumPy dtype.
     phases : tuple of str
         Phases of :data:`PHASES` in which the content must be kept; ``PHASES`` itself means always. A phase may have
-        steps, each with a name behind a colon, ``"forward:2"``: who lives in the phase lives in all its steps.
+        steps, named after a colon, as in ``"forward:2"``; a region live in a phase is live in all its steps.
     writes : tuple of str, optional
-        Of these, the phases (or steps) in which the content may change; without it, all of them.
+        The phases (or steps) of these in which the content may change; by default all of them.
 
     Raises
     ------
     ValueError
-        If the region is written in a phase in which it does not live.
+        If the region is written in a phase in which it is not live.
     """
 
     name: str
@@ -108,18 +108,16 @@ class Plan:
         return next(r for r in self.regions if r.name == name)
 
     def phase_bytes(self, phase: str) -> int:
-        """Bytes that live in a phase: its regions, each but the last one rounded up to the alignment; of its steps the
-        most.
-        """
+        """Bytes live in a phase, the most of its steps: its regions, each but the last rounded up to the alignment."""
         return self.most_bytes(phase, self.regions)
 
     def peak_step(self, phase: str) -> str:
-        """The step of a phase in which most bytes live; the phase itself where it has none."""
+        """The step of a phase with the most live bytes; the phase itself if it has no steps."""
         sizes = {step: sum(aligned(r.nbytes) for r in self.regions if r.lives(step)) for step in self._steps[phase]}
         return max(sizes, key=lambda step: (sizes[step], step))
 
     def most_bytes(self, phase: str, regions: Iterable[Region]) -> int:
-        """The same of some regions."""
+        """Like :meth:`phase_bytes`, for a subset of regions."""
         some = list(regions)
         most = max(sum(aligned(r.nbytes) for r in some if r.lives(step)) for step in self._steps[phase])
         return min(most, self.nbytes)
@@ -132,14 +130,14 @@ class Plan:
 
 
 def pack(regions: Iterable[Region], alignment: int = ALIGNMENT) -> Plan:
-    """Lays regions out, largest first, each at the lowest offset where it meets no region that lives when it does.
+    """Place regions, largest first, each at the lowest offset where it overlaps no region live at the same time.
 
-    Regions of no bytes are left out.
+    Regions without bytes are omitted.
 
     Raises
     ------
     ValueError
-        If two regions have one name, or a phase is unknown.
+        If two regions have the same name, or a phase is unknown.
     """
     wanted = [r for r in regions if r.nbytes]
     if len({r.name for r in wanted}) != len(wanted):
@@ -163,9 +161,9 @@ def pack(regions: Iterable[Region], alignment: int = ALIGNMENT) -> Plan:
 
 
 def spread(regions: Iterable[Region]) -> Plan:
-    """Lays regions out one after the other, so that none shares a byte with another; unused bytes lie between them.
+    """Place regions one after another, without shared bytes and with unused bytes in between.
 
-    In such a plan a byte that changes says whose it is: audit mode rehearses in it. Regions of no bytes are left out.
+    In such a plan, a changed byte identifies its region; audit mode rehearses in it. Regions without bytes are omitted.
     """
     offsets, end = {}, 0
     wanted = tuple(region for region in regions if region.nbytes)

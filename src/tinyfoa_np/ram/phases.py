@@ -1,20 +1,20 @@
-"""The phases that work on the arena goes through, and the lifetimes that regions have in common."""
+"""The phases of work on the arena, and common lifetimes of regions."""
 
 from __future__ import annotations
 
-#: what a training step goes through, in order; then what happens once per layer or epoch
+#: the phases of a training step, in order, and the phases that occur once per layer or epoch
 PHASES = ("initialize", "load", "forward", "gradient", "update", "hand-over", "evaluate")
-#: a training step with the loading of its batch: what a batch, or a micro-batch, leaves to the next part
+#: a training step including the loading of its batch: for data passed between micro-batches
 TRAINING = ("load", "forward", "gradient", "update")
-#: a training step once its batch is loaded
+#: a training step after its batch is loaded
 STEP = ("forward", "gradient", "update")
-#: the way back through the layers
+#: the backward pass through the layers
 BACKWARD = ("gradient", "update")
-#: a batch goes through the layers and nothing trains
+#: a pass of a batch without training
 INFERENCE = ("evaluate", "hand-over")
-#: a batch goes through the layers, in training or not
+#: a pass of a batch, in training or not
 PASSES = ("forward", *INFERENCE)
-#: whatever is done with a batch that is loaded
+#: everything done with a loaded batch
 COMPUTING = (*STEP, *INFERENCE)
-#: always, but for the hand-over: what a trained layer no longer needs
+#: always except during hand-over: for data that a trained layer no longer needs
 RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")

@@ -1,10 +1,10 @@
-"""Audit mode's instruments on the arena: which bytes each phase changes, and whether anything else holds what it needs.
+"""Audit mode's instruments on the arena: which bytes each phase changes, and whether needed data are kept elsewhere.
 
-Two of them. The :class:`Guard` sits on the arena of the training itself and compares it, phase by phase, with what it
-was before: only regions that declare to be written in a phase may have changed. As regions share bytes there, one that
-is used after its lifetime may hide in another. So the :class:`Probe` also lets some of the work run in an arena of its
-own, where regions share nothing, twice, on a pattern and on its complement, with everything beside the arena made anew:
-then a byte that changes says whose it is, and what the work leaves must be the same both times and in the training.
+The :class:`Guard` watches the arena of the training itself and compares its content phase by phase: only regions that
+declare a write in a phase may have changed. Since regions share bytes, use of a region after its lifetime can go
+unnoticed there. Therefore the :class:`Probe` also runs some of the work in a second arena, in which regions share
+nothing: twice, on a pattern and on its complement, with everything outside the arena created anew. There a changed byte
+identifies its region, and the results must be the same in both runs and in the training.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .packing import Plan, Region, spread
 
 @dataclass
 class Findings:
-    """What does not hold, in order; a kind of finding is told once, from where it was met first."""
+    """Violations in order; each kind is reported once, for its first occurrence."""
 
     lines: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, kind: str, about: str, line: str) -> None:
-        """Adds a line, unless there is one of its kind about the same."""
+        """Add a line, unless there is one of the same kind about the same thing."""
         self.lines.setdefault((kind, about), line)
 
     def __iter__(self) -> Any:
@@ -39,7 +39,7 @@ def _places(plan: Plan) -> dict[str, slice]:
 
 
 def _gaps(places: Sequence[slice], size: int) -> list[slice]:
-    """What of a block of so many bytes lies in none of these places."""
+    """The parts of a block of ``size`` bytes that are outside these places."""
     found, end = [], 0
     for place in sorted(places, key=lambda place: (place.start, place.stop)):
         if place.start > end:
@@ -49,20 +49,20 @@ def _gaps(places: Sequence[slice], size: int) -> list[slice]:
 
 
 class Guard:
-    """Watches an arena in use: what a phase does not declare as written must stay as it was, alive or not.
+    """Watch an arena in use: data not declared as written by a phase must not change, live or not.
 
     Parameters
     ----------
     arena : Arena
-        Laid out with the plan to be guarded.
+        Laid out with the plan to guard.
     findings : Findings
     trace : Trace
-        What the guard allocates itself does not count there.
+        Does not count the guard's own allocations.
 
     Attributes
     ----------
     now : str
-        What is being done, in words, for findings.
+        The current activity in words, for findings.
     """
 
     def __init__(self, arena: Arena, findings: Findings, trace: Trace) -> None:
@@ -73,18 +73,18 @@ class Guard:
         self._kept: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
 
     def arm(self) -> None:
-        """From now on, phases are checked as they end."""
+        """Check phases as they end from now on."""
         self._expected[:] = self.arena.block
         self.arena.watch = self._leave
 
     def disarm(self) -> None:
-        """Checks the phase that is going on; those that follow are not."""
+        """Check the current phase, then stop checking."""
         if self.arena.watch is not None:
             self.check()
             self.arena.watch = None
 
     def check(self) -> None:
-        """Compares what the phase that is going on must leave alone."""
+        """Compare the bytes that the current phase must not change."""
         phase = self.arena.phase
         if phase not in self._kept:
             written = [self._places[r.name] for r in self.arena.plan.regions if r.written_in(phase)]
@@ -105,7 +105,7 @@ class Guard:
         self.trace.resume(before)
 
     def _tell(self, phase: str) -> None:
-        """Names the regions of the bytes that changed: of those there, the one that lives."""
+        """Report the regions of the changed bytes; of several regions at a byte, the live one."""
         changed = self.arena.block != self._expected
         for region in self.arena.plan.regions:
             if region.written_in(phase):
@@ -133,18 +133,18 @@ def _tell_written(findings: Findings, now: str, phase: str, region: Region, coun
 
 @dataclass(frozen=True)
 class Left:
-    """What work left behind.
+    """The results of a piece of work.
 
     Attributes
     ----------
     result : object
-        What it returned.
+        Its return value.
     state : dict
-        What the stage says of itself.
+        The stage's state.
     regions : dict of str to bytes
-        Those that carry their content on.
+        Content of the regions that are kept.
     stored : dict
-        What it wrote to flash: (object, item) to bytes.
+        Data written to flash: (object, item) to bytes.
     """
 
     result: Any
@@ -153,7 +153,7 @@ class Left:
     stored: dict[tuple[str, int], bytes]
 
     def differs(self, other: Left) -> list[str]:
-        """In what two differ, in words."""
+        """The differences between two results, in words."""
         found = [f"region {name}" for name, was in self.regions.items() if other.regions.get(name) != was]
         found += [f"{key[0]} in flash" for key, was in self.stored.items() if other.stored.get(key) != was]
         found += ["the stage's state"] if self.state != other.state else []
@@ -162,16 +162,17 @@ class Left:
 
 
 class Probe:
-    """Which bytes work really touches, in an arena whose regions share nothing; see the module.
+    """Find the bytes that work really touches, in an arena whose regions share nothing; see the module's documentation.
 
-    A byte that holds the pattern in one run and the complement in the other was not written. What the next phase does
-    not inherit is set back to the pattern when a phase ends, so that each region answers for itself: over all runs of a
-    layer every byte of every region must have been written while it lived, and no other byte at any time.
+    A byte that holds the pattern in one run and the complement in the other was not written. When a phase ends, data
+    that the next phase does not inherit are reset to the pattern, so that each region is checked separately: over all
+    runs of a layer, every byte of every region must have been written during its lifetime, and no other byte at any
+    time.
 
     Parameters
     ----------
     plan : Plan
-        Whose regions they are.
+        The plan of the regions.
     findings : Findings
     """
 
@@ -194,22 +195,22 @@ class Probe:
         work: Callable[[], Left],
         begins: bool = False,
     ) -> Left:
-        """Runs work twice, in which each phase is looked at, and compares what it leaves.
+        """Run work twice, observing each phase, and compare the results.
 
         Parameters
         ----------
         now : str
-            What it is, in words.
+            The activity in words.
         phase : str
-            In which it begins.
+            The phase in which it begins.
         contents : mapping of str to ndarray
-            Bytes of the regions that carry their content into the work.
+            Bytes of the regions whose content is an input of the work.
         begin : callable
-            Takes the views from the arena, in phase ``initialize``; must make everything else anew.
+            Takes the views from the arena, in phase ``initialize``; must create everything else anew.
         work : callable
-            Must change nothing outside the arena and what ``begin`` has made.
+            Must change nothing outside the arena and the objects created by ``begin``.
         begins : bool
-            Whether regions may be left that are not in use yet: they are not compared.
+            Whether regions may be left that are not in use yet; these are not compared.
         """
         self._now, left = now, []
         for self._pattern in (PATTERN, PATTERN ^ 0xFF):
@@ -236,12 +237,12 @@ class Probe:
         return left[0]
 
     def content(self, names: frozenset[str]) -> dict[str, bytes]:
-        """What those of these regions hold that live now."""
+        """Content of those of these regions that are live now."""
         alive = [r.name for r in self.plan.regions if r.name in names and r.lives(self.arena.phase)]
         return {name: self.arena.block[self.places[name]].tobytes() for name in alive}
 
     def _leave(self, following: str) -> None:
-        """Notes what the phase that ends has written, and clears what the following one does not inherit."""
+        """Record the bytes written by the ending phase, and clear the data that the next phase does not inherit."""
         phase, block = self.arena.phase, self.arena.block
         for region in self.plan.regions:
             place = self.places[region.name]
@@ -271,7 +272,7 @@ class Probe:
         np.copyto(self._expected, block)
 
     def finish(self) -> None:
-        """Adds the regions that were never written, in all work that was seen."""
+        """Report the regions with bytes that were never written in any observed work."""
         for name, written in self.written.items():
             if idle := written.size - int(np.count_nonzero(written)):
                 line = f"{idle} of {written.size} bytes of region {name} were never written"

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-WEIGHT, BIAS, PROJECTION, SHUFFLE, ORDER = 1, 2, 3, 4, 10  # purposes
+WEIGHT, BIAS, PROJECTION, SHUFFLE, ORDER, TERNARY = 1, 2, 3, 4, 10, 11  # purposes
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -162,7 +162,7 @@ def projection(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarr
     return flat.reshape(outputs, classes).T.copy()
 
 
-def turn(place: int, count: int, epoch: int, *, seed: int) -> int:
+def turn(place: int, count: int, epoch: int, *, seed: int, purpose: int = ORDER) -> int:
     """The sample or batch, of `count`, at a given place in an epoch; both count from 0.
 
     A Feistel network of four rounds permutes 0 .. 4^h - 1, the smallest such range that holds `count` places; results
@@ -174,8 +174,20 @@ def turn(place: int, count: int, epoch: int, *, seed: int) -> int:
     while True:
         left, right = divmod(place, 2**half)
         for layer in range(4):
-            word = int(blocks((epoch << 32) + right, 1, seed=seed, layer=layer, purpose=ORDER)[0, 0])
+            word = int(blocks((epoch << 32) + right, 1, seed=seed, layer=layer, purpose=purpose)[0, 0])
             left, right = right, left ^ word % 2**half
         place = left * 2**half + right
         if place < count:
             return place
+
+
+def ternary(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarray:
+    """A head (C, O) of which a sixth, rounded down, is +1, a sixth -1 and the rest 0.
+
+    Element (c, o) is number o C + c of C O; where a permutation puts it (:func:`turn`, with the layer in the epoch's
+    place) decides: below a sixth, below two sixths, or beyond.
+    """
+    count = classes * outputs
+    places = np.array([turn(n, count, layer, seed=seed, purpose=TERNARY) for n in range(count)])
+    flat = np.where(places < count // 6, 1, np.where(places < 2 * (count // 6), -1, 0))
+    return flat.astype(np.float32).reshape(outputs, classes).T.copy()

@@ -16,7 +16,6 @@ Full-precision weights and biases are in :class:`.parameters.Parameters`; this f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -163,7 +162,12 @@ class Layer(LayerStage):
 
     def _project(self, first: int, last: int) -> np.ndarray:
         """Generate the projection's rows of neurons ``first`` to ``last`` at the start of its region."""
-        return normal_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe.seed)
+        return self.head_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe)
+
+    @staticmethod
+    def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
+        """Rows (n, C) of the fixed projection of layer ``number`` from neuron ``first`` on; returns them."""
+        return normal_rows(out, first, outputs, number, recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
         """Projection rows (last - first, C) of neurons ``first`` to ``last``, generated or stored."""
@@ -242,9 +246,3 @@ def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
     """Scale of each trained layer's inputs: the stored s of the layer below if they are bits, else 1."""
     below = [float(np.float32(layer.scale)) if recipe.binary_activations else 1.0 for layer in layers[:-1]]
     return [1.0, *below]
-
-
-@lru_cache(maxsize=16)
-def projection(number: int, outputs: int, classes: int, seed: int) -> np.ndarray:
-    """Projection P (O, C) of layer ``number``, counted from 0."""
-    return normal_rows(np.zeros((outputs, classes), np.float32), 0, outputs, number, seed)

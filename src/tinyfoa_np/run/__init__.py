@@ -1,1 +1,1 @@
-"""Training runs: the loop, the directory of a run, what a finished run holds, several runs at a time."""
+"""Training runs: the loop, the run directory, results of a finished run, and parallel runs."""

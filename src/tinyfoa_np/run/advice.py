@@ -1,4 +1,4 @@
-"""What to say when a training has learnt nothing."""
+"""Advice for a training that has learned nothing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def majority_error(counts: np.ndarray) -> float:
-    """The error in % of always answering the most frequent class, of ``counts`` (C,) samples in each."""
+    """Error in % of always predicting the most frequent class, given the ``counts`` (C,) of samples per class."""
     return 100.0 * (1 - float(counts.max()) / float(counts.sum()))
 
 
 def advice(error: float, counts: np.ndarray, split: str) -> str:
-    """A warning if an error (%) is no better than the majority class among ``counts`` (C,) samples, or else nothing."""
+    """A warning if an error (%) is no better than that of the majority class in ``counts`` (C,), else empty."""
     baseline = majority_error(np.asarray(counts))
     if error < baseline or not baseline:
         return ""

@@ -1,7 +1,7 @@
-"""What a commit says about a run, held against what this recipe and these samples make possible.
+"""Validate the content of a commit against what this recipe and these samples allow.
 
-A run directory may come from a stranger, with all checksums right. Kernels trust sizes, labels and positions, so that
-each is compared, before anything is allocated or trained, with what a run of this recipe would have written.
+A run directory may come from a stranger, with correct checksums. Kernels trust sizes, labels and positions, so each of
+them is compared, before anything is allocated or trained, with what a run of this recipe would have written.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _SIZES = ("planned_bytes", "accounted_bytes", "watermark_bytes")
 
 
 class Refused(ValueError):
-    """A commit says what cannot be."""
+    """A commit contains impossible values."""
 
 
 def position(meta: dict[str, Any]) -> int:
-    """How many stages are trained; raises as :func:`check_position`."""
+    """Number of trained stages; raises as :func:`check_position`."""
     return _count(meta, "layer")
 
 
 def check_position(meta: dict[str, Any], stages: int, epochs: int, records: Records) -> None:
-    """Where the run stands, and the types of all that is known: before the plan is made.
+    """Check the position of the run and the types of all stored values, before planning.
 
     Raises
     ------
     Refused, KeyError, TypeError
-        If anything is not what training writes.
+        If anything differs from what training writes.
     """
     budget, layer = meta["ram"], _count(meta, "layer", stages)
     if budget is not None and not _is_count(budget) or type(meta["lean"]) is not bool or meta["stage"] not in STAGES:
@@ -72,7 +72,7 @@ def check_position(meta: dict[str, Any], stages: int, epochs: int, records: Reco
 
 
 def check_states(meta: dict[str, Any], stages: Sequence[Stage]) -> None:
-    """What is known of stages beside their bytes; raises as :func:`check_position`."""
+    """Check the state of stages outside the arena; raises as :func:`check_position`."""
     layer = meta["layer"]
     if len(meta["trained"]) != sum(len(stage.layers) for stage in stages[:layer]):
         raise Refused("what it has trained")
@@ -94,14 +94,14 @@ def check_objects(
     sets: Sequence[Records],
     recompute: bool,
 ) -> None:
-    """The objects in flash: each has the sizes that a run's has, and those that go on are there.
+    """Check the objects in flash: each must have the size it has in a run, and those still needed must exist.
 
     Parameters
     ----------
     outputs : sequence of Records
-        Whatever a stage hands to the next; two for each stage but the last.
+        Outputs passed from each stage but the last to the next: two per stage.
     sets : sequence of Records
-        The samples; where a stream was interrupted before it took the next ones, they are not there.
+        The samples; missing if a stream was interrupted before it took the next samples.
     """
     layer, begun = meta["layer"], meta["stage"] != "start"
     trained = {layer.name("trained"): (layer.trained_bytes, 1) for stage in stages for layer in stage.layers}
@@ -118,7 +118,7 @@ def check_objects(
     needed = [records.name for records in sets]
     needed += [kept.name("trained") for stage in stages[:layer] for kept in stage.layers]
     needed += list(training[layer]) if begun else []
-    if layer < len(meta["states"]):  # of a stream, stages go on with what the samples before have left
+    if layer < len(meta["states"]):  # in a stream, stages continue from the state after the previous samples
         needed += [name for one in training[layer : len(meta["states"])] for name in one]
     if 0 < layer < len(stages) and not recompute:
         needed += [records.name for records in outputs[2 * (layer - 1) : 2 * layer]]
@@ -128,14 +128,14 @@ def check_objects(
 
 
 def check_samples(flash: Flash, records: Records, inputs: Encoding, classes: int) -> None:
-    """The samples of an object: labels below C, finite numbers, and no bits where there are no inputs.
+    """Check the samples of an object: labels below C, finite numbers, and zero bits as padding.
 
-    What is read is not counted: an uninterrupted run would not have read it.
+    Bytes read here are not counted, as an uninterrupted run would not read them.
 
     Raises
     ------
     CheckFailed
-        If there are others.
+        If a sample is invalid.
     """
     counted, odd = flash.read_bytes, inputs.width % 64
     labels, scale = np.zeros(records.batch, np.uint16), np.zeros(1, np.float32)
@@ -157,8 +157,8 @@ def check_samples(flash: Flash, records: Records, inputs: Encoding, classes: int
 
 
 def alike(template: Any, value: Any) -> bool:
-    """Whether a value from JSON has the form of another: keys, lengths and kinds of numbers; where that has none, None
-    or a count."""
+    """Whether a value from JSON has the form of a template: keys, lengths and kinds of numbers. None in the template
+    allows None or a count."""
     if isinstance(template, dict):
         return (
             isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""What a finished run has in flash, in the form in which the trainer in C goes on from it."""
+"""Export the flash content of a finished run in the form from which the C trainer continues."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .directory import read_recipe
 
 
 def images(run_dir: str | os.PathLike[str], layout: CLayout) -> tuple[list[list[Item]], int]:
-    """Of each layer its slices and groups of biases with their moments, and the trained layer; and epochs trained.
+    """For each layer, its slices and groups of biases with moments, and the trained layer; and the epochs trained.
 
     Parameters
     ----------
     run_dir : path
-        Of a run that has finished.
+        A run that has finished.
     layout : CLayout
         Of the same recipe.
 
@@ -70,7 +70,7 @@ def _items(flash: Flash, layer: Layer, trained: dict[str, str]) -> list[Item]:
 
 
 def packed(bits: np.ndarray, side: int) -> np.ndarray:
-    """Rows of bits (n, I) as the trainer in C packs them, (n, words) uint32: each segment begins a new word."""
+    """Pack rows of bits (n, I) as the C trainer does, (n, words) uint32: each segment begins a new word."""
     starts, bounds = segments(bits.shape[1], side), cuts(bits.shape[1], side)
     rows = np.zeros((len(bits), starts[-1]), np.uint32)
     for k, (low, high) in enumerate(zip(bounds, bounds[1:])):

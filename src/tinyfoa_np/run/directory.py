@@ -1,4 +1,4 @@
-"""The run directory: what lies in it, and whether a run may start in it. What is read may come from a stranger."""
+"""The run directory: its content, and whether a run may start in it. Files in it are untrusted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..storage.whole_file import PART
 if TYPE_CHECKING:
     from ..data import Dataset
 
-#: what a run directory holds before its first commit: such a run can only be started over
+#: files of a run directory before its first commit; such a run can only be started again
 BEGUN = ("flash", "metrics.jsonl", "recipe.json", "data.json")
-#: what else commands write there unless they are told where
+#: further files that commands write there by default
 WRITTEN = (*BEGUN, "model.safetensors", "audit.json", "report.html", "model.npz", "model.h", "model.onnx")
-#: the most samples, and the most inputs of one, that a description may have
+#: maximum number of samples, and of inputs per sample, in a description
 _MOST_SAMPLES, _MOST_INPUTS = 2**40, 2**31
 _DESCRIBED = {
     "name",
@@ -44,7 +44,7 @@ _DESCRIBED = {
 def startable(directory: Path) -> bool:
     """Whether a run may start here: the directory is empty, or holds one that ended before its first commit.
 
-    This is the question that resuming asks, too: each directory can be resumed, or started in, or holds something else.
+    Resuming asks the same question: every directory can be resumed, or started in, or holds something else.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def startable(directory: Path) -> bool:
 
 
 def clear(directory: Path) -> None:
-    """Removes the run in a directory, if there is one, so that another may start.
+    """Remove the run in a directory, if any, so that another may start.
 
     Raises
     ------
     BadRequest
-        If there is something else in it.
+        If the directory contains something else.
     """
     if not directory.is_dir():
         return
@@ -75,7 +75,7 @@ def clear(directory: Path) -> None:
 
 
 def read_recipe(directory: Path) -> Recipe:
-    """The recipe that a run was started with.
+    """Read the recipe of a run.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def read_recipe(directory: Path) -> Recipe:
 
 
 def describe(dataset: Dataset, first: int = 0) -> bytes:
-    """A data set without its samples as JSON: what a resumed run must know of samples that are in flash already, and
-    what people should know of where they come from; of a stream also the epoch that trains on them ``first``."""
+    """Describe a data set without its samples as JSON: what a resumed run must know about the samples in flash, and
+    where they come from; for a stream also the ``first`` epoch that trains on them."""
     train, test = dataset.train.inputs, dataset.test.inputs
     about = {
         "name": dataset.name,
@@ -123,13 +123,13 @@ def describe(dataset: Dataset, first: int = 0) -> bytes:
 
 
 def described_first(directory: Path) -> int:
-    """The epoch that was to train first on the samples that data.json describes; errors as :func:`stand_in`."""
+    """First epoch to train on the samples that data.json describes; errors as :func:`stand_in`."""
     first = _description(directory).get("first", 0)
     return first if type(first) is int else -1
 
 
 def stand_in(directory: Path) -> Dataset:
-    """A data set of the shape that a run was started with.
+    """An empty data set with the shape of the run's data set.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def _description(directory: Path) -> dict[str, Any]:
 
 
 def _check(about: Any) -> None:
-    """Refuses a description that is of no data set; raises ValueError, KeyError or TypeError."""
+    """Validate a description of a data set; raises ValueError, KeyError or TypeError."""
 
     def whole(name: str, least: int, most: int) -> int:
         value = about[name]

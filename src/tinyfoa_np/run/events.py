@@ -1,4 +1,4 @@
-"""What a training run says as it goes, and the two ways in which it ends early."""
+"""Events reported by a training run, and the two ways in which it ends early."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..errors import CheckFailed, TinyFoAError
 
 
 class Event(NamedTuple):
-    """What a run reports as it goes; counts are from 0, fields that say nothing are None or 0.
+    """A report from a run; counts start at 0, unused fields are None or 0.
 
-    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``; ``layer`` counts what trains
-    together: layers with TinyFoA, else there is but one. ``seconds`` are those spent on it so far, evaluation and
-    commits included. The ``note`` of ``start`` says how the training was cut to fit a budget.
+    ``kind`` is ``start``, ``batch``, ``epoch``, ``handover``, ``layer`` or ``done``. ``layer`` counts the stages:
+    layers with TinyFoA, otherwise there is only one. ``seconds`` is the time spent on the stage so far, including
+    evaluation and commits. The ``note`` of ``start`` describes the tiling chosen to fit a budget.
     """
 
     kind: str
@@ -34,4 +34,4 @@ class Interrupted(TinyFoAError):
 
 
 class Diverged(CheckFailed):
-    """A loss, a weight or a moment is no finite number any more; the last commit is kept."""
+    """A loss, a weight or a moment is no longer a finite number; the last commit is kept."""

@@ -1,8 +1,8 @@
-"""Audit mode in a run: the instruments on a stage while it trains, and the steps that are rehearsed beside it.
+"""Audit mode in a run: instruments on a stage while it trains, and rehearsals of some of its steps.
 
-A rehearsal lets a piece of the training run in an arena and a flash of its own, with a stage made anew from what the
-training says it is: the regions it carries, the stage's state, and flash. The training itself then does the same, and
-both must leave the same. Whatever a stage kept anywhere else would be missing in the rehearsal.
+A rehearsal runs a piece of the training in a separate arena and flash, with a stage created anew from the declared
+state: the regions it keeps, the stage's state, and flash. The training itself then does the same, and both results must
+be equal. Data kept anywhere else would be missing in the rehearsal.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ..storage.rehearsal import Rehearsal
 if TYPE_CHECKING:
     from .train import _Run as Run
 
-#: bytes that may be allocated beside the arena at a time, and how many of them by arrays; and, of the store's tables,
-#: bytes for each slice in flash
+#: bytes that may be allocated outside the arena at a time, and by arrays among them; and, for the store's tables, bytes
+#: per slice in flash
 ALLOWANCE, ARRAYS, TABLES = 16 * 1024, 512, 256
-#: steps of a stage that are rehearsed beside the first, the widest and the last; drawn from the seed
+#: steps of a stage that are rehearsed in addition to the first, the widest and the last; drawn from the seed
 DRAWN = 4
-#: arenas up to so many bytes are guarded in every step, larger ones in as much of the steps as costs the same
+#: arenas of up to this many bytes are guarded in every step; larger ones in fewer steps, at the same cost
 GUARDED = 1 << 20
 
 
 class Examination:
-    """Of one stage, from before its first view is taken until it is handed over.
+    """The examination of one stage, from its first view until its hand-over.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Examination:
     number : int
         The stage, from 0.
     fresh : bool
-        Whether it begins here: what a process before this one did was not seen, so that nothing can be said of bytes
-        that were never written.
+        Whether the stage begins here. Otherwise an earlier process was not observed, and bytes never written cannot be
+        reported.
     """
 
     def __init__(self, run: Run, number: int, fresh: bool) -> None:
@@ -59,7 +59,7 @@ class Examination:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The instruments at work: entered after the arena was laid out, before a view is taken."""
+        """Activate the instruments; enter after the arena is laid out, before a view is taken."""
         with self.trace:
             with self.trace.paused():
                 self.guard = Guard(self.run.arena, self.findings, self.trace)
@@ -70,18 +70,18 @@ class Examination:
                 self.guard.disarm()
 
     def tell(self, now: str) -> None:
-        """Says what the training does next."""
+        """Announce the next activity of the training."""
         self.guard.now = now
 
     def step(self, index: int) -> None:
-        """Step ``index`` of the stage begins, from 0."""
+        """Begin step ``index`` of the stage, from 0."""
         if self._guarded is not None:
             (self.guard.arm if self._guarded[index] else self.guard.disarm)()
 
     def rehearse(self, now: str, work: Callable[[Run], Any], then: Callable[[Run], None] | None = None) -> None:
-        """Lets ``work(run)`` run on a twin of the run first; what it leaves is compared by :meth:`compare`.
+        """First run ``work(run)`` on a twin of the run; :meth:`compare` compares the results.
 
-        ``then(twin)`` follows it, and is only looked at.
+        ``then(twin)`` is run afterwards and only observed.
         """
         with self.trace.paused():
             self.guard.disarm()
@@ -103,7 +103,7 @@ class Examination:
             self.guard.arm()
 
     def begun(self, work: Callable[[Run], Any]) -> None:
-        """As :meth:`rehearse`, of the work that a stage begins with."""
+        """Like :meth:`rehearse`, for the work at the beginning of a stage."""
         run, twin = self.run, copy.copy(self.run)
 
         def begin(arena: Any) -> None:
@@ -121,7 +121,7 @@ class Examination:
         return left
 
     def compare(self, now: str, result: Any) -> None:
-        """What the training has left and the rehearsal of the same work, where there was one."""
+        """Compare the results of the training with its rehearsal, if there was one."""
         if self.left is None:
             return
         with self.trace.paused():
@@ -144,7 +144,7 @@ class Examination:
             self.guard.arm()
 
     def finish(self) -> dict[str, int]:
-        """The stage is trained: adds what is known only now; returns what was allocated beside the arena, in bytes."""
+        """Finish the examination of a trained stage; return the bytes allocated outside the arena."""
         traced = self.trace.traced()
         items = sum(map(len, self.run.stages[self.number].objects().values()))
         if traced.peak > (allowed := ALLOWANCE + TABLES * (items if items > 64 else 0)):

@@ -1,12 +1,11 @@
-"""Training runs in processes of their own: several at a time, each in its directory, stopped and resumed at will.
+"""Training runs in separate processes: several at a time, each with its directory, that can be stopped and resumed.
 
-A run is done when its directory holds ``result.json``; its flash is removed then. One that diverged is done, too. Any
-other directory is begun or new: what was committed is resumed, so that nothing is trained twice.
+A run is done when its directory contains ``result.json``; its flash is then removed. A diverged run is also done. In
+any other directory a run is begun or new: it resumes from its last commit, so nothing is trained twice.
 
-Each run has a process, ``python -m tinyfoa_np.run.jobs``: it reads the run as JSON from standard input and writes how
-far it is, a JSON object a line, to standard output. A process that is killed takes no other run with it, and one whose
-parent is gone ends when it next has something to say. Ctrl-C reaches only the parent, which asks each process once to
-stop.
+Each run has a process, ``python -m tinyfoa_np.run.jobs``. It reads the run as JSON from standard input and writes its
+progress, one JSON object per line, to standard output. Killing a process does not affect other runs; a process whose
+parent is gone ends at its next report. Ctrl-C reaches only the parent, which asks each process once to stop.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ if TYPE_CHECKING:
     from .events import Event
 
 RESULT = "result.json"
-_SPEAK = 0.5  # seconds between lines of a process in the middle of an epoch
-_LOOK = 0.2  # seconds after which the parent looks whether it was asked to stop
+_SPEAK = 0.5  # seconds between progress lines during an epoch
+_LOOK = 0.2  # seconds between the parent's checks for a stop request
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run to be had: its name for people, its recipe (validated), its directory, where to look for data."""
+    """A training run: its display name, validated recipe, directory, and data directory."""
 
     name: str
     recipe: Recipe
@@ -58,18 +57,18 @@ class Run:
 
 
 class Stopped(TinyFoAError):
-    """Ctrl-C: begun runs are committed and can be resumed."""
+    """Stopped by Ctrl-C: begun runs are committed and can be resumed."""
 
     exit_code = 130
 
 
 def finished(run: Run) -> dict[str, Any] | None:
-    """What a run that is done left behind; None where it is not done.
+    """The result of a run that is done; None if it is not done.
 
     Returns
     -------
     dict or None
-        ``outcome``: ``finished``, with all that :func:`tinyfoa_np.run.train.train` returns, or ``diverged``, with
+        ``outcome``: ``finished``, with the result of :func:`tinyfoa_np.run.train.train`, or ``diverged``, with
         ``layer``, ``epoch`` (from 1) and ``message``; ``warnings``.
 
     Raises
@@ -77,7 +76,7 @@ def finished(run: Run) -> dict[str, Any] | None:
     BadRequest
         If it was trained with another recipe.
     CheckFailed
-        If what it left is damaged.
+        If its result is damaged.
     """
     path = run.directory / RESULT
     try:
@@ -98,12 +97,12 @@ def finished(run: Run) -> dict[str, Any] | None:
 
 
 def begun(run: Run) -> bool:
-    """Whether a run has committed something, and can be resumed.
+    """Whether a run has a commit and can be resumed.
 
     Raises
     ------
     BadRequest
-        If the directory is in another use: another recipe, or no run.
+        If the directory is used otherwise: another recipe, or not a run.
     CheckFailed
         If its recipe is damaged.
     """
@@ -133,12 +132,12 @@ def _same(run: Run, recipe: Recipe) -> None:
 
 
 def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
-    """Trains or resumes a run in this process, with one thread, and leaves its result; returns it as :func:`finished`.
+    """Train or resume a run in this process, with one thread; store its result and return it as :func:`finished`.
 
     Raises
     ------
     TinyFoAError
-        As :func:`tinyfoa_np.run.train.train`, but for a training that diverges: that is a result.
+        As :func:`tinyfoa_np.run.train.train`, except for divergence, which is a result.
     """
     from .. import data
     from . import train as training
@@ -152,7 +151,7 @@ def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[s
             result["outcome"] = "finished"
         except training.Diverged as error:
             rows = read_whole(run.directory / "metrics.jsonl", ROWS_LIMIT).splitlines()
-            epochs = len(rows)  # that were trained to their end
+            epochs = len(rows)  # epochs that were trained completely
             layer, epoch = divmod(epochs, run.recipe.epochs)
             result = {"outcome": "diverged", "layer": layer + 1, "epoch": epoch + 1, "message": str(error)}
             result |= {"recipe": json.loads(run.recipe.to_json()), "run_dir": str(run.directory)}
@@ -163,7 +162,7 @@ def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[s
 
 
 def _tidy(run: Run) -> None:
-    """Removes the flash of a run that is done: it is large, and the model is beside it."""
+    """Remove the flash of a run that is done: it is large, and the model is stored separately."""
     shutil.rmtree(run.directory / "flash", ignore_errors=True)
 
 
@@ -176,21 +175,21 @@ def perform_all(
     on_progress: Callable[[Run, float, str], None],
     on_end: Callable[[Run, str | None], None],
 ) -> None:
-    """Performs runs in processes of their own, up to ``jobs`` at a time; what is done already is not done again.
+    """Perform runs in separate processes, up to ``jobs`` at a time; runs that are done are skipped.
 
     Parameters
     ----------
     runs : sequence of Run
     jobs : int
     on_progress : callable
-        Called with a run, the share of it that is trained, and where it is, in words.
+        Called with a run, the fraction trained, and its position in words.
     on_end : callable
-        Called with each run that has ended, and with the reason where it failed; a failed run stops no other.
+        Called with each run that has ended, and the reason if it failed; a failed run does not stop the others.
 
     Raises
     ------
     Stopped
-        After Ctrl-C or SIGTERM, once all processes have committed and ended. A second one ends them at once.
+        After Ctrl-C or SIGTERM, when all processes have committed and ended. A second signal ends them at once.
     """
     waiting: deque[Run] = deque()
     for run in runs:
@@ -233,7 +232,7 @@ def perform_all(
 
 
 class _Child:
-    """A run's process."""
+    """The process of a run."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -245,7 +244,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on, once
+            start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on once
             env={**os.environ, "NUMBA_NUM_THREADS": "1"},
         )
         assert self.process.stdin and self.process.stdout
@@ -261,7 +260,7 @@ class _Child:
             self.process.stdin.close()
 
     def listen(self, on_progress: Callable[[Run, float, str], None]) -> bool:
-        """Takes in what the process has to say; False when that was all."""
+        """Handle the process's output; return False at its end."""
         said = os.read(self.stdout.fileno(), 65536)
         *lines, self.heard = (self.heard + said).split(b"\n")
         for line in lines:
@@ -272,7 +271,7 @@ class _Child:
         return bool(said)
 
     def ended(self) -> str | None:
-        """Waits for the end; why the run failed, None where it did not."""
+        """Wait for the end; return the reason if the run failed, else None."""
         code = self.process.wait()
         self.stdout.close()
         with self.stderr as file:
@@ -289,7 +288,7 @@ class _Child:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """The signals, Ctrl-C or SIGTERM, that have asked for an end so far."""
+    """Collect the signals, Ctrl-C or SIGTERM, received so far."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -310,8 +309,8 @@ def _asked_to_stop() -> Iterator[list[int]]:
 
 
 def main() -> int:
-    """Performs the run that standard input names; returns the exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent was started without it
+    """Perform the run given on standard input; return the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the parent was started without it
     try:
         job = json.loads(sys.stdin.buffer.read())
         recipe = Recipe.from_json(json.dumps(job["recipe"]))
@@ -333,7 +332,7 @@ def main() -> int:
 
 
 class _Speaker:
-    """Says, now and then, how far a training is."""
+    """Reports training progress from time to time."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs = recipe.epochs

@@ -1,4 +1,4 @@
-"""How a batch comes into the arena: read as it lies in flash, or shuffled, changed, or through the layers below."""
+"""Loading of batches into the arena: in stored order, shuffled, augmented, or through the layers below."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Loading(Session):
     Attributes
     ----------
     stage : Stage
-        In training.
+        The stage in training.
     below : Below or None
-        The layers below it, if they are computed again for every batch.
+        The layers below it, if they are recomputed for every batch.
     augment : Augmenter or None
-        What changes its training samples.
+        Augmentation of its training samples.
     """
 
     stage: Stage
@@ -35,12 +35,12 @@ class Loading(Session):
     test_records: Records
 
     def make_stage(self, number: int) -> None:
-        """A stage like one of the run's, made anew and opened: for work that must leave no trace."""
+        """Make and open a copy of one of the run's stages, for work that must leave no trace."""
         chosen = self.chosen[number]
         self._open_stage(self.layout.makers[number](chosen.tiling), number)
 
     def _open_stage(self, stage: Stage, number: int) -> None:
-        """Takes the views of a stage from the arena."""
+        """Take the views of a stage from the arena."""
         self.stage = stage
         self.arena.enter("initialize")
         stage.open(self.arena)
@@ -50,14 +50,14 @@ class Loading(Session):
             tiling = self.chosen[number].tiling
             self.below = Below(self.stages[:number], self.meta["trained"], tiling, self.threads)  # type: ignore[arg-type]
             self.below.open(self.arena)
-        # of what lower layers handed on nothing is changed
+        # outputs of lower layers are not augmented
         self.augment = None
         if self.recipe.augment and (self.recipe.recompute or number == 0):
             self.augment = Augmenter(self.recipe, self.layout.inputs, self.threads)
             self.augment.open(self.arena)
 
     def _load(self, records: Records, k: int, epoch: int | None) -> int:
-        """Batch k into the arena; returns its samples. Parameters as for :meth:`_parts`."""
+        """Load batch k into the arena; return its number of samples. Parameters as for :meth:`_parts`."""
         self.arena.enter("load")
         ram, samples = self.stage.ram, records.count(k)
         inputs = ram.inputs if self.below is None else self.below.inputs
@@ -72,7 +72,7 @@ class Loading(Session):
         return samples
 
     def _load_shuffled(self, part: Part, k: int, epoch: int) -> None:
-        """The samples into the arena that come in the places of part of batch k in an epoch, in a new order each."""
+        """Load the samples at the places of a part of batch k, in the random order of an epoch."""
         records, ram = self.train_records, self.stage.ram
         seed, begin = np.uint64(self.recipe.seed), k * records.batch + part.first
         labels = ram.labels[part.first :] if len(ram.labels) > self.stage.held_samples else ram.labels
@@ -81,14 +81,14 @@ class Loading(Session):
             records.read_row(self.flash, row, ram.inputs[i : i + 1], labels[i : i + 1], scale)
 
     def _parts(self, records: Records, k: int, epoch: int | None = None) -> Iterator[Part]:
-        """Loads batch k, as many samples at a time as the arena holds.
+        """Load batch k in parts of as many samples as the arena holds.
 
         Parameters
         ----------
         records : Records
         k : int
         epoch : int, optional
-            To train on in that epoch: samples are then shuffled and changed, if the recipe says so.
+            The training epoch; samples are then shuffled and augmented if the recipe says so.
         """
         held, n = self.stage.held_samples, records.count(k)
         if held >= n:
@@ -98,7 +98,7 @@ class Loading(Session):
         for first in range(0, n, held):
             self.arena.enter("load")
             part = Part(min(held, n - first), first, n)
-            # a stage that has room for a batch's labels wants them all
+            # a stage with room for a batch's labels needs all of them
             labels = ram.labels[first:] if len(ram.labels) > held else ram.labels
             if epoch is not None and self.recipe.reshuffle and not self.recipe.rule.by_layer:
                 self._load_shuffled(part, k, epoch)

@@ -1,4 +1,4 @@
-"""What a run tells, as it lies in its directory: epochs in ``metrics.jsonl``, the result in ``audit.json``."""
+"""Results of a run as stored in its directory: epochs in ``metrics.jsonl``, the result in ``audit.json``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..ram.arena import Arena
     from .train import _Run as Run
 
-#: bytes of the longest line that is read
+#: maximum length of a line in bytes
 LINE_LIMIT = 1 << 12
 _LARGEST = 2**40
 
 
 class Epoch(NamedTuple):
-    """An epoch of a layer, both from 0; of the whole network, where that trains together, layer 0. Errors in %."""
+    """An epoch of a layer, both from 0; layer 0 if the network trains as a whole. Errors in %."""
 
     layer: int
     epoch: int
@@ -34,7 +34,7 @@ class Epoch(NamedTuple):
 
 
 def epoch_of(line: bytes) -> Epoch:
-    """The epoch that a line tells of; raises ValueError or TypeError where it tells of none."""
+    """Parse the epoch in a line; raises ValueError or TypeError if it is invalid."""
     row = Epoch(**parse_json(line))
     numbers = row.loss, row.train_error_pct, row.seconds, *(() if row.test_error_pct is None else (row.test_error_pct,))
     if not all(map(_is_count, row[:2])):
@@ -45,12 +45,12 @@ def epoch_of(line: bytes) -> Epoch:
 
 
 def checked_result(known: Any) -> dict[str, Any]:
-    """What :func:`tinyfoa_np.run.train.train` returned, from JSON; its recipe with all fields.
+    """Validate a result of :func:`tinyfoa_np.run.train.train` from JSON; complete its recipe.
 
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError, BadRequest
-        If it is not what training returns.
+        If it is not a result of training.
     """
     recipe = Recipe.from_json(json.dumps(known["recipe"])).validated()
     arena, flash, errors = known["arena"], known["flash"], (known["error_pct"], *known["layer_errors_pct"])
@@ -68,7 +68,7 @@ def checked_result(known: Any) -> dict[str, Any]:
 
 
 def measured(arena: Arena, tiling: Tiling) -> dict[str, Any]:
-    """The bytes of the stage that was just trained in the arena, so cut: planned, accounted for, and written."""
+    """The bytes of the stage just trained, with its tiling: planned, accounted for, and written."""
     plan = arena.plan
     return {
         "planned_bytes": plan.nbytes,
@@ -91,7 +91,7 @@ def measured(arena: Arena, tiling: Tiling) -> dict[str, Any]:
 
 
 def result_of(run: Run) -> dict[str, Any]:
-    """What :func:`tinyfoa_np.run.train.train` returns, of a run that has trained all its stages."""
+    """The result of :func:`tinyfoa_np.run.train.train` for a run whose stages are all trained."""
     meta = run.meta
     kinds = ("planned_bytes", "accounted_bytes")
     digests = "".join(layer["digest"] for layer in meta["trained"])
@@ -122,7 +122,7 @@ def result_of(run: Run) -> dict[str, Any]:
 
 
 def audit_of(run: Run, result: dict[str, Any]) -> dict[str, Any]:
-    """The result with what an audit needs beside it, as ``audit.json`` holds it."""
+    """The result with additional data for the audit, as stored in ``audit.json``."""
     about = {
         "classes": run.dataset.classes,
         "samples": run.N,

@@ -1,4 +1,4 @@
-"""What a finished run left: its result, its epochs, its weights before and after."""
+"""Read back a finished run: its result, its epochs, its initial and trained weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..storage.flash import Flash
 from .directory import stand_in
 from .outcome import Epoch, checked_result, epoch_of
 
-#: of a recipe, where runs stand side by side
+#: recipe fields to show when comparing runs
 SHOWN = (
     "dataset",
     "algorithm",
@@ -36,14 +36,14 @@ SHOWN = (
 
 
 def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`tinyfoa_np.run.train.train` returned when the run finished.
+    """The result of :func:`tinyfoa_np.run.train.train` of a finished run.
 
     Raises
     ------
     BadRequest
-        If it has not.
+        If the run has not finished.
     CheckFailed
-        If what it wrote down is damaged.
+        If the stored result is damaged.
     """
     path = Path(run_dir) / "audit.json"
     if not os.path.lexists(path):
@@ -57,9 +57,9 @@ def result(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """What runs are compared by: error in %, bytes of RAM (the watermark), of flash and written to it, and seconds.
+    """Figures for comparing runs: error in %, bytes of RAM (the watermark), of flash and written to it, and seconds.
 
-    These are of an epoch, of each layer where one trains after another. Errors as in :func:`result`.
+    Seconds are per epoch, summed over layers that train one after another. Raises as :func:`result`.
     """
     known = result(run_dir)
     recipe, flash = known["recipe"], known["flash"]
@@ -77,7 +77,7 @@ def figures(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def epochs(run_dir: str | os.PathLike[str]) -> list[Epoch]:
-    """The epochs that a run has finished, in their order.
+    """The finished epochs of a run, in order.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def model(run_dir: str | os.PathLike[str]) -> Model:
 
 
 def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float64 of a finished run's model for its test samples, and their labels (N,), from its flash.
+    """Scores (N, C) float64 of a finished run's model for its test samples, and labels (N,), from its flash.
 
     Raises
     ------
@@ -120,23 +120,23 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
         for k in range(records.batches):
             rows = slice(k * records.batch, k * records.batch + records.count(k))
             records.read(flash, k, held[rows], labels[rows], scale)
-    # in flash, columns are on one scale already
+    # columns in flash are already scaled
     return replace(trained, affine=None).scores(held), labels.astype(np.int64)
 
 
 def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:
-    """How the layers of a run are laid out in flash, lowest first."""
+    """The layers of a run as laid out in flash, lowest first."""
     chosen = Layout(trained.recipe, stand_in(Path(run_dir)), 1).fit(None)
     return [layer for one in chosen for layer in one.stage.layers if isinstance(layer, Parameters)]
 
 
 def hidden_layers(trained: Model) -> int:
-    """How many of a fully connected model's layers are hidden: the others are a head, or parts of one."""
+    """Number of hidden layers of a fully connected model; further layers belong to a head."""
     return len(widths(trained.recipe.network))
 
 
 def trained_signs(trained: Model, number: int) -> np.ndarray:
-    """Signs (O, I) int8 of a trained layer's weights, +1 or -1; that of 0 is +1.
+    """Signs (O, I) int8 of a trained layer's weights, +1 or -1; the sign of 0 is +1.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def trained_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def initial_signs(trained: Model, number: int) -> np.ndarray:
-    """Signs (O, I) int8 that a layer's weights began with, made again from the seed: they do not depend on the size."""
+    """Signs (O, I) int8 of a layer's initial weights, regenerated from the seed: they do not depend on the size."""
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)
     if recipe.rule.normal_start and number >= hidden_layers(trained):
-        pass  # a part of the classifier begins with zeros
+        pass  # parts of the classifier begin with zeros
     elif recipe.rule.normal_start:
         random_kernels.normals(made, 0, number, random_kernels.WEIGHT, seed, 1.0)
     else:
@@ -166,7 +166,7 @@ def initial_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def weights(run_dir: str | os.PathLike[str], layer: Parameters) -> np.ndarray | None:
-    """Full-precision weights (O, I) float32 of a trained layer, from flash; None where a lean run deleted them.
+    """Full-precision weights (O, I) float32 of a trained layer, from flash; None if a lean run deleted them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A training run on disk: its directory, its flash, its commits; where it stands, and how a stop is asked for."""
+"""A training run on disk: its directory, flash, commits, current position, and stop requests."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ VERIFY_BUFFER = 65536
 
 
 class Session:
-    """A run from its start, or its last commit, to the next one.
+    """A run, from its start or last commit to the next commit.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
     directory : Path
     ram, threads : int, optional
@@ -55,13 +55,13 @@ class Session:
     Attributes
     ----------
     meta : dict
-        Where the run stands and what is known of it, as the root in flash holds it.
+        Position and state of the run, as stored in the root in flash.
     stop : bool
-        Whether somebody asked for a stop: the step is finished and committed first.
+        Whether a stop was requested; the current step is finished and committed first.
     """
 
     arena: Arena
-    commit_buffer: np.ndarray  # the arena's, through which a commit reads back
+    commit_buffer: np.ndarray  # in the arena; a commit reads back through it
 
     def __init__(
         self,
@@ -99,17 +99,17 @@ class Session:
             **self._nothing_yet(),
         }
         self.metrics: IO[bytes] | None = None
-        self.seconds: list[float] = []  # of each stage begun; not in the root, where a clock would change its bytes
+        self.seconds: list[float] = []  # of each stage begun; not in the root, where clock times would change its bytes
         self.epochs: list[int] = []  # likewise
         self.stop = False
 
     @staticmethod
     def _nothing_yet() -> dict[str, Any]:
-        """What is known of layers once they are trained."""
+        """Initial values for data about trained layers."""
         return {"trained": [], "errors": [], "arena": [], "findings": [], "probed": []}
 
     def _fit(self, ram: int | None, tilings: Sequence[Tiling] | None = None) -> None:
-        """Chooses how each stage is cut, unless it is said."""
+        """Choose the tiling of each stage, unless given."""
         self.ram, self.chosen = ram, self.layout.cut(tilings) if tilings else self.layout.fit(ram)
         self.stages = [one.stage for one in self.chosen]
 
@@ -117,7 +117,7 @@ class Session:
         self.arena = Arena(max(one.plan.nbytes for one in self.chosen), poison=self.audit)
 
     def _budget(self) -> None:
-        """A resumed run keeps its budget, unless it was given another."""
+        """Keep the budget of a resumed run, unless another is given."""
         if self.ram is None and self.meta["ram"] is not None:
             self._fit(self.meta["ram"])
         self.meta["ram"] = self.ram
@@ -127,7 +127,7 @@ class Session:
 
     @contextlib.contextmanager
     def opened(self, resume: bool, stream: bool = False) -> Iterator[None]:
-        """The run directory in use: made and filled with the encoded data, or found at its last commit."""
+        """Use the run directory: create it and fill it with the encoded data, or open its last commit."""
         identity = self.recipe.identity
         flash_dir = self.directory / "flash"
         further = stream and self.directory.is_dir() and not startable(self.directory)
@@ -167,12 +167,12 @@ class Session:
                 yield
         finally:
             if self.metrics:
-                with contextlib.suppress(OSError):  # what a full disk did not take has been told of
+                with contextlib.suppress(OSError):  # a full disk has already been reported
                     self.metrics.close()
             self.flash.close()
 
     def _check(self, further: bool, meta: dict[str, Any], objects: claims.Objects) -> None:
-        """Compares what a commit says with what this run can be; takes over its place in it, and its budget."""
+        """Validate a commit for this run; adopt its position and budget."""
         try:
             if further and claims.position(meta) < len(self.stages):
                 raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
@@ -183,22 +183,22 @@ class Session:
             self._budget()
             claims.check_states(meta, self.stages)
             sets, outputs = [self.train_set, self.test_set], [records for records, _ in self._handed_on()]
-            if further:  # those in flash are other samples, which go
+            if further:  # those in flash are other samples, which are replaced
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
             claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
-            self._make_arena()  # only now, when what lies in flash is known to be of this plan
+            self._make_arena()  # only now, when the objects in flash are known to match this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
                 f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
             ) from error
 
     def _not_taken(self) -> CheckFailed:
-        """The refusal to go on with a part of a stream of which not all samples are there."""
+        """The error for continuing with a part of a stream whose samples are incomplete."""
         return CheckFailed(f"{self.directory} was left before the next samples were in it: train on them again")
 
     def _handed_on(self) -> list[tuple[Records, Encoding]]:
-        """What stages hand to the next in flash, and how that is held: outputs, then those of the test samples."""
+        """Outputs passed between stages through flash, and their encodings: of training, then of test samples."""
         found = []
         for number, stage in enumerate(self.stages[: 0 if self.recipe.recompute else -1]):
             assert stage.hands_on is not None
@@ -207,20 +207,20 @@ class Session:
         return found
 
     def _outputs(self, number: int, what: str, samples: int) -> Records:
-        """What a stage hands on."""
+        """Records for the outputs of a stage."""
         emitted = self.stages[number].hands_on
         assert emitted is not None
         return Records(f"layer{number}.{what}", samples, self.train_set.batch, emitted.row_bytes)
 
     def _check_samples(self) -> None:
-        """Refuses samples in flash that kernels cannot take."""
+        """Refuse samples in flash that are invalid for kernels."""
         own = [(records, self.layout.inputs) for records in (self.train_set, self.test_set)]
         for records, held in (*own, *self._handed_on()):
             if records.name in self.flash.names():
                 claims.check_samples(self.flash, records, held, self.dataset.classes)
 
     def _open_metrics(self, path: Path) -> None:
-        """Opens the metrics after the last committed line, and reads from them how long each stage has taken."""
+        """Open the metrics after the last committed line, and read the time each stage has taken."""
         lines = self.meta["metrics_lines"]
         try:
             self.metrics = os.fdopen(open_file(path, os.O_RDWR), "r+b")
@@ -235,17 +235,17 @@ class Session:
         self.seconds, self.epochs = [0.0] * begun, [0] * begun
         try:
             for row in map(epoch_of, rows):
-                if row.epoch >= self.meta["first"]:  # of a stream, the rows before are of other samples
+                if row.epoch >= self.meta["first"]:  # in a stream, earlier rows are of other samples
                     self.seconds[row.layer] = row.seconds
                     self.epochs[row.layer] += 1
         except (ValueError, TypeError, IndexError) as error:
             raise CheckFailed(f"{path} is damaged ({error}): put it back") from error
 
     def _begin(self, metrics: Path) -> None:
-        """Everything up to the first commit; if it does not come to that, nothing is left behind.
+        """Do everything up to the first commit; if this fails, leave nothing behind.
 
-        Whatever a resumed run needs is durable before the first root names anything: a power cut leaves a run that can
-        be resumed, or a directory in which it can be started again.
+        Everything that a resumed run needs is durable before the first root names anything: a power cut leaves a run
+        that can be resumed, or a directory in which it can be started again.
         """
         try:
             write_whole(metrics, b"")
@@ -262,7 +262,7 @@ class Session:
             raise
 
     def _refuse_other_kinds(self) -> None:
-        """Refuses samples that are not of the kind of those that the run was trained on."""
+        """Refuse samples of another kind than those that the run was trained on."""
         before = stand_in(self.directory)
         if _kind(before) != _kind(self.dataset):
             inputs, kind, classes, scale, offset, unit, _ = _kind(before)
@@ -273,17 +273,17 @@ class Session:
             )
 
     def _go_on(self) -> None:
-        """The next part of a stream in the place of what a finished run was trained on, for one more epoch."""
+        """Replace the training samples of a finished run by the next part of a stream, for one more epoch."""
         meta = self.meta
         if meta["lean"]:
             raise BadRequest(
                 f"{self.directory} was trained with --lean, its weights are deleted: it cannot be trained further"
             )
-        # first what is to come: until the last commit below, data.json says that these samples were not taken
+        # first announce: until the last commit below, data.json says that these samples are not yet stored
         write_whole(self.directory / "data.json", describe(self.dataset, meta["last"]))
         for name in set(self.flash.names()) - {name for stage in self.stages for name in stage.objects()}:
             self.flash.drop(name)
-        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be taken again
+        self.flash.commit(meta, memoryview(bytearray(VERIFY_BUFFER)))  # only now may these names be reused
         self._encode("train", self.dataset.train, self.train_set)
         self._encode("test", self.dataset.test, self.test_set)
         meta.update(layer=0, stage="start", first=meta["last"], last=meta["last"] + 1, **self._nothing_yet())
@@ -302,11 +302,11 @@ class Session:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the step; a second one is obeyed at once."""
+        """Treat Ctrl-C, SIGTERM and SIGHUP as requests to stop after the step; a second one stops at once."""
         own = os.getpid()
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if os.getpid() != own:  # a child that was forked meanwhile: this training is not its own
+            if os.getpid() != own:  # a forked child does not own this training
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             elif self.stop:
@@ -325,7 +325,7 @@ class Session:
                 signal.signal(number, handler)
 
     def _commit(self) -> None:
-        """Makes everything so far durable; must be called in phase ``load``."""
+        """Make everything so far durable; must be called in phase ``load``."""
         stage = self.stages[self.meta["layer"]] if self.meta["layer"] < len(self.stages) else None
         self.meta["state"] = stage.state if stage and self.meta["stage"] != "start" else None
         self.meta["watermark"] = self.arena.plan.nbytes, self.arena.watermark()
@@ -342,7 +342,7 @@ class Session:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """The signals that ask for an end: SIGHUP only where it is not ignored, as nohup has it."""
+    """The signals that request a stop; SIGHUP only if it is not ignored, as nohup does."""
     asked = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
@@ -351,7 +351,7 @@ def stop_signals() -> list[signal.Signals]:
 
 
 def _kind(dataset: Dataset) -> tuple[Any, ...]:
-    """What samples of a stream have in common."""
+    """The properties that samples of a stream share."""
     inputs, columns = dataset.train.inputs, dataset.columns
     scales = columns and [column.tolist() for column in vars(columns).values()]
     return inputs.shape[1], str(inputs.dtype), dataset.classes, dataset.scale, dataset.offset, dataset.unit, scales

@@ -1,14 +1,14 @@
-"""The training loop: stages, epochs, exchanges, batches, and what is measured of them.
+"""The training loop: stages, epochs, exchanges, batches, and measurements.
 
-One stage at a time, a layer of TinyFoA or the whole network of the others: its plan is laid out in the arena, its
-weights are made in flash, and each batch goes through
+Stages are trained one at a time: a layer of TinyFoA, or the whole network for other algorithms. Its plan is laid out in
+the arena, its weights are created in flash, and each batch goes through
 
     load        flash reads batch k into the arena
-    forward     z, what it switches on, logits
-    gradient    logits to error
-    update      exchange in the slices that are due; gradient, optimizer, signs
+    forward     z, activations, logits
+    gradient    turn logits into errors
+    update      exchange the slices that are due; gradient, optimizer, signs
 
-until the stage's epochs are over; then its outputs are handed over to the next stage's training set.
+until the stage's epochs are over. Then its outputs become the training set of the next stage.
 """
 
 from __future__ import annotations
@@ -62,49 +62,48 @@ def train(
     on_event: Callable[[Event], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> dict[str, Any]:
-    """Trains a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
+    """Train a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
 
     Parameters
     ----------
     recipe : Recipe
     dataset : Dataset or None
-        Not needed with ``resume``: the samples are in flash. Where its test split is empty, test errors are None.
+        Not needed with ``resume``, as the samples are in flash. If its test split is empty, test errors are None.
     run_dir : path
-        A new or empty directory; with ``resume``, one that a run was started in.
+        A new or empty directory; with ``resume``, the directory of a run.
     ram : int, optional
-        The most bytes the arena may have. Without it, the fastest tiling is used; with ``resume``, what the run was
-        started with.
+        Maximum bytes of the arena. By default the fastest tiling is used; with ``resume``, the run's own budget.
     threads : int, optional
-        All cores without it. Results do not depend on it.
+        By default all cores. Results do not depend on it.
     audit : bool
         Probe which bytes are written, and poison regions when their lifetime ends.
     lean : bool
-        Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference. A resumed
-        run stays as it was started.
+        Delete a layer's full-precision weights once it is trained, so that flash keeps only the data for inference. A
+        resumed run keeps its setting.
     commit_every : int, optional
-        Commit every so many steps, too; without it, after each epoch.
+        Commit additionally after this many steps; by default only after each epoch.
     resume : bool
         Continue from the last commit.
     stream : bool
-        ``dataset`` is the next part of a stream: each layer trains on it for the next one of the recipe's epochs only,
-        which come again after the last. Where ``run_dir`` has a run, from the weights, moments and step counts that
-        this has left; its samples give way to the new ones.
+        Treat ``dataset`` as the next part of a stream: each layer trains on it for only one epoch, the next of the
+        recipe's epochs (starting over after the last). If ``run_dir`` has a run, training continues from its weights,
+        moments and step counts; the new samples replace its samples.
     on_event : callable, optional
-        Called with each :class:`Event`. If it returns True at the end of an epoch, what trains then trains no further.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends.
     tilings : sequence of Tiling, optional
-        How each stage is cut, where another run has chosen that already: then ``ram`` is only written down.
+        Tiling of each stage, if chosen by another run; ``ram`` is then only recorded.
 
     Returns
     -------
     dict
         ``error_pct``, ``layer_errors_pct``, ``seconds_per_epoch``, ``model_sha256``, ``arena``, ``flash``, ``run_dir``,
-        ``recipe``; with ``audit`` also ``findings``, empty when every byte is accounted for, and ``beside``, what was
-        allocated beside the arena: peak and largest block, of all and of arrays. Bytes throughout.
+        ``recipe``; with ``audit`` also ``findings``, empty if every byte is accounted for, and ``beside``, the
+        allocations outside the arena: peak and largest block, of all and of arrays. Bytes throughout.
 
     Raises
     ------
     BadRequest
-        If recipe and data do not go together, the arena does not fit ``ram``, or the directory is in use.
+        If recipe and data do not match, the arena does not fit ``ram``, or the directory is in use.
     Diverged
         If numbers are no longer finite; the last commit is kept.
     CheckFailed
@@ -132,7 +131,7 @@ def train(
 def _agreed(
     recipe: Recipe, dataset: Dataset | None, run_dir: Path, resume: bool, stream: bool
 ) -> tuple[Recipe, Dataset]:
-    """The recipe, for this data set's samples, and the data set; raises BadRequest where they do not go together."""
+    """The recipe adapted to this data set, and the data set; raises BadRequest if they do not match."""
     if resume and stream:
         raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
     if dataset is None:
@@ -143,7 +142,7 @@ def _agreed(
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
     recipe = recipe.validated()
-    if dataset.digest is not None and not stream:  # of a stream every part has another
+    if dataset.digest is not None and not stream:  # in a stream every part has its own
         if recipe.digest not in (None, dataset.digest):
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
         recipe = replace(recipe, digest=dataset.digest)
@@ -155,7 +154,7 @@ def _silent(event: Event) -> None:
 
 
 class _Run(Loading):
-    """A training run: the plan of every stage, the arena, the flash and the position in between."""
+    """A training run: the plan of every stage, the arena, the flash and the current position."""
 
     def __init__(
         self,
@@ -182,7 +181,7 @@ class _Run(Loading):
             )
 
     def _visited(self, recipe: Recipe) -> tuple[int, int]:
-        """How many slices of a layer will train, and how many there are."""
+        """Number of slices of a layer that will be trained, and number of all slices."""
         if recipe.schedule != "slice" or recipe.slices is None:
             return 1, 1
         steps = recipe.epochs * self.train_set.batches
@@ -197,7 +196,7 @@ class _Run(Loading):
         return len(schedule.first_steps(recipe.slices)), recipe.slices ** (1 if schedule.groups else 2)
 
     def _cuts(self) -> str:
-        """What a budget made of the plan, in words."""
+        """Describe the tilings chosen for a budget, in words."""
         if self.ram is None:
             return ""
         fastest = max(one.plan.nbytes for one in self.layout.fit(None))
@@ -216,7 +215,7 @@ class _Run(Loading):
         before = self.arena.block.copy() if self.audit else None
         model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
         if before is not None and (before != self.arena.block).any():
-            self.meta["findings"].append("saving the model changed bytes of the arena")  # which the result holds, too
+            self.meta["findings"].append("saving the model changed bytes of the arena")  # the result contains this too
         write_whole(self.directory / "audit.json", json.dumps(audit_of(self, result), indent=1).encode() + b"\n")
         self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
@@ -233,7 +232,7 @@ class _Run(Loading):
         begin = partial(_Run._begin_stage, number=number)
         if self.exam and fresh:
             self.exam.begun(begin)
-        # a step touches what a hand-over does not: what the process before a resume has seen counts, in the same arena
+        # a step touches bytes that a hand-over does not: the watermark of the process before a resume counts here
         before, seen = meta.get("watermark", (0, 0))
         self.arena.lay_out(plan, seen if not fresh and before == plan.nbytes else 0)
         with self.exam.opened() if self.exam else contextlib.nullcontext():
@@ -258,12 +257,12 @@ class _Run(Loading):
             self._hand_over(number)
 
     def _begin_stage(self, number: int) -> None:
-        """Makes a stage's objects in flash, or finds them there, and rebuilds what the arena holds of them."""
+        """Create a stage's objects in flash, or find them there, and rebuild the arena's content from them."""
         meta, stage = self.meta, self.stage
         if meta["stage"] != "start":
             self._rejoin(stage)
             return
-        if number < len(meta["states"]):  # it was trained on samples before these
+        if number < len(meta["states"]):  # it was trained on earlier samples
             stage.state = meta["states"][number]
         else:
             stage.create(self.flash)
@@ -271,8 +270,8 @@ class _Run(Loading):
         stage.restore(self.flash)
 
     def _rejoin(self, stage: Stage) -> None:
-        """Brings a stage back to where it was committed, its resident slices too, and counts nothing of it: an
-        uninterrupted run would have read nothing here."""
+        """Restore a stage to its commit, including resident slices, without counting the reads, which an uninterrupted
+        run would not make."""
         flash = self.flash
         counted = flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear
         stage.state = self.meta["state"]
@@ -285,7 +284,7 @@ class _Run(Loading):
         flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear = counted
 
     def _step(self, step: int, k: int) -> tuple[int, Outcome]:
-        """One training step, the k-th of its epoch; returns its samples and what came of it."""
+        """Run one training step, the k-th of its epoch; return its number of samples and its outcome."""
         samples, outcome = 0, Outcome(0.0, 0)
         epoch, records = step // self.train_records.batches, self.train_records
         if self.recipe.reshuffle and self.recipe.rule.by_layer:
@@ -299,7 +298,7 @@ class _Run(Loading):
         return samples, outcome
 
     def _train_epoch(self, number: int) -> bool:
-        """Trains for one epoch; whether that is said to be enough."""
+        """Train for one epoch; return whether the listener asked to end the stage."""
         meta, batches = self.meta, self.train_records.batches
         epoch, clock = meta["epoch"], time.perf_counter()
 
@@ -363,21 +362,21 @@ class _Run(Loading):
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
     def _evaluate(self, number: int) -> float | None:
-        """Test error of the stage in training, %; None where there is nothing to test on."""
+        """Test error of the stage in training, in %; None if there are no test samples."""
         wrong = sum(map(self._examined_test if self.exam else self._test, range(self.test_records.batches)))
         return 100.0 * wrong / self.N_test if self.N_test else None
 
     def _test(self, k: int) -> int:
-        """Wrong answers of batch k of the test split."""
+        """Number of wrong predictions in batch k of the test split."""
         return sum(self.stage.evaluate(self.flash, part) for part in self._parts(self.test_records, k))
 
     def _hand_over(self, number: int) -> None:
-        """Freezes the stage: digests, what inference takes from the training set, outputs for the next stage."""
+        """Freeze the stage: digests, values for inference from the training set, outputs for the next stage."""
         meta, stage, flash = self.meta, self.stage, self.flash
         outputs = self._make_outputs(number)
         if self.exam:
             self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number))
-            self.exam.left = None  # the training hands over all batches
+            self.exam.left = None  # the training itself hands over all batches
             self.exam.tell("")
         self.arena.enter("hand-over")
         digests = stage.begin_hand_over(flash)
@@ -407,13 +406,13 @@ class _Run(Loading):
         self.arena.enter("load")
         self._commit()
         if self.exam:
-            self._note(number)  # with what this commit took
+            self._note(number)  # including the allocations of this commit
         self.tell(Event("layer", number, test_error_pct=error, seconds=self.seconds[-1]))
         if self.stop and number + 1 < len(self.stages):
             raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
 
     def _make_outputs(self, number: int) -> tuple[Records | None, Records | None]:
-        """Objects in flash for what the stage hands to the next, of the training set and the test split."""
+        """Create objects in flash for the stage's outputs on the training set and the test split."""
         if number + 1 == len(self.stages) or self.recipe.recompute:
             return None, None
         both = self._outputs(number, "outputs", self.N), self._outputs(number, "test_outputs", self.N_test)
@@ -422,7 +421,7 @@ class _Run(Loading):
         return both
 
     def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
-        """Batch k through the trained stage, its outputs written if ``out`` says where; how many answers are wrong."""
+        """Pass batch k through the trained stage, writing outputs to ``out`` if given; return the wrong predictions."""
         wrong, ram = 0, self.stage.ram
         for part in self._parts(records, k):
             wrong += self.stage.hand_over(self.flash, part, trained)
@@ -435,7 +434,7 @@ class _Run(Loading):
     # -- measuring -----------------------------------------------------------------------------------------------------
 
     def _untraced(self, small: int = 0) -> contextlib.AbstractContextManager[None]:
-        """What is allocated inside does not count as training's; with ``small``, only what has up to so many bytes."""
+        """Do not count allocations inside as training's; with ``small``, ignore only those of up to that many bytes."""
         return self.exam.trace.paused(small) if self.exam else contextlib.nullcontext()
 
     def _commit(self) -> None:
@@ -443,14 +442,14 @@ class _Run(Loading):
             super()._commit()
 
     def tell(self, event: Event) -> Any:
-        """Reports an event, and returns the answer; what its listener allocates is not training's."""
+        """Report an event and return the listener's answer; allocations of the listener are not counted."""
         if self.exam:
             with self.exam.trace.paused():
                 return self.on_event(event)
         return self.on_event(event)
 
     def _examined_step(self, step: int, k: int) -> tuple[int, Outcome]:
-        """One training step, rehearsed before if its turn has come."""
+        """Run one training step, rehearsed before if it was chosen for it."""
         exam, meta = self.exam, self.meta
         assert exam is not None
         index = (meta["epoch"] - meta["first"]) * self.train_records.batches + k
@@ -469,7 +468,7 @@ class _Run(Loading):
         return result
 
     def _examined_test(self, k: int) -> int:
-        """As :meth:`_test`, rehearsed before where it is a batch that was drawn, after the first epoch and the last."""
+        """Like :meth:`_test`, rehearsed before if the batch was drawn, after the first epoch and the last."""
         exam, meta = self.exam, self.meta
         assert exam is not None
         now = f"test batch {k + 1}"
@@ -499,7 +498,7 @@ class _Run(Loading):
         self.stage.keep(self.flash)
 
     def _note(self, number: int) -> None:
-        """Writes down what the examination of a stage has found."""
+        """Record the findings of a stage's examination."""
         assert self.exam is not None
         with self.exam.trace.paused():
             self.meta["arena"][number]["beside"] = self.exam.finish()

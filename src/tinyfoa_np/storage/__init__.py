@@ -1,1 +1,1 @@
-"""What survives a power cut: the store of a run, batches in it, and files that are written whole or not at all."""
+"""Storage that survives a power cut: the store of a run, batches in it, and files that are written atomically."""

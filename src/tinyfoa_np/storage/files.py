@@ -1,8 +1,8 @@
-"""Files that may come from strangers: regular files only, never through a link, never more than a limit; and syncing.
+"""Access to untrusted files: regular files only, never through a link, never beyond a size limit; and syncing.
 
-Everything that is read from a run directory, or written into one in place, is opened here. A stranger can put a link to
-any file of yours, a FIFO or a device where a file should be; each is refused with one line, before anything is read or
-changed, and without waiting. What is promised, and what not, stands in SECURITY.md.
+All files of a run directory that are read, or written in place, are opened here. An attacker could replace a file by a
+link to any of your files, a FIFO or a device. Each of these is refused with one line, before anything is read or
+changed, and without waiting. SECURITY.md describes the guarantees and their limits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..errors import CheckFailed
 
 Buffers = Sequence[Any]  # of anything with a C-contiguous buffer: arrays, memoryviews, bytes
 
-#: bytes of the largest file of each kind that is read whole; JSON files of real runs stay far below
+#: bytes of the largest file of each kind that is read whole; JSON files of real runs are far smaller
 RECIPE_LIMIT, JSON_LIMIT, ROWS_LIMIT = 1 << 20, 1 << 23, 1 << 25
-#: lists and objects in a JSON file: so many at least, more with the bytes. Empty ones take 64 bytes of RAM for two.
+#: lists and objects in a JSON file: at least this many, more for larger files. Empty ones take 64 bytes of RAM for two.
 _CONTAINERS = 100_000
 _VECTORED = hasattr(os, "preadv") and hasattr(os, "pwritev")
 _KINDS: list[tuple[Callable[[int], bool], str]] = [
@@ -37,25 +37,25 @@ _KINDS: list[tuple[Callable[[int], bool], str]] = [
 
 
 def open_file(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """The descriptor of a regular file; does not follow a link, and does not wait for a FIFO.
+    """Open a regular file and return its descriptor; does not follow a link, and does not wait for a FIFO.
 
     Parameters
     ----------
     path : path
-        Links on the way to the file's directory are followed: that path is the caller's own.
+        Links on the way to the file's directory are followed, as the caller has chosen that path.
     flags : int
         As for `os.open`.
 
     Raises
     ------
     CheckFailed
-        If something is there that is not a regular file.
+        If the path is not a regular file.
     OSError
-        As `os.open`, for example if there is nothing.
+        As `os.open`, for example if the file does not exist.
     """
     with suppress(FileNotFoundError):
-        _refuse_others(path, os.lstat(path).st_mode)  # before opening: to open a device can have effects
-    for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):  # not every system has each
+        _refuse_others(path, os.lstat(path).st_mode)  # before opening, as opening a device can have effects
+    for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):  # not every system has each flag
         flags |= getattr(os, name, 0)
     try:
         fd = os.open(path, flags, 0o666)
@@ -72,7 +72,7 @@ def open_file(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
 
 def refuse_link(path: str | os.PathLike[str]) -> None:
-    """Refuses a directory of a run that is a link.
+    """Refuse a run directory that is a link.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def refuse_link(path: str | os.PathLike[str]) -> None:
 
 
 def size_of(path: str | os.PathLike[str]) -> int:
-    """Bytes of a regular file; 0 if there is none. Raises as :func:`open_file`."""
+    """Bytes of a regular file; 0 if it does not exist. Raises as :func:`open_file`."""
     try:
         mode = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -94,26 +94,26 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 
 def read_whole(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes.
+    """Read a regular file of at most ``limit`` bytes.
 
     Raises
     ------
     CheckFailed
-        If it is larger, or no regular file.
+        If it is larger, or not a regular file.
     OSError
-        If it is not there or cannot be read.
+        If it does not exist or cannot be read.
     """
     fd = open_file(path)
     with open(fd, "rb") as file:
         size = os.fstat(fd).st_size
-        content = file.read(min(size, limit) + 1)  # a byte more, if it has grown
+        content = file.read(min(size, limit) + 1)  # one byte more, to notice that it has grown
         if max(size, len(content)) > limit:
             raise CheckFailed(f"{os.fspath(path)} has {size:,} bytes: at most {limit:,} are read")
         return content
 
 
 def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> Any:
-    """What a JSON file holds.
+    """Read and parse a JSON file.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """What a JSON text holds; raises ValueError where it is none, or has lists by the million."""
+    """Parse a JSON text; raises ValueError if it is invalid or has millions of lists."""
     if content.count(b"[") + content.count(b"{") > _CONTAINERS + len(content) // 16:
         raise ValueError("too many lists")
     try:
@@ -152,7 +152,7 @@ _durable = ContextVar("durable", default=True)
 
 @contextmanager
 def unsynced() -> Iterator[None]:
-    """Within it nothing is synced: for files that go when the process ends, and need not survive a power cut."""
+    """Disable syncing within the block, for files deleted at the end of the process."""
     token = _durable.set(False)
     try:
         yield
@@ -161,19 +161,19 @@ def unsynced() -> Iterator[None]:
 
 
 def sync_data(fd: int) -> None:
-    """Makes the content of a file survive a power cut."""
+    """Make the content of a file survive a power cut."""
     if _durable.get():
         getattr(os, "fdatasync", os.fsync)(fd)
 
 
 def sync_file(fd: int) -> None:
-    """Makes the content of a file and what is known about it survive a power cut."""
+    """Make the content and the metadata of a file survive a power cut."""
     if _durable.get():
         os.fsync(fd)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:
-    """Makes the names in a directory survive a power cut: those of new, replaced and removed files."""
+    """Make the names in a directory survive a power cut: new, replaced and removed files."""
     if os.name != "posix" or not _durable.get():  # elsewhere a directory cannot be opened, and need not be
         return
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -184,9 +184,9 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 
 def sync_parents(path: Path) -> None:
-    """Makes the name of a directory survive a power cut, and those of all directories that it is in."""
+    """Make the name of a directory survive a power cut, and those of all its parents."""
     for parent in path.absolute().parents if _durable.get() else ():
-        with suppress(OSError):  # one that may not be read was there before
+        with suppress(OSError):  # an unreadable parent existed before
             sync_directory(parent)
 
 
@@ -194,7 +194,7 @@ def sync_parents(path: Path) -> None:
 
 
 def flat(buffers: Buffers) -> tuple[list[memoryview], int]:
-    """The buffers as flat bytes, without the empty ones (which cannot be cast), and the number of all their bytes."""
+    """The buffers as flat bytes, without empty ones (which cannot be cast), and their total size in bytes."""
     views, total = [], 0
     for buffer in buffers:
         view = memoryview(buffer)
@@ -205,18 +205,18 @@ def flat(buffers: Buffers) -> tuple[list[memoryview], int]:
 
 
 def take(fd: int, views: list[memoryview], position: int, total: int) -> int:
-    """Reads ``total`` bytes from a position on into one view after the other; how many were there."""
+    """Read ``total`` bytes from ``position`` into the views in turn; return the number of bytes read."""
     return _move(_preadv, fd, views, position, total)
 
 
 def put(fd: int, views: list[memoryview], position: int, total: int) -> None:
-    """Writes ``total`` bytes from a position on; raises OSError where not all were taken."""
+    """Write ``total`` bytes at ``position``; raises OSError if not all were written."""
     if _move(_pwritev, fd, views, position, total) < total:
         raise OSError(errno.EIO, "the disk took only a part")
 
 
 def _move(call: Any, fd: int, views: list[memoryview], position: int, total: int) -> int:
-    """Repeat a positioned read or write until `total` bytes have moved, or nothing moves; the bytes moved."""
+    """Repeat a positioned read or write until `total` bytes have moved or no more do; return the bytes moved."""
     moved = call(fd, views, position) if total else 0
     while moved < total:
         skip, rest = moved, []

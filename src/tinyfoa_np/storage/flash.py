@@ -1,8 +1,8 @@
-"""Non-volatile store: items read and written straight into and out of the caller's bytes, safe against a kill any time.
+"""Non-volatile store: items are read into and written from the caller's bytes, safe against a kill at any time.
 
 A flash is a directory. Each *object* is one file: a group of *items* of fixed sizes, each with one or two *slots* that
-begin on 4096-byte boundaries, so that no two slots share a page. Two *roots*, ``root.0`` and ``root.1``, are written in
-turn; a root names the current slot and the checksum of every item, and that is all there is to a commit.
+begin on 4096-byte boundaries, so that no two slots share a page. Two *roots*, ``root.0`` and ``root.1``, are written
+alternately. A commit is the writing of a root, which names the current slot and the checksum of every item.
 
 Why the last commit always survives:
 
@@ -10,8 +10,8 @@ Why the last commit always survives:
   working memory, which no root ever names;
 - a commit syncs these data first, then writes its root over the *older* of the two, syncs that, and only then removes
   what was dropped: at every instant one whole root names only whole data;
-- what happened since the last commit is known in memory only, and after any failure this memory is not believed: the
-  flash takes no more writes until it is opened again, which finds out what reached the disk.
+- changes since the last commit are known in memory only, and this memory is not trusted after any failure: the flash
+  accepts no more writes until it is opened again, which determines what reached the disk.
 
     with Flash.create("flash", "my recipe") as flash:
         flash.new("weights", sizes=[4096, 4096])
@@ -42,11 +42,11 @@ from .root import NEVER
 try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock, as there is nothing to lock with
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 ALIGNMENT = 4096
-#: looks at the meta of a commit, and the sizes and slots of its objects, before any of them is read; raises if they
-#: are not those of the caller's run
+#: receives the meta of a commit, and the sizes and slots of its objects, before any of them is read; raises if they
+#: do not belong to the caller's run
 Check = Callable[[dict[str, Any], dict[str, tuple[list[int], int]]], None]
 
 
@@ -55,7 +55,7 @@ class FlashError(CheckFailed):
 
 
 class _Object:
-    """One file of items, and which slot of each holds what was last written: the committed one, unless it is dirty."""
+    """One file of items, and the slot of each with the latest data: the committed slot, unless the item is dirty."""
 
     def __init__(self, fd: int, sizes: Sequence[int], slots: int) -> None:
         self.fd = fd
@@ -65,38 +65,38 @@ class _Object:
         self.starts = [0, *accumulate(stride * self.slots for stride in self.strides)]  # the last is the file's end
         self.latest = [NEVER] * len(self.sizes)
         self.crcs: list[int | None] = [None] * len(self.sizes)
-        self.wear = [0] * (len(self.sizes) * self.slots)  # passes over each slot, item-major
-        self.ends = [sys.maxsize] * len(self.wear)  # where the last write to each slot ended: a slot's first is a pass
+        self.wear = [0] * (len(self.sizes) * self.slots)  # passes of writing over each slot, item-major
+        self.ends = [sys.maxsize] * len(self.wear)  # end of the last write to each slot; the first is a pass
         self.dirty: set[int] = set()  # items written since the last commit
-        self.rewriting: dict[int, list[int]] = {}  # items in the middle of it: the slot they go to, bytes written
-        self.named = False  # does a root name this object already?
+        self.rewriting: dict[int, list[int]] = {}  # items being rewritten: target slot, bytes written
+        self.named = False  # whether a root names this object already
 
     def free_slot(self, item: int) -> int:
-        """The slot that the next write goes to: one that the last commit does not name."""
+        """The slot for the next write: one that the last commit does not name."""
         if self.slots == 1 or self.latest[item] == NEVER:
             return 0
         return self.latest[item] if item in self.dirty else 1 - self.latest[item]
 
 
 class Flash:
-    """A directory of objects with atomic commits; make one with `Flash.create` or `Flash.open`.
+    """A directory of objects with atomic commits; created by `Flash.create` or `Flash.open`.
 
     Attributes
     ----------
     read_bytes, written_bytes : int
-        Payload moved by `read` and `write` since the flash was created. What commits and `open` read to verify, and the
-        roots, are not counted, so that a resumed run counts what an uninterrupted one counts.
+        Payload moved by `read` and `write` since the flash was created. Roots and reads for verification by commits and
+        `open` are not counted, so that a resumed run has the same counts as an uninterrupted one.
     exchanges : int
-        Free for the caller to increment; kept with each commit as the other counters are.
+        Free for the caller to increment; stored with each commit like the other counters.
     wear : int
-        The most passes of writing over any one slot of any object so far. A write that begins before the end of the
-        last one in its slot starts another pass, so a stream written piece after piece is one pass.
+        Maximum number of passes of writing over any slot of any object so far. A write that begins before the end of
+        the previous one in its slot starts another pass, so a stream of consecutive writes is one pass.
     fallback : str
-        Empty, or what `open` found damaged or half-written: it may then have opened the last commit but one.
+        Empty, or a description of the damage that `open` found; it may then have opened the last commit but one.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: str) -> None:
-        """Take the lock of an existing directory; use `create` or `open`, which also read or prepare what is in it."""
+        """Lock an existing directory; use `create` or `open` instead, which also prepare or read its content."""
         self._path = Path(path)
         refuse_link(path)
         self._identity = identity
@@ -105,8 +105,8 @@ class Flash:
         self._roots: list[int] = []
         self._sequence = 0
         self._meta = "{}"
-        self._stopped = ""  # why nothing may be written any more
-        self._listing_changed = True  # must the directory itself be synced before the next root?
+        self._stopped = ""  # why writing is no longer allowed
+        self._listing_changed = True  # whether the directory must be synced before the next root
         self.read_bytes = self.written_bytes = self.exchanges = self.wear = 0
         self.fallback = ""
         self._lock = _writable(self._path / "lock", os.O_CREAT)
@@ -121,9 +121,9 @@ class Flash:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], identity: str) -> Flash:
-        """Make a new, empty flash at `path` and lock it; `identity` says whose data these are, and `open` asks for it.
+        """Make a new, empty flash at `path` and lock it; `identity` describes the data and must match in `open`.
 
-        The directory may exist if it is empty, or if it is a flash that was never committed (which is emptied).
+        The directory may exist if it is empty, or if it is a flash that was never committed, which is then emptied.
 
         Raises
         ------
@@ -141,8 +141,8 @@ class Flash:
                     raise FlashError(f"{path} already holds a commit: resume it, or choose a new directory")
                 flash._tidy()
                 for fd in flash._roots:
-                    os.ftruncate(fd, 0)  # a first record that a power cut has torn
-                sync_directory(path)  # nothing else lies in a flash without its roots, whatever is lost
+                    os.ftruncate(fd, 0)  # a first record torn by a power cut
+                sync_directory(path)  # a flash without its roots must contain nothing else, whatever is lost
                 sync_directory(path.parent)
             except BaseException:
                 flash.close()
@@ -151,24 +151,24 @@ class Flash:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], identity: str, buffer: memoryview, check: Check | None = None) -> Flash:
-        """Open at the newest commit of which every current slot verifies, and remove files that it does not name.
+        """Open the newest commit of which every current slot verifies, and remove files that it does not name.
 
         Parameters
         ----------
         path, identity
             As for `create`.
         buffer : memoryview
-            Writable and contiguous, at least one byte: the data pass through it to be verified. The larger the faster.
+            Writable and contiguous, at least one byte; data pass through it for verification. Larger is faster.
         check : callable, optional
             Called with the commit's meta, and each object's sizes and slots, before any of them is opened.
 
         Raises
         ------
         CheckFailed
-            If ``check`` raises it, or something is no regular file.
+            If ``check`` raises it, or a file is not a regular file.
         FlashError
-            If there is no commit, none is whole (the message names the damaged file and item), the identity is another,
-            the directory is in use, or the disk refuses.
+            If there is no commit, none is intact (the message names the damaged file and item), the identity differs,
+            the directory is in use, or the disk reports an error.
         """
         path = Path(path)
         view = _scratch(buffer)
@@ -185,11 +185,11 @@ class Flash:
             return flash
 
     def close(self) -> None:
-        """Close all files and give up the lock; what was written since the last commit is lost. May be repeated."""
+        """Close all files and release the lock; data written since the last commit are lost. May be repeated."""
         self._stopped = self._stopped or "it was closed"
         for entry in (*self._objects.values(), *self._dropped.values()):
             os.close(entry.fd)
-        for fd in (*self._roots, *([self._lock] if self._lock >= 0 else [])):  # the lock last
+        for fd in (*self._roots, *([self._lock] if self._lock >= 0 else [])):  # the lock is released last
             os.close(fd)
         self._objects, self._dropped, self._roots, self._lock = {}, {}, [], -1
 
@@ -201,7 +201,7 @@ class Flash:
 
     @property
     def meta(self) -> Any:
-        """What the last commit was given, as JSON gives it back: a fresh copy; empty before the first commit."""
+        """The meta of the last commit, as parsed from JSON: a new copy; empty before the first commit."""
         return json.loads(self._meta)
 
     @property
@@ -220,7 +220,7 @@ class Flash:
         return self._object(name).sizes
 
     def new(self, name: str, sizes: Sequence[int], slots: int = 2) -> None:
-        """Make an object: one file of ``len(sizes)`` items, which exists for good from the next commit on.
+        """Make an object: one file of ``len(sizes)`` items, permanent from the next commit on.
 
         Parameters
         ----------
@@ -229,9 +229,9 @@ class Flash:
         sizes : sequence of int
             Bytes of each item.
         slots : {2, 1, 0}
-            2: can be rewritten after a commit. 1: written once, in any pieces, before the object's first commit.
-            0: working memory, in one slot, written in any pieces at any time, and in no commit: gone when the flash is
-            opened again.
+            2: can be rewritten after a commit. 1: written once, in any pieces, before the object's first commit. 0:
+            working memory in one slot, written in any pieces at any time, and part of no commit: it is deleted when the
+            flash is opened again.
 
         Raises
         ------
@@ -316,11 +316,11 @@ class Flash:
             entry.dirty.add(item)
 
     def write(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
-        """Write one buffer after the other to an item, from `offset` on; durable with the next commit.
+        """Write buffers, one after another, to an item from `offset` on; durable with the next commit.
 
-        With two slots the first write after a commit goes to the slot that is not current and must cover the whole item
-        (that slot holds older bytes); later ones, of any extent, go to the same slot. With one slot any extent may be
-        written at any time before the object's first commit; what is never written reads as zeros.
+        With two slots, the first write after a commit goes to the slot that is not current and must cover the whole
+        item, because that slot holds older bytes. Later writes of any extent go to the same slot. With one slot, any
+        extent may be written at any time before the object's first commit; bytes never written read as zeros.
 
         The parameters are those of `read`; the buffers may be read-only.
 
@@ -329,7 +329,7 @@ class Flash:
         ValueError
             If there is no such item, the bytes do not fit in it, or the rules above forbid the write.
         FlashError
-            If the disk refuses (full, read-only, ...): the last commit is intact, but this flash must be opened anew.
+            If the disk reports an error (full, read-only, ...): the last commit is intact, but reopen the flash.
         """
         self._refuse_if_stopped()
         entry = self._object(name)
@@ -356,21 +356,21 @@ class Flash:
             self.written_bytes += total
 
     def commit(self, meta: Any, buffer: memoryview) -> None:
-        """Make all that was written, made and dropped since the last commit durable, in one step that happens or not.
+        """Make all changes since the last commit durable (writes, new and dropped objects), in one atomic step.
 
         Parameters
         ----------
         meta : dict
-            Anything JSON can hold; `meta` gives it back.
+            A JSON-compatible value; `meta` returns it.
         buffer : memoryview
-            Writable and contiguous, at least one byte: written items pass through it for their checksums.
+            Writable and contiguous, at least one byte; written items pass through it for their checksums.
 
         Raises
         ------
         TypeError, ValueError
-            If `meta` is not for JSON or the buffer is empty; nothing has happened then.
+            If `meta` is not JSON-compatible or the buffer is empty; nothing has changed then.
         FlashError
-            If the disk refuses. Opening again gives the last commit (or this one, if its root was already written).
+            If the disk reports an error. Opening again gives the last commit (or this one, if its root was written).
         """
         self._refuse_if_stopped()
         text = json.dumps(meta)
@@ -384,7 +384,7 @@ class Flash:
                         raise FlashError(f"{self._path / name}: item {item} was cut short by something else: resume")
                 if entry.dirty or not entry.named:
                     sync_data(entry.fd)
-            if self._listing_changed:  # the root must not name files that a power cut could take away
+            if self._listing_changed:  # the root must not name files that a power cut could remove
                 sync_directory(self._path)
                 self._listing_changed = False
             self._write_root(text)
@@ -407,19 +407,19 @@ class Flash:
         }
         counters = {name: getattr(self, name) for name in root.COUNTERS}
         record = root.Record(self._sequence + 1, self._identity, meta, counters, objects)
-        fd = self._roots[record.sequence % 2]  # parity: never the root that this flash was opened at or committed last
+        fd = self._roots[record.sequence % 2]  # by parity, never the root that was opened or committed last
         views, total = flat(root.packed(record))
         put(fd, views, 0, total)
         sync_file(fd)
 
     def _load(self, view: memoryview, check: Check | None) -> None:
-        """Adopt the newest root that is whole and whose data are whole; the lock is held."""
+        """Load the newest intact root whose data are intact; the lock is held."""
         found = [root.read(self._path, parity) for parity in (0, 1)]
         records = [record for record in found if isinstance(record, root.Record)]
         problems = [problem for problem in found if isinstance(problem, str)]
-        if len(records) == 1 and not problems and records[0].sequence > 1:  # all commits but the first leave two roots
+        if len(records) == 1 and not problems and records[0].sequence > 1:  # later commits have two roots
             problems.append(f"{root.NAMES[(records[0].sequence + 1) % 2]} is missing or empty")
-        # no two sequence numbers are equal: parities differ
+        # sequence numbers differ, as their parities do
         for record in sorted(records, key=lambda record: record.sequence, reverse=True):
             if record.identity != self._identity:
                 raise FlashError(f"{self._path} belongs to another recipe: resume it with its own, or choose a new one")
@@ -438,7 +438,7 @@ class Flash:
         raise FlashError(f"{self._path} is damaged ({'; '.join(problems)}): restore it from a copy or train again")
 
     def _adopt(self, objects: dict[str, Any], view: memoryview) -> str:
-        """Open and verify all a root names; what is wrong with it, or nothing."""
+        """Open and verify all objects that a root names; return a description of the damage, or an empty string."""
         for entry in self._objects.values():
             os.close(entry.fd)
         self._objects = {}
@@ -458,7 +458,7 @@ class Flash:
                 try:
                     crc, whole = _checksum(entry, item, slot, view)
                 except OSError as cause:
-                    if cause.errno != errno.EIO:  # a bad medium is damage; anything else may pass: give nothing up
+                    if cause.errno != errno.EIO:  # a bad medium is damage; other errors may be temporary
                         raise
                     return f"{name} item {item} cannot be read"
                 if not whole:
@@ -479,7 +479,7 @@ class Flash:
 
     @contextmanager
     def _careful(self, doing: str) -> Iterator[None]:
-        """Whatever goes wrong inside, an interrupt too, stops all further writing: memory and disk may disagree now."""
+        """Stop all further writing if anything fails inside, even an interrupt, as memory and disk may disagree."""
         try:
             yield
         except OSError as cause:
@@ -491,20 +491,20 @@ class Flash:
             raise
 
     def _tidy(self) -> None:
-        """Remove files no root names (never committed, or their removal was interrupted); have both roots open."""
+        """Remove files that no root names (uncommitted, or left by an interrupted removal); open both roots."""
         for name in set(os.listdir(self._path)) - set(self._objects) - set(root.RESERVED):
-            if not stat.S_ISDIR(os.lstat(self._path / name).st_mode):  # of a link only the link goes
+            if not stat.S_ISDIR(os.lstat(self._path / name).st_mode):  # of a link, only the link itself is removed
                 os.unlink(self._path / name)
         self._roots = [_writable(self._path / name, os.O_CREAT) for name in root.NAMES]
 
 
 def vacant(path: str | os.PathLike[str]) -> bool:
-    """Whether `Flash.create` accepts a directory: there is none, it is empty, or it is a flash without a commit.
+    """Whether `Flash.create` accepts a directory: it does not exist, is empty, or is a flash without a commit.
 
     Raises
     ------
     CheckFailed
-        If it, or a root in it, is a link or no file.
+        If it, or a root in it, is a link or not a file.
     OSError
         If it cannot be read.
     """
@@ -516,13 +516,13 @@ def vacant(path: str | os.PathLike[str]) -> bool:
 
 
 def _is_flash(path: Path) -> bool:
-    """Whether a directory is empty or a flash, which has had its roots since before it had any object."""
+    """Whether a directory is empty or a flash; a flash has its roots before any object."""
     there = set(os.listdir(path))
     return there <= set(root.RESERVED) or there >= set(root.NAMES)
 
 
 def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[int, bool]:
-    """CRC-32 of one slot, read through `view`, and whether all of its bytes were there."""
+    """CRC-32 of one slot, read through `view`, and whether the slot was complete."""
     position, left, crc = entry.starts[item] + slot * entry.strides[item], entry.sizes[item], 0
     while left:
         piece = view[:left]

@@ -1,4 +1,4 @@
-"""A flash that can be written without anything reaching the disk: for work that must leave no trace."""
+"""An overlay on a flash whose writes do not reach the disk, for work that must leave no trace."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .flash import Flash
 
 
 class Rehearsal:
-    """Stands before a flash: what was written is kept here, and read back; what was not is read from the flash.
+    """Overlay on a flash: written data are kept in memory and read back; other data are read from the flash.
 
     Parameters
     ----------
     flash : Flash
-        Its counters do not move.
+        The flash below; its counters do not change.
     """
 
     def __init__(self, flash: Flash) -> None:
@@ -36,14 +36,14 @@ class Rehearsal:
         return self._made[name] if name in self._made else self.flash.sizes(name)
 
     def new(self, name: str, sizes: Sequence[int], slots: int = 2) -> None:
-        """Makes an object, or takes the place of one that a run before this made."""
+        """Make an object, or replace one made by an earlier run."""
         self._made[name] = tuple(sizes)
         self._dropped.discard(name)
         for item, size in enumerate(sizes):
             self.written[name, item] = bytearray(size)
 
     def drop(self, name: str) -> None:
-        """Deletes an object."""
+        """Delete an object."""
         self._dropped.add(name)
         self._made.pop(name, None)
         for key in [key for key in self.written if key[0] == name]:
@@ -73,15 +73,15 @@ class Rehearsal:
 
     @contextmanager
     def rewriting(self, name: str, item: int) -> Iterator[None]:
-        yield  # what was written is not read again before the end
+        yield  # written data are not read again before the end
 
     def verify(self, name: str, item: int, buffer: np.ndarray) -> None:
-        """Reads an item through a buffer, as a commit does."""
+        """Read an item through a buffer, as a commit does."""
         for offset in range(0, self.sizes(name)[item], buffer.size):
             size = min(buffer.size, self.sizes(name)[item] - offset)
             self.read(name, item, [buffer[:size]], offset)
 
     def commit(self, buffer: np.ndarray) -> None:
-        """Reads all that was written through a buffer."""
+        """Read all written data through a buffer."""
         for name, item in list(self.written):
             self.verify(name, item, buffer)

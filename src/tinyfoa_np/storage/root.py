@@ -1,4 +1,4 @@
-"""The record of a commit: which slot of which item holds what, with checksums; read as if a stranger had written it.
+"""The record of a commit: the current slot and checksum of every item; read as untrusted data.
 
 A record is a header (magic and version, sequence number, length of the body), a CRC-32 of header and body, and the
 body, a JSON object. Records with even sequence numbers are in ``root.0``, those with odd ones in ``root.1``: the first
@@ -19,7 +19,7 @@ from .files import parse_json, read_whole, size_of
 NAMES = ("root.0", "root.1")
 RESERVED = (*NAMES, "lock")
 COUNTERS = ("read_bytes", "written_bytes", "exchanges", "wear")
-NEVER = -1  # stands for the slot of an item that has not been written
+NEVER = -1  # stands for the slot of an item that was never written
 #: bytes of the largest record that is read
 LIMIT = 1 << 24
 _HEADER = struct.Struct("<8sQQ")  # magic and version, sequence number, length of the body
@@ -30,7 +30,7 @@ _FIELDS = {"sizes", "slots", "current", "crcs", "wear"}
 
 @dataclass(frozen=True)
 class Record:
-    """What a root says: its fields are of the right types and ranges, and lists as long as they must be.
+    """The content of a root; its fields have valid types, ranges and lengths.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Record:
         JSON text of an object.
     counters : dict of int
     objects : dict
-        Of each object: ``sizes`` (bytes of each item), ``slots`` (1 or 2), ``current`` (a slot, or `NEVER`), ``crcs``
-        (None where nothing was written), ``wear`` (of each slot of each item).
+        For each object: ``sizes`` (bytes of each item), ``slots`` (1 or 2), ``current`` (a slot, or `NEVER`), ``crcs``
+        (None if never written), ``wear`` (of each slot of each item).
     """
 
     sequence: int
@@ -60,12 +60,12 @@ def packed(record: Record) -> list[bytes]:
 
 
 def read(directory: Path, parity: int) -> Record | str | None:
-    """A root of a directory; None if it was never written; what is wrong with it otherwise.
+    """Read a root of a directory; return None if it was never written, or a description of the damage.
 
     Raises
     ------
     CheckFailed
-        If it is no regular file, or larger than any record.
+        If it is not a regular file, or larger than any record.
     OSError
         If it cannot be read.
     """
@@ -91,8 +91,8 @@ def read(directory: Path, parity: int) -> Record | str | None:
 def committed(directory: Path) -> bool:
     """Whether a directory holds, or held, a commit.
 
-    A power cut can tear the first record; ``root.0`` is empty then, and there is nothing to go on with. Where both
-    were written, or one is of another version, something is there that must not be overwritten.
+    A power cut can tear the first record; ``root.0`` is empty then, and no commit can be recovered. If both were
+    written, or one has another version, the directory must not be overwritten.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def committed(directory: Path) -> bool:
 
 
 def _record(sequence: int, fields: dict[str, Any]) -> Record:
-    """The record with these fields; raises ValueError where one is not what it must be."""
+    """Make a record from these fields; raises ValueError if one is invalid."""
     identity, meta, counters, objects = (fields[name] for name in ("identity", "meta", "counters", "objects"))
     if not isinstance(identity, str) or not isinstance(parse_json(meta.encode()), dict):
         raise ValueError("its meta is no object")

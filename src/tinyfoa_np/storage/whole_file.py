@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from ..errors import CheckFailed
 from .files import sync_directory, sync_file
 
-#: names of files that are being written; nobody can guess the next one, and put a link in its place
+#: names of temporary files; the random name cannot be guessed in order to place a link there
 PART = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Writes a file so that it is there whole or not at all; a link in its place is replaced, not followed.
+    """Write a file atomically; a link at the path is replaced, not followed.
 
     Parameters
     ----------
     path : Path
     content : bytes
     sync : bool
-        Whether it must survive a power cut once this returns.
+        Whether the file must survive a power cut when this returns.
 
     Raises
     ------
     CheckFailed
-        If the disk does not take it.
+        If the file cannot be written.
     """
     part = path.with_name(f".{secrets.token_hex(16)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -50,7 +50,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def remove_parts(directory: Path) -> None:
-    """Removes what a killed process had begun to write; for who alone writes in a directory."""
+    """Remove temporary files of a killed process; only for the sole writer of a directory."""
     for path in directory.iterdir():
         if PART.fullmatch(path.name):
             with contextlib.suppress(OSError):
