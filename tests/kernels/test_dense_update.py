@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from kernel_tools import (
     EPS,
     KINDS,
-    MOMENTS,
     STORED,
     exact_sum,
     make_inputs,
@@ -39,6 +38,7 @@ from kernel_tools import (
 
 from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels.operands import Projected, Published
+from tinyfoa_np.kernels.optimizers import MOMENTS
 from tinyfoa_np.reference import bits, optimizers
 
 OPTIMIZERS = {**optimizers.OPTIMIZERS, "nesterov": optimizers.Nesterov}

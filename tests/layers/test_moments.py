@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernel_tools import (
-    MOMENTS,
     make_inputs,
     make_weights,
     resident,
@@ -20,6 +19,7 @@ from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels import random as random_kernels
 from tinyfoa_np.kernels.operands import Draws, Given
+from tinyfoa_np.kernels.optimizers import MOMENTS
 from tinyfoa_np.layers.moments import FORMATS
 from tinyfoa_np.recipe import MOMENTS as NAMES
 from tinyfoa_np.reference import moments
