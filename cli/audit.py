@@ -1,4 +1,4 @@
-"""``tinyfoa audit``: the memory a run planned, accounted for and touched, beside the operating system and the paper."""
+"""``tinyfoa audit``: memory planned, accounted for and touched by a run, compared with the system and the paper."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .runs import old_run
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDTH = 100  # of tables that are printed into a file or a pipe
+WIDTH = 100  # width of tables printed to a file or a pipe
 BAR = 40
 
 
@@ -34,7 +34,8 @@ Examples:
     "--no-evidence",
     "quick",
     is_flag=True,
-    help="Only what the run wrote down: no short training in a fresh process, watched by the operating system.",
+    help="Only read the records of the run; skip the short training in a new process that the operating system "
+    "watches.",
 )
 @json_option
 @debug_option
@@ -58,7 +59,7 @@ def audit(run: str, quick: bool, as_json: bool) -> None:
 
 
 def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> None:
-    """The verdict first, then the phases, the peak, the paper, the evidence."""
+    """Print the verdict, then the phases, the peak, the paper and the evidence."""
     console = output(WIDTH)
     letters = ", ".join(f"{phase[0]} {phase}" for phase in result["phases"])
     for part in (
@@ -125,7 +126,7 @@ def _peak(result: dict[str, Any]) -> Table:
 
 
 def _paper(steps: dict[str, Any], differences: list[tuple[str, list[int]]]) -> Table:
-    """From the paper's figure down to ours, a column for each of its steps."""
+    """Derive our figure from the paper's, with a column per step."""
     table = empty_table("Bytes from the paper's figure to this run's", "", *(f"{step} >" for step in steps))
     table.add_row("the paper's formula", *(f"{step['paper_bytes']:,}" for step in steps.values()))
     table.add_section()
@@ -182,5 +183,5 @@ def _where(result: dict[str, Any], layer: int) -> str:
 
 
 def _mb(nbytes: int) -> str:
-    """As the paper prints it, unless little would be left."""
+    """A size in MB in the paper's format, with more digits if it is small."""
     return f"{nbytes / 1e6:.2f}" if nbytes >= 1e5 else f"{nbytes / 1e6:.4f}"

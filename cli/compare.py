@@ -14,7 +14,7 @@ from .options import debug_option, json_option
 from .printing import WIDTH, empty_table, output, size
 from .runs import old_run
 
-#: fields that are named where all runs have the same
+#: fields to print if all runs have the same value
 USUAL = ("dataset", "algorithm", "network", "epochs", "batch", "normalize", "binary_weights", "binary_activations")
 
 
@@ -58,7 +58,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
 
 
 def _names(paths: list[str]) -> list[str]:
-    """Runs by their directories' names, or by their paths where two have the same."""
+    """Names of the runs' directories, or their paths if two names are equal."""
     names = [Path(path).name or path for path in paths]
     return names if len(set(names)) == len(names) else paths
 
@@ -69,7 +69,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _recipes(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Fields in which recipes differ, and the usual ones in which they do not, with their values."""
+    """Fields in which recipes differ, and the usual fields in which they agree, with their values."""
     recipes = [row["recipe"] for row in rows]
     fields = [field for field in recipes[0] if field != "digest"]
     fields += sorted({field for recipe in recipes for field in recipe} - {*fields, "digest"})

@@ -1,4 +1,4 @@
-"""``tinyfoa data``: which data sets there are, where they were found, whether they are whole; downloads."""
+"""``tinyfoa data``: list, download and verify data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of the trainer in C: what ``tinyfoa plan --to c-trainer`` prints."""
+"""The plan of the C trainer, printed by ``tinyfoa plan --to c-trainer``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def store_of(board: str | None, flash: str | None, ram: int | None, reserve: int
     Raises
     ------
     BadRequest
-        If there is no such board, or none is named for its own flash.
+        If there is no such board, or ``flash`` needs a board and none is given.
     """
     from tinyfoa_np.model.c_layout import FRAM, NOR
     from tinyfoa_np.reports import boards, device_plan
@@ -46,7 +46,7 @@ def device_plan(
     reserve: int | None,
     reserve_flash: int | None,
 ) -> dict[str, Any]:
-    """The plan for a board, or for a device with as much flash as it takes."""
+    """The plan for a board, or for a device with unlimited flash."""
     from tinyfoa_np.reports import boards
     from tinyfoa_np.reports import device_plan as plans
     from tinyfoa_np.reports.stores import RESERVE_FLASH
@@ -58,7 +58,7 @@ def device_plan(
 
 
 def print_device_plan(result: dict[str, Any]) -> None:
-    """The verdict first, then RAM, flash, time and the arena's regions."""
+    """Print the verdict, then RAM, flash, time and the arena's regions."""
     console = output(WIDTH)
     ram, flash, time = result["ram"], result["flash"], result["time"]
     there = "" if flash["nbytes"] is None else f" of {flash['nbytes']:,} that are left"

@@ -1,11 +1,11 @@
-"""Where the command begins: Ctrl-C ends it with one line even while its modules are being imported."""
+"""Entry point of the command: Ctrl-C ends it with one line even while its modules are being imported."""
 
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Runs the command line on the arguments of the process."""
+    """Run the command line with the arguments of the process."""
     try:
         from .main import main as run
 

@@ -1,4 +1,4 @@
-"""``tinyfoa evaluate``: how well a trained model answers."""
+"""``tinyfoa evaluate``: the test error of a trained model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tinyfoa_np.model import Model
 
-#: with more classes than these, the confusion matrix does not fit a terminal, and the most frequent mistakes are listed
+#: with more classes, the confusion matrix does not fit a terminal, and the most frequent mistakes are listed instead
 MOST_CLASSES, MISTAKES = 12, 10
 
 
@@ -58,7 +58,7 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
 
 
 def _samples(run: str, model: Model, name: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels that the model is to answer: test samples of what it was trained on, or all new ones."""
+    """Inputs and labels for the model: test samples of its data set, or all new samples."""
     from tinyfoa_np import data
     from tinyfoa_np.data.roles import Known
     from tinyfoa_np.data.user_files import labelled
@@ -69,7 +69,7 @@ def _samples(run: str, model: Model, name: str, data_dir: str | None) -> tuple[n
         inputs, labels = labelled(Path(name), model)
         try:
             samples = data.load(name, data_dir, reading=reading)
-        except BadRequest:  # new samples need not be enough to be split and trained on
+        except BadRequest:  # new samples may be too few to be split and trained on
             return inputs, labels
         return (inputs, labels) if samples.digest != digest else (samples.test.inputs, samples.test.labels)
     samples = data.load(name, data_dir, reading=reading)

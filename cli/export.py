@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
 
 from .device import store_of
@@ -40,26 +40,24 @@ Examples:
     "--to",
     type=click.Choice((*FORMATS, TRAINER)),
     required=True,
-    help="npz: arrays for NumPy, of any algorithm; c-header: constants for a microcontroller's C (read by "
-    "examples/classify.c); onnx: a graph for ONNX runtimes (needs the extra onnx); c-trainer: C that trains on a "
-    "device. All but the first for tinyfoa.",
+    help="npz: arrays for NumPy; c-header: a C library for firmware that classifies samples; onnx: a graph for ONNX "
+    "runtimes (needs the extra onnx); c-trainer: C that trains on a device, for tinyfoa.",
 )
 @click.option(
     "--out",
     metavar="PATH",
-    help="The file; with c-trainer, the directory. [default: model.npz, model.h or model.onnx in RUN; trainer]",
+    help="The file; with c-header and c-trainer, the directory. [default: model.npz, firmware or model.onnx in RUN; "
+    "trainer]",
 )
 @files_option
 @preset_option
 @recipe_options
-@click.option(
-    "--ram", type=Bytes(), metavar="SIZE", help="c-trainer: the RAM there is for the arena. [default: no limit]"
-)
-@click.option("--board", metavar="NAME", help="c-trainer: take RAM and flash from a board: stm32l4r5, rp2040, ...")
+@click.option("--ram", type=Bytes(), metavar="SIZE", help="c-trainer: RAM available for the arena. [default: no limit]")
+@click.option("--board", metavar="NAME", help="c-trainer: use the RAM and flash of this board: stm32l4r5, rp2040, ...")
 @click.option(
     "--flash",
     type=click.Choice(("internal", "nor", "fram")),
-    help="c-trainer: where weights are kept: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
+    help="c-trainer: where weights are stored: in the board's own flash, in serial NOR flash, or in FRAM, where slices "
     "that do not fit into RAM are trained row by row. [default: internal with --board, else nor]",
 )
 @click.option(
@@ -67,7 +65,7 @@ Examples:
     type=click.Choice(("mapped", "copied")),
     default="mapped",
     show_default=True,
-    help="c-trainer: whether samples are read where they lie, or copied batch by batch into the arena.",
+    help="c-trainer: whether samples are read in place or copied batch by batch into the arena.",
 )
 @data_dir_option
 @debug_option
@@ -86,8 +84,9 @@ def export(
 ) -> None:
     """Write the trained model of RUN in another form, or a trainer in C, and print where it is.
 
-    RUN is a run directory or its model.safetensors, of a fully connected network. docs/models.md has the layouts. With
-    --to c-trainer, name a data set and the options of a recipe, or a run to go on from; see docs/device.md.
+    RUN is a run directory or its model.safetensors. docs/models.md describes the files, and which algorithms and
+    networks they hold. With --to c-trainer, name a data set and the options of a recipe, or a run to go on from; see
+    docs/device.md.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if to == TRAINER:
@@ -102,10 +101,26 @@ def export(
     from tinyfoa_np.model import export as exports
     from tinyfoa_np.model import model as models
 
-    content = exports.export(models.load(path), to)
+    files_of = exports.export(models.load(path), to)
     target = path_of(out) if out else path.parent / exports.FORMATS[to]
-    write_whole(target, content)
+    if len(files_of) == 1:
+        (content,) = files_of.values()
+        write_whole(target, content)
+    else:
+        _write_library(target, files_of)
     click.echo(target)
+
+
+def _write_library(target: Path, contents: dict[str, bytes]) -> None:
+    """Write files into a directory, which may exist."""
+    if target.exists() and not target.is_dir():
+        raise BadRequest(f"--out {target} is a file; give a directory")
+    for name, content in contents.items():
+        try:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckFailed(f"{target} cannot be written: {error.strerror}") from error
+        write_whole(target / name, content)
 
 
 def _trainer(
@@ -120,7 +135,7 @@ def _trainer(
     data_dir: str | None,
     given: dict[str, Any],
 ) -> str:
-    """Writes a trainer for a recipe, or for the recipe and the weights of a run; returns where, and what it needs."""
+    """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs."""
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
     from tinyfoa_np.run import device

@@ -1,4 +1,4 @@
-"""``tinyfoa list``: what there is to choose from, by its name."""
+"""``tinyfoa list``: the available choices by name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .options import debug_option, json_option
 from .printing import empty_table, output, size
 
 WIDTH = 80
-#: what a step of each optimizer does
+#: the update step of each optimizer
 STEPS = {
     "adam": "m += 0.1 (g - m); v = 0.999 v + 0.001 g g; w -= lr m' / (sqrt v' + 1e-8)",
     "momentum": "m = 0.9 m + g; w -= lr m",
     "nesterov": "m = 0.9 m + g; w -= lr (g + 0.9 m)",
     "sgd": "w -= lr g",
 }
-#: what each named network is
+#: descriptions of the named networks
 ABOUT = {
     "mlp": "three fully connected layers, of GIFF's authors for MNIST",
     "cnn": "three convolutions, of GIFF's authors for MNIST",
@@ -107,7 +107,7 @@ def list_(what: str, as_json: bool) -> None:
 
 
 def _cell(key: str, value: Any) -> str:
-    """A value as it is printed."""
+    """Format a value."""
     if isinstance(value, list):
         return ", ".join(value) or "-"
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The command ``tinyfoa``: its subcommands, and one place where errors become a line and an exit code."""
+"""The command ``tinyfoa``: its subcommands, and the conversion of errors to a line and an exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -28,7 +28,7 @@ from .report import report
 from .reproduce import reproduce
 from .train import train
 
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+INTERRUPTED = 130  # the status that a shell reports for Ctrl-C
 
 
 @click.group(
@@ -61,14 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     settings = {"debug": False}
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name or a bar that the terminal cannot spell must not end a run
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot encode must not end a run
             stream.reconfigure(errors="replace")
     if sys.stdout is None:
         sys.stderr and sys.stderr.write("tinyfoa: standard output is closed: there is nowhere to write the answer\n")
         sys.exit(1)
     try:
         status = tinyfoa.main(arguments, prog_name="tinyfoa", standalone_mode=False, obj=settings)
-        sys.stdout.flush()  # a full disk is told of here, not after the exit code
+        sys.stdout.flush()  # a full disk is reported here, before the exit code is set
     except (Exception, KeyboardInterrupt) as error:
         message, status = _explained(error)
         if settings["debug"]:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
-    """What to tell about an error, and the exit code."""
+    """The message for an error, and the exit code."""
     match error:
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", INTERRUPTED
@@ -101,5 +101,5 @@ def _one_line(message: str) -> str:
     return printable(" ".join(message.split()))
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     click.echo(f"tinyfoa: warning: {_one_line(str(message))}", err=True)

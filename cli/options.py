@@ -1,4 +1,4 @@
-"""Options that several commands share, and the types of what is written after them."""
+"""Options shared by several commands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A number of bytes: ``65536``, ``500kB`` (10^3), ``64KiB`` (2^10), ``1.5MiB``."""
 
     name = "size"
@@ -64,12 +64,12 @@ debug_option = click.option(
     help="Show the traceback of an error.",
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else."
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else."
 )
 data_dir_option = click.option(
     "--data-dir",
     metavar="DIR",
-    help="Where to look for data first; then in $TINYFOA_DATA, then in the user's cache directory.",
+    help="Search for data here first, then in $TINYFOA_DATA, then in the user's cache directory.",
 )
 
 
@@ -77,18 +77,18 @@ files_option = click.option(
     "--data",
     "files",
     metavar="FILES",
-    help="Your own data, in place of DATASET: data.csv, data.npz, x.npy,y.npy; with a comma, samples to test on: "
+    help="Your own data instead of DATASET: data.csv, data.npz or x.npy,y.npy; after a comma, a test set: "
     "train.csv,test.csv.",
 )
 
 
-#: how files of your own are read: the fields of a Reading
+#: options for reading your own files: the fields of a Reading
 _READING_OPTIONS = (
     click.option(
         "--label",
         metavar="COLUMN",
-        help="Own data: the column of labels, by its name or its number from 1. [default: the one named label, class, "
-        "target or y, or else the last]",
+        help="Own data: the column with the labels, by name or by number from 1. [default: the column named label, "
+        "class, target or y, otherwise the last]",
     ),
     click.option(
         "--drop", metavar="COLUMNS", multiple=True, help="Own data: columns to leave out (a,b or several times)."
@@ -97,35 +97,35 @@ _READING_OPTIONS = (
         "--keep",
         metavar="COLUMNS",
         multiple=True,
-        help="Own data: columns to train on although they look like times or identifiers, which are left out.",
+        help="Own data: train on these columns even if they look like times or identifiers, which are left out.",
     ),
     click.option(
         "--group",
         metavar="COLUMN",
-        help="Own data: whom or what a sample is from. The samples of a fifth of the groups are the test set.",
+        help="Own data: the person or thing that a sample comes from. One fifth of the groups becomes the test set.",
     ),
     click.option(
         "--time",
         metavar="COLUMN",
-        help="Own data: when a sample was taken. The last fifth is the test set; with --group, of each group.",
+        help="Own data: the time of a sample. The last fifth becomes the test set; with --group, of each group.",
     ),
     click.option(
         "--missing",
         type=click.Choice(MISSING),
-        help="Own data: refuse missing values, or put the median of the column's training samples in their place. "
+        help="Own data: refuse missing values, or replace them by the median of the column's training samples. "
         f"[default: {MISSING[0]}]",
     ),
     click.option(
         "--window",
         type=int,
         metavar="N",
-        help="Own data: cut a log into samples of N rows, never across groups; most of the rows say the label.",
+        help="Own data: cut a log into samples of N rows, never across groups; the label is the most frequent one.",
     ),
-    click.option("--step", type=int, metavar="K", help="With --window: a new sample every K rows. [default: N]"),
+    click.option("--step", type=int, metavar="K", help="With --window: start a sample every K rows. [default: N]"),
     click.option(
         "--header/--no-header",
         default=None,
-        help="Own data: whether the first line of a table names the columns. [default: found out]",
+        help="Own data: whether the first line of a table names the columns. [default: detected]",
     ),
 )
 max_data_option = click.option(
@@ -133,24 +133,24 @@ max_data_option = click.option(
     "max_bytes",
     type=Bytes(),
     metavar="SIZE",
-    help="Own data: the most that a file may take in memory (8GB). [default: 2GiB]",
+    help="Own data: largest size of a file in memory (8GB). [default: 2GiB]",
 )
 
 
 def reading_options(command: Command) -> Command:
-    """Options that say how files of your own are read; absent ones arrive as None or ()."""
+    """Add options for reading your own files; absent ones arrive as None or ()."""
     for option in reversed((*_READING_OPTIONS, max_data_option)):
         command = option(command)
     return command
 
 
 def reading_of(given: dict[str, Any]) -> Reading | None:
-    """Takes the options of :func:`reading_options` out of those that were given; None if there were none.
+    """Remove the options of :func:`reading_options` from the given ones; None if there were none.
 
     Raises
     ------
     BadRequest
-        If they do not go together.
+        If they contradict each other.
     """
     names = [field.name for field in fields(Reading)]
     said = {name: value for name in names if (value := given.pop(name, None)) not in (None, ())}
@@ -161,7 +161,7 @@ def reading_of(given: dict[str, Any]) -> Reading | None:
 
 
 def dataset_of(dataset: str | None, files: str | None) -> str | None:
-    """The one data set that was named, as an argument or with --data."""
+    """The single data set given, as an argument or with --data."""
     if files is not None:
         if dataset is not None:
             raise BadRequest(f"{dataset} and --data {files} both name what to train on: give one of them")
@@ -173,7 +173,7 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
 
 
 def _defaults(field: str) -> str:
-    """What each algorithm takes for a field, as help shows it: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
+    """The algorithms' defaults for a field, as shown in help: 0.001, or tinyfoa, bp 0.0001; ff 0.001."""
     algorithms: dict[str, list[str]] = {}
     for entry in catalogue.algorithms():
         if field in entry.defaults:
@@ -190,14 +190,15 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-# The recipe has the defaults; here an option that was not given is None, to be told from one that was: a resumed run
-# has its own recipe, which the command line may not contradict.
+# The recipe has the defaults. Here an absent option is None, to be distinguished from a given one: a resumed run has
+# its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
     click.option(
         "--network",
         metavar="SPEC",
-        help="Hidden layers. Fully connected: fc:2000x4 is four of 2000, fc:500,300 two. Locally connected, 3x3, on "
-        f"images (tinyfoa, bp): lc:16,32 is two with so many output channels. With giff and bp, a network's name: "
+        help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
+        "connected, 3x3, on images (tinyfoa, bp): lc:16,32 is two layers with 16 and 32 output channels. With giff and "
+        f"bp, the name of a network: "
         f"{', '.join(NAMES)}. [default: {Recipe.network}]",
     ),
     click.option(
@@ -209,52 +210,57 @@ _RECIPE_OPTIONS = (
     click.option(
         "--algorithm",
         type=click.Choice(catalogue.names()),
-        help=f"What trains it. [default: {Recipe.algorithm}]",
+        help=f"Learning rule. [default: {Recipe.algorithm}]",
     ),
     click.option(
         "--slices",
         type=int,
         metavar="M",
-        help="tinyfoa, bp: a layer's weights are an M x M grid of slices; those of an lc layer M groups of output "
-        "channels. [default: 2, or 1 with --schedule none]",
+        help="tinyfoa, bp: divide a layer's weights into an M x M grid of slices, or those of an lc layer into M "
+        "groups of output channels. [default: 2, or 1 with --schedule none]",
     ),
     click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        help="slice: one slice trains, exchanged after each hold (with tinyfoa it alone is in RAM); stream (tinyfoa): "
-        "every slice trains in every step, one at a time in RAM; frozen: all but one diagonal slice train, the whole "
-        "layer in RAM; none: all train, all in RAM. tinyfoa has slice, stream and frozen; bp none, slice and frozen; "
-        "the others none. auto is the first of these; with tinyfoa and M above 2 each slice then has one turn in all, "
-        f"diagonal by diagonal, at a learning rate that grows with M. [default: {Recipe.schedule}]",
+        help="slice: one slice trains and is exchanged after each hold (with tinyfoa, only this slice is in RAM); "
+        "stream (tinyfoa): every slice trains in every step, one at a time in RAM; frozen: all slices but one on the "
+        "diagonal train, with the whole layer in RAM; none: all slices train, all in RAM. tinyfoa supports slice, "
+        "stream and frozen; bp none, slice and frozen; all others none. auto is the first of these. With tinyfoa and "
+        "M above 2, each slice then has one turn, diagonal by diagonal, at a learning rate that grows with M. "
+        f"[default: {Recipe.schedule}]",
     ),
     click.option(
         "--hold",
         metavar="TIME",
-        help="How long before the next slice is exchanged in: epochs (1epoch, 3epochs) or batches (500). "
+        help="How long a slice trains before the next one takes its place: epochs (1epoch, 3epochs) or batches (500). "
         "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2 over --visits]",
     ),
     click.option(
-        "--exchanges", type=int, metavar="F", help="Instead of --hold: F holds a layer, spread evenly over its epochs."
+        "--exchanges",
+        type=int,
+        metavar="F",
+        help="Instead of --hold: exchange slices F times per layer, at even intervals.",
     ),
     click.option(
         "--visits",
         type=int,
         metavar="R",
-        help="tinyfoa, schedule slice: R slices train in every step of a hold, one after another in the RAM of one, "
-        "all from one forward pass, at the cost of more flash traffic. "
+        help="tinyfoa, schedule slice: train R slices in every step, one after another in the RAM of one, from a "
+        "single forward pass, at the cost of more flash traffic. "
         f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(
         "--order",
         type=click.Choice(ORDERS),
-        help="tinyfoa, schedule slice: whose turn is next. rows: neuron group by neuron group; diagonal: diagonal by "
-        f"diagonal of the grid. [default: {ORDERS[0]}; {ORDERS[1]} with --schedule auto and M above 2]",
+        help="tinyfoa, schedule slice: the order of the slices. rows: one group of neurons after another; diagonal: "
+        f"one diagonal of the grid after another. [default: {ORDERS[0]}; {ORDERS[1]} with --schedule auto and M above "
+        f"2]",
     ),
     click.option(
         "--epochs",
         type=int,
         metavar="E",
-        help=f"Passes over the training samples; with tinyfoa, for each layer. [default: {Recipe.epochs}]",
+        help=f"Passes over the training samples; with tinyfoa, per layer. [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
     click.option(
@@ -267,25 +273,25 @@ _RECIPE_OPTIONS = (
     click.option(
         "--lr-schedule",
         metavar="SCHEDULE",
-        help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, a tenth from that epoch on, and "
-        f"again; cooldown, down to zero over the second half; cosine, down to zero in half a wave; exponential:0.99, "
-        f"times 0.99 after every epoch. [default: {Recipe.lr_schedule}]",
+        help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, divided by 10 at each of these "
+        "epochs; cooldown, linearly to zero over the second half; cosine, to zero along half a cosine wave; "
+        f"exponential:0.99, multiplied by 0.99 after every epoch. [default: {Recipe.lr_schedule}]",
     ),
     click.option(
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
-        help=f"How a gradient becomes a step. {_defaults('optimizer')}",
+        help=f"Update rule. {_defaults('optimizer')}",
     ),
     click.option(
         "--moments",
         type=click.Choice(MOMENTS),
-        help="How the optimizer's moments of the weights are held: in four bytes each, in two or in one. "
+        help="Storage of the optimizer's moments of the weights: four bytes per value, two or one. "
         f"[default: {Recipe.moments}]",
     ),
     click.option(
         "--normalize",
         type=click.Choice(NORMALIZATIONS),
-        help="How bytes are seen: with the data set's published mean and deviation, or from 0 to 1. "
+        help="Scaling of bytes: standard, with the published mean and deviation of the data set; unit, to 0..1. "
         f"{_defaults('normalize')}",
     ),
     click.option(
@@ -297,13 +303,13 @@ _RECIPE_OPTIONS = (
         "--reshuffle",
         is_flag=True,
         default=None,
-        help="Another order of the training samples in every epoch; with tinyfoa, of the batches.",
+        help="Shuffle again in every epoch: the training samples, or with tinyfoa the batches.",
     ),
     click.option(
         "--augment",
         metavar="CHANGES",
-        help="Change training images at random in every epoch: some of flip, crop:4 (pixels, 0 around the image), "
-        "shift:3 or shift:10% (the nearest pixels around it) and rotate:15 (degrees), as in flip,crop:4.",
+        help="Change training images at random in every epoch. Any of flip, crop:4 (pixels, padded with zeros), "
+        "shift:3 or shift:10% (padded with the nearest pixels) and rotate:15 (degrees), for example flip,crop:4.",
     ),
     click.option(
         "--binary-weights/--no-binary-weights",
@@ -319,14 +325,14 @@ _RECIPE_OPTIONS = (
         "--recompute",
         is_flag=True,
         default=None,
-        help="tinyfoa: compute the layers below anew for every batch, instead of keeping their outputs in flash.",
+        help="tinyfoa: compute the layers below again for every batch instead of storing their outputs in flash.",
     ),
     click.option(
         "--dropout",
         type=float,
         metavar="SHARE",
-        help="pepita: share of hidden outputs that a batch does without; bp on lc networks: of what the classifier "
-        f"reads. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
+        help="pepita: share of the hidden outputs that is dropped per batch; bp on lc networks: of the classifier's "
+        f"inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
         f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
     click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
@@ -346,7 +352,7 @@ _RECIPE_OPTIONS = (
         "--label-scale",
         type=float,
         metavar="SIZE",
-        help=f"ff: size of a label that is written into the inputs. {_defaults('label_scale')}",
+        help=f"ff: value of a label that is written into the inputs. {_defaults('label_scale')}",
     ),
     click.option(
         "--peer", type=float, metavar="WEIGHT", help=f"ff: weight of the peer normalization. {_defaults('peer')}"
@@ -355,42 +361,43 @@ _RECIPE_OPTIONS = (
         "--theta",
         type=float,
         metavar="GOODNESS",
-        help="giff: what right labels are to exceed, and wrong ones to fall short of. [default: 10 with feature maps; "
-        "with fully connected layers, 0.1 for each output of the last]",
+        help="giff: threshold that the goodness of right labels is trained to exceed, and of wrong labels to stay "
+        "below. [default: 10 with feature maps; with fully connected layers, 0.1 per output of the last]",
     ),
     click.option(
         "--label-width",
         type=int,
         metavar="K",
-        help=f"giff: units of the label channel for each output channel. {_defaults('label_width')}",
+        help=f"giff: units of the label channel per output channel. {_defaults('label_width')}",
     ),
     click.option(
         "--groups",
         metavar="UNITS",
-        help='giff: which units of the network train together, as in "1,2|3". [default: each by itself]',
+        help='giff: units of the network that train together, for example "1,2|3". [default: each unit by itself]',
     ),
     click.option(
         "--merge",
         type=click.Choice(MERGES),
-        help="giff: how data and label meet. [default: add for fully connected layers, mul for feature maps]",
+        help="giff: how data and label are combined. [default: add for fully connected layers, mul for feature maps]",
     ),
     click.option(
         "--rms/--no-rms",
         default=None,
-        help="giff: hand outputs on divided by their root mean square. [default: rms with fully connected layers]",
+        help="giff: divide outputs by their root mean square before they are passed on. [default: rms with fully "
+        "connected layers]",
     ),
     click.option(
         "--seed",
         type=int,
         metavar="N",
-        help=f"All randomness follows from it: same seed, same model. [default: {Recipe.seed}]",
+        help=f"Seed of all random numbers; the same seed gives the same model. [default: {Recipe.seed}]",
     ),
     click.option("--limit", type=int, metavar="N", help="Train on the first N samples. [default: all]"),
 )
 
 
 def _own_options() -> list[Callable[[Command], Command]]:
-    """The options that rules have of their own; rules that share a name share the option."""
+    """The rules' own options; rules with an option of the same name share it."""
     found: dict[str, tuple[catalogue.Option, list[str]]] = {}
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
@@ -411,27 +418,27 @@ def _own_options() -> list[Callable[[Command], Command]]:
 preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
-    help="paper: what the TinyFoA paper's authors ran for this algorithm and data set (MNIST's recipe for a data set "
-    "that has none); what else is given here comes first. [default: the defaults named here]",
+    help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
+    "data sets without one); options given explicitly override it. [default: the defaults below]",
 )
 
 
 def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | None = None) -> Recipe:
-    """The recipe of the options that were given, validated; with a preset, of those around them.
+    """Make a validated recipe from the given options, completed by the preset if there is one.
 
     Parameters
     ----------
     given : dict
-        The options that were given, and the data set.
+        The given options, and the data set.
     preset : str or None
     shape : (int, int), optional
-        Training samples and inputs, as far as they are known: what was not given follows from them, unless the data
-        set has a published recipe.
+        Numbers of training samples and inputs, if known. Options that were not given then depend on them, unless the
+        data set has a published recipe.
 
     Raises
     ------
     BadRequest
-        If they do not go together.
+        If the options contradict each other.
     """
     fields = given
     if preset:
@@ -448,7 +455,7 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
 
 
 def recipe_options(command: Command) -> Command:
-    """Options that make up the recipe, shared by every command that trains or plans; absent ones arrive as None."""
+    """Add the options of the recipe, shared by all commands that train or plan; absent ones arrive as None."""
     for option in reversed([*_RECIPE_OPTIONS, *_own_options()]):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""``tinyfoa plan``: does a training fit, before anything is trained or flashed?"""
+"""``tinyfoa plan``: whether a training fits, before anything is trained or flashed."""
 
 from __future__ import annotations
 
@@ -50,30 +50,32 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="RAM available for training (64KiB); of a board, no more than this. [default: no limit; of a board "
-    "all but the reserve]",
+    help="RAM available for training (64KiB). [default: no limit; with --board, all but the reserve]",
 )
 @click.option(
-    "--board", metavar="NAME", help="Take RAM and flash from a board, by its name or a part of it: stm32f746, nano 33."
+    "--board",
+    metavar="NAME",
+    help="Plan for the RAM and flash of this board, by its name or a part of it: stm32f746, nano 33.",
 )
-@click.option("--boards", "every", is_flag=True, help="A verdict for each board that is known.")
+@click.option("--boards", "every", is_flag=True, help="Print a verdict for every known board.")
 @click.option(
     "--reserve",
     type=Bytes(),
     metavar="SIZE",
-    help="Of a board's RAM, what is left to the stack, bookkeeping and other data. [default: 16KiB]",
+    help="Part of a board's RAM that is reserved for stack, bookkeeping and other data. [default: 16KiB]",
 )
 @click.option(
     "--reserve-flash",
     type=Bytes(),
     metavar="SIZE",
-    help="Of the flash that a board's program lies in, what is left to firmware. [default: 128KiB]",
+    help="Part of a board's program flash that is reserved for firmware. [default: 128KiB]",
 )
 @click.option(
     "--storage",
     metavar="WHERE",
-    help="What stands for flash: internal, external (beside the chip, where the board has such), or the size of a card "
-    "(8GB). [default: a board's internal flash, or its external one where that is all; else as much as it takes]",
+    help="Where flash objects are stored: internal, external (next to the chip, if the board has it), or the size of a "
+    "card (8GB). [default: the board's internal flash, or its external one if it has no other; without a board, "
+    "unlimited]",
 )
 @click.option(
     "--to",
@@ -90,12 +92,12 @@ Examples:
     type=click.Choice(("mapped", "copied")),
     help="c-trainer: whether samples are read where they lie, or copied batch by batch. [default: mapped]",
 )
-@click.option("--lean", is_flag=True, help="As in training: of a trained layer, flash keeps only what inference needs.")
+@click.option("--lean", is_flag=True, help="As in train: delete a layer's full-precision weights once it is trained.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads, each with scratch of its own. [default: 1; training on this machine takes all cores]",
+    help="Number of threads, each with its own scratch. [default: 1; train uses all cores]",
 )
 @json_option
 @debug_option
@@ -118,11 +120,10 @@ def plan(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Say whether a training fits into RAM and flash, where its memory peaks, and what to change.
+    """Report whether training fits into RAM and flash, where its memory peaks, and what to change.
 
-    Nothing is trained, and the data set need not be there. The plan is the one that training with as many --threads
-    would run in: what it says of RAM is what the watermark says afterwards, to the byte. Exit code 1 when it does not
-    fit.
+    Nothing is trained, and the data set is not needed. Training with the same number of --threads uses exactly this
+    plan: the planned RAM is the measured watermark, to the byte. Exit code 1 if it does not fit.
     """
     others = {"--storage": storage, "--lean": lean, "--threads": threads, "--boards": every}
     _check(to, others, {"--flash": flash, "--samples": samples})
@@ -136,7 +137,7 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    asked(given, preset)  # before anything is loaded: what can be refused at once
+    asked(given, preset)  # before anything is loaded, as this can be refused at once
     one = boards.board(board) if board else None
     shape = data.shape(dataset, reading=reading, max_bytes=max_bytes)
     recipe = asked(given, preset, shape.train.inputs.shape)
@@ -174,7 +175,7 @@ def plan(
 
 
 def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
-    """Refuses options of the one kind of plan with the other."""
+    """Refuse options of the other kind of plan."""
     for option in [option for option, value in own.items() if value and to is None]:
         raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
     for option in [option for option, value in others.items() if value and to]:
@@ -182,7 +183,7 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
 
 
 def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuses what is about a board without one."""
+    """Refuse options about a board if there is no board."""
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
     for option, value in of_a_board.items():
@@ -191,7 +192,7 @@ def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | No
 
 
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
-    """Prints a plan; exit code 1 where it does not fit, which its verdict says."""
+    """Print a plan; exit with code 1 if it does not fit."""
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -201,7 +202,7 @@ def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]]
 
 
 def _store(board: Board | None, storage: str | None, reserve: int | None, every: bool) -> Store | None:
-    """The flash that --storage names, less what is reserved of it."""
+    """The flash selected by --storage, minus its reserve."""
     from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
 
     if storage in ("internal", "external") or (board and storage is None):
@@ -220,7 +221,7 @@ def _store(board: Board | None, storage: str | None, reserve: int | None, every:
 
 
 def _others(board: Board | None, storage: str | None, reserve: int | None) -> dict[str, Store]:
-    """Where flash could be instead, by the option that says so."""
+    """Alternative places for flash, by the option that selects them."""
     from tinyfoa_np.reports.stores import Store
 
     found = {}
@@ -245,7 +246,7 @@ def _verdict(result: dict[str, Any]) -> str:
 
 
 def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
-    """The verdict first, then the bars, the peak, what moves, what to try."""
+    """Print the verdict, then bars, peak, traffic and suggestions."""
     console = output(WIDTH)
     ram, flash = result["ram"], result["flash"]
     lines = [_verdict(result)]
@@ -271,7 +272,7 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
 
 
 def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
-    """What a device needs beside the arena."""
+    """Describe the memory that a device needs outside the arena."""
     stack, code = beside["stack_bytes"], beside["code_bytes"]
     parts = [f"{beside['bookkeeping_bytes']:,} bytes of bookkeeping"]
     parts.append(f"{stack:,} of stack" if stack else "stack not known")
@@ -280,7 +281,7 @@ def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
 
 
 def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
-    """How long training takes on the board."""
+    """Describe the training time on the board."""
     if board is None:
         return []
     if time is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyfoa_np.text import printable
 
-#: of what is printed into a file or a pipe
+#: width of output to a file or a pipe
 WIDTH = 80
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def output(width: int) -> Console:
-    """Standard output, as wide as the terminal; as `width` where it is a file or a pipe."""
+    """A console for standard output, as wide as the terminal, or as `width` for a file or a pipe."""
     from rich.console import Console
 
     class Plain(Console):
-        """What comes from files is shown, and does nothing else to a terminal."""
+        """Show text from files without other effects on the terminal."""
 
         def print(self, *parts: Any, **how: Any) -> None:
             super().print(*(printable(part, " \n") if isinstance(part, str) else part for part in parts), **how)
@@ -31,12 +31,12 @@ def output(width: int) -> Console:
 
 
 def empty_table(title: str, *columns: str) -> Table:
-    """An empty table; a column whose name ends in ``>`` holds figures."""
+    """An empty table; a column whose name ends in ``>`` contains numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     class Plain(Table):
-        """As the console: names in its cells are shown."""
+        """Show names in cells as the console does."""
 
         def add_row(self, *cells: Any, **how: Any) -> None:
             super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **how)
@@ -49,7 +49,7 @@ def empty_table(title: str, *columns: str) -> Table:
 
 
 def size(nbytes: float) -> str:
-    """Bytes in a unit that suits them: 812 bytes, 7.3 kB, 152.9 kB, 6.75 MB; kB are 10^3 bytes."""
+    """Format bytes with a suitable unit: 812 bytes, 7.3 kB, 152.9 kB, 6.75 MB; kB are 10^3 bytes."""
     if nbytes < 1000:
         return f"{nbytes:.0f} bytes"
     if nbytes < 1e6:
@@ -58,7 +58,7 @@ def size(nbytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in a unit that suits it: 0.43 s, 12 s, 5.2 min, 3.4 h, 2.1 days."""
+    """Format a time with a suitable unit: 0.43 s, 12 s, 5.2 min, 3.4 h, 2.1 days."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal, a line now and then in a log."""
+"""Progress on standard error: bars on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rich.progress import (
 
 
 class Counting:
-    """Shows how much of something is done, where that takes long; a context manager, called with the count.
+    """Show the progress of a long task; a context manager that is called with the count.
 
     Parameters
     ----------
     console : rich.console.Console, optional
-        Where to; standard error without one.
+        Output; by default standard error.
     columns : sequence of rich.progress.ProgressColumn
-        What a terminal shows of it; a log gets one line.
+        Columns on a terminal; a log gets one line.
     """
 
     LINE = 5.0  # seconds between lines in a log
@@ -46,7 +46,7 @@ class Counting:
             self.bars.stop()
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """So much of a total is done, both in what the columns show; ``what`` it is, in words."""
+        """Show that ``done`` of ``total`` is done, in the unit of the columns; ``what`` is a description."""
         if self.console.is_terminal:
             if self.bars is None:
                 self.bars = Progress(TextColumn("{task.description}"), *self.columns, console=self.console)
@@ -59,30 +59,30 @@ class Counting:
 
 
 def download_columns() -> tuple[ProgressColumn, ...]:
-    """What a terminal shows of a download: bytes, and how fast they come."""
+    """Columns for a download on a terminal: bytes and speed."""
     return BarColumn(), DownloadColumn(), TransferSpeedColumn()
 
 
 class TrainingProgress:
-    """Shows the events of a training; a context manager, called with each event.
+    """Show the events of a training; a context manager that is called with each event.
 
     Parameters
     ----------
     layers, epochs : int
-        How many there will be, counted from 1 for people.
+        Total numbers.
     console : rich.console.Console, optional
-        Where to; standard error without one.
+        Output; by default standard error.
     """
 
-    REDRAW = 0.1  # seconds between updates of the batch bar: training sends up to thousands of events a second
+    REDRAW = 0.1  # seconds between updates of the batch bar: training sends up to thousands of events per second
     LINE = 10.0  # seconds between lines in a log
-    SILENCE = 60.0  # seconds after which a log hears of a batch, where epochs take longer
-    PATIENCE = 5.0  # seconds of compiling after which a log is told of it, and between those lines
+    SILENCE = 60.0  # seconds between lines about batches in a log, for long epochs
+    PATIENCE = 5.0  # seconds of compiling before a line in a log, and between such lines
 
     def __init__(self, layers: int, epochs: int, console: Console | None = None, chosen: str = "") -> None:
         self.layers, self.epochs, self.chosen = layers, epochs, chosen
         self.console = console or Console(stderr=True, highlight=False)
-        self.last, self.heard = 0.0, time.monotonic()  # when what is shown changed; when a log was last told of a batch
+        self.last, self.heard = 0.0, time.monotonic()  # times of the last update, and of the last line in a log
         self.bars: Progress | None = None
         if self.console.is_terminal:
             self.bars = Progress(
@@ -96,7 +96,7 @@ class TrainingProgress:
             self.layer = self.bars.add_task("layer", total=layers, says="")
             self.epoch = self.bars.add_task("epoch", total=epochs, says="")
             self.batch = self.bars.add_task("batch", total=None, says="")
-        self.compiled = time.monotonic()  # when a log was last told of compiling
+        self.compiled = time.monotonic()  # time of the last line in a log about compiling
 
     def __enter__(self) -> TrainingProgress:
         if self.bars is not None:
@@ -113,7 +113,7 @@ class TrainingProgress:
             self.bars.stop()
 
     def _compiling(self, kernel: str) -> None:
-        """Says which kernel is about to be compiled: on a terminal each, in a log one every few seconds."""
+        """Announce the kernel to be compiled: each one on a terminal, one every few seconds in a log."""
         now = time.monotonic()
         if self.bars is not None:
             self.bars.update(self.batch, says=f"compiling {kernel} (first run only, up to a minute)")
@@ -123,7 +123,7 @@ class TrainingProgress:
 
     def __call__(self, event: Any) -> None:
         now = time.monotonic()
-        if event.kind == "start":  # nothing is refused any more
+        if event.kind == "start":  # nothing can be refused from now on
             for line in filter(None, (self.chosen, event.note)):
                 self.console.print(line, soft_wrap=True, markup=False)
         if self.bars is not None:
@@ -135,7 +135,7 @@ class TrainingProgress:
             self.console.print(f"{self._place(event)}: {_figures(event)}", soft_wrap=True)
 
     def _is_news(self, event: Any, now: float) -> bool:
-        """Whether a log hears of an epoch or a batch."""
+        """Whether a log gets a line for an epoch or a batch."""
         if event.kind == "batch":
             return now - self.heard >= self.SILENCE
         return bool(event.kind == "epoch") and now - self.last >= self.LINE
@@ -165,14 +165,14 @@ class TrainingProgress:
 
 
 class RunsProgress:
-    """Shows how far several runs are, and each row of a table as it is finished; a context manager.
+    """Show the progress of several runs, and each row of a table when it is finished; a context manager.
 
     Parameters
     ----------
     total : int
-        Runs.
+        Number of runs.
     console : rich.console.Console, optional
-        Where to; standard error without one.
+        Output; by default standard error.
     """
 
     LINE = 60.0  # seconds between lines in a log
@@ -204,7 +204,7 @@ class RunsProgress:
             self.bars.stop()
 
     def __call__(self, run: Any, part: float, where: str) -> None:
-        """How far a run is, and where, in words; part 1: it has ended."""
+        """Show how far a run is; ``where`` is its position in words, and part 1 means that it has ended."""
         self.parts[run.name] = part
         done = sum(part >= 1 for part in self.parts.values())
         says = f"{run.name}: {where}" if where else ""
@@ -215,7 +215,7 @@ class RunsProgress:
             self.console.print(f"{done} of {self.total} runs; {says}", soft_wrap=True, markup=False)
 
     def row(self, text: str) -> None:
-        """A row of the table that is finished."""
+        """Show a finished row of the table."""
         self.console.print(text, soft_wrap=True, markup=False)
 
 

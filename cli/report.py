@@ -1,4 +1,4 @@
-"""``tinyfoa report``: a run as one page."""
+"""``tinyfoa report``: a run as a single page."""
 
 from __future__ import annotations
 

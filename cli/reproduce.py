@@ -1,4 +1,4 @@
-"""``tinyfoa reproduce``: the paper's tables and its figures on slices, trained again."""
+"""``tinyfoa reproduce``: retrain the paper's tables and studies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .printing import empty_table, output
 if TYPE_CHECKING:
     from tinyfoa_np.papers.reproduce import Summary
 
-WIDTH = 120  # of tables that are printed into a file or a pipe
+WIDTH = 120  # width of tables printed to a file or a pipe
 
 
-class Names(click.ParamType):
+class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Names separated by commas."""
 
     name = "names"
@@ -42,14 +42,18 @@ Examples:
 )
 @click.argument("table", type=click.Choice([*TABLES, *STUDIES]), metavar="TABLE|STUDY")
 @click.option(
-    "--datasets", type=Names(), default=("mnist",), metavar="NAMES", help="Data sets, with commas. [default: mnist]"
+    "--datasets",
+    type=Names(),
+    default=("mnist",),
+    metavar="NAMES",
+    help="Data sets, separated by commas. [default: mnist]",
 )
 @click.option(
     "--systems",
     type=Names(),
     default=(),
     metavar="NAMES",
-    help="Rows of a table by their names in the paper, with commas, or patterns: bp,bp+bw+ba,tinyfoa*. "
+    help="Rows of a table by their names in the paper, separated by commas, or patterns: bp,bp+bw+ba,tinyfoa*. "
     "[default: all rows]",
 )
 @click.option(
@@ -71,14 +75,14 @@ Examples:
     "--epochs",
     type=int,
     metavar="E",
-    help="Epochs, of each layer with TinyFoA; a table says where they are not the published ones. "
+    help="Epochs, per layer with TinyFoA; a table marks the rows that differ from the published number. "
     "[default: tables as published, 100; studies 20]",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Runs a row, seeds 0, 1, ... [default: tables 3, studies 1]",
+    help="Runs per row, with seeds 0, 1, ... [default: tables 3, studies 1]",
 )
 @click.option("--network", metavar="SPEC", help="Hidden layers of every row. [default: as published]")
 @click.option(
@@ -92,12 +96,12 @@ Examples:
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Runs at a time, each a process with one thread. [default: all cores]",
+    help="Runs at the same time, each in a process with one thread. [default: all cores]",
 )
 @data_dir_option
 @click.option("--out", metavar="DIR", help="Directory of the runs and the table. [default: runs/TABLE]")
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@click.option("--quiet", is_flag=True, help="Print only the table, no progress.")
 @debug_option
 def reproduce(
     table: str,
@@ -221,7 +225,7 @@ def _study(
 
 
 def _cores() -> int:
-    with contextlib.suppress(AttributeError):  # not on macOS
+    with contextlib.suppress(AttributeError):  # not available on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

@@ -1,4 +1,4 @@
-"""Run directories: a new one to train into, the parts of an old one."""
+"""Run directories: creating a new one, and finding the parts of an old one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tinyfoa_np.run.directory import startable
 
 
 def path_of(text: str) -> Path:
-    """A path from the command line; a leading ``~`` is the home directory: ``--out=~/r`` is not expanded by shells."""
+    """A path from the command line with a leading ``~`` expanded, as shells do not expand ``--out=~/r``."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # there is no such home
+    except RuntimeError:  # there is no such home directory
         return Path(text)
 
 
@@ -25,13 +25,13 @@ def path_of(text: str) -> Path:
 def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
     """An empty directory to train into: `out`, or the first free ``runs/<dataset>-<algorithm>-<n>``.
 
-    It is made here, at once, so that two runs started together get two directories; where nothing was written into it
-    by the end (training refused to start), it goes again.
+    It is made immediately, so that two runs started together get different directories. If it is still empty at the end
+    (because training was refused), it is removed.
 
     Raises
     ------
     BadRequest
-        `out` is a file, or a directory with something in it.
+        `out` is a file, or a directory that is not empty.
     """
     if out:
         path = path_of(out)
@@ -53,16 +53,16 @@ def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             for directory in made:
-                directory.rmdir()  # fails, and ends the loop, where there is something in it
+                directory.rmdir()  # fails, and ends the loop, if it is not empty
 
 
 def old_run(run: str) -> Path:
-    """The directory of a run that was started earlier.
+    """The directory of an earlier run.
 
     Raises
     ------
     BadRequest
-        There is none.
+        There is no such run.
     """
     path = path_of(run)
     if not path.exists():
@@ -76,7 +76,7 @@ def old_run(run: str) -> Path:
 
 
 def reading_before(run: Path) -> Reading | None:
-    """How the samples of a run were read; None if data.json does not say.
+    """How the samples of a run were read; None if data.json does not contain it.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def reading_before(run: Path) -> Reading | None:
 
 
 def model_file(run: str) -> Path:
-    """The trained model of a run directory, or the file itself where `run` is one.
+    """The trained model of a run directory, or `run` itself if it is a file.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def model_file(run: str) -> Path:
     """
     path = path_of(run)
     if path.is_file():
-        return path.resolve()  # a link that was named is followed; those in a run are not
+        return path.resolve()  # follow a link given by the user, but not those in a run
     model = old_run(run) / "model.safetensors"
     if not model.is_file():
         raise BadRequest(f"{run} has no model yet; finish its training with: tinyfoa train --resume {run}")
@@ -108,7 +108,7 @@ def model_file(run: str) -> Path:
 
 
 def _make(path: Path) -> list[Path]:
-    """Make a directory and its parents; those that were not there before, deepest first."""
+    """Make a directory and its parents; return the new ones, deepest first."""
     made: list[Path] = []
     for directory in reversed([path, *path.parents]):
         if not directory.exists():

@@ -36,7 +36,7 @@ from .options import (
 from .printing import size
 from .runs import new_run, old_run, reading_before
 
-#: what a preset depends on
+#: fields that determine the preset
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
 
 
@@ -59,38 +59,38 @@ Examples:
     "--ram",
     type=Bytes(),
     metavar="SIZE",
-    help="The most bytes training may take (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
+    help="Train in at most this many bytes (65536, 500kB, 64KiB, 1MiB). [default: no limit]",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads; results do not depend on their number. [default: all cores]",
+    help="Number of threads; results do not depend on it. [default: all cores]",
 )
 @click.option(
     "--lean",
     is_flag=True,
     default=None,
-    help="Delete a layer's full-precision weights once it is trained: flash keeps only the data for inference.",
+    help="Delete a layer's full-precision weights once it is trained; flash keeps only what inference needs.",
 )
 @data_dir_option
 @click.option(
     "--out",
     metavar="DIR",
-    help="Run directory to make; must not exist, or be empty. [default: runs/DATASET-ALGORITHM-N]",
+    help="Run directory; must not exist or be empty. [default: runs/DATASET-ALGORITHM-N]",
 )
 @click.option("--resume", metavar="DIR", help="Continue an interrupted run from its last commit, with its own recipe.")
 @click.option(
     "--commit-every",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Make progress durable every K steps, too. [default: at the end of each epoch]",
+    help="Also commit every K steps. [default: at the end of each epoch]",
 )
 @click.option(
-    "--audit", is_flag=True, help="Check while training that every byte is accounted for; slower, same results."
+    "--audit", is_flag=True, help="Check during training that every byte is accounted for; slower, same results."
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--quiet", is_flag=True, help="Print only the result, no progress.")
 @debug_option
 def train(
     dataset: str | None,
@@ -111,15 +111,15 @@ def train(
 ) -> None:
     """Train on a data set, and print the error and the memory.
 
-    DATASET is one of those that tinyfoa data list names, or a file of your own: data.csv, data.npz. Training happens
-    in one block of bytes; with tinyfoa, layers train one after another, with one slice of a layer's full-precision
-    weights in the block. The rest lies in the run directory, in place of a device's flash. Ctrl-C stops after a commit
-    and says how to go on.
+    DATASET is a name (see tinyfoa data list) or a file of your own, data.csv or data.npz. Training takes place in one
+    block of bytes. With tinyfoa, layers train one after another, with one slice of a layer's full-precision weights in
+    the block; the other weights are in the run directory, which stands for a device's flash. Ctrl-C commits, stops and
+    prints how to continue.
 
-    An option that names algorithms is refused with the others.
+    Options marked with an algorithm (for example giff:) only work with that algorithm.
     """
     if resume and lean:
-        raise BadRequest("--lean is said when a run begins; leave it out, the run goes on as it was started")
+        raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
     dataset = dataset_of(dataset, files)
@@ -141,16 +141,16 @@ def train(
                 raise BadRequest("a run keeps its way to read data: leave options such as --label out")
             if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
                 raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
-            given["dataset"] = recipe.dataset  # the same samples, wherever they lie now
+            given["dataset"] = recipe.dataset  # the same samples, wherever they are now
         if preset:
             given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
-        recipe = asked(given, preset)  # before anything is loaded: what can be refused at once
+        recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
-    # Only now, after everything that can be refused at once: what takes a second to import.
+    # Imports that take a second come after everything that can be refused at once.
     from tinyfoa_np import data
     from tinyfoa_np.data.user_files import described
     from tinyfoa_np.run import advice
@@ -167,7 +167,7 @@ def train(
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and (defaulted := defaults.described(recipe, given)):
             chosen = f"chosen: {defaulted}"
-    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # that train one by one
+    layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
@@ -194,11 +194,11 @@ def train(
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:
-    """Options given beside --resume may repeat the run's recipe, not change it."""
+    """Refuse options given with --resume that differ from the run's recipe; repeating it is allowed."""
     given = dict(given)
     if given.get("schedule") == "auto":
         given["schedule"] = recipe.rule.schedules[0]
-    for name in ("dataset", "algorithm", "schedule"):  # first: with others, the rest of the recipe may have no meaning
+    for name in ("dataset", "algorithm", "schedule"):  # first, as the other fields may have no meaning if these differ
         if given.get(name, own := getattr(recipe, name)) != own:
             raise _contradiction(name, own, given[name])
     asked = recipe.changed(given).validated()

@@ -30,6 +30,7 @@ ALGORITHMS = {
     "bp_local": "bins pool pool_gradient below forward gradient",
     "drtp": "forward loss gradient",
     "dfa": "forward output_loss gradient",
+    "dfa_local": "gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "monoforward": "gradients class_goodness",
@@ -42,7 +43,7 @@ LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
 REFERENCES = {"dfa": "feedback", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
-RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}}
+RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}, "dfa_local": {**LOCAL, "algorithm": "dfa"}}
 
 
 def pages() -> dict[Path, str]:

@@ -91,8 +91,6 @@ LONG_FUNCTIONS = {
     "src/tinyfoa_np/kernels/optimizers.py": {"_coded_stepper", "step_coded", "codegen"},
     "src/tinyfoa_np/kernels/products.py": {"finish_rows"},
     "src/tinyfoa_np/kernels/local.py": {"update"},
-    "src/tinyfoa_np/reference/bp.py": {"train"},
-    "src/tinyfoa_np/reference/tinyfoa.py": {"train_layer"},
     "cli/train.py": {"train"},
 }
 

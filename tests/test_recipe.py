@@ -301,7 +301,8 @@ def test_a_field_without_meaning_for_the_algorithm_is_refused(algorithm, name):
     if name in catalogue.find(algorithm).defaults:
         assert getattr(recipe.validated(), name) == 0.25
     else:
-        only = ", except on locally connected networks" if (algorithm, name) == ("bp", "dropout") else ""
+        local = name in catalogue.find(algorithm).lc_defaults
+        only = ", except on locally connected networks" if local else ""
         assert refused(recipe) == f"{name} has no meaning for algorithm {algorithm}{only}"
 
 

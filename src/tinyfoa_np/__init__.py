@@ -1,13 +1,13 @@
 """Forward-only, on-device learning in plain NumPy and numba, inside an explicit memory arena.
 
-What this module offers is imported when it is first used:
+The members of this module are imported on first use:
 
-- :func:`train`, with a :class:`Recipe` and a data set of :mod:`.data`; :func:`load`, a trained model;
-- :func:`plan`: will a training fit, before it runs; :func:`audit`: the memory that a run needed;
-- classifiers for scikit-learn, one for each algorithm: ``from tinyfoa_np import TinyFoAClassifier``.
+- :func:`train`, with a :class:`Recipe` and a data set of :mod:`.data`; :func:`load` for a trained model;
+- :func:`plan`: whether a training will fit, before it runs; :func:`audit`: the memory that a run needed;
+- classifiers for scikit-learn, one per algorithm: ``from tinyfoa_np import TinyFoAClassifier``.
 
-Where to begin reading: :mod:`.reference` has each algorithm in plain NumPy, :mod:`.rules` the same in the arena,
-:mod:`.catalogue` the list of algorithms, and :mod:`.model.export` a model for other programs.
+Where to start reading: :mod:`.reference` has each algorithm in plain NumPy, :mod:`.rules` the versions in the arena,
+:mod:`.catalogue` the list of algorithms, and :mod:`.model.export` the export to other programs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ESTIMATORS = (
     "FFClassifier",
     "GIFFClassifier",
 )
-#: public names, and where each is defined
+#: public names, and the modules that define them
 _HOMES = {
     "train": "run.train:train",
     "Recipe": "recipe:Recipe",

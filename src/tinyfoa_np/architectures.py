@@ -1,11 +1,11 @@
-"""Networks of published names: deeper than rows of layers of one kind, described layer by layer, in units that train.
+"""Published deep networks by name, described layer by layer and divided into units that train together.
 
 ``mlp`` and ``cnn`` are those of GIFF's authors for MNIST; ``resnet8``, ``mobilenetv1`` (a quarter of its width) and
-``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10. Each takes any
-images, and any number of classes. A layer's description is that of :mod:`tinyfoa_np.reference.graph`; batch norm
-follows every convolution but those of ``cnn``, and makes their biases superfluous.
+``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10. Each accepts
+images of any size and any number of classes. Layers are described as in :mod:`tinyfoa_np.reference.graph`; batch norm
+follows every convolution except those of ``cnn``, and makes their biases superfluous.
 
-GIFF trains groups of units; backpropagation trains all of them and a head, a linear layer on pooled feature maps.
+GIFF trains groups of units. Backpropagation trains all units and a head, a linear layer on pooled feature maps.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Shape = tuple[int, int, int]  # rows, columns, channels
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network for samples of a certain shape.
+    """A network for samples of a given shape.
 
     Attributes
     ----------
     units : tuple of tuples of descriptions
-        Layers that are not parted, lowest first.
+        Layers that always belong to the same group, lowest first.
     head : tuple of descriptions
-        What backpropagation has on top, down to the logits.
+        Layers that backpropagation adds on top, up to the logits.
     shape : (int, int, int)
-        Of a sample: rows, columns, channels; (1, 1, I) where it is no image.
+        Shape of a sample: rows, columns, channels; (1, 1, I) if it is not an image.
     """
 
     units: tuple[tuple[Description, ...], ...]
@@ -65,13 +65,13 @@ def _dscnn(channels: int) -> list[list[Description]]:
 
 
 _MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn": _dscnn}
-#: networks that have a name
+#: networks with a name
 NAMES = ("mlp", *_MAPS)
 _MLP = "fc:1000x3"
 
 
 def named(network: str) -> bool:
-    """Whether a network is one of these, and not a row of layers of one kind."""
+    """Whether a network is one of these, not a list of layers of one kind."""
     return network in NAMES
 
 
@@ -81,17 +81,17 @@ def convolutional(network: str) -> bool:
 
 
 def batch_normed(network: str) -> bool:
-    """Whether a network has batch norm, which looks at all samples of a batch at once."""
+    """Whether a network has batch norm, which needs all samples of a batch at once."""
     return network in _MAPS and any(layer[0] != "conv" for unit in _MAPS[network](1) for layer in unit)
 
 
 def units_of(network: str) -> int:
-    """How many units a network has, whatever it is trained on.
+    """Number of units of a network, for any data set.
 
     Raises
     ------
     BadRequest
-        If there is no such network, or GIFF does not know its layers.
+        If there is no such network, or GIFF does not support its layers.
     """
     if network in _MAPS:
         return len(_MAPS[network](1))
@@ -99,27 +99,27 @@ def units_of(network: str) -> int:
 
 
 def vector_width(network: str) -> int:
-    """Outputs of the last of a network's fully connected layers; 0 if it makes feature maps."""
+    """Outputs of a network's last fully connected layer; 0 if it makes feature maps."""
     return 0 if network in _MAPS else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
 
 
 def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, classes: int) -> Architecture:
-    """A network for samples of some shape.
+    """Build a network for samples of a given shape.
 
     Parameters
     ----------
     network : str
         One of :data:`NAMES`, or fully connected layers as in :func:`tinyfoa_np.network.layer_shapes`.
     inputs : int
-        Of a sample.
+        Inputs per sample.
     image : (int, int, int) or None
-        Channels, rows and columns, where samples are images.
+        Channels, rows and columns, if samples are images.
     classes : int
 
     Raises
     ------
     BadRequest
-        If the network is for images, and these are none, or too small.
+        If the network needs images and the samples are not images, or too small.
 
     Examples
     --------
@@ -148,9 +148,14 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
     return Architecture(layers, (("pool", *size), ("linear", prod(pooled), classes)), shape)
 
 
+def _parts(layer: Description) -> tuple[str, list[int]]:
+    kind, *numbers = layer
+    return kind, numbers
+
+
 def shape_after(layer: Description, shape: Shape) -> Shape:
     """Rows, columns and channels after a layer."""
-    kind, *rest = layer
+    kind, rest = _parts(layer)
     rows, columns, channels = shape
     if kind == "pool":
         return rows // rest[0], columns // rest[1], channels
@@ -161,8 +166,8 @@ def shape_after(layer: Description, shape: Shape) -> Shape:
 
 
 def weights(layer: Description) -> int:
-    """Numbers of a layer that train: weights, biases, batch norm's gamma and beta."""
-    kind, *rest = layer
+    """Number of trained parameters of a layer: weights, biases, batch norm's gamma and beta."""
+    kind, rest = _parts(layer)
     if kind == "pool":
         return 0
     below, width = rest[:2]
@@ -179,8 +184,8 @@ def weights(layer: Description) -> int:
 
 
 def statistics(layer: Description) -> int:
-    """Running statistics of a layer's batch norms, which do not train: a mean and a variance a channel."""
-    kind, *rest = layer
+    """Number of running statistics of a layer's batch norms: a mean and a variance per channel."""
+    kind, rest = _parts(layer)
     if kind == "residual":
         return 4 * rest[1]
     if kind == "dsconv":
@@ -189,12 +194,12 @@ def statistics(layer: Description) -> int:
 
 
 def grouped(text: str | None, network: str) -> tuple[tuple[int, ...], ...]:
-    """The groups of units that train together, by number from 0: ``"1,2|3"`` is ((0, 1), (2,)); None: each by itself.
+    """Groups of units that train together, numbered from 0: ``"1,2|3"`` is ((0, 1), (2,)); None is one group per unit.
 
     Raises
     ------
     BadRequest
-        If the text does not name every unit once, in order.
+        If the text does not contain every unit once, in order.
     """
     count = units_of(network)
     if text is None:
@@ -207,5 +212,5 @@ def grouped(text: str | None, network: str) -> tuple[tuple[int, ...], ...]:
 
 
 def group_text(groups: tuple[tuple[int, ...], ...]) -> str:
-    """Groups as :func:`grouped` reads them."""
+    """Groups as text for :func:`grouped`."""
     return "|".join(",".join(str(number + 1) for number in group) for group in groups)

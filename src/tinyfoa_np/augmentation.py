@@ -1,4 +1,4 @@
-"""How training images are changed at random, as a recipe writes it: ``flip,crop:4`` or ``flip,shift:10%,rotate:15``."""
+"""Random augmentation of training images as written in a recipe: ``flip,crop:4`` or ``flip,shift:10%,rotate:15``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ _PARTS = {
 
 
 class Augment(NamedTuple):
-    """How images are changed.
+    """Options of an augmentation.
 
     Attributes
     ----------
     flip : bool
-        Half of them are mirrored, left to right.
+        Whether to mirror half of the images, left to right.
     move : int
-        They move by up to so many pixels up or down, left or right, or so many percent of rows and columns.
-    percent : bool
-    zeros : bool
-        Pixels that come in from outside are 0; otherwise they are the nearest ones.
+        Maximum shift in each direction, in pixels, or in percent of rows and columns.
+        percent : bool
+            Whether ``move`` is in percent.
+        zeros : bool
+            Whether pixels shifted in are 0; otherwise they equal the nearest pixel.
     degrees : float
-        They turn by up to so much, around their centre.
+        Maximum rotation about the centre, in degrees.
     """
 
     flip: bool = False
@@ -38,7 +39,7 @@ class Augment(NamedTuple):
     degrees: float = 0.0
 
     def pixels(self, size: int) -> int:
-        """The most that an image with ``size`` rows moves up or down, or one with so many columns left or right."""
+        """Maximum shift in pixels along a side of ``size`` pixels."""
         return self.move * size // 100 if self.percent else self.move
 
 
@@ -59,12 +60,12 @@ def _read(text: str) -> dict[str, re.Match[str]]:
 
 
 def canonical(text: str) -> str:
-    """The same augmentation, always written in the same way.
+    """Normalize the spelling of an augmentation.
 
     Raises
     ------
     BadRequest
-        If it is none.
+        If it is invalid.
     """
     found = _read(text)
     parsed = parse(text)
@@ -74,13 +75,13 @@ def canonical(text: str) -> str:
 
 
 def parse(text: str) -> Augment:
-    """Reads an augmentation.
+    """Parse an augmentation.
 
     Parameters
     ----------
     text : str
-        Parts with commas between them: ``flip``; ``crop:4``, a random crop of the image with 4 pixels of 0 around it;
-        ``shift:3`` or ``shift:10%``, the same with the nearest pixels around it; ``rotate:15``, degrees.
+        Parts separated by commas: ``flip``; ``crop:4``, a random crop of the image padded with 4 pixels of 0;
+        ``shift:3`` or ``shift:10%``, the same but padded with the nearest pixels; ``rotate:15``, in degrees.
 
     Examples
     --------

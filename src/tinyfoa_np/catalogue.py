@@ -1,8 +1,8 @@
-"""The algorithms there are: what each is called, which networks it trains, and which fields of a recipe it reads.
+"""The catalogue of algorithms: their names, the networks they train, and the recipe fields they read.
 
-The rest of the house asks an entry here and never compares names, so that a rule from another package is trained,
-planned, audited and drawn as these are. Such a package names its :class:`Algorithm` in the entry point group
-``tinyfoa_np.rules``; docs/extending.md shows one. No NumPy is imported here: help and refusals come at once.
+The rest of the package uses these entries and never compares names, so that rules of other packages are trained,
+planned, audited and drawn in the same way. Such a package registers its :class:`Algorithm` in the entry point group
+``tinyfoa_np.rules``; docs/extending.md has an example. NumPy is not imported here, so help and errors are immediate.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Any
 from .architectures import group_text, grouped, vector_width
 from .errors import BadRequest
 
-#: where a package names its rules
+#: entry point group for rules of other packages
 GROUP = "tinyfoa_np.rules"
 #: kinds of networks: fully connected, locally connected, and graphs of layers of any kind
 KINDS = ("fc", "lc", "graph")
-#: what a recipe trains with unless it says otherwise
+#: the default algorithm of a recipe
 DEFAULT = "tinyfoa"
 
 
 @dataclass(frozen=True)
 class Option:
-    """A value of a rule that no field of a recipe holds; it is found in ``recipe.options``.
+    """An option of a rule that is not a field of recipes; its value is in ``recipe.options``.
 
     Attributes
     ----------
     default : int, float or str
-        Used if nothing is given; its type is that of every value.
+        Default value; its type is the type of all values.
     help : str
         One line for ``--help``.
     least, most : float
         The range of numbers, both included.
     choices : tuple of str
-        Of a text, what it may be.
+        Possible values of a text.
     unsaid : int, float, str or None
-        What a recipe means that does not record the option: how the rule worked before it had the option. With it, a
-        recipe records other values only.
+        The value meant by a recipe that does not contain the option: the behaviour before the option existed. If set,
+        recipes record only other values.
     """
 
     default: int | float | str
@@ -52,7 +52,7 @@ class Option:
     unsaid: int | float | str | None = None
 
     def check(self, name: str, value: Any) -> None:
-        """Refuses a value that cannot be."""
+        """Refuse an invalid value."""
         if isinstance(self.default, str):
             if value not in self.choices:
                 raise BadRequest(f"{name} is {str(value)[:40]!r}: it must be one of {', '.join(self.choices)}")
@@ -66,47 +66,48 @@ class Option:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A learning rule, as everything outside its own files knows it.
+    """A learning rule as seen by the rest of the package.
 
     Attributes
     ----------
     name, title : str
-        As recipes and commands write it, and as plots print it.
+        The name in recipes and commands, and the name in plots.
     homes : dict of str to str
         For each kind of network (:data:`KINDS`) that it trains, ``"module:Class"``: the stage, a subclass of
         :class:`tinyfoa_np.rules.stage.Stage`. Without an entry for ``fc``, fully connected networks are trained as
         graphs.
     defaults : dict of str to object
-        The recipe fields that are None unless given and have a meaning for this rule, with their defaults.
+        Defaults of the recipe fields that this rule uses and that are None unless given.
     lc_defaults : dict of str to object
-        What is different on locally connected networks.
+        Different defaults for locally connected networks.
     by_network : callable, optional
-        From a network's text to further defaults.
+        Function from a network's text to further defaults.
     options : dict of str to Option
         The rule's own options.
     schedules : tuple of str
-        The first is what ``auto`` becomes.
+        The first one is the meaning of ``auto``.
     by_layer : bool
         Whether layers train one after another, each a stage of its own; otherwise one stage trains them all.
     micro_batches : bool
-        Whether a batch may be split without changing the model, where activations are real and no layer needs the
-        statistics of a batch. By layer, micro-batches are always possible: they are multiples of 16 samples.
+        Whether a batch may be split without changing the model, if activations are real and no layer needs batch
+        statistics. With ``by_layer``, micro-batches are always possible, in multiples of 16 samples.
     signs_first : bool
-        Whether activations are bits only if the weights are signs.
+        Whether activations can be binary only if the weights are.
     full_batches : bool
-        Whether a last batch that is not full is left out of the training.
+        Whether an incomplete last batch is skipped in training.
     recompute : bool
-        By layer: whether the outputs of trained layers can be computed again in place of being kept in flash.
+        With ``by_layer``: whether outputs of trained layers can be recomputed instead of being kept in flash.
     normal_start : bool
-        Whether hidden weights start normally distributed, and those of a classifier at zero; otherwise all are uniform.
+        Whether hidden weights start normally distributed and a classifier's at zero; otherwise all start uniform.
     projected : bool
-        Whether the answer is a fixed random projection of the last layer's outputs, made again from the seed.
-    exports : tuple of str
-        Formats that hold its fully connected networks: keys of :data:`tinyfoa_np.model.export.WRITERS`.
+        Whether predictions use a fixed random projection of the last layer's outputs, regenerated from the seed.
+    answers : str or None
+        How its networks answer, as :mod:`tinyfoa_np.model.export.answers` knows it: what C and ONNX exports write.
+        None: there is no such export.
     why_not : str
-        Why it does not train graphs of layers, continuing "algorithm NAME ...".
+        Why it does not train graphs of layers, to continue "algorithm NAME ...".
     paper : str or None
-        The module of :mod:`tinyfoa_np.papers` that counts its memory in closed form.
+        The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
 
     name: str
@@ -124,17 +125,17 @@ class Algorithm:
     recompute: bool = False
     normal_start: bool = False
     projected: bool = False
-    exports: tuple[str, ...] = ("npz",)
+    answers: str | None = None
     why_not: str = "trains no graphs of layers"
     paper: str | None = None
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The rule's own options, with defaults for those that are not given.
+        """Check the rule's own options and fill in defaults.
 
         Raises
         ------
         BadRequest
-            If an option is unknown, or its value is of another type or out of its range.
+            If an option is unknown, or its value has the wrong type or is out of range.
         """
         for name, value in given.items():
             if name not in self.options:
@@ -143,23 +144,23 @@ class Algorithm:
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
 
     def recorded(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Of the rule's own options those that a recipe records."""
+        """The options that a recipe records."""
         known = self.options
         return {name: v for name, v in options.items() if name not in known or known[name].unsaid != v}
 
     def read_back(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of which :meth:`recorded` left these."""
+        """Restore all options from those recorded by :meth:`recorded`."""
         unsaid = {name: option.unsaid for name, option in self.options.items() if option.unsaid is not None}
         return {**unsaid, **options}
 
     def home(self, kind: str) -> Any:
-        """The class of the stage that trains a kind of network."""
+        """The stage class that trains a kind of network."""
         module, _, name = self.homes[kind].partition(":")
         return getattr(import_module(module), name)
 
 
 def _of_goodness(network: str) -> dict[str, Any]:
-    """GIFF's defaults: goodness is a sum over the outputs of dense layers, and a mean over feature maps."""
+    """GIFF's defaults, as goodness is a sum over the outputs of dense layers, and a mean over feature maps."""
     width = vector_width(network)
     return {
         "groups": group_text(grouped(None, network)),
@@ -181,7 +182,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
-        exports=("npz", "c-header", "onnx"),
+        answers="projection",
         why_not="trains fully connected layers, in slices",
         paper="tinyfoa_memory",
     ),
@@ -192,6 +193,7 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
         lc_defaults={"dropout": 0.2},
         schedules=("none", "slice", "frozen"),
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -201,15 +203,18 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         why_not="sends errors to fully connected layers only",
+        answers="targets",
         paper="tinyfoa_memory",
     ),
     Algorithm(
         name="dfa",
         title="DFA",
-        homes={"fc": _RULES + "dfa:Network"},
-        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
+        defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
+        lc_defaults={"dropout": 0.2},
         signs_first=True,
-        why_not="sends the output's error to fully connected layers only",
+        answers="targets",
+        why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
         name="pepita",
@@ -217,6 +222,7 @@ _OWN = (
         homes={"fc": _RULES + "pepita:Network"},
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
+        answers="logits",
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -238,6 +244,7 @@ _OWN = (
         signs_first=True,
         full_batches=True,
         normal_start=True,
+        answers="labels",
         why_not="writes labels into the inputs of fully connected layers, where a convolution sees them at its border"
         " only",
         paper="tinyfoa_memory",
@@ -250,6 +257,7 @@ _OWN = (
         options={"head_lr": Option(1e-3, "learning rate of the heads.", least=1e-9, most=1.0)},
         schedules=("stream", "slice"),
         by_layer=True,
+        answers="heads",
         why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(
@@ -262,6 +270,7 @@ _OWN = (
         by_layer=True,
         recompute=True,
         projected=True,
+        answers="projection",
         why_not="trains fully connected layers",
     ),
     Algorithm(
@@ -270,6 +279,7 @@ _OWN = (
         homes={"graph": _RULES + "giff:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True, "label_width": 1},
         by_network=_of_goodness,
+        answers="goodness",
         options={
             "loss": Option(
                 "logistic",
@@ -296,12 +306,12 @@ _known: dict[str, Algorithm] = {entry.name: entry for entry in _OWN}
 
 
 def register(algorithm: Algorithm) -> Algorithm:
-    """Adds an algorithm to the catalogue, and returns it.
+    """Add an algorithm to the catalogue, and return it.
 
     Raises
     ------
     BadRequest
-        If the name is taken by another, or something in the entry cannot be.
+        If the name is already in use, or the entry is invalid.
     """
     name = algorithm.name
     if _known.get(name, algorithm) is not algorithm:
@@ -317,8 +327,8 @@ def register(algorithm: Algorithm) -> Algorithm:
 
 
 def _check_options(algorithm: Algorithm) -> None:
-    """Refuses an option whose name has another meaning already."""
-    from .recipe import Recipe  # which looks algorithms up here
+    """Refuse an option whose name has another meaning."""
+    from .recipe import Recipe  # which imports this module
 
     for name, option in algorithm.options.items():
         others = [entry.options[name] for entry in _known.values() if name in entry.options]
@@ -334,12 +344,12 @@ def _strangers() -> dict[str, EntryPoint]:
 
 
 def names() -> tuple[str, ...]:
-    """All algorithms: this package's, then those that were registered or are installed."""
+    """Names of all algorithms: this package's, then registered and installed ones."""
     return (*_known, *(name for name in sorted(_strangers()) if name not in _known))
 
 
 def find(name: str) -> Algorithm:
-    """The algorithm of that name.
+    """Find an algorithm by name.
 
     Raises
     ------

@@ -1,17 +1,18 @@
-"""Defaults that follow from the data: network, batch, epochs and learning rate of a training without options.
+"""Defaults that depend on the data: network, batch, epochs and learning rate of a training without options.
 
-The published recipes are made for MNIST: 60,000 samples and 100 epochs move every weight far enough at 1e-4; on 150
-samples no sign would turn. One rule serves all other data. With N training samples, and layers of M x M slices:
+The published recipes are made for MNIST: with 60,000 samples and 100 epochs, a rate of 1e-4 moves every weight far
+enough; with 150 samples no sign would change. One rule covers all other data. With N training samples and layers of
+M x M slices:
 
     network   fc:300x2 for fewer than 1,000 samples, else fc:500x2
     batch     N / 100, between 20 and 100
-    epochs    as many as take :data:`STEPS` steps, between 20 and 100
-    lr        3 over the steps in which one slice trains, at most 0.01, where slices train one at a time;
-              elsewhere the algorithm's in :data:`RATES`, down to zero over the second half
+    epochs    enough for :data:`STEPS` steps, between 20 and 100
+    lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
+              otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
 
-The learning rate of slices is arithmetic: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end within
-1, so the rate times the steps says how many signs can turn. What is given explicitly stays as it is, and the rest
-follows from it. docs/data.md shows what the rule reaches.
+The learning rate for slices is derived as follows: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end
+within 1, so the rate times the number of steps determines how many signs can change. Explicit options are kept, and
+the others follow from them. docs/data.md shows the results of the rule.
 """
 
 from __future__ import annotations
@@ -25,43 +26,43 @@ from .data import is_files
 from .network import is_local
 from .recipe import Recipe
 
-#: steps that a training is to have, the least and the most epochs for them, and the least and the most samples a step
+#: number of steps to aim for, range of epochs, and range of samples per step
 STEPS, EPOCHS, BATCH = 4000, (20, 100), (20, 100)
-#: how far the weights of a slice may go in all, and in one step
+#: maximum total movement of a slice's weights, and maximum learning rate
 TRAVEL, LARGEST_LR = 3.0, 0.01
-#: the network, and that of few samples, whose larger ones are trained less steadily
+#: the default network, and a smaller one for few samples, for which larger ones train less steadily
 NETWORK, SMALL_NETWORK, FEW = "fc:500x2", "fc:300x2", 1000
-#: learning rates where all weights train in every step, and those of networks with convolutions
+#: learning rates if all weights train in every step, and those of networks with convolutions
 RATES = {"tinyfoa": 3e-3, "bp": 1e-3, "drtp": 1e-2, "pepita": 3e-2, "ff": 1e-2, "giff": 1e-3}
 GRAPH_RATES = {"bp": 1e-3, "giff": 3e-3}
-#: samples in a step of a network with convolutions, whose steps take longer than the Python around them
+#: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 20
-#: fields that the rule decides, in the order in which they are shown
+#: fields determined by the rule, in display order
 CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule")
 
 
 def apply(dataset: str, network: str | None) -> bool:
-    """Whether the rule holds: for your own files and scikit-learn's digits, not for published data sets, whose
-    recipe is the paper's; and for every network of convolutions, which that paper did not train."""
+    """Whether the rule applies: to your own files and scikit-learn's digits, but not to published data sets, which use
+    the paper's recipe; and to every network with convolutions, as that paper did not train any."""
     return is_files(dataset) or dataset == "digits" or convolutional(network or NETWORK)
 
 
 def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True) -> dict[str, Any]:
-    """The fields of a recipe around those that are given.
+    """Complete the given fields of a recipe.
 
     Parameters
     ----------
     given : dict
-        Fields of a recipe that somebody chose; others are absent or None.
+        Explicitly chosen fields of a recipe; others are absent or None.
     samples, inputs : int
         N and I of the training set.
     own : bool
-        Whether the samples are your own: then they are standardized, and shuffled before they are cut into batches.
+        Whether the samples are your own; they are then standardized, and shuffled before they are divided into batches.
 
     Returns
     -------
     dict
-        The same fields, and those of :data:`CHOSEN` that were not given.
+        The given fields, and those of :data:`CHOSEN` that were not given.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     convolutions = convolutional(fields["network"])
     least, most = BATCH
     fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
-    batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses what is out of range
+    batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses values out of range
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     algorithm = fields.get("algorithm") or catalogue.DEFAULT
@@ -95,7 +96,7 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
 
 
 def described(recipe: Recipe, given: dict[str, Any]) -> str:
-    """What the rule chose for a recipe, in a line; empty where it does not hold, or everything was given."""
+    """The fields chosen by the rule for a recipe, in one line; empty if it does not apply, or all fields were given."""
     if not apply(recipe.dataset, recipe.network):
         return ""
     chosen = {name: getattr(recipe, name) for name in CHOSEN if given.get(name) is None}

@@ -1,12 +1,12 @@
-"""What goes wrong, in one line each: the message says what was wrong and what would be right."""
+"""Errors with one-line messages, which say what is wrong and what would be right."""
 
 from .text import printable
 
 
 class TinyFoAError(Exception):
-    """Anything this package reports to its user; ``exit_code`` is what a command line should end with.
+    """Base class of errors reported to the user; ``exit_code`` is the exit status for a command line.
 
-    Messages quote names from files, which may hold anything: as text, a message is one line that can be shown safely.
+    Messages quote names from files, which may contain anything; as text, a message is one line that is safe to display.
     """
 
     exit_code = 1
@@ -16,16 +16,16 @@ class TinyFoAError(Exception):
 
 
 class BadRequest(TinyFoAError):
-    """The request cannot be carried out as asked: a wrong option, missing data, a directory in the way."""
+    """The request cannot be carried out: a wrong option, missing data, or an existing directory."""
 
     exit_code = 2
 
 
 class CheckFailed(TinyFoAError):
-    """A check did not hold: damaged files, measurements that disagree, numbers that left their range."""
+    """A check failed: damaged files, inconsistent measurements, or numbers out of range."""
 
     exit_code = 1
 
 
 class OtherNumerics(BadRequest):
-    """A run or a model of a version that computes other bits from the same recipe."""
+    """A run or a model is from a version that computes different bits from the same recipe."""

@@ -1,7 +1,7 @@
-"""Classifiers as scikit-learn knows them (extra ``sklearn``): one for each algorithm, which name it and nothing more.
+"""Classifiers for scikit-learn (extra ``sklearn``), one per algorithm.
 
-Their parameters are those of a :class:`.recipe.Recipe`, with ``random_state`` for its seed, and what says where and in
-how much memory to train.
+Their parameters are those of a :class:`.recipe.Recipe`, with ``random_state`` for its seed, and options for the
+location and memory of the training.
 
 Examples
 --------
@@ -53,78 +53,79 @@ from .run.events import Event, Interrupted
 from .run.train import train
 from .storage.files import unsynced
 
-#: standard deviations of columns further apart than this are warned of
+#: ratio of columns' standard deviations above which a warning is given
 UNSCALED = 100
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
-    """What the classifiers have in common; each names its ``algorithm``.
+    """Base class of the classifiers; each subclass sets ``algorithm``.
 
-    Samples (N, I) of uint8 stay bytes, in the training as in the model, and are seen with the mean and the deviation of
-    what the first call was given, or from 0 to 1 (``normalize``). All others become float32 and are seen as they are,
-    unless ``normalize`` says how to scale their columns. Sparse matrices are taken and become dense. Labels may be
-    anything that scikit-learn takes for classes.
+    Samples (N, I) of uint8 stay bytes, in training and in the model. They are scaled by the mean and the deviation of
+    the samples in the first call, or to 0 to 1 (``normalize``). All others become float32 and are used as they are,
+    unless ``normalize`` says how to scale their columns. Sparse matrices are converted to dense ones. Labels may be
+    anything that scikit-learn accepts as classes.
 
     Parameters
     ----------
     network, epochs, batch, lr, lr_schedule
-        See :class:`.recipe.Recipe`. What is None follows from the number of samples: :mod:`.defaults`.
+        See :class:`.recipe.Recipe`. None is replaced by a value that depends on the number of samples:
+        :mod:`.defaults`.
     slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., lc_connect
-        See :class:`.recipe.Recipe`. None is the algorithm's own default, and of ``slices`` 1 where there is but one
+        See :class:`.recipe.Recipe`. None is the algorithm's own default; for ``slices`` it is 1 if there is only one
         feature.
     normalize : {"standard", "unit"}, optional
         Scale each feature: to mean 0 and deviation 1, or to 0 to 1. The scaling becomes part of the model and of its
         exports. None takes float samples as they are (scale them in a Pipeline) and bytes as "standard".
     options : dict, optional
-        The algorithm's own options, where a package that provides it has some.
+        The algorithm's own options, if it is from a package that defines some.
     image : (int, int, int), optional
-        Channels, rows and columns of samples that are images, whose features come channel by channel and row by row:
-        networks of convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``) need to know it.
+        Channels, rows and columns of samples that are images, with features channel by channel and row by row. Required
+        for networks with convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``).
     class_weight : dict or "balanced", optional
         Weights of the classes; see ``sample_weight`` of :meth:`fit`.
     early_stopping : bool
-        Stop a layer, or the network where all layers train together, after ``n_iter_no_change`` epochs without a lower
-        error on ``eval_set``, or on a tenth of the samples set aside for it.
+        Stop a layer, or the network if all layers train together, after ``n_iter_no_change`` epochs without a lower
+        error on ``eval_set``, or without it on a tenth of the samples, which is set aside.
     n_iter_no_change : int
     warm_start : bool
-        A further :meth:`fit` goes on from the weights, moments and step counts of the last one: it is as many calls of
-        :meth:`partial_fit` as there are epochs.
+        Whether a further :meth:`fit` continues from the weights, moments and step counts of the last one. It then
+        equals one call of :meth:`partial_fit` per epoch.
     shuffle : bool
-        Shuffle the samples once before they are cut into batches: what is sorted by class would not be learnt. The
-        result then does not depend on the order of the samples.
+        Shuffle the samples once before they are divided into batches, as sorted samples cannot be learned. The result
+        then does not depend on the order of the samples.
     verbose : bool
         Print each epoch's loss and error.
     random_state : int, RandomState or None
-        An integer is the recipe's seed: the same data and parameters then give the same model, bit for bit. From
-        another source of randomness a seed is drawn.
+        An integer is the recipe's seed: equal data and parameters then give bit-identical models. From other sources of
+        randomness a seed is drawn.
     ram : int, optional
-        The most bytes that training may take; the model is the same with any. Without it, whatever is fastest.
+        Maximum bytes for training, which do not affect the model. By default the fastest tiling is used.
     threads : int, optional
-        All cores without it; the model does not depend on it.
+        By default all cores; the model does not depend on it.
     run_dir : path, optional
-        Where flash, metrics, model and audit go: a directory that does not exist, is empty, or holds a run, which
-        :meth:`fit` replaces; ``tinyfoa audit``, ``plot`` and ``report`` read it. Without it, a temporary one, which
-        goes with the estimator, and nothing waits for the disk.
+        Directory for flash, metrics, model and audit: one that does not exist, is empty, or contains a run, which
+        :meth:`fit` replaces. ``tinyfoa audit``, ``plot`` and ``report`` read it. By default a temporary directory is
+        used, which is deleted with the estimator and is not synced to disk.
 
     Attributes
     ----------
     classes_ : ndarray (C,)
     n_features_in_ : int
     model_ : Model
-        What was trained.
+        The trained model.
     recipe_ : Recipe
-        How it was trained: with the network, batch, epochs and learning rate that were chosen.
+        The recipe, with the network, batch, epochs and learning rate that were chosen.
     memory_ : dict
         The audit of the last training, as ``tinyfoa audit --json`` prints it: ``memory_["arena"]`` has ``planned``,
         ``accounted`` and ``watermark`` bytes.
     model_sha256_ : str
-        Of all weights and biases: equal where two models are.
+        Digest of all weights and biases: equal for equal models.
     loss_curve_ : list of float
-        Loss of each epoch, layer after layer where one trains after another.
+        Loss of each epoch, layer after layer if layers train one after another.
     history_ : list of :class:`.run.results.Epoch`
-        Layer, epoch, loss, training error, and the error on ``eval_set``, for each of these.
+        Layer, epoch, loss, training error, and error on ``eval_set``, per epoch.
     n_iter_ : int
-        Epochs of what trained longest.
+        Number of epochs of the layer that trained longest.
     """
 
     algorithm: str
@@ -218,17 +219,17 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.run_dir = run_dir
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Classifier:
-        """Trains from the beginning; with ``warm_start``, from where the last call ended.
+        """Train from the beginning or, with ``warm_start``, from the state of the last call.
 
         Parameters
         ----------
         X : array-like or sparse matrix (N, I)
         y : array-like (N,)
         sample_weight : array-like (N,), optional
-            How often each sample counts. Whole numbers are repetitions, exactly; other weights are rounded to
-            repetitions of which there are N in all.
+            Weight of each sample. Integers are exact repetitions; other weights are rounded to repetitions with a total
+            of N.
         eval_set : (X, y), optional
-            Samples on which the error is measured after each epoch.
+            Samples for measuring the error after each epoch.
 
         Returns
         -------
@@ -237,9 +238,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If data or parameters are not such as can be trained with; the message says what would be right.
+            If data or parameters are invalid; the message says what would be right.
         Diverged
-            If numbers are no longer finite: a smaller ``lr`` is called for.
+            If numbers are no longer finite: use a smaller ``lr``.
         """
         further = self.warm_start and hasattr(self, "model_")
         X, y = validate_data(self, X, y, reset=not further, multi_output=True, accept_sparse="csr")
@@ -263,24 +264,24 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Classifier:
-        """Trains on the next part of a stream: one epoch of these samples, in batches of ``batch``.
+        """Train on the next part of a stream: one epoch of these samples, in batches of ``batch``.
 
-        Layer by layer as in :meth:`fit`: with TinyFoA, each layer trains for an epoch on these samples, then hands over
-        to the next; in the other algorithms all layers train together. Weights, biases, the optimizer's moments and
-        step counts, and the schedule's place are those that the last call, or :meth:`fit`, has left: call k is the
-        schedule's epoch k, which begins anew after ``epochs`` calls. Samples of earlier calls are not kept.
+        Layers train as in :meth:`fit`: with TinyFoA, each layer trains for an epoch on these samples, then passes its
+        outputs to the next; with other algorithms all layers train together. Weights, biases, the optimizer's moments
+        and step counts, and the position in the schedule continue from the last call, or from :meth:`fit`: call k is
+        the schedule's epoch k, starting over after ``epochs`` calls. Samples of earlier calls are not kept.
 
-        For the algorithms that train all layers together, as many calls as ``epochs`` on the same samples are
-        :meth:`fit`, to the bit; so are they for one layer of TinyFoA. Its layers above the first are here trained on
-        what lower ones hand over now, not on what they will once they are done. With binary activations, inference
-        takes each layer's scale from the last call's samples: calls with few make it uncertain.
+        For algorithms that train all layers together, ``epochs`` calls on the same samples are bit-identical to
+        :meth:`fit`; so they are for one layer of TinyFoA. Its upper layers are trained here on the current outputs of
+        the lower layers, not on those of completely trained layers. With binary activations, inference uses each
+        layer's scale from the last call's samples: if these are few, the scale is uncertain.
 
         Parameters
         ----------
         X : array-like (N, I)
         y : array-like (N,)
         classes : array-like (C,), optional
-            All that will ever come: needed in the first call, in later ones the same.
+            All classes of the stream: required in the first call; later calls must give the same or none.
 
         Returns
         -------
@@ -289,9 +290,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As for :meth:`fit`; and if it is a first call without ``classes``, if labels are none of these, or if the
-            training so far is not there any more: that of a copy, or of an estimator that was pickled, without
-            ``run_dir``.
+            As for :meth:`fit`; also in a first call without ``classes``, for labels that are not among them, or if the
+            state of the training is missing: in a copy, or in a pickled estimator without ``run_dir``.
         """
         first = not hasattr(self, "model_")
         X, y = validate_data(self, X, y, reset=first, multi_output=True, accept_sparse="csr")
@@ -315,24 +315,25 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self._train(*self._weighted(X, np.searchsorted(self.classes_, y), None), stream=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Classes (N,) of samples X (N, I): those with the largest logits, the first of equals."""
+        """Predict classes (N,) of samples X (N, I): those with the largest logits, the first one on a tie."""
         X = self._checked(X)
-        return self.classes_[self.model_.predict(X)]
+        answers: np.ndarray = self.classes_[self.model_.predict(X)]
+        return answers
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, C), float64, of samples X (N, I): the softmax of the model's logits.
 
-        That is what TinyFoA, BP and PEPITA are trained for. With DRTP, which is trained for a sigmoid of each class,
-        and FF and GIFF, whose logits are the goodness of each label, it says which class is the likelier, not how
-        likely.
+        This matches the training of TinyFoA, BP and PEPITA. DRTP is trained for a sigmoid per class, and the logits of
+        FF and GIFF are the goodness of each label: there, the values rank the classes but are not calibrated.
         """
         X = self._checked(X)
         logits = self.model_.scores(X)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        shares: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+        return shares
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits (N, C), float64, of samples X (N, I); of two classes their difference (N,), above 0 for the second."""
+        """Logits (N, C), float64, of samples X (N, I); for two classes, a difference (N,), above 0 for the second."""
         X = self._checked(X)
         logits = self.model_.scores(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -340,7 +341,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     # -- the data ------------------------------------------------------------------------------------------------------
 
     def _checked_set(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Samples to measure the error on, and numbers of their classes."""
+        """Samples for measuring the error, and their class numbers."""
         X = validate_data(self, X, reset=False, accept_sparse="csr")
         y = column_or_1d(y)
         if len(X if not issparse(X) else y) != len(y) or not np.isin(y, self.classes_).all():
@@ -348,7 +349,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return X.toarray() if issparse(X) else X, np.searchsorted(self.classes_, y)
 
     def _set_aside(self, X: np.ndarray, labels: np.ndarray, weight: Any) -> tuple[Any, ...]:
-        """The samples without a tenth, whatever their order, and this tenth."""
+        """Split off a tenth of the samples, independent of their order."""
         order = in_order(X, labels)
         tenth = np.zeros(len(labels), bool)
         tenth[order[shuffled(len(labels), SEED)[: len(labels) // 10]]] = True
@@ -358,7 +359,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return X[~tenth], labels[~tenth], rest, (X[tenth], labels[tenth])
 
     def _weighted(self, X: np.ndarray, labels: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The samples as often as they count, in an order that does not depend on theirs where they are shuffled."""
+        """Repeat the samples by weight, in an order independent of the original if they are shuffled."""
         if self.shuffle:
             order = in_order(X, labels)
             X, labels = X[order], labels[order]
@@ -373,7 +374,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     # -- the training --------------------------------------------------------------------------------------------------
 
     def _begin(self, X: np.ndarray, stream: bool = False) -> None:
-        """A run of its own, its recipe, and how its samples are seen; of a stream as in the directory's run."""
+        """Set up a new run, its recipe, and the scaling of samples; in a stream as in the directory's run."""
         if len(self.classes_) < 2:
             raise ValueError("there is one class only: two or more would be right")
         if not len(X):
@@ -415,7 +416,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             )
 
     def _shaped(self, features: int) -> tuple[int, int, int] | None:
-        """Channels, rows and columns of the samples; None if they are no images, or are not read as such."""
+        """Channels, rows and columns of the samples; None if they are not images, or not used as such."""
         if self.image is None:
             return None
         shape = np.atleast_1d(self.image).tolist()
@@ -424,7 +425,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return shape[0], shape[1], shape[2]
 
     def _place(self, keep: bool = False) -> None:
-        """Where the run goes; of the run that was there before, nothing is needed any more, unless it is kept."""
+        """Prepare the run directory; remove the previous run unless it is kept."""
         if before := self.__dict__.pop("_temporary", None):
             _remove(*before)
         if self.run_dir is None:
@@ -435,7 +436,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             directory.clear(Path(self._run))
 
     def _train(self, X: np.ndarray, labels: np.ndarray, checked: Any = None, stream: bool = False) -> Classifier:
-        """Trains on samples and numbers of their classes, and takes over what came of it."""
+        """Train on samples and class numbers, and set the fitted attributes."""
         X = self._held(X)
         Xt, yt = (X[:0], labels[:0]) if checked is None else (self._held(checked[0]), checked[1])
         scale, offset, unit = self._affine
@@ -474,7 +475,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _origin(self) -> dict[str, Any]:
-        """What classes and columns are called, as models and reports print it."""
+        """Names of classes and columns for models and reports."""
         origin: dict[str, Any] = {}
         names = [label if isinstance(label, (int, str)) else str(label) for label in self.classes_.tolist()]
         if names != list(range(len(names))):
@@ -484,13 +485,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return origin
 
     def _checked(self, X: Any) -> np.ndarray:
-        """Samples to answer for, as the model takes them."""
+        """Samples for prediction, in the model's form."""
         check_is_fitted(self, "model_")
         X = validate_data(self, X, reset=False, accept_sparse="csr")
         return self._held(X.toarray() if issparse(X) else X)
 
     def _held(self, X: np.ndarray) -> np.ndarray:
-        """Samples (N, I) as bytes, where the first ones were, else float32."""
+        """Samples (N, I) as bytes if the first ones were bytes, else float32."""
         kind = np.uint8 if self._bytes else np.float32
         with np.errstate(over="ignore", invalid="ignore"):
             held = X.astype(kind, copy=False)
@@ -512,7 +513,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
 
 class _Watch:
-    """Listens to a training: prints its epochs, and says when there are enough."""
+    """Listener of a training: prints its epochs, and stops it early."""
 
     def __init__(self, stopping: bool, patience: int, verbose: bool) -> None:
         self.stopping, self.patience, self.verbose = stopping, patience, verbose
@@ -538,7 +539,7 @@ class _Watch:
 
 
 def _remove(directory: str, owner: int) -> None:
-    """Removes a temporary directory, unless a forked process asks, whose parent still needs it."""
+    """Remove a temporary directory, except in a forked process, whose parent still needs it."""
     if os.getpid() == owner:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -570,14 +571,14 @@ class PEPITAClassifier(Classifier):
 class FFClassifier(Classifier):
     """Forward-forward (:mod:`.rules.ff`); parameters are those of :class:`Classifier`.
 
-    The algorithm writes a label in the place of a sample's first C inputs, which on the images of its paper are a black
-    border. Here as many zeros come before the features, so that none is lost.
+    The algorithm writes a label over a sample's first C inputs, which are a black border in the images of its paper.
+    Here C zeros are prepended to the features, so that no feature is lost.
     """
 
     algorithm = "ff"
 
     def _shaped(self, features: int) -> None:
-        super()._shaped(features)  # with the zeros, samples are no images
+        super()._shaped(features)  # with the zeros, samples are not images
 
     def _held(self, X: np.ndarray) -> np.ndarray:
         held = super()._held(X)
@@ -588,7 +589,7 @@ class GIFFClassifier(Classifier):
     """Generalized forward-forward (:mod:`.rules.giff`); parameters are those of :class:`Classifier`.
 
     Its networks have real weights and activations, whatever ``binary_weights`` and ``binary_activations`` say. With
-    ``image``, ``network`` may be one of convolutions, as ``"cnn"``.
+    ``image``, ``network`` may be one with convolutions, such as ``"cnn"``.
     """
 
     algorithm = "giff"

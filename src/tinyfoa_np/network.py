@@ -1,4 +1,4 @@
-"""What is trained: the shapes of a network's layers, from a short text such as ``fc:2000x4`` or ``lc:16,32,64,64``."""
+"""Shapes of a network's layers, from a short text such as ``fc:2000x4`` or ``lc:16,32,64,64``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .errors import BadRequest
 
-#: weights of an output and an input channel: a 3 x 3 neighbourhood
+#: weights per output and input channel: a 3 x 3 neighbourhood
 TAPS = 9
-#: what an output channel of a locally connected layer reads: every input channel, or one
+#: input channels read by an output channel of a locally connected layer: all, or one
 CONNECTIONS = ("full", "depthwise")
 
 _SPEC = re.compile(r"(fc|lc):(\d{1,9}(?:x\d{1,3})?(?:,\d{1,9}(?:x\d{1,3})?)*)")
@@ -26,10 +26,10 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class LocalShape(LayerShape):
-    """A locally connected layer: 3 x 3, stride 1, padding 1, with weights of its own at every position.
+    """A locally connected layer: 3 x 3, stride 1, padding 1, with separate weights at every position.
 
-    ``inputs`` and ``outputs`` are all values of a sample. Output channel o reads ``connect`` = ``full``: all input
-    channels, or ``depthwise``: channel o I / O, rounded down.
+    ``inputs`` and ``outputs`` are totals per sample. Output channel o reads all input channels if ``connect`` is
+    ``full``, or channel o I / O, rounded down, if it is ``depthwise``.
     """
 
     below: int  # I, input channels
@@ -40,12 +40,12 @@ class LocalShape(LayerShape):
 
     @property
     def places(self) -> int:
-        """Positions."""
+        """Number of positions."""
         return self.rows * self.columns
 
     @property
     def fan_in(self) -> int:
-        """Weights of an output channel at one position."""
+        """Weights per output channel at one position."""
         return TAPS * (self.below if self.connect == CONNECTIONS[0] else 1)
 
 
@@ -55,7 +55,7 @@ def is_local(network: str) -> bool:
 
 
 def described(shapes: Sequence[LayerShape]) -> str:
-    """The text for a network of these layers.
+    """The text of a network with these layers.
 
     Examples
     --------
@@ -69,18 +69,18 @@ def described(shapes: Sequence[LayerShape]) -> str:
 
 
 def image_of(shapes: Sequence[LayerShape]) -> tuple[int, int, int] | None:
-    """(channels, rows, columns) of what a locally connected network reads; None for another."""
+    """(channels, rows, columns) of a locally connected network's input; None for other networks."""
     first = shapes[0]
     return (first.below, first.rows, first.columns) if isinstance(first, LocalShape) else None
 
 
 def widths(network: str) -> tuple[int, ...]:
-    """The outputs of a network's hidden layers, or their output channels, lowest first.
+    """Outputs, or output channels, of a network's hidden layers, lowest first.
 
     Raises
     ------
     BadRequest
-        If the text is not understood: see :func:`layer_shapes`.
+        If the text is invalid: see :func:`layer_shapes`.
 
     Examples
     --------
@@ -113,15 +113,15 @@ def layer_shapes(
     inputs : int
         Inputs of the first layer.
     image : tuple of int, optional
-        (channels, rows, columns) of these inputs, where they are images.
+        (channels, rows, columns) of these inputs, if they are images.
     connect : str, optional
-        One of :data:`CONNECTIONS`; the first without it.
+        One of :data:`CONNECTIONS`; by default the first.
 
     Raises
     ------
     BadRequest
-        If the text is not of that form, a width or count is zero or too large, or a locally connected network has no
-        images to read.
+        If the text is not of that form, a width or count is zero or too large, or the inputs of a locally connected
+        network are not images.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The number of the numerics, and the arithmetic on the host that reaches a weight: no result depends on a libm."""
+"""The numerics version, and host arithmetic that affects weights: no result depends on a libm."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from math import frexp
 
 from .errors import OtherNumerics
 
-#: changes whenever the same recipe and data no longer give the same bits; docs/numerics.md describes the current ones
+#: increased when the same recipe and data no longer give the same bits; docs/numerics.md describes the current version
 NUMERICS = 2
-#: the version of this package that computed with each earlier number
+#: the last version of this package with each earlier number
 LAST_VERSIONS = {1: "0.1.0"}
 
 
 def check(number: object) -> None:
-    """Refuses what was computed with other numerics.
+    """Refuse results computed with other numerics.
 
     Raises
     ------
     OtherNumerics
-        With the version that computed it.
+        The message names the version that computed them.
     """
     if number == NUMERICS and not isinstance(number, bool):
         return
@@ -31,7 +31,7 @@ def check(number: object) -> None:
 
 
 def power(base: float, exponent: int) -> float:
-    """base**exponent by repeated squaring in float64, from the exponent's lowest bit on; ``exponent`` >= 0."""
+    """base**exponent by repeated squaring in float64, starting at the exponent's lowest bit; ``exponent`` >= 0."""
     result = 1.0
     while exponent:
         if exponent & 1:
@@ -42,7 +42,7 @@ def power(base: float, exponent: int) -> float:
 
 
 def cosine(half_turns: float) -> float:
-    """cos(pi x) in float64 for x from 0 to 1: Taylor's series of the angle's distance from 0 or pi, term by term."""
+    """cos(pi x) in float64 for x from 0 to 1: Taylor series of the angle's distance from 0 or pi, term by term."""
     near = min(half_turns, 1.0 - half_turns) * 3.141592653589793
     term = total = 1.0
     for k in range(1, 13):

@@ -1,4 +1,4 @@
-"""A run as one page: HTML that holds everything it shows, for any browser, without a request to anywhere."""
+"""A run as a single self-contained HTML page, for any browser, without network requests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from .reports import audit as report
 from .reports.evaluation import evaluation
 from .run import results as finished
 from .run.directory import stand_in
+from .run.outcome import Epoch
 from .text import printable
 
-#: pictures and how each is called by who cannot see it
+#: pictures and their alternative texts
 PICTURES = {
     "training": "Error and loss of each layer, epoch by epoch",
     "memory": "The arena over a training step: which region has which bytes when",
     "signs": "Share of weights whose sign is no longer the initial one, slice by slice",
     "fields": "Weights of first-layer neurons, as the images they see",
 }
-#: a confusion matrix of more classes is not shown
+#: confusion matrices of more classes are omitted
 MOST_CLASSES = 30
-# Pictures are 1600 pixels wide and legible at half of that: a narrower screen scrolls them, and only them.
+# Pictures are 1600 pixels wide and legible at half that size; on a narrower screen only the pictures scroll.
 STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; color: #000; background: #fff; margin: 0 auto; max-width: 60rem;
@@ -43,12 +44,12 @@ th { font-weight: 600 } th[scope=row] { min-width: 7rem } .n { text-align: right
 @media (max-width: 36rem) { table { font-size: .875rem } th, td { padding-right: .5rem } }
 figure { margin: 0 } figcaption, .quiet { color: #555 }
 """.strip()
-#: what the page may load: nothing but what stands in it, its style and the heat maps of its pictures
+#: the page may load only its own content: its style and the heat maps of its pictures
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write(run_dir: str | os.PathLike[str]) -> str:
-    """The page on a finished run.
+    """Make the page of a finished run.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     BadRequest
         If the run has not finished, or matplotlib is not installed.
     CheckFailed
-        If what it wrote down is damaged.
+        If its data are damaged.
     """
     result, audit, rows = finished.result(run_dir), report.audit(run_dir), finished.epochs(run_dir)
     recipe = result["recipe"]
@@ -115,7 +116,7 @@ def _percent(error: float | None) -> str:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table that scrolls by itself; a head that ends in ``>`` is that of figures."""
+    """A table that scrolls separately; a heading ending in ``>`` is for a column of numbers."""
     numbers = [head.endswith(">") for head in heads]
 
     def line(cells: Sequence[object], tag: Callable[[int], str]) -> str:
@@ -150,7 +151,7 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
     )
 
 
-def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
+def _layers(result: dict[str, Any], rows: Sequence[Epoch]) -> str:
     one_by_one = catalogue.find(result["recipe"]["algorithm"]).by_layer
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
@@ -171,7 +172,7 @@ def _layers(result: dict[str, Any], rows: Sequence[finished.Epoch]) -> str:
 
 
 def _answers(run_dir: str | os.PathLike[str], result: dict[str, Any]) -> list[str]:
-    """How the model answers the test samples: by class, and which classes it confuses."""
+    """Predictions for the test samples: results per class, and confused classes."""
     if result["error_pct"] is None:
         return []
     trained = finished.model(run_dir)
@@ -267,16 +268,16 @@ def _picture(run_dir: str | os.PathLike[str], kind: str) -> str:
 
 
 def inline(svg: str, name: str, title: str) -> str:
-    """An SVG file as part of a page: what only files need goes, and its names become its own.
+    """An SVG file as part of a page: file-only parts are removed, and its ids get a unique prefix.
 
     Parameters
     ----------
     svg : str
-        As matplotlib writes it.
+        As written by matplotlib.
     name : str
-        What its names begin with: two pictures may not have the same.
+        Prefix of its ids, which must be unique.
     title : str
-        What is read to who cannot see it.
+        Alternative text.
     """
     start = svg.index("<svg")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[start:].strip(), flags=re.DOTALL)

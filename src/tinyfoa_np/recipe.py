@@ -1,6 +1,6 @@
-"""How a network is trained: everything that decides the trained model's bits, and nothing that does not.
+"""Training recipes: everything that determines the trained model's bits, and nothing else.
 
-Threads, RAM budget, audit mode and commits are no part of a recipe: they change how a run proceeds, never its result.
+Threads, RAM budget, audit mode and commits are not part of a recipe: they do not change the result of a run.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
 _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
-#: layer by layer with more than 2 x 2 slices: the learning rate that ``auto`` takes of itself, over M, and its largest.
-#: A slice trains in 1 / M^2 of the steps; what is good for so few lies between one rate and one way to go for all M.
+#: for layer-by-layer training with more than 2 x 2 slices: the default learning rate of ``auto`` is LR_PER_SIDE M, at
+#: most LARGEST_LR. A slice trains in 1 / M^2 of the steps; the factor M is a compromise between the same rate
+#: and the same total movement for every M.
 LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
-#: with more than so many slices per side, ``auto`` trains two in a step: one turn alone is then too short
+#: with more slices per side than this, ``auto`` trains two in a step, as one turn alone would be too short
 ONE_VISIT = 8
 _OWN = (
     "dropout",
@@ -49,11 +50,11 @@ _OWN = (
     "merge",
     "rms",
 )
-#: fields that a recipe records only where they say something: it had none of them once
+#: fields recorded only if they differ from their defaults, as older recipes do not have them
 _UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle")
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
 
-#: a type as the fields of a recipe spell it: what is of it, and what messages call it
+#: types as spelled in the fields of a recipe: accepted classes, and their name in messages
 _KINDS: dict[str, tuple[Any, str]] = {
     "str": (str, "text"),
     "int": (int, "a whole number"),
@@ -77,90 +78,91 @@ class Recipe:
     algorithm : str
         One of :func:`tinyfoa_np.catalogue.names`.
     slices : int or None
-        M: the weights of a layer are cut into M x M slices, those of a locally connected one into M groups of output
-        channels; 2 where the schedule has slices.
+        M: the weights of a layer are divided into M x M slices, those of a locally connected layer into M groups of
+        output channels; 2 if the schedule has slices.
     schedule : str
         ``slice``: one slice is resident and trains, for ``hold``; ``stream``: every slice trains in every step, one
         at a time in RAM; ``frozen``: all but a diagonal slice train, as in the authors' scripts; ``none``: all train,
-        all in RAM; ``auto`` becomes the first that the algorithm has.
-        With more than 2 x 2 slices, ``auto`` also says, where nothing else is given: as many holds as there are
-        slices, in diagonal order, at a learning rate of :data:`LR_PER_SIDE` M, at most :data:`LARGEST_LR`; with
-        several ``visits``, which are two where M is above :data:`ONE_VISIT`, so many times less of both.
+        all in RAM; ``auto``: the first schedule of the algorithm.
+        With more than 2 x 2 slices, ``auto`` also sets the following unless given: ``visits``, 2 if M is above
+        :data:`ONE_VISIT`, else 1; M^2 / ``visits`` holds in diagonal order; and a learning rate of
+        :data:`LR_PER_SIDE` M / ``visits``, at most :data:`LARGEST_LR`.
     hold : str
-        For how long before the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
+        Time until the next slice: ``"1epoch"``, ``"3epochs"`` or a number of steps such as ``"50"``.
     exchanges : int or None
         F: instead of ``hold``, move on after k epochs / F epochs, for k = 1, 2, ...
     visits : int or None
-        Layer by layer, ``slice``: so many slices train in every step of a hold, one after another in the RAM of one,
-        all from the same forward pass; 1 if not given. More than one are exchanged in every step.
+        For layer-by-layer training with ``slice``: the number of slices that train in every step of a hold, one after
+        another in the RAM of one, from the same forward pass; 1 by default. If more than 1, they are exchanged in every
+        step.
     order : str or None
-        Layer by layer, ``slice``: in which order slices have their turns. ``rows``: neuron group by neuron group;
-        ``diagonal``: diagonal by diagonal, so that slices that follow each other share no neuron and no input.
+        For layer-by-layer training with ``slice``: the order of slices. ``rows``: neuron group by neuron group;
+        ``diagonal``: diagonal by diagonal, so that consecutive slices share no neuron and no input.
     epochs : int
-        Epochs: of each layer where layers train one after another, else of the network.
+        Epochs: per layer if layers train one after another, else of the network.
     batch : int
         B: samples per step.
     lr : float
         Learning rate.
     lr_schedule : str
-        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a tenth after so many epochs, and again; ``cooldown``: down to
-        zero in a straight line over the second half; ``cosine``: down to zero as half a wave of the cosine;
-        ``exponential:0.99``: times 0.99 after every epoch.
+        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs; ``cooldown``:
+        linear decrease to zero over the second half; ``cosine``: half a cosine wave down to zero;
+        ``exponential:0.99``: a factor of 0.99 after every epoch.
     optimizer : str
         One of :data:`OPTIMIZERS`.
     moments : str
-        How the optimizer's moments of the weights are held, one of :data:`MOMENTS`: ``bfloat16`` and ``int8``, a byte
-        each, are rounded at random. Those of the biases are always float32.
+        Format of the optimizer's moments of the weights, one of :data:`MOMENTS`; ``bfloat16`` and ``int8`` (one byte
+        each) are rounded at random. Moments of the biases are always float32.
     decay : float or None
         Weight decay.
     classifier_lr, classifier_decay : float or None
-        Those of a linear classifier on all layers.
+        Learning rate and weight decay of a linear classifier on all layers.
     label_scale : float or None
-        The size of a label that is written into the inputs.
+        Value of a label written into the inputs.
     peer : float or None
         Weight of the peer normalization.
     dropout : float or None
-        The share of hidden outputs that a batch does without; on locally connected networks that of what
-        the classifier reads.
+        Share of hidden outputs that are dropped in a batch; on locally connected networks, share of the classifier's
+        inputs.
     theta : float or None
-        The goodness that right labels are to exceed, and wrong ones to fall short of; if not given, 0.1 for each
-        output of a network's last fully connected layer, 10 with feature maps, whose goodness is a mean.
+        The goodness that right labels should exceed and wrong labels should stay below; by default 0.1 per output of a
+        network's last fully connected layer, or 10 with feature maps, whose goodness is a mean.
     label_width : int or None
-        Units of the label channel for each of a group's output channels.
+        Units of the label channel per output channel of a group.
     groups : str or None
-        Which of a graph's units train together, as in ``"1,2|3"``; each by itself if not given.
+        The units of a graph that train together, as in ``"1,2|3"``; by default each is a group.
     merge : str or None
-        How data and label meet, one of :data:`MERGES`; if not given, ``add`` with fully connected layers, ``mul``
+        How data and label are merged, one of :data:`MERGES`; by default ``add`` with fully connected layers, ``mul``
         with feature maps.
     rms : bool or None
-        Whether a group hands its outputs on divided by their root mean square; if not given, those of fully
-        connected layers.
+        Whether a group divides its outputs by their root mean square; by default only with fully connected layers.
     normalize : str or None
-        ``standard``: bytes are seen with the data set's published mean and deviation; ``unit``: from 0 to 1.
+        ``standard``: bytes are scaled by the data set's published mean and deviation; ``unit``: to 0 to 1.
     shuffle : bool or None
-        Shuffle the training samples once, before they are cut into batches.
+        Whether to shuffle the training samples once, before they are divided into batches.
     reshuffle : bool
-        In every epoch, the training samples come in another order. Layer by layer it is the batches that do: each keeps
-        its samples, as it has a stored s.
+        Whether to change the order of training samples in every epoch. In layer-by-layer training the batches are
+        reordered instead: each keeps its samples, as it has a stored s.
     augment : str or None
-        How training images are changed at random in every epoch, see :func:`tinyfoa_np.augmentation.parse`. Layer by
-        layer the outputs handed on in flash are those of unchanged images; with ``recompute`` all layers see changed
-        ones.
+        Random augmentation of training images in every epoch, see :func:`tinyfoa_np.augmentation.parse`. In
+        layer-by-layer training the outputs stored in flash are those of unchanged images; with ``recompute`` all layers
+        see changed images.
     binary_weights, binary_activations : bool
     seed : int
-        Of every random number, 0 to 2**64 - 1.
+        Seed of all random numbers, 0 to 2**64 - 1.
     limit : int or None
         Train on the first ``limit`` samples only.
     recompute : bool
-        Keep no outputs of trained layers in flash; compute them again for every batch.
+        Whether to recompute the outputs of trained layers for every batch, instead of keeping them in flash.
     lc_connect : str or None
-        Locally connected networks: what an output channel reads, one of :data:`tinyfoa_np.network.CONNECTIONS`.
-        ``full``: every input channel, as in the authors' script; ``depthwise``: one, as the paper's memory counts it.
+        For locally connected networks: input channels per output channel, one of
+        :data:`tinyfoa_np.network.CONNECTIONS`. ``full``: all, as in the authors' script; ``depthwise``: one, as counted
+        in the paper's memory.
     options : dict
-        Of the algorithm's own options (:attr:`tinyfoa_np.catalogue.Algorithm.options`), all or some.
+        The algorithm's own options (:attr:`tinyfoa_np.catalogue.Algorithm.options`), all or some.
     digest : str or None
-        SHA-256 of the samples (:func:`tinyfoa_np.data.dataset.fingerprint`), where the data set's name alone does not
-        say which they are; training fills it in.
+        SHA-256 of the samples (:func:`tinyfoa_np.data.dataset.fingerprint`), if the data set's name does not identify
+        them; set by training.
     """
 
     dataset: str = "digits"
@@ -203,25 +205,25 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def changed(self, given: Mapping[str, Any]) -> Recipe:
-        """The recipe with other values, by field or by name of an own option; not yet validated."""
+        """A copy with other values, by field or by name of an algorithm's option; not yet validated."""
         own = {name: value for name, value in given.items() if name not in self.__dataclass_fields__}
         known = {name: value for name, value in given.items() if name not in own}
         return replace(self, **known, options={**self.options, **own}) if own else replace(self, **known)
 
     def validated(self) -> Recipe:
-        """The same recipe with ``auto`` and defaults resolved.
+        """A copy with ``auto`` and defaults resolved.
 
         Raises
         ------
         BadRequest
-            If a value is out of its range or two contradict each other.
+            If a value is out of range or two values contradict each other.
         """
         numpys = {
             field.name: value.item()
             for field in fields(self)
             if type(value := getattr(self, field.name)).__module__ == "numpy" and not getattr(value, "shape", 1)
         }
-        if numpys:  # scalars such as np.int64(3), of a grid search
+        if numpys:  # scalars such as np.int64(3), from a grid search
             return replace(self, **numpys).validated()
         for each in fields(self):
             value = getattr(self, each.name)
@@ -248,7 +250,7 @@ class Recipe:
         return replace(filled, **rates)._scheduled()
 
     def _filled(self) -> Recipe:
-        """The recipe with the algorithm's own defaults; what has no meaning for it may not be given."""
+        """A copy with the algorithm's own defaults; fields that it does not use must not be given."""
         entry, local = self.rule, is_local(self.network)
         if self.kind not in entry.homes:
             raise self._wrong_network()
@@ -286,28 +288,27 @@ class Recipe:
 
     @property
     def kind(self) -> str:
-        """What the algorithm sees in the network, one of :data:`tinyfoa_np.catalogue.KINDS`."""
+        """Kind of the network for the algorithm, one of :data:`tinyfoa_np.catalogue.KINDS`."""
         if is_local(self.network):
             return "lc"
         return "graph" if named(self.network) or "fc" not in self.rule.homes else "fc"
 
     @property
     def deep(self) -> bool:
-        """Whether the network is one of groups of layers of any kind; then weights and activations are real."""
+        """Whether the network is a graph of layers of any kind; weights and activations are then real."""
         return self.kind == "graph"
 
     def _wrong_network(self) -> BadRequest:
-        """The refusal of a network that the algorithm does not train."""
+        """The error for a network that the algorithm does not train."""
         others = [entry.name for entry in catalogue.algorithms() if self.kind in entry.homes]
         if self.kind == "lc":
-            return BadRequest(
-                f"algorithm {self.algorithm} trains no locally connected networks: {' or '.join(others)} does"
-            )
+            rest = f"choose one of {', '.join(others)}"
+            return BadRequest(f"algorithm {self.algorithm} trains no locally connected networks: {rest}")
         why = f"algorithm {self.algorithm} {self.rule.why_not}"
         return BadRequest(f"{why}: {' and '.join(others)} train {self.network}" if others else why)
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
-        """What ``auto`` becomes for more than 2 x 2 slices, as far as nothing else was given: docs/schedules.md."""
+        """Fields set by ``auto`` for more than 2 x 2 slices, unless given: docs/schedules.md."""
         turns: dict[str, Any] = {"order": self.order or "diagonal"}
         visits = max(1, self.visits or 1)
         if self.hold is None and self.exchanges is None:
@@ -349,7 +350,7 @@ class Recipe:
             )
 
     def _scheduled(self) -> Recipe:
-        """The recipe with its hold; slices, schedule, hold and exchanges must go together."""
+        """A copy with its hold; slices, schedule, hold and exchanges must be consistent."""
         schedule, hold, slices = self.schedule, self.hold, self.slices
         assert slices is not None
         if schedule == "none" and slices != 1:
@@ -374,11 +375,11 @@ class Recipe:
 
     @property
     def _sliced(self) -> bool:
-        """Whether there is a choice of schedules: with some, slices of weights train one at a time."""
+        """Whether there is a choice of schedules, some of which train slices of weights one at a time."""
         return len(self.rule.schedules) > 1 and not self.deep
 
     def _unsliced(self, what: str) -> BadRequest:
-        """The refusal of a field that has a meaning with slices only."""
+        """The error for a field that is only used with slices."""
         if self._sliced:
             some = " or ".join(schedule for schedule in self.rule.schedules if schedule != "none")
             return BadRequest(
@@ -388,11 +389,11 @@ class Recipe:
 
     @property
     def _who(self) -> str:
-        """What decides whether there are slices, in words."""
+        """The reason for having slices or not, in words."""
         return f"network {self.network}" if named(self.network) else f"algorithm {self.algorithm}"
 
     def _turns(self) -> tuple[int | None, str | None]:
-        """How many slices train in a step, and in which order they have their turns; None where it has no meaning."""
+        """Number of slices per step, and their order; None if not applicable."""
         if not self.rule.by_layer or self.schedule != "slice":
             if self.visits is not None or self.order is not None:
                 what = "order" if self.visits is None else "visits"
@@ -418,7 +419,7 @@ class Recipe:
         return int(match[1]) * (batches if match[2] else 1)
 
     def lr_at(self, epoch: int) -> float:
-        """What the learning rate is multiplied by in an epoch, from 0."""
+        """Factor of the learning rate in an epoch, counted from 0."""
         if self.lr_schedule == "cooldown":
             return min(1.0, 2 * (self.epochs - epoch) / self.epochs)
         if self.lr_schedule == "constant":
@@ -432,9 +433,9 @@ class Recipe:
         return power(0.1, sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
-        """The recipe as JSON, one key per line; without those of :data:`_UNSAID` that say nothing.
+        """The recipe as JSON, one key per line, without fields of :data:`_UNSAID` at their defaults.
 
-        It ends with the number of the numerics, which decides the bits as the fields do.
+        The last key is the numerics version, which determines the bits as well.
         """
         values = asdict(self) | {"numerics": NUMERICS}
         chosen = bool(self.options)
@@ -444,24 +445,24 @@ class Recipe:
             if not values[name]:
                 del values[name]
         if not chosen and self.algorithm in catalogue.names() and self.rule.options:
-            values["options"] = {}  # still to be chosen: a recipe without the key is of a time before the options
+            values["options"] = {}  # not yet chosen: a recipe without the key is older than the options
         return json.dumps(values, indent=2) + "\n"
 
     @property
     def identity(self) -> str:
-        """What a run's flash calls its recipe."""
+        """The identity of the recipe in a run's flash."""
         return f"numerics {NUMERICS}, recipe {hashlib.sha256(self.to_json().encode()).hexdigest()}"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe that :meth:`to_json` wrote.
+        """Parse a recipe written by :meth:`to_json`.
 
         Raises
         ------
         BadRequest
             If the text is not such JSON.
         OtherNumerics
-            If it was written by a version that computes other bits.
+            If it was written by a version that computes different bits.
         """
         try:
             values = json.loads(text)
@@ -474,7 +475,7 @@ class Recipe:
                 if not _is_of(value, str(known[name].type)):
                     raise ValueError(f"{name} is {value!r}")
             if values.get("options") != {}:
-                with contextlib.suppress(BadRequest):  # of a rule that is not installed nothing is known
+                with contextlib.suppress(BadRequest):  # nothing is known about a rule that is not installed
                     entry = catalogue.find(values.get("algorithm", catalogue.DEFAULT))
                     values["options"] = entry.read_back(values.get("options", {}))
             return cls(**values)
@@ -485,13 +486,13 @@ class Recipe:
 
 
 def _is_of(value: object, kind: str) -> bool:
-    """Whether a value is of a field's type, as the class spells it; True and False are no numbers."""
+    """Whether a value has a field's type, as spelled in the class; True and False are not numbers."""
     kinds = kind.split(" | ")
     return any(isinstance(value, _KINDS[k][0]) and (k == "bool" or not isinstance(value, bool)) for k in kinds)
 
 
 def _shown(value: float) -> str:
-    """A number for a message: one with more digits than anyone meant is not written out."""
+    """A number for a message; very long numbers are not written out."""
     return str(value) if abs(value) < 1e15 or value != value else "out of range"
 
 

@@ -1,4 +1,4 @@
-"""Vertical training: the grid of a layer's weights, M x M or groups of output channels, and what trains when."""
+"""Vertical training: the grid of a layer's weights, M x M slices or groups of output channels, and the schedule."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Slice(NamedTuple):
         return (self.last - self.first) * (self.high - self.low)
 
 
-@lru_cache(maxsize=1024)  # plans ask for the same again and again
+@lru_cache(maxsize=1024)  # called often with the same arguments while planning
 def cuts(length: int, parts: int) -> tuple[int, ...]:
-    """The ``parts + 1`` bounds of a length cut as numpy.array_split does: the first parts are the longer ones."""
+    """The ``parts + 1`` bounds of a length cut as in numpy.array_split: the first parts are the longer ones."""
     short, longer = divmod(length, parts)
     return tuple(k * short + min(k, longer) for k in range(parts + 1))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A layer's weights (outputs, inputs), cut into ``side`` x ``side`` slices, numbered row by row."""
+    """A layer's weights (outputs, inputs), divided into ``side`` x ``side`` slices, numbered row by row."""
 
     outputs: int
     inputs: int
@@ -45,7 +45,7 @@ class Grid:
 
     @property
     def across(self) -> int:
-        """Slices that have their neurons in common."""
+        """Number of slices that share their neurons."""
         return self.side
 
     def __len__(self) -> int:
@@ -54,10 +54,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Groups:
-    """A locally connected layer's weights, cut into ``side`` groups of output channels: each is a slice of its own.
+    """A locally connected layer's weights, divided into ``side`` groups of output channels, each of which is a slice.
 
-    Its rows are those of the first group's channels at the first position, at the second, ..., then the next group's;
-    the columns are the weights that one channel has at one position.
+    Rows are ordered by group: the first group's channels at the first position, at the second, and so on, then the next
+    group's. Columns are the weights of one channel at one position.
     """
 
     channels: int
@@ -84,22 +84,22 @@ class Groups:
         return self.side
 
 
-@lru_cache(maxsize=2**16)  # asked for again and again in every step; 64 x 64 slices of several layers
+@lru_cache(maxsize=2**16)  # called often in every step; 64 x 64 slices of several layers
 def _slice(outputs: int, inputs: int, side: int, number: int) -> Slice:
     group, column = divmod(number, side)
     rows, columns = cuts(outputs, side), cuts(inputs, side)
     return Slice(rows[group], rows[group + 1], columns[column], columns[column + 1])
 
 
-#: in which order slices have their turns: neuron group by neuron group, or so that M in a row share no row or column
+#: orders of slices: neuron group by neuron group, or such that M consecutive slices share no row or column
 ORDERS = ("rows", "diagonal")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the next slices are due: every ``hold`` steps or, if that is 0, ``exchanges`` times in ``steps`` steps.
+    """When slices are exchanged: every ``hold`` steps or, if that is 0, ``exchanges`` times in ``steps`` steps.
 
-    Turns are counted from 0 over the whole training: ``visits`` of them belong to each hold.
+    Turns are counted from 0 over the whole training; each hold has ``visits`` turns.
     """
 
     hold: int
@@ -107,38 +107,38 @@ class Schedule:
     steps: int
     visits: int = 1
     order: str = ORDERS[0]
-    groups: bool = False  # slices are groups of channels, M of them in place of M^2
+    groups: bool = False  # slices are M groups of channels, not M^2 slices
 
     def holds(self, step: int) -> int:
-        """How many holds have passed when step ``step`` (from 0) begins: hold k has turns k visits and following."""
+        """Holds completed at the beginning of step ``step`` (from 0); hold k has turns k visits and following."""
         return step // self.hold if self.hold else step * self.exchanges // self.steps
 
     def slice_of(self, turn: int, side: int) -> int:
-        """The slice whose turn it is; M^2 turns in a row, from a multiple of M^2 on, are those of all slices."""
+        """The slice of a turn; M^2 consecutive turns, starting at a multiple of M^2, visit all slices."""
         if self.groups:
             return turn % side
         diagonal, group = divmod(turn % side**2, side)
         return group * side + (diagonal + group) % side if self.order == "diagonal" else turn % side**2
 
     def slices(self, hold: int, side: int) -> list[int]:
-        """The slices that train in each step of a hold, in their order."""
+        """The slices that train in each step of a hold, in order."""
         return [self.slice_of(turn, side) for turn in range(hold * self.visits, (hold + 1) * self.visits)]
 
     def neurons(self, hold: int, grid: Grid | Groups) -> tuple[int, int]:
-        """First and last of the neurons that these slices have, and of those between them."""
+        """First and last neuron of the range that these slices span."""
         groups = [k // grid.across for k in self.slices(hold, grid.side)]
         return grid.rows(min(groups))[0], grid.rows(max(groups))[1]
 
     def begun(self, slices: int) -> dict[int, int]:
-        """The holds that have steps, each with its first: as many as it takes for all that ever train together."""
-        if self.exchanges > self.steps:  # then every step is in another hold, and some holds have none
+        """The holds that have steps, each with its first step, up to the point where the slices repeat."""
+        if self.exchanges > self.steps:  # every step is then in another hold, and some holds have no steps
             return {self.holds(step): step for step in range(self.steps)}
-        # after as many holds as there are slices, if not before, the same slices come again
+        # after at most as many holds as there are slices, the same slices repeat
         return {hold: self.begins(hold) for hold in range(min(slices, self.holds(self.steps - 1) + 1))}
 
     @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
     def first_steps(self, side: int) -> dict[int, int]:
-        """The slices that train at all, each with the first step in which it does."""
+        """The slices that are trained at some time, each with its first step."""
         first: dict[int, int] = {}
         for hold, step in self.begun(side**2).items():
             for number in self.slices(hold, side):
@@ -147,18 +147,18 @@ class Schedule:
 
     @lru_cache(maxsize=64)  # noqa: B019 - a value, not an object of which there are many
     def flushes(self, batches: int) -> int:
-        """How often a slice that has trained is written back: after its hold, and at the end of an epoch of so many."""
+        """Number of times that trained slices are written back: after each hold, and at the end of each epoch."""
         changes = {self.begins(hold) for hold in range(1, self.holds(self.steps - 1) + 1)}
         return len(changes | set(range(batches, self.steps + 1, batches)))
 
     def begins(self, hold: int) -> int:
-        """The step with which a hold begins; it may lie behind the last step."""
+        """The first step of a hold; it may be after the last step."""
         return hold * self.hold if self.hold else -(-hold * self.steps // self.exchanges)
 
 
 @lru_cache(maxsize=64)
 def widest_step(schedule: Schedule, grid: Grid | Groups) -> int:
-    """The first step that trains, with the neurons between them, the most neurons."""
+    """The first step that trains the widest range of neurons."""
     if schedule.visits == 1:
         return 0  # the first group is among the largest
 

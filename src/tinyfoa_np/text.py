@@ -1,17 +1,17 @@
-"""Text that comes from files, for people: names of classes, columns and data sets may hold anything."""
+"""Safe display of text from files: names of classes, columns and data sets may contain anything."""
 
 from __future__ import annotations
 
 
 def printable(value: object, keep: str = " ") -> str:
-    """A value as text on which a terminal or a browser does nothing but show it: control characters, line separators,
-    marks that turn the direction of writing and lone surrogates are written as in a Python string.
+    """Convert a value to text that a terminal or a browser only displays: control characters, line separators, marks
+    that change the direction of writing and lone surrogates are escaped as in a Python string.
 
     Parameters
     ----------
     value : object
     keep : str
-        Characters that stay as they are.
+        Characters that are not escaped.
 
     Examples
     --------

@@ -153,6 +153,7 @@ def test_a_download_that_cannot_be(run, tmp_path, monkeypatch):
 
     monkeypatch.setenv("NO_PROXY", "*")
     dead = "http://127.0.0.1:9/"  # nobody listens there
-    monkeypatch.setattr(mnist.SETS["mnist"], "files", Files("MNIST", ("mnist",), {"a": "?"}, dead, 9, mirrors=(dead,)))
+    files = Files("MNIST", ("mnist",), {"a": "?"}, dead, 9, mirrors=(dead,))
+    monkeypatch.setattr(mnist.SETS["mnist"], "layouts", [files])
     code, out, err = run("data", "fetch", "mnist", "--data-dir", tmp_path, "--quiet")
     assert (code, out) == (2, "") and "MNIST cannot be fetched: no address answers" in one_error_line(err)

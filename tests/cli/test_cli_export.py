@@ -1,5 +1,7 @@
 """``tinyfoa export``: where it writes, what it prints, how it ends."""
 
+import shutil
+
 import pytest
 
 pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: run make test")
@@ -16,14 +18,28 @@ def test_formats_are_the_packages():
 
 def test_a_file_beside_the_model_or_where_it_is_said(run, trained, tmp_path):
     directory = trained[0]
-    assert run("export", directory, "--to", "c-header") == (0, f"{directory / 'model.h'}\n", "")
-    beside = (directory / "model.h").read_text()
+    assert run("export", directory, "--to", "npz") == (0, f"{directory / 'model.npz'}\n", "")
+    beside = (directory / "model.npz").read_bytes()
     model = directory / "model.safetensors"
-    assert run("export", model, "--to", "c-header", "--out", "other.h") == (0, "other.h\n", "")
-    assert (tmp_path / "other.h").read_text() == beside and "fc:40x2" in beside
-    assert run("export", directory, "--to", "npz")[0] == 0
-    (directory / "model.h").unlink()
+    assert run("export", model, "--to", "npz", "--out", "other.npz") == (0, "other.npz\n", "")
+    assert len((tmp_path / "other.npz").read_bytes()) == len(beside)
     (directory / "model.npz").unlink()
+
+
+def test_a_library_goes_into_a_directory(run, trained, tmp_path):
+    directory = trained[0]
+    assert run("export", directory, "--to", "c-header") == (0, f"{directory / 'firmware'}\n", "")
+    beside = (directory / "firmware" / "tinyfoa_classify.c").read_text()
+    for _ in range(2):  # a directory that exists is written into
+        assert run("export", directory, "--to", "c-header", "--out", "lib") == (0, "lib\n", "")
+    assert (tmp_path / "lib" / "tinyfoa_classify.c").read_text() == beside and "fc:40x2" in beside
+    assert (tmp_path / "lib" / "examples" / "classify" / "classify.ino").exists()
+    (tmp_path / "file").touch()
+    code, _, err = run("export", directory, "--to", "c-header", "--out", "file")
+    assert code == 2 and "give a directory" in one_error_line(err)
+    code, _, err = run("export", directory, "--to", "c-header", "--out", "file/lib")
+    assert code == 1 and "cannot be written" in one_error_line(err)
+    shutil.rmtree(directory / "firmware")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: ru
 
 from cli_tools import SMALL, one_error_line, tinyfoa
 
-from tinyfoa_np import data, errors
+from tinyfoa_np import catalogue, data, errors
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import train as training
@@ -130,8 +130,10 @@ def test_options_of_each_algorithm_and_presets_reach_the_recipe(run, monkeypatch
 def test_help_says_whose_an_option_is_and_what_each_takes(run):
     text = " ".join(run("train", "--help")[1].split())
     assert "--peer WEIGHT ff: weight of the peer normalization. [default: 0.03]" in text
-    assert "[default: 0.0001 with tinyfoa, bp, drtp and dfa; 0.001 with pepita, ff and giff]" in text
-    assert "shuffle with drtp, dfa, ff and giff]" in text and "None" not in text
+    for name, value, shown in (("lr", 1e-4, "0.0001"), ("lr", 1e-3, "0.001"), ("shuffle", True, "shuffle")):
+        *most, last = (entry.name for entry in catalogue.algorithms() if entry.defaults[name] == value)
+        assert f" {shown} with {', '.join(most)} and {last}" in text
+    assert "None" not in text
 
 
 def test_train_for_people(run):

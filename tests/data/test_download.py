@@ -176,7 +176,8 @@ def test_data_sets_know_what_to_fetch(home, server, monkeypatch):
     server.content = content
     digests = {name: hashlib.md5(name.encode()).hexdigest() for name in mnist.DIGESTS}
     one = mnist.SETS["mnist"]
-    monkeypatch.setattr(one, "files", Files("MNIST", ("mnist",), digests, server.url, 100, compressed=True))
+    files = Files("MNIST", ("mnist",), digests, server.url, 100, compressed=True)
+    monkeypatch.setattr(one, "layouts", [files])
     (home / "there").mkdir()
     assert data.fetch("mnist", home / "there") == str(home / "there" / "mnist")
     assert all(ok for _, ok, _ in data.verify("mnist", home / "there"))

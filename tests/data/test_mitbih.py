@@ -78,11 +78,9 @@ def use(monkeypatch, folder):
         text=".hea",
     )
     digests = {name: known.read(name, folder / name)[1] for name in known.digests}
-    monkeypatch.setattr(
-        mitbih,
-        "FILES",
-        Files(known.title, known.folders, digests, known.url, known.largest, algorithm="sha256", text=".hea"),
-    )
+    files = Files(known.title, known.folders, digests, known.url, known.largest, algorithm="sha256", text=".hea")
+    for one in mitbih.SETS.values():
+        monkeypatch.setattr(one, "layouts", [files])
 
 
 # From a signal to rows

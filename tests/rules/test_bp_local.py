@@ -1,7 +1,11 @@
-"""Backpropagation through locally connected layers: its kernels and its training against the reference, and runs."""
+"""Locally connected networks by backpropagation and by direct feedback alignment: kernels, steps and runs.
+
+Steps are compared with the reference.
+"""
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -23,8 +27,9 @@ from tinyfoa_np.kernels import local_pool as pooling
 from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.model import model
-from tinyfoa_np.reference import bits
+from tinyfoa_np.reference import bits, random
 from tinyfoa_np.reference import bp_local as local_bp
+from tinyfoa_np.reference import dfa_local as local_dfa
 from tinyfoa_np.reference import tinyfoa_local as local
 from tinyfoa_np.reference.dense import Layer
 from tinyfoa_np.reference.tinyfoa import loss
@@ -226,16 +231,17 @@ def test_pooling_and_dropout(binary, shape, dropping):
 
 
 @st.composite
-def cases(draw):
+def cases(draw, algorithm):
     """A recipe, an image, classes, the samples of each step, threads, and how it is cut."""
     channels = draw(st.lists(st.integers(1, 20) | st.sampled_from([8, 64, 65]), min_size=1, max_size=3))
     side = draw(st.integers(1, min(3, *channels)))
-    schedule = draw(st.sampled_from(["none", "slice", "frozen"])) if side > 1 else "none"
+    schedule = draw(st.sampled_from(["none", "slice", "frozen"])) if side > 1 and algorithm == "bp" else "none"
     batch = draw(st.integers(3, 20))
     which = recipe(
         network="lc:" + ",".join(map(str, channels)),
-        algorithm="bp",
+        algorithm=algorithm,
         batch=batch,
+        shuffle=False,
         epochs=1,
         lr=0.05,
         schedule=schedule,
@@ -270,10 +276,23 @@ def turns(network, X, toggles, **options):
     return found
 
 
+def projections(which, image, classes, channels):
+    """DFA's fixed B_k as the reference has them, (C, O R S)."""
+    rows, columns = image[1:]
+    found = []
+    for k, outputs in enumerate(channels):
+        width = outputs * rows * columns
+        options = {"seed": which.seed, "layer": k, "purpose": random.PROJECTION}
+        ours = random_twins.bounded(width, classes, 1 / np.sqrt(width), **options)
+        found.append(ours.reshape(-1, outputs, classes).transpose(2, 1, 0).reshape(classes, width))
+    return found
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "dfa"])
 @settings(deadline=None, max_examples=25)
-@given(cases())
-def test_steps_are_those_of_the_reference(case):
-    which, image, classes, counts, threads, cut = case
+@given(st.data())
+def test_steps_are_those_of_the_reference(algorithm, data):
+    which, image, classes, counts, threads, cut = data.draw(cases(algorithm))
     rng = np.random.default_rng(which.seed)
     network = made_up(
         rng, tuple(map(int, which.network[3:].split(","))), image, classes, which.lc_connect == "depthwise", np.float32
@@ -294,15 +313,19 @@ def test_steps_are_those_of_the_reference(case):
         if which.dropout
         else [1.0] * len(counts)
     )
+    channels = [len(layer.W) for layer in network.layers]
+    train = local_bp.train
+    if algorithm == "dfa":
+        train = partial(local_dfa.train, feedback=projections(which, image, classes, channels))
     rules = {"schedule": which.schedule, "slices": which.slices, "hold": 1, "optimizer": which.optimizer, "lr": 0.05}
     double = local_bp.Network(
         [local.Layer(*(part.astype(np.float64) for part in layer)) for layer in network.layers],
         Layer(*(part.astype(np.float64) for part in network.classifier)),
     )
     for step, (X, _) in enumerate(batches):
-        now = local_bp.train(batches[:step], double, dropout=options, **rules, **toggles).network if step else double
+        now = train(batches[:step], double, dropout=options, **rules, **toggles).network if step else double
         assume(not turns(now, X, toggles, dropout=options[step]))
-    theirs = local_bp.train(batches, double, dropout=options, **rules, **toggles)
+    theirs = train(batches, double, dropout=options, **rules, **toggles)
     assume(not any(turns(theirs.network, X, toggles, trained=True) for X, _ in batches))
     scales = local_bp.inference_scales(batches, theirs.network, **toggles)
 
@@ -350,7 +373,7 @@ def images(kind="bytes", shape=(2, 5, 6), samples=40, tests=9, classes=3):
 
 
 def backprop(network="lc:11,9", **options):
-    return recipe(network=network, algorithm="bp", lr=0.01, batch=16, **options)
+    return recipe(**{"network": network, "algorithm": "bp", "lr": 0.01, "batch": 16, **options})
 
 
 CASES = [
@@ -361,6 +384,8 @@ CASES = [
     {"binary_weights": False},
     {"binary_activations": False, "dropout": 0.0, "moments": "int8"},
     {"binary_weights": False, "binary_activations": False, "lc_connect": "depthwise", "schedule": "frozen"},
+    {"algorithm": "dfa"},
+    {"algorithm": "dfa", "binary_weights": False, "lc_connect": "depthwise", "dropout": 0.0},
 ]
 
 
@@ -401,7 +426,9 @@ def test_memory_of_any_shape(tmp_path_factory, data):
     assert audited["findings"] == [] and plain["model_sha256"] == audited["model_sha256"]
 
 
-@pytest.mark.parametrize("options", [{}, {"binary_activations": False}, {"lc_connect": "depthwise"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"binary_activations": False}, {"lc_connect": "depthwise"}, {"algorithm": "dfa"}]
+)
 def test_a_model_answers_as_training_did(tmp_path, options):
     which, dataset = backprop(epochs=2, **options), images(shape=(1, 8, 9), samples=80, tests=40)
     result = train(tmp_path, which, dataset)
@@ -413,10 +440,11 @@ def test_a_model_answers_as_training_did(tmp_path, options):
     assert [layer.inputs.width for layer in trained.layers] == [72, 11 * 72, 49 * 9]
 
 
-def test_made_images_are_learnt_and_dropout_makes_a_difference(tmp_path):
+@pytest.mark.parametrize("algorithm", ["bp", "dfa"])
+def test_made_images_are_learnt_and_dropout_makes_a_difference(tmp_path, algorithm):
     dataset, digests = images(samples=300, tests=60), set()
     for dropout in (0.0, 0.2):
-        result = train(tmp_path, backprop("lc:8,8", epochs=8, dropout=dropout), dataset)
+        result = train(tmp_path, backprop("lc:8,8", algorithm=algorithm, epochs=8, dropout=dropout), dataset)
         assert result["error_pct"] < 20
         digests.add(result["model_sha256"])
     assert len(digests) == 2
@@ -452,7 +480,7 @@ def test_recipes_that_do_not_go_with_the_data(tmp_path, which, dataset, says):
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"algorithm": "pepita"}, "trains no locally connected networks: tinyfoa or bp does"),
+        ({"algorithm": "pepita"}, "trains no locally connected networks: choose one of tinyfoa, bp, dfa"),
         ({"algorithm": "tinyfoa", "dropout": 0.2}, "dropout has no meaning for algorithm tinyfoa"),
         ({"network": "fc:5", "dropout": 0.2}, "dropout has no meaning for algorithm bp, except on locally connected"),
         ({"dropout": 1.0}, "from 0 to below 1"),

@@ -13,6 +13,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import jobs as workers
 from tinyfoa_np.run import train as training
+from tinyfoa_np.run.events import Diverged
 from tinyfoa_np.run.jobs import Run
 
 pytest.importorskip("sklearn", reason="the runs here are on its digits")
@@ -71,7 +72,7 @@ def test_a_run_that_diverges_is_done_and_says_where(tmp_path, monkeypatch, epoch
         directory.mkdir()
         (directory / "flash").mkdir()
         (directory / "metrics.jsonl").write_text("{}\n" * epochs)
-        raise training.Diverged("training diverged")
+        raise Diverged("training diverged")
 
     monkeypatch.setattr(training, "train", diverge)
     run = made(tmp_path)

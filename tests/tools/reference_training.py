@@ -110,7 +110,7 @@ def trained(patch, start, rates):
     options, asked = {"lr": which.lr, **start.toggles}, scheduled(OPTIMIZERS[which.optimizer])
     if which.algorithm == "bp":
         ticking(bp, "gradient")
-        patch.setattr(bp, "OPTIMIZERS", {which.optimizer: asked})
+        patch.setattr(bp, "optimizer_of", lambda name, lr: lambda: asked(lr))
         hold = which.hold_steps(len(start.batches)) or None
         schedule = {"slices": which.slices, "schedule": which.schedule, "hold": hold, "exchanges": which.exchanges}
         done = bp.train(start.batches, layers, **schedule, epochs=which.epochs, optimizer=which.optimizer, **options)

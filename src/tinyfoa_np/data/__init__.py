@@ -1,11 +1,11 @@
-"""Data sets: where their files are, whether they are whole, and their samples as arrays.
+"""Data sets: finding their files, verifying them, and loading their samples as arrays.
 
-One module per family of data sets, each with ``SETS``, its data sets by name; this one knows all of them by name. NumPy
-is imported only when something is loaded.
+There is one module per family of data sets, each with ``SETS``, its data sets by name; this module finds all of them by
+name. NumPy is imported only when something is loaded.
 
-A name with ``-unverified`` at its end, such as ``cifar10-unverified``, stands for files in the data set's layout that
-need not be the published ones. What was trained on is then known by the digest of its samples. A name that is a path,
-or several with commas, stands for your own files: :mod:`tinyfoa_np.data.user_files`.
+A name ending in ``-unverified``, such as ``cifar10-unverified``, stands for files in the data set's layout that need
+not be the published ones. The data are then identified by the digest of the samples. A name that is a path, or several
+paths separated by commas, stands for your own files: :mod:`tinyfoa_np.data.user_files`.
 
 Examples
 --------
@@ -43,7 +43,7 @@ __all__ = [
     "verify",
 ]
 
-#: the module that each data set is in
+#: the module of each data set
 _HOMES = {
     "digits": "digits",
     "mnist": "mnist",
@@ -59,7 +59,7 @@ _Place = str | os.PathLike[str] | None
 
 
 class Source(Protocol):
-    """A data set that is known by name."""
+    """A data set with a name."""
 
     @property
     def name(self) -> str: ...
@@ -79,7 +79,7 @@ class Source(Protocol):
 
 
 def names() -> tuple[str, ...]:
-    """Names of the data sets that `load` knows."""
+    """Names of the data sets known to `load`."""
     return tuple(_HOMES)
 
 
@@ -96,20 +96,20 @@ def load(
     Parameters
     ----------
     name : str
-        One of `names`; with ``-unverified`` at its end, nothing is compared with published digests.
+        One of `names`; a name ending in ``-unverified`` skips the comparison with published digests.
     data_dir : path, optional
-        Looked into first; then ``$TINYFOA_DATA``, then the user's cache directory.
+        Searched first; then ``$TINYFOA_DATA``, then the user's cache directory.
     reading : Reading, optional
-        How files of your own are read.
+        How to read files of your own.
     max_bytes : int, optional
-        The most that a file of your own may take in memory; 2 GiB without it.
+        Maximum memory for a file of your own; by default 2 GiB.
     on_progress : callable, optional
-        Called with what is done, of how much, and what it is, where loading takes long.
+        Called with the progress, the total, and a description, if loading takes long.
 
     Raises
     ------
     BadRequest
-        Unknown name, or data that are not there; the message says how to get them and where to put them.
+        Unknown name or missing data; the message says how to get the data and where to put them.
     CheckFailed
         A file is truncated or altered; the message names it.
     """
@@ -124,80 +124,81 @@ def verify(name: str, data_dir: _Place = None) -> list[tuple[str, bool, str]]:
     Returns
     -------
     list of (file, ok, detail)
-        One row per file; ``detail`` says what was found, in a few words.
+        One row per file; ``detail`` is a short description of the result.
 
     Raises
     ------
     BadRequest
-        Unknown name, or data that are not there.
+        Unknown name, or missing data.
     """
     return _source(name)[0].verify(data_dir)
 
 
 def find(name: str, data_dir: _Place = None) -> str:
-    """Say where a data set was found; raises `BadRequest` with how to get it where it was not."""
+    """Say where a data set was found; raises `BadRequest` with instructions if it was not."""
     return _source(name)[0].find(data_dir)
 
 
 def fetch(name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None) -> str:
-    """Download what is missing of a data set from its publishers, verified; says where it is.
+    """Download missing files of a data set from its publishers and verify them; return their location.
 
     Parameters
     ----------
     name : str
         One of `names`.
     data_dir : path, optional
-        Where to; without it ``$TINYFOA_DATA``, or else the user's cache directory.
+        Target directory; by default ``$TINYFOA_DATA``, else the user's cache directory.
     on_progress : callable, optional
-        Called with the bytes that are there, of how many, and of what.
+        Called with the bytes received, the total, and a description.
 
     Raises
     ------
     BadRequest
-        Unknown name, a data set that is no download, or no network; the message says what to put where instead.
+        Unknown name, a data set that cannot be downloaded, or no network; the message says what to put where.
     CheckFailed
-        What was sent is not what was published.
+        The received files differ from the published ones.
     """
     from tinyfoa_np.data import download
+    from tinyfoa_np.data.published import quiet
 
     files = getattr(_source(name)[0], "fetched", None)
     if files is None:
         raise BadRequest(f"{name} is no download: {find(name)} has it")
-    return str(download.fetch(files, data_dir, on_progress or download.quiet))
+    return str(download.fetch(files, data_dir, on_progress or quiet))
 
 
 def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any) -> Dataset:
-    """A data set of a pandas or polars frame: :func:`tinyfoa_np.data.user_files.from_frame`."""
+    """Make a data set from a pandas or polars frame: :func:`tinyfoa_np.data.user_files.from_frame`."""
     from tinyfoa_np.data import user_files
 
     return user_files.from_frame(frame, test, name=name, **how)
 
 
 def shape(name: str, *, reading: Reading | None = None, max_bytes: int | None = None) -> Dataset:
-    """The data set without its samples: all zeros, of their number and kind, known without looking for the files.
+    """The data set without its samples: zeros of the same number and type, without looking for the files.
 
-    Files of your own are read: only they know their shape.
+    Files of your own are read, as their shape is not known otherwise.
     """
     return replace(_source(name, reading, max_bytes)[0].shape(), name=name)
 
 
 def samples(name: str) -> tuple[int, int]:
-    """Numbers of training and of test samples, known without looking for the files."""
+    """Numbers of training and test samples, without looking for the files."""
     return _source(name)[0].samples
 
 
 def is_files(name: str) -> bool:
-    """Whether a name is that of your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.user_files`."""
+    """Whether a name refers to your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.user_files`."""
     return all(part.strip().lower().endswith((".csv", ".npz", ".npy")) for part in name.split(","))
 
 
 def short(name: str) -> str:
-    """A data set's name as part of a directory's: of your own files, the first one's without folder and suffix."""
+    """A data set's name for use in a directory name; for your own files, the first file's stem."""
     return os.path.splitext(os.path.basename(name.split(",")[0].strip()))[0] if is_files(name) else name
 
 
 def _source(name: str, reading: Reading | None = None, max_bytes: int | None = None) -> tuple[Source, bool]:
-    """A data set by its name, and whether its files may be other than the published ones."""
+    """Look up a data set by name; also return whether its files may differ from the published ones."""
     if is_files(name):
         from tinyfoa_np.data.user_files import Own
 

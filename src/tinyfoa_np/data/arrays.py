@@ -1,7 +1,7 @@
-"""Arrays of .npy and .npz files, read without trusting what the files say of themselves.
+"""Read arrays from untrusted .npy and .npz files.
 
-NumPy's own readers take the memory that a header asks for; here shape and dtype are compared with the limit and with
-the bytes that are there, and an archive's members are counted while they are decompressed.
+NumPy's own readers allocate the memory that a header asks for. Here shape and dtype are compared with the limit and
+with the available bytes, and the members of an archive are counted while they are decompressed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tinyfoa_np.data.limits import HEADER, LIMIT, opened, too_large
 from tinyfoa_np.errors import BadRequest
 
 _CHUNK = 1 << 20
-#: bytes of an archive's directory: about 10,000 members
+#: maximum size of an archive's directory: about 10,000 members
 _DIRECTORY = 1 << 20
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x07"
 
 
 def from_npy(path: Path, limit: int = LIMIT) -> np.ndarray:
-    """The array in an .npy file.
+    """Read the array in an .npy file.
 
     Raises
     ------
     BadRequest
-        If there is none of numbers or text, or more than ``limit`` bytes.
+        If it does not contain numbers or text, or takes more than ``limit`` bytes.
     """
     with opened(path, limit + HEADER) as file:
         try:
@@ -41,17 +41,17 @@ def from_npy(path: Path, limit: int = LIMIT) -> np.ndarray:
                 return _array(file, str(path), limit)
         except BadRequest:
             raise
-        except Exception as error:  # whatever a garbled header leads NumPy's parser to
+        except Exception as error:  # a damaged header can cause any error in NumPy's parser
             raise BadRequest(f"{path} is not an .npy file of numbers: {first_line(error)}") from error
 
 
 def from_archive(path: Path, wanted: Sequence[str] = (), limit: int = LIMIT) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name in small letters; of those not ``wanted``, where some are, empty ones.
+    """Read the arrays of an .npz file, by lower-case name; if ``wanted`` is given, other arrays are returned empty.
 
     Raises
     ------
     BadRequest
-        If it is no such archive, or what is read of it takes more than ``limit`` bytes.
+        If it is not such an archive, or the arrays read take more than ``limit`` bytes.
     """
     arrays: dict[str, np.ndarray] = {}
     with opened(path, limit) as file:
@@ -68,7 +68,7 @@ def from_archive(path: Path, wanted: Sequence[str] = (), limit: int = LIMIT) -> 
                             limit -= arrays[name].nbytes
         except BadRequest:
             raise
-        except Exception as error:  # whatever a garbled archive leads NumPy's and Python's parsers to
+        except Exception as error:  # a damaged archive can cause any error in NumPy's and Python's parsers
             raise BadRequest(f"{path} is not an .npz file of numbers: {first_line(error)}") from error
     return arrays
 
@@ -81,7 +81,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, limit:
 
 
 def _check_directory(file: BinaryIO) -> None:
-    """Refuses an archive whose directory alone would take much memory; `zipfile` reads all of it."""
+    """Refuse an archive whose directory alone would take much memory, as `zipfile` reads all of it."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 22 - 65535 - 20))
     tail = file.read()
@@ -99,12 +99,12 @@ def _check_directory(file: BinaryIO) -> None:
 
 
 def _array(file: BinaryIO, name: str, limit: int) -> np.ndarray:
-    """The array that begins here; what follows it in the file must be nothing.
+    """Read the array that begins here; it must extend to the end of the file.
 
     Raises
     ------
     ValueError
-        If the header is damaged, or the bytes are not those it promises.
+        If the header is damaged, or does not match the number of bytes.
     BadRequest
         If it takes more than ``limit`` bytes.
     """
@@ -133,11 +133,11 @@ def _array(file: BinaryIO, name: str, limit: int) -> np.ndarray:
 
 
 def shown(value: object) -> str:
-    """A label or a name for a message: text that holds more than letters and the like as Python writes it."""
+    """A label or a name for a message; text with unprintable characters is shown as a Python literal."""
     text = str(value)[:40]
     return text if text.isprintable() and text.strip() else repr(text)
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in a line of at most 120 characters."""
+    """The first line of an exception's message, at most 120 characters."""
     return ((str(error) or type(error).__name__).splitlines() or [""])[0][:120]

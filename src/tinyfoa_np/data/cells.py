@@ -1,4 +1,4 @@
-"""What a field of a table says: a number, a time, that a value is missing, or any other text."""
+"""Interpretation of a table's field: a number, a time, a missing value, or other text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-#: texts, in small letters, that stand for a value that is missing, in inputs and labels alike
+#: lower-case texts that stand for a missing value, in inputs and labels alike
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?"))
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+|\d*,\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"([+-]?(?:0|[1-9]\d{0,18}))(?:\.0*)?", re.ASCII)
@@ -22,7 +22,7 @@ def is_missing(field: str) -> bool:
 
 
 def is_number(field: str) -> bool:
-    """Whether text is a decimal number in ASCII, with a point or a comma: not 1_000, not inf."""
+    """Whether text is a decimal number in ASCII, with a decimal point or comma; 1_000 and inf are not."""
     return _NUMBER.fullmatch(field.strip()) is not None
 
 
@@ -32,7 +32,7 @@ def is_time(field: str) -> bool:
 
 
 def number(field: str) -> float:
-    """The number that a field holds; raises ValueError if it holds none."""
+    """The number in a field; raises ValueError if it is not a number."""
     text = field.strip()
     if _NUMBER.fullmatch(text) is None:
         raise ValueError(f"{text[:40]!r} is not a number")
@@ -40,26 +40,26 @@ def number(field: str) -> float:
 
 
 def whole(label: str) -> int | None:
-    """The whole number that a label spells, such as 3, -1, +1 or 2.0; None for any other text, and for 007."""
+    """The integer that a label spells, such as 3, -1, +1 or 2.0; None for any other text, and for 007."""
     match = _WHOLE.fullmatch(label)
     value = int(match[1]) if match else None
     return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
 def moments(fields: Sequence[str], where: str) -> list[float]:
-    """When each of the fields is, in seconds or in the column's own unit: numbers, or dates and times.
+    """Convert fields to times, in seconds or in the column's own unit; fields are numbers, or dates and times.
 
     Parameters
     ----------
     fields : sequence of str
-        Of one column.
+        Fields of one column.
     where : str
-        What messages call the column.
+        Name of the column in messages.
 
     Raises
     ------
     ValueError
-        If a field is neither, or if day and month cannot be told apart; the message says so.
+        If a field is neither, or if day and month are ambiguous; the message gives the reason.
     """
     if all(_NUMBER.fullmatch(field) for field in fields):
         return [number(field) for field in fields]

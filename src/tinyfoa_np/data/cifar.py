@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky): 60,000 colour images of 32 x 32 pixels, in ten or a hundred classes.
 
-From the files as published: the binary layout (a byte or two of labels, then 1,024 bytes each of red, green and blue)
-or the Python one (pickles, read without running them), unpacked or in their tar.gz.
+Read from the published files: the binary layout (one or two bytes of labels, then 1,024 bytes each of red, green and
+blue) or the Python layout (pickles, which are not executed), unpacked or in their tar.gz.
 """
 
 from __future__ import annotations
@@ -15,34 +15,32 @@ from pathlib import Path
 import numpy as np
 
 from tinyfoa_np.data import pickles
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, first_of, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)
 URL = "https://www.cs.toronto.edu/~kriz/"
 MIRRORS = ("https://cave.cs.toronto.edu/kriz/",)
-# Pixels are seen as (byte / 255 - 0.5) / 0.5.
+# The network sees pixels as (byte / 255 - 0.5) / 0.5.
 SCALE, OFFSET = 2 / 255, -1.0
 _LARGEST = 1 << 28
 
 
-class Cifar:
-    """One of the two.
+class Cifar(Published):
+    """CIFAR-10 or CIFAR-100.
 
     Parameters
     ----------
     name, title : str
     classes : int
     label_bytes : int
-        Before an image in the binary layout; the last of them is its class.
+        Number of label bytes before an image in the binary layout; the last one is the class.
     key : str
-        Of the labels in the Python layout.
-    layouts : sequence of Files
-        Archives first: the first one is what messages recommend.
+        Key of the labels in the Python layout.
+    binary, python : tuple
+        Of each layout: its archive and the digest of that, the folder in it, and the digests of the files there.
     """
-
-    samples = SAMPLES
 
     def __init__(
         self,
@@ -54,47 +52,27 @@ class Cifar:
         binary: tuple[str, str, str, dict[str, str]],
         python: tuple[str, str, str, dict[str, str]],
     ) -> None:
-        self.name, self.classes, self.label_bytes, self.key = name, classes, label_bytes, key
-        self.members = {}
-        self.layouts = []
+        self.label_bytes, self.key = label_bytes, key
+        self.members, layouts = {}, []
         for archive, digest, folder, members in (binary, python):
             self.members[archive] = tuple(members)
-            self.layouts += [
-                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS, name=self.name),
-                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST, name=self.name),
+            layouts += [
+                Files(title, (".", name), {archive: digest}, URL, _LARGEST, mirrors=MIRRORS, name=name),
+                Files(title, (folder, f"{name}/{folder}", name, "."), members, URL + archive, _LARGEST, name=name),
             ]
-
-    @property
-    def fetched(self) -> Files:
-        """What a download brings."""
-        return self.layouts[0]
-
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The archive, or the directory with its files; raises `BadRequest` where there is none."""
-        layout, paths = first_of(self.layouts, data_dir)
-        path = next(iter(paths.values()))
-        return str(path if len(paths) == 1 else path.parent)
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file: its path, whether it has the published MD5, and what was found."""
-        layout, _ = first_of(self.layouts, data_dir)
-        return layout.verify(data_dir)
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *SAMPLES, prod(IMAGE), "uint8", self.classes, SCALE, OFFSET, image=IMAGE)
+        super().__init__(name, layouts, SAMPLES, classes, IMAGE, scale=SCALE, offset=OFFSET)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """Pixels (N, 3072), red before green before blue, as the bytes they are; labels (N,) uint8.
+        """Pixels (N, 3072) uint8, red before green before blue, and labels (N,) uint8.
 
         Raises
         ------
         BadRequest
             Files are missing.
         CheckFailed
-            A file is truncated or altered, or is not in its layout.
+            A file is truncated, altered, or not in its layout.
         """
         layout, paths = first_of(self.layouts, data_dir)
         parts: list[tuple[str, bytes]] = []
@@ -107,25 +85,15 @@ class Cifar:
         batches = [self.parse(content, name) for name, content in parts]
         train = Split(*(np.concatenate(arrays) for arrays in zip(*batches[:-1])))
         test = Split(*batches[-1])
-        return Dataset(
-            self.name,
-            train,
-            test,
-            self.classes,
-            SCALE,
-            OFFSET,
-            image=IMAGE,
-            origin={"where": self.find(data_dir)},
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made((train, test), unverified, {"where": self.find(data_dir)})
 
     def parse(self, content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (N, 3072) and labels (N,) uint8 of one file; of the binary layout where its name ends in .bin.
+        """Pixels (N, 3072) and labels (N,) uint8 of one file; its layout is binary if its name ends in .bin.
 
         Raises
         ------
         CheckFailed
-            The content is not in that layout, or a label is no class.
+            The content is not in that layout, or a label is not a class.
         """
         if name.endswith(".bin"):
             width = self.label_bytes + prod(IMAGE)
@@ -147,12 +115,12 @@ class Cifar:
 
 
 def unpacked(content: bytes, names: tuple[str, ...], archive: str) -> list[tuple[str, bytes]]:
-    """Files of a (decompressed) tar by the last part of their path, in the order of `names`; nothing is written.
+    """Files of a decompressed tar, selected by base name, in the order of `names`; nothing is written to disk.
 
     Raises
     ------
     CheckFailed
-        The archive is incomplete, or lacks one of them.
+        The archive is incomplete, or lacks a file.
     """
     found: dict[str, bytes] = {}
     try:

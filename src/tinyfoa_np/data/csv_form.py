@@ -1,7 +1,7 @@
-"""What a CSV file looks like: its encoding, what separates its columns, and whether its first line names them.
+"""Detect the form of a CSV file: its encoding, the separator of its columns, and whether its first line names them.
 
-Python's own `csv.Sniffer` counts characters, quoted or not. Here each separator is tried on the first lines by the
-reader that will read the file: right is the one that makes rows of one width out of numbers.
+Python's `csv.Sniffer` counts characters, quoted or not. Here the CSV reader tries each separator on the first lines;
+the best one yields rows of equal width made of numbers.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from tinyfoa_np.data.cells import is_missing, is_number, is_time, number
 from tinyfoa_np.data.limits import LINE
 
 DELIMITERS = ",;\t|"
-#: names, in small letters, that say that a column is the label
+#: lower-case column names that denote the label
 LABELS = ("label", "class", "target", "y")
-#: lines and characters that are looked at before the first is read
+#: number of lines and characters examined at the beginning
 _LINES, _CHARACTERS = 200, 1 << 20
 AMBIGUOUS = "its first line may be a sample or the columns' names: use --header or --no-header"
 
 
 class Form(NamedTuple):
-    """How a file is to be read.
+    """How to read a file.
 
     Attributes
     ----------
     delimiter : str
     skipped : int
-        Lines before the table: ``sep=;``, comments.
+        Number of lines before the table: ``sep=;``, comments.
     rows : list of list of str
-        The first rows, without the names of the columns.
+        The first rows, without the header.
     names : list of str or None
-        What the first line of the table calls the columns, if it does.
+        Column names from the header, if there is one.
     commented : bool
-        Whether a comment before the table has the names.
+        Whether the column names are in a comment before the table.
     """
 
     delimiter: str
@@ -53,7 +53,7 @@ def lines_of(file: TextIO) -> Iterator[str]:
     Raises
     ------
     ValueError
-        If one is.
+        If a line is longer.
     """
     while line := file.readline(LINE + 1):
         if len(line) > LINE:
@@ -62,41 +62,41 @@ def lines_of(file: TextIO) -> Iterator[str]:
 
 
 def encoding_of(start: bytes) -> str:
-    """The encoding of a file that begins so: UTF-8, or the UTF-16 of a spreadsheet's "Unicode text"."""
+    """Encoding of a file by its first bytes: UTF-8, or UTF-16 as in a spreadsheet's "Unicode text"."""
     return "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def form_of(
     lines: Sequence[str], header: bool | None = None, wanted: Sequence[str] | None = None, labelled: bool = True
 ) -> Form:
-    """What a file is like whose first lines these are.
+    """Detect the form of a file from its first lines.
 
     Parameters
     ----------
     lines : sequence of str
     header : bool, optional
-        Whether the first line names the columns; without it, that is found out.
+        Whether the first line names the columns; by default detected.
     wanted : sequence of str, optional
-        Names of columns: a line that has them all is the header.
+        Column names; a line that contains all of them is the header.
     labelled : bool
         As for :func:`is_header`.
 
     Raises
     ------
     ValueError
-        If that cannot be found out; the message says what to do.
+        If the form is ambiguous; the message says what to do.
     """
     skipped, told, comment = _before(lines)
     sample = lines[skipped:]
     delimiter = told or max(DELIMITERS, key=lambda each: _fitness(sample, each))
     rows = _rows(sample, delimiter)
     if not rows:
-        list(csv.reader(sample, delimiter=delimiter, strict=True))  # says what is wrong with the first line
+        list(csv.reader(sample, delimiter=delimiter, strict=True))  # raises an error that describes the first line
         return Form(delimiter, skipped, [], None)
     names = [field.strip() for field in rows[0]]
     if header or header is None and wanted and set(wanted) <= set(names):
         return Form(delimiter, skipped, rows[1:], names)
-    if comment and header is None:  # as NumPy's savetxt writes it: # a,b,label
+    if comment and header is None:  # as written by NumPy's savetxt: # a,b,label
         named = [field.strip() for field in _rows([comment], delimiter)[0]]
         if len(named) == len(names) and not any(map(is_number, named)):
             return Form(delimiter, skipped, rows, named, commented=True)
@@ -106,7 +106,7 @@ def form_of(
 
 
 def sample_of(lines: Iterator[str]) -> list[str]:
-    """The first lines, as many as are looked at."""
+    """The first lines, as many as are examined."""
     sample, size = [], 0
     for line in lines:
         sample.append(line)
@@ -117,7 +117,7 @@ def sample_of(lines: Iterator[str]) -> list[str]:
 
 
 def _before(lines: Sequence[str]) -> tuple[int, str | None, str]:
-    """How many lines come before the table, the separator that one of them names, and the last comment's text."""
+    """Number of lines before the table, the separator given in one of them, and the last comment's text."""
     told, comment, n = None, "", 0
     for n, line in enumerate(lines):
         text = line.strip().strip('"')
@@ -132,19 +132,19 @@ def _before(lines: Sequence[str]) -> tuple[int, str | None, str]:
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    """The rows of some lines, up to one that is not well formed; an empty last column is left out."""
+    """The rows of some lines, up to the first malformed one; an empty last column is omitted."""
     rows = []
     try:
         for fields in csv.reader(lines, delimiter=delimiter, strict=True):
             if any(field.strip() for field in fields):
                 rows.append(fields)
     except csv.Error:
-        pass  # a quoted field that the sample cuts, or damage that reading will report
+        pass  # a quoted field cut off by the sample, or damage that reading will report
     return trimmed(rows)
 
 
 def trimmed(rows: list[list[str]]) -> list[list[str]]:
-    """Rows without the empty field that follows a separator at the end of every line, the header's or not."""
+    """Remove the empty field after a trailing separator from all rows, with or without one in the header."""
     if not rows or len(rows[0]) < 2:
         return rows
     width = Counter(map(len, rows[1:] or rows)).most_common(1)[0][0]
@@ -155,7 +155,7 @@ def trimmed(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
-    """How well a separator fits: rows of one width, fields that are numbers; then the number of columns."""
+    """Rate a separator: rows of equal width, fields that are numbers; then the number of columns."""
     rows = _rows(lines, delimiter)
     if not rows:
         return 0.0, 1
@@ -164,7 +164,7 @@ def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
         return 0.0, 1
     fields = [field for row in rows[1:] or rows for field in row if not is_missing(field)]
     numbers = sum(map(is_number, fields)) + sum(map(is_time, fields))
-    broken = 0 if len(rows) * 2 >= sum(1 for line in lines if line.strip()) else 1  # a quote where none may be
+    broken = 0 if len(rows) * 2 >= sum(1 for line in lines if line.strip()) else 1  # a misplaced quote
     return same / len(rows) + numbers / max(1, len(fields)) - broken, width
 
 
@@ -174,19 +174,19 @@ def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
 def is_header(rows: Sequence[Sequence[str]], labelled: bool = True) -> bool:
     """Whether the first of some rows names the columns.
 
-    It does if one of its fields is called label, class, target or y; if it has text where the rows below have numbers
-    or times; or if its numbers count up, or rise and lie far from everything that the columns below have.
+    It does if one of its fields is called label, class, target or y; if it has text above numbers or times; or if its
+    numbers count up, or increase and lie far from all values in the columns below.
 
     Parameters
     ----------
     rows : sequence of sequence of str
     labelled : bool
-        Whether the last column may be a label; without one, names that are numbers are not looked for.
+        Whether the last column may be a label; if not, numeric names are not considered.
 
     Raises
     ------
     ValueError
-        If it may be either.
+        If the row is ambiguous.
     """
     first, below = [field.strip() for field in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     if any(name.lower() in LABELS for name in first):
@@ -197,7 +197,7 @@ def is_header(rows: Sequence[Sequence[str]], labelled: bool = True) -> bool:
     kinds = [_kind(column) for column in columns]
     inputs = len(first) - labelled
     judged = [(name, kind) for name, kind in zip(first[:inputs], kinds) if kind != "text" and not is_missing(name)]
-    odd = sum(_kind([name]) != kind for name, kind in judged)  # names over numbers or times
+    odd = sum(_kind([name]) != kind for name, kind in judged)  # names above numbers or times
     if not labelled:
         return odd > 0 and odd == len(judged)
     label, again = first[-1], first[-1] in columns[-1]
@@ -210,7 +210,7 @@ def is_header(rows: Sequence[Sequence[str]], labelled: bool = True) -> bool:
         if not decimals and len(first) <= 5:
             raise ValueError(AMBIGUOUS)
         return True
-    if not judged and not again and not any(map(is_missing, first)):  # all the inputs are text
+    if not judged and not again and not any(map(is_missing, first)):  # all inputs are text
         return all(name not in column for name, column in zip(first, columns))
     rising = [float(name) for name in first[:-1] if is_number(name) and "," not in name]
     if again or len(rising) < 3 or len(rising) < len(judged) or not all(a < b for a, b in pairwise(rising)):
@@ -223,7 +223,7 @@ def is_header(rows: Sequence[Sequence[str]], labelled: bool = True) -> bool:
 
 
 def _kind(fields: Sequence[str]) -> str:
-    """What most of some fields are: number, time or text; number where there are none."""
+    """The kind of most fields: number, time or text; number if there are no fields."""
     if not fields:
         return "number"
     if 2 * sum(map(is_number, fields)) >= len(fields):
@@ -232,7 +232,7 @@ def _kind(fields: Sequence[str]) -> str:
 
 
 def _counts(fields: Sequence[str]) -> bool:
-    """Whether fields are whole numbers that count from 0 or 1 on, three at least; the first may be empty or text."""
+    """Whether fields are at least three integers counting up from 0 or 1; the first field may be empty or text."""
     names = fields[0 if fields and re.fullmatch("[01]", fields[0]) else 1 :]
     if len(names) < 3 or names[0] not in ("0", "1"):
         return False
@@ -240,6 +240,6 @@ def _counts(fields: Sequence[str]) -> bool:
 
 
 def _far(name: str, column: Sequence[str]) -> bool:
-    """Whether a number is further from all those of a column than they are from each other."""
+    """Whether a number is further from all values of a column than they are from each other."""
     held = [number(field) for field in column if is_number(field)]
     return not held or not min(held) * 2 - max(held) <= number(name) <= max(held) * 2 - min(held)

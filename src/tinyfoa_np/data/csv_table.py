@@ -1,4 +1,4 @@
-"""Tables: CSV files as people have them, with the separators, decimals, quotes and gaps that they come with."""
+"""Tables from CSV files in the wild, with various separators, decimal marks, quotes and gaps."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known, Roles
 from tinyfoa_np.errors import BadRequest
 
-#: a label is two bytes in flash
+#: a label takes two bytes in flash
 MOST_CLASSES = 65536
 
 
 class Coded(NamedTuple):
-    """A column of few different values: ``values`` in the order of their first rows, ``codes`` (N,) int64 into them."""
+    """A column with few distinct values: ``values`` in order of first occurrence, and indices ``codes`` (N,) int64."""
 
     codes: np.ndarray
     values: list[str]
 
 
 class Table(NamedTuple):
-    """What a table holds.
+    """The content of a table.
 
     Attributes
     ----------
     inputs : ndarray (N, I), float64
-        NaN where a value is missing.
+        NaN if a value is missing.
     labels, groups : Coded or None
     times : ndarray (N,), float64, or None
     names : list of str or None
-        What the header calls the inputs; None without one.
+        Names of the inputs from the header; None without a header.
     label : str or None
-        What it calls the labels.
+        Name of the labels.
     known : Known
-        How the columns are found in another table.
+        Description of the columns for finding them in another table.
     left_out : dict
-        Names of columns that are no inputs, and why.
+        Names of columns that are not inputs, with reasons.
     """
 
     inputs: np.ndarray
@@ -65,12 +65,12 @@ Choice = Callable[[Sequence[str] | None, Sequence[Sequence[str]], int], tuple[Ro
 
 
 def read(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Table:
-    """A table to train on.
+    """Read a table to train on.
 
     Raises
     ------
     BadRequest
-        With the line and the column that is wrong, or what to do.
+        With the line and the column of the error, or an instruction.
     """
     reading = (reading or Reading()).validated()
 
@@ -82,12 +82,12 @@ def read(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Tabl
 
 
 def read_new(path: Path, known: Known, limit: int = LIMIT) -> Table:
-    """New samples, of a table with labels or without, whose columns are those that were trained on, in any order.
+    """Read new samples from a table, with or without labels; it must have the training columns, in any order.
 
     Raises
     ------
     BadRequest
-        With the line and the column that is wrong, or the columns that would be right.
+        With the line and the column of the error, or the expected columns.
     """
 
     def choose(names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int) -> tuple[Roles, dict[int, str]]:
@@ -104,7 +104,7 @@ Columns = tuple[np.ndarray, Coded | None, Coded | None, np.ndarray | None]  # in
 def settled(
     columns: Columns, names: Sequence[str] | None, count: int, which: Roles, left_out: dict[int, str], reading: Reading
 ) -> Table:
-    """A table whose columns of numbers are looked at, too: times and identifiers among them are left out."""
+    """Make a table after examining its numeric columns: times and identifiers among them are omitted."""
     inputs, labels, groups, times = columns
     kept = {roles.place_of("", names, count, name) for name in reading.keep}
     why = {
@@ -131,7 +131,7 @@ def settled(
 def _columns(
     path: Path, choose: Choice, reading: Reading, known: Known | None, limit: int
 ) -> tuple[list[str] | None, int, Roles, dict[int, str], Columns]:
-    """Header, number of columns, their roles and their content; as UTF-8, or else as the text of old spreadsheets."""
+    """Header, number of columns, their roles and their content; decoded as UTF-8, or as an old spreadsheet's text."""
     with opened(path, limit) as file:
         encoding = csv_form.encoding_of(file.read(2))
         try:
@@ -174,17 +174,17 @@ def _parsed(
 
 
 class _Taken:
-    """What has been read of a table."""
+    """The part of a table read so far."""
 
     def __init__(self, path: Path, form: csv_form.Form, which: Roles, count: int, gaps: bool, limit: int) -> None:
         self.path, self.form, self.which, self.count, self.gaps, self.limit = path, form, which, count, gaps, limit
         self.values = array("d")
         self.labels, self.groups = _Codes(), _Codes()
         self.times: list[str] = []
-        self.mark = ""  # of decimals, once one is seen
+        self.mark = ""  # decimal mark, once one is seen
 
     def take(self, lines: Iterator[str], header: bool) -> None:
-        """Reads all rows, after the header where there is one."""
+        """Read all rows, after the header if there is one."""
         picked = itemgetter(*self.which.inputs) if len(self.which.inputs) > 1 else None
         only, label, group, time = self.which.inputs[0], self.which.label, self.which.group, self.which.time
         reader = csv.reader(lines, delimiter=self.form.delimiter, strict=True)
@@ -196,7 +196,7 @@ class _Taken:
                 continue
             line = reader.line_num + self.form.skipped
             if len(fields) == self.count + 1 and not fields[-1].strip():
-                fields.pop()  # a separator at the end of the line
+                fields.pop()  # trailing separator
             if len(fields) != self.count:
                 raise BadRequest(f"{self.path}, line {line}: {len(fields)} columns, not {self.count}")
             self._numbers(picked(fields) if picked else (fields[only],), line)
@@ -213,7 +213,7 @@ class _Taken:
                 raise too_large(f"{self.path}, in memory,", 8 * len(self.values), self.limit)
 
     def _given(self, fields: Sequence[str], place: int, line: int) -> str:
-        """A field that may not be missing."""
+        """A field that must not be missing."""
         field = fields[place].strip()
         if cells.is_missing(field):
             means = f" (if {field!r} is a name, choose another)" if field else ""
@@ -223,7 +223,7 @@ class _Taken:
         return field
 
     def _numbers(self, fields: Sequence[str], line: int) -> None:
-        """The inputs of a row: at once where they are plain numbers, else field by field."""
+        """The inputs of a row: all at once if they are plain numbers, otherwise field by field."""
         together = " ".join(fields)
         if self.mark != "," and together.isascii() and "_" not in together:
             try:
@@ -292,7 +292,7 @@ class _Taken:
 
 
 class _Codes:
-    """Texts as numbers, in the order in which they come first."""
+    """Encoder of texts as numbers, in order of first occurrence."""
 
     def __init__(self) -> None:
         self.codes = array("i")

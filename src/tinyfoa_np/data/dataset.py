@@ -1,4 +1,4 @@
-"""What a data set is once loaded: two splits of samples, and how its bytes become numbers."""
+"""A loaded data set: two splits of samples, and the mapping of its bytes to numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Split:
     Attributes
     ----------
     inputs : ndarray (N, I), uint8 or float32
-        One sample per row; float64 where the data set has :class:`Columns` and float32 would change a number.
+        One sample per row; float64 if the data set has :class:`Columns` and float32 would change a number.
     labels : ndarray (N,), integer
         Class numbers from 0.
     """
@@ -30,12 +30,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What the columns of real inputs are like, so that they can be put on one scale.
+    """Statistics of the columns of real inputs, for scaling them.
 
     Attributes
     ----------
     mean, deviation, low, high : ndarray (I,), float64
-        Of the training samples.
+        Over the training samples.
     """
 
     mean: np.ndarray
@@ -45,7 +45,7 @@ class Columns:
 
     @classmethod
     def of(cls, inputs: np.ndarray, width: int | None = None) -> Columns:
-        """Those of samples (N, I); with ``width``, of samples that are windows of rows of so many columns."""
+        """Statistics of samples (N, I); with ``width``, of samples that are windows of rows with ``width`` columns."""
         import numpy as np
 
         rows = inputs.reshape(-1, width or inputs.shape[1]).astype(np.float64, copy=False)
@@ -53,10 +53,10 @@ class Columns:
         return cls(*(np.tile(column, inputs.shape[1] // len(column)) for column in found))
 
     def affine(self, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-        """What is taken from each column, (I,) float64, then what it is multiplied by, (I,) float32.
+        """The value to subtract from each column, (I,) float64, and the factor to apply afterwards, (I,) float32.
 
-        ``standard`` makes mean 0 and deviation 1, ``unit`` 0 to 1; a column that does not vary becomes 0. Of large
-        numbers that differ little, float32 would leave nothing: they are centred in float64, then rounded.
+        ``standard`` gives mean 0 and deviation 1, ``unit`` the range 0 to 1; a constant column becomes 0. Columns are
+        centred in float64 and then rounded, because float32 would lose small differences between large numbers.
         """
         import numpy as np
 
@@ -79,15 +79,15 @@ class Dataset:
     scale, offset : float
         For uint8 inputs the network sees ``scale * byte + offset``.
     unit : float
-        What makes uint8 inputs 0 to 1: one over the largest byte.
+        Factor that maps uint8 inputs to 0 to 1: one over the largest byte.
     image : tuple of int, optional
-        (channels, rows, columns) where a sample's inputs are an image, channel by channel and row by row.
+        (channels, rows, columns) if inputs are images, channel by channel and row by row.
     columns : Columns, optional
-        Of float32 inputs, where each column is put on the same scale; others are used as they are.
+        Statistics of float32 inputs, if each column is to be scaled; other inputs are used unchanged.
     digest : str, optional
-        :func:`fingerprint` of the samples, where the name alone does not say which they are.
+        :func:`fingerprint` of the samples, if the name alone does not identify them.
     origin : dict, optional
-        What else should be known of where the samples come from, as JSON has it: files, split, balance, labels.
+        Further JSON-compatible facts about the origin of the samples: files, split, balance, labels.
     """
 
     name: str
@@ -103,21 +103,22 @@ class Dataset:
     origin: dict[str, Any] | None = None
 
     def affine(self, normalize: str) -> tuple[float, float]:
-        """Scale and offset of uint8 inputs: the data set's own (``standard``), or those that make 0 to 1 (``unit``)."""
+        """Scale and offset of uint8 inputs: the data set's own (``standard``), or those for 0 to 1 (``unit``)."""
         return (self.scale, self.offset) if normalize == "standard" else (self.unit, 0.0)
 
     def encoded(self, inputs: np.ndarray, normalize: str) -> np.ndarray:
-        """Samples (n, I) as they are trained on: bytes as they are, real numbers with their columns on one scale."""
+        """Samples (n, I) in the form for training: bytes unchanged, real numbers with scaled columns."""
         if self.columns is None:
             return inputs
         return on_scale(inputs, *self.columns.affine(normalize))
 
 
 def on_scale(inputs: np.ndarray, shift: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Samples (n, I) float32: columns centred as precisely as ``shift`` (I,) is, then multiplied by ``factor`` (I,)."""
+    """Scale samples (n, I) to float32: subtract ``shift`` (I,) in its own precision, multiply by ``factor`` (I,)."""
     import numpy as np
 
-    return (inputs.astype(shift.dtype, copy=False) - shift).astype(np.float32) * factor
+    scaled: np.ndarray = (inputs.astype(shift.dtype, copy=False) - shift).astype(np.float32) * factor
+    return scaled
 
 
 def shaped(
@@ -132,7 +133,7 @@ def shaped(
     unit: float = 1 / 255,
     image: tuple[int, int, int] | None = None,
 ) -> Dataset:
-    """A data set of so many training and test samples with so many inputs, all zeros in no memory."""
+    """A data set with the given numbers of samples and inputs, all zeros, which takes no memory."""
     import numpy as np
 
     def split(samples: int) -> Split:
@@ -142,9 +143,9 @@ def shaped(
 
 
 def fingerprint(train: Split, test: Split) -> str:
-    """SHA-256, in hexadecimal, over all samples and labels in their order: equal for equal data in other files.
+    """SHA-256, in hexadecimal, over all samples and labels in order: equal for equal data in other files.
 
-    Numbers count as float32; of columns that float32 cannot resolve, what it leaves out counts, too.
+    Numbers are hashed as float32; for columns that float32 cannot resolve, the remainder is hashed as well.
     """
     import numpy as np
 
@@ -169,7 +170,7 @@ def fingerprint(train: Split, test: Split) -> str:
 
 
 def check_split(dataset: Dataset, name: str, split: Split) -> None:
-    """Refuses samples that cannot be trained on, with one line that says why."""
+    """Refuse samples that cannot be trained on, with a one-line reason."""
     import numpy as np
 
     inputs, labels = split.inputs, split.labels

@@ -1,29 +1,29 @@
-"""Handwritten digits that come with scikit-learn: 1,797 images of 8 x 8 pixels, values 0 to 16, ten classes."""
+"""Handwritten digits from scikit-learn: 1,797 images of 8 x 8 pixels, values 0 to 16, ten classes."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
-from math import prod
 
 import numpy as np
 
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Progress, Published, quiet
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
-SAMPLES, IMAGE, CLASSES = (1437, 360), (1, 8, 8), 10
+SAMPLES = 1437, 360
 _DIGEST = "7696c07daa6d85010f8268703ab8b067"
 
 
-class Digits:
-    """The first 1,437 digits to train on, the last 360 to test."""
+class Digits(Published):
+    """The digits: the first 1,437 for training, the last 360 for testing."""
 
-    name, samples = "digits", SAMPLES
+    def __init__(self) -> None:
+        super().__init__("digits", (), SAMPLES, 10, (1, 8, 8), scale=1 / 16, unit=1 / 16)
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """Say that scikit-learn brings the digits; raises `BadRequest` where it is not installed."""
+        """Return the source of the digits, scikit-learn; raises `BadRequest` if it is not installed."""
         if importlib.util.find_spec("sklearn") is None:
             raise BadRequest('digits come with scikit-learn, which is not installed: pip install "tinyfoa-np[sklearn]"')
         return "scikit-learn"
@@ -38,19 +38,14 @@ class Digits:
         BadRequest
             scikit-learn is not installed.
         CheckFailed
-            The installed scikit-learn carries other digits than the known ones.
+            The digits of the installed scikit-learn differ from the known ones.
         """
         pixels, labels = self._read()
         if not unverified and _digest(pixels, labels) != _DIGEST:
             raise CheckFailed("scikit-learn's digits are not the known 1,797 samples; reinstall scikit-learn")
         cut = SAMPLES[0]
-        train, test = Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
-        digest = fingerprint(train, test) if unverified else None
-        return Dataset("digits", train, test, CLASSES, scale=1 / 16, unit=1 / 16, image=IMAGE, digest=digest)
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped("digits", *SAMPLES, prod(IMAGE), "uint8", CLASSES, 1 / 16, unit=1 / 16, image=IMAGE)
+        parts = Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
+        return self.made(parts, unverified)
 
     def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
         """One row: whether the pixels and labels scikit-learn returns have the known digest."""
@@ -60,7 +55,7 @@ class Digits:
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 64) uint8 and labels (N,) uint8."""
         self.find()
-        from sklearn.datasets import load_digits  # here: half a second that other data sets need not wait for
+        from sklearn.datasets import load_digits  # imported here, as it takes half a second
 
         pixels, labels = load_digits(return_X_y=True)
         return pixels.astype(np.uint8), labels.astype(np.uint8)

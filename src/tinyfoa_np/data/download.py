@@ -1,6 +1,6 @@
-"""Downloads of published data sets, from the publishers or a mirror: each file is there verified, or not at all.
+"""Download published data sets from the publishers or a mirror; only verified files are stored.
 
-A download that breaks off leaves a ``.part`` behind, and the next one goes on from there. Files are written by pooch.
+An interrupted download leaves a ``.part`` file, from which the next download continues. Files are written by pooch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tinyfoa_np.data.search_path import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 CHUNK = 1 << 18
-#: seconds to wait for a connection, and for the next bytes
+#: timeouts in seconds for a connection, and for the next bytes
 PATIENCE = 10, 30
 
 
 class _Download:
-    """One file from one address, for pooch: into a ``.part`` that outlives a broken connection, then into its file."""
+    """Downloader of one address for pooch: writes a ``.part`` that survives an interruption, then the file."""
 
     def __init__(self, files: Files, path: Path, on_progress: Progress) -> None:
         self.files, self.path, self.on_progress = files, path, on_progress
@@ -31,12 +31,12 @@ class _Download:
         import requests
 
         there = self.part.stat().st_size if self.part.is_file() else 0
-        if there > self.files.largest:  # of something else
+        if there > self.files.largest:  # it belongs to another file
             self.part.unlink()
             there = 0
         asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
         with requests.get(url, headers=asked, stream=True, timeout=PATIENCE) as answer:
-            if there and answer.status_code == 416:  # what is there is all there is, or too much
+            if there and answer.status_code == 416:  # the part is complete or too large
                 if not self._whole():
                     self.part.unlink()
                     return self(url, output, pooch)
@@ -52,7 +52,7 @@ class _Download:
                     return self(url, output, pooch)
         if not self._whole():
             self.part.unlink()
-            if there:  # its beginning was of something else, or of another server's file
+            if there:  # it began with another file, or another server's
                 return self(url, output, pooch)
             raise CheckFailed(f"what {url} sends is not the published file")
         os.replace(self.part, output)
@@ -78,9 +78,9 @@ class _Download:
 
 
 def _received(answer: Any) -> Iterator[bytes]:
-    """What comes, as it comes: where a connection breaks off, no byte before that is lost."""
+    """Received chunks as they arrive; if the connection is interrupted, all bytes received so far are kept."""
     raw = answer.raw
-    raw.enforce_content_length = False  # a short file is told of by its length; urllib3 would drop the last piece
+    raw.enforce_content_length = False  # the length is checked later; urllib3 would drop the last piece of a short file
     if not hasattr(raw, "read1"):
         yield from answer.iter_content(1 << 12)
         return
@@ -94,24 +94,24 @@ def fetch(
     on_progress: Progress = quiet,
     mirrors: Sequence[str] | None = None,
 ) -> Path:
-    """Downloads what is not there yet, verified, and says where it is.
+    """Download missing files, verify them, and return their directory.
 
     Parameters
     ----------
     files : Files
     data_dir : path, optional
-        Where to; without it ``$TINYFOA_DATA``, or else the user's cache directory.
+        Target directory; by default ``$TINYFOA_DATA``, else the user's cache directory.
     on_progress : callable
-        Called with the bytes of a file that are there, of how many, and which it is.
+        Called with the bytes of a file received, the total, and the file's name.
     mirrors : sequence of str, optional
-        Addresses to try, one after another, in place of the known ones.
+        Addresses to try one after another, instead of the known ones.
 
     Raises
     ------
     BadRequest
-        pooch is not installed, no address answers, or the directory cannot be written.
+        pooch is not installed, no address responds, or the directory cannot be written.
     CheckFailed
-        The addresses that answer send other files than the published ones.
+        The files received differ from the published ones.
     """
     if importlib.util.find_spec("pooch") is None:
         raise BadRequest('data are fetched with pooch, which is not installed: pip install "tinyfoa-np[fetch]"')
@@ -129,17 +129,17 @@ def fetch(
 
 
 def _one(files: Files, path: Path, addresses: Sequence[str], on_progress: Progress) -> None:
-    """One file, from the first address that has it."""
+    """Download one file from the first address that has it."""
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("ERROR")  # it would say what our messages and bars do
+    pooch.get_logger().setLevel("ERROR")  # it would repeat our own messages
     refused: CheckFailed | None = None
     said = ""
     for address in addresses:
         try:
             download = _Download(files, path, on_progress)
-            # pooch keeps a file that is there: one that is altered gives way only now
+            # pooch keeps an existing file; an altered one is replaced only now
             whole = path.name + ".whole"
             pooch.retrieve(address + path.name, None, fname=whole, path=path.parent, downloader=download)
             os.replace(path.with_name(whole), path)
@@ -157,7 +157,7 @@ def _one(files: Files, path: Path, addresses: Sequence[str], on_progress: Progre
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed, in a few words: requests wraps a chain of exceptions into one long line."""
+    """A short reason why a request failed; requests wraps a chain of exceptions into one long line."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"{response.status_code} {response.reason}"

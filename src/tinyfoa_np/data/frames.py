@@ -1,4 +1,4 @@
-"""Tables that are in memory already: frames of pandas or polars, read as a CSV file of the same content is."""
+"""Tables in memory: frames of pandas or polars, read like a CSV file of the same content."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SAMPLE = 200
 
 
 def is_frame(source: object) -> bool:
-    """Whether this is a frame of pandas or polars, or one like them."""
+    """Whether this is a pandas or polars frame, or has a similar interface."""
     return hasattr(source, "columns") and hasattr(source, "shape") and hasattr(source, "__getitem__")
 
 
 def read(frame: Any, name: str, reading: Reading | None = None) -> Table:
-    """A frame to train on; its index is no column.
+    """Read a frame to train on; its index is not a column.
 
     Raises
     ------
     BadRequest
-        With the row and the column that is wrong, or what to do.
+        With the row and the column of the error, or an instruction.
     """
     reading = (reading or Reading()).validated()
     names, columns = _columns(frame, name)
@@ -37,7 +37,7 @@ def read(frame: Any, name: str, reading: Reading | None = None) -> Table:
 
 
 def read_new(frame: Any, name: str, known: Known) -> Table:
-    """New samples in a frame, whose columns are found by their names: :func:`.csv_table.read_new`."""
+    """Read new samples from a frame, finding columns by name: see :func:`.csv_table.read_new`."""
     names, columns = _columns(frame, name)
     which = roles.found_again(name, names, len(names), known)
     return Table(*_taken(name, names, columns, which, known.reading), known.names, known.label, known, {})
@@ -73,7 +73,7 @@ def _taken(name: str, names: list[str], columns: list[np.ndarray], which: Roles,
 
 
 def _numbers(column: np.ndarray, what: str) -> np.ndarray:
-    """A column as float64, NaN where a value is missing."""
+    """A column as float64, NaN for missing values."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
     found = np.empty(len(column))
@@ -97,7 +97,7 @@ def _times(column: np.ndarray, what: str) -> np.ndarray:
 
 
 def _given(column: np.ndarray, what: str) -> list[str]:
-    """A column's texts, none of which may be missing."""
+    """A column as texts; none may be missing."""
     texts = _texts(column)
     missing = next((n for n, text in enumerate(texts) if cells.is_missing(text)), None)
     if missing is not None:
@@ -106,7 +106,7 @@ def _given(column: np.ndarray, what: str) -> list[str]:
 
 
 def _texts(column: np.ndarray) -> list[str]:
-    """A column as a CSV file has it: whole numbers without a point, nothing where a value is missing."""
+    """A column as in a CSV file: integers without a decimal point, empty text for missing values."""
     if column.dtype.kind == "b":
         return [str(int(value)) for value in column.tolist()]
     if column.dtype.kind == "M":

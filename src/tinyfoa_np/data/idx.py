@@ -13,19 +13,19 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def parse(content: bytes, name: str) -> np.ndarray:
-    """Read-only array over the elements of an idx file's content; nothing is copied.
+    """A read-only array over the elements of an idx file's content, without copying.
 
     Parameters
     ----------
     content : bytes
         The whole file, decompressed.
     name : str
-        What error messages call it.
+        Name of the file in error messages.
 
     Raises
     ------
     CheckFailed
-        The content is not in the idx format, or its length is not the one its header promises.
+        The content is not in the idx format, or its length differs from its header.
 
     Examples
     --------
@@ -45,5 +45,5 @@ def parse(content: bytes, name: str) -> np.ndarray:
         raise CheckFailed(f"{name} holds {len(content):,} bytes, but its header promises {promised:,}")
     try:
         return np.frombuffer(content, dtype, offset=start).reshape(shape)
-    except ValueError as error:  # more dimensions than NumPy has, or none of some and too many of others
+    except ValueError as error:  # more dimensions than NumPy supports, or sizes of 0 with others too large
         raise CheckFailed(f"{name} is of a shape that no array can have: {error}") from error

@@ -1,4 +1,4 @@
-"""Labels as class numbers: whole numbers or text, spelled as in the file, never through floating point."""
+"""Labels as class numbers: integers or text, as spelled in the file, never through floating point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WHICH = "in a CSV that is the column named label, class, target or y, or else t
 
 
 def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
-    """The labels (N,) or (N, 1) of an array, whole numbers or text; raises `BadRequest` for any others."""
+    """Encode the labels (N,) or (N, 1) of an array, integers or text; raises `BadRequest` for any others."""
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.shape != (samples,):
         raise BadRequest(f"{name} has {samples} samples and labels {labels.shape}: one label per sample is needed")
@@ -42,12 +42,12 @@ def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
 
 
 def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list[str | int] | None, int]:
-    """Class numbers (N,) int64 of each set's labels; the labels in their order where they are not 0 to C - 1; and C.
+    """Class numbers (N,) int64 of each set's labels; the sorted labels if they are not 0 to C - 1; and C.
 
     Raises
     ------
     BadRequest
-        If the labels cannot be classes, or a later set has one that the first has not.
+        If the labels cannot be classes, or a later set has a label that the first does not have.
     """
     name, labels = parts[0]
     known = _values(name, labels.values)
@@ -64,12 +64,12 @@ def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list
 
 
 def recoded(name: str, labels: Coded, classes: Sequence[str | int], trained: str) -> np.ndarray:
-    """Class numbers (N,) int64 of labels that must be among the known ones, in their order.
+    """Class numbers (N,) int64 of labels, which must be among the known ones.
 
     Raises
     ------
     BadRequest
-        If one is not.
+        If a label is unknown.
     """
     number_of = {label: n for n, label in enumerate(classes)}
     text = any(isinstance(label, str) for label in classes)
@@ -83,7 +83,7 @@ def recoded(name: str, labels: Coded, classes: Sequence[str | int], trained: str
 
 
 def _values(name: str, spelled: Sequence[str]) -> list[str | int]:
-    """Labels as whole numbers if all are spelled so, else as the texts they are; no measurements."""
+    """Labels as integers if all are spelled so, else as texts; measurements are refused."""
     numbers = [whole(label) for label in spelled]
     if all(value is not None for value in numbers):
         return numbers  # type: ignore[return-value]

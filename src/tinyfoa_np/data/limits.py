@@ -1,7 +1,7 @@
-"""How much of a file of yours is read: regular files only, and never more than a limit, whatever the file claims.
+"""Limits for reading your own files: regular files only, and never more than a limit, whatever the file claims.
 
-A file may come from a stranger: a link to ``/dev/zero``, a sparse file of 200 GB, an archive that unpacks to a thousand
-times its size. Every size is compared with the limit before memory is taken, and counted again while reading.
+A file may be malicious: a link to ``/dev/zero``, a sparse file of 200 GB, an archive that unpacks to a thousand times
+its size. Every size is compared with the limit before memory is allocated, and checked again while reading.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import BinaryIO
 
 from tinyfoa_np.errors import BadRequest
 
-#: bytes that one file, and the arrays or the table in it, may take in RAM; ``--max-data`` is another limit
+#: maximum bytes in RAM of a file, and of the arrays or the table in it; ``--max-data`` changes it
 LIMIT = 2 << 30
-#: bytes of a line of text, and of the header of an .npy file
+#: maximum bytes of a line of text, and of the header of an .npy file
 LINE, HEADER = 4 << 20, 10_000
 
 
 def opened(path: Path, limit: int) -> BinaryIO:
-    """A regular file, open for reading; a link to one is followed, for files of yours may be links.
+    """Open a regular file for reading; a link to one is followed, as your own files may be links.
 
     Parameters
     ----------
     path : Path
     limit : int
-        The most bytes that it may have.
+        Maximum size in bytes.
 
     Raises
     ------
     BadRequest
-        If there is none, it is not a regular file, or it is larger than the limit.
+        If the file does not exist, is not a regular file, or is larger than the limit.
     """
     try:
-        _refuse_others(path, os.stat(path), limit)  # before opening: to open a device can have effects
+        _refuse_others(path, os.stat(path), limit)  # before opening, as opening a device can have effects
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -56,5 +56,5 @@ def _refuse_others(path: Path, about: os.stat_result, limit: int) -> None:
 
 
 def too_large(what: str, size: int, limit: int) -> BadRequest:
-    """The refusal of more bytes than the limit."""
+    """The error for data beyond the limit."""
     return BadRequest(f"{what} has {size:,} bytes: at most {limit:,} are read; --max-data (max_bytes) allows more")

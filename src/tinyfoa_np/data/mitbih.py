@@ -1,23 +1,23 @@
 """MIT-BIH Arrhythmia Database (Moody and Mark): heartbeats of 47 people, five AAMI classes, as real numbers 0..1.
 
-The rows are those of :mod:`tinyfoa_np.data.heartbeats`; the first 169 of their 187 values are the inputs, an image of
-13 x 13, as in the TinyFoA paper. They are float32: the converter had 11 bits and a row is scaled by its own range, so
-bytes would lose what was measured. How they become training and test samples has three names, each with seed 0:
+The rows are those of :mod:`tinyfoa_np.data.heartbeats`. The first 169 of their 187 values are the inputs, an image of
+13 x 13, as in the TinyFoA paper. They are float32: the converter had 11 bits and each row is scaled by its own range,
+so bytes would lose precision. There are three divisions into training and test samples, each with seed 0:
 
 mitbih
-    A fifth of each class's beats is tested on, whoever they come from, as in the public preparation, with its very
-    numbers (87,554 and 21,892 beats). Then both are balanced, to 17,510 and 4,378 of each class: of a class that has
-    more, so many are chosen; one that has fewer is repeated. The paper says "balanced" and no more; so a training
-    epoch stays as long as it was, and the test error weighs the five classes alike.
+    A fifth of each class's beats is the test set, across all people, with exactly the counts of the public
+    preparation (87,554 and 21,892 beats). Then both sets are balanced, to 17,510 and 4,378 beats per class: a larger
+    class is subsampled, a smaller one repeated. The paper only says "balanced"; with these numbers a training epoch
+    keeps its length, and the test error weights the five classes equally.
 mitbih-natural
     The same without balancing: five of six test beats are of class N.
 mitbih-interpatient
     Trained on the records of DS1, tested on those of DS2 (de Chazal, O'Dwyer and Reilly 2004), which are of different
-    people, but for one: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
+    people, with one exception: 201 and 202 are of the same man. The four records with paced beats are in neither. Not
     balanced, and much harder.
 
-The public preparation's own files, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read too where there are no
-records, for the first two names; no digest of them is published, so they are for ``mitbih-unverified``.
+For the first two names, the files of the public preparation, ``mitbih_train.csv`` and ``mitbih_test.csv``, are read if
+there are no records. No digest of them is published, so this needs ``mitbih-unverified``.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyfoa_np.data import heartbeats
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.data.search_path import places, user_cache
 from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
 
 IMAGE, INPUTS, CLASSES = (1, 13, 13), 169, 5
-#: test beats of each class in the public preparation, out of 90,589, 2,779, 7,236, 803 and 8,039
+#: test beats per class in the public preparation, of 90,589, 2,779, 7,236, 803 and 8,039
 TESTED = (18118, 556, 1448, 162, 1608)
-#: beats of each class after balancing, to train and to test on: a fifth of all there were, rounded down
+#: beats per class after balancing, for training and test: a fifth of the total, rounded down
 EACH = (17510, 4378)
 SEED = 0
 DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split()
@@ -55,7 +55,7 @@ RECORDS = sorted([*DS1, *DS2, *PACED])
 URL = "https://physionet.org/files/mitdb/1.0.0/"
 MIRRORS = ("https://physionet-open.s3.amazonaws.com/mitdb/1.0.0/",)
 CSV = ("mitbih_train.csv", "mitbih_test.csv")
-#: goes up when the same records would be prepared to other rows
+#: increased when the same records would be converted to different rows
 PREPARATION = 1
 
 
@@ -86,7 +86,7 @@ class Beats(NamedTuple):
     labels : ndarray (N,), uint8
         AAMI classes N, S, V, F, Q as 0 to 4.
     records : ndarray (N,), uint16
-        The number of the record each comes from.
+        Record number of each beat.
     """
 
     rows: np.ndarray
@@ -94,48 +94,36 @@ class Beats(NamedTuple):
     records: np.ndarray
 
 
-class MitBih:
-    """One of the three ways to train and to test on the beats."""
+class MitBih(Published):
+    """One of the three divisions of the beats into training and test samples."""
 
     def __init__(self, name: str, samples: tuple[int, int], balance: bool, patients: bool) -> None:
-        self.name, self.samples, self.balance, self.patients = name, samples, balance, patients
-
-    @property
-    def fetched(self) -> Files:
-        """What a download brings."""
-        return FILES
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *self.samples, INPUTS, "float32", CLASSES, image=IMAGE)
+        super().__init__(name, [FILES], samples, CLASSES, IMAGE, "float32")
+        self.balance, self.patients = balance, patients
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The directory that holds the records, or the public preparation's two files; raises `BadRequest`."""
+        """The directory of the records, or of the public preparation's two files; raises `BadRequest`."""
         try:
-            return str(next(iter(FILES.paths(data_dir).values())).parent)
+            return super().find(data_dir)
         except BadRequest:
             if (found := self._csv(data_dir)) is None:
                 raise
             return f"{found[0].parent} (CSV, for {self.name}-unverified)"
 
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file of the records: its path, whether it is the published one, and what was found."""
-        return FILES.verify(data_dir)
-
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """Prepare the records, or take what was prepared before, and divide them into training and test samples.
+        """Prepare the records, or load the cached preparation, and divide it into training and test samples.
 
         Raises
         ------
         BadRequest
-            Files are missing, or the ``wfdb`` library is.
+            Files or the ``wfdb`` library are missing.
         CheckFailed
-            A file is altered, or is no such record or table.
+            A file is altered, or is not a valid record or table.
         """
         try:
-            paths = FILES.paths(data_dir)
+            files, paths = first_of(self.layouts, data_dir)
         except BadRequest:
             if (tables := self._csv(data_dir)) is None:
                 raise
@@ -144,7 +132,7 @@ class MitBih:
                     f"no digest of {tables[0]} is published: {self.name}-unverified takes it as it is"
                 ) from None
             return self._from_csv(tables)
-        beats = prepared(paths, unverified, on_progress)
+        beats = prepared(files, paths, unverified, on_progress)
         if self.patients:
             order = shuffled(len(beats.labels), SEED)
             train, test = (order[np.isin(beats.records[order], np.array(part, int))] for part in (DS1, DS2))
@@ -154,7 +142,7 @@ class MitBih:
         return self._dataset(parts, paths["100.dat"].parent, unverified)
 
     def _csv(self, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path] | None:
-        """The public preparation's two files, where they are to be had and of use."""
+        """The public preparation's two files, if they exist and can be used."""
         for place in places(data_dir):
             for folder in (place / "mitbih", place / "heartbeat", place):
                 train, test = folder / CSV[0], folder / CSV[1]
@@ -167,7 +155,7 @@ class MitBih:
         for path in tables:
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("error")  # that there is nothing in it
+                    warnings.simplefilter("error")  # that the file is empty
                     table = np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
             except (ValueError, OSError, UserWarning) as error:
                 raise CheckFailed(f"{path} is no table of numbers: {str(error).splitlines()[0]}") from error
@@ -184,22 +172,13 @@ class MitBih:
         if self.balance:
             chosen = [balanced(part.labels, each, CLASSES, SEED) for part, each in zip(parts, EACH)]
             parts = [Split(part.inputs[rows], part.labels[rows]) for part, rows in zip(parts, chosen)]
-        train, test = parts
         how = "records of DS1 to train on, of DS2 to test on" if self.patients else "a fifth of each class to test on"
         origin = {
             "where": str(where),
             "split": f"{how}, shuffled with seed {SEED}",
             "balance": f"{EACH[0]} and {EACH[1]} of each class" if self.balance else "none",
         }
-        return Dataset(
-            self.name,
-            train,
-            test,
-            CLASSES,
-            image=IMAGE,
-            origin=origin,
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made(parts, unverified, origin)
 
 
 SETS = {
@@ -212,24 +191,26 @@ SETS = {
 }
 
 
-def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
-    """The beats of all records; prepared once, then kept in the user's cache directory.
+def prepared(files: Files, paths: dict[str, Path], unverified: bool = False, on_progress: Progress = quiet) -> Beats:
+    """Prepare the beats of all records once; later calls load them from the user's cache directory.
 
     Parameters
     ----------
+    files : Files
+        The published ones.
     paths : dict of str to Path
-        The records' files by name.
+        Those that were found, by name.
     unverified : bool
-        Take files that are not the published ones.
+        Accept files that are not the published ones.
 
     Raises
     ------
     BadRequest
-        The ``wfdb`` library is not installed, and nothing was prepared before.
+        The ``wfdb`` library is not installed, and nothing is cached.
     CheckFailed
-        A file is altered, or is no such record.
+        A file is altered, or is not a valid record.
     """
-    digests = "".join(FILES.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
+    digests = "".join(files.checked(name, path, unverified)[1] for name, path in sorted(paths.items()))
     key = hashlib.sha256(f"{PREPARATION} {digests}".encode()).hexdigest()[:16]
     kept = user_cache() / "prepared" / f"mitbih-{key}.npz"
     found = _kept(kept)
@@ -245,7 +226,7 @@ def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Prog
             rows, labels = heartbeats.beats(path)
             if not len(labels):
                 raise ValueError("it has no beats")
-        except Exception as error:  # whatever garbled records lead the library to
+        except Exception as error:  # damaged records can cause any error in the library
             raise CheckFailed(f"{path} cannot be read as a record ({error})") from error
         parts.append((rows[:, :INPUTS], labels, np.full(len(labels), int(record), np.uint16)))
     on_progress(len(RECORDS), len(RECORDS), "preparing heartbeats")
@@ -257,17 +238,17 @@ def prepared(paths: dict[str, Path], unverified: bool = False, on_progress: Prog
 
 
 def _kept(path: Path) -> Beats | None:
-    """What was prepared before; None where it was not, or was damaged since: a zip has checksums."""
+    """Load the cached preparation; None if missing or damaged (a zip file has checksums)."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             beats = Beats(*(arrays[name] for name in Beats._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     samples = len(beats.labels)
-    whole = [(array.dtype, array.shape) for array in beats] == [
-        (np.float32, (samples, INPUTS)),
-        (np.uint8, (samples,)),
-        (np.uint16, (samples,)),
+    whole = [(array.dtype.name, array.shape) for array in beats] == [
+        ("float32", (samples, INPUTS)),
+        ("uint8", (samples,)),
+        ("uint16", (samples,)),
     ]
     return beats if whole else None
 

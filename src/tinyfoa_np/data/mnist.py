@@ -1,16 +1,15 @@
 """MNIST (LeCun, Cortes, Burges) and Fashion-MNIST (Xiao, Rasul, Vollgraf): 70,000 images of 28 x 28 bytes each.
 
-Both from their four idx files as published, with the same names.
+Both are read from their four published idx files, which have the same names.
 """
 
 from __future__ import annotations
 
 import os
-from math import prod
 
 from tinyfoa_np.data import idx
-from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.published import Files, Progress, quiet
+from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
@@ -18,71 +17,54 @@ URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist/",)
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_MIRRORS = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",)
-# MD5 of the decompressed contents: the .gz files differ between mirrors, these do not.
+# MD5 of the decompressed contents, because the .gz files differ between mirrors.
 DIGESTS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-# Likewise: contents whose .gz files have the MD5 that their publishers give.
+# Likewise, for contents whose .gz files have the MD5 given by their publishers.
 FASHION_DIGESTS = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
-# Largest decompressed content; no file is decompressed beyond it.
+# Size of the largest decompressed content; decompression stops beyond it.
 _LARGEST = 16 + 60000 * 784
 
 
-class IdxImages:
-    """A data set of four idx files.
+class IdxImages(Published):
+    """A data set in four idx files.
 
     Parameters
     ----------
     name : str
     files : Files
     mean, deviation : float
-        Of the training pixels / 255, as the field rounds them.
+        Of the training pixels / 255, rounded as is customary.
     """
 
     def __init__(self, name: str, files: Files, mean: float, deviation: float) -> None:
-        self.name, self.files, self.samples = name, files, SAMPLES
-        self.scale, self.offset = 1 / (255 * deviation), -mean / deviation
-
-    @property
-    def fetched(self) -> Files:
-        """What a download brings."""
-        return self.files
-
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The directory that holds all four files, compressed or not; raises `BadRequest` where there is none."""
-        return str(next(iter(self.files.paths(data_dir).values())).parent)
-
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row per file: its path, whether it has the published MD5, and what was found."""
-        return self.files.verify(data_dir)
-
-    def shape(self) -> Dataset:
-        """The data set without its samples."""
-        return shaped(self.name, *SAMPLES, prod(IMAGE), "uint8", CLASSES, self.scale, self.offset, image=IMAGE)
+        scale, offset = 1 / (255 * deviation), -mean / deviation
+        super().__init__(name, [files], SAMPLES, CLASSES, IMAGE, scale=scale, offset=offset)
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """Pixels (N, 784) as the bytes they are, seen as ``(byte / 255 - mean) / deviation``; labels (N,) uint8.
+        """Pixels (N, 784) uint8, seen by the network as ``(byte / 255 - mean) / deviation``; labels (N,) uint8.
 
         Raises
         ------
         BadRequest
             Files are missing.
         CheckFailed
-            A file is truncated or altered, or holds no images of 28 x 28 bytes, as many labels, ten classes.
+            A file is truncated or altered, or does not contain 28 x 28 images of bytes with labels of ten classes.
         """
-        paths = self.files.paths(data_dir)
+        files, paths = first_of(self.layouts, data_dir)
         train_images, train_labels, test_images, test_labels = (
-            idx.parse(self.files.checked(name, path, unverified)[0], str(path)) for name, path in paths.items()
+            idx.parse(files.checked(name, path, unverified)[0], str(path)) for name, path in paths.items()
         )
         where = str(next(iter(paths.values())).parent)
         splits = []
@@ -92,18 +74,7 @@ class IdxImages:
             if not whole or not len(labels) or labels.max() >= CLASSES:
                 raise CheckFailed(f"{where} holds no images of 28 x 28 bytes with a class from 0 to 9 each")
             splits.append(Split(images.reshape(len(images), -1), labels))
-        train, test = splits
-        return Dataset(
-            self.name,
-            train,
-            test,
-            CLASSES,
-            self.scale,
-            self.offset,
-            image=IMAGE,
-            origin={"where": where},
-            digest=fingerprint(train, test) if unverified else None,
-        )
+        return self.made(splits, unverified, {"where": where})
 
 
 _MNIST = Files("MNIST", ("mnist", "."), DIGESTS, URL, _LARGEST, compressed=True, mirrors=MIRRORS, name="mnist")

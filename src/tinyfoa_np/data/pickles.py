@@ -1,7 +1,7 @@
-"""Python's pickles that hold nothing but plain containers and arrays of bytes, read without running what they name.
+"""Read pickles of plain containers and byte arrays without executing them.
 
-A pickle is a program. Of its instructions, only those are known here that make numbers, strings, lists, tuples and
-dictionaries; of all that it may call, only what an array of bytes is made with, and that is played by stand-ins.
+A pickle is a program. Only instructions that make numbers, strings, lists, tuples and dictionaries are supported here,
+and only the callables that construct an array of bytes, which are replaced by stand-ins.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _CODES = {ord(code.code) for code in pickletools.opcodes if code.name in _ADMITT
 
 
 class _Type:
-    """In place of ``numpy.dtype``: only that of bytes."""
+    """Stand-in for ``numpy.dtype``, for bytes only."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if code not in (b"u1", "u1"):
             raise pickle.UnpicklingError("it holds an array that is not of bytes")
 
     def __setstate__(self, state: Any) -> None:
-        pass  # byte order and the like: a byte has none
+        pass  # byte order and the like are irrelevant for bytes
 
 
 class _Array:
-    """In place of an array that is being made: its shape and content come as its state."""
+    """Stand-in for an array under construction: shape and content arrive as its state."""
 
     array: np.ndarray
 
@@ -56,15 +56,15 @@ def _an_array(*_: Any) -> _Array:
 _STAND_INS = {
     ("numpy.core.multiarray", "_reconstruct"): _an_array,
     ("numpy._core.multiarray", "_reconstruct"): _an_array,
-    ("numpy", "ndarray"): "ndarray",  # an argument of the one above, and nothing that could be called
+    ("numpy", "ndarray"): "ndarray",  # only an argument of the entry above, never called
     ("numpy", "dtype"): _Type,
 }
 
 
-_Readable: Any = pickle._Unpickler  # the one in Python: its instructions are a table
+_Readable: Any = pickle._Unpickler  # the implementation in Python, whose instructions are a table
 
 
-class _Unpickler(_Readable):
+class _Unpickler(_Readable):  # type: ignore[misc]
     dispatch = {code: run for code, run in _Readable.dispatch.items() if code in _CODES}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -82,19 +82,19 @@ class _Unpickler(_Readable):
 
 
 def load(content: bytes, name: str) -> dict[str, Any]:
-    """The dictionary in a pickle: keys as text, arrays of bytes as (read-only) arrays.
+    """Read the dictionary in a pickle: keys as text, byte arrays as read-only arrays.
 
     Parameters
     ----------
     content : bytes
-        Protocol 0 to 3, such as Python 2 wrote.
+        A pickle of protocol 0 to 3, such as Python 2 wrote.
     name : str
-        What error messages call it.
+        Name of the file in error messages.
 
     Raises
     ------
     CheckFailed
-        It is no pickle of a dictionary, or holds anything but plain containers and arrays of bytes.
+        It is not a pickle of a dictionary, or contains anything but plain containers and arrays of bytes.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def load(content: bytes, name: str) -> dict[str, Any]:
             for key, value in found.items()
             if isinstance(key, (bytes, str))
         }
-    except Exception as error:  # whatever instructions in a senseless order lead to
+    except Exception as error:  # instructions in an invalid order can cause any error
         said = str(error).splitlines()[0] if str(error) else ""
         raise CheckFailed(
             f"{name} is no pickle of plain containers and arrays of bytes: {type(error).__name__} {said[:80]}".rstrip()

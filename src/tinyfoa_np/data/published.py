@@ -1,4 +1,4 @@
-"""The files of a published data set: where they lie, what they hold, whether they are the published ones."""
+"""A published data set, and its files: where to find them, how to read them, and how to verify them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import hashlib
 import io
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
+from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
 from tinyfoa_np.data.search_path import places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
@@ -18,35 +22,35 @@ Progress = Callable[[int, int, str], None]
 
 
 def quiet(done: int, total: int, what: str) -> None:
-    """Progress that nobody asked for."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files that belong together.
+    """A group of files.
 
     Attributes
     ----------
     title : str
-        What messages call the data set.
+        Name of the data set in messages.
     folders : sequence of str
-        Where they may lie below a place that is looked into, ``"."`` for the place itself; the first is recommended.
+        Possible folders below a searched directory, ``"."`` for the directory itself; the first is recommended.
     digests : mapping of str to str
-        Published digest of each file by its name; of the decompressed content where ``NAME.gz`` may stand for it.
+        Published digest of each file by name; of the decompressed content if ``NAME.gz`` is accepted for it.
     url : str
-        Where to get them.
+        Where to get the files.
     largest : int
-        No content is read beyond so many bytes.
+        Maximum number of bytes to read from a file.
     compressed : bool
-        Whether ``NAME.gz`` stands for ``NAME``, and is what is published.
+        Whether ``NAME.gz`` is accepted for ``NAME``, and is what is published.
     algorithm : str
-        Of the digests.
+        Hash algorithm of the digests.
     text : str
-        Ending of the names of text files: whatever line ends a copy has, the digest is that of CR LF.
+        Suffix of text files, whose digest is taken with CR LF line ends, whatever a copy has.
     mirrors : sequence of str
-        Other addresses of the same files.
+        Further addresses of the same files.
     name : str
-        Of the data set that ``tinyfoa data fetch`` downloads them as.
+        Name under which ``tinyfoa data fetch`` downloads them.
     """
 
     title: str
@@ -61,17 +65,17 @@ class Files:
     name: str = ""
 
     def paths(self, data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
-        """The files, by name: all from the first directory that has them all.
+        """The files by name, all from the first directory that has all of them.
 
         Raises
         ------
         BadRequest
-            No directory has them all; the message says what to put where.
+            No directory has all of them; the message says what to put where.
         """
         return first_of([self], data_dir)[1]
 
     def within(self, place: Path) -> dict[str, Path]:
-        """The files, by name, of the folder below a place that has most of them; the first of equals."""
+        """The files by name from the folder below a directory that has most of them; the first one on a tie."""
         most: dict[str, Path] = {}
         for folder in (place / name for name in self.folders):
             found = {}
@@ -85,7 +89,7 @@ class Files:
         return most
 
     def read(self, name: str, path: Path) -> tuple[bytes, str]:
-        """A file's content, decompressed where its path ends in .gz, and the digest to compare with the published one.
+        """A file's content, decompressed if its path ends in .gz, and the digest to compare with the published one.
 
         Raises
         ------
@@ -111,7 +115,7 @@ class Files:
         return content, hashlib.new(self.algorithm, published, usedforsecurity=False).hexdigest()
 
     def published(self, path: Path, stored: bytes) -> bool:
-        """Whether this is what the file at a path should hold, as it is stored."""
+        """Whether ``stored`` is the published content of the file at ``path``."""
         name = path.name.removesuffix(".gz") if self.compressed else path.name
         try:
             return self._known(name, path, stored)[1] == self.digests[name]
@@ -135,7 +139,7 @@ class Files:
         return content, digest
 
     def verify(self, data_dir: str | os.PathLike[str] | None) -> list[tuple[str, bool, str]]:
-        """One row per file: its path, whether its content is the published one, and what was found."""
+        """One row per file: its path, whether its content is the published one, and a description."""
         rows = []
         for name, path in self.paths(data_dir).items():
             try:
@@ -150,12 +154,12 @@ class Files:
 
 
 def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) -> tuple[Files, dict[str, Path]]:
-    """The first of several layouts that is whole in the first place that has one, and its files by name.
+    """The first layout that is complete in the first possible directory, and its files by name.
 
     Raises
     ------
     BadRequest
-        No place has one; the message says what to put where, after the layout that has most, or else the first.
+        No directory has one; the message says what to put where, for the most complete layout, or else the first.
     """
     looked_into = places(data_dir)
     best = layouts[0]
@@ -173,3 +177,80 @@ def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) 
     fetch = f"tinyfoa data fetch {best.name} downloads it; or " if best.name else ""
     looked = ", ".join(map(str, looked_into))
     raise BadRequest(f"{best.title} not found in {looked}: {fetch}put {shown} from {best.url} into {folder}")
+
+
+class Published(ABC):
+    """A published data set.
+
+    Parameters
+    ----------
+    name : str
+    layouts : sequence of Files
+        Possible layouts of its files; messages recommend the first one, and downloads use it.
+    samples : (int, int)
+        Numbers of training and test samples.
+    classes : int
+    image : (channels, rows, columns)
+        Shape of the inputs.
+    dtype : {"uint8", "float32"}
+        Type of the inputs.
+    scale, offset, unit : float
+        As for :class:`.dataset.Dataset`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layouts: Sequence[Files],
+        samples: tuple[int, int],
+        classes: int,
+        image: tuple[int, int, int],
+        dtype: str = "uint8",
+        *,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        unit: float = 1 / 255,
+    ) -> None:
+        self.name, self.layouts, self.samples, self.classes = name, layouts, samples, classes
+        self.image, self.dtype, self.scale, self.offset, self.unit = image, dtype, scale, offset, unit
+
+    @property
+    def fetched(self) -> Files | None:
+        """Files to download; None if there is no download."""
+        return self.layouts[0] if self.layouts else None
+
+    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+        """Path of the single file, or of the directory of all files; raises `BadRequest` if there is none."""
+        _, paths = first_of(self.layouts, data_dir)
+        path = next(iter(paths.values()))
+        return str(path if len(paths) == 1 else path.parent)
+
+    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+        """One row per file: its path, whether it has the published digest, and a description."""
+        return first_of(self.layouts, data_dir)[0].verify(data_dir)
+
+    def shape(self) -> Dataset:
+        """The data set without its samples."""
+        numbers = self.scale, self.offset, self.unit
+        return shaped(self.name, *self.samples, prod(self.image), self.dtype, self.classes, *numbers, image=self.image)
+
+    @abstractmethod
+    def load(
+        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
+    ) -> Dataset:
+        """Load inputs (N, I) and labels (N,) uint8; with ``unverified``, files need not be the published ones.
+
+        Raises
+        ------
+        BadRequest
+            Files are missing.
+        CheckFailed
+            A file is truncated or altered, or is not in its layout.
+        """
+
+    def made(self, splits: Sequence[Split], unverified: bool, origin: dict[str, Any] | None = None) -> Dataset:
+        """Make the data set from these samples; unverified samples are identified by their digest."""
+        train, test = splits
+        digest = fingerprint(train, test) if unverified else None
+        numbers = self.scale, self.offset, self.unit
+        return Dataset(self.name, train, test, self.classes, *numbers, image=self.image, digest=digest, origin=origin)

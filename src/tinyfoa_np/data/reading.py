@@ -1,4 +1,4 @@
-"""How files of your own are read: which column is what, what becomes of gaps, how a long log is cut into samples."""
+"""How to read your own files: roles of columns, treatment of gaps, and division of a long log into samples."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ MISSING = ("refuse", "median")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is read. Columns are named as its header names them, or by their numbers from 1.
+    """How to read a table. Columns are given by name in the header, or by number from 1.
 
     Parameters
     ----------
     label : str, optional
-        The column of labels; without it the one called label, class, target or y, or else the last.
+        Column of labels; by default the one called label, class, target or y, else the last.
     drop : tuple of str
-        Columns to leave out.
+        Columns to omit.
     keep : tuple of str
-        Columns to train on although they look like times or identifiers.
+        Columns to train on even if they look like times or identifiers.
     group : str, optional
-        Whose samples belong together, for example a person's: whole groups are tested on.
+        Column of groups of related samples, for example a person's: the test set consists of whole groups.
     time : str, optional
-        When a sample was taken: the last fifth is tested on; with ``group`` too, the last fifth of each group.
+        Column of times: the last fifth of the samples is the test set; with ``group``, the last fifth of each group.
     missing : str
-        What becomes of missing values, one of :data:`MISSING`: ``median`` is that of the training samples.
+        Treatment of missing values, one of :data:`MISSING`; ``median`` uses the median of the training samples.
     window, step : int, optional
-        Cut a log into samples of ``window`` rows, a new one every ``step`` rows (without it, every ``window``).
+        Cut a log into samples of ``window`` rows, starting every ``step`` rows (by default ``window``).
     header : bool, optional
-        Whether the first line names the columns; without it, that is found out.
+        Whether the first line names the columns; by default detected.
     """
 
     label: str | None = None
@@ -46,12 +46,12 @@ class Reading:
     header: bool | None = None
 
     def validated(self) -> Reading:
-        """The same with ``step`` filled in, and lists as tuples.
+        """A copy with ``step`` filled in, and lists as tuples.
 
         Raises
         ------
         BadRequest
-            If a value is out of its range, or two contradict each other.
+            If a value is out of range, or two values contradict each other.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("label", "group", "time"):
@@ -68,7 +68,7 @@ class Reading:
             value = values[name]
             if value is None:
                 continue
-            value = value.item() if hasattr(value, "item") else value  # of NumPy's whole numbers
+            value = value.item() if hasattr(value, "item") else value  # convert NumPy integers
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
                 raise BadRequest(f"{name} is {str(value)[:40]}: a number of rows from 1 on is needed")
             values[name] = value
@@ -82,7 +82,7 @@ class Reading:
         return Reading(**values)
 
     def to_record(self) -> dict[str, Any]:
-        """What is not as usual, as JSON has it."""
+        """The fields that differ from their defaults, as a JSON-compatible dictionary."""
         usual = Reading()
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
@@ -93,7 +93,7 @@ class Reading:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Reading:
-        """The reading that :meth:`to_record` wrote; raises `BadRequest` where it is not one."""
+        """Restore a reading from :meth:`to_record`; raises `BadRequest` if the record is invalid."""
         kinds: dict[str, Any] = {"drop": list, "keep": list, "window": int, "step": int, "header": bool}
         known = {field.name for field in fields(cls)}
         for name, value in record.items():

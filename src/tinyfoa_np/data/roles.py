@@ -1,8 +1,8 @@
-"""Which column of a table is what: inputs, label, group, time, and what is left out because it says nothing.
+"""Roles of a table's columns: inputs, label, group, time, and columns omitted as uninformative.
 
-A time or an identifier among the inputs lets a network tell samples apart by when or from whom they come, which works
-on test samples that were shuffled out of the same log, and on nothing else. Such columns are found by their values and
-names, left out and reported; ``keep`` trains on them all the same.
+A time or an identifier among the inputs lets a network recognize samples by when or from whom they come. This works on
+test samples shuffled out of the same log, and on nothing else. Such columns are detected by their values and names,
+omitted and reported; ``keep`` trains on them nevertheless.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ TIME, IDENTIFIER, COUNTER = "times", "identifiers", "a count of the rows"
 _TIMES = frozenset(("time", "timestamp", "timestamps", "datetime", "date", "ts", "epoch", "millis", "micros", "uptime"))
 _WHO = frozenset(("id", "ids", "uuid", "guid", "subject", "participant", "patient", "user", "session"))
 _WHICH = frozenset(("index", "idx", "row", "nr", "no", "number", "seq", "sequence", "sample", "record", "unnamed"))
-#: from so many rows on, order and difference of all values are no accident
+#: minimum number of rows for which order and differences of all values are not a coincidence
 _ENOUGH = 20
 
 
 class Roles(NamedTuple):
-    """What the columns of a table are, by their places from 0; -1 where there is none.
+    """Positions of a table's columns by role, from 0; -1 if there is none.
 
-    ``inputs`` are the places of the inputs, in the order in which a network sees them.
+    ``inputs`` are in the order in which the network sees them.
     """
 
     inputs: list[int]
@@ -39,22 +39,23 @@ class Roles(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the table that was trained on was like: how its columns are found again in another one.
+    """Description of the training table, for finding its columns in another table.
 
     Attributes
     ----------
     reading : Reading
     names : list of str or None
-        Of the inputs; None if there was no header.
+        Names of the inputs; None if there was no header.
     label : str or None
-        What the header called the label.
+        Name of the label in the header.
     places : list of int
-        Of the inputs, among ``total`` columns.
-    count : int
+        Positions of the inputs.
+    total : int
+        Number of columns of the table.
     label_at : int
-        Place of the label.
+        Position of the label.
     medians : ndarray (I,), float64, or None
-        What stands for missing values.
+        Replacements for missing values.
     """
 
     reading: Reading
@@ -66,14 +67,14 @@ class Known(NamedTuple):
     medians: np.ndarray | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """A JSON-compatible dictionary of the fields."""
         about = self._asdict() | {"reading": self.reading.to_record()}
         about["medians"] = None if self.medians is None else self.medians.tolist()
         return {name: value for name, value in about.items() if value is not None}
 
     @classmethod
     def from_record(cls, record: Any) -> Known:
-        """What :meth:`to_record` wrote; raises `BadRequest` where that cannot be."""
+        """Restore the description from :meth:`to_record`; raises `BadRequest` if the record is invalid."""
         try:
             about = dict(record)
             reading = Reading.from_record(about.pop("reading"))
@@ -107,12 +108,12 @@ class Known(NamedTuple):
 def assigned(
     path: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int, reading: Reading
 ) -> tuple[Roles, dict[int, str]]:
-    """The roles of the columns of a table, and which are left out, with the reason, as far as its first rows tell.
+    """Roles of a table's columns, and the omitted columns with reasons, as far as its first rows determine them.
 
     Raises
     ------
     BadRequest
-        If a column that was named is not there, or one that would be an input holds text.
+        If a named column is missing, or an input column contains text.
     """
     if count < 2:
         raise BadRequest(f"{path} has one column: inputs and a label are needed, with commas between them")
@@ -144,17 +145,18 @@ def assigned(
 
 
 def place_of(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:
-    """The place of a column by its name, or by its number from 1; -1 for None.
+    """Position of a column by its name, or by its number from 1; -1 for None.
 
     Raises
     ------
     BadRequest
-        If there is none, or there are several.
+        If there is none, or more than one.
     """
     if column is None:
         return -1
-    for same in (lambda name: name == column, lambda name: name.lower() == column.strip().lower()):
-        found = [n for n, name in enumerate(names or ()) if same(name)]
+    lower = column.strip().lower()
+    exact = [n for n, name in enumerate(names or ()) if name == column]
+    for found in (exact, [n for n, name in enumerate(names or ()) if name.lower() == lower]):
         if len(found) > 1:
             raise BadRequest(f"{path} has {len(found)} columns called {column!r}: name it by its number, from 1")
         if found:
@@ -166,9 +168,9 @@ def place_of(path: str, names: Sequence[str] | None, count: int, column: str | N
 
 
 def named_label(names: Sequence[str], rows: Sequence[Sequence[str]] = ()) -> int:
-    """The column whose header says that it is the label; -1 where none does.
+    """Position of the column whose header says that it is the label; -1 if there is none.
 
-    ``y`` beside ``z``, or with measurements in the first rows, is an axis of a sensor and no label.
+    ``y`` next to ``z``, or with measurements in the first rows, is an axis of a sensor, not a label.
     """
     small = [name.lower() for name in names]
     found = next((name for name in LABELS if name in small), None)
@@ -182,18 +184,18 @@ def named_label(names: Sequence[str], rows: Sequence[Sequence[str]] = ()) -> int
 
 
 def called(names: Sequence[str] | None, place: int) -> str:
-    """A column in a message."""
+    """Name of a column for messages."""
     return f"column {names[place][:40]!r}" if names and names[place] else f"column {place + 1}"
 
 
 def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[str]) -> str | None:
-    """Why a column of text is left out; raises `BadRequest` where that is not known."""
+    """The reason for omitting a column of text; raises `BadRequest` if there is none."""
     if 2 * sum(map(is_time, fields)) > len(fields):
         return TIME
     if len(fields) >= _ENOUGH and len(set(fields)) == len(fields) or names and _words(names[place]) & _WHO:
         return IDENTIFIER
     if len(fields) < 3:
-        return None  # reading will say which line is wrong
+        return None  # reading will report the line
     name = names[place] if names and names[place] else place + 1
     raise BadRequest(
         f"{path}: {called(names, place)} holds text ({fields[0][:40]!r}), not numbers; is it the label (--label "
@@ -205,7 +207,7 @@ def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[s
 
 
 def telling(name: str, values: np.ndarray) -> str | None:
-    """Why a column of numbers (N,), in the order of the table, is no input: times, identifiers; None if it is one."""
+    """The reason why a numeric column (N,), in table order, is not an input (time, identifier); None if it is one."""
     values = values[np.isfinite(values)]
     if len(values) < 3:
         return None
@@ -235,7 +237,7 @@ _UNITS = (1, 1e3, 1e6, 1e9)  # seconds, milliseconds, and so on, since 1970
 
 
 def _words(name: str) -> set[str]:
-    """The words of a column's name: subject_id, subjectId and "Subject ID" have two."""
+    """The words in a column's name: subject_id, subjectId and "Subject ID" have two."""
     return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
 
 
@@ -243,12 +245,12 @@ def _words(name: str) -> set[str]:
 
 
 def found_again(path: str, names: Sequence[str] | None, count: int, known: Known) -> Roles:
-    """The roles of the columns of another table: by their names where both have a header, else by their places.
+    """Roles of the columns of another table: by name if both have a header, else by position.
 
     Raises
     ------
     BadRequest
-        If a column is missing; the message says which, or how many would be right.
+        If a column is missing; the message says which, or the expected number of columns.
     """
     reading = known.reading
     if names and known.names:
@@ -272,7 +274,7 @@ def found_again(path: str, names: Sequence[str] | None, count: int, known: Known
 
 
 def _there(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:
-    """The place of a column that new samples need not have; -1 without it."""
+    """Position of an optional column of new samples; -1 if it is missing."""
     try:
         return place_of(path, names, count, column)
     except BadRequest:

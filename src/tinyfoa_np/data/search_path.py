@@ -1,4 +1,4 @@
-"""Where data sets are looked for."""
+"""Directories in which data sets are searched."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tinyfoa_np.errors import BadRequest
 
 
 def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Directories to look into, in order: `data_dir`, ``$TINYFOA_DATA``, the user's cache.
+    """Directories to search, in order: `data_dir`, ``$TINYFOA_DATA``, the user's cache.
 
     Raises
     ------
     BadRequest
-        `data_dir` was given but is not a directory.
+        `data_dir` is given but is not a directory.
     """
     found = []
     if data_dir is not None:
@@ -31,10 +31,10 @@ def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
 
 
 def user_cache() -> Path:
-    """This user's cache directory for the package, by the custom of the operating system (it may not exist)."""
+    """The user's cache directory for the package, by the convention of the operating system (it may not exist)."""
     try:
         home = Path("~").expanduser()
-    except RuntimeError:  # neither HOME nor an entry among the users, as in some containers
+    except RuntimeError:  # neither HOME nor a user entry exists, as in some containers
         home = Path(tempfile.gettempdir()) / f"tinyfoa-{os.getuid()}"
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"

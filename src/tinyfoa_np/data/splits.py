@@ -1,7 +1,7 @@
-"""Which samples are trained on and which are tested on, and how classes are balanced: the same everywhere, by counter.
+"""Division into training and test samples, and balancing of classes: reproducible, by counter.
 
-Nothing is drawn in sequence: sample n has a random key of its own, made from the seed and n, and a shuffle is the
-samples in the order of their keys.
+Nothing is drawn in sequence: sample n has its own random key, made from the seed and n. A shuffle sorts the samples by
+their keys.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from tinyfoa_np.reference import random
 
-#: what the keys are for; the purposes of training's random numbers are far below
+#: purpose of the keys, far from the purposes of random numbers in training
 SPLIT = 64
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:
-    """The numbers 0 to `count` - 1 in a random order, int64; two equal keys keep their samples' order.
+    """The numbers 0 to `count` - 1 in random order, int64; samples with equal keys keep their order.
 
     Examples
     --------
@@ -29,19 +29,19 @@ def shuffled(count: int, seed: int) -> np.ndarray:
 
 
 def split(labels: np.ndarray, test: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test samples, each in random order, with a given number of test samples of each class.
+    """Training and test samples, each in random order, with a given number of test samples per class.
 
     Parameters
     ----------
     labels : ndarray (N,), integer
     test : sequence of int, (C,)
-        How many samples of class c are tested on; no more than there are.
+        Number of test samples of class c, at most the number available.
     seed : int
 
     Returns
     -------
     tuple of ndarray, int64
-        Indices; together all N, none twice.
+        Indices; together all N, without repetition.
     """
     order = shuffled(len(labels), seed)
     tested = np.zeros(len(labels), bool)
@@ -51,17 +51,18 @@ def split(labels: np.ndarray, test: Sequence[int], seed: int) -> tuple[np.ndarra
 
 
 def balanced(labels: np.ndarray, each: int, classes: int, seed: int) -> np.ndarray:
-    """As many samples of every class, in random order: a class that has more gives its first `each`, one that has
-    fewer is repeated from its first on.
+    """Indices with the same number of samples of every class, in random order.
+
+    A class with more samples contributes its first `each`; one with fewer is repeated from its first on.
 
     Parameters
     ----------
     labels : ndarray (N,), integer
-        Of samples that are in random order themselves.
+        Labels of samples that are already in random order.
     each : int
-        Samples of a class in the result.
+        Samples per class in the result.
     classes : int
-        C; every class must have a sample.
+        C; every class must have at least one sample.
     seed : int
 
     Returns
@@ -76,26 +77,27 @@ def balanced(labels: np.ndarray, each: int, classes: int, seed: int) -> np.ndarr
     [0, 1, 2, 2]
     """
     chosen = np.concatenate([np.resize(np.flatnonzero(labels == label), each) for label in range(classes)])
-    return chosen[shuffled(len(chosen), seed)]
+    rows: np.ndarray = chosen[shuffled(len(chosen), seed)]
+    return rows
 
 
 def by_group(labels: np.ndarray, groups: np.ndarray, names: Sequence[str], share: int, seed: int) -> np.ndarray:
-    """Which samples are tested on: those of one in ``share`` groups, rounded up, chosen at random.
+    """Test samples by group: those of one in ``share`` groups, rounded up, chosen at random.
 
-    A group without which a class would not be trained on stays; so does the order in which the file has the groups
-    without influence.
+    A group stays in training if a class would otherwise be missing there. The order of the groups in the file has no
+    influence.
 
     Parameters
     ----------
     labels, groups : ndarray (N,), integer
     names : sequence of str
-        Of the groups.
+        Names of the groups.
     share, seed : int
 
     Returns
     -------
     ndarray (N,), bool
-        All False where no group can be spared.
+        All False if no group can be used for testing.
     """
     classes = int(labels.max()) + 1
     counts = np.zeros((len(names), classes), np.int64)
@@ -106,13 +108,14 @@ def by_group(labels: np.ndarray, groups: np.ndarray, names: Sequence[str], share
         group = by_name[place]
         if tested.sum() < -(-len(names) // share) and (left - counts[group])[left > 0].all():
             left, tested[group] = left - counts[group], True
-    return tested[groups]
+    chosen: np.ndarray = tested[groups]
+    return chosen
 
 
 def by_time(times: np.ndarray, groups: np.ndarray | None, share: int) -> np.ndarray:
-    """Which samples are tested on: the last one in ``share`` by time, of each group if there are some; (N,) bool.
+    """Test samples by time: the last one in ``share``, of each group if there are groups; (N,) bool.
 
-    Samples of one time stay together: all are trained on.
+    Samples with equal times stay together, in training.
 
     Examples
     --------
@@ -130,7 +133,7 @@ def by_time(times: np.ndarray, groups: np.ndarray | None, share: int) -> np.ndar
 
 
 def by_class(labels: np.ndarray, share: int) -> np.ndarray:
-    """Which samples are tested on: of each class the last one in ``share``, in their order; (N,) bool."""
+    """Test samples by class: the last one in ``share`` of each class, in order; (N,) bool."""
     tested = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -139,7 +142,7 @@ def by_class(labels: np.ndarray, share: int) -> np.ndarray:
 
 
 def apart(first: np.ndarray, window: int, tested: np.ndarray) -> np.ndarray:
-    """Which windows can be trained on: those that share no row with one that is tested on; (n,) bool.
+    """Windows that can be used for training: those that share no row with a test window; (n,) bool.
 
     Parameters
     ----------
@@ -153,4 +156,5 @@ def apart(first: np.ndarray, window: int, tested: np.ndarray) -> np.ndarray:
         return ~tested
     after = np.searchsorted(marks, first)
     below, above = marks[np.maximum(after - 1, 0)], marks[np.minimum(after, len(marks) - 1)]
-    return ~tested & (np.abs(first - below) >= window) & (np.abs(first - above) >= window)
+    clear: np.ndarray = ~tested & (np.abs(first - below) >= window) & (np.abs(first - above) >= window)
+    return clear

@@ -1,20 +1,20 @@
-"""Data of your own: a CSV, an .npz, or a pair of .npy files, with samples to test on beside it or split off it.
+"""Your own data: a CSV file, an .npz file, or a pair of .npy files, with separate or split-off test samples.
 
-Files are separated by commas, those to train on first:
+Files are separated by commas, training files first:
 
-    data.csv                            a fifth of it is split off and tested on
+    data.csv                            a fifth of it becomes the test set
     train.csv,test.csv
-    data.npz                            x, y, or x_train, y_train; with x_test, y_test the split is yours
-    x.npy,y.npy                         inputs and labels; x.npy,y.npy,x_test.npy,y_test.npy with your split
+    data.npz                            x, y, or x_train, y_train; with x_test, y_test for your own split
+    x.npy,y.npy                         inputs and labels; x.npy,y.npy,x_test.npy,y_test.npy for your own split
 
-In a CSV the label is the column named ``label``, ``class``, ``target`` or ``y``, or else the last; all others are
-numbers. :class:`.reading.Reading` has what can be said about it; frames of pandas and polars are read in the same way.
+The label in a CSV file is the column named ``label``, ``class``, ``target`` or ``y``, or else the last; all others are
+numbers. :class:`.reading.Reading` has the options. Frames of pandas and polars are read in the same way.
 
-Inputs (N, ...) are taken row by row; arrays of bytes (uint8) stay bytes, and each column of all other numbers is put on
-one scale: see :class:`tinyfoa_np.data.dataset.Columns`. Labels may be whole numbers or text. Where they are not 0 to
-C - 1, classes are numbered in the labels' order, and the order is recorded.
+Inputs (N, ...) are flattened to rows. Arrays of bytes (uint8) stay bytes; all other numbers are scaled column by
+column, see :class:`tinyfoa_np.data.dataset.Columns`. Labels may be integers or text. If they are not 0 to C - 1,
+classes are numbered in the labels' order, and the order is recorded.
 
-Without samples to test on, all are shuffled, with seed 0 whatever the recipe's seed, and the last fifth is tested on.
+Without test samples, all samples are shuffled (seed 0, whatever the recipe's seed) and the last fifth is the test set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
 
 SEED = 0
-#: samples to each test sample, where there is no split
+#: one in this many samples is a test sample, if there is no split
 OTHERS = 5
 _ARRAYS = "x and y, or x_train and y_train, and x_test and y_test if they are there"
 
@@ -51,13 +51,13 @@ class Part(NamedTuple):
     Attributes
     ----------
     name : str
-        What messages call it.
+        Name of the file in messages.
     inputs : ndarray (N, ...)
     labels : Coded or None
     groups : Coded or None
     times : ndarray (N,), float64, or None
     first : ndarray (N,), int64, or None
-        The first row of each sample that is a window.
+        First row of each sample, for samples that are windows.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Part(NamedTuple):
 
 
 class Own:
-    """Your own files, as a data set."""
+    """Your own files as a data set."""
 
     def __init__(self, name: str, reading: Reading | None = None, limit: int | None = None) -> None:
         self.name, self.reading = name, (reading or Reading()).validated()
@@ -82,27 +82,27 @@ class Own:
         return len(loaded.train.labels), len(loaded.test.labels)
 
     def shape(self) -> Dataset:
-        """The data set itself: only its files know its shape."""
+        """The data set itself, as its shape is known only from the files."""
         return self.load()
 
     def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
-        """The files, which must be there; raises `BadRequest` where one is not."""
+        """Paths of the files; raises `BadRequest` if one is missing."""
         return ", ".join(str(path) for path in _paths(self.name))
 
     def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
-        """One row: the digest of the samples; there is none to compare it with."""
+        """One row with the digest of the samples; there is no digest to compare it with."""
         return [(self.name, True, f"sha256 of the samples {self.load().digest}")]
 
     def load(
         self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
     ) -> Dataset:
-        """The samples, with what identifies them.
+        """Load the samples, with their digest and origin.
 
         Raises
         ------
         BadRequest
-            A file is missing, is in none of the formats above, or holds what cannot be trained on; the message says
-            which file, and what would be right.
+            A file is missing, is in none of the formats above, or contains data that cannot be trained on; the message
+            names the file and the expected content.
         """
         paths = _paths(self.name)
         parts, known, origin = _parts(paths, self.reading, self.limit)
@@ -110,23 +110,23 @@ class Own:
 
 
 def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any) -> Dataset:
-    """A data set of a pandas or polars frame.
+    """Make a data set from a pandas or polars frame.
 
     Parameters
     ----------
     frame : DataFrame
-        Samples to train on, and to split those to test on off, unless there is a ``test`` frame.
+        Training samples, from which test samples are split off unless ``test`` is given.
     test : DataFrame, optional
-        With the same columns, in any order.
+        Test samples, with the same columns in any order.
     name : str
-        What recipes and messages call the data set.
+        Name of the data set in recipes and messages.
     **how
         The fields of :class:`.reading.Reading`: ``label="activity"``, ``group="subject"``, ...
 
     Raises
     ------
     BadRequest
-        If it holds what cannot be trained on.
+        If the data cannot be trained on.
     """
     try:
         reading = Reading(**how).validated()
@@ -140,12 +140,12 @@ def from_frame(frame: Any, test: Any = None, *, name: str = "frame", **how: Any)
 
 
 def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any], limit: int = LIMIT) -> Dataset:
-    """A data set of samples: cut into windows, numbered, split, gaps filled, put on one scale.
+    """Make a data set of samples: cut into windows, number classes, split, fill gaps, scale columns.
 
     Raises
     ------
     BadRequest
-        If they cannot be trained on.
+        If the samples cannot be trained on.
     """
     if len(parts) > 2:
         raise BadRequest(f"{name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
@@ -181,7 +181,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
 
 
 def scaled(name: str, train: Split, test: Split, classes: int, width: int, origin: dict[str, Any]) -> Dataset:
-    """A data set whose ``width`` columns are put on one scale by the training samples; refuses what has none."""
+    """Make a data set whose ``width`` columns are scaled by the training samples; refuse values too large to scale."""
     if train.inputs.dtype == np.uint8:
         share = np.bincount(train.inputs.ravel(), minlength=256) / train.inputs.size
         mean = float(share @ np.arange(256))
@@ -249,7 +249,7 @@ def _split(name: str, part: Part, labels: np.ndarray, reading: Reading, origin: 
 
 
 def described(dataset: Dataset) -> str:
-    """What was made of your files, in a line: inputs, label, classes, and how many samples."""
+    """A one-line summary of your files as read: inputs, label, classes, and numbers of samples."""
     origin, inputs = dataset.origin or {}, dataset.train.inputs.shape[1]
     reading = origin.get("reading") or {}
     names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
@@ -274,7 +274,7 @@ def _listed(names: Sequence[object]) -> str:
 def _paths(name: str) -> list[Path]:
     paths = [Path(part.strip()).expanduser() for part in name.split(",")]
     if len(paths) > 1 and Path(name).is_file():
-        return [Path(name)]  # a comma in the path of one file
+        return [Path(name)]  # a comma in the path of a single file
     for path in paths:
         if not path.exists():
             several = ": name your data's files, with commas between them" if "," in name else ""
@@ -283,7 +283,7 @@ def _paths(name: str) -> list[Path]:
 
 
 def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part], Known, dict[str, Any]]:
-    """Samples of all files, in their order; how the first table was read, and what its header calls the columns."""
+    """Samples of all files in order; the description of the first table, and names from its header."""
     parts: list[Part] = []
     known, origin = None, {}
     rest = list(paths)
@@ -317,7 +317,7 @@ def _part(name: str, table: Table) -> Part:
 
 
 def _told(name: str, table: Table) -> dict[str, Any]:
-    """What a table's header calls its columns; warns of those that are left out."""
+    """Column names from a table's header; warns of omitted columns."""
     for column, reason in table.left_out.items():
         kept = f"--keep {column}" if column else "--keep"
         warnings.warn(
@@ -330,18 +330,18 @@ def _told(name: str, table: Table) -> dict[str, Any]:
 
 
 def _plain(part: Part, reading: Reading) -> Known:
-    """How samples of arrays are found again: all their columns, and a label after them if there is one."""
+    """Description of array samples: all columns are inputs, and a label follows them if there is one."""
     width = int(np.prod(part.inputs.shape[1:], dtype=np.int64)) if part.inputs.ndim > 1 else 1
     return Known(reading, None, None, list(range(width)), width + 1, width)
 
 
 def from_csv(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Table:
-    """A table to train on: :func:`.csv_table.read`."""
+    """Read a table to train on: :func:`.csv_table.read`."""
     return csv_table.read(path, reading, limit)
 
 
 def from_npz(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> list[Part]:
-    """One or two sets of samples of an .npz file; raises `BadRequest` where it has others."""
+    """Read one or two sets of samples from an .npz file; raises `BadRequest` if it has other arrays."""
     group = (reading.group or "").lower() if reading else ""
     wanted = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     arrays = from_archive(path, (*wanted, group), limit)
@@ -370,7 +370,7 @@ def _count(name: str, inputs: np.ndarray) -> int:
 
 
 class Trained(Protocol):
-    """What is asked of a :class:`tinyfoa_np.model.model.Model`."""
+    """The required interface of a :class:`tinyfoa_np.model.model.Model`."""
 
     @property
     def inputs(self) -> Any: ...
@@ -389,27 +389,27 @@ class Trained(Protocol):
 
 
 def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
-    """New samples for a model: a file like the one that it was trained on, with labels or without, or a frame.
+    """Read new samples for a model: a file like its training file, with or without labels, or a frame.
 
-    Of an .npz ``x``, or ``x_test``, or the only array; of a table the columns that were trained on. Windows are cut,
-    and missing values filled, as they were in training.
+    From an .npz file, ``x``, or ``x_test``, or the only array is read; from a table, the training columns. Windows are
+    cut and missing values filled as in training.
 
     Parameters
     ----------
     source : path or DataFrame
     model : Model
     limit : int, optional
-        The most bytes that the file may take in memory.
+        Maximum memory for the file, in bytes.
 
     Returns
     -------
     Part
-        With inputs (N, ...), and labels if there are some.
+        With inputs (N, ...), and labels if available.
 
     Raises
     ------
     BadRequest
-        The file is missing, or in none of the formats, or lacks a column.
+        The file is missing, in none of the formats, or lacks a column.
     """
     width, limit = model.inputs.width, LIMIT if limit is None else limit
     if model.reading:
@@ -437,12 +437,12 @@ def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
 
 
 def labelled(source: Any, model: Trained, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """New samples (N, I) as :func:`samples_of` reads them, and the numbers (N,) of their classes.
+    """New samples (N, I), read as by :func:`samples_of`, and their class numbers (N,).
 
     Raises
     ------
     BadRequest
-        As there; and if there are no labels, or one that is none of the model's classes.
+        As for :func:`samples_of`; also if there are no labels, or a label is not one of the model's classes.
     """
     part = samples_of(source, model, limit)
     if part.labels is None:
@@ -469,7 +469,7 @@ def _new_arrays(path: Path, limit: int) -> Part:
 
 
 def _rows(part: Part, gaps: bool, limit: int) -> Part:
-    """The same with inputs (N, I) uint8, float32 or float64, C order: float64 where float32 would change a number."""
+    """Flatten inputs to (N, I) uint8, float32 or float64 in C order; float64 if float32 would change a number."""
     name, inputs = part.name, part.inputs
     _count(name, inputs)
     if inputs.dtype.kind not in "fiub":
@@ -489,7 +489,7 @@ def _rows(part: Part, gaps: bool, limit: int) -> Part:
 
 
 def cut(part: Part, reading: Reading, limit: int) -> Part:
-    """Samples that are windows of rows: never across groups, labelled as most of their rows, in the order of time."""
+    """Cut rows into windows, in order of time and never across groups, labelled by the majority of their rows."""
     assert reading.window and reading.step
     if part.times is not None:
         by_group = () if part.groups is None else (part.groups.codes,)
@@ -513,7 +513,7 @@ def cut(part: Part, reading: Reading, limit: int) -> Part:
 
 
 def _at(column: Coded | None, rows: np.ndarray) -> Coded | None:
-    """A column's values at some rows, without the values that none of them has."""
+    """A column's values at some rows, without values that do not occur there."""
     if column is None:
         return None
     there, codes = np.unique(column.codes[rows], return_inverse=True)
@@ -521,7 +521,7 @@ def _at(column: Coded | None, rows: np.ndarray) -> Coded | None:
 
 
 def _medians(name: str, inputs: np.ndarray, width: int) -> np.ndarray:
-    """The medians (width,) float64 of the training samples' columns; raises `BadRequest` where one has no value."""
+    """Medians (width,) float64 of the training samples' columns; raises `BadRequest` if a column has no value."""
     if inputs.dtype == np.uint8:
         return np.zeros(width)
     columns = inputs.reshape(-1, width)
@@ -534,7 +534,7 @@ def _medians(name: str, inputs: np.ndarray, width: int) -> np.ndarray:
 
 
 def filled(inputs: np.ndarray, medians: np.ndarray | None) -> np.ndarray:
-    """Samples (n, I) with the medians of their columns in place of NaN."""
+    """Samples (n, I) with NaN replaced by the medians of their columns."""
     if medians is None or inputs.dtype == np.uint8 or not np.isnan(inputs).any():
         return inputs
     wide = inputs.astype(np.float64).reshape(-1, len(medians))

@@ -1,4 +1,4 @@
-"""Samples that count more than once, or not at all: weights as repetitions, in an order that is the samples' own."""
+"""Sample weights as repetitions, in an order determined by the samples themselves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def in_order(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The numbers (N,) int64 of samples (N, I) in an order that does not depend on the one they come in.
+    """Indices (N,) int64 that sort samples (N, I) independently of their original order.
 
-    Equal samples stay beside each other, so that repeating a sample is the same as adding it again.
+    Equal samples are adjacent, so that repeating a sample is the same as adding it again.
 
     Examples
     --------
@@ -20,10 +20,10 @@ def in_order(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def repeats(weights: np.ndarray) -> np.ndarray:
-    """How often each sample is repeated, (N,) int64, for weights (N,) of 0 or more.
+    """Number of repetitions of each sample, (N,) int64, for weights (N,) of 0 or more.
 
-    Whole numbers are repetitions themselves. Others are scaled so that there are N samples in all, and rounded so that
-    the samples up to any place are as many as their weights say, within one.
+    Integer weights are the repetitions. Others are scaled to a total of N samples and rounded such that the cumulative
+    count at every position is within one of the cumulative weight.
 
     Examples
     --------
@@ -33,4 +33,5 @@ def repeats(weights: np.ndarray) -> np.ndarray:
     if (weights == np.floor(weights)).all():
         return weights.astype(np.int64)
     ends = np.rint(np.cumsum(weights) * (len(weights) / weights.sum()))
-    return np.diff(ends, prepend=0).astype(np.int64)
+    whole: np.ndarray = np.diff(ends, prepend=0).astype(np.int64)
+    return whole

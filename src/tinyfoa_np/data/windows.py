@@ -1,4 +1,4 @@
-"""A long log as samples: windows of rows, none across groups."""
+"""Cut a long log into samples: windows of rows, none across groups."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tinyfoa_np.errors import BadRequest
 
 
 def starts(rows: int, window: int, step: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """The first rows (n,) int64 of the windows: every ``step`` rows from the beginning of each run of one group.
+    """First rows (n,) int64 of the windows: every ``step`` rows from the beginning of each run of a group.
 
     Parameters
     ----------
     rows, window, step : int
     groups : ndarray (rows,), integer, optional
-        A row's group; rows of a group that do not follow each other are runs of their own.
+        Group of each row; separated rows of the same group are separate runs.
 
     Examples
     --------
@@ -29,12 +29,12 @@ def starts(rows: int, window: int, step: int, groups: np.ndarray | None = None) 
 
 
 def cut(name: str, inputs: np.ndarray, first: np.ndarray, window: int, limit: int) -> np.ndarray:
-    """Samples (n, window I) of rows (N, I): row after row, so that a ring buffer of rows is one.
+    """Samples (n, window I) from rows (N, I), row after row, so that a ring buffer of rows is a sample.
 
     Raises
     ------
     BadRequest
-        If there is not one whole window, or if they take more than ``limit`` bytes.
+        If there is no complete window, or the windows take more than ``limit`` bytes.
     """
     if not len(first):
         raise BadRequest(f"{name} has no {window} rows in a row: use a smaller --window")
@@ -45,7 +45,7 @@ def cut(name: str, inputs: np.ndarray, first: np.ndarray, window: int, limit: in
 
 
 def majority(codes: np.ndarray, first: np.ndarray, window: int) -> np.ndarray:
-    """The code (n,) that most rows of each window have; of equals the smallest.
+    """The most frequent code (n,) among the rows of each window; the smallest on a tie.
 
     Examples
     --------

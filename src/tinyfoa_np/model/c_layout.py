@@ -17,7 +17,7 @@ import numpy as np
 from ..data import Dataset
 from ..errors import BadRequest
 from ..kernels.optimizers import MOMENTS
-from ..layers.parameters import weight_unit
+from ..layers.encoding import weight_unit
 from ..network import layer_shapes
 from ..ram.packing import Plan, Region, aligned, pack
 from ..ram.phases import PHASES

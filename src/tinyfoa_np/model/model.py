@@ -101,7 +101,8 @@ class Model:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predict class numbers (N,), int64; the first of equal scores wins; ``x`` and errors as in :meth:`logits`."""
-        return self._unscaled(x).argmax(axis=1)  # the scale does not change a prediction, but rounding with it could
+        classes: np.ndarray = self._unscaled(x).argmax(axis=1)  # rounding with the scale could change a prediction
+        return classes
 
     def _unscaled(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)

@@ -1,1 +1,1 @@
-"""The two papers: their recipes, memory models and tables, and what it takes to reproduce them."""
+"""The two papers: their recipes, memory models and tables, and their reproduction."""

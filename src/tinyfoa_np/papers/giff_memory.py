@@ -1,19 +1,19 @@
-"""The memory model of GIFF's authors (appendix A.4), and what an inference costs: for one sample, from the layers.
+"""The memory model of GIFF's authors (appendix A.4), and the cost of an inference, for one sample, from the layers.
 
     memory = parameters + gradients + activations + errors        float32 each
 
-Backpropagation has all of them at once. Of GIFF, gradients, activations and errors are those of one group at a time:
-parameters + the most of any group. One rule, applied to every network:
+Backpropagation has all of them at once. For GIFF, gradients, activations and errors are those of one group at a time:
+the total is the parameters plus the maximum over groups. The same rule is applied to every network:
 
-- parameters and gradients are the weights of linear layers and convolutions, with batch norm's gamma and beta; no
-  biases. Of GIFF the label channels' weights, too;
-- activations are the input and what each linear layer and convolution makes; of GIFF for each group also the latent of
-  the label;
-- errors are those of all activations between the input and the last one, which makes its error in place.
+- parameters and gradients are the weights of linear layers and convolutions, with batch norm's gamma and beta, without
+  biases; for GIFF also the label channels' weights;
+- activations are the input and the outputs of each linear layer and convolution; for GIFF also the latent of the label
+  for each group;
+- errors are those of all activations between the input and the last one, whose error is computed in place.
 
-It leaves out the optimizer's moments, the batch, the labels and scratch. Backpropagation is counted without a head, as
-in the authors' worked example, the MLP, which comes out to the last digit. No one rule comes to all of their figures:
-:func:`table` has what is missing.
+The model does not include the optimizer's moments, the batch, the labels and scratch. Backpropagation is counted
+without a head, as in the authors' worked example, the MLP, which is reproduced to the last digit. No single rule
+reproduces all of their figures: :func:`table` lists the differences.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..layers.graph import CONNECT, CONV, DEPTHWISE, NORM, Program
 from ..recipe import Recipe
 from ..rules.fit import Layout
 
-#: images and classes that the authors train each network on
+#: images and classes on which the authors train each network
 IMAGES = {
     "mlp": ((1, 28, 28), 10),
     "cnn": ((1, 28, 28), 10),
@@ -37,7 +37,7 @@ IMAGES = {
     "mobilenetv1": ((3, 96, 96), 2),
     "dscnn": ((1, 49, 10), 12),
 }
-#: what the authors print, in bytes: by network and algorithm
+#: published bytes, by network and algorithm
 PUBLISHED = {
     ("mlp", "bp"): 22_295_000,
     ("mlp", "giff"): 15_310_000,
@@ -47,13 +47,13 @@ PUBLISHED = {
     ("mobilenetv1", "bp"): 3_686_000,
     ("dscnn", "bp"): 1_165_000,
 }
-#: what the authors measured of the MLP in C, as a control, in bytes
+#: bytes that the authors measured for the MLP in C, as a control
 MEASURED_IN_C = {"bp": 22_437_000, "giff": 16_112_000}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the model counts, in numbers of four bytes."""
+    """The quantities of the model, as counts of four-byte numbers."""
 
     parameters: int
     gradients: int
@@ -80,7 +80,7 @@ def backpropagation(layers: Sequence[Description], shape: Shape) -> Memory:
 
 
 def giff(groups: Sequence[Sequence[Description]], shape: Shape, classes: int, label_width: int = 1) -> Memory:
-    """The model for groups that train one at a time: the parameters of all, and the rest of the largest.
+    """The model for groups that train one at a time: all parameters, and the rest for the largest group.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def _weights(program: Program) -> int:
 
 
 def _made(program: Program) -> list[int]:
-    """Numbers that each linear layer and convolution makes of a sample."""
+    """Number of outputs of each linear layer and convolution for a sample."""
     return [prod(program.shapes[one.target]) for one in program.operations if one.kind in (CONV, CONNECT, DEPTHWISE)]
 
 
@@ -113,7 +113,7 @@ def _made(program: Program) -> list[int]:
 
 
 def products(layers: Sequence[Description], shape: Shape) -> int:
-    """Multiplications of a sample's pass through layers: of linear layers, convolutions and batch norm.
+    """Multiplications in a sample's pass through layers: of linear layers, convolutions and batch norm.
 
     Examples
     --------
@@ -144,13 +144,13 @@ def inference(
     network : Architecture
     classes : int
     groups : sequence of sequences of descriptions, optional
-        Of GIFF; each unit by itself without them.
+        Groups of GIFF; by default each unit is a group.
 
     Returns
     -------
     dict of str to int
-        ``bp``: one pass, with the head; ``ff``: a pass for each label, and its goodness, m^2 of every layer's output;
-        ``giff``: one pass, d^2 of each group's output once, and q^2 for each label.
+        ``bp``: one pass, with the head; ``ff``: one pass per label, and the goodness, m^2 of every layer's output;
+        ``giff``: one pass, d^2 of each group's output once, and q^2 per label.
     """
     layers = [layer for unit in network.units for layer in unit]
     program = Program(layers, network.shape)
@@ -169,13 +169,13 @@ def inference(
 
 
 def arena(network: str, algorithm: str, **options: Any) -> int:
-    """Bytes of the arena in which a network trains on images as large as the authors', by one thread.
+    """Bytes of the arena for training a network on images of the authors' size, with one thread.
 
     Parameters
     ----------
     network, algorithm : str
     **options
-        Of the recipe; one sample at a time and gradient descent without them.
+        Options of the recipe; by default one sample at a time and gradient descent.
     """
     image, classes = IMAGES[network]
     recipe = Recipe(algorithm=algorithm, network=network, **{"batch": 1, "optimizer": "sgd", **options}).validated()
@@ -185,14 +185,14 @@ def arena(network: str, algorithm: str, **options: Any) -> int:
 
 
 def table() -> list[dict[str, object]]:
-    """For each network and algorithm: the model's bytes beside those published, and the operations of an inference.
+    """Compare the model's bytes with the published ones for each network and algorithm, with operations per inference.
 
     Returns
     -------
     list of dict
-        ``network``, ``algorithm``; ``nbytes``, of the model; ``published`` and ``in_c``, what the authors print and
-        have measured, None where they do not; ``off_pct``; ``arena``: the bytes of an arena here for one sample and
-        gradient descent, without moments and with one thread; ``products``; ``over_giff``: how many times GIFF's.
+        ``network``, ``algorithm``; ``nbytes`` of the model; ``published`` and ``in_c``, printed and measured by the
+        authors, or None; ``off_pct``; ``arena``: bytes of our arena for one sample and gradient descent, without
+        moments and with one thread; ``products``; ``over_giff``: the ratio to GIFF's.
     """
     rows: list[dict[str, object]] = []
     for name, (image, classes) in IMAGES.items():

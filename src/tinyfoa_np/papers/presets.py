@@ -1,6 +1,6 @@
-"""Published recipes: what the authors' scripts run for each system of the TinyFoA paper, by data set.
+"""Published recipes: the settings of the authors' scripts for each system of the TinyFoA paper, by data set.
 
-Batch 100 and 100 epochs everywhere, of each layer with TinyFoA; four hidden layers of 2000, three for PEPITA.
+All use batch 100 and 100 epochs (per layer with TinyFoA), and four hidden layers of 2000 (three for PEPITA).
 
 ======= ========================================= ========================================================
 system  optimizer                                 the rest
@@ -15,15 +15,15 @@ ff      momentum 0.9, 1e-3 (CIFAR-10 with both    shuffled; both learning rates 
         classifier 1e-2 and 3e-3                  inputs, on CIFAR as 5
 ======= ========================================= ========================================================
 
-Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs, of each layer with TinyFoA, inputs from 0 to 1,
-groups of output channels in place of slices; BP with dropout 0.2 before its classifier.
+Locally connected networks (Table 3, MNIST): lc:16,32,64,64, 200 epochs (per layer with TinyFoA), inputs from 0 to 1,
+groups of output channels instead of slices; BP has dropout 0.2 before its classifier.
 
-TinyFoA's vertical training is the paper's text, not the authors' script (which is ``frozen``); without it the whole
-layer trains, which is ``stream`` with one slice. Inputs are bytes from 0 to 1 on MNIST, for TinyFoA with mean and
-deviation taken out; on CIFAR (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, and shuffled for TinyFoA.
+TinyFoA's vertical training follows the paper's text, not the authors' script (which is ``frozen``). Without it the
+whole layer trains, which is ``stream`` with one slice. Inputs on MNIST are bytes scaled to 0 to 1, standardized for
+TinyFoA; on CIFAR they are (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, and shuffled for TinyFoA.
 
-What a recipe cannot say yet, and is therefore not as published: the mean and deviation of each colour channel, with
-which DRTP and FF see CIFAR-10.
+One setting cannot be expressed in a recipe and therefore differs: DRTP and FF standardize each colour channel of
+CIFAR-10.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from ..errors import BadRequest
 from ..network import is_local
 from ..recipe import Recipe
 
-#: what TinyFoA's authors ran
+#: systems run by TinyFoA's authors
 SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 PRESETS = ("paper",)
 LOCAL_NETWORK = "lc:16,32,64,64"
-#: a data set without a published recipe takes that of this one
+#: the data set whose recipe is used for data sets without a published recipe
 USUAL = "mnist"
-#: whose recipe is a data set's
+#: data sets with a published recipe
 _PUBLISHED = {name: name for name in ("mnist", "cifar10", "cifar100", "mitbih")}
 _PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
 
@@ -62,23 +62,24 @@ def paper(
     algorithm : str
         One of :data:`SYSTEMS`.
     dataset : str
-        ``mnist``, ``cifar10``, ``cifar100``, ``mitbih`` or a variant of one of them; any other is trained as MNIST is.
+        ``mnist``, ``cifar10``, ``cifar100``, ``mitbih`` or a variant of one of them; any other uses the recipe of
+        MNIST.
     binary_weights, binary_activations : bool
         BW and BA.
     vertical : bool
-        Vertical training, 2 x 2 slices: TinyFoA and BP only.
+        Vertical training, 2 x 2 slices; TinyFoA and BP only.
     local : bool
-        On a locally connected network.
+        Whether the network is locally connected.
 
     Returns
     -------
     dict
-        Fields of :class:`tinyfoa_np.recipe.Recipe`; seed and the number of samples are left open.
+        Fields of :class:`tinyfoa_np.recipe.Recipe`, without seed and number of samples.
 
     Raises
     ------
     BadRequest
-        If there is no such algorithm, or it has no vertical training.
+        If there is no such algorithm, or it does not support vertical training.
 
     Examples
     --------
@@ -122,17 +123,17 @@ def paper(
 
 
 def _slices(algorithm: str, vertical: bool) -> dict[str, Any]:
-    """What of a layer trains when."""
+    """Fields that determine which part of a layer trains when."""
     if algorithm == "tinyfoa":
         return {"schedule": "slice", "slices": 2} if vertical else {"schedule": "stream", "slices": 1}
     return {"schedule": "frozen", "slices": 2} if vertical else {"schedule": "none", "slices": 1}
 
 
 def around(given: dict[str, Any]) -> dict[str, Any]:
-    """The published recipe around some fields, which it gives way to.
+    """Complete given fields with the published recipe; given fields take precedence.
 
-    TinyFoA trains vertically, the others do not, unless ``given`` has a schedule: then the number of slices is that
-    schedule's usual one.
+    TinyFoA trains vertically and the others do not, unless ``given`` has a schedule; the number of slices is then the
+    usual one of that schedule.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""The paper's tables again: each row trained as published, its error and its bytes beside the paper's.
+"""Reproduce the paper's tables: train each row as published, and compare its error and bytes with the paper's.
 
-A table has rows, one for each system; a row has a training run for each seed, see :mod:`tinyfoa_np.run.jobs`. Runs lie
-in ``DATASET/SYSTEM/seed-N`` below the table's directory, and ``table1.csv``, ``.json`` and ``.md`` in it. Everything
-here is read from what the runs left behind, so that a table can be made again at any time.
+A table has one row per system; a row has one training run per seed, see :mod:`tinyfoa_np.run.jobs`. Runs are stored in
+``DATASET/SYSTEM/seed-N`` below the table's directory, which also contains ``table1.csv``, ``.json`` and ``.md``.
+Everything here is read from the runs' files, so a table can be made again at any time.
 
 For each of the paper's steps (forward, gradient, update) there are three figures in MB: the paper's; the closed form
-behind it, for the network that was trained (:mod:`.tinyfoa_memory`); and what the arena accounted for in that phase,
-everything counted.
+behind it for the network trained (:mod:`.tinyfoa_memory`); and the bytes of the arena accounted for in that phase,
+with everything counted.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from . import presets
 from . import tinyfoa_memory as paper
 from . import tinyfoa_tables as tables
 
-#: a row: what stands in the CSV's columns, and ``runs`` and ``notes``
+#: a row: the columns of the CSV file, and ``runs`` and ``notes``
 Summary = dict[str, Any]
 PEPITA = "fc:2000x3"  # as published
 
 
 @dataclass(frozen=True)
 class Task:
-    """A row of a table on a data set: what the paper has, its published recipe, and the runs to be had, one a seed."""
+    """A table row for a data set: the paper's row, its published recipe, and the runs, one per seed."""
 
     row: tables.Row
     dataset: str
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def recipe(self) -> Recipe:
-        """What all runs share."""
+        """The recipe shared by all runs."""
         return self.runs[0].recipe
 
 
@@ -64,7 +64,7 @@ def tasks(
     changes: dict[str, Any] | None = None,
     data_dir: str | None = None,
 ) -> list[Task]:
-    """What must be trained for a table, looked at before anything is.
+    """List and check the trainings needed for a table, before anything is trained.
 
     Parameters
     ----------
@@ -74,20 +74,20 @@ def tasks(
         The table's directory.
     datasets : sequence of str
     systems : sequence of str
-        Names of rows, or patterns such as ``bp*``; without any, all rows.
+        Names of rows, or patterns such as ``bp*``; by default all rows.
     seeds : int
-        How many; they are 0, 1, 2, ...
+        Number of seeds; they are 0, 1, 2, ...
     changes : dict, optional
-        Fields of the recipe in place of the published ones, such as ``epochs``.
+        Fields of the recipe that replace the published ones, such as ``epochs``.
     data_dir : str, optional
-        Where to look for data first.
+        Directory to search for data first.
 
     Raises
     ------
     BadRequest
         If there is no such row or data set, a row cannot be trained, or the directory holds runs with other recipes.
     CheckFailed
-        If what a run left is damaged.
+        If the result of a run is damaged.
     """
     if seeds < 1:
         raise BadRequest(f"seeds is {seeds}: at least one is needed")
@@ -97,7 +97,7 @@ def tasks(
         raise BadRequest(f"--out {out} is a file; give a directory")
     found = []
     for dataset in dict.fromkeys(datasets):
-        data.samples(dataset)  # refuses what is no data set
+        data.samples(dataset)  # refuses unknown data sets
         for row in _chosen(table, systems):
             system = row.system
             fields = presets.paper(
@@ -147,7 +147,7 @@ def carry_out(
     on_progress: Callable[[Run, float, str], None] = lambda run, part, where: None,
     on_row: Callable[[Summary], None] = lambda row: None,
 ) -> list[Summary]:
-    """Trains what is not trained yet, and writes the table; also after each row and where it is interrupted.
+    """Train missing runs and write the table, also after each row and when interrupted.
 
     Parameters
     ----------
@@ -157,16 +157,16 @@ def carry_out(
     out : path
         The table's directory.
     jobs : int
-        Processes at a time.
+        Number of processes.
     on_progress : callable
-        Called with a run, the share of it that is trained (1 at its end, however it ended), and where it is, in words.
+        Called with a run, the fraction trained (1 at its end, however it ended), and its position in words.
     on_row : callable
         Called with each row when all its runs have ended.
 
     Returns
     -------
     list of dict
-        A row each, see :func:`summary`.
+        One per row, see :func:`summary`.
 
     Raises
     ------
@@ -200,19 +200,19 @@ def carry_out(
 
 
 def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
-    """A row of the table, as far as its runs are done.
+    """A row of the table, with the results of its finished runs.
 
     Parameters
     ----------
     task : Task
     failed : dict of str to str, optional
-        Reasons by name of the run.
+        Reasons of failures by name of the run.
 
     Returns
     -------
     dict
-        The columns of the CSV: errors in %, memory in MB of 10^6 bytes, None where there is no figure; ``runs``, each
-        with ``seed``, ``outcome`` (``finished``, ``diverged``, ``failed`` or ``missing``) and what is known; ``notes``.
+        The columns of the CSV file: errors in %, memory in MB of 10^6 bytes, None if there is no figure; ``runs``, each
+        with ``seed``, ``outcome`` (``finished``, ``diverged``, ``failed`` or ``missing``) and its results; ``notes``.
     """
     row, recipe = task.row, task.recipe
     runs = [_run(run, workers.finished(run), (failed or {}).get(run.name)) for run in task.runs]
@@ -238,7 +238,7 @@ def summary(task: Task, failed: dict[str, str] | None = None) -> Summary:
     }
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     widths = widths_of(recipe.network)
-    # a single layer has no matrix between hidden layers, which is all that the paper counts
+    # a network with one layer has no matrix between hidden layers, and the paper counts only those
     formula = None
     if len(widths) > 1 and row.table in tables.LOCAL:
         image = data.shape(task.dataset).image
@@ -281,7 +281,7 @@ def _run(run: Run, result: dict[str, Any] | None, reason: str | None) -> dict[st
 
 
 def outcome(runs: Sequence[dict[str, Any]]) -> str:
-    """How a row's runs ended, in a few words.
+    """The outcome of a row's runs in a few words.
 
     Examples
     --------
@@ -304,7 +304,7 @@ def outcome(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def failures(rows: Sequence[Summary]) -> list[str]:
-    """Runs that failed, a line each."""
+    """Failed runs, one line each."""
     return [
         f"{row['dataset']} {row['system']} seed {run['seed']}: {run['message']}"
         for row in rows
@@ -317,7 +317,7 @@ def failures(rows: Sequence[Summary]) -> list[str]:
 
 
 def caption(table: str, todo: Sequence[Task]) -> str:
-    """What the table shows, and in what it is not as published."""
+    """The content of the table, and its differences from the published setting."""
     seeds = len(todo[0].runs)
     datasets = ", ".join(dict.fromkeys(task.dataset for task in todo))
     parts = [f"{tables.TABLES[table]} on {datasets}, {'seed 0' if seeds == 1 else f'seeds 0 to {seeds - 1}'}"]
@@ -335,7 +335,7 @@ def caption(table: str, todo: Sequence[Task]) -> str:
 
 
 def remarks(rows: Sequence[Summary]) -> list[str]:
-    """What a reader of the table must know, a line each."""
+    """Notes for readers of the table, one line each."""
     lines = [
         "Errors in %, +- standard deviation over seeds; epochs: here (published), of each layer with TinyFoA. "
         "comp: MFLOP x bytes of one inference.",
@@ -362,7 +362,7 @@ def remarks(rows: Sequence[Summary]) -> list[str]:
     return lines + [f"{', '.join(dict.fromkeys(names))}: {line}." for line, names in noted.items()]
 
 
-#: titles of the two tables and their columns; a column whose name ends in ``>`` holds figures
+#: titles of the two tables and their columns; a column whose name ends in ``>`` contains numbers
 ERRORS = ("setting", "system", "data set", "the paper >", "here >", "of", "epochs >", "comp, the paper >", "comp >")
 MEMORY = ("system", "data set", *(f"{step} >" for step in paper.STEPS), "arena >")
 
@@ -391,12 +391,12 @@ def memory(row: Summary) -> list[str]:
     return [row["system"], row["dataset"], *steps, _figure(row["arena_mb"])]
 
 
-#: what the table is printed as, by title: columns, and the cells of a row
+#: parts of the printed table by title: columns, and a function for the cells of a row
 PARTS = {"Errors, %": (ERRORS, errors), "Memory, MB": (MEMORY, memory)}
 
 
 def in_a_line(row: Summary) -> str:
-    """A row as it is told when it is finished."""
+    """A finished row in one line."""
     here, theirs = (
         plus_minus(row["error_pct"], row["error_sd"]),
         plus_minus(row["paper_error_pct"], row["paper_error_sd"]),
@@ -407,7 +407,7 @@ def in_a_line(row: Summary) -> str:
 
 
 def plus_minus(mean: float | None, sd: float | None) -> str:
-    """An error as the paper prints it.
+    """An error in the paper's format.
 
     Examples
     --------
@@ -418,14 +418,14 @@ def plus_minus(mean: float | None, sd: float | None) -> str:
 
 
 def _figure(value: float | None, digits: int = 2) -> str:
-    """As the paper prints it, unless little would be left."""
+    """A number in the paper's format, with more digits if it is small."""
     if value is None:
         return "-"
     return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def to_csv(rows: Sequence[Summary]) -> str:
-    """The rows as CSV, one line each under a header; an empty cell where there is no figure."""
+    """The rows as CSV, one line each below a header; empty cells for missing figures."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [name for name in rows[0] if name not in ("runs", "notes")], extrasaction="ignore")
     writer.writeheader()
@@ -453,7 +453,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def write(table: str, todo: Sequence[Task], rows: Sequence[Summary], out: str | os.PathLike[str]) -> None:
-    """Writes the table as CSV, JSON and Markdown into its directory."""
+    """Write the table as CSV, JSON and Markdown into its directory."""
     title = caption(table, todo)
     contents = {"csv": to_csv(rows), "json": to_json(title, rows) + "\n", "md": to_markdown(title, rows)}
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""The papers' figures again: error against M and the number of exchanges (TinyFoA), against memory (GIFF).
+"""Reproduce the papers' figures: error against M and the number of exchanges (TinyFoA), against memory (GIFF).
 
-A study has lines, one for each way to train; a line has points, one for each M or number of exchanges; a point has a
-training run for each seed. Where a line's learning rate is searched, the first seed trains with every rate, and the
-rate whose *training* error is least after the last epoch is the point's: the test samples choose nothing. Beside the
-error stands what was measured: the bytes of the arena, and those read from and written to flash.
+A study has lines, one per way to train. A line has points, one per M or number of exchanges. A point has one training
+run per seed. If a line's learning rate is searched, the first seed trains with every rate, and the rate with the
+smallest *training* error after the last epoch is chosen: test samples do not influence the choice. The error is
+reported together with the bytes of the arena, and the bytes read from and written to flash.
 
-Runs lie in ``DATASET/LINE/POINT/lr-RATE/seed-N`` below the study's directory, and ``slices.csv``, ``.json``, ``.md`` in
-it; everything is read from what the runs left behind.
+Runs are stored in ``DATASET/LINE/POINT/lr-RATE/seed-N`` below the study's directory, which also contains
+``slices.csv``, ``.json`` and ``.md``; everything is read from the runs' files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..run import jobs as workers
 from ..run.jobs import Run
 from ..storage.whole_file import write_whole
 
-#: studies by name, with what they show
+#: studies by name, with their descriptions
 STUDIES = {
     "slices": "Error, memory and flash traffic over M, the slices per side (Fig. 4 of the paper)",
     "exchanges": "Error, memory and flash traffic over the number of exchanges (Fig. 5 of the paper)",
@@ -37,10 +37,10 @@ STUDIES = {
 }
 SIDES = (2, 4, 8, 16)
 EXCHANGES = (4, 8, 16, 32, 64, 128, 256)
-#: learning rates that are searched, where a slice's turns are short
+#: learning rates to search if slices have short turns
 RATES = (1e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 EPOCHS = 20
-#: what all have in common in study giff, and the rates of which each takes the better
+#: common fields of study giff, and its learning rates, of which each point uses the better one
 COOL, TWO_RATES = {"lr_schedule": "cooldown"}, (1e-3, 5e-3)
 #: the network of study giff
 CNN = "cnn"
@@ -48,17 +48,17 @@ CNN = "cnn"
 
 @dataclass(frozen=True)
 class Line:
-    """A way to train: its name, the recipe's fields that make it, and the learning rates to search, if any."""
+    """A way to train: its name, the recipe fields that define it, and the learning rates to search, if any."""
 
     name: str
     fields: dict[str, Any]
     rates: tuple[float, ...] = ()
-    axis: str = ""  # the field that its points have values of, where that is not the study's
-    values: tuple[Any, ...] = ()  # none: every grouping of the network's units
+    axis: str = ""  # the field that its points vary, if not the study's
+    values: tuple[Any, ...] = ()  # empty: every grouping of the network's units
 
 
 def groupings(network: str) -> tuple[str, ...]:
-    """All ways to let a network's units train in groups of neighbours, the smallest groups first."""
+    """All groupings of a network's units into runs of neighbours, smallest groups first."""
     count = units_of(network)
     ways = []
     for cuts in range(2 ** (count - 1)):
@@ -96,7 +96,7 @@ LINES = {
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line on a data set, and its runs: of each rate a run for every seed."""
+    """A point of a line on a data set, and its runs, one per seed for each rate."""
 
     line: str
     dataset: str
@@ -105,7 +105,7 @@ class Point:
 
     @property
     def chosen(self) -> float | None:
-        """The rate whose training error is least; None as long as the first seed's runs are not all done."""
+        """The rate with the smallest training error; None until all runs of the first seed are done."""
         if len(self.runs) == 1:
             return next(iter(self.runs))
         done = {rate: _result(runs[0]) for rate, runs in self.runs.items()}
@@ -126,7 +126,7 @@ def points(
     at: Sequence[int] = (),
     data_dir: str | None = None,
 ) -> list[Point]:
-    """What must be trained for a study, looked at before anything is.
+    """List and check the trainings needed for a study, before anything is trained.
 
     Parameters
     ----------
@@ -136,20 +136,20 @@ def points(
         The study's directory.
     datasets : sequence of str
     lines : sequence of str
-        Beginnings of lines' names; without any, all lines.
+        Prefixes of lines' names; by default all lines.
     seeds : int
-        How many; they are 0, 1, 2, ...
+        Number of seeds; they are 0, 1, 2, ...
     changes : dict, optional
         Fields of every recipe, such as ``epochs`` or ``network``.
     at : sequence of int
-        Values of M, or numbers of exchanges, in place of the usual ones; not of study ``giff``.
+        Values of M, or numbers of exchanges, that replace the usual ones; not for study ``giff``.
     data_dir : str, optional
-        Where to look for data first.
+        Directory to search for data first.
 
     Raises
     ------
     BadRequest
-        If there is no such line or data set, a recipe cannot be, or the directory holds runs with other recipes.
+        If there is no such line or data set, a recipe is invalid, or the directory holds runs with other recipes.
     """
     if Path(out).exists() and not Path(out).is_dir():
         raise BadRequest(f"--out {out} is a file; give a directory")
@@ -161,7 +161,7 @@ def points(
         raise BadRequest("study giff has lines over theta, label width and groups: --at has no meaning, choose --lines")
     found = []
     for dataset in dict.fromkeys(datasets):
-        data.samples(dataset)  # refuses what is no data set
+        data.samples(dataset)  # refuses unknown data sets
         for line in chosen:
             for value in at or _values(study, line, changes or {}):
                 usual: dict[str, Any] = {"dataset": dataset, "epochs": EPOCHS}
@@ -188,7 +188,7 @@ def points(
 
 
 def _values(study: str, line: Line, changes: dict[str, Any]) -> Sequence[Any]:
-    """Where a line has its points."""
+    """The values of a line's points."""
     if not line.axis:
         return SIDES if study == "slices" else EXCHANGES
     return line.values or groupings(changes.get("network") or CNN)
@@ -221,14 +221,14 @@ def carry_out(
     jobs: int,
     on_progress: Callable[[Run, float, str], None] = lambda run, part, where: None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Trains what is not trained yet: first what rates are chosen by, then the other seeds; and writes the study.
+    """Train missing runs, first those that determine the rates, then the other seeds; write the study.
 
     Returns
     -------
     rows : list of dict
         See :func:`summary`.
     failed : list of str
-        Runs that failed, a line each.
+        Failed runs, one line each.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def carry_out(
 
 
 def _result(run: Run) -> dict[str, Any] | None:
-    """What a run left behind, with the training error of its last epoch."""
+    """The result of a run, with the training error of its last epoch."""
     result = workers.finished(run)
     if result is None:
         return None
@@ -264,7 +264,7 @@ def _result(run: Run) -> dict[str, Any] | None:
 
 
 def summary(point: Point) -> dict[str, Any]:
-    """A point as far as its runs are done.
+    """The results of a point's finished runs.
 
     Returns
     -------
@@ -306,7 +306,7 @@ def summary(point: Point) -> dict[str, Any]:
     }
 
 
-#: the columns that a study is printed with; one whose name ends in ``>`` holds figures
+#: columns of a printed study; a column whose name ends in ``>`` contains numbers
 COLUMNS = ("data set", "trained", "at >", "lr >", "error, % >", "layer by layer", "arena, MB >", "written, GB >")
 
 
@@ -328,7 +328,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def caption(study: str, todo: Sequence[Point]) -> str:
-    """What the study shows, and of what."""
+    """The content of the study, and its setting."""
     recipe = next(iter(todo[0].runs.values()))[0].recipe
     seeds = len(next(iter(todo[0].runs.values())))
     which = "seed 0" if seeds == 1 else f"seeds 0 to {seeds - 1}"
@@ -337,7 +337,7 @@ def caption(study: str, todo: Sequence[Point]) -> str:
 
 
 def remarks() -> list[str]:
-    """What a reader of the study must know, a line each."""
+    """Notes for readers of the study, one line each."""
     return [
         "Errors in % on the test samples, +- standard deviation over seeds. Where a learning rate was searched, it is "
         "the one with the least training error of the first seed; the test samples chose nothing.",
@@ -346,7 +346,7 @@ def remarks() -> list[str]:
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV, one line each under a header; an empty cell where there is no figure."""
+    """The rows as CSV, one line each below a header; empty cells for missing figures."""
     text = io.StringIO()
     names = [name for name in rows[0] if name not in ("searched", "layer_errors_pct")]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
@@ -369,7 +369,7 @@ def to_markdown(title: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> list[Path]:
-    """Draws the study, a PNG for each data set, into its directory; returns their paths, none without a finished run.
+    """Draw the study into its directory, one PNG per data set; return their paths, none without a finished run.
 
     Raises
     ------
@@ -396,7 +396,7 @@ def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> l
 
 
 def write(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Writes the study as CSV, JSON and Markdown into its directory; returns its rows."""
+    """Write the study as CSV, JSON and Markdown into its directory; return its rows."""
     rows, title = [summary(point) for point in todo], caption(study, todo)
     contents = {"csv": to_csv(rows), "json": to_json(title, rows) + "\n", "md": to_markdown(title, rows)}
     Path(out).mkdir(parents=True, exist_ok=True)

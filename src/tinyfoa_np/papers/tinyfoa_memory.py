@@ -1,9 +1,9 @@
 """The closed forms behind the memory columns of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
 
-The paper prints figures, not formulas. These were found by working backwards from them, and reproduce every memory cell
-of its Tables 1, 2 and 3 to the printed digits, except one that is cut off instead of rounded (Table 3, gradient step of
-BP: 10.487 MB, printed as 10.48). A batch is one sample. Weights, biases, activations and gradients take 4 bytes each;
-binary weights and activations a bit each, but only where they are used: a step that changes weights holds them in full.
+The paper prints figures, not formulas. These formulas were derived from the figures, and reproduce every memory cell of
+its Tables 1, 2 and 3 to the printed digits, except one that is truncated instead of rounded (Table 3, gradient step of
+BP: 10.487 MB, printed as 10.48). A batch is one sample. Weights, biases, activations and gradients take 4 bytes each.
+Binary weights and activations take a bit each, but only for reading: a step that changes weights holds them in full.
 
 Fully connected (Tables 1 and 2)
     Only the matrices between hidden layers count: not the first layer, the classifier or a fixed projection. BP and
@@ -20,23 +20,23 @@ Fully connected (Tables 1 and 2)
     tinyfoa  W, b, activations (I and O)   dW, both activations                   W, dW, b
     ======== ============================= ====================================== ===============================
 
-    FF's activations are two because a positive and a negative sample are at hand. TinyFoA's b are bits where its W
-    are, the other systems' are not. With vertical training TinyFoA's gradient step counts b and db of the slice, too,
-    and BP's W, as it uses them, are those of the slice.
+    FF has two activations because it processes a positive and a negative sample. TinyFoA's b are bits if its W are;
+    the other systems' are not. With vertical training, TinyFoA's gradient step also counts b and db of the slice, and
+    BP's counts W, in the form it uses, of the slice.
 
 Locally connected (Table 3)
     A layer's weights are counted for one input channel, O x positions x taps; biases and batch norm are not counted. BP
-    holds every layer, TinyFoA the largest with its two activations. Gradient: dW and activations, for BP also W as it
-    uses them. Update: W and dW. Vertical training divides W in the update, and dW, by M.
+    holds every layer, TinyFoA the largest one with its two activations. Gradient: dW and activations, for BP also W in
+    the form it uses. Update: W and dW. Vertical training divides W in the update, and dW, by M.
 
 Computation
-    ``comp``, in MFLOP x bytes of one inference, is the same for all systems: with real numbers a multiplication and an
-    addition of 4 bytes per weight, with either side binary an addition of 4 bytes, with both an operation on one bit.
-    The printed 96.0, 48.0 and 1.5 are those of four hidden layers of 2000, also for PEPITA, whose memory is that of
-    three.
+    ``comp``, in MFLOP x bytes of one inference, is the same for all systems. Per weight it counts a multiplication and
+    an addition of 4 bytes with real numbers, an addition of 4 bytes if either side is binary, and an operation on one
+    bit if both are. The printed 96.0, 48.0 and 1.5 are for four hidden layers of 2000, also for PEPITA, whose memory
+    is that of three.
 
-What none of this counts: the optimizer's moments, a batch of more than one, the input samples, the fixed projection,
-labels, logits, scratch.
+Not counted: the optimizer's moments, batches of more than one sample, the input samples, the fixed projection, labels,
+logits, scratch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ STEPS = ("forward", "gradient", "update")
 FULLY_CONNECTED = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 LOCALLY_CONNECTED = ("tinyfoa", "bp")
 
-#: bytes of each thing counted, by step
+#: bytes of each quantity, by step
 Figure = dict[str, dict[str, int]]
 
 
@@ -62,7 +62,7 @@ def fully_connected(
     binary_activations: bool = False,
     slices: int = 1,
 ) -> Figure:
-    """What Tables 1 and 2 count for a fully connected network.
+    """The bytes counted in Tables 1 and 2 for a fully connected network.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def fully_connected(
     binary_weights, binary_activations : bool
         BW and BA.
     slices : int
-        M of vertical training; 1 is without.
+        M of vertical training; 1 for none.
 
     Returns
     -------
     dict of str to dict of str to int
-        For each of :data:`STEPS` the bytes of each thing counted; parts of an element are rounded up to a whole one.
+        For each of :data:`STEPS`, the bytes of each quantity; fractions of an element are rounded up.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def fully_connected(
 def tinyfoa_layer(
     inputs: int, outputs: int, *, binary_weights: bool = True, binary_activations: bool = True, slices: int = 1
 ) -> Figure:
-    """What Tables 1 and 2 count for one layer in training with TinyFoA, (I, O); see :func:`fully_connected`."""
+    """The bytes counted in Tables 1 and 2 for one layer (I, O) trained with TinyFoA; see :func:`fully_connected`."""
     trained, biases = _part(inputs * outputs, slices**2), 4 * _part(outputs, slices)
     activations = {"inputs": _used(inputs, binary_activations), "outputs": _used(outputs, binary_activations)}
     sliced = {"biases": biases, "bias gradients": biases} if slices > 1 else {}
@@ -158,7 +158,7 @@ def locally_connected(
     binary_activations: bool = False,
     slices: int = 1,
 ) -> Figure:
-    """What Table 3 counts for a locally connected network.
+    """The bytes counted in Table 3 for a locally connected network.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def locally_connected(
     channels : sequence of int
         Channels of the hidden layers, lowest first; at least two. The table's are (16, 32, 64, 64).
     positions, taps : int
-        Pixels of a channel, and weights per pixel.
+        Pixels per channel, and weights per pixel.
     binary_weights, binary_activations, slices
         As in :func:`fully_connected`.
 
@@ -196,7 +196,7 @@ def locally_connected(
 def local_network(
     weights: int, outputs: int, *, binary_weights: bool, binary_activations: bool, slices: int = 1
 ) -> Figure:
-    """What Table 3 counts for BP on a network of so many weights and outputs in all layers."""
+    """The bytes counted in Table 3 for BP on a network with these total numbers of weights and outputs."""
     trained, used = 4 * _part(weights, slices), _used(weights, binary_weights)
     activations = {"activations": _used(outputs, binary_activations)}
     return {
@@ -216,7 +216,7 @@ def local_layer(
     binary_activations: bool = True,
     slices: int = 1,
 ) -> Figure:
-    """What Table 3 counts for one layer in training with TinyFoA; with ``taps`` weights of an output at a position."""
+    """The bytes counted in Table 3 for one layer trained with TinyFoA, with ``taps`` weights per output."""
     weights = channels * positions * taps
     trained = 4 * _part(weights, slices)
     activations = {
@@ -242,15 +242,15 @@ def comp(widths: Sequence[int], *, binary_weights: bool = False, binary_activati
 
 
 def megabytes(counted: dict[str, int]) -> float:
-    """The sum of what a step counts, in MB of 10^6 bytes."""
+    """The sum of a step's bytes, in MB of 10^6 bytes."""
     return sum(counted.values()) / 1e6
 
 
 def _used(elements: int, binary: bool) -> int:
-    """Bytes of elements that are computed with: a bit each, or 4 bytes."""
+    """Bytes of elements as used in computations: one bit or 4 bytes each."""
     return -(-elements // 8) if binary else 4 * elements
 
 
 def _part(elements: int, parts: int) -> int:
-    """Elements of one part of several."""
+    """Number of elements in one of several parts, rounded up."""
     return -(-elements // parts)

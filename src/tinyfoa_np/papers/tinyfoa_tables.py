@@ -1,8 +1,8 @@
 """The figures of Tables 1, 2 and 3 of the TinyFoA paper (Huang and Aminifar, AAAI 2025).
 
-``table1.csv``, ``table2.csv`` and ``table3.csv`` beside this module hold them as printed: errors in % with their
+``table1.csv``, ``table2.csv`` and ``table3.csv`` next to this module contain them as printed: errors in % with their
 standard deviation over three runs, memory in MB of 10^6 bytes (theoretical, one sample), computation in MFLOP x bytes
-of one inference. Table 2 holds only the rows that Table 1 does not; Table 3 is of locally connected networks, on MNIST.
+per inference. Table 2 contains only rows that are not in Table 1. Table 3 is for locally connected networks, on MNIST.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from importlib import resources
 
 from .tinyfoa_memory import STEPS
 
-#: tables by name, with what they show
+#: tables by name, with their descriptions
 TABLES = {
     "table1": "Table 1",
     "table2": "Table 2 (the rows that Table 1 does not have)",
     "table3": "Table 3 (locally connected networks)",
 }
-#: those of locally connected networks
+#: tables of locally connected networks
 LOCAL = ("table3",)
 DATASETS = ("mnist", "cifar10", "cifar100", "mitbih")
 
 
 @dataclass(frozen=True)
 class System:
-    """An algorithm with its toggles, by the name the tables have for it.
+    """An algorithm with its toggles, by its name in the tables.
 
-    ``-v``, ``-bw`` and ``-ba`` take vertical training, binary weights and binary activations away from TinyFoA; ``+``
-    adds them to another algorithm.
+    ``-v``, ``-bw`` and ``-ba`` remove vertical training, binary weights and binary activations from TinyFoA; ``+`` adds
+    them to another algorithm.
 
     Examples
     --------
@@ -58,14 +58,14 @@ class Row:
     Attributes
     ----------
     table, setting, name : str
-        Which table, its group of rows (empty in Table 3), and the system as printed there.
+        The table, the group of rows (empty in Table 3), and the system as printed there.
     system : System
     errors : dict of str to (float, float)
         Error and standard deviation, %, by data set of the table.
     megabytes : dict of str to float
         Memory in MB by step: :data:`tinyfoa_np.papers.tinyfoa_memory.STEPS`.
     comp : float or None
-        MFLOP x bytes of one inference; Table 3 has none.
+        MFLOP x bytes per inference; None in Table 3.
     """
 
     table: str

@@ -1,6 +1,6 @@
-"""Pictures of a run, as PNG or SVG; matplotlib (extra ``plot``) is imported when one is drawn, not before.
+"""Pictures of a run as PNG or SVG; matplotlib (extra ``plot``) is imported only when a picture is drawn.
 
-A kind of picture is a module here that has ``figure(run_dir, layer)``, and its name in :data:`KINDS`.
+A kind of picture is a module here with a function ``figure(run_dir, layer)``, listed in :data:`KINDS`.
 
 Examples
 --------
@@ -23,7 +23,7 @@ from ..storage.whole_file import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: what can be drawn: the arena over a step; losses and errors; which signs have changed; what first neurons look for
+#: kinds of pictures: the arena over a step; losses and errors; changed signs; weights of the first neurons
 KINDS = ("memory", "training", "signs", "fields")
 FORMATS = (".png", ".svg")
 
@@ -34,7 +34,7 @@ def draw(
     out: str | os.PathLike[str] | None = None,
     layer: int | None = None,
 ) -> Path:
-    """Draws a picture of a finished run into a file, which is there whole or not at all.
+    """Draw a picture of a finished run into a file, atomically.
 
     Parameters
     ----------
@@ -42,34 +42,34 @@ def draw(
     kind : str
         One of :data:`KINDS`.
     out : path, optional
-        A file whose name ends in ``.png`` or ``.svg``; ``<kind>.png`` in the run directory without it.
+        A file name ending in ``.png`` or ``.svg``; by default ``<kind>.png`` in the run directory.
     layer : int, optional
-        Of which layer, from 1; the one that the kind of picture is about without it.
+        Number of the layer, from 1; by default the one that the kind of picture is about.
 
     Returns
     -------
     Path
-        The file.
+        Path of the file.
 
     Raises
     ------
     BadRequest
-        If the kind is unknown, the run has not finished, there is no such layer, the file's name says nothing that can
-        be drawn, its directory does not exist, or matplotlib is not installed.
+        If the kind is unknown, the run has not finished, there is no such layer, the file name has another suffix, its
+        directory does not exist, or matplotlib is not installed.
     CheckFailed
-        If what the run wrote down is damaged.
+        If the run's data are damaged.
     """
     path = Path(run_dir) / f"{kind}.png" if out is None else Path(out)
     return _written(path, lambda: figure(run_dir, kind, layer), kind in KINDS)
 
 
 def draw_compared(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "compared.png") -> Path:
-    """Draws several finished runs into one file; the rest as for :func:`draw` and :func:`.compared.figure`."""
+    """Draw several finished runs into one file; further details as for :func:`draw` and :func:`.compared.figure`."""
     return _written(Path(out), lambda: compare(run_dirs))
 
 
 def draw_into(file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form: str, layer: int | None = None) -> None:
-    """Draws a picture as ``png`` or ``svg`` into a file that is open; the rest as for :func:`draw`."""
+    """Draw a picture as ``png`` or ``svg`` into an open file; further details as for :func:`draw`."""
     picture = figure(run_dir, kind, layer)
     canvas = _canvas()
     with canvas.style():
@@ -77,7 +77,7 @@ def draw_into(file: IO[bytes], run_dir: str | os.PathLike[str], kind: str, form:
 
 
 def figure(run_dir: str | os.PathLike[str], kind: str = "memory", layer: int | None = None) -> Figure:
-    """A picture of a finished run as a matplotlib figure, which a notebook shows; the rest as for :func:`draw`."""
+    """A picture of a finished run as a matplotlib figure, for notebooks; further details as for :func:`draw`."""
     if kind not in KINDS:
         raise BadRequest(f"there is no plot {kind!r}: it must be one of {', '.join(KINDS)}")
     with _canvas().style():
@@ -101,7 +101,7 @@ def _canvas() -> Any:
 
 
 def _written(path: Path, made: Callable[[], Figure], known: bool = True) -> Path:
-    """Writes a picture, once it is clear that it can be written."""
+    """Write a picture, after checking that the file can be written."""
     if known and (path.suffix.lower() not in FORMATS or path.is_dir()):
         raise BadRequest(f"a plot cannot be written to {path}: give a file whose name ends in {' or '.join(FORMATS)}")
     if not path.parent.is_dir():

@@ -1,6 +1,6 @@
-"""What all pictures have in common: their size, their colours, and text that is measured before it is written.
+"""Common properties of all pictures: size, colours, and text that is measured before it is placed.
 
-A picture is 1600 x 1000 pixels, its smallest letters such that they can still be read at half of that.
+A picture has 1600 x 1000 pixels; the smallest letters are legible at half that size.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 WIDTH, HEIGHT, DPI = 1600, 1000, 100
-#: points: 1 is DPI / 72 pixels
+#: font sizes in points: 1 point is DPI / 72 pixels
 SMALL, NORMAL, LARGE = 13, 14, 19
-#: told apart with any colour vision (Okabe and Ito, Color Universal Design, 2008)
+#: distinguishable with any colour vision (Okabe and Ito, Color Universal Design, 2008)
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000",
     "#E69F00",
@@ -31,13 +31,13 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#D55E00",
     "#CC79A7",
 )
-#: beside them, for what has no colour of its own
+#: for things without a colour of their own
 GREY, DARK = "#BBBBBB", "#555555"
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib as it comes, whatever the user's own settings are: everything here is measured with its font."""
+    """Use matplotlib's default style, whatever the user's settings, as all measures here depend on its font."""
     with (
         matplotlib.style.context("default"),
         matplotlib.rc_context(
@@ -53,9 +53,9 @@ def style() -> Iterator[None]:
 
 
 def blank() -> tuple[Figure, Axes]:
-    """An empty picture, and axes over all of it whose units are pixels, from its left upper corner.
+    """An empty picture, and axes that cover it, in pixels from the upper left corner.
 
-    Whoever draws on it is inside :func:`style`.
+    Drawing on it requires :func:`style`.
     """
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -66,7 +66,7 @@ def blank() -> tuple[Figure, Axes]:
 
 
 def frame(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
-    """Axes for data whose frame is there in pixels, from the picture's left upper corner."""
+    """Axes for data with the given frame, in pixels from the picture's upper left corner."""
     return figure.add_axes((left / WIDTH, 1 - bottom / HEIGHT, (right - left) / WIDTH, (bottom - top) / HEIGHT))
 
 
@@ -77,7 +77,7 @@ def extent(text: Text) -> tuple[float, float]:
 
 
 def measured(sheet: Axes, text: str, **how: Any) -> tuple[float, float]:
-    """How wide and high a text would be, in pixels."""
+    """Width and height that a text would have, in pixels."""
     trial = sheet.text(0, 0, text, **how)
     size = extent(trial)
     trial.remove()
@@ -85,7 +85,7 @@ def measured(sheet: Axes, text: str, **how: Any) -> tuple[float, float]:
 
 
 def wrapped(sheet: Axes, words: Sequence[str], room: float, between: str = " ", **how: Any) -> list[str]:
-    """Words in lines that are no wider than so many pixels; a word by itself may be."""
+    """Break words into lines of at most ``room`` pixels; a single word may be wider."""
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]}{between}{word}" if lines else word
@@ -97,9 +97,9 @@ def wrapped(sheet: Axes, words: Sequence[str], room: float, between: str = " ", 
 
 
 def key(sheet: Axes, x: float, y: float, mark: str, colour: str, text: str) -> float:
-    """A mark and what it stands for; where the next one may begin.
+    """Draw a mark and its meaning; return the position for the next one.
 
-    Marks are ``box``, ``line``, ``dashes``, and a point's: ``o``, ``s``, ``^``, ``D``.
+    Marks are ``box``, ``line``, ``dashes``, and the point markers ``o``, ``s``, ``^``, ``D``.
     """
     match mark:
         case "box":
@@ -113,6 +113,6 @@ def key(sheet: Axes, x: float, y: float, mark: str, colour: str, text: str) -> f
 
 
 def save(figure: Figure, file: IO[bytes], kind: str) -> None:
-    """Writes a picture as ``png`` or ``svg``; the same one is the same file, byte for byte."""
+    """Write a picture as ``png`` or ``svg``; equal pictures give identical files."""
     metadata: dict[str, Any] = {"Date": None, "Creator": "tinyfoa-np"} if kind == "svg" else {"Software": "tinyfoa-np"}
     figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)

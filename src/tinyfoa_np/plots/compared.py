@@ -1,4 +1,4 @@
-"""Several runs in one picture: test error by epoch, and at the end beside the bytes of RAM it took."""
+"""Several runs in one picture: test error by epoch, and final error against bytes of RAM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import canvas
 from .training import scale
 
 TOP, LINE = 70, 34
-#: of the runs, in their order; with more runs they come again, dashed
+#: colours of the runs in order; further runs reuse them, with dashed lines
 COLOURS = (
     canvas.BLUE,
     canvas.VERMILLION,
@@ -30,14 +30,14 @@ MOST = 2 * len(COLOURS)
 
 
 def figure(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
-    """The picture of finished runs that were tested, at most :data:`MOST`.
+    """The picture of finished and tested runs, at most :data:`MOST`.
 
     Raises
     ------
     BadRequest
-        If there are too many, one has not finished, or has no test samples.
+        If there are too many runs, or one has not finished or has no test samples.
     CheckFailed
-        If what one wrote down is damaged.
+        If the data of a run are damaged.
     """
     if len(run_dirs) > MOST:
         raise BadRequest(f"{len(run_dirs)} runs are too many for one picture: at most {MOST}")
@@ -87,7 +87,7 @@ def figure(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
 
 
 def _look(n: int) -> tuple[str, str, str]:
-    """Mark, colour and line of run n."""
+    """Mark, colour and line style of run n."""
     return ("o" if n < len(COLOURS) else "s"), COLOURS[n % len(COLOURS)], ("-" if n < len(COLOURS) else "--")
 
 

@@ -1,4 +1,4 @@
-"""What neurons of the first layer look for: their weights, laid out as the images they see."""
+"""Receptive fields of the first layer's neurons: their weights, laid out as the images they see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import canvas, titles
 
 TOP, BOTTOM, LEFT, RIGHT, GAP = 160, 940, 25, 1575, 8
 COLUMNS, ROWS = 14, 7
-#: below and above 0, told apart with any colour vision
+#: for values below and above 0, distinguishable with any colour vision
 COLOURS = [canvas.BLUE, "#FFFFFF", canvas.VERMILLION]
 
 
@@ -29,12 +29,12 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     ----------
     run_dir : path
     layer : int, optional
-        1: no other sees images.
+        Must be 1, as no other layer sees images.
 
     Raises
     ------
     BadRequest
-        If the run has not finished, its samples are no images, or it is not fully connected; or of another layer.
+        If the run has not finished, its samples are not images, it is not fully connected, or ``layer`` is not 1.
     CheckFailed
         If the run's files are damaged.
     """
@@ -52,7 +52,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
 
 
 def drawn(recipe: Recipe, W: np.ndarray, image: tuple[int, int, int], kind: str, layers: int) -> Figure:
-    """The picture of some of the rows of W (O, I), as images of (channels, rows, columns)."""
+    """The picture of some rows of W (O, I), as images (channels, rows, columns)."""
     chosen = np.unique(np.linspace(0, len(W) - 1, min(len(W), COLUMNS * ROWS)).astype(int))
     picture, sheet = canvas.blank()
     some = f"{len(chosen)} of {len(W)} neurons, evenly spread" if len(chosen) < len(W) else f"{len(W)} neurons"
@@ -77,7 +77,7 @@ def drawn(recipe: Recipe, W: np.ndarray, image: tuple[int, int, int], kind: str,
 
 
 def _show(axes: Axes, field: np.ndarray, colours: LinearSegmentedColormap) -> None:
-    """One field (channels, rows, columns), from -1 to 1."""
+    """Draw a field (channels, rows, columns) with values from -1 to 1."""
     if len(field) == 3:
         axes.imshow(np.moveaxis(field, 0, 2) / 2 + 0.5, interpolation="nearest")
     else:

@@ -1,4 +1,4 @@
-"""Study ``giff`` as a picture: accuracy against the bytes of RAM, the hull of GIFF's points, BP as a diamond."""
+"""The picture of study ``giff``: accuracy against bytes of RAM, the hull of GIFF's points, BP as a diamond."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from matplotlib.transforms import Bbox, IdentityTransform
 from ..storage.whole_file import write_whole
 from . import canvas
 
-#: what is varied, by colour and mark
+#: colour and mark of each varied field
 LOOKS = {"theta": (canvas.BLUE, "o"), "label width": (canvas.GREEN, "s"), "groups": (canvas.ORANGE, "^")}
 BESIDE = (canvas.VERMILLION, "D")  # BP
-#: how many pixels a point's name may be away from it, and in which directions, right and up
+#: possible distances of a point's name from the point, in pixels, and directions, right and up
 REACHES = (11, *range(24, 400, 12))
 DIRECTIONS = ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1))
 TOP, BOTTOM, KEYS = 150, 840, 930
@@ -36,7 +36,7 @@ def hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """
     kept: list[tuple[float, float]] = []
     for point in sorted(points):
-        # the last one goes where it lies below the line from the one before it to this one
+        # drop the last point if it lies below the line from its predecessor to this point
         while len(kept) > 1 and _turn(kept[-2], kept[-1], point) >= 0:
             kept.pop()
         if kept and kept[-1][0] == point[0]:
@@ -50,12 +50,12 @@ def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[str]) -> None:
-    """Draws the rows of one data set, from :func:`.studies.summary`, into a PNG that is there whole or not.
+    """Draw the rows of one data set, from :func:`.studies.summary`, into a PNG, atomically.
 
     Parameters
     ----------
     rows : sequence of dict
-        Those without an error are left out.
+        Rows without an error are omitted.
     title : str
     path : path
     """
@@ -66,7 +66,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[str
 
 
 def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """The picture of :func:`draw`, to be drawn within the canvas's style."""
+    """The picture of :func:`draw`; requires the canvas's style."""
     done = [row for row in rows if row["error_pct"] is not None]
     made, sheet = canvas.blank()
     for number, line in enumerate(canvas.wrapped(sheet, title.split(), canvas.WIDTH - 120, fontsize=canvas.LARGE)):
@@ -95,10 +95,10 @@ def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
 def _name(
     axes: Axes, sheet: Axes, places: Sequence[tuple[float, float, dict[str, Any]]], above: Sequence[tuple[float, float]]
 ) -> None:
-    """What GIFF's points are of, off the line ``above``: as near as there is room, farther away with a line to it."""
+    """Label GIFF's points off the line ``above``: as close as there is room, otherwise with a connecting line."""
     if not above:
         return
-    axes.get_xlim(), axes.get_ylim()  # where points come to lie is settled when it is asked for
+    axes.get_xlim(), axes.get_ylim()  # the positions of points are only computed on request
     at = [axes.transData.transform((x, y)) for x, y, _ in places]  # in pixels, upwards
     taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in at]
     frame, dashes = axes.get_window_extent(), Outline(axes.transData.transform(above))

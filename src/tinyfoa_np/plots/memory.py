@@ -1,7 +1,7 @@
-"""The arena of a run over a training step: which region has which bytes when, where the peak is, what the paper counts.
+"""The arena of a run over a training step: the bytes of each region by phase, the peak, and the paper's figures.
 
-Left, a column for each phase and a band for each region, at its planned address, over the phases in which it must keep
-its content. Right, what was planned and accounted for in each phase, the watermark, and the paper's figures.
+The left part has a column per phase and a band per region, at its planned address, over the phases in which its content
+must be kept. The right part shows the planned and accounted bytes per phase, the watermark, and the paper's figures.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..reports import record
 from ..reports.record import Record
 from . import canvas, titles
 
-#: a training step, in its order, and what happens once an epoch or a layer
+#: phases of a training step in order, and phases that occur once per epoch or layer
 STEP, APART = ("load", "forward", "gradient", "update"), ("hand-over", "evaluate", "initialize")
 COLUMNS = (*STEP, *APART)
-GAP = 0.35  # between the two, in columns
-#: a budget further above the watermark than this is only named, not drawn
+GAP = 0.35  # between the two groups, in columns
+#: a budget larger than this multiple of the watermark is named but not drawn
 FAR = 1.4
-#: what regions are, the colour of it, and their kinds; whatever has a moment in its name is optimizer state
+#: categories of regions, with their colours and kinds; any name that contains "moment" is optimizer state
 WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     "weights and signs": (canvas.BLUE, ("weights", "slice", "bias", "running")),
     "optimizer state": (canvas.ORANGE, ("unit1", "unit2")),
@@ -104,14 +104,14 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 OTHER = "other"
-#: of the bars
+#: colours of the bars
 COLOURS = {"planned": canvas.DARK, "accounted": canvas.GREY, "watermark": canvas.VERMILLION, "paper": canvas.BLACK}
-#: where the axes begin and end, in pixels from above
+#: top and bottom of the axes, in pixels from above
 TOP, BOTTOM = 218, 774
 
 
 class Band(NamedTuple):
-    """A region over phases that stand side by side, ``first`` to ``last`` (excluded) of :data:`COLUMNS`."""
+    """A region over adjacent phases, from ``first`` to ``last`` (exclusive) of :data:`COLUMNS`."""
 
     region: Region
     offset: int
@@ -120,9 +120,9 @@ class Band(NamedTuple):
 
 
 def bands(plan: Plan) -> list[Band]:
-    """What there is to draw of a plan: for each region the stretches of columns in which it lives.
+    """The bands of a plan: for each region, the runs of columns in which it is live.
 
-    Of a phase that has steps, the one with most bytes is drawn.
+    For a phase with steps, the step with the most bytes is drawn.
     """
     found, steps = [], {phase: plan.peak_step(phase) for phase in COLUMNS}
     for region in plan.regions:
@@ -139,7 +139,7 @@ def bands(plan: Plan) -> list[Band]:
 
 
 def what(name: str) -> str:
-    """What a region is, of :data:`WHAT`, by its name."""
+    """Category of a region, from :data:`WHAT`, by its name."""
     kind = report.kind_of(name)
     if "moment" in kind:
         return "optimizer state"
@@ -151,7 +151,7 @@ def colour(of: str) -> str:
 
 
 def size(nbytes: int) -> str:
-    """Bytes for a person: three digits and a unit of 10^3 or 10^6."""
+    """Bytes for display: three digits and a unit of 10^3 or 10^6."""
     for unit, name in ((10**6, "MB"), (10**3, "kB")):
         if nbytes >= unit:
             return f"{nbytes / unit:.3g} {name}" if nbytes < 999.5 * unit else f"{nbytes / unit:,.0f} {name}"
@@ -159,11 +159,11 @@ def size(nbytes: int) -> str:
 
 
 def collected(names: list[str]) -> list[str]:
-    """Names of regions as a legend lists them: of those that are alike in several layers, how many."""
+    """Names of regions for a legend; regions that occur in several layers are listed once, with their number."""
     alike = defaultdict(list)
     for name in names:
         kind = report.kind_of(name)
-        alike[kind if kind in name else name].append(name)  # dz_even and dz_odd are both known as errors
+        alike[kind if kind in name else name].append(name)  # dz_even and dz_odd are both called errors
     return [same[0] if len(same) == 1 else f"{kind} ({len(same)})" for kind, same in alike.items()]
 
 
@@ -174,12 +174,12 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     ----------
     run_dir : path
     layer : int, optional
-        From 1; the one whose arena is the largest without it.
+        From 1; by default the layer with the largest arena.
 
     Raises
     ------
     BadRequest
-        If the run has not finished, or has no such layer.
+        If the run has not finished, or there is no such layer.
     CheckFailed
         If its record is damaged.
     """
@@ -204,7 +204,7 @@ def drawn(run: Record, number: int) -> Figure:
 
 
 def _titles(sheet: Axes, run: Record, number: int) -> None:
-    """The recipe in words, what is drawn, and how the work was cut."""
+    """Draw the recipe in words, the content of the picture, and the tiling."""
     plan, layers = run.plans[number], len(run.shapes)
     whose = "all layers"
     if not run.whole_network:
@@ -216,16 +216,16 @@ def _titles(sheet: Axes, run: Record, number: int) -> None:
     titles.write(sheet, run.recipe, layers, said)
 
 
-# -- who has which bytes when --------------------------------------------------------------------------------------
+# -- bytes of regions by phase -------------------------------------------------------------------------------------
 
 
 def _left(column: int) -> float:
-    """Where a column begins, in columns and the gap."""
+    """Left edge of a column, in columns including the gap."""
     return column + (GAP if column >= len(STEP) else 0)
 
 
 def _occupancy(axes: Axes, sheet: Axes, run: Record, number: int) -> list[str]:
-    """Bands over phases, with the peak, the watermark and the budget; returns the regions there was no room to name."""
+    """Draw bands over phases, the peak, the watermark and the budget; return the regions too small to be named."""
     plan, watermark, budget = run.plans[number], run.layers[number].watermark, run.budget
     near = budget is not None and budget <= FAR * max(watermark, plan.nbytes)
     highest = max(plan.nbytes, watermark, budget if near and budget else 0)
@@ -240,18 +240,18 @@ def _occupancy(axes: Axes, sheet: Axes, run: Record, number: int) -> list[str]:
     for column in range(1, len(COLUMNS)):
         axes.axvline(_left(column), color=canvas.GREY, linewidth=0.8, zorder=0)
     box = axes.get_window_extent()
-    wide, high = box.width / axes.get_xlim()[1], box.height / axes.get_ylim()[1]  # pixels of a column, of a byte
+    wide, high = box.width / axes.get_xlim()[1], box.height / axes.get_ylim()[1]  # pixels per column, and per byte
     peak = max(PHASES, key=plan.phase_bytes)
     frame = _left(COLUMNS.index(peak)), _left(COLUMNS.index(peak)) + 1
     named = set()
     for band in bands(plan):
         left, right, nbytes = _left(band.first), _left(band.last - 1) + 1, band.region.nbytes
         of = what(band.region.name)
-        outline = canvas.BLACK if nbytes * high > 4 else "none"  # it must not hide what it is around
+        outline = canvas.BLACK if nbytes * high > 4 else "none"  # the outline must not hide a thin band
         axes.add_patch(
             Rectangle((left, band.offset), right - left, nbytes, facecolor=colour(of), edgecolor=outline, linewidth=0.6)
         )
-        edges = [left, *(edge for edge in frame if left < edge < right), right]  # the peak's frame crosses no name
+        edges = [left, *(edge for edge in frame if left < edge < right), right]  # names must not cross the peak's frame
         if label := _label(sheet, band, list(pairwise(edges)), wide, nbytes * high - 2):
             ink = "white" if colour(of) == canvas.BLUE else canvas.BLACK
             axes.text(*label, color=ink, fontsize=canvas.SMALL, ha="center", va="center")
@@ -269,7 +269,7 @@ def _occupancy(axes: Axes, sheet: Axes, run: Record, number: int) -> list[str]:
 def _label(
     sheet: Axes, band: Band, pieces: list[tuple[float, float]], wide: float, room: float
 ) -> tuple[float, float, str] | None:
-    """Where a band's name goes, and its size if there is room: in the widest of some pieces of its width."""
+    """Position of a band's name, and its size if there is room, in the widest of the band's pieces."""
     name, nbytes = band.region.name, size(band.region.nbytes)
     for texts in ((f"{name}  {nbytes}", f"{name}\n{nbytes}"), (name,)):
         for left, right in sorted(pieces, key=lambda piece: piece[0] - piece[1]):
@@ -281,7 +281,7 @@ def _label(
 
 
 def _lines(axes: Axes, sheet: Axes, watermark: int, budget: int | None, near: bool) -> None:
-    """The watermark, and the budget if there is one; what they are stands above, where nothing is in the way."""
+    """Draw the watermark, and the budget if there is one, with their names above, in free space."""
     axes.axhline(watermark, color=canvas.VERMILLION, linewidth=2.5)
     x = canvas.key(sheet, 155, TOP - 70, "line", canvas.VERMILLION, f"watermark {watermark:,} bytes")
     if budget is not None:
@@ -292,7 +292,7 @@ def _lines(axes: Axes, sheet: Axes, watermark: int, budget: int | None, near: bo
 
 
 def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
-    """A frame around the column of the phase that holds most, and its bytes above."""
+    """Draw a frame around the column of the peak phase, with its bytes above."""
     column, box = _left(COLUMNS.index(phase)), axes.get_window_extent()
     frame = Rectangle((column, 0), 1, axes.get_ylim()[1], fill=False, edgecolor=canvas.BLACK, linewidth=3, zorder=4)
     axes.add_patch(frame)
@@ -305,11 +305,11 @@ def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
     said.set_x(min(max(middle, box.x0 + half), box.x1 - half))
 
 
-# -- how much, beside the paper ------------------------------------------------------------------------------------
+# -- amounts, compared with the paper ------------------------------------------------------------------------------
 
 
 def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
-    """Planned and accounted for by phase, and for the whole with the watermark; the paper's figures beside them."""
+    """Draw planned and accounted bytes by phase and in total, the watermark, and the paper's figures."""
     layer, compared = run.layers[number], report.compare(run)
     rows: dict[str, list[tuple[str, int]]] = {}
     for phase in COLUMNS:
@@ -348,15 +348,15 @@ def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
 
 
 def _number(value: float) -> str:
-    """For the end of a bar: two digits behind the point of what is small, as the paper prints MB."""
+    """The label of a bar: small numbers with two decimals, as the paper prints MB."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
 
 
-# -- what the colours are --------------------------------------------------------------------------------------------
+# -- legend ----------------------------------------------------------------------------------------------------------
 
 
 def _legend(sheet: Axes, plan: Plan, unnamed: list[str]) -> None:
-    """What the colours are, in two columns, and which regions there was no room to name."""
+    """Draw the meaning of the colours in two columns, and the regions too small to be named."""
     there = {what(region.name) for region in plan.regions}
     entries = [of for of in (*WHAT, OTHER) if of in there]
     half = -(-len(entries) // 2)
@@ -376,7 +376,7 @@ def _legend(sheet: Axes, plan: Plan, unnamed: list[str]) -> None:
 
 
 def _listed(sheet: Axes, names: list[str], room: float, most: int) -> list[str]:
-    """Names in so many lines at most; how many there was no room for is said."""
+    """Names in at most ``most`` lines; the number of omitted names is appended."""
     for count in range(len(names), 0, -1):
         more = [f"and {len(names) - count} more"] if count < len(names) else []
         lines = canvas.wrapped(sheet, [*names[:count], *more], room, ", ", fontsize=canvas.SMALL)

@@ -1,7 +1,7 @@
-"""Which signs have changed: of each slice of each layer, the share of weights whose sign is no longer the initial one.
+"""Changed signs: for each slice of each layer, the share of weights whose sign differs from the initial one.
 
-The initial weights are made again from the seed; the trained ones are the model's. Weights that have changed their sign
-and changed it back are not seen.
+The initial weights are regenerated from the seed; the trained ones are the model's. A sign that changed and changed
+back is not counted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..slices import Grid
 from . import canvas, titles
 
 TOP, BOTTOM, RIGHT = 150, 960, 1440
-#: layers that are drawn at most
+#: maximum number of layers drawn
 MOST = 40
-#: dark to light, told apart with any colour vision
+#: dark to light, distinguishable with any colour vision
 COLOURS = "cividis"
 
 
@@ -36,7 +36,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     ----------
     run_dir : path
     layer : int, optional
-        From 1; all without it.
+        From 1; by default all layers.
 
     Raises
     ------
@@ -59,13 +59,13 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
 
 
 def _side(recipe: Recipe, shape: tuple[int, ...]) -> int:
-    """M: what does not fit into a layer is the output layer's, which is one slice."""
+    """M; 1 for the output layer, whose shape is smaller than the grid."""
     side = recipe.slices or 1
     return side if side <= min(shape) else 1
 
 
 def changed(differ: np.ndarray, side: int) -> np.ndarray:
-    """The share (M, M) of what is true in each slice of (O, I), in %."""
+    """Share (M, M), in %, of true values in each slice of (O, I)."""
     grid = Grid(differ.shape[0], differ.shape[1], side)
     shares = np.zeros(side * side)
     for k in range(len(grid)):
@@ -75,7 +75,7 @@ def changed(differ: np.ndarray, side: int) -> np.ndarray:
 
 
 def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int, hidden: int) -> Figure:
-    """The picture of the shares (M, M), in %, of some of so many layers, of which so many are hidden."""
+    """The picture of the shares (M, M), in %, for some of ``layers`` layers, of which ``hidden`` are hidden."""
     picture, sheet = canvas.blank()
     more = f" The first {len(shares)} of {layers} layers." if 1 < len(shares) < layers else ""
     titles.write(
@@ -107,7 +107,7 @@ def drawn(recipe: Recipe, shares: dict[int, np.ndarray], layers: int, hidden: in
 
 
 def _name(sheet: Axes, left: float, y: float, size: float, what: str, number: int, share: np.ndarray) -> None:
-    """A layer and its share, in as many words as there is room for."""
+    """Name a layer with its share, in the longest form that fits."""
     mean = f"{share.mean():.1f} %"
     for name in (f"{what} {number + 1}: {mean}", f"{number + 1}: {mean}", f"{number + 1}"):
         if canvas.measured(sheet, name, fontsize=canvas.SMALL)[0] <= size + 16:
@@ -116,7 +116,7 @@ def _name(sheet: Axes, left: float, y: float, size: float, what: str, number: in
 
 
 def _figures(axes: Axes, sheet: Axes, share: np.ndarray, room: float, norm: Normalize) -> None:
-    """The shares themselves, where they fit into their slices."""
+    """Print the shares themselves if they fit into their slices."""
     if canvas.measured(sheet, "99.9", fontsize=canvas.SMALL)[0] > room - 6:
         return
     for (j, i), value in np.ndenumerate(share):

@@ -1,4 +1,4 @@
-"""A study of slices as a picture: its errors against what they cost in RAM, or in exchanges, and in flash written."""
+"""The picture of a study of slices: errors against RAM or the number of exchanges, and against flash written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..storage.whole_file import write_whole
 from . import canvas
 
-#: lines are told apart by colour and by mark
+#: colours and marks of the lines
 LOOKS = (
     (canvas.BLACK, "o"),
     (canvas.SKY, "s"),
@@ -25,26 +25,26 @@ LOOKS = (
     (canvas.GREEN, "P"),
     (canvas.ORANGE, "X"),
 )
-#: what stands below an axis, and the unit it counts in
+#: label of each axis, and its unit
 AXES = {
     "arena_bytes": ("bytes of RAM, by the watermark: MB", 1e6),
     "written_bytes": ("bytes written to flash in the whole training: GB", 1e9),
     "at": ("exchanges in a layer's training", 1),
 }
-#: against what the errors of each study stand, in its two panels
+#: horizontal axes of each study's two panels
 AGAINST = {"slices": ("arena_bytes", "written_bytes"), "exchanges": ("at", "written_bytes")}
 TOP, BOTTOM, KEYS = 150, 800, 880
 
 
 def draw(study: str, rows: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[str]) -> None:
-    """Draws the rows of one data set into a PNG, which is there whole or not at all.
+    """Draw the rows of one data set into a PNG, atomically.
 
     Parameters
     ----------
     study : str
         ``slices`` or ``exchanges``.
     rows : sequence of dict
-        From :func:`tinyfoa_np.papers.studies.summary`; those without an error are left out.
+        From :func:`tinyfoa_np.papers.studies.summary`; rows without an error are omitted.
     title : str
     path : path
     """
@@ -55,7 +55,7 @@ def draw(study: str, rows: Sequence[dict[str, Any]], title: str, path: str | os.
 
 
 def figure(study: str, rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """The picture of :func:`draw`, to be drawn within the canvas's style."""
+    """The picture of :func:`draw`; requires the canvas's style."""
     done = [row for row in rows if row["error_pct"] is not None]
     lines = list(dict.fromkeys(row["line"] for row in done))
     made, sheet = canvas.blank()
@@ -83,7 +83,7 @@ def figure(study: str, rows: Sequence[dict[str, Any]], title: str) -> Figure:
 
 
 def _line(axes: Axes, rows: list[dict[str, Any]], against: str, colour: str, mark: str, named: bool) -> None:
-    """A line's points in their order, each ``named`` by its M where the axis does not say it."""
+    """Draw the points of a line in order; label each with its M if ``named``."""
     unit = AXES[against][1]
     xs, ys = [row[against] / unit for row in rows], [row["error_pct"] for row in rows]
     axes.plot(xs, ys, color=colour, linewidth=1.8)
@@ -96,7 +96,7 @@ def _line(axes: Axes, rows: list[dict[str, Any]], against: str, colour: str, mar
 
 
 def _scales(axes: Axes, against: str, xs: Sequence[float]) -> None:
-    """Both axes count in factors, with figures that are written out."""
+    """Make both axes logarithmic, with written-out numbers."""
     axes.set(xscale="log", yscale="log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     for axis in (axes.xaxis, axes.yaxis):

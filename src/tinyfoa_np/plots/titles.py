@@ -1,4 +1,4 @@
-"""What stands above a picture: the recipe in words, and what is to be seen."""
+"""Titles of pictures: the recipe in words, and the content of the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import canvas
 
 
 def words(recipe: Recipe, layers: int | None = None) -> list[str]:
-    """A recipe in a few words each; how many layers it has, where their list is too long."""
+    """Describe a recipe in short phrases; ``layers`` is the number of layers, used if their list is too long."""
     network = recipe.network
     if len(network) > 40:
         network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
@@ -27,7 +27,7 @@ def words(recipe: Recipe, layers: int | None = None) -> list[str]:
 
 
 def write(sheet: Axes, recipe: Recipe, layers: int | None, said: str) -> None:
-    """The recipe, in two lines at most, and below it what is drawn, in two more."""
+    """Write the recipe in up to two lines, and the description ``said`` below it in up to two more."""
     y = 34
     for line in canvas.wrapped(sheet, words(recipe, layers), canvas.WIDTH - 60, ", ", fontsize=canvas.LARGE)[:2]:
         sheet.text(25, y, line, fontsize=canvas.LARGE, va="center")

@@ -1,4 +1,4 @@
-"""A training as it went: error and loss of each layer, epoch by epoch; layers that train one by one, one by one."""
+"""The course of a training: error and loss by epoch; layers trained one after another are shown in sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from ..errors import BadRequest
 from ..recipe import Recipe
 from ..run import results as finished
-from ..run.results import Epoch
+from ..run.outcome import Epoch
 from . import canvas, titles
 
 TOP, BOTTOM = 205, 905
-#: what is further apart than this factor is drawn on a logarithmic scale
+#: values that differ by more than this factor are drawn on a logarithmic scale
 FAR = 5.0
-#: how a line is called, its colour, and how it is drawn
+#: name, colour and style of each line
 LINES = {
     "test_error_pct": ("test error", canvas.VERMILLION, "-"),
     "train_error_pct": ("training error", canvas.BLUE, "--"),
@@ -35,21 +35,21 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     ----------
     run_dir : path
     layer : int, optional
-        From 1; all without it.
+        From 1; by default all layers.
 
     Raises
     ------
     BadRequest
-        If the run has not finished, or has no such layer.
+        If the run has not finished, or there is no such layer.
     CheckFailed
-        If what it wrote down is damaged.
+        If its data are damaged.
     """
     recipe = Recipe.from_json(json.dumps(finished.result(run_dir)["recipe"]))
     return drawn(recipe, finished.epochs(run_dir), layer)
 
 
 def drawn(recipe: Recipe, epochs: Sequence[Epoch], layer: int | None = None) -> Figure:
-    """The picture of some epochs, in the order in which they were trained."""
+    """The picture of some epochs, in training order."""
     trained = {number: list(rows) for number, rows in groupby(sorted(epochs, key=_layer), _layer)}
     layers = len(trained) if recipe.rule.by_layer else None
     one_by_one = layers is not None and layers > 1
@@ -86,7 +86,7 @@ def _said(trained: dict[int, list[Epoch]]) -> str:
 def _curves(
     axes: Axes, sheet: Axes, trained: dict[int, list[Epoch]], what: str, names: list[str], one_by_one: bool
 ) -> None:
-    """Some lines over epochs, layer after layer, with the layers' bounds."""
+    """Draw some lines over epochs, layer after layer, with boundaries between layers."""
     box, start, bounds = axes.get_window_extent(), 0, []
     values = [getattr(row, name) for rows in trained.values() for row in rows for name in names]
     for number, rows in trained.items():
@@ -121,7 +121,7 @@ def _curves(
 
 
 def scale(axes: Axes, values: list[float]) -> None:
-    """A vertical axis for values: from 0, or logarithmic where values are far apart; figures as people write them."""
+    """Scale a vertical axis: from 0, or logarithmic if values differ much; with plain numbers."""
     low, high = min(values), max(values)
     if low > 0 and high > FAR * low:
         axes.set_yscale("log")

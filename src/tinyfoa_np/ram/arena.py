@@ -50,7 +50,8 @@ class Views:
         return name in self.__dict__
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return getattr(self, name)
+        view: np.ndarray = getattr(self, name)
+        return view
 
 
 class Arena:

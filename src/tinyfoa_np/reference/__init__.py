@@ -4,13 +4,14 @@ The modules, in reading order; they need only NumPy and one another.
 
 - :mod:`.optimizers`     Adam, momentum and plain gradient descent; Nesterov's and PEPITA's momentum
 - :mod:`.slices`         the M x M grid of a layer's weights, and which slice trains when
+- :mod:`.training`       the training loop of every rule; schedules, and the optimizers of slices
 - :mod:`.tinyfoa`        TinyFoA: forward, logits, loss, gradient, training of a layer and of a network
 - :mod:`.tinyfoa_local`  TinyFoA on locally connected layers, with batch norm
 - :mod:`.bits`           signs and activations packed 64 to a word, and dot products on them
 - :mod:`.random`         Philox: random numbers by counter
 - :mod:`.moments`        an optimizer's moments in one or two bytes, rounded at random
 
-The baselines that TinyFoA is compared with use the first three modules and :mod:`.dense`, their common part:
+The baselines that TinyFoA is compared with use the first four modules and :mod:`.dense`, their common part:
 
 - :mod:`.bp`             backpropagation
 - :mod:`.bp_local`       backpropagation through locally connected layers, with :mod:`.tinyfoa_local`

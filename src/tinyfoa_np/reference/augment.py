@@ -68,4 +68,5 @@ def changed(image: np.ndarray, change: Change, *, zeros: bool) -> np.ndarray:
     above = (1 - q) * pixels(top, left) + q * pixels(top, left + 1)
     below = (1 - q) * pixels(top + 1, left) + q * pixels(top + 1, left + 1)
     value = (1 - p) * above + p * below
-    return (np.floor(value + 0.5) if image.dtype == np.uint8 else value).astype(image.dtype)
+    rounded: np.ndarray = (np.floor(value + 0.5) if image.dtype == np.uint8 else value).astype(image.dtype)
+    return rounded

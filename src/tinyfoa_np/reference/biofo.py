@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .conv import convolution, convolution_gradient, max_pool, max_pool_gradient
-from .optimizers import OPTIMIZERS
-from .tinyfoa import Batch, TrainedLayer, clamp, error, forward, gradient, logits, loss
+from .tinyfoa import TrainedLayer, clamp, error, forward, gradient, logits, loss
+from .training import Batch, optimizer_of, steps
 
 
 def train_layer(
@@ -46,10 +46,10 @@ def train_layer(
     TrainedLayer
     """
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    weight_optimizer, bias_optimizer = OPTIMIZERS[optimizer](lr), OPTIMIZERS[optimizer](lr)
+    new = optimizer_of(optimizer, lr)
+    weight_optimizer, bias_optimizer = new(), new()
     losses = []
-    for t in range(epochs * len(batches)):
-        X, labels = batches[t % len(batches)]
+    for t, (X, labels) in steps(batches, epochs):
         z, h = forward(X, W, b, **toggles)
         a = logits(h, P)
         losses.append(loss(a, labels))
@@ -103,10 +103,10 @@ def train_map(
     lr: float = 1e-4,
 ) -> TrainedLayer:
     """Train one convolutional layer, as :func:`train_layer`: maps X (B, I, R, S), head P (C, O R S), Pb (C,)."""
-    weight_optimizer, bias_optimizer = OPTIMIZERS[optimizer](lr), OPTIMIZERS[optimizer](lr)
+    new = optimizer_of(optimizer, lr)
+    weight_optimizer, bias_optimizer = new(), new()
     losses = []
-    for t in range(epochs * len(batches)):
-        X, labels = batches[t % len(batches)]
+    for t, (X, labels) in steps(batches, epochs):
         r, h = forward_map(X, W, b, pooled)
         a = logits(h.reshape(len(h), -1), P) + Pb
         losses.append(loss(a, labels))

@@ -47,7 +47,8 @@ def pack(bits: np.ndarray) -> np.ndarray:
     words = -(-inputs // WORD)
     padded = np.zeros((count, words * WORD), dtype=np.uint64)
     padded[:, :inputs] = bits
-    return np.bitwise_or.reduce(padded.reshape(count, words, WORD) << _PLACES, axis=2)
+    packed: np.ndarray = np.bitwise_or.reduce(padded.reshape(count, words, WORD) << _PLACES, axis=2)
+    return packed
 
 
 def unpack(words: np.ndarray, inputs: int) -> np.ndarray:
@@ -138,7 +139,10 @@ def turn(bits: np.ndarray) -> np.ndarray:
     samples, inputs = bits.shape
     padded = np.zeros((-(-samples // 32) * 32, inputs), dtype=np.uint32)
     padded[:samples] = bits
-    return np.bitwise_or.reduce(padded.reshape(-1, 32, inputs) << np.arange(32, dtype=np.uint32)[:, None], axis=1)
+    turned: np.ndarray = np.bitwise_or.reduce(
+        padded.reshape(-1, 32, inputs) << np.arange(32, dtype=np.uint32)[:, None], axis=1
+    )
+    return turned
 
 
 def sum_in_fours(terms: np.ndarray) -> np.ndarray:
@@ -195,7 +199,8 @@ def popcount(words: np.ndarray) -> np.ndarray:
     -------
     ndarray of int64, (...)
     """
-    return _ONES_IN_BYTE[np.ascontiguousarray(words).view(np.uint8)].sum(axis=-1)
+    counts: np.ndarray = _ONES_IN_BYTE[np.ascontiguousarray(words).view(np.uint8)].sum(axis=-1)
+    return counts
 
 
 def and_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -213,7 +218,8 @@ def and_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
     ndarray of int64, (B, O)
         sum_i h_bi w_oi, an exact count.
     """
-    return 2 * popcount(h[:, None, :] & w[None, :, :]) - popcount(h)[:, None]
+    dots: np.ndarray = 2 * popcount(h[:, None, :] & w[None, :, :]) - popcount(h)[:, None]
+    return dots
 
 
 def xnor_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -222,7 +228,8 @@ def xnor_dot(h: np.ndarray, w: np.ndarray) -> np.ndarray:
     Parameters and result as in :func:`and_dot`. Bits beyond the last input are zero in both words, so they are equal
     and the number of inputs cancels.
     """
-    return popcount(w)[None, :] - popcount(h[:, None, :] ^ w[None, :, :])
+    dots: np.ndarray = popcount(w)[None, :] - popcount(h[:, None, :] ^ w[None, :, :])
+    return dots
 
 
 def byte_dot(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -243,4 +250,5 @@ def byte_dot(x: np.ndarray, w: np.ndarray) -> np.ndarray:
         sum_i x_bi w_oi, exact.
     """
     planes = [pack((x >> k) & 1 == 1) for k in range(8)]  # (B, words) each
-    return np.sum([and_dot(plane, w) << k for k, plane in enumerate(planes)], axis=0)
+    dots: np.ndarray = np.sum([and_dot(plane, w) << k for k, plane in enumerate(planes)], axis=0)
+    return dots

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import tinyfoa
-from .dense import Batch, Layer, Trained, mean_magnitudes
-from .optimizers import OPTIMIZERS
-from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slice_at
-from .tinyfoa import SCHEDULES, binarize_weights, clamp, error, loss
+from .dense import Layer, Trained, mean_magnitudes
+from .tinyfoa import binarize_weights, clamp, error, loss
+from .training import Batch, Sliced, Turns, optimizer_of, steps
 
 
 def forward(
@@ -151,54 +150,26 @@ def train(
         For an unknown schedule or optimizer, more slices than rows or columns, both `hold` and `exchanges`, or nothing
         to train on.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"no optimizer is called {optimizer!r}; one of {', '.join(OPTIMIZERS)} would be right")
-    if hold is not None and exchanges is not None:
-        raise ValueError("a hold and a number of exchanges are two answers to one question; give one of them")
+    turns = Turns(len(batches), epochs, slices, schedule, hold, exchanges)
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
-
-    top = len(layers) - 1
-    sides = [slices if schedule in ("slice", "stream") and n < top else 1 for n in range(len(layers))]
-    rows = [cuts(len(layer.W), side) for layer, side in zip(layers, sides)]
-    columns = [cuts(layer.W.shape[1], side) for layer, side in zip(layers, sides)]
-    weight_optimizers = [{part: OPTIMIZERS[optimizer](lr) for part in all_slices(side)} for side in sides]
-    bias_optimizers = [[OPTIMIZERS[optimizer](lr) for _ in range(side)] for side in sides]
-
-    layers = [Layer(W.copy(), b.copy()) for W, b in layers]
-    losses = np.empty(steps, dtype=np.float64)
-    for t in range(steps):
-        X, labels = batches[t % len(batches)]
-        if exchanges is None:
-            k = hold_at(t, len(batches) if hold is None else hold)
-        else:
-            k = hold_of_exchanges(t, steps, exchanges)
-
+    sides = [turns.side] * (len(layers) - 1) + [1]  # the last layer trains whole
+    new = optimizer_of(optimizer, lr)
+    optimizers = [Sliced(layer.W.shape, side, new) for layer, side in zip(layers, sides)]
+    layers, losses = [Layer(W.copy(), b.copy()) for W, b in layers], []
+    for t, (X, labels) in steps(batches, epochs):
         h, z = forward(X, layers, **toggles)
-        losses[t] = loss(z[top], labels)
+        losses.append(loss(z[-1], labels))
         gradients = gradient(h, z, labels, layers, **toggles)
         if t == 0:
             first = gradients
-
-        for n, ((W, b), (dW, db)) in enumerate(zip(layers, gradients)):
+        for k, ((W, b), (dW, db)) in enumerate(zip(layers, gradients)):
             before = W.copy()
-            trains = [slice_at(k, sides[n])] if schedule == "slice" else all_slices(sides[n])
-            for j, i in trains:
-                part = rows[n][j], columns[n][i]
-                W[part] = weight_optimizers[n][j, i].step(W[part], dW[part])
-            for j in sorted({j for j, _ in trains}):
-                b[rows[n][j]] = bias_optimizers[n][j].step(b[rows[n][j]], db[rows[n][j]])
+            optimizers[k].step(W, b, dW, db, turns.training(t, sides[k]))
             if binary_weights:
                 W[:], b[:] = clamp(W), clamp(b)
-            if schedule == "frozen" and n < top:
-                q = frozen_at(k, slices)
-                part = cuts(W.shape[0], slices)[q], cuts(W.shape[1], slices)[q]
-                W[part] = before[part]
-    return Trained(layers, losses, first)
+            if k < len(layers) - 1:
+                turns.put_back(t, W, before)
+    return Trained(layers, np.array(losses), first)
 
 
 def inference_scales(
@@ -227,4 +198,5 @@ def predict(
     ndarray of int64, (N,)
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    return forward(X, layers, **toggles, scales=scales)[1][-1].argmax(axis=1)
+    classes: np.ndarray = forward(X, layers, **toggles, scales=scales)[1][-1].argmax(axis=1)
+    return classes

@@ -6,18 +6,17 @@ training, and passed to a linear classifier of full precision. Every layer train
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import dense as layers
 from . import tinyfoa_local as local
-from .dense import Batch, mean_magnitudes
-from .optimizers import OPTIMIZERS
-from .slices import cuts, frozen_at, hold_at
+from .dense import mean_magnitudes
 from .tinyfoa import binarize_weights, clamp, error, loss
 from .tinyfoa_local import Layer, Passed
+from .training import Batch, Turns, optimizer_of, steps
 
 SIDE = 7  # parts per side of the image
 
@@ -180,6 +179,7 @@ def train(
     batches: Sequence[Batch],
     network: Network,
     *,
+    slopes_of: Callable[..., Network] = gradient,
     dropout: Sequence[np.ndarray | float] = (),
     slices: int = 1,
     schedule: str = "none",
@@ -199,6 +199,8 @@ def train(
     batches : sequence of (X, labels)
         X (B, I, R, C).
     network : Network
+    slopes_of : callable
+        What :func:`gradient` does, or another rule.
     dropout : sequence of ndarray of float, (B, SIDE SIDE O)
         One per step, as in :func:`forward`; by default no dropout.
     slices, schedule, hold, optimizer, lr, epochs
@@ -207,37 +209,23 @@ def train(
     binary_weights, binary_activations : bool
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    losses, first = np.empty(epochs * len(batches)), None
-    sides = slices if schedule == "slice" else 1
-    groups = [cuts(len(layer.W), sides) for layer in network.layers]
-    names = ("W", "b", "gamma", "beta")
-    rules = [[{n: OPTIMIZERS[optimizer](lr) for n in names} for _ in range(sides)] for _ in network.layers]
-    top = [OPTIMIZERS[optimizer](lr) for _ in range(2)]
-    for t in range(len(losses)):
-        X, labels = batches[t % len(batches)]
-        holds = hold_at(t, len(batches) if hold is None else hold)
+    turns, new = Turns(len(batches), epochs, slices, schedule, hold), optimizer_of(optimizer, lr)
+    optimizers = [local.Grouped(len(layer.W), turns.side, new) for layer in network.layers]
+    top, losses = [new(), new()], []
+    for t, (X, labels) in steps(batches, epochs):
         dropping = dropout[t] if dropout else 1.0
         done, network = forward(X, network, **toggles, dropout=dropping)
-        losses[t] = loss(done.logits, labels)
-        slopes = gradient(done, network, labels, **toggles, dropout=dropping)
-        first = first or slopes
-        found = []
+        losses.append(loss(done.logits, labels))
+        slopes = slopes_of(done, network, labels, **toggles, dropout=dropping)
+        if t == 0:
+            first = slopes
+        moved = []
         for k, (layer, own) in enumerate(zip(network.layers, slopes.layers)):
-            number = holds % sides
-            part, before = groups[k][number], layer.W
-            for name in names:
-                new = getattr(layer, name).copy()
-                new[part] = rules[k][number][name].step(new[part], getattr(own, name)[part])
-                layer = layer._replace(**{name: clamp(new)})
-            if schedule == "frozen":
-                still = cuts(len(layer.W), slices)[frozen_at(holds, slices)]
-                layer.W[still] = before[still]
-            found.append(layer)
+            moved.append(optimizers[k].step(layer, own, turns.groups(t)))
+            turns.put_back(t, moved[k].W, layer.W, sides=1)
         both = [rule.step(w, dw) for rule, w, dw in zip(top, network.classifier, slopes.classifier)]
-        network = Network(found, layers.Layer(*map(clamp, both)))
-    if first is None:
-        raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
-    return Trained(network, losses, first)
+        network = Network(moved, layers.Layer(*map(clamp, both)))
+    return Trained(network, np.array(losses), first)
 
 
 def inference_scales(

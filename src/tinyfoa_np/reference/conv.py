@@ -63,7 +63,8 @@ def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, strid
     """
     seen = windows(X, W.shape[2:], stride)
     z = np.einsum("bihwkl,oikl->bohw", seen, W, optimize=True)
-    return z + np.reshape(b, (-1, 1, 1))
+    biased: np.ndarray = z + np.reshape(b, (-1, 1, 1))
+    return biased
 
 
 def convolution_gradient(
@@ -77,7 +78,8 @@ def convolution_gradient(
 
 def depthwise(X: np.ndarray, W: np.ndarray, stride: int = 1) -> np.ndarray:
     """Depthwise convolution, one window per channel: X (B, C, R, S), W (C, 1, K, L), z (B, C, ., .)."""
-    return np.einsum("bchwkl,cokl->bchw", windows(X, W.shape[2:], stride), W, optimize=True)
+    z: np.ndarray = np.einsum("bchwkl,cokl->bchw", windows(X, W.shape[2:], stride), W, optimize=True)
+    return z
 
 
 def depthwise_gradient(X: np.ndarray, W: np.ndarray, dz: np.ndarray, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +150,8 @@ def average_pool(X: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     (B, C, R, S), (K, L) = X.shape, size
     rows, columns = R // K, S // L
-    return X[:, :, : rows * K, : columns * L].reshape(B, C, rows, K, columns, L).mean(axis=(3, 5))
+    pooled: np.ndarray = X[:, :, : rows * K, : columns * L].reshape(B, C, rows, K, columns, L).mean(axis=(3, 5))
+    return pooled
 
 
 def average_pool_gradient(X: np.ndarray, size: tuple[int, int], dout: np.ndarray) -> np.ndarray:
@@ -166,7 +169,9 @@ def max_pool(X: np.ndarray, size: int = 2) -> np.ndarray:
     """
     B, C, R, S = X.shape
     rows, columns = R // size, S // size
-    return X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size).max(axis=(3, 5))
+    squares = X[:, :, : rows * size, : columns * size].reshape(B, C, rows, size, columns, size)
+    pooled: np.ndarray = squares.max(axis=(3, 5))
+    return pooled
 
 
 def max_pool_gradient(X: np.ndarray, size: int, dout: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ from .conv import (
     max_pool_gradient,
 )
 from .optimizers import SGD, Adam
-from .tinyfoa import Batch, error, loss, softmax
+from .tinyfoa import error, loss, softmax
+from .training import Batch, steps
 
 EPSILON = 1e-4
 
@@ -73,7 +74,8 @@ def forward(X: np.ndarray, layer: Layer, groups: int, pooled: bool, *, training:
 
 def class_goodness(y: np.ndarray, classes: int) -> np.ndarray:
     """Goodness G (B, C): for each class, the mean of y^2 over its block of channels and over space; y (B, O, R, S)."""
-    return np.square(y).reshape(len(y), classes, -1).mean(axis=2)
+    means: np.ndarray = np.square(y).reshape(len(y), classes, -1).mean(axis=2)
+    return means
 
 
 def gradient(X: np.ndarray, layer: Layer, done: Pass, labels: np.ndarray, classes: int, groups: int) -> Layer:
@@ -139,7 +141,7 @@ def train(
     down, losses = SGD(predictor_lr), np.full((len(batches), len(layers) + 1), np.nan)
     first: list[Layer | None] = [None] * len(layers)
     first_passes = []
-    for t, (X, labels) in enumerate(batches):
+    for t, (X, labels) in steps(batches):
         h = X
         for k, layer in enumerate(layers):
             groups = classes if k % 2 else 1

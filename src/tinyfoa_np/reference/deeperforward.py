@@ -14,7 +14,8 @@ import numpy as np
 
 from .conv import average_pool, convolution, convolution_gradient
 from .optimizers import AdamW
-from .tinyfoa import Batch, error, loss
+from .tinyfoa import error, loss
+from .training import Batch, steps
 
 EPSILON = 1e-5
 
@@ -34,17 +35,20 @@ def normalized(x: np.ndarray, groups: int) -> np.ndarray:
     parts = x.reshape(len(x), groups, -1)
     centred = parts - parts.mean(axis=2, keepdims=True)
     variance = np.square(centred).mean(axis=2, keepdims=True)
-    return (centred / np.sqrt(variance + x.dtype.type(EPSILON))).reshape(x.shape)
+    unit: np.ndarray = (centred / np.sqrt(variance + x.dtype.type(EPSILON))).reshape(x.shape)
+    return unit
 
 
 def forward(x: np.ndarray, W: np.ndarray, stride: int) -> np.ndarray:
     """Run a layer, y = max(W * x, 0): x (B, I, R, S), W (O, I, K, K), y (B, O, ., .)."""
-    return np.maximum(convolution(x, W, stride=stride), 0)
+    h: np.ndarray = np.maximum(convolution(x, W, stride=stride), 0)
+    return h
 
 
 def class_goodness(y: np.ndarray, classes: int) -> np.ndarray:
     """Goodness G (B, C): for each class, the mean of y over its block of channels and over space."""
-    return y.reshape(len(y), classes, -1).mean(axis=2)
+    means: np.ndarray = y.reshape(len(y), classes, -1).mean(axis=2)
+    return means
 
 
 def gradient(x: np.ndarray, W: np.ndarray, y: np.ndarray, labels: np.ndarray, classes: int, stride: int) -> np.ndarray:
@@ -98,7 +102,7 @@ def train(
     weights = list(weights)
     optimizers, losses = [AdamW(lr, decay) for _ in weights], np.empty((len(batches), len(weights)))
     first, first_goodness = [], []
-    for t, (X, labels) in enumerate(batches):
+    for t, (X, labels) in steps(batches):
         x, kept = normalized(X, 1), None
         for k, unit in enumerate(units):
             x = average_pool(x, (2, 2)) if unit.pooled else x

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-Batch = tuple[np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,)
-
 
 class Layer(NamedTuple):
     """Weights and biases of a layer, or their gradients."""
@@ -76,4 +74,5 @@ def linear(X: np.ndarray, W: np.ndarray, b: np.ndarray | float = 0.0, *, binary_
         z = np.abs(W64).mean() * (X64 @ np.where(W64 >= 0, 1.0, -1.0).T)
     else:
         z = X64 @ W64.T
-    return (z + b).astype(X.dtype)
+    rounded: np.ndarray = (z + b).astype(X.dtype)
+    return rounded

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .dense import Batch, Layer, Trained, linear, magnitude, mean_magnitudes
+from .dense import Layer, Trained, linear, magnitude, mean_magnitudes
 from .optimizers import Nesterov
+from .training import Batch, steps
 
 
 def forward(
@@ -160,24 +161,19 @@ def train(
     Trained
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
     optimizers = [(Nesterov(lr), Nesterov(lr)) for _ in layers]  # of weights, of biases
 
-    layers = list(layers)
-    losses = np.empty(steps, dtype=np.float64)
-    for t in range(steps):
-        X, labels = batches[t % len(batches)]
+    layers, losses = list(layers), []
+    for t, (X, labels) in steps(batches, epochs):
         h, z = forward(X, layers, **toggles)
-        losses[t] = loss(h[-1], labels)
+        losses.append(loss(h[-1], labels))
         gradients = gradient(h, z, labels, layers, projections, **toggles)
         if t == 0:
             first = gradients
         for k, (W, b) in enumerate(layers):
             of_weights, of_biases = optimizers[k]
             layers[k] = Layer(of_weights.step(W, gradients[k].W), of_biases.step(b, gradients[k].b))
-    return Trained(layers, losses, first)
+    return Trained(layers, np.array(losses), first)
 
 
 def inference_scales(
@@ -208,4 +204,5 @@ def predict(
     ndarray of int64, (N,)
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    return forward(X, layers, **toggles, scales=scales)[0][-1].argmax(axis=1)
+    classes: np.ndarray = forward(X, layers, **toggles, scales=scales)[0][-1].argmax(axis=1)
+    return classes

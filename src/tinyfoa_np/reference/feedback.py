@@ -19,7 +19,8 @@ import numpy as np
 from .conv import convolution, convolution_gradient, max_pool, max_pool_gradient
 from .dense import Layer, Trained
 from .optimizers import OPTIMIZERS, Nesterov
-from .tinyfoa import Batch, binarize_weights, loss, softmax
+from .tinyfoa import binarize_weights, loss, softmax
+from .training import Batch, optimizer_of, steps
 
 RULES = "fa", "dfa", "sdfa", "drtp"
 
@@ -147,7 +148,8 @@ def _direct(rule: str, e: np.ndarray, Y: np.ndarray, B: np.ndarray | None, shape
     """Error of a hidden layer's output, directly from the top."""
     assert B is not None
     sent = {"dfa": e, "sdfa": np.sign(e), "drtp": Y}[rule]
-    return (sent @ B.reshape(len(B), -1)).reshape(shape)
+    sent_back: np.ndarray = (sent @ B.reshape(len(B), -1)).reshape(shape)
+    return sent_back
 
 
 def _down(dz: np.ndarray, B: np.ndarray | None, inputs: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -181,10 +183,10 @@ def train(
     **options
         As for :func:`forward`.
     """
-    kinds: dict[str, Any] = {"nesterov": Nesterov, **OPTIMIZERS}
-    layers, optimizers = list(layers), [[kinds[optimizer](lr) for _ in layer] for layer in layers]
+    new = optimizer_of(optimizer, lr, {"nesterov": Nesterov, **OPTIMIZERS})
+    layers, optimizers = list(layers), [[new() for _ in layer] for layer in layers]
     losses = []
-    for t, (X, labels) in enumerate(batches):
+    for t, (X, labels) in steps(batches):
         passes = forward(X, layers, **options)
         losses.append(output_loss(passes[-1].h, labels, options.get("sigmoid", True)))
         slopes = gradient(passes, layers, labels, feedback, rule, masked=masked, **options)

@@ -19,6 +19,7 @@ import numpy as np
 from .dense import Layer, linear, magnitude, mean_magnitudes
 from .optimizers import Momentum
 from .tinyfoa import clamp, error, loss
+from .training import steps
 
 EPSILON = 1e-8  # avoids division by 0 for a silent layer
 PEER = 0.03  # weight of the peer normalization
@@ -61,7 +62,8 @@ def without_label(X: np.ndarray, classes: int) -> np.ndarray:
 
 def normalize(h: np.ndarray) -> np.ndarray:
     """Divide each row by its root mean square: h / (sqrt(mean h^2) + 1e-8). Shapes (B, O) and (B, O)."""
-    return h / (np.sqrt(np.mean(h * h, axis=1, keepdims=True)) + EPSILON)
+    unit: np.ndarray = h / (np.sqrt(np.mean(h * h, axis=1, keepdims=True)) + EPSILON)
+    return unit
 
 
 # One batch ------------------------------------------------------------------------------------------------------------
@@ -112,7 +114,8 @@ def forward(
 
 def goodness(h: np.ndarray) -> np.ndarray:
     """Goodness of a layer: the sum of h^2 over its neurons. Shapes (B, O) and (B,)."""
-    return np.sum(h * h, axis=1)
+    own: np.ndarray = np.sum(h * h, axis=1)
+    return own
 
 
 def layer_loss(h: np.ndarray) -> float:
@@ -143,7 +146,8 @@ def mean_activity(h: np.ndarray, before: np.ndarray) -> np.ndarray:
     -------
     m : ndarray of float, (O,)
     """
-    return (MEMORY * before + (1 - MEMORY) * h[: len(h) // 2].mean(axis=0)).astype(h.dtype)
+    m: np.ndarray = (MEMORY * before + (1 - MEMORY) * h[: len(h) // 2].mean(axis=0)).astype(h.dtype)
+    return m
 
 
 def peer_loss(m: np.ndarray) -> float:
@@ -222,7 +226,8 @@ def classifier_gradient(f: np.ndarray, labels: np.ndarray, C: np.ndarray) -> np.
     -------
     ndarray of float, (C, F)
     """
-    return error(f @ C.T, labels).T @ f
+    dC: np.ndarray = error(f @ C.T, labels).T @ f
+    return dC
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -278,22 +283,18 @@ def train(
     Trained
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
     optimizers = [(Momentum(lr, DECAY), Momentum(lr, DECAY)) for _ in layers]  # of weights, of biases
     classifier_optimizer = Momentum(lr_classifier, CLASSIFIER_DECAY)
 
     layers, C, classes = list(layers), classifier, len(classifier)
     m = [np.full_like(b, FIRST_MEAN) for _, b in layers]
-    losses = np.empty((steps, len(layers) + 2), dtype=np.float64)
-    for t in range(steps):
-        X, labels, wrong = batches[t % len(batches)]
+    losses = []
+    for t, (X, labels, wrong) in steps(batches, epochs):
         both = [with_labels(X, label, classes, strength) for label in (labels, wrong)]
         x, z, h = forward(np.concatenate(both), layers, **toggles)
         m = [mean_activity(hk, mk) for hk, mk in zip(h, m)]
         f = features(forward(without_label(X, classes), layers, **toggles)[0])
-        losses[t] = [*map(layer_loss, h), sum(map(peer_loss, m)), loss(f @ C.T, labels)]
+        losses.append([*map(layer_loss, h), sum(map(peer_loss, m)), loss(f @ C.T, labels)])
 
         gradients = [gradient(x[k], z[k], h[k], m[k], layers[k].W, **toggles) for k in range(len(layers))]
         dC = classifier_gradient(f, labels, C)
@@ -304,7 +305,7 @@ def train(
             of_weights, of_biases = optimizers[k]
             layers[k] = Layer(clamp(of_weights.step(W, gradients[k].W)), clamp(of_biases.step(b, gradients[k].b)))
         C = clamp(classifier_optimizer.step(C, dC))
-    return Trained(layers, C, losses, first, first_classifier)
+    return Trained(layers, C, np.array(losses), first, first_classifier)
 
 
 # Inference ------------------------------------------------------------------------------------------------------------
@@ -369,4 +370,5 @@ def predict(X: np.ndarray, layers: Sequence[Layer], classes: int, **options: Any
     -------
     ndarray of int64, (N,)
     """
-    return class_goodness(X, layers, classes, **options).argmax(axis=1)
+    answers: np.ndarray = class_goodness(X, layers, classes, **options).argmax(axis=1)
+    return answers

@@ -28,6 +28,7 @@ from . import graph as blocks
 from .ff import Batch, normalize
 from .graph import Arrays, Description
 from .optimizers import Adam
+from .training import steps
 
 
 class Merge(NamedTuple):
@@ -59,7 +60,8 @@ class Group(NamedTuple):
 def latent(W: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:
     """q of every label, with ReLU units averaged in runs of ``width``. Shapes (k O, C), (k O,) and (C, O)."""
     units = np.maximum(W + b[:, None], 0)
-    return units.reshape(-1, width, W.shape[1]).mean(axis=1).T
+    q: np.ndarray = units.reshape(-1, width, W.shape[1]).mean(axis=1).T
+    return q
 
 
 def latent_gradient(W: np.ndarray, b: np.ndarray, width: int, dq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +73,8 @@ def latent_gradient(W: np.ndarray, b: np.ndarray, width: int, dq: np.ndarray) ->
 def goodness(m: np.ndarray) -> np.ndarray:
     """Goodness of a group (B,): the sum of m^2 for a vector (B, O), the mean of m^2 for feature maps (B, O, R, S)."""
     axes = tuple(range(1, m.ndim))
-    return np.square(m).sum(axis=axes) if m.ndim == 2 else np.square(m).mean(axis=axes)
+    own: np.ndarray = np.square(m).sum(axis=axes) if m.ndim == 2 else np.square(m).mean(axis=axes)
+    return own
 
 
 def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: float | None) -> tuple[float, np.ndarray]:
@@ -134,7 +137,8 @@ def class_scores(d: np.ndarray, q: np.ndarray, merge: Merge) -> np.ndarray:
 
 def _spread(q: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Broadcast q (O,) of one label to the shape of d."""
-    return q.reshape(-1, *[1] * (d.ndim - 2)) * np.ones_like(d)
+    spread: np.ndarray = q.reshape(-1, *[1] * (d.ndim - 2)) * np.ones_like(d)
+    return spread
 
 
 def passed(
@@ -223,13 +227,9 @@ def train(
     epochs : int
     """
     groups, merge = list(groups), MERGES[merge] if isinstance(merge, str) else merge
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
     optimizers: list[dict[str, Adam]] = [{} for _ in groups]
-    losses, first = np.empty((steps, len(groups))), []
-    for t in range(steps):
-        h, labels, wrong = batches[t % len(batches)]
+    losses, first = np.empty((epochs * len(batches), len(groups))), []
+    for t, (h, labels, wrong) in steps(batches, epochs):
         for k, group in enumerate(groups):
             done = passed(h, labels, wrong, group, theta=theta, width=label_width, merge=merge)
             losses[t, k] = done.loss
@@ -281,7 +281,8 @@ def class_goodness(X: np.ndarray, groups: Sequence[Group], *, answer: str = "sum
 
 def predict(X: np.ndarray, groups: Sequence[Group], **options: object) -> np.ndarray:
     """Predict class numbers (N,) by the largest goodness; parameters as for :func:`class_goodness`."""
-    return class_goodness(X, groups, **options).argmax(axis=1)  # type: ignore[arg-type]
+    classes: np.ndarray = class_goodness(X, groups, **options).argmax(axis=1)  # type: ignore[arg-type]
+    return classes
 
 
 # From forward-forward -------------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def write_bfloat16(values: np.ndarray, bits: np.ndarray) -> np.ndarray:
     bits : ndarray of uint32, the same shape
         16 random bits per moment. Adding them to the part cut off carries with the right probability.
     """
-    return ((np.ascontiguousarray(values).view(np.uint32) + bits) >> 16).astype(np.uint16)
+    rounded: np.ndarray = ((np.ascontiguousarray(values).view(np.uint32) + bits) >> 16).astype(np.uint16)
+    return rounded
 
 
 def read_bfloat16(codes: np.ndarray) -> np.ndarray:
@@ -138,4 +139,5 @@ def read_int8(codes: np.ndarray, exponents: np.ndarray, second: bool) -> np.ndar
     units = (code - 16 * octave) * 2.0**octave
     size = units * np.repeat(2.0 ** (exponents.astype(int) - _BIAS), BLOCK, axis=1)[:, : codes.shape[1]]
     sign = np.where((codes >= 128) & (not second), -1.0, 1.0)
-    return (sign * size).astype(np.float32)
+    values: np.ndarray = (sign * size).astype(np.float32)
+    return values

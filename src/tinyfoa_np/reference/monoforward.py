@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .optimizers import Adam
-from .tinyfoa import Batch, clamp, error, forward, gradient, logits, loss
+from .tinyfoa import clamp, error, forward, gradient, logits, loss
+from .training import Batch, steps
 
 
 class Layer(NamedTuple):
@@ -86,9 +87,9 @@ def train(
     Trained
     """
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    layers, steps = list(layers), epochs * len(batches)
+    layers = list(layers)
     optimizers = [[Adam(lr) for _ in layer] for layer in layers]
-    losses = np.empty((steps, len(layers)))
+    losses = np.empty((epochs * len(batches), len(layers)))
     first: list[Layer] = [layers[0]] * len(layers)
 
     def step(k: int, t: int, X: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -100,15 +101,14 @@ def train(
         return h
 
     if together:
-        for t in range(steps):
-            h, labels = batches[t % len(batches)]
+        for t, (h, labels) in steps(batches, epochs):
             for k in range(len(layers)):
                 h = step(k, t, h, labels)
         return Trained(layers, losses, first, [])
     outputs = []
     for k in range(len(layers)):
-        for t in range(steps):
-            step(k, t, *batches[t % len(batches)])
+        for t, batch in steps(batches, epochs):
+            step(k, t, *batch)
         outputs.append([forward(X, layers[k].W, layers[k].b, **toggles)[1] for X, _ in batches])
         batches = [(h, labels) for h, (_, labels) in zip(outputs[-1], batches)]
     return Trained(layers, losses, first, outputs)

@@ -7,8 +7,15 @@ step count of a slice in flash does not change. All compute as PyTorch does, in 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
+
+
+class Optimizer(Protocol):
+    """What moves weights."""
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray: ...
 
 
 class SGD:

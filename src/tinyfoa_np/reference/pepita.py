@@ -16,6 +16,7 @@ import numpy as np
 from .dense import linear, magnitude, mean_magnitudes
 from .optimizers import Velocity
 from .tinyfoa import clamp, softmax
+from .training import steps
 
 Batch = tuple[np.ndarray, np.ndarray, Sequence[np.ndarray] | None]  # inputs X (B, I), labels (B,), dropout (B, O) each
 
@@ -80,7 +81,8 @@ def modulate(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, F: np.ndarr
     -------
     ndarray of float, (B, I)
     """
-    return X + (outputs - np.eye(F.shape[1], dtype=X.dtype)[labels]) @ F.T
+    modulated: np.ndarray = X + (outputs - np.eye(F.shape[1], dtype=X.dtype)[labels]) @ F.T
+    return modulated
 
 
 def ascent(h: Sequence[np.ndarray], modulated: Sequence[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
@@ -156,23 +158,18 @@ def train(
     Trained
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
     optimizers = [Velocity(lr) for _ in weights]
 
-    weights = list(weights)
-    losses = np.empty(steps, dtype=np.float64)
-    for t in range(steps):
-        X, labels, dropout = batches[t % len(batches)]
+    weights, losses = list(weights), []
+    for t, (X, labels, dropout) in steps(batches, epochs):
         h, _ = forward(X, weights, dropout, **toggles)
         m, _ = forward(modulate(X, h[-1], labels, F), weights, dropout, **toggles)
-        losses[t] = np.mean((h[-1].astype(np.float64) - np.eye(F.shape[1])[labels]) ** 2)
+        losses.append(np.mean((h[-1].astype(np.float64) - np.eye(F.shape[1])[labels]) ** 2))
         directions = ascent(h, m, labels)
         if t == 0:
             first, first_outputs = directions, h[-1]
         weights = [clamp(o.step(W, dW / len(X))) for o, W, dW in zip(optimizers, weights, directions)]
-    return Trained(weights, losses, first, first_outputs)
+    return Trained(weights, np.array(losses), first, first_outputs)
 
 
 def inference_scales(
@@ -209,4 +206,5 @@ def predict(
     ndarray of int64, (N,)
     """
     toggles: dict[str, Any] = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    return forward(X, weights, **toggles, scales=scales)[0][-1].argmax(axis=1)
+    classes: np.ndarray = forward(X, weights, **toggles, scales=scales)[0][-1].argmax(axis=1)
+    return classes

@@ -15,6 +15,7 @@ import numpy as np
 
 from .optimizers import Momentum
 from .tinyfoa import loss, softmax
+from .training import steps
 
 Batch = tuple[np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,)
 
@@ -56,7 +57,8 @@ def anti_hebbian(h: Sequence[np.ndarray], labels: np.ndarray) -> list[np.ndarray
 
 def modulated(X: np.ndarray, outputs: np.ndarray, labels: np.ndarray, feedback: np.ndarray) -> np.ndarray:
     """Inputs of the second pass, X - (p - Y) F^T, for feedback F (I, C)."""
-    return X - (outputs - np.eye(outputs.shape[1], dtype=X.dtype)[labels]) @ feedback.T
+    seen: np.ndarray = X - (outputs - np.eye(outputs.shape[1], dtype=X.dtype)[labels]) @ feedback.T
+    return seen
 
 
 class Trained(NamedTuple):
@@ -92,7 +94,7 @@ def train(
     """
     weights, optimizers = list(weights), [Momentum(lr, decay) for _ in weights]
     losses = []
-    for t, (X, labels) in enumerate(batches):
+    for t, (X, labels) in steps(batches):
         first_masks, second_masks = (None, None) if masks is None else masks[t]
         h = forward(X, weights, first_masks)
         losses.append(loss(h[-1], labels))
@@ -138,7 +140,7 @@ def train_mirrored(
     """
     weights, feedback, optimizers = list(weights), list(feedback), [Momentum(lr, decay) for _ in weights]
     losses = []
-    for t, (X, labels) in enumerate(batches):
+    for t, (X, labels) in steps(batches):
         kept = None if masks is None else masks[t]
         h = forward(X, weights, kept)
         losses.append(loss(h[-1], labels))
@@ -170,4 +172,5 @@ def _mirror(W: np.ndarray, noise: np.ndarray, top: bool) -> np.ndarray:
     n = W.dtype.type(0.1) * noise
     n = n - n.mean()
     z = n @ W.T
-    return -n.T @ (softmax(z) if top else np.maximum(z, 0)) / len(n)
+    slope: np.ndarray = -n.T @ (softmax(z) if top else np.maximum(z, 0)) / len(n)
+    return slope

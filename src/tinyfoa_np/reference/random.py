@@ -127,7 +127,8 @@ def normal(first: int, count: int, deviation: float, *, seed: int, layer: int, p
     u1 = (lane[:, 0] * 2.0**32 + lane[:, 1] + 0.5) * 2.0**-64  # in (0, 1]: its logarithm is finite
     angle = 2 * math.pi * lane[:, 2] * 2.0**-32
     both = np.sqrt(-2 * np.log(u1)) * deviation * np.stack([np.cos(angle), np.sin(angle)])  # (2, pairs)
-    return both.T.ravel()[first % 2 :][:count].astype(np.float32)
+    drawn: np.ndarray = both.T.ravel()[first % 2 :][:count].astype(np.float32)
+    return drawn
 
 
 def weights(outputs: int, inputs: int, *, seed: int, layer: int) -> np.ndarray:

@@ -13,13 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import random
-from .optimizers import OPTIMIZERS
-from .slices import all_slices, cuts, frozen_at, hold_at, hold_of_exchanges, slices_at
-
-SCHEDULES = "none", "slice", "stream", "frozen"
-
-Batch = tuple[np.ndarray, np.ndarray]  # inputs X (B, I), labels (B,)
-
+from .training import Batch, Sliced, Turns, optimizer_of, steps
 
 # One batch through one layer ------------------------------------------------------------------------------------------
 
@@ -89,13 +83,15 @@ def logits(h: np.ndarray, P: np.ndarray) -> np.ndarray:
     -------
     a : ndarray of float, (B, C)
     """
-    return h @ P.T
+    a: np.ndarray = h @ P.T
+    return a
 
 
 def softmax(a: np.ndarray) -> np.ndarray:
     """Probabilities of the classes, p_c = exp(a_c) / sum exp(a). Shapes (B, C) and (B, C)."""
     e = np.exp(a - a.max(axis=1, keepdims=True))  # the largest exponent is 0, so nothing overflows
-    return e / e.sum(axis=1, keepdims=True)
+    p: np.ndarray = e / e.sum(axis=1, keepdims=True)
+    return p
 
 
 def loss(a: np.ndarray, labels: np.ndarray) -> float:
@@ -133,7 +129,8 @@ def error(a: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     B, C = a.shape
     Y = np.eye(C, dtype=a.dtype)[labels]
-    return (softmax(a) - Y) / B
+    da: np.ndarray = (softmax(a) - Y) / B
+    return da
 
 
 def gradient(
@@ -184,7 +181,8 @@ def gradient(
 
 def clamp(w: np.ndarray) -> np.ndarray:
     """Clip weights or biases to +-1, the range in which the straight-through estimator lets them learn."""
-    return np.clip(w, -1, 1)
+    kept: np.ndarray = np.clip(w, -1, 1)
+    return kept
 
 
 # One layer over all its steps -----------------------------------------------------------------------------------------
@@ -240,17 +238,8 @@ def train_layer(
         Initial weights and biases.
     P : ndarray of float, (C, O)
         Fixed projection.
-    slices : int
-        M, slices per side; not used by ``none``.
-    schedule : {"none", "slice", "stream", "frozen"}
-    hold : int, optional
-        Number of steps before the next slice; by default one epoch, as in the paper.
-    exchanges : int, optional
-        Alternative to `hold`: the number of holds to divide all steps into.
-    visits : int
-        Slices trained per step in schedule ``slice``.
-    order : {"rows", "diagonal"}
-        Order of the slices (:func:`.slices.slice_at`).
+    slices, schedule, hold, exchanges, visits, order
+        As for :class:`.training.Turns`; ``none`` does not use slices.
     epochs : int
         Number of passes over the batches.
     optimizer : {"adam", "momentum", "sgd"}
@@ -269,53 +258,23 @@ def train_layer(
         For an unknown schedule or optimizer, more slices than rows or columns, both `hold` and `exchanges`, or nothing
         to train on.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"no optimizer is called {optimizer!r}; one of {', '.join(OPTIMIZERS)} would be right")
-    if hold is not None and exchanges is not None:
-        raise ValueError("a hold and a number of exchanges are two answers to one question; give one of them")
+    turns = Turns(len(batches), epochs, slices, schedule, hold, exchanges, visits, order)
+    optimizers = Sliced(W.shape, turns.side, optimizer_of(optimizer, lr))
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    steps = epochs * len(batches)
-    if steps < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
-
-    # The training grid is a single slice if the whole layer trains; the frozen slices have their own grid.
-    side = 1 if schedule in ("none", "frozen") else slices
-    rows, columns = cuts(W.shape[0], side), cuts(W.shape[1], side)
-    frozen = list(zip(cuts(W.shape[0], slices), cuts(W.shape[1], slices))) if schedule == "frozen" else []
-    weight_optimizers = {(j, i): OPTIMIZERS[optimizer](lr) for j, i in all_slices(side)}
-    bias_optimizers = {j: OPTIMIZERS[optimizer](lr) for j in range(side)}
-
-    W, b = W.copy(), b.copy()
-    losses = np.empty(steps, dtype=np.float64)
-    for t in range(steps):
-        X, labels = batches[t % len(batches)]
-        if exchanges is None:
-            k = hold_at(t, len(batches) if hold is None else hold)
-        else:
-            k = hold_of_exchanges(t, steps, exchanges)
-
+    W, b, losses = W.copy(), b.copy(), []
+    for t, (X, labels) in steps(batches, epochs):
         z, h = forward(X, W, b, **toggles)
         a = logits(h, P)
-        losses[t] = loss(a, labels)
+        losses.append(loss(a, labels))
         _, dW, db = gradient(X, W, z, a, labels, P, **toggles)
-
-        trains = slices_at(k, side, visits, order) if schedule == "slice" else all_slices(side)
         if t == 0:
-            dW_first, db_first = (dW[rows[0], columns[0]], db[rows[0]]) if schedule == "slice" else (dW, db)
-
+            rows, columns = optimizers.rows[0], optimizers.columns[0]
+            first = (dW[rows, columns], db[rows]) if schedule == "slice" else (dW, db)
         before = W.copy()
-        for j, i in trains:
-            part = rows[j], columns[i]
-            W[part] = weight_optimizers[j, i].step(W[part], dW[part])
-        for j in sorted({j for j, _ in trains}):
-            b[rows[j]] = bias_optimizers[j].step(b[rows[j]], db[rows[j]])
-        if schedule == "frozen":
-            part = frozen[frozen_at(k, slices)]
-            W[part] = before[part]
+        optimizers.step(W, b, dW, db, turns.training(t, turns.side))
+        turns.put_back(t, W, before)
         W, b = clamp(W), clamp(b)
-    return TrainedLayer(W, b, losses, dW_first, db_first)
+    return TrainedLayer(W, b, np.array(losses), *first)
 
 
 def hand_over(
@@ -436,4 +395,5 @@ def predict(
     h = X
     for layer in layers:
         _, h = forward(h, layer.W, layer.b, **toggles, scale=layer.scale)
-    return logits(h, layer.P).argmax(axis=1)
+    classes: np.ndarray = logits(h, layer.P).argmax(axis=1)
+    return classes

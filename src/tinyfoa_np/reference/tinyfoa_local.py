@@ -23,14 +23,15 @@ In a depthwise layer, W (O, 1, R, C, 9), each output channel reads a single inpu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .optimizers import OPTIMIZERS
-from .slices import cuts, hold_at
-from .tinyfoa import Batch, binarize_weights, error, logits, loss
+from .optimizers import Optimizer
+from .slices import cuts
+from .tinyfoa import binarize_weights, clamp, error, logits, loss
+from .training import Batch, Turns, optimizer_of, steps
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 
@@ -99,9 +100,12 @@ def products(P: np.ndarray, W: np.ndarray, b: np.ndarray, *, binary_weights: boo
     u : ndarray of float, (B, O, R, C)
     """
     Wb = binarize_weights(W)[0] if binary_weights else W
+    u: np.ndarray
     if W.shape[1] < P.shape[1]:
-        return np.einsum("borck,orck->borc", P[:, reads(len(W), P.shape[1])], Wb[:, 0], optimize=True) + b
-    return np.einsum("birck,oirck->borc", P, Wb, optimize=True) + b
+        u = np.einsum("borck,orck->borc", P[:, reads(len(W), P.shape[1])], Wb[:, 0], optimize=True) + b
+    else:
+        u = np.einsum("birck,oirck->borc", P, Wb, optimize=True) + b
+    return u
 
 
 def forward(
@@ -199,6 +203,31 @@ def sent_back(
     return Layer(dW, du.sum(axis=0), dgamma, dbeta, none, none), du
 
 
+class Grouped:
+    """The optimizers of a layer, one for each group of its output channels and each array of it.
+
+    Parameters
+    ----------
+    outputs, groups : int
+        Output channels, and into how many groups they are cut.
+    new : callable
+        Makes an optimizer.
+    """
+
+    def __init__(self, outputs: int, groups: int, new: Callable[[], Optimizer]) -> None:
+        self.groups = cuts(outputs, groups)
+        self.optimizers = [{name: new() for name in ("W", "b", "gamma", "beta")} for _ in self.groups]
+
+    def step(self, layer: Layer, slopes: Layer, training: Sequence[int]) -> Layer:
+        """The layer with these groups moved, and all that trains clamped to +-1."""
+        moved = {name: getattr(layer, name).copy() for name in ("W", "b", "gamma", "beta")}
+        for number in training:
+            part = self.groups[number]
+            for name, new in moved.items():
+                new[part] = self.optimizers[number][name].step(new[part], getattr(slopes, name)[part])
+        return layer._replace(**{name: clamp(new) for name, new in moved.items()})
+
+
 class TrainedLayer(NamedTuple):
     """The result of :func:`train_layer`."""
 
@@ -243,31 +272,19 @@ def train_layer(
     binary_weights, binary_activations : bool
     """
     toggles = {"binary_weights": binary_weights, "binary_activations": binary_activations}
-    groups, still = cuts(len(layer.W), slices), cuts(len(layer.W), slices)
-    if schedule == "frozen":
-        groups = cuts(len(layer.W), 1)
-    state = [[OPTIMIZERS[optimizer](lr) for _ in range(4)] for _ in groups]
-    losses, first = np.empty(epochs * len(batches)), None
-    for t in range(len(losses)):
-        X, labels = batches[t % len(batches)]
+    turns = Turns(len(batches), epochs, slices, schedule, hold)
+    optimizers = Grouped(len(layer.W), turns.side, optimizer_of(optimizer, lr))
+    losses = []
+    for t, (X, labels) in steps(batches, epochs):
         passed, layer = forward(X, layer, **toggles)
         a = logits(passed.h.reshape(len(X), -1), H) + c
-        losses[t] = loss(a, labels)
+        losses.append(loss(a, labels))
         slopes = gradient(passed, layer, a, labels, H, **toggles)
-        holds = hold_at(t, len(batches) if hold is None else hold)
-        number, before = holds % len(groups), layer.W
-        own = groups[number]
-        first = first or Layer(*(slope[own] for slope in slopes))
-        for name, each in zip(("W", "b", "gamma", "beta"), state[number]):
-            new = getattr(layer, name).copy()
-            new[own] = each.step(new[own], getattr(slopes, name)[own])
-            layer = layer._replace(**{name: np.clip(new, -1, 1)})
-        if schedule == "frozen":
-            kept = still[(holds + 1) % slices]
-            layer.W[kept] = before[kept]
-    if first is None:
-        raise ValueError("no epochs or no batches train nothing; 1 or more of each would be right")
-    return TrainedLayer(layer, losses, first)
+        if t == 0:
+            first = Layer(*(slope[optimizers.groups[0]] for slope in slopes)) if schedule == "slice" else slopes
+        before, layer = layer.W, optimizers.step(layer, slopes, turns.groups(t))
+        turns.put_back(t, layer.W, before, sides=1)
+    return TrainedLayer(layer, np.array(losses), first)
 
 
 def hand_over(

@@ -1,1 +1,1 @@
-"""Memory on paper and in fact: the paper's closed forms, a run's measurements beside them, evidence from outside."""
+"""Memory in theory and practice: the paper's closed forms, a run's measurements, and external evidence."""

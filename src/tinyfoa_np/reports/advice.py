@@ -1,4 +1,4 @@
-"""What to change in a recipe so that its training fits: one change where that is enough, else several together."""
+"""Changes of a recipe that make its training fit: a single change if that suffices, otherwise several."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..network import CONNECTIONS, is_local
 from ..recipe import MOMENTS, Recipe
 from ..rules.fit import Layout
 
-#: what stands for samples that are stored as bytes
+#: stands for storing samples as bytes
 BYTES = "samples as bytes"
-#: most numbers of training samples that are tried, and slices per side
+#: numbers of training samples, and of slices per side, to try
 LIMITS, SIDES = [base * 10**k for k in (4, 3, 2) for base in (5, 2, 1)], (2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to change.
+    """A possible change.
 
     Attributes
     ----------
     words : str
-        What to write: most often an option.
+        What to write, usually an option.
     fields : mapping
-        Fields of the recipe.
+        Changed fields of the recipe.
     threads : int, optional
     lean, as_bytes : bool
     """
@@ -44,19 +44,19 @@ class Change:
 
 
 class Search:
-    """Tries changes of a recipe.
+    """Search for changes of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
-        Only its shape counts.
+        Only its shape is used.
     ram, flash : int or None
-        Bytes there are; None: no limit.
+        Available bytes; None for no limit.
     threads : int
     lean : bool
-        Whether it is lean already.
+        Whether lean mode is already on.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Search:
         self._tried: dict[tuple[str, ...], dict[str, Any] | None] = {}
 
     def result(self, changes: Sequence[Change]) -> dict[str, Any] | None:
-        """What changes come to, if with them the training fits; None otherwise."""
+        """Memory needs with these changes if the training then fits; otherwise None."""
         key = tuple(change.words for change in changes)
         if key not in self._tried:
             self._tried[key] = self._result(changes)
@@ -83,11 +83,11 @@ class Search:
         try:
             layout = Layout(replace(self.recipe, **fields).validated(), dataset, threads)
             held = sum(layout.flash_bytes(layout.fit(None), lean).values())
-            if self.flash is not None and held > self.flash:  # a budget of RAM only adds to what flash holds
+            if self.flash is not None and held > self.flash:  # a RAM budget can only increase the flash needed
                 return None
             least = layout.least()
             held = sum(layout.flash_bytes(layout.fit(self.ram), lean).values())
-        except BadRequest:  # more slices than a layer has rows or columns, or more RAM than there is
+        except BadRequest:  # more slices than rows or columns, or more RAM than available
             return None
         if self.flash is not None and held > self.flash:
             return None
@@ -98,7 +98,7 @@ class Search:
 
     @cached_property
     def _as_bytes(self) -> Dataset:
-        """The data set with its samples stored as bytes: their shape alone."""
+        """The shape of the data set with its samples stored as bytes."""
         train, test = (
             replace(split, inputs=np.broadcast_to(np.uint8(0), split.inputs.shape))
             for split in (self.dataset.train, self.dataset.test)
@@ -106,7 +106,7 @@ class Search:
         return replace(self.dataset, train=train, test=test, columns=None)
 
     def kinds(self) -> Iterator[list[Change]]:
-        """Kinds of changes, from the one that costs least to the one that costs most; each from the nearest on."""
+        """Kinds of changes, from the least to the most costly; each kind begins with the smallest change."""
         recipe, local = self.recipe, is_local(self.recipe.network)
         if self.threads > 1:
             yield [Change("--threads 1", {}, threads=1)]
@@ -136,7 +136,7 @@ class Search:
             yield [Change(f"--algorithm {DEFAULT}", {"algorithm": DEFAULT, **unset(recipe)})]
 
     def single(self) -> Iterator[dict[str, Any]]:
-        """Of each kind the nearest change that is enough by itself; a network stays as it is."""
+        """The smallest sufficient change of each kind; changes of the network are skipped."""
         for kind in self.kinds():
             if kind and kind[0].words.startswith("--network"):
                 continue
@@ -145,25 +145,26 @@ class Search:
                 yield found
 
     def together(self, without: Sequence[str] = ()) -> dict[str, Any] | None:
-        """Changes that are enough together, none of which can be left out or made smaller.
+        """Changes that suffice together, none of which can be omitted or made smaller.
 
-        All are made first; then, from the kind that costs most on, each is left out or made smaller if it can be.
+        The search begins with all changes. Then, starting with the most costly kind, each is omitted or reduced if
+        possible.
 
         Parameters
         ----------
         without : sequence of str
-            Kinds of changes to do without, by the first word of what to write.
+            Kinds of changes to exclude, by the first word of what to write.
         """
         kinds = [kind for kind in self.kinds() if kind and kind[0].words.split()[0] not in without]
-        kinds = [kind for kind in kinds if kind[0].words != f"--algorithm {DEFAULT}"]  # which is a recipe of its own
+        kinds = [kind for kind in kinds if kind[0].words != f"--algorithm {DEFAULT}"]  # that is another recipe
         chosen = [kind[-1] for kind in kinds]
         optimizer = [change for change in chosen if change.words == "--optimizer sgd"]
         if optimizer and self.result([change for change in chosen if change not in optimizer]):
             chosen = [change for change in chosen if change not in optimizer]
-        elif optimizer:  # has no moments to store in fewer bytes
+        elif optimizer:  # it has no moments to store in fewer bytes
             chosen = [change for change in chosen if not change.words.startswith("--moments")]
         slices = next((kind for kind in kinds if kind[0].words.startswith("--slices")), [])
-        for fewer_slices in [*reversed(slices), None]:  # narrow layers cannot be cut into many
+        for fewer_slices in [*reversed(slices), None]:  # narrow layers cannot be cut into many slices
             if self.result(chosen):
                 break
             rest = [change for change in chosen if change not in slices]
@@ -183,10 +184,10 @@ class Search:
 def suggestions(
     recipe: Recipe, dataset: Dataset, ram: int | None, flash: int | None, threads: int, lean: bool
 ) -> list[dict[str, Any]]:
-    """Changes with which a training fits: ``change`` (what to write), ``ram_bytes`` (the least RAM), ``flash_bytes``.
+    """Changes that make a training fit: ``change`` (what to write), ``ram_bytes`` (minimum RAM), ``flash_bytes``.
 
-    Single ones first; where none is enough, some together, with samples as they are and stored as bytes.
-    Parameters are those of :class:`Search`.
+    Single changes come first. If none suffices, combinations follow, with samples as they are and stored as bytes. For
+    the parameters see :class:`Search`.
     """
     search = Search(recipe, dataset, ram, flash, threads, lean)
     found = list(search.single())
@@ -204,7 +205,7 @@ def suggestions(
 
 
 def narrower(network: str) -> Iterator[str]:
-    """A fully connected network with layers of half as many neurons, and half of that, down to 10."""
+    """Fully connected networks with half as many neurons per layer, then a quarter, and so on, down to 10."""
     text, _, layers = network.removeprefix("fc:").partition("x")
     widths = [int(width) for width in text.split(",")]
     while max(widths) > 10:
@@ -213,7 +214,7 @@ def narrower(network: str) -> Iterator[str]:
 
 
 def turns(recipe: Recipe, side: int) -> dict[str, Any]:
-    """What the default schedule makes of so many slices, where the recipe has it."""
+    """Fields of the default schedule for this number of slices, if the recipe uses it."""
     fields = ("hold", "exchanges", "visits", "order", "lr")
     usual, other = (
         Recipe(algorithm=recipe.algorithm, network=recipe.network, slices=n).validated() for n in (recipe.slices, side)
@@ -224,7 +225,7 @@ def turns(recipe: Recipe, side: int) -> dict[str, Any]:
 
 
 def unset(recipe: Recipe) -> dict[str, Any]:
-    """The fields that this algorithm has set, as not given."""
+    """The fields that this algorithm sets, as None."""
     fields = (
         "slices",
         "hold",

@@ -1,8 +1,8 @@
-"""A run's memory as one report: do its measurements agree, where is the peak, how far is it from the paper's figure.
+"""Report on a run's memory: consistency of the measurements, the peak, and a comparison with the paper's figure.
 
-The paper counts less than training needs (see :mod:`.tinyfoa_memory`). The report goes from its figure to ours, for
-each of its three steps: every byte that one counts and the other does not stands in a row with its reason, and the
-rows add up.
+The paper counts less than training needs (see :mod:`.tinyfoa_memory`). For each of its three steps, the report leads
+from its figure to ours: all bytes counted by only one of the two are listed in rows with a reason, and the rows add
+up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..ram.packing import Plan, Region
 from ..ram.phases import PHASES
 from .record import Measured, Record, disagreements, read
 
-#: what a region is, and what the paper counts in its place, by step; names without the number of their layer
+#: description of each region, and the paper's counterpart by step; names without layer numbers
 _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "weights": ("{weights}", {"forward": "weights", "gradient": "weights"}),
     "bias": ("all biases, float32, always", {step: "biases" for step in paper.STEPS}),
@@ -79,14 +79,14 @@ _OURS: dict[str, tuple[str, dict[str, str]]] = {
     "abs_z": ("loss, and exact sums of |z| and |W|", {}),
     "abs_w": ("loss, and exact sums of |z| and |W|", {}),
 }
-#: what only the paper counts
+#: quantities counted only by the paper
 _THEIRS = {
     "gradients": _OURS["gradient"][0],
     "bias gradients": "gradients of the slice's biases: never stored",
     "biases": "biases: the published code has none",
     "outputs": "outputs: made again, or bits of z",
 }
-#: regions of which there are several: two that take turns, or one for each layer
+#: regions that occur several times: two used alternately, or one per layer
 _TURNS = {
     "h_even": "h",
     "h_odd": "h",
@@ -98,36 +98,35 @@ _TURNS = {
 
 
 def kind_of(name: str) -> str:
-    """What a region is, whichever layer it belongs to: ``layer3.moment1`` is ``moment1``, ``active2`` is ``active``."""
+    """Kind of a region regardless of its layer: ``layer3.moment1`` is ``moment1``, ``active2`` is ``active``."""
     name = name.rpartition(".")[2]
     return name if name in _OURS else _TURNS.get(name) or name.rstrip("0123456789")
 
 
 def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, Any]:
-    """What a finished run's memory was, and whether all that measured it agrees.
+    """Report the memory use of a finished run, and whether all measurements agree.
 
     Parameters
     ----------
     run_dir : path
     evidence : bool
-        Also train shortly in a fresh process, watched from outside (:mod:`tinyfoa_np.reports.evidence`).
+        Also run a short training in a new process, observed from outside (:mod:`tinyfoa_np.reports.evidence`).
 
     Returns
     -------
     dict
-        ``ok`` and ``problems``, the disagreements in a line each; ``run``; ``whole_network``, whether all its layers
-        trained together, as one layer of the following; ``arena``: budget, planned, accounted and
-        watermark; ``phases``, the same for each; ``peak``: layer, phase and the regions there; ``paper``: the steps of
-        :func:`compare`; ``probe``; ``beside``: what Python, NumPy and numba allocated beside the arena, if it was
-        traced; ``layers`` with all their regions; ``evidence``, None if not asked for. Bytes
-        throughout, layers from 1.
+        ``ok`` and ``problems``, one line per disagreement; ``run``; ``whole_network``, whether all layers trained
+        together, which then count as one layer below; ``arena``: budget, planned, accounted and watermark; ``phases``,
+        the same per phase; ``peak``: layer, phase and the regions there; ``paper``: the steps of :func:`compare`;
+        ``probe``; ``beside``: allocations of Python, NumPy and numba outside the arena, if traced; ``layers`` with all
+        their regions; ``evidence``, None if not requested. Bytes throughout, layers from 1.
 
     Raises
     ------
     BadRequest
         If the run has not finished.
     CheckFailed
-        If its record is damaged, or the fresh process ends without an answer.
+        If its record is damaged, or the new process ends without a result.
     """
     run = read(run_dir)
     problems = disagreements(run)
@@ -157,7 +156,7 @@ def audit(run_dir: str | os.PathLike[str], evidence: bool = False) -> dict[str, 
 
 
 def peak(plans: Sequence[Plan]) -> dict[str, Any]:
-    """The phase that holds most in the largest plan, its regions, and what is left between and behind them."""
+    """The peak phase of the largest plan, its regions, and the unused bytes between and after them."""
     largest = max(range(len(plans)), key=lambda n: plans[n].nbytes)
     plan = plans[largest]
     phase = max(PHASES, key=plan.phase_bytes)
@@ -174,7 +173,7 @@ def peak(plans: Sequence[Plan]) -> dict[str, Any]:
 
 
 def compare(run: Record) -> dict[str, dict[str, Any]]:
-    """From the paper's figure to ours, for each of its steps.
+    """Derive our figure from the paper's, for each of its steps.
 
     Parameters
     ----------
@@ -183,10 +182,10 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        For each of :data:`.tinyfoa_memory.STEPS`: ``layer``, the one that needs most (from 1); ``paper_bytes``
+        For each of :data:`.tinyfoa_memory.STEPS`: ``layer``, the one with the largest need (from 1); ``paper_bytes``
         and ``paper_mb``; ``planned_bytes`` and ``accounted_bytes`` of the phase; ``rows`` of ``what``,
-        ``paper_bytes``, ``bytes`` and ``difference_bytes``, so that the paper's figure and all differences add up to
-        what was planned.
+        ``paper_bytes``, ``bytes`` and ``difference_bytes``. The paper's figure plus all differences is the planned
+        figure.
     """
     steps: dict[str, dict[str, Any]] = {}
     counted = run.recipe.rule.paper == "tinyfoa_memory" and not run.recipe.deep
@@ -208,14 +207,14 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
 
 
 def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[str, int], str]:
-    """What the paper counts in a step; the same for plan ``number``'s own layer, and in words where that is another."""
+    """The paper's figures in a step; the same for plan ``number``'s own layer, with a note if that is another one."""
     recipe, widths = run.recipe, [shape.outputs for shape in run.shapes]
     toggles = {"binary_weights": recipe.binary_weights, "binary_activations": recipe.binary_activations}
     slices = recipe.slices or 1
     if isinstance(shape := run.shapes[number], LocalShape):
         of = _network_figures if run.whole_network else _local_figures
         return of(run.shapes, shape, number, step, {**toggles, "slices": slices})
-    # a single layer has no matrix between hidden layers: the rule is applied to the one there is
+    # a network with one layer has no matrix between hidden layers: its only matrix is used
     if run.whole_network:
         counted = widths if len(widths) > 1 else [run.shapes[0].inputs, *widths]
         figure = paper.fully_connected(recipe.algorithm, counted, **toggles, slices=slices)[step]
@@ -248,7 +247,7 @@ def _local_figures(
 def _network_figures(
     shapes: Sequence[LayerShape], own: LocalShape, number: int, step: str, counted: dict[str, Any]
 ) -> tuple[dict[str, int], dict[str, int], str]:
-    # as _local_figures, of a network whose layers train together
+    # like _local_figures, for a network whose layers train together
     outputs = sum(s.outputs for s in shapes)
     weights = sum(s.outputs * s.fan_in for s in shapes if isinstance(s, LocalShape))
     figure = paper.local_network(outputs * TAPS, outputs, **counted)[step]
@@ -257,9 +256,9 @@ def _network_figures(
 
 
 def _words(run: Record, number: int) -> dict[str, Any]:
-    """What stands for the braces in :data:`_OURS`, in plan ``number``.
+    """Values of the placeholders in :data:`_OURS` for plan ``number``.
 
-    Weights and projections that are not kept while a batch loads come from flash, or are made anew, tile by tile.
+    Weights and projections that are not kept while a batch loads are read from flash or regenerated, tile by tile.
     """
     recipe, plan, shape = run.recipe, run.plans[number], run.shapes[number]
     local = isinstance(shape, LocalShape)
@@ -295,19 +294,19 @@ def _words(run: Record, number: int) -> dict[str, Any]:
         "tile": 0 if local else plan.region("z").shape[0],
         "held": inputs + (", not one sample" if held > 1 else ""),
         "samples": count if micro else "the batch",
-        # TinyFoA puts these together over the micro-batches of a batch
+        # TinyFoA collects these over the micro-batches of a batch
         "together": count if micro and run.whole_network else "the batch",
     }
 
 
 def _positions(plan: Plan) -> str:
-    """At how many positions u is held, of a locally connected layer."""
+    """Number of positions for which u is held, in a locally connected layer."""
     u = next(region for region in plan.regions if kind_of(region.name) == "u")
     return f"{u.shape[0]} positions" + ("" if "gradient" in u.lifetime else " at a time")
 
 
 def cut(run: Record, number: int) -> str:
-    """How the work on plan ``number`` was cut, in words; empty where the run did not write it down."""
+    """Describe the tiling of plan ``number`` in words; empty if the run did not record it."""
     if not run.tilings:
         return ""
     if run.recipe.deep:
@@ -320,9 +319,9 @@ def cut(run: Record, number: int) -> str:
 
 
 def _rows(step: str, figure: dict[str, int], plan: Plan, words: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the paper counts of a layer beside what its regions take in a phase; they differ by the rows' sum."""
+    """Compare the paper's figures for a layer with its regions in a phase; the rows sum up to the difference."""
     regions = [r for r in plan.regions if step in r.lifetime]
-    # where nothing else holds the weights, the passes read the slice itself
+    # if nothing else holds the weights, the passes read the slice itself
     read = "weights" if any(kind_of(r.name) == "weights" for r in plan.regions) else "slice"
     left = dict(figure)
     rows: dict[str, tuple[int, int]] = {}
@@ -371,7 +370,7 @@ def _table(plan: Plan, regions: list[Region] | tuple[Region, ...]) -> list[dict[
 
 
 def by_step(compared: dict[str, dict[str, Any]]) -> list[tuple[str, list[int]]]:
-    """The rows of :func:`compare` side by side: what, and the difference in bytes at each step; largest first."""
+    """The rows of :func:`compare` side by side: description, and difference in bytes per step; largest first."""
     names = dict.fromkeys(row["what"] for row in chain.from_iterable(s["rows"] for s in compared.values()))
     table = []
     for what in names:

@@ -1,4 +1,4 @@
-"""How long a training takes on a board, and what its program needs beside the arena, if the trainer in C runs it."""
+"""Training time on a board, and further memory needs of the C trainer if it supports the recipe."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from ..recipe import Recipe
 from .boards import Board
 from .instructions import CODE, STACK, in_scope, instructions, kind_of
 
-#: volts at which the currents of the table of boards are stated
+#: supply voltage at which the currents in the table of boards are given
 VOLTS = 3.0
 ASSUMES = "one instruction per cycle, flash not counted"
 
 
 def stack_bytes(recipe: Recipe, dataset: Dataset, board: Board | None) -> int | None:
-    """Bytes of stack of the trainer in C, the most that was measured; None if it does not do what is asked for."""
+    """Stack of the C trainer in bytes, the maximum measured; None if it does not support the recipe."""
     if in_scope(recipe, dataset) is None:
         return None
     return STACK[kind_of(board)] if board else max(STACK.values())
 
 
 def code_bytes(recipe: Recipe, dataset: Dataset, board: Board | None) -> int | None:
-    """Bytes of its code with what it calls, compiled with -Os, the most that was measured; None as for the stack."""
+    """Code size of the C trainer with library functions, in bytes, the maximum measured with -Os; None as for stack."""
     if in_scope(recipe, dataset) is None:
         return None
     return CODE[kind_of(board)] if board else max(CODE.values())
 
 
 def board_time(recipe: Recipe, dataset: Dataset, board: Board) -> dict[str, Any] | None:
-    """How long a training takes on a board.
+    """Training time on a board.
 
     Returns
     -------
     dict or None
         ``instructions_per_step`` (a list, by layer), ``seconds_per_epoch`` of the slowest layer and ``seconds`` of the
-        whole training, ``joules`` (None where the board's current is not known), and what is assumed, in words. None
-        if the trainer in C, whose instructions are known, does not do what the recipe asks for.
+        whole training, ``joules`` (None if the board's current is not known), and the assumptions in words. None if the
+        recipe is not supported by the C trainer, as only its instructions are known.
     """
     layout = in_scope(recipe, dataset)
     if layout is None:

@@ -1,25 +1,25 @@
-"""Microcontrollers by the name a user would type: their RAM, their flash, and how often it can be erased.
+"""Microcontrollers by common name: RAM, flash, and erase cycles.
 
-``boards.csv`` beside this module holds them, each with the documents its numbers are from, separated by ``;``. KiB is
-1024 bytes. What counts:
+The data are in ``boards.csv`` next to this module, with the source documents of each board, separated by ``;``. KiB is
+1024 bytes. Definitions:
 
 RAM
-    On the chip, where data of the main core can lie: tightly coupled data memory counts (NXP's FlexRAM whole);
-    instruction memory, backup RAM, what caches take, another core's own RAM, and SDRAM or PSRAM beside the chip do
-    not. An arena is one block, so the largest run of addresses limits it, and from above: the stack and all other
-    data want RAM, too. On the ESP32s the block is what ESP-IDF can link statically, as the boot code has the rest
-    until the application runs; on the S3 and the C3, code in RAM shares it.
+    RAM on the chip in which data of the main core can be placed. Tightly coupled data memory counts (NXP's FlexRAM as a
+    whole). Instruction memory, backup RAM, caches, another core's RAM, and external SDRAM or PSRAM do not count. An
+    arena is one block, so it is limited by the largest contiguous range, from which the stack and all other data must
+    be subtracted. On the ESP32s the block is what ESP-IDF can link statically, as the boot code uses the rest until the
+    application runs; on the S3 and the C3, code in RAM shares it.
 
 Flash
-    Erase cycles are the least that the maker states for any page; that some pages of the STM32U5 may go further is
-    left aside. The erase unit is that of the factory setting (one bank or two), the largest where sectors differ.
-    External flash is what is sold on the board or module: serial NOR everywhere, with its usual 100,000 cycles.
-    The Apollo4's is magnetic (MRAM) and the nRF54L15's resistive (RRAM), written in lines of 16 bytes without an
-    erasure. Cycles are 0, "not known", where no document at hand states them.
+    Erase cycles are the minimum that the maker states for any page; higher limits of some pages of the STM32U5 are
+    ignored. The erase unit is that of the factory setting (one bank or two), the largest one if sectors differ.
+    External flash is the flash sold on the board or module: serial NOR in all cases, with the usual 100,000 cycles.
+    The Apollo4 has magnetic memory (MRAM) and the nRF54L15 resistive memory (RRAM), written in lines of 16 bytes
+    without erasing. Cycles are 0, "not known", if no available document states them.
 
 Processor
-    ``fpu_bits`` is the widest number that it computes with by instruction: 64, 32 or 0. ``ua_per_mhz`` is the current
-    of the microcontroller alone while it computes from flash at about 3 V; 0 where no document at hand states it.
+    ``fpu_bits`` is the largest width of floating-point instructions: 64, 32 or 0. ``ua_per_mhz`` is the current of
+    the microcontroller alone while it computes from flash at about 3 V; 0 if no available document states it.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from typing import Any
 
 from ..errors import BadRequest
 
-#: the columns that are not whole numbers
+#: columns that are not integers
 TEXT, REAL = ("name", "part", "core", "source"), ("ua_per_mhz",)
-#: boards that a message lists where none has the name that was given
+#: number of similar boards listed in a message if none matches
 CLOSEST = 5
 
 
 @dataclass(frozen=True)
 class Board:
-    """A microcontroller, or a board with one; what counts as RAM and flash is said at the top of this module.
+    """A microcontroller, or a board with one; for the meaning of RAM and flash see the module's documentation.
 
     Attributes
     ----------
     name, part, core : str
-        What :func:`board` finds it by, its maker and part number, its processor.
+        Name for :func:`board`, maker and part number, processor.
     mhz : int
         Highest clock of the main core, MHz.
     fpu_bits : int
-        Width of the floating-point numbers that it has instructions for: 64, 32 or 0.
+        Width of floating-point instructions: 64, 32 or 0.
     ua_per_mhz : float
-        Current while it computes, microamperes per MHz; 0 where it is not known.
+        Current while computing, microamperes per MHz; 0 if not known.
     ram_bytes, block_bytes : int
-        RAM that data can lie in, and the largest contiguous block of it, bytes.
+        RAM usable for data, and its largest contiguous block, in bytes.
     flash_bytes, flash_erase_bytes, flash_cycles : int
-        Flash on the chip and the unit it is erased in, bytes, and erase cycles, 0 where the maker does not say how
-        many; all 0 where there is none.
+        Flash on the chip and its erase unit, in bytes, and erase cycles, 0 if the maker does not state them; all 0 if
+        there is none.
     external_flash_bytes, external_erase_bytes, external_cycles : int
-        The same of the flash beside the chip.
+        The same for external flash.
     source : str
-        Documents the numbers are from.
+        Source documents of the data.
     """
 
     name: str
@@ -87,12 +87,12 @@ def boards() -> dict[str, Board]:
 
 
 def board(name: str) -> Board:
-    """The board of that name, or the only one with it in its name or part; only letters and digits matter.
+    """Find a board by name, or by a unique part of its name or part number; only letters and digits are compared.
 
     Raises
     ------
     BadRequest
-        If there is none, naming those with the closest names, or if several have it.
+        If there is none (the message lists similar names), or if several match.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def board(name: str) -> Board:
 
 
 def _typed(line: dict[str, str]) -> dict[str, Any]:
-    """A line of the table with its numbers as such."""
+    """Convert the numbers in a line of the table."""
     kinds = {**dict.fromkeys(TEXT, str), **dict.fromkeys(REAL, float)}
     return {key: kinds.get(key, int)(value) for key, value in line.items()}
 

@@ -1,4 +1,4 @@
-"""What the trainer in C needs of a device, before it is written: the plan of ``tinyfoa plan --to c-trainer``."""
+"""Memory needs of the C trainer on a device, computed in advance: the plan of ``tinyfoa plan --to c-trainer``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .boards import Board
 from .instructions import CODE, KINDS, STACK, instructions, kind_of
 from .stores import RESERVE_FLASH
 
-#: of a board's RAM, what is left to the stack and to the program's own data
+#: bytes of a board's RAM reserved for the stack and the program's own data
 RESERVE = 8 * 1024
 #: bytes of a root record in flash, before it is rounded up to whole program units
 ROOT_BYTES = 64
-#: bytes that some makers' flash is programmed by, by how their boards' names begin; others 8
+#: program unit of some makers' flash in bytes, by prefix of the board's name; 8 for others
 UNITS = {
     "stm32h7": 32,
     "arduino-portenta": 32,
@@ -36,7 +36,7 @@ UNITS = {
 
 
 def internal(board: Board) -> Store:
-    """The flash that a board's program lies in, or the one beside the chip where that is all."""
+    """The flash that holds a board's program, or its external flash if it has no other."""
     if not board.flash_bytes:
         unit = 256 if board.name.startswith("rp2") else NOR.unit
         return Store(
@@ -48,7 +48,7 @@ def internal(board: Board) -> Store:
 
 
 def room(board: Board, ram: int | None, reserve: int = RESERVE) -> int:
-    """Bytes of a board's RAM for the arena, at most ``ram``."""
+    """Bytes of a board's RAM for the arena, limited by ``ram``."""
     left = max(0, board.block_bytes - reserve)
     return left if ram is None else min(ram, left)
 
@@ -62,39 +62,39 @@ def device_plan(
     board: Board | None = None,
     reserve_flash: int = RESERVE_FLASH,
 ) -> dict[str, Any]:
-    """What a training on a device takes: the layout that the trainer in C is written with.
+    """The memory needs of a training on a device, for the layout of the C trainer.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
-        Only its shape counts.
+        Only its shape is used.
     store : Store
-        The flash that it trains in.
+        The flash to train in.
     mapped : bool
-        Whether the samples lie in memory that can be read in place.
+        Whether the samples are in memory that can be read in place.
     ram : int or None
-        Bytes for the arena; None: no limit.
+        Bytes for the arena; None for no limit.
     board : Board, optional
-        Its clock, current and processor; without it a Cortex-M7 with double precision counts instructions.
+        For its clock, current and processor; without it, instructions are those of a Cortex-M7 with double precision.
     reserve_flash : int
-        Bytes of the flash that the program lies in which are left to firmware and the trainer's code.
+        Bytes of the program's flash reserved for firmware and the trainer's code.
 
     Returns
     -------
     dict
-        ``fits``; ``ram``: ``arena_bytes`` as the binary has them, ``budget_bytes``, what of it is ``streamed``;
-        ``stack_bytes`` and ``code_bytes``, the most that was measured; ``constants_bytes`` of the program: projections
-        and, where mapped, samples; ``flash``: ``held_bytes`` of ``nbytes`` (None: not known), ``erased_pages`` of
-        ``page_bytes`` and ``written_bytes`` of the whole training, ``trainings`` that it survives; ``layers``: arena
-        and ``instructions_per_step``; ``time``: ``seconds_per_epoch`` of the slowest layer, ``seconds`` and ``joules``
-        of the whole training, or None without a board; ``regions`` of the layer with the largest arena.
+        ``fits``; ``ram``: ``arena_bytes`` as in the binary, ``budget_bytes``, and what is ``streamed``; ``stack_bytes``
+        and ``code_bytes``, the maxima measured; ``constants_bytes`` of the program: projections and, if mapped,
+        samples; ``flash``: ``held_bytes`` of ``nbytes`` (None if not known), ``erased_pages`` of ``page_bytes`` and
+        ``written_bytes`` in the whole training, ``trainings`` until wear-out; ``layers``: arena and
+        ``instructions_per_step``; ``time``: ``seconds_per_epoch`` of the slowest layer, ``seconds`` and ``joules`` of
+        the whole training, or None without a board; ``regions`` of the layer with the largest arena.
 
     Raises
     ------
     BadRequest
-        If the trainer does not do what the recipe asks for, or does not fit into the RAM; with the smallest that would.
+        If the trainer does not support the recipe, or does not fit into the RAM; the message gives the minimum.
     """
     layout = fit(recipe, dataset, store, mapped, ram)
     kind = kind_of(board) if board else KINDS[0]
@@ -128,7 +128,7 @@ def device_plan(
 
 
 def _flash(layout: CLayout, constants: int, reserve: int, board: Board | None) -> dict[str, Any]:
-    """What the training has in flash, and does to it."""
+    """Flash used by the training, and its wear."""
     store, (pages, written) = layout.store, traffic(layout)
     firmware = reserve + constants if board and store.nbytes else 0
     there = max(0, store.nbytes - firmware) // store.page * store.page if store.nbytes else None
@@ -158,7 +158,7 @@ def _time(layout: CLayout, counts: list[float], board: Board) -> dict[str, Any]:
 
 
 def _regions(layout: CLayout) -> list[dict[str, Any]]:
-    """Name, offset in the arena and bytes of the regions of the layer that needs most, the largest first."""
+    """Name, offset in the arena and bytes of the regions of the layer with the largest arena, largest first."""
     plan = max(layout.plans, key=lambda plan: plan.nbytes)
     return [
         {"name": region.name, "offset": STATE_BYTES + plan.offsets[region.name], "bytes": region.nbytes}
@@ -167,7 +167,7 @@ def _regions(layout: CLayout) -> list[dict[str, Any]]:
 
 
 def traffic(layout: CLayout) -> tuple[int, int]:
-    """Pages erased and bytes written by the training of all layers, with what it begins and ends with."""
+    """Pages erased and bytes written in the training of all layers, including its beginning and end."""
     store, steps = layout.store, layout.recipe.epochs * layout.batches
     pages = written = 0
     for layer, place in zip(layout.layers, layout.flash[0]):
@@ -176,7 +176,7 @@ def traffic(layout: CLayout) -> tuple[int, int]:
         slice_bytes = sum(sum(layer.plane_bytes(p.last - p.first, p.high - p.low)) for p in parts) // slices
         bias_bytes = 4 * layer.O * (1 + layer.moments) // side
         moves = layer.flushes(layout.batches)
-        flushed = moves + side * side  # with the initial ones
+        flushed = moves + side * side  # including the initial ones
         pages += flushed * (place["slice_slot"] // store.page) + (moves + side) * (place["bias_slot"] // store.page)
         pages += place["trained_slot"] // store.page
         written += flushed * slice_bytes + (moves + side) * bias_bytes + layer.O * 4 * (1 + layer.words)

@@ -1,4 +1,4 @@
-"""How well a trained model answers: errors, confusions, precision and recall by class, and calibration."""
+"""Quality of a trained model: error, confusion matrix, precision and recall per class, and calibration."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 from ..errors import BadRequest
 from ..run.advice import majority_error
 
-#: intervals of confidence that answers are sorted into
+#: number of confidence intervals for calibration
 BINS = 10
 
 
 def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] | None = None) -> dict[str, Any]:
-    """Everything that one pass over labelled samples tells about a model.
+    """Evaluate a model on labelled samples.
 
     Parameters
     ----------
     scores : ndarray (N, C)
-        The model's logits: the largest is the answer, the first of equals.
+        The model's logits; the largest one is the prediction, the first one on a tie.
     labels : ndarray (N,), integer
-        The right answers, from 0 to C - 1.
+        True classes, from 0 to C - 1.
     names : sequence, optional
-        What the classes are called; their numbers without it.
+        Names of the classes; by default their numbers.
 
     Returns
     -------
     dict
-        ``error_pct``, ``wrong`` and ``samples``; ``majority_error_pct``, the error of always answering the most
-        frequent class; ``confusion`` (C, C), a row for each right class and a column for each answer; ``classes``, with
-        ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None where there is nothing to divide
-        by; ``macro_f1``, the mean of those that are not None; and ``calibration``, with ``expected_error_pct``, the
-        mean difference between confidence (the softmax of the scores) and accuracy over :data:`BINS` intervals of
-        confidence, and these ``bins``. Shares from 0 to 1, errors in %.
+        ``error_pct``, ``wrong`` and ``samples``; ``majority_error_pct``, the error of always predicting the most
+        frequent class; ``confusion`` (C, C), a row per true class and a column per prediction; ``classes``, with
+        ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None if the divisor is 0; ``macro_f1``,
+        the mean of those that are not None; and ``calibration``, with ``expected_error_pct``, the mean difference
+        between confidence (the softmax of the scores) and accuracy over :data:`BINS` intervals of confidence, and these
+        ``bins``. Shares are from 0 to 1, errors in %.
 
     Raises
     ------

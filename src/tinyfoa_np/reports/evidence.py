@@ -1,10 +1,10 @@
-"""Evidence from outside: a short training like a run's, in a fresh process, watched by the operating system and numba.
+"""External evidence: a short training like a run's, in a new process, observed through the operating system and numba.
 
-``python -m tinyfoa_np.reports.evidence RUN`` prints one JSON object. It trains twice on made-up samples of the run's
-kind, a few steps a layer, cut as the run was: first in audit mode, with the probe, which also compiles and loads
-everything; then plainly, and watched. In the second training
+``python -m tinyfoa_np.reports.evidence RUN`` prints one JSON object. It trains twice on made-up samples like those of
+the run, a few steps per layer, with the run's tiling: first in audit mode with the probe, which also compiles and loads
+everything; then in normal mode, observed. In the second training
 
-- the process's resident memory may grow by the arena and 2 MiB, at its peak, over all of it; the peak is reset before;
+- the process's peak resident memory may grow by at most the arena and 2 MiB; the peak is reset before;
 - numba's allocations minus frees may not grow from step to step;
 - the model must have the same bits as in audit mode, and the arena the size the run planned.
 """
@@ -37,51 +37,52 @@ from .record import Record
 if TYPE_CHECKING:
     from ..run.events import Event
 
-#: resident memory that training may take beside the arena: Python's objects, the view the watermark is read through
+#: resident memory allowed outside the arena: Python's objects, and the view through which the watermark is read
 ALLOWANCE = 2 * 2**20
-#: the fewest and the most steps of the training that is watched
+#: minimum and maximum number of steps of the observed training
 FEW, MANY = 6, 512
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_M_MMAP_THRESHOLD, _PR_SET_THP_DISABLE = -3, 41  # of mallopt and prctl
+_M_MMAP_THRESHOLD, _PR_SET_THP_DISABLE = -3, 41  # constants of mallopt and prctl
 
 
 def gather(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """The evidence on a run, from a fresh process.
+    """Collect the evidence on a run in a new process.
 
     Parameters
     ----------
     run_dir : path
-        Of a finished run.
+        A finished run.
 
     Returns
     -------
     dict
-        ``ok``, ``problems``; ``rss``, ``numba``, ``probe``, ``model``, as :func:`watch` returns them; bytes throughout.
+        ``ok``, ``problems``; ``rss``, ``numba``, ``probe``, ``model``, as returned by :func:`watch`; bytes throughout.
 
     Raises
     ------
     CheckFailed
-        If the process ends without an answer.
+        If the process ends without a result.
     """
     command = [sys.executable, "-m", __name__, str(run_dir)]
-    with tempfile.TemporaryDirectory(prefix="tinyfoa-evidence-") as scratch:  # here, so that it goes in any case
-        # numba reads its variable when it is imported, which the package of a rule may do before anything else
+    with tempfile.TemporaryDirectory(prefix="tinyfoa-evidence-") as scratch:  # made here, so that it is always deleted
+        # numba reads this variable on import, which a rule's package may do before anything else
         own = {**os.environ, "TMPDIR": scratch, "NUMBA_NRT_STATS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     try:
-        return json.loads(done.stdout.splitlines()[-1])
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
     except (IndexError, ValueError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise CheckFailed(f"the measurement in a fresh process ended with code {done.returncode}: {said}") from error
 
 
 def watch(run: Record) -> dict[str, Any]:
-    """Trains twice, watched; to be called in a process of its own, with numba's books (``NUMBA_NRT_STATS``) open.
+    """Train twice, observed; call in a separate process with numba's statistics on (``NUMBA_NRT_STATS``).
 
     Returns
     -------
     dict
-        ``ok``, ``problems``: what does not hold; ``steps``; ``rss``: ``measured`` with the figures, or not and the
+        ``ok``, ``problems``: failed conditions; ``steps``; ``rss``: ``measured``, with the figures or else the
         ``reason``; ``flash_bytes``, which the page cache may hold; ``numba``: outstanding allocations after the first
         and the last step; ``probe``: its ``findings``; ``model``: both digests.
     """
@@ -117,22 +118,22 @@ def watch(run: Record) -> dict[str, Any]:
 
 
 class Watcher:
-    """Looks, at each event of a training, at the process's resident memory and at numba's books."""
+    """Measure the process's resident memory and numba's allocations at each event of a training."""
 
     def __init__(self) -> None:
         self.outstanding: list[int] = []
         self.mapped = 0
         gc.collect()
-        # glibc keeps freed blocks for later, and an arena in one of them would not show: blocks from 4 KiB on are to go
-        # back at once and to come from the system when they are needed, and what is kept now goes back now. Linux may
-        # round a large array up to huge pages, 2 MiB at either end, which says nothing about the training.
+        # glibc keeps freed blocks, which could hide an arena: make it allocate blocks from 4 KiB on from the system,
+        # return them at once, and release the blocks it holds now. Linux may round a large array up to huge pages,
+        # 2 MiB at either end, which is unrelated to the training.
         libc = ctypes.CDLL(None)
         calls = {"mallopt": (_M_MMAP_THRESHOLD, 4096), "malloc_trim": (0,), "prctl": (_PR_SET_THP_DISABLE, 1, 0, 0, 0)}
         for name, arguments in calls.items():
             if hasattr(libc, name):
                 getattr(libc, name)(*arguments)
         try:
-            _CLEAR.write_text("5")  # the peak becomes what is resident now
+            _CLEAR.write_text("5")  # reset the peak to the current resident memory
             self.before = _resident()
         except (OSError, KeyError):
             self.before = {}
@@ -143,12 +144,12 @@ class Watcher:
         if event.kind == "batch":
             books = rtsys.get_allocation_stats()
             self.outstanding.append(books.alloc - books.free + books.mi_alloc - books.mi_free)
-        if self.before and event.kind != "done":  # then the model has been saved, from outside the arena
+        if self.before and event.kind != "done":  # at "done" the model has been saved, from outside the arena
             self.after = _resident()
             self.mapped = max(self.mapped, self.after["RssFile"] - self.before["RssFile"])
 
     def rss(self, arena: int) -> dict[str, Any]:
-        """How far the peak rose above what was resident before, beside what an arena of so many bytes allows."""
+        """The growth of the peak above the resident memory before, and the growth allowed for an arena of this size."""
         if not self.before:
             return {"measured": False, "reason": "this system has no /proc/self/status with a peak that can be reset"}
         growth = self.after["VmHWM"] - self.before["VmRSS"]
@@ -167,20 +168,20 @@ class Watcher:
 
 
 def _resident() -> dict[str, int]:
-    """Bytes of this process, as /proc names them: resident now (VmRSS) and at most (VmHWM), mapped files (RssFile)."""
+    """Bytes of this process as named in /proc: current (VmRSS), peak (VmHWM), mapped files (RssFile)."""
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return {name: 1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM", "RssFile")}
 
 
 def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
-    """A recipe with the run's arena but few steps, made-up samples of its kind, and how the run was cut.
+    """A recipe with the run's arena but few steps, made-up samples of the same kind, and the run's tilings.
 
-    Its slices have their turns as in the run, until the widest have had theirs, most often another one in each step.
+    Slices take turns as in the run until the widest ones have trained, usually a different one in each step.
     """
     first, batch = run.plans[0].region("inputs"), run.batch
     shapes = run.shapes
     cuts = list(zip(shapes, run.tilings or shapes, strict=False))
-    # a layer like one below needs the same arena, unless it recomputes the layers between: from the top, those may go
+    # a layer like one below needs the same arena, unless it recomputes the layers between: drop such layers at the top
     while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
         shapes = shapes[:-1]
         cuts.pop()
@@ -207,15 +208,15 @@ def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
             inputs = rng.integers(0, 256, inputs.shape, dtype=np.uint8)
         return Split(inputs, rng.integers(0, run.classes, samples))
 
-    # the last batch of an epoch is not full; for the test a full one and another
+    # the last batch of an epoch is incomplete; the test set has a full batch and an incomplete one
     train, test = split((batches - 1) * batch + -(-batch // 2)), split(batch + 1)
     return recipe, Dataset("made up", train, test, run.classes, 1 / 128, -1.0, image=run.image), tilings
 
 
 def _turns(run: Record) -> tuple[int, int | None]:
-    """How many steps show the widest slices of those that the run trained, and how many exchanges belong to them.
+    """Number of steps until the widest trained slices have had their turn, and the number of exchanges for them.
 
-    None where exchanges have no meaning, or every step has its own.
+    None if exchanges do not apply, or every step has its own.
     """
     if run.recipe.deep:  # all steps are alike
         return FEW, None
@@ -234,7 +235,7 @@ def _turns(run: Record) -> tuple[int, int | None]:
     if not layers:
         return FEW, None
     schedule = layers[0].schedule
-    if schedule.exchanges > schedule.steps:  # then slices are left out: the same ones, in as many steps
+    if schedule.exchanges > schedule.steps:  # some slices are then skipped: the same ones, in as many steps
         steps = min(schedule.steps, MANY)
         return steps, schedule.exchanges * steps // schedule.steps
     turns = schedule.holds(schedule.steps - 1) + 1
@@ -251,7 +252,7 @@ def _trained(
     audit: bool,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
-    """The result of a training in a directory of its own, which goes with it."""
+    """The result of a training in a temporary directory."""
     from ..run.train import train
 
     with tempfile.TemporaryDirectory() as directory:
@@ -268,7 +269,7 @@ def _trained(
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the evidence on the run named as the only argument, as one JSON object; returns the exit code."""
+    """Print the evidence on the run given as the only argument, as one JSON object; return the exit code."""
     if len(arguments) != 1:
         print("usage: python -m tinyfoa_np.reports.evidence RUN", file=sys.stderr)
         return 2

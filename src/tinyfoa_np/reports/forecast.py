@@ -1,4 +1,4 @@
-"""Whether a training will fit, before it runs: RAM, flash, what moves between them, how long it takes on a board."""
+"""Forecast of a training: whether it fits, RAM, flash, traffic between them, and time on a board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .boards import Board
 from .bookkeeping import bookkeeping_bytes
 from .stores import Store
 
-#: of a board's RAM, what is left to the stack, to bookkeeping and to the program's own data
+#: bytes of a board's RAM reserved for the stack, bookkeeping and the program's own data
 RESERVE = 16 * 1024
 
 
@@ -36,44 +36,44 @@ def forecast(
     reserve: int = RESERVE,
     layout: Layout | None = None,
 ) -> dict[str, Any]:
-    """What a training will take, from the plans that it would be laid out with.
+    """Forecast the needs of a training, from the plans that it would use.
 
     Parameters
     ----------
     recipe : Recipe
-        A validated one.
+        A validated recipe.
     dataset : Dataset
-        Only its shape counts.
+        Only its shape is used.
     ram : int, optional
-        The budget, bytes; without it, whatever is fastest, or all that a board has left.
+        The budget in bytes; by default the needs of the fastest tiling, or all that a board has available.
     threads : int
     store : Store, optional
-        The flash; without it, one that is large enough.
+        The flash; by default one that is large enough.
     lean : bool
-        Whether the full-precision weights of trained layers leave flash.
+        Whether the full-precision weights of trained layers are deleted from flash.
     advise : bool
-        Whether to look for changes that would make it fit.
+        Whether to search for changes that make it fit.
     others : mapping of str to Store, optional
-        Other flash there is, by the words that choose it: offered where this one is too small.
+        Alternative flash, by the words that select it; suggested if ``store`` is too small.
     board : Board, optional
-        Limits the RAM, and says how long training takes.
+        Limits the RAM and determines the training time.
     reserve : int
-        Of a board's RAM, bytes that are left to other things; at least what bookkeeping and stack need.
+        Bytes of a board's RAM for other purposes; at least the needs of bookkeeping and stack are reserved.
     layout : Layout, optional
-        Of the same recipe, data set and threads, where there is one already.
+        A layout of the same recipe, data set and threads, if already computed.
 
     Returns
     -------
     dict
-        ``fits``; ``ram``; ``beside``: bytes of bookkeeping, and of stack and code of the trainer in C (None where there
-        is none); ``flash``, with bytes written, pages erased and the trainings that it survives; ``time`` on the board
-        (:func:`.board_time.board_time`) or None; ``peak`` as in :func:`tinyfoa_np.reports.audit.audit`; ``layers``: how
-        each is cut; ``try``: changes with each of which it fits. Bytes throughout, layers from 1.
+        ``fits``; ``ram``; ``beside``: bytes of bookkeeping, and of stack and code of the C trainer (None if not
+        supported); ``flash``, with bytes written, pages erased and the number of trainings until wear-out; ``time`` on
+        the board (:func:`.board_time.board_time`) or None; ``peak`` as in :func:`tinyfoa_np.reports.audit.audit`;
+        ``layers``: the tiling of each; ``try``: changes, each of which makes it fit. Bytes throughout, layers from 1.
 
     Raises
     ------
     BadRequest
-        If recipe and data do not go together.
+        If recipe and data do not match.
     """
     layout, store = layout or Layout(recipe, dataset, threads), store or Store("flash")
     smallest = layout.fit(least := layout.least())
@@ -104,7 +104,7 @@ def forecast(
 
 
 def _room(board: Board, reserve: int, ram: int | None) -> int:
-    """What a board's RAM has left for the arena, at most ``ram``."""
+    """Bytes of a board's RAM for the arena, limited by ``ram``."""
     room = max(0, board.block_bytes - reserve)
     return room if ram is None else min(ram, room)
 
@@ -114,14 +114,14 @@ def _planned(chosen: list[Chosen]) -> int:
 
 
 def _elsewhere(others: Mapping[str, Store], ram: int, held: int) -> Iterator[dict[str, Any]]:
-    """Other flash that is large enough."""
+    """Alternative flash that is large enough."""
     for words, other in others.items():
         if other.nbytes and other.nbytes >= held:
             yield {"change": words, "ram_bytes": ram, "flash_bytes": held, "fits": True}
 
 
 def _beside(recipe: Recipe, dataset: Dataset, chosen: list[Chosen], board: Board | None) -> dict[str, int | None]:
-    """What a device needs beside the arena."""
+    """Memory that a device needs outside the arena."""
     return {
         "bookkeeping_bytes": bookkeeping_bytes(chosen),
         "stack_bytes": stack_bytes(recipe, dataset, board),
@@ -165,7 +165,7 @@ def _flash(layout: Layout, chosen: list[Chosen], store: Store, lean: bool) -> di
 
 
 def _writes(layout: Layout, chosen: list[Chosen]) -> Iterator[tuple[float, float]]:
-    """What the steps of a training write: bytes of one write, and how many such writes there are in all."""
+    """Writes of a training's steps: bytes per write, and the total number of such writes."""
     steps = layout.recipe.epochs * layout.train_set.batches
     for one in chosen:
         for layer in one.stage.layers:
@@ -173,12 +173,12 @@ def _writes(layout: Layout, chosen: list[Chosen]) -> Iterator[tuple[float, float
             sizes = [sum(items) / len(items) for items in layer.objects().values()]
             pieces = _pieces(layer) if layer.tiling.stream_slice else 1
             for size in [sizes[0] / pieces] if pieces > 1 else sizes:
-                # objects are written as often as each other, but for slices whose rows come and go
+                # all objects are written equally often, except streamed slices
                 yield size, written / (size if pieces > 1 else sum(sizes))
 
 
 def _pieces(layer: Layer) -> int:
-    """Writes in which a slice returns to flash: tiles of its rows, of weights and of each moment."""
+    """Number of writes in which a slice returns to flash: tiles of its rows, for weights and each moment."""
     rows, planes = layer.grid.rows(0)[1], 1 + getattr(layer, "moments", 0)
     tiles = -(-rows // max(1, min(layer.tiling.rows, rows)))
     return tiles * planes if tiles > 1 else 1

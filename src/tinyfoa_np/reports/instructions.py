@@ -1,4 +1,4 @@
-"""How many instructions a training step of the trainer in C takes, by the kind of work, on kinds of processors.
+"""Instructions per training step of the C trainer, by kind of work and kind of processor.
 
 The counts of :data:`COSTS` are fitted to ``instructions_per_step`` of emulated processors (``make run-qemu``, -Os):
 Cortex-M7 with double precision (31 recipes, all within 9 %), Cortex-M4 with single precision (31, within 8 %),
@@ -13,7 +13,7 @@ from ..model.c_layout import CLayout, Layer
 from ..recipe import Recipe
 from .boards import Board
 
-#: kinds of processors, by what they compute with in one instruction
+#: kinds of processors, by the arithmetic they support in hardware
 KINDS = ("double", "single", "integers", "small integers", "RISC-V integers")
 
 
@@ -27,7 +27,7 @@ def kind_of(board: Board) -> str:
 
 
 def in_scope(recipe: Recipe, dataset: Dataset) -> CLayout | None:
-    """The layout of the trainer in C; None if it does not do what the recipe asks for."""
+    """The layout of the C trainer; None if it does not support the recipe."""
     try:
         return CLayout(recipe, dataset)
     except BadRequest:
@@ -35,12 +35,12 @@ def in_scope(recipe: Recipe, dataset: Dataset) -> CLayout | None:
 
 
 def work(layer: Layer, batches: int) -> dict[str, float]:
-    """What a step of a layer does, by kind of work: how often, on average over a training of so many steps per epoch.
+    """The work of a layer's step: number of operations by kind, on average over a training.
 
-    ``words``, ``bytes``, ``reals``: products of a sample and a neuron's signs, in words of 32 bits or by input;
-    ``tables``: sums of subsets of bytes; ``outputs``: z; ``logits``, ``softmax``, ``errors``: as named;
-    ``bits``, ``values``: products of the gradient, of four samples or of one; ``moved``: bytes of slices from and to
-    flash; the rest: weights that train.
+    ``batches`` is the number of steps per epoch. ``words``, ``bytes``, ``reals``: products of a sample and a neuron's
+    signs, per 32-bit word or per input; ``tables``: sums of subsets of bytes; ``outputs``: z; ``logits``,
+    ``softmax``, ``errors``: as named; ``bits``, ``values``: products of the gradient, for four samples or one;
+    ``moved``: bytes of slices moved from and to flash; others: weights that train.
     """
     recipe, B, C = layer.recipe, layer.B, layer.C
     due = layer.due
@@ -69,7 +69,7 @@ def work(layer: Layer, batches: int) -> dict[str, float]:
     }
 
 
-#: instructions for each of these kinds of work, by kind of processor
+#: instructions per operation, by kind of processor
 COSTS: dict[str, dict[str, float]] = {
     "double": {
         "step": 9400,
@@ -161,12 +161,12 @@ COSTS: dict[str, dict[str, float]] = {
         "momentum int8": 752,
     },
 }
-#: the most bytes of stack, and of code with -Os, that were measured
+#: maximum measured bytes of stack, and of code with -Os
 STACK = dict(zip(KINDS, (1000, 1008, 1032, 1092, 1080)))
 CODE = dict(zip(KINDS, (15_560, 19_384, 21_676, 29_736, 30_036)))
 
 
 def instructions(layer: Layer, batches: int, kind: str) -> float:
-    """Instructions of a step of a layer, on average."""
+    """Instructions per step of a layer, on average."""
     costs = COSTS[kind]
     return sum(costs.get(what, 0.0) * count for what, count in work(layer, batches).items())

@@ -1,4 +1,4 @@
-"""What a finished run wrote down about its arena: ``audit.json``, read back and checked against itself."""
+"""A finished run's record of its arena, ``audit.json``: reading and consistency checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..storage.files import read_json
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, in bytes: of the run, or of one layer of it.
+    """Measurements in bytes, of the whole run or of one layer.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Record:
-    """One run.
+    """The record of a run.
 
     Attributes
     ----------
@@ -63,20 +63,20 @@ class Record:
         Bytes.
     whole : Measured
     layers : list of Measured
-        Of what trained together: of each layer, or of the network.
+        Measurements of each stage: of each layer, or of the network.
     plans : list of Plan
-        Regions and offsets of each of them.
+        Regions and offsets of each stage.
     tilings : list of Tiling or None
-        How each of them was cut; None if the run did not write it down.
+        Tiling of each stage; None if not recorded.
     probed : list of bool
-        For each of them, whether the probe saw all of its training.
+        For each stage, whether the probe observed all of its training.
     image : (int, int, int) or None
-        Channels, rows and columns, where samples are images.
+        Channels, rows and columns, if samples are images.
     findings : list of str
-        What the probe found: nothing, where every byte is accounted for.
+        Findings of the probe; empty if every byte is accounted for.
     beside : dict or None
-        What was allocated beside the arena, in bytes, where that was traced: at most at a time (``peak_bytes``) and in
-        one block (``largest_bytes``), of all, and of arrays.
+        Bytes allocated outside the arena, if traced: peak (``peak_bytes``) and largest block (``largest_bytes``), of
+        all allocations and of arrays.
     """
 
     recipe: Recipe
@@ -96,17 +96,17 @@ class Record:
 
     @property
     def inputs(self) -> int:
-        """I: inputs of a sample."""
+        """I: inputs per sample."""
         return self.plans[0].region("inputs").shape[1]
 
     @property
     def batch(self) -> int:
-        """B: samples of a batch, of which there are no more than the data set has."""
+        """B: samples per batch, at most the size of the data set."""
         return min(self.recipe.batch, self.samples)
 
     @property
     def largest(self) -> int:
-        """The layer whose plan is the largest, from 0."""
+        """The layer with the largest plan, from 0."""
         return max(range(len(self.plans)), key=lambda n: self.plans[n].nbytes)
 
     @property
@@ -115,7 +115,7 @@ class Record:
         return not self.recipe.rule.by_layer
 
     def where(self, number: int) -> str:
-        """What plan ``number`` is of, in words."""
+        """The subject of plan ``number`` in words."""
         return "the network" if self.whole_network else f"layer {number + 1}"
 
     def largest_in(self, phase: str) -> int:
@@ -124,7 +124,7 @@ class Record:
 
 
 def read(run_dir: str | os.PathLike[str]) -> Record:
-    """The record of a finished run.
+    """Read the record of a finished run.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
     Raises
     ------
     BadRequest
-        If there is none: no run, or one that has not finished.
+        If there is none: not a run, or one that has not finished.
     CheckFailed
-        If it is no record of a run of ours.
+        If it is not a valid record of a run.
     """
     path = Path(run_dir) / "audit.json"
     if not os.path.lexists(path):
@@ -176,14 +176,14 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
 
 
 def _count(value: Any, most: int = 2**60, least: int = 1) -> int:
-    """A whole number from JSON; raises ValueError where it is none."""
+    """An integer from JSON; raises ValueError if it is not one in the given range."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{str(value)[:40]!r} is not a number of what it counts")
     return value
 
 
 def _tiling(known: dict[str, Any]) -> Tiling:
-    """How a layer was cut; raises ValueError or TypeError where that cannot be."""
+    """A tiling from JSON; raises ValueError or TypeError if it is invalid."""
     for name, value in known.items():
         if type(value) is not type(getattr(Tiling(1), name)) or not value >= (type(value) is int):
             raise ValueError(f"{name} is {str(value)[:40]!r}")
@@ -207,7 +207,7 @@ def _plan(entries: list[dict[str, Any]]) -> Plan:
 
 
 def disagreements(record: Record) -> list[str]:
-    """What does not hold, a line each; empty when all measurements agree."""
+    """Failed consistency checks, one line each; empty if all measurements agree."""
     found = []
     for number, (layer, plan) in enumerate(zip(record.layers, record.plans, strict=True)):
         found += [f"{record.where(number)}: {line}" for line in _of_layer(layer, plan)]

@@ -1,4 +1,4 @@
-"""The flash that stands behind the RAM: how much of it there is, in which units it is erased, how long it lasts."""
+"""The flash used with the RAM: its size, its erase unit, and its endurance."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from .boards import Board
 
-#: of the flash that a board's program lies in, what is left to firmware
+#: bytes of a board's program flash reserved for firmware
 RESERVE_FLASH = 128 * 1024
 
 
 @dataclass(frozen=True)
 class Store:
-    """The flash that stands behind the RAM.
+    """The flash used with the RAM.
 
     Attributes
     ----------
     name : str
-        What it is, in words.
+        Its name in words.
     nbytes : int or None
-        What of it training may use; None: as much as it needs.
+        Bytes available to training; None for as many as needed.
     cycles, unit : int
-        How often a unit of so many bytes can be erased; 0 cycles where that is not known.
+        Number of times that a unit of ``unit`` bytes can be erased; 0 cycles if not known.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Store:
 
     @classmethod
     def of(cls, board: Board, storage: str, reserve: int = RESERVE_FLASH) -> Store:
-        """A board's flash, ``internal`` or ``external``, less what is reserved where the program lies in it."""
+        """A board's flash, ``internal`` or ``external``, minus the reserve if it holds the program."""
         if storage == "internal":
             name, size, unit, cycles = "internal flash", board.flash_bytes, board.flash_erase_bytes, board.flash_cycles
         else:
@@ -44,11 +44,11 @@ class Store:
         return cls(name, size // unit * unit, cycles, unit)
 
     def pages(self, writes: Iterable[tuple[float, float]]) -> float:
-        """Units erased by writes: pairs of bytes of one write, and how many such writes there are."""
+        """Units erased by writes, given as pairs of bytes per write and number of writes."""
         return sum(-(-nbytes // self.unit) * count for nbytes, count in writes)
 
     def trainings(self, pages: float) -> float | None:
-        """How many trainings that erase so many units it survives, its wear levelled ideally; None if not known."""
+        """Number of trainings, each erasing ``pages`` units, until wear-out with ideal levelling; None if not known."""
         if not self.nbytes or not self.cycles or not pages:
             return None
         return self.cycles * (self.nbytes // self.unit) / pages

@@ -21,13 +21,13 @@ and one array holds the errors passed between layers. :mod:`tinyfoa_np.reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
 
 from ..kernels import local_pool as pooling_kernels
-from ..kernels.local import Above
+from ..kernels.local import Above, Head
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, empty, view, words
 from ..layers.layer import Batch, Layer, Out, Part, whole
@@ -216,12 +216,15 @@ class Network(bp.Network):
         if k == self.top:
             self._classifier_back(samples)
             return
-        ram, own = self.ram, self.local[k]
+        own = self.local[k]
         dh = self._dh(own.shape.channels)
+        self.slopes(k, samples, lambda first, last: Above(first, dh[first:last]))
+        if k > 0:
+            own.backward(samples, self.ram.backward, self._dh(own.shape.below))
 
-        def above(first: int, last: int) -> Above:
-            return Above(first, dh[first:last])
-
+    def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:
+        """From the errors of what layer k puts out, by tiles of positions, to du in the place of u."""
+        ram, own = self.ram, self.local[k]
         own.fresh = self.tiling.keep_products
         for first, last in own.pass_tiles():
             own.products(NO_FLASH, samples, first, last)
@@ -229,8 +232,6 @@ class Network(bp.Network):
         for group in range(own.grid.side):
             own.sum_slopes(NO_FLASH, samples, group, above, ram.error)
             own.errors(NO_FLASH, samples, group, above, ram.error, 0, self.places)
-        if k > 0:
-            own.backward(samples, ram.backward, self._dh(own.shape.below))
 
     def _classifier_back(self, samples: int) -> None:
         """Compute the errors at the outputs of the last locally connected layer from those of the logits."""

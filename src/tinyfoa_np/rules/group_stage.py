@@ -5,6 +5,7 @@ In a step the groups (:mod:`tinyfoa_np.layers.group`) train in turn.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,9 +82,9 @@ class GroupStage(Stage):
             *(region for group in self.layers for region in self.top_regions(group)),
         ]
 
+    @abstractmethod
     def top_regions(self, group: Group) -> list[Region]:
         """Regions needed while a group's loss is computed, at the step ``group.top`` of gradient and update."""
-        raise NotImplementedError
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step relative to other tilings: only the size of micro-batches varies."""
@@ -116,9 +117,9 @@ class GroupStage(Stage):
     def row(self) -> np.ndarray:
         return empty((0,))  # unused: digests read parameters in place
 
+    @abstractmethod
     def look(self, samples: int, phase: str) -> None:
         """Run a pass without training, up to :meth:`scores`."""
-        raise NotImplementedError
 
     def evaluate(self, flash: Flash, part: Part) -> int:
         self.look(part.samples, "evaluate")

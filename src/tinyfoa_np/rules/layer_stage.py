@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
@@ -107,6 +108,7 @@ class LayerStage(Stage):
         self.forward(flash, part)  # without a bias, the batch's s scales all logits alike: predictions do not change
         return self.wrong(part.of) if part.ends else 0
 
+    @abstractmethod
     def forward(
         self, flash: Flash, part: Part, step: int | None = None, emit: bool = False, stored_scale: float | None = None
     ) -> float:
@@ -125,11 +127,10 @@ class LayerStage(Stage):
         stored_scale : float, optional
             The layer's stored s; by default s is that of this batch.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, flash: Flash, samples: int, step: int) -> bool:
         """Train the slices that are due; return False as soon as a number is no longer finite."""
-        raise NotImplementedError
 
     def gradient(self, samples: int) -> tuple[float, int]:
         """Turn logits into errors; return the batch's summed cross-entropy and the number of wrong predictions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
@@ -264,12 +265,12 @@ class NetworkStage(Stage):
         for layer in self.layers:
             layer.work = Work(self.ram.scratch, self.ram.abs_z)
 
+    @abstractmethod
     def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         """Run a pass without training, up to :meth:`scores`; return the summed |z| of each hidden layer.
 
         ``scales`` are stored s_k, used instead of the batch's own.
         """
-        raise NotImplementedError
 
     def wrong(self, samples: int) -> int:
         return self.cross_entropy(samples)[1]

@@ -7,6 +7,7 @@ Everything else is here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
         return cls(loss, wrong, "" if trained else "a weight or a moment is no longer a finite number")
 
 
-class Stage:
+class Stage(ABC):
     """Parameters that train together in one arena.
 
     Its :attr:`ram` has at least ``inputs`` (held, ..), ``labels`` (held,) or (B,), ``input_scale`` (1,) and ``commit``.
@@ -98,9 +99,9 @@ class Stage:
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def extra(self) -> list[Region]:
         """Regions of the stage besides those of its layers."""
-        raise NotImplementedError
 
     def regions(self) -> list[Region]:
         """All regions of the stage, with their phases."""
@@ -119,7 +120,7 @@ class Stage:
         self.take(arena, self.layers)
         self.project()
 
-    def project(self) -> None:
+    def project(self) -> None:  # noqa: B027 (most rules have none)
         """Generate fixed random numbers, such as projections."""
 
     def take(self, arena: Arena, layers: Sequence[Layer]) -> None:
@@ -141,9 +142,9 @@ class Stage:
 
     # -- what a step costs ---------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def cost(self) -> tuple[float, ...]:
         """Cost of a step in time and flash traffic, to compare tilings of the same stage; less is better."""
-        raise NotImplementedError
 
     @property
     def passes(self) -> int:
@@ -184,27 +185,27 @@ class Stage:
             layer.flush(flash)
 
     @property
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """State outside the arena, as a new JSON-compatible dictionary."""
-        raise NotImplementedError
 
     @state.setter
-    def state(self, known: dict[str, Any]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def state(self, known: dict[str, Any]) -> None: ...
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, or the share of it that this part of a batch allows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Number of wrong predictions in the loaded samples; with micro-batches, the count comes with the last part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wrong(self, samples: int) -> int:
         """Number of wrong predictions of the last pass."""
-        raise NotImplementedError
 
     def scores(self, samples: int) -> np.ndarray:
         """Scores (C, n) of the last pass, at full precision; the largest of a sample is its prediction."""
@@ -221,14 +222,14 @@ class Stage:
         """Buffer through which digests read slices, if needed."""
         return self.ram.row
 
+    @abstractmethod
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """Pass the loaded samples through the trained stage, as in inference; wrong predictions as :meth:`evaluate`.
 
         ``trained``: whether they are of the training set, before :meth:`settle` has fixed the values for inference.
         """
-        raise NotImplementedError
 
-    def settle(self, samples: int) -> None:
+    def settle(self, samples: int) -> None:  # noqa: B027 (most rules need nothing)
         """Fix the values that inference takes from all ``samples`` of the training set."""
 
     def known(self) -> list[dict[str, Any]]:
@@ -256,9 +257,9 @@ class Stage:
         for layer, known in zip(self.answering, trained, strict=False):
             layer.load(known)
 
+    @abstractmethod
     def answer(self, samples: int) -> None:
         """Pass the samples in the arena through the trained layers, up to :meth:`scores`."""
-        raise NotImplementedError
 
     def keep(self, flash: Flash) -> None:
         """Write the data of the trained layers that inference needs."""

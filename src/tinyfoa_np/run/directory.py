@@ -150,7 +150,7 @@ def stand_in(directory: Path) -> Dataset:
 def _description(directory: Path) -> dict[str, Any]:
     path = directory / "data.json"
     try:
-        about = read_json(path)
+        about: dict[str, Any] = read_json(path)
         _check(about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"{path} is missing or damaged ({error}): the run cannot be continued without it") from error

@@ -36,6 +36,7 @@ from ..recipe import Recipe
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.whole_file import write_whole
 from .directory import read_recipe, startable
+from .events import Diverged
 from .outcome import checked_result
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def finished(run: Run) -> dict[str, Any] | None:
     """
     path = run.directory / RESULT
     try:
-        result = read_json(path)
+        result: dict[str, Any] = read_json(path)
         recipe = Recipe.from_json(json.dumps(result["recipe"])).validated()
         if result["outcome"] == "finished":
             checked_result(result)
@@ -149,7 +150,7 @@ def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[s
         try:
             result = training.train(run.recipe, samples, run.directory, threads=1, resume=resume, on_event=on_event)
             result["outcome"] = "finished"
-        except training.Diverged as error:
+        except Diverged as error:
             rows = read_whole(run.directory / "metrics.jsonl", ROWS_LIMIT).splitlines()
             epochs = len(rows)  # epochs that were trained completely
             layer, epoch = divmod(epochs, run.recipe.epochs)

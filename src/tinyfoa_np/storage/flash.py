@@ -42,7 +42,7 @@ from .root import NEVER
 try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock, as there is nothing to lock with
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 ALIGNMENT = 4096
 #: receives the meta of a commit, and the sizes and slots of its objects, before any of them is read; raises if they

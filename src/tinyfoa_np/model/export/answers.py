@@ -1,0 +1,431 @@
+"""How a trained model answers, step by step, with its numbers: what every export writes down in its own language.
+
+Values are numbered in the order in which they are made; value 0 is the sample. The arithmetic is that of the kernels:
+each product is rounded, then scaled, then has its bias added, unless a step says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from ...architectures import architecture
+from ...errors import BadRequest
+from ...kernels import conv_norm_pool as map_kernels
+from ...kernels import giff as giff_kernels
+from ...layers.graph import CONNECT, CONV, DEPTHWISE, NORM, Operation
+from ...layers.group import Group
+from ...layers.head import uniform_rows
+from ...layers.trained import TrainedLayer
+from ...network import LocalShape, is_local
+from ...rules import bp_local, drtp, tinyfoa
+from ...rules.cuts import binary
+from ..form import stages_of
+from ..model import Model
+from .packed import is_packed, signs, unpacked
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array between steps: ``bytes``, ``bits`` (0 or 1), ``signs`` (bits that stand for -1/2 and 1/2) or ``real``.
+
+    Feature maps are (rows, columns, channels); all else has one axis.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """From value ``source`` to value ``target``; a step whose target is its source works in place."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Step):
+    """(x - shift) * factor of each input, centred as precisely as ``shift`` is."""
+
+    shift: np.ndarray
+    factor: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Step):
+    """z = gain (x . w) + bias, and what it switches on.
+
+    ``weights`` are float32 (O, I) or packed signs (O, words); ``then`` is ``bits`` (z > 0), ``signs`` (z >= 0 as a
+    bit), ``sign`` (1 or -1), ``relu``, ``tanh`` or ``values``. With ``unit``, gain (x . w) is multiplied by what a bit
+    of the row stands for, which the last :class:`Length` knows.
+    """
+
+    weights: np.ndarray
+    gain: np.float32
+    bias: np.ndarray | None
+    then: str
+    unit: bool = False
+
+    @property
+    def packed(self) -> bool:
+        return self.weights.dtype == np.uint32
+
+    def rows(self, inputs: int) -> np.ndarray:
+        """Weights (O, I), or signs as int8."""
+        return unpacked(self.weights, inputs) if self.packed else self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class Local(Step):
+    """u = gain (x . w) + bias at each position, v = gamma ((u - mean) inverse) + beta, then v > 0 or max(v, 0).
+
+    ``weights`` are float32 (P, O, F) or packed signs (P, O, words), ``bias`` (P, O). ``planes``: the source has one
+    channel after the other, as samples have, and not one position after the other.
+    """
+
+    shape: LocalShape
+    weights: np.ndarray
+    gain: np.float32
+    bias: np.ndarray
+    norm: np.ndarray  # (4, O): gamma, mean, inverse, beta
+    then: str
+    planes: bool
+
+    @property
+    def packed(self) -> bool:
+        return self.weights.dtype == np.uint32
+
+
+@dataclass(frozen=True, eq=False)
+class Means(Step):
+    """``gain`` times the mean of each channel over ``side`` x ``side`` parts of the image."""
+
+    shape: LocalShape
+    side: int
+    gain: np.float32
+
+
+@dataclass(frozen=True, eq=False)
+class Spread(Step):
+    """A sample, channel by channel, as maps: scale x + offset."""
+
+    scale: np.float32
+    offset: np.float32
+
+
+@dataclass(frozen=True, eq=False)
+class Convolve(Step):
+    """Weights (K, L, I, O), of a depthwise convolution (K, L, C), with a stride; sums begin with the bias, fused."""
+
+    weights: np.ndarray
+    bias: np.ndarray | None
+    stride: int
+    relu: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Normalize(Step):
+    """x scale + shift + value ``beside``, by channel."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    beside: int | None
+    relu: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(Step):
+    """Means of windows side by side."""
+
+    window: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Rms(Step):
+    """Divides the whole by its root mean square, in place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Goodness(Step):
+    """Adds the goodness of each label's q (C, O) merged with the source to the scores."""
+
+    latent: np.ndarray
+    multiplied: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Embed(Step):
+    """scale x + offset with the label at hand in place of the first C, of root mean square 1."""
+
+    scale: np.float32
+    offset: np.float32
+    strength: np.float32
+
+
+@dataclass(frozen=True, eq=False)
+class Length(Step):
+    """Adds the sum of squares to the label's score; then real values have root mean square 1, in place, and of bits it
+    is known what they stand for. ``scale``: what a bit stood for."""
+
+    scale: float
+
+
+@dataclass
+class Answer:
+    """The steps of an answer.
+
+    Attributes
+    ----------
+    values : list of Value
+    steps : list of Step
+    scale : numpy.float32
+        What the scores are multiplied by, once the answer is known.
+    precise : bool
+        Whether the scores are sums in float64, made by :class:`Goodness` and :class:`Length`; otherwise they are the
+        last value.
+    each_label : bool
+        Whether all steps are gone through once for each label.
+    """
+
+    values: list[Value]
+    classes: int
+    scale: np.float32
+    precise: bool = False
+    each_label: bool = False
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, make: Callable[..., Step], kind: str, shape: tuple[int, ...], *about: object) -> int:
+        """A step from the last value to a new one; its number."""
+        self.values.append(Value(kind, shape))
+        last = len(self.values) - 1
+        self.steps.append(make(last - 1, last, *about))
+        return last
+
+    def change(self, make: Callable[..., Step], *about: object) -> None:
+        """A step on the last value, which it may change in place."""
+        last = len(self.values) - 1
+        self.steps.append(make(last, last, *about))
+
+
+def answer_of(model: Model) -> Answer:
+    """The steps of a model's answer.
+
+    Raises
+    ------
+    BadRequest
+        If the rule does not say how its networks answer.
+    """
+    rule, inputs = model.recipe.rule, model.inputs
+    if rule.answers not in _FORMS:
+        raise BadRequest(f"algorithm {rule.name} does not say how its networks answer: --to npz holds its arrays")
+    found = Answer([Value(inputs.kind, (inputs.width,))], model.classes, np.float32(model.layers[-1].scale))
+    if model.affine:
+        found.add(Scale, "real", (inputs.width,), *model.affine)
+    _FORMS[rule.answers](model, found)
+    return found
+
+
+def _affine(model: Model) -> tuple[np.float32, np.float32]:
+    inputs = model.inputs
+    scale, offset = (inputs.scale, inputs.offset) if inputs.kind == "bytes" else (1.0, 0.0)
+    return np.float32(scale), np.float32(offset)
+
+
+def _weights(layer: TrainedLayer) -> np.ndarray:
+    return signs(layer) if is_packed(layer) else layer.weights
+
+
+def _dense(found: Answer, layer: TrainedLayer, gain: float, then: str, unit: bool = False) -> None:
+    kind = then if then in ("bits", "signs") else "real"
+    bias = layer.bias if layer.bias.size else None
+    weights, gained = _weights(layer), np.float32(gain * layer.alpha)
+    found.add(Dense, kind, (layer.outputs,), weights, gained, bias, then, unit)
+
+
+def _local(model: Model, found: Answer, number: int, gain: float, then: str) -> None:
+    layer = model.layers[number]
+    shape, running = layer.shape, layer.running
+    assert shape is not None and running is not None
+    biases = layer.bias.reshape(-1, shape.channels)  # of each position, then gamma and beta
+    inverse = (1.0 / np.sqrt(running[1].astype(np.float64) + map_kernels.EPSILON)).astype(np.float32)
+    norm = np.stack([biases[-2], running[0], inverse, biases[-1]])
+    gained = np.float32(layer.alpha * (gain if number else 1.0))
+    about = shape, _weights(layer), gained, biases[:-2], norm, then, number == 0
+    found.add(Local, "bits" if then == "bits" else "real", (shape.outputs,), *about)
+
+
+def _hidden(model: Model) -> str:
+    return "bits" if model.recipe.binary_activations else "relu"
+
+
+def _projected(model: Model, found: Answer) -> None:
+    """TinyFoA and Bio-FO: the last layer's fixed projection of what it puts out."""
+    recipe, layers, bias = model.recipe, model.layers, None
+    for number, (scale, layer) in enumerate(zip(tinyfoa.input_scales(recipe, layers), layers, strict=True)):
+        if is_local(recipe.network):
+            _local(model, found, number, scale, _hidden(model))
+        else:
+            _dense(found, layer, scale, _hidden(model))
+    last, head = layers[-1], projection(model)
+    if last.shape:
+        shift = uniform_rows(
+            np.zeros(model.classes, np.float32),
+            last.shape.outputs,
+            last.shape.outputs + 1,
+            len(layers) - 1,
+            recipe.seed,
+            1 / np.sqrt(last.shape.outputs),
+        )
+        bias = shift / np.float32(last.scale or 1.0)
+    weights = np.ascontiguousarray(head.T)
+    found.add(Dense, "real", (model.classes,), weights, np.float32(1), bias, "values")
+
+
+def projection(model: Model) -> np.ndarray:
+    """The last layer's (O, C): only its logits answer; of a locally connected one position by position."""
+    last, number = model.layers[-1], len(model.layers) - 1
+    if not last.shape:
+        out = np.zeros((last.outputs, model.classes), np.float32)
+        made: np.ndarray = model.recipe.rule.home("fc").head_rows(out, 0, last.outputs, number, model.recipe)
+        return made
+    outputs = last.shape.outputs
+    rows = np.zeros((outputs, model.classes), np.float32)
+    return uniform_rows(rows, 0, outputs, number, model.recipe.seed, 1 / np.sqrt(outputs))
+
+
+def _heads(model: Model, found: Answer) -> None:
+    """Mono-Forward: each layer has a head of its own behind it, of which the last answers."""
+    layers = model.layers[::2]
+    for scale, layer in zip(tinyfoa.input_scales(model.recipe, layers), layers, strict=True):
+        _dense(found, layer, scale, _hidden(model))
+    _dense(found, model.layers[-1], 1.0, "values")
+
+
+def _logits(model: Model, found: Answer) -> None:
+    """Backpropagation and PEPITA: a classifier on top."""
+    recipe, layers = model.recipe, model.layers
+    if recipe.deep:
+        (group,) = _groups(model, found)
+        _program(model, found, group, 0)
+        return
+    gain = 1.0
+    for number, layer in enumerate(layers[:-1]):
+        if layer.shape:
+            _local(model, found, number, gain, _hidden(model))
+        else:
+            _dense(found, layer, gain, _hidden(model))
+        gain = layer.scale if recipe.binary_activations else 1.0
+    shape = layers[-2].shape if len(layers) > 1 else None
+    if shape:
+        width = bp_local.SIDE**2 * shape.channels
+        found.add(Means, "real", (width,), shape, bp_local.SIDE, np.float32(gain))
+        gain = 1.0
+    _dense(found, layers[-1], gain, "values")
+
+
+def _targets(model: Model, found: Answer) -> None:
+    """DRTP and DFA: hidden layers of tanh, or of its sign; locally connected, the network of backpropagation."""
+    if is_local(model.recipe.network):
+        _logits(model, found)
+        return
+    signed, gain = binary(model.recipe), 1.0
+    for layer in model.layers[:-1]:
+        _dense(found, layer, gain, "signs" if signed else "tanh")
+        gain = drtp.gain(layer.scale, signed)
+    _dense(found, model.layers[-1], gain, "sign" if signed else "values")
+
+
+def _labels(model: Model, found: Answer) -> None:
+    """FF: a pass for each label, which stands in the inputs."""
+    recipe, signed = model.recipe, binary(model.recipe)
+    found.precise = found.each_label = True
+    hidden = len(model.layers) // 2  # each has a part of the classifier, which does not answer
+    strength = np.float32(recipe.label_scale)
+    found.add(Embed, "real", (model.inputs.width,), *_affine(model), strength)
+    for number, layer in enumerate(model.layers[:hidden]):
+        _dense(found, layer, 1.0, "bits" if signed else "relu", signed and number > 0)
+        found.change(Length, layer.scale if signed else 1.0)
+
+
+def _goodness(model: Model, found: Answer) -> None:
+    """GIFF: the goodness of every label, summed over groups or of the last alone."""
+    recipe = model.recipe
+    found.precise = True
+    groups = _groups(model, found)
+    for number, group in enumerate(groups):
+        if number and recipe.rms:
+            found.change(Rms)
+        _program(model, found, group, number)
+        if recipe.options["answer"] == "last" and number + 1 < len(groups):
+            continue
+        label = model.layers[number].weights[group.program.parameters :].reshape(group.extra)
+        assert recipe.label_width is not None
+        latent = np.zeros((model.classes, label.shape[1] // recipe.label_width), np.float32)
+        giff_kernels.latent(label[:-1], label[-1], recipe.label_width, latent)
+        found.change(Goodness, latent, recipe.merge == "mul")
+
+
+def _groups(model: Model, found: Answer) -> list[Group]:
+    """The groups of a network of any layers, once the sample is made maps."""
+    (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
+    shape = architecture(model.recipe.network, model.inputs.width, model.inputs.image, model.classes).shape
+    if model.inputs.kind == "bytes" or shape[2] > 1 and shape[:2] != (1, 1):
+        found.add(Spread, "real", shape, *_affine(model))
+    else:
+        found.values[-1] = Value("real", shape)
+    return [group for group in stage.layers if isinstance(group, Group)]
+
+
+def _program(model: Model, found: Answer, group: Group, number: int) -> None:
+    """The operations of a group."""
+    trained, program = model.layers[number], group.program
+    first = len(found.values) - 1
+    for one in program.operations:
+        found.values.append(Value("real", program.shapes[one.target]))
+        found.steps.append(_operation(one, trained, first))
+
+
+def _operation(one: Operation, trained: TrainedLayer, first: int) -> Step:
+    source, target, weights = first + one.source, first + one.target, parameters(one, trained)
+    if one.kind == NORM:
+        statistics = np.zeros((4, one.weight[1]), np.float32)
+        names = ("gamma", "beta", "mean", "variance")
+        map_kernels.running_stats(*(weights[name] for name in names), statistics)
+        beside = None if one.shortcut is None else first + one.shortcut
+        scale, shift = statistics[map_kernels.SCALE], statistics[map_kernels.SHIFT]
+        return Normalize(source, target, scale, shift, beside, one.relu)
+    if one.kind in (CONV, CONNECT, DEPTHWISE):
+        return Convolve(source, target, weights["weight"], weights.get("bias"), one.stride, one.relu)
+    return Pool(source, target, one.window)
+
+
+def parameters(one: Operation, trained: TrainedLayer) -> dict[str, np.ndarray]:
+    """An operation's arrays by name: ``weight`` and ``bias``; of batch norm ``gamma``, ``beta`` and the statistics."""
+    count = prod(one.weight)
+    if not one.weight:
+        return {}
+    own = trained.weights[one.at : one.at + count].reshape(one.weight)
+    if one.kind == NORM:
+        mean, variance = trained.bias[one.running : one.running + count].reshape(2, -1)
+        return {"gamma": own[0], "beta": own[1], "mean": mean, "variance": variance}
+    biased = {"bias": trained.weights[one.at + count : one.at + one.size]} if one.biased else {}
+    return {"weight": own, **biased}
+
+
+#: how networks answer, by what the catalogue calls it
+_FORMS: dict[str | None, Callable[[Model, Answer], None]] = {
+    "projection": _projected,
+    "heads": _heads,
+    "logits": _logits,
+    "targets": _targets,
+    "labels": _labels,
+    "goodness": _goodness,
+}

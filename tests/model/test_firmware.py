@@ -1,0 +1,261 @@
+"""The C library for firmware: the answers and scores of Python, to the bit, from every compiler at hand."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_tools import made, recipe, run
+
+from tinyfoa_np.data.dataset import Columns
+from tinyfoa_np.model import export, model
+from tinyfoa_np.model.export.c_text import c_string
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.usefixtures("no_waiting_for_the_disk"),
+]
+
+COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
+QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm"))
+STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "classify.c"
+needs_a_compiler = pytest.mark.skipif(not COMPILERS, reason="neither gcc nor clang is installed")
+#: prints the class and the bits of the scores of each sample
+PROGRAM = """
+#include <stdio.h>
+#include <string.h>
+#include "tinyfoa_classify.h"
+static void tell(const tinyfoa_value *x) {
+    float scores[TINYFOA_CLASSES];
+    unsigned bits[TINYFOA_CLASSES];
+    int c, answer = tinyfoa_classify(x, scores);
+    if (tinyfoa_classify(x, 0) != answer) answer = -1;
+    memcpy(bits, scores, sizeof bits);
+    printf("%d", answer);
+    for (c = 0; c < TINYFOA_CLASSES; c++) printf(" %08x", bits[c]);
+    printf("\\n");
+}
+"""
+HOST = """
+int main(void) {
+    static tinyfoa_value x[TINYFOA_INPUTS];
+    while (fread(x, sizeof *x, TINYFOA_INPUTS, stdin) == TINYFOA_INPUTS) tell(x);
+    return 0;
+}
+"""
+#: network, images or none, recipe fields; bytes and real numbers take turns
+CASES = [
+    *(
+        ("fc:33,20", None, {"algorithm": algorithm, "binary_weights": weights, "binary_activations": activations})
+        for algorithm in ("tinyfoa", "bp", "drtp", "ff")
+        for weights, activations in ((True, True), (False, False))
+    ),
+    ("fc:33,20", None, {"binary_weights": False}),
+    ("fc:33,20", None, {"binary_activations": False}),
+    ("fc:33", None, {"algorithm": "dfa"}),
+    ("fc:33", None, {"algorithm": "pepita"}),
+    ("fc:33", None, {"algorithm": "ff"}),
+    ("fc:30,20", None, {"algorithm": "giff", "merge": "mul", "rms": False, "label_width": 2, "groups": "1,2"}),
+    ("fc:33,20", None, {"algorithm": "monoforward"}),
+    ("fc:33,20", None, {"algorithm": "monoforward", "binary_weights": False, "binary_activations": False}),
+    ("fc:33,20", None, {"algorithm": "biofo", "options": {"head": "normal"}}),
+    ("fc:33,20", None, {"algorithm": "biofo", "binary_weights": False, "binary_activations": False}),
+    ("lc:6,9", (2, 8, 7), {}),
+    ("lc:6,9", (2, 8, 7), {"lc_connect": "depthwise", "binary_activations": False}),
+    ("lc:6", (1, 9, 9), {"binary_weights": False, "algorithm": "bp"}),
+    ("lc:6,9", (2, 8, 7), {"algorithm": "bp", "lc_connect": "depthwise"}),
+    ("lc:6", (1, 9, 9), {"algorithm": "dfa"}),
+    ("cnn", (1, 12, 11), {"algorithm": "giff", "options": {"answer": "last"}}),
+    ("cnn", (1, 12, 11), {"algorithm": "giff", "merge": "add", "rms": True}),
+    ("cnn", (1, 12, 11), {"algorithm": "bp"}),
+    ("resnet8", (3, 8, 8), {"algorithm": "giff"}),
+    ("dscnn", (1, 21, 10), {"algorithm": "bp"}),
+]
+
+
+def data_for(image, kind, tests=1000):
+    inputs = np.prod(image) if image else 70
+    return replace(made(kind, samples=90, tests=tests, inputs=inputs, classes=5), image=image)
+
+
+def mixed(x):
+    """Half of one sample, half of another, so that answers are no foregone conclusion."""
+    return x // 2 + x[::-1] // 2 if x.dtype == np.uint8 else (x + x[::-1]) / 2
+
+
+def trained(where, network, dataset, **options):
+    usual = {"epochs": 2, "lr": 3e-3, "batch": 30, "schedule": "auto"}
+    result = run(where, recipe(network=network, **{**usual, **options}), dataset)
+    return model.load(Path(result["run_dir"]) / "model.safetensors")
+
+
+def written(ours, where):
+    for name, content in export.export(ours, "c-header").items():
+        (where / name).parent.mkdir(parents=True, exist_ok=True)
+        (where / name).write_bytes(content)
+
+
+def compiled(where, compiler, *flags, program=PROGRAM + HOST):
+    (where / "main.c").write_text(program)
+    sources = [where / "main.c", where / "tinyfoa_classify.c"]
+    subprocess.run([compiler, *STRICT, *flags, *sources, "-o", where / "run", "-lm"], check=True)
+
+
+def check(output, ours, x):
+    """Compares what a program printed with the model's answers and the bits of its scores."""
+    rows = [line.split() for line in output.decode().splitlines()]
+    assert len(rows) == len(x)
+    assert ([int(row[0]) for row in rows] == ours.predict(x)).all()
+    scores = np.array([[int(word, 16) for word in row[1:]] for row in rows], np.uint32).view(np.float32)
+    assert (scores == ours.logits(x)).all()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{n}-{o.get('algorithm', 'tinyfoa')}" for n, _, o in CASES])
+def test_answers_and_scores_are_the_models(tmp_path, number):
+    network, image, options = CASES[number]
+    dataset = data_for(image, ("bytes", "real")[number % 2], 100 if network in ("resnet8", "dscnn") else 1000)
+    ours, x = trained(tmp_path, network, dataset, **options), mixed(dataset.test.inputs)
+    written(ours, tmp_path)
+    compiled(tmp_path, COMPILERS[number % len(COMPILERS)], ("-O2", "-O3", "-Os")[number % 3])
+    check(subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True).stdout, ours, x)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("algorithm, network", [("tinyfoa", "fc:33,20"), ("bp", "fc:20"), ("giff", "fc:20")])
+def test_scaling_is_included(tmp_path, algorithm, network):
+    dataset = data_for(None, "real")
+    scale = np.geomspace(1e-3, 1e3, dataset.train.inputs.shape[1]).astype(np.float32)
+    parts = [replace(split, inputs=split.inputs * scale + 5 * scale) for split in (dataset.train, dataset.test)]
+    dataset = replace(dataset, train=parts[0], test=parts[1], columns=Columns.of(parts[0].inputs))
+    ours, x = trained(tmp_path, network, dataset, algorithm=algorithm, normalize="standard"), mixed(parts[1].inputs)
+    assert ours.affine
+    written(ours, tmp_path)
+    compiled(tmp_path, COMPILERS[0], "-O2", "-ffp-contract=fast")  # what the source forbids
+    check(subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True).stdout, ours, x)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25])
+def test_nothing_is_undefined(tmp_path, number):
+    network, image, options = CASES[number]
+    dataset = data_for(image, ("real", "bytes")[number % 2], tests=20)
+    ours, x = trained(tmp_path, network, dataset, **options), dataset.test.inputs
+    written(ours, tmp_path)
+    compiled(tmp_path, COMPILERS[0], "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    check(subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True).stdout, ours, x)
+
+
+#: what newlib's start needs around it: vectors, an FPU that is on, a heap
+LINKER = """
+MEMORY { FLASH (rx) : ORIGIN = 0, LENGTH = 4M  RAM (rwx) : ORIGIN = 0x20000000, LENGTH = 4M }
+ENTRY(reset)
+SECTIONS {
+    .vectors : { LONG(0x20400000) LONG(reset | 1) } > FLASH
+    .text : { *(.text*) *(.rodata*) KEEP(*(.init)) KEEP(*(.fini)) *(.ARM.ex*) . = ALIGN(8); } > FLASH
+    .init_array : {
+        __preinit_array_start = .; KEEP(*(.preinit_array*)) __preinit_array_end = .;
+        __init_array_start = .; KEEP(*(.init_array*)) __init_array_end = .;
+        __fini_array_start = .; KEEP(*(.fini_array*)) __fini_array_end = .;
+    } > FLASH
+    .data : { *(.data*) . = ALIGN(8); } > RAM
+    .bss : { __bss_start__ = .; *(.bss*) *(COMMON) __bss_end__ = .; end = .; __end__ = .; } > RAM
+    __HeapLimit = ORIGIN(RAM) + LENGTH(RAM);
+}
+"""
+DEVICE = """
+#include "samples.h"
+extern void _start(void);
+void reset(void) {
+    *(volatile unsigned *)0xE000ED88u |= 0xFu << 20; /* the FPU, where there is one */
+    __asm__ volatile("dsb; isb");
+    _start();
+}
+int main(void) {
+    unsigned k;
+    for (k = 0; k < COUNT; k++) tell(samples + k * TINYFOA_INPUTS);
+    return 0;
+}
+"""
+BOARDS = {
+    "cortex-m0plus": ("mps2-an385", []),
+    "cortex-m4": ("mps2-an386", ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]),
+}
+
+
+@pytest.mark.skipif(not QEMU, reason="arm-none-eabi-gcc or qemu-system-arm is not installed")
+@pytest.mark.parametrize("cpu", BOARDS)
+@pytest.mark.parametrize("number, samples", [(0, 1000), (5, 100), (7, 20), (18, 20), (23, 5)])
+def test_emulated_microcontrollers_answer_alike(tmp_path, cpu, number, samples):
+    network, image, options = CASES[number]
+    dataset = data_for(image, ("bytes", "real")[number % 2], tests=samples)
+    ours, x = trained(tmp_path, network, dataset, **options), mixed(dataset.test.inputs)
+    written(ours, tmp_path)
+    values = ", ".join(map(str, x.ravel()) if x.dtype == np.uint8 else (f"{float(v).hex()}f" for v in x.ravel()))
+    (tmp_path / "samples.h").write_text(
+        f"#define COUNT {len(x)}u\nstatic const tinyfoa_value samples[] = {{{values}}};\n"
+    )
+    (tmp_path / "link.ld").write_text(LINKER)
+    machine, flags = BOARDS[cpu]
+    flags = [f"-mcpu={cpu}", "-mthumb", *flags, "-O2", "--specs=rdimon.specs", "-T", tmp_path / "link.ld"]
+    compiled(tmp_path, "arm-none-eabi-gcc", *flags, program=PROGRAM + DEVICE)
+    emulated = ["qemu-system-arm", "-M", machine, "-nographic", "-semihosting-config", "enable=on,target=native"]
+    done = subprocess.run(
+        [*emulated, "-kernel", tmp_path / "run"], stdin=subprocess.DEVNULL, capture_output=True, timeout=200, check=True
+    )
+    check(done.stdout, ours, x)
+
+
+def test_the_library_and_its_labels(tmp_path):
+    """An Arduino library of ASCII files, no output, no allocation; labels in UTF-8, whatever is in them."""
+    labels = ['gr\u00fcn "1"', "*/ ??/", "@what@", "42", "\u4e2d"]
+    dataset = replace(data_for(None, "real", 20), origin={"labels": labels, "columns": [f"*/ x{n}" for n in range(70)]})
+    ours = trained(tmp_path, "fc:20", dataset)
+    written(ours, tmp_path)
+    texts = {name: (tmp_path / name).read_text("ascii") for name in export.export(ours, "c-header")}
+    assert set(texts) >= {"tinyfoa_model.h", "tinyfoa_classify.h", "tinyfoa_classify.c", "library.properties"}
+    assert "examples/classify/classify.ino" in texts and "CMakeLists.txt" in texts
+    code = texts["tinyfoa_classify.c"] + texts["tinyfoa_model.h"] + texts["tinyfoa_classify.h"]
+    assert not re.search(r"stdio|stdlib|malloc|\bmain\b", code)
+    assert all(len(line) <= 120 for name, text in texts.items() if name.endswith("c") for line in text.splitlines())
+    if COMPILERS:
+        tell = "".join(f"    puts(tinyfoa_labels[{n}]);\n" for n in range(5))
+        program = f'#include <stdio.h>\n#include "tinyfoa_classify.h"\nint main(void) {{\n{tell}    return 0;\n}}\n'
+        compiled(tmp_path, COMPILERS[0], program=program)
+        done = subprocess.run([tmp_path / "run"], capture_output=True, check=True)
+        assert done.stdout.decode("utf-8").splitlines() == labels
+
+
+@pytest.mark.parametrize("text", ["", "a\\b", '"', "\u00e9" + "1", "\x00\x7f", "??="])
+def test_a_string_is_ascii(text):
+    literal = c_string(text)
+    assert literal.isascii() and literal.isprintable()
+    octal = re.sub(r"\\([0-7]{3})", lambda found: f"\\x{int(found[1], 8):02x}", literal.replace("\\?", "?"))
+    assert eval("b" + octal).decode("utf-8") == text
+
+
+@needs_a_compiler
+def test_the_example_and_cmake(tmp_path):
+    dataset = data_for(None, "bytes", 30)
+    ours, x = trained(tmp_path, "fc:33,20", dataset), dataset.test.inputs
+    written(ours, tmp_path / "lib")
+    sources = [EXAMPLE, tmp_path / "lib" / "tinyfoa_classify.c"]
+    subprocess.run(
+        [COMPILERS[0], *STRICT, f"-I{tmp_path / 'lib'}", *sources, "-o", tmp_path / "run", "-lm"], check=True
+    )
+    done = subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True, text=False)
+    answers, margins = zip(*(line.split() for line in done.stdout.decode().splitlines()), strict=True)
+    assert (np.array(answers, int) == ours.predict(x)).all()
+    best = np.sort(ours.logits(x), axis=1)
+    assert np.allclose(np.array(margins, float), best[:, -1] - best[:, -2], rtol=1e-4, atol=1e-5)
+    if shutil.which("cmake"):
+        (tmp_path / "CMakeLists.txt").write_text(
+            f"cmake_minimum_required(VERSION 3.13)\nproject(t C)\nadd_subdirectory(lib)\n"
+            f"add_executable(t {EXAMPLE})\ntarget_link_libraries(t tinyfoa_classify)\n"
+        )
+        for command in (["cmake", "-S", tmp_path, "-B", tmp_path / "build"], ["cmake", "--build", tmp_path / "build"]):
+            subprocess.run(command, capture_output=True, check=True)
