@@ -143,7 +143,7 @@ def train(
                 raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they are now
         if preset:
-            given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
+            given = presets.chosen(preset, {**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:

@@ -333,7 +333,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return shares
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits (N, C), float64, of samples X (N, I); for two classes, a difference (N,), above 0 for the second."""
+        """Logits (N, C), float64, of samples X (N, I); with two classes, those of the second minus the first (N,)."""
         X = self._checked(X)
         logits = self.model_.scores(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits

@@ -454,7 +454,7 @@ class Parameters(Turns):
             raise CheckFailed(f"{self.name('slices')} in flash is damaged: item {k} has an impossible number of steps")
         flash.exchanges += 1
 
-    # -- what the forward pass reads -----------------------------------------------------------------------------------
+    # -- published weights ---------------------------------------------------------------------------------------------
 
     @property
     def published_rows(self) -> int:

@@ -24,6 +24,11 @@ TinyFoA; on CIFAR they are (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, an
 
 One setting cannot be expressed in a recipe and therefore differs: DRTP and FF standardize each colour channel of
 CIFAR-10.
+
+MLPerf Tiny trains ``resnet8`` on CIFAR-10 for 500 epochs with batch 32, Adam at 0.001 x 0.99^epoch, images mirrored,
+shifted by up to a tenth of their size and rotated by up to 15 degrees, reshuffled in every epoch
+(benchmark/training/image_classification/train.py of github.com/mlcommons/tiny). Two settings differ: pixels are scaled
+to 0 to 1 here, not 0 to 255, and there is no weight decay.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ from ..recipe import Recipe
 
 #: systems run by TinyFoA's authors
 SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
-PRESETS = ("paper",)
+PRESETS = ("paper", "mlperf")
 LOCAL_NETWORK = "lc:16,32,64,64"
 #: the data set whose recipe is used for data sets without a published recipe
 USUAL = "mnist"
@@ -127,6 +132,38 @@ def _slices(algorithm: str, vertical: bool) -> dict[str, Any]:
     if algorithm == "tinyfoa":
         return {"schedule": "slice", "slices": 2} if vertical else {"schedule": "stream", "slices": 1}
     return {"schedule": "frozen", "slices": 2} if vertical else {"schedule": "none", "slices": 1}
+
+
+def mlperf(given: dict[str, Any]) -> dict[str, Any]:
+    """MLPerf Tiny's recipe for ``resnet8``, as defaults for the given fields; any algorithm can train it.
+
+    Raises
+    ------
+    BadRequest
+        If another network is given.
+    """
+    network = given.get("network", "resnet8")
+    if network != "resnet8":
+        raise BadRequest(f"preset mlperf is for network resnet8, not {network}")
+    return {
+        "algorithm": "bp",
+        "network": network,
+        "epochs": 500,
+        "batch": 32,
+        "lr": 1e-3,
+        "lr_schedule": "exponential:0.99",
+        "optimizer": "adam",
+        "normalize": "unit",
+        "shuffle": True,
+        "reshuffle": True,
+        "augment": "flip,shift:10%,rotate:15",
+        **given,
+    }
+
+
+def chosen(preset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, one of :data:`PRESETS`, as defaults for the given ones."""
+    return mlperf(given) if preset == "mlperf" else around(given)
 
 
 def around(given: dict[str, Any]) -> dict[str, Any]:

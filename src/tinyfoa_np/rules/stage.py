@@ -140,7 +140,7 @@ class Stage(ABC):
         """Possible ways to divide the stage; the first keeps as much as possible in RAM."""
         return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (recipe.batch, *micro_batches(recipe))]
 
-    # -- what a step costs ---------------------------------------------------------------------------------------------
+    # -- cost of a step ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def cost(self) -> tuple[float, ...]:

@@ -166,7 +166,7 @@ class Layer(LayerStage):
 
     @staticmethod
     def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
-        """Rows (n, C) of the fixed projection of layer ``number`` from neuron ``first`` on; returns them."""
+        """Generate rows (n, C) of layer ``number``'s fixed projection, starting at neuron ``first``; return them."""
         return normal_rows(out, first, outputs, number, recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
