@@ -35,7 +35,7 @@ from .turns import Turns
 
 #: bytes of the buffer through which flash reads back a commit
 COMMIT_BUFFER = 16384
-SMALL_COMMIT_BUFFER = 2048
+SMALL_COMMIT_BUFFER, TIGHT_COMMIT_BUFFER = 2048, 256
 #: above the number of steps of any training: a slice with more is damaged
 MOST_STEPS = 2**31
 
@@ -223,6 +223,7 @@ class Parameters(Turns):
     def commit_bytes(self) -> int:
         """Bytes of the buffer through which a commit reads back, at most the size of the largest item."""
         buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
+        buffer = TIGHT_COMMIT_BUFFER if self.tiling.tight else buffer
         return min(buffer, self.slice_bytes(0))
 
     def carried(self) -> frozenset[str]:
@@ -518,8 +519,9 @@ class Parameters(Turns):
             for o in range(last - first):
                 for k, part in parts:
                     width = part.high - part.low
-                    flash.read(self.name("slices"), k, [row[part.low : part.high]], 4 * o * width)
-                hashed.update(row[: self.I].data)
+                    at = part.low if len(row) >= self.I else 0  # a slice's row at a time where no more fits
+                    flash.read(self.name("slices"), k, [row[at : at + width]], 4 * o * width)
+                    hashed.update(row[at : at + width].data)
         hashed.update(self.ram.bias.data)
         return hashed.hexdigest()
 

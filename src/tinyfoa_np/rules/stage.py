@@ -135,6 +135,11 @@ class Stage(ABC):
         """Number of samples in the arena at a time: a batch or a micro-batch."""
         return self.tiling.samples
 
+    @property
+    def handed_samples(self) -> int:
+        """How many samples the hand-over holds at a time."""
+        return self.held_samples
+
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
         """Possible ways to divide the stage; the first keeps as much as possible in RAM."""
