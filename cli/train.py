@@ -167,6 +167,8 @@ def train(
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and (defaulted := defaults.described(recipe, given)):
             chosen = f"chosen: {defaulted}"
+        elif preset == presets.PRESETS[0]:
+            chosen = f"preset: {presets.described(recipe)}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:

@@ -140,6 +140,8 @@ def test_an_unknown_algorithm_is_refused():
         ({"algorithm": "bp"}, {"schedule": "none", "slices": 1}),
         ({"algorithm": "bp", "schedule": "frozen"}, {"schedule": "frozen", "slices": 2}),
         ({"algorithm": "pepita", "binary_activations": False}, {"lr": 1e-3, "binary_weights": True}),
+        ({"algorithm": "ff"}, {"binary_weights": False, "binary_activations": False}),
+        ({"algorithm": "ff", "binary_weights": True}, {"binary_weights": True, "binary_activations": False}),
         ({"algorithm": "ff", "label_scale": 2.0, "epochs": 10}, {"label_scale": 2.0, "epochs": 10, "peer": 0.03}),
     ],
 )

@@ -40,6 +40,8 @@ from ..errors import BadRequest
 from ..network import is_local
 from ..recipe import Recipe
 
+#: systems whose published baseline has real weights and activations; with binary ones they do not learn
+BASELINES = {"ff"}
 #: systems run by TinyFoA's authors
 SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
 PRESETS = ("paper", "mlperf")
@@ -171,6 +173,7 @@ def around(given: dict[str, Any]) -> dict[str, Any]:
 
     TinyFoA trains vertically and the others do not, unless ``given`` has a schedule; the number of slices is then the
     usual one of that schedule.
+    Weights and activations are binary unless given, except for :data:`BASELINES`, where they are real.
 
     Parameters
     ----------
@@ -189,9 +192,24 @@ def around(given: dict[str, Any]) -> dict[str, Any]:
     (10, 0.0001, False)
     """
     algorithm = given.get("algorithm", Recipe.algorithm)
-    toggles = {name: given.get(name, getattr(Recipe, name)) for name in ("binary_weights", "binary_activations")}
+    toggles = {name: given.get(name, algorithm not in BASELINES) for name in ("binary_weights", "binary_activations")}
     local = is_local(given.get("network", Recipe.network))
     fields = paper(algorithm, given["dataset"], vertical=algorithm == "tinyfoa", local=local, **toggles)
     if given.get("schedule", fields["schedule"]) != fields["schedule"]:
         del fields["slices"]
     return {**fields, **given}
+
+
+def described(recipe: Recipe) -> str:
+    """Which row of the TinyFoA paper's tables a recipe is around, in a line.
+
+    Examples
+    --------
+    >>> described(Recipe(**around({"dataset": "mnist", "algorithm": "ff"})).validated())
+    'FF of the TinyFoA paper, baseline: real weights and activations'
+    """
+    weights, activations = recipe.binary_weights, recipe.binary_activations
+    baseline = not weights and not activations
+    kinds = {True: "binary", False: "real"}
+    what = f"{kinds[weights]} weights and {'' if weights == activations else kinds[activations] + ' '}activations"
+    return f"{recipe.rule.title} of the TinyFoA paper{', baseline' if baseline else ''}: {what}"
