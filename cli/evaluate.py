@@ -11,7 +11,7 @@ import click
 from tinyfoa_np.data import is_files
 from tinyfoa_np.errors import BadRequest
 
-from .options import data_dir_option, dataset_of, debug_option, files_option, json_option
+from .options import data_dir_option, dataset_of, debug_option, files_option, json_option, max_data_option
 from .printing import WIDTH, empty_table, output
 from .runs import model_file
 
@@ -35,9 +35,12 @@ Examples:
 @click.argument("dataset", required=False)
 @files_option
 @data_dir_option
+@max_data_option
 @json_option
 @debug_option
-def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | None, as_json: bool) -> None:
+def evaluate(
+    run: str, dataset: str | None, files: str | None, data_dir: str | None, max_bytes: int | None, as_json: bool
+) -> None:
     """Print the test error of a trained model, by class.
 
     RUN is a run directory or its model.safetensors. Without DATASET, the model answers the test samples of the data set
@@ -49,7 +52,7 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
 
     model = models.load(path)
     name = dataset_of(dataset, files) or model.recipe.dataset
-    inputs, labels = _samples(run, model, name, data_dir)
+    inputs, labels = _samples(run, model, name, data_dir, max_bytes)
     found = {**evaluation(model.scores(inputs), labels, model.labels), "dataset": name}
     if as_json:
         click.echo(json.dumps({**found, "memory": model.memory}))
@@ -57,7 +60,9 @@ def evaluate(run: str, dataset: str | None, files: str | None, data_dir: str | N
         _print(found, name)
 
 
-def _samples(run: str, model: Model, name: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+def _samples(
+    run: str, model: Model, name: str, data_dir: str | None, max_bytes: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels for the model: test samples of its data set, or all new samples."""
     from tinyfoa_np import data
     from tinyfoa_np.data.roles import Known
@@ -66,13 +71,13 @@ def _samples(run: str, model: Model, name: str, data_dir: str | None) -> tuple[n
     reading = Known.from_record(model.reading).reading if model.reading and is_files(name) else None
     digest = model.recipe.digest
     if is_files(name) and name != model.recipe.dataset and "," not in name:
-        inputs, labels = labelled(Path(name), model)
+        inputs, labels = labelled(Path(name), model, max_bytes)
         try:
-            samples = data.load(name, data_dir, reading=reading)
+            samples = data.load(name, data_dir, reading=reading, max_bytes=max_bytes)
         except BadRequest:  # new samples may be too few to be split and trained on
             return inputs, labels
         return (inputs, labels) if samples.digest != digest else (samples.test.inputs, samples.test.labels)
-    samples = data.load(name, data_dir, reading=reading)
+    samples = data.load(name, data_dir, reading=reading, max_bytes=max_bytes)
     if digest not in (None, samples.digest):
         raise BadRequest(
             f"{name} does not contain the samples that {run} was trained on: give new samples another file name"

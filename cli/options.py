@@ -419,7 +419,8 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
-    "data sets without one); options given explicitly override it. [default: the defaults below]",
+    "data sets without one). mlperf: MLPerf Tiny's for network resnet8. Options given explicitly override it. "
+    "[default: the defaults below]",
 )
 
 
@@ -442,7 +443,7 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
     """
     fields = given
     if preset:
-        fields = presets.around(given)
+        fields = presets.chosen(preset, given)
     elif shape and defaults.apply(given["dataset"], given.get("network")):
         fields = defaults.completed(given, *shape, own=is_files(given["dataset"]))
     recipe = Recipe().changed(fields).validated()

@@ -143,7 +143,7 @@ def train(
                 raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
             given["dataset"] = recipe.dataset  # the same samples, wherever they are now
         if preset:
-            given = presets.around({**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
+            given = presets.chosen(preset, {**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
     else:
@@ -167,6 +167,8 @@ def train(
         recipe = asked(given, preset, samples.train.inputs.shape)
         if not preset and (defaulted := defaults.described(recipe, given)):
             chosen = f"chosen: {defaulted}"
+        elif preset == presets.PRESETS[0]:
+            chosen = f"preset: {presets.described(recipe)}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:

@@ -31,6 +31,7 @@ ALGORITHMS = {
     "drtp": "forward loss gradient",
     "dfa": "forward output_loss gradient",
     "dfa_local": "gradient",
+    "fa": "forward gradient",
     "pepita": "forward modulate ascent",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "monoforward": "gradients class_goodness",
@@ -41,7 +42,7 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback", "biofo": "tinyfoa"}
+REFERENCES = {"dfa": "feedback", "fa": "feedback", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}, "dfa_local": {**LOCAL, "algorithm": "dfa"}}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinyfoa_np import defaults
+from tinyfoa_np import catalogue, defaults
 from tinyfoa_np.recipe import Recipe
 
 
@@ -11,7 +11,7 @@ def chosen(samples, inputs=20, own=True, **given):
 
 
 @pytest.mark.parametrize("samples", [2, 90, 150, 1437, 10_000, 60_000, 10**6])
-@pytest.mark.parametrize("algorithm", ["tinyfoa", "bp", "drtp", "pepita", "ff", "giff"])
+@pytest.mark.parametrize("algorithm", [entry.name for entry in catalogue.algorithms()])
 def test_any_number_of_samples_gives_a_recipe(samples, algorithm):
     recipe = Recipe(**chosen(samples, algorithm=algorithm)).validated()
     least, most = defaults.BATCH
@@ -44,3 +44,25 @@ def test_which_data_sets_the_rule_is_for():
     assert not defaults.apply("mnist", None) and not defaults.apply("cifar10-unverified", "fc:2000x4")
     assert defaults.apply("mnist", "cnn")
     assert "normalize" not in chosen(500, own=False) and "shuffle" not in chosen(500, own=False)
+
+
+@pytest.mark.parametrize("algorithm", ["drtp", "dfa"])
+def test_answers_that_would_be_ties_of_signs_come_from_real_activations(algorithm):
+    assert chosen(500, algorithm=algorithm)["binary_activations"] is False
+    assert chosen(500, algorithm=algorithm, binary_activations=True)["binary_activations"]
+    recipe = Recipe(dataset="a.csv", **chosen(500, algorithm=algorithm)).validated()
+    assert "real activations" in defaults.described(recipe, {})
+    assert "activations" not in defaults.described(recipe, {"binary_activations": False})
+
+
+def test_a_rule_that_streams_by_itself_has_a_rate_of_its_own():
+    assert chosen(20_000, algorithm="monoforward")["lr"] == defaults.RATES["monoforward"]
+    assert "slices" not in chosen(20_000, algorithm="biofo")
+
+
+def test_what_giff_trains_convolutions_with():
+    fields = chosen(500, algorithm="giff", network="cnn", options={"loss": "logistic"})
+    assert fields["options"] == {"loss": "logistic", "negatives": "all", "answer": "last"} and fields["rms"]
+    fields = chosen(500, algorithm="giff", network="cnn", answer="sum", rms=False)  # as a command gives them
+    assert (fields["loss"], fields["answer"], fields["rms"]) == ("softmax", "sum", False)
+    assert "loss" not in chosen(500, algorithm="giff")

@@ -113,7 +113,8 @@ def test_every_field_of_a_recipe_is_a_parameter():
 @pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
 def test_fit_is_train(kind, digits, tmp_path):
     X, y, tests, _ = digits
-    options = {"network": "fc:40", "epochs": 2, "batch": 16, "lr": 0.01}
+    options = {"network": "fc:40", "epochs": 2, "batch": 16, "lr": 0.01, "binary_activations": kind.algorithm != "ff"}
+    options["binary_weights"] = options["binary_activations"]
     fitted = kind(**options, random_state=3, threads=1).fit(X, y)
     order = in_order(X, y)
     held = np.hstack([np.zeros((600, 10), np.uint8), X]) if kind.algorithm == "ff" else X

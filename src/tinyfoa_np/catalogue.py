@@ -102,8 +102,8 @@ class Algorithm:
     projected : bool
         Whether predictions use a fixed random projection of the last layer's outputs, regenerated from the seed.
     answers : str or None
-        How its networks answer, as :mod:`tinyfoa_np.model.export.answers` knows it: what C and ONNX exports write.
-        None: there is no such export.
+        Name of its networks' prediction in :mod:`tinyfoa_np.model.export.answers`, for C and ONNX exports; None if
+        these are not supported.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     paper : str or None
@@ -212,9 +212,21 @@ _OWN = (
         homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
+        options={
+            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign"))
+        },
         signs_first=True,
         answers="targets",
         why_not="sends the output's error to fully or locally connected layers only",
+    ),
+    Algorithm(
+        name="fa",
+        title="FA",
+        homes={"fc": _RULES + "fa:Network"},
+        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        signs_first=True,
+        answers="targets",
+        why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
         name="pepita",
@@ -354,7 +366,7 @@ def find(name: str) -> Algorithm:
     Raises
     ------
     BadRequest
-        If there is none, or its package cannot be imported.
+        If there is no such algorithm, or its package cannot be imported.
     """
     if name not in _known:
         if name not in _strangers():

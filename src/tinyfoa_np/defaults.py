@@ -9,6 +9,8 @@ M x M slices:
     epochs    enough for :data:`STEPS` steps, between 20 and 100
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
+    bits      activations are real for :data:`REAL`, weights for :data:`REAL_WEIGHTS`
+    giff      for networks with convolutions, :data:`GRAPH_OPTIONS` and :data:`GRAPH_FIELDS`
 
 The learning rate for slices is derived as follows: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end
 within 1, so the rate times the number of steps determines how many signs can change. Explicit options are kept, and
@@ -33,12 +35,29 @@ TRAVEL, LARGEST_LR = 3.0, 0.01
 #: the default network, and a smaller one for few samples, for which larger ones train less steadily
 NETWORK, SMALL_NETWORK, FEW = "fc:500x2", "fc:300x2", 1000
 #: learning rates if all weights train in every step, and those of networks with convolutions
-RATES = {"tinyfoa": 3e-3, "bp": 1e-3, "drtp": 1e-2, "pepita": 3e-2, "ff": 1e-2, "giff": 1e-3}
-GRAPH_RATES = {"bp": 1e-3, "giff": 3e-3}
+RATES = {
+    "tinyfoa": 3e-3,
+    "biofo": 3e-3,
+    "monoforward": 1e-3,
+    "bp": 1e-3,
+    "dfa": 1e-3,
+    "drtp": 1e-2,
+    "pepita": 3e-2,
+    "ff": 1e-2,
+    "giff": 1e-3,
+}
+GRAPH_RATES = {"bp": 4e-3, "giff": 4e-3}
+#: further options for networks with convolutions
+GRAPH_OPTIONS: dict[str, dict[str, Any]] = {"giff": {"loss": "softmax", "negatives": "all", "answer": "last"}}
+GRAPH_FIELDS: dict[str, dict[str, Any]] = {"giff": {"rms": True}}
+#: algorithms with real activations: with binary ones their scores are ties of signs, or they learn little
+REAL = {"drtp", "dfa", "ff"}
+#: algorithms that learn little with binary weights
+REAL_WEIGHTS = {"ff"}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
-GRAPH_BATCH = 20
+GRAPH_BATCH = 10
 #: fields determined by the rule, in display order
-CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule")
+CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule", "binary_weights", "binary_activations")
 
 
 def apply(dataset: str, network: str | None) -> bool:
@@ -83,11 +102,21 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     algorithm = fields.get("algorithm") or catalogue.DEFAULT
-    if catalogue.find(algorithm).by_layer and fields.get("schedule", "auto") in ("auto", "slice"):
+    entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
+    if algorithm in REAL and not is_local(fields["network"]):
+        fields.setdefault("binary_activations", False)
+    if algorithm in REAL_WEIGHTS:
+        fields.setdefault("binary_weights", False)
+    if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
         fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (max(1, fields["epochs"]) * batches)))
         return fields
+    if convolutions:
+        held = fields if "options" not in fields else fields["options"]  # a command has options among the fields
+        new = {name: value for name, value in GRAPH_OPTIONS.get(algorithm, {}).items() if name not in held}
+        fields = {**fields, **new} if held is fields else {**fields, "options": {**held, **new}}
+        fields = {**GRAPH_FIELDS.get(algorithm, {}), **fields}
     rates = GRAPH_RATES if convolutions else RATES
     if "lr" not in known and rates.get(algorithm):
         fields.setdefault("lr_schedule", "cooldown")
@@ -100,8 +129,13 @@ def described(recipe: Recipe, given: dict[str, Any]) -> str:
     if not apply(recipe.dataset, recipe.network):
         return ""
     chosen = {name: getattr(recipe, name) for name in CHOSEN if given.get(name) is None}
-    return ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items() if value != Recipe.lr_schedule)
+    usual = {"lr_schedule": Recipe.lr_schedule, "binary_weights": True, "binary_activations": True}
+    if recipe.deep:  # all are real
+        usual.update(binary_weights=False, binary_activations=False)
+    return ", ".join(_shown(name, value) for name, value in chosen.items() if (name, value) not in usual.items())
 
 
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _shown(name: str, value: object) -> str:
+    if name.startswith("binary_"):
+        return name.replace("binary_", "real ")
+    return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"

@@ -67,10 +67,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    network, epochs, batch, lr, lr_schedule
-        See :class:`.recipe.Recipe`. None is replaced by a value that depends on the number of samples:
-        :mod:`.defaults`.
-    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., lc_connect
+    network, epochs, batch, lr, lr_schedule, binary_weights, binary_activations
+        See :class:`.recipe.Recipe`. None is replaced by a value that depends on the number of samples and on the
+        algorithm: :mod:`.defaults`.
+    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., augment, reshuffle
         See :class:`.recipe.Recipe`. None is the algorithm's own default; for ``slices`` it is 1 if there is only one
         feature.
     normalize : {"standard", "unit"}, optional
@@ -154,8 +154,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         peer: float | None = Recipe.peer,
         dropout: float | None = Recipe.dropout,
         normalize: str | None = Recipe.normalize,
-        binary_weights: bool = Recipe.binary_weights,
-        binary_activations: bool = Recipe.binary_activations,
+        binary_weights: bool | None = None,
+        binary_activations: bool | None = None,
         recompute: bool = Recipe.recompute,
         theta: float | None = Recipe.theta,
         label_width: int | None = Recipe.label_width,
@@ -163,6 +163,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         merge: str | None = Recipe.merge,
         rms: bool | None = Recipe.rms,
         lc_connect: str | None = Recipe.lc_connect,
+        augment: str | None = Recipe.augment,
+        reshuffle: bool = Recipe.reshuffle,
         options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
         class_weight: Any = None,
@@ -205,6 +207,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.merge = merge
         self.rms = rms
         self.lc_connect = lc_connect
+        self.augment = augment
+        self.reshuffle = reshuffle
         self.options = options
         self.image = image
         self.class_weight = class_weight
@@ -333,7 +337,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return shares
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits (N, C), float64, of samples X (N, I); for two classes, a difference (N,), above 0 for the second."""
+        """Logits (N, C), float64, of samples X (N, I); with two classes, those of the second minus the first (N,)."""
         X = self._checked(X)
         logits = self.model_.scores(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits

@@ -33,7 +33,7 @@ _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
 #: for layer-by-layer training with more than 2 x 2 slices: the default learning rate of ``auto`` is LR_PER_SIDE M, at
 #: most LARGEST_LR. A slice trains in 1 / M^2 of the steps; the factor M is a compromise between the same rate
-#: and the same total movement for every M.
+#: and the same total movement for every M
 LR_PER_SIDE, LARGEST_LR = 2.4e-4, 0.01
 #: with more slices per side than this, ``auto`` trains two in a step, as one turn alone would be too short
 ONE_VISIT = 8

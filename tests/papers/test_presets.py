@@ -140,9 +140,23 @@ def test_an_unknown_algorithm_is_refused():
         ({"algorithm": "bp"}, {"schedule": "none", "slices": 1}),
         ({"algorithm": "bp", "schedule": "frozen"}, {"schedule": "frozen", "slices": 2}),
         ({"algorithm": "pepita", "binary_activations": False}, {"lr": 1e-3, "binary_weights": True}),
+        ({"algorithm": "ff"}, {"binary_weights": False, "binary_activations": False}),
+        ({"algorithm": "ff", "binary_weights": True}, {"binary_weights": True, "binary_activations": False}),
         ({"algorithm": "ff", "label_scale": 2.0, "epochs": 10}, {"label_scale": 2.0, "epochs": 10, "peer": 0.03}),
     ],
 )
 def test_what_is_given_comes_first(given, expected):
     recipe = Recipe(**presets.around({"dataset": "mnist", **given})).validated()
     assert {name: getattr(recipe, name) for name in expected} == expected
+
+
+def test_mlperf_is_of_resnet8():
+    fields = presets.chosen("mlperf", {"dataset": "cifar10", "batch": 64})
+    recipe = Recipe(**fields).validated()
+    assert (recipe.algorithm, recipe.network, recipe.batch, recipe.epochs) == ("bp", "resnet8", 64, 500)
+    assert recipe.augment == "flip,shift:10%,rotate:15" and recipe.reshuffle
+    assert recipe.lr_at(100) == pytest.approx(0.99**100)
+    assert Recipe(**presets.chosen("mlperf", {"dataset": "cifar10", "algorithm": "giff"})).validated().merge == "mul"
+    with pytest.raises(BadRequest, match="for network resnet8, not cnn"):
+        presets.chosen("mlperf", {"dataset": "cifar10", "network": "cnn"})
+    assert presets.chosen("paper", {"dataset": "mnist"}) == presets.around({"dataset": "mnist"})

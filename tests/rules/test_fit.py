@@ -109,7 +109,7 @@ def test_without_a_budget_nothing_is_streamed():
 MNIST = shaped("mnist", 60000, 10000, 784, "uint8", 10)
 
 
-@pytest.mark.parametrize("batch, budgets", [(100, (512, 256, 128, 64, 45)), (10, (64, 32))], ids=str)
+@pytest.mark.parametrize("batch, budgets", [(100, (512, 256, 128, 64, 45)), (10, (64, 32, 20))], ids=str)
 def test_the_paper_s_device_and_far_smaller_ones(batch, budgets):
     """FC 2000 x 4 with M = 16, the optimizer, the batch and all scratch included."""
     layout = Layout(recipe(network="fc:2000x4", slices=16, batch=batch).validated(), MNIST, threads=2)
@@ -119,6 +119,25 @@ def test_the_paper_s_device_and_far_smaller_ones(batch, budgets):
         assert max(one.plan.nbytes for one in chosen) <= 1024 * kib
         traffic.append(sum(sum(one.stage.traffic()) for one in chosen))
     assert traffic == sorted(traffic)  # less RAM, more to and from flash
+
+
+def test_the_smallest_budgets_of_small_devices():
+    """Set by training, not by what a digest reads, a commit checks or a batch hands over."""
+    layout = Layout(recipe(network="fc:200", slices=8, batch=1).validated(), MNIST, threads=1)
+    assert layout.least() <= 4420
+    chosen = layout.fit(layout.least())[0]
+    assert chosen.tiling.tight and chosen.plan.phase_bytes("update") == layout.least()
+    assert not layout.fit(6466)[0].tiling.tight  # a budget that suffices without keeps its plan
+
+
+def test_a_batch_is_handed_over_in_halves(tmp_path):
+    which, dataset = recipe(network="fc:30,20", batch=15, epochs=2), made(samples=40)
+    layout = Layout(which.validated(), dataset, threads=1)
+    assert layout.makers[0](Tiling(15, tight=True)).handed_samples == 8
+    cut = [Tiling(15, 8, 2, True, True, True, gather, tight=True) for gather in (False, True)]
+    tight, whole = (run(tmp_path, which, dataset, threads=1, audit=True, tilings=one) for one in (cut, None))
+    assert tight["model_sha256"] == whole["model_sha256"] and tight["findings"] == []
+    assert tight["layer_errors_pct"] == whole["layer_errors_pct"]
 
 
 def test_one_slice_of_four_with_its_moments_in_less_than_the_paper_has_without():

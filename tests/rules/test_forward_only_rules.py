@@ -15,6 +15,9 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 RULES = {
     "monoforward": {"algorithm": "monoforward"},
     "monoforward_slices": {"algorithm": "monoforward", "schedule": "slice", "slices": 2, "hold": "2"},
+    "fa": {"algorithm": "fa"},
+    "dfa": {"algorithm": "dfa"},
+    "sdfa": {"algorithm": "dfa", "options": {"signal": "sign"}},
     "biofo": {"algorithm": "biofo"},
     "biofo_normal": {"algorithm": "biofo", "options": {"head": "normal"}, "recompute": True},
 }
@@ -36,7 +39,9 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, 
     assert all(planned == accounted == watermark for planned, accounted, watermark in arenas(audited))
     budget = least(tmp_path, which, dataset, threads=1)
     small = run(tmp_path, which, dataset, ram=budget, threads=1)
-    assert small["arena"]["watermark_bytes"] <= budget < audited["arena"]["watermark_bytes"]
+    assert small["arena"]["watermark_bytes"] <= budget
+    one_by_one = which.rule.signs_first and toggles == (True, True)  # the scale of bits needs a whole batch
+    assert one_by_one or budget < audited["arena"]["watermark_bytes"]
     crashed = until_done(which, dataset, tmp_path / "run", [2, 9], commit_every=1, threads=3)
     assert small["model_sha256"] == audited["model_sha256"] == crashed["model_sha256"]
     loaded = model.load(Path(small["run_dir"]) / "model.safetensors")
@@ -46,5 +51,6 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, 
 
 @pytest.mark.parametrize("name", RULES)
 def test_it_learns(tmp_path, name):
-    result = run(tmp_path, of(name, (False, False), epochs=8, lr=1e-2), made(samples=300, tests=100))
+    lr = 0.3 if name == "fa" else 1e-2  # its errors are averaged over batch and classes
+    result = run(tmp_path, of(name, (False, False), epochs=8, lr=lr), made(samples=300, tests=100))
     assert result["error_pct"] <= 20  # 67, by chance

@@ -344,3 +344,14 @@ def test_a_run_that_never_committed_can_be_started_again(tmp_path, genuine, lost
             other.unlink()
     outcome(resumed, path)
     train(RUNS["bits"], made(inputs=64), path, threads=1)
+
+
+@pytest.mark.parametrize("test", [1, 15, 10**9])
+def test_a_finished_run_that_describes_other_test_samples_has_no_answers(copied, test):
+    """Nothing is allocated for samples that flash does not hold."""
+    path = copied(finished=True)
+    description = json.loads((path / "data.json").read_text())
+    assert len(results.tested(path, results.model(path))[1]) == description["test"]
+    (path / "data.json").write_text(json.dumps({**description, "test": test}))
+    what, message = outcome(results.tested, path, results.model(path))
+    assert what is CheckFailed and "test samples" in message

@@ -30,6 +30,7 @@ class Run(Network):
 
     def _recipe(self):
         meta, weights = self.golden.meta, self.golden.all("W")
+        signal = {"signal": "sign" if meta["system"] == "sdfa" else "error"}
         hidden = weights if meta["system"] == "ff" else weights[:-1]
         options = {}
         if meta["system"] == "bp":
@@ -43,8 +44,10 @@ class Run(Network):
             options["dropout"] = float(1 - 1 / max(1, self.golden.arrays["masks"].max()))
         if meta["system"] == "ff":
             options["classifier_lr"] = meta["lr_classifier"]
+        if "dfa" in meta["system"]:
+            options |= {"options": signal, "optimizer": "nesterov"}
         return Recipe(
-            algorithm=meta["system"],
+            algorithm=meta["system"].removeprefix("s"),
             network="fc:" + ",".join(str(len(W)) for W in hidden),
             lr=meta["lr"],
             epochs=1,
@@ -102,8 +105,9 @@ def _bp(run):
 
 
 def _drtp(run):
-    for k, B in enumerate(run.golden.all("B")):
-        getattr(run.stage.ram, f"feedback{k}")[:] = B.T
+    found = {int(key[1:]): B for key, B in run.golden.arrays.items() if re.fullmatch(r"B\d+", key)}
+    for k, B in found.items():  # of FA, B_k stands in for W_k, on the way to the layer below
+        getattr(run.stage.ram, f"feedback{k - min(found)}")[:] = B.T
     outputs = []
 
     def output(z, samples, labels, scale, binary, result, of):
@@ -167,4 +171,4 @@ def _ff(run):
     run.ours["goodness_last_batch"] = stage.ram.scores[:, : run.samples].T.copy()
 
 
-SYSTEMS = {"bp": _bp, "drtp": _drtp, "dfa": _drtp, "pepita": _pepita, "ff": _ff}
+SYSTEMS = {"bp": _bp, "drtp": _drtp, "dfa": _drtp, "sdfa": _drtp, "fa": _drtp, "pepita": _pepita, "ff": _ff}

@@ -39,7 +39,7 @@ class Cifar(Published):
     key : str
         Key of the labels in the Python layout.
     binary, python : tuple
-        Of each layout: its archive and the digest of that, the folder in it, and the digests of the files there.
+        For each layout: its archive and the archive's digest, the folder in it, and the digests of the files there.
     """
 
     def __init__(

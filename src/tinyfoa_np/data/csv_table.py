@@ -244,8 +244,8 @@ class _Taken:
             if self.gaps:
                 return float("nan")
             raise BadRequest(
-                f"{self._where(line, place)}: a value is missing; fill it in, leave the line out, or use --missing "
-                "median"
+                f"{self._where(line, place)}: a value is missing; fill it in, leave the line out, or train with "
+                "--missing median"
             )
         if not cells.is_number(field):
             raise BadRequest(self._wrong(field, place, line))

@@ -247,7 +247,7 @@ class Local(Dense):
     def _touched_bytes(self) -> int:
         return self.grid.side * self.published_bytes
 
-    # -- what the forward pass reads -----------------------------------------------------------------------------------
+    # -- published weights ---------------------------------------------------------------------------------------------
 
     @property
     def published_rows(self) -> int:

@@ -34,7 +34,7 @@ from .trained import TrainedLayer
 
 #: bytes of the buffer through which flash reads back a commit
 COMMIT_BUFFER = 16384
-SMALL_COMMIT_BUFFER = 2048
+SMALL_COMMIT_BUFFER, TIGHT_COMMIT_BUFFER = 2048, 256
 
 #: placeholder if nothing is rounded
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
@@ -218,6 +218,7 @@ class Parameters:
     def commit_bytes(self) -> int:
         """Bytes of the buffer through which a commit reads back, at most the size of the largest item."""
         buffer = SMALL_COMMIT_BUFFER if self.tiling.stream_slice or self.tiling.stream_weights else COMMIT_BUFFER
+        buffer = TIGHT_COMMIT_BUFFER if self.tiling.tight else buffer
         return min(buffer, self.slice_bytes(0))
 
     def carried(self) -> frozenset[str]:
@@ -487,7 +488,7 @@ class Parameters:
         self.state.resident, self.state.group = k, group
         flash.exchanges += 1
 
-    # -- what the forward pass reads -----------------------------------------------------------------------------------
+    # -- published weights ---------------------------------------------------------------------------------------------
 
     @property
     def published_rows(self) -> int:
@@ -551,8 +552,9 @@ class Parameters:
             for o in range(last - first):
                 for k, part in parts:
                     width = part.high - part.low
-                    flash.read(self.name("slices"), k, [row[part.low : part.high]], 4 * o * width)
-                hashed.update(row[: self.I].data)
+                    at = part.low if len(row) >= self.I else 0  # a slice's row at a time where no more fits
+                    flash.read(self.name("slices"), k, [row[at : at + width]], 4 * o * width)
+                    hashed.update(row[at : at + width].data)
         hashed.update(self.ram.bias.data)
         return hashed.hexdigest()
 

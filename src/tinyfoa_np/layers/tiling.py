@@ -36,6 +36,8 @@ class Tiling:
         Whether the input columns that the slice needs are stored separately, so that the others can be discarded.
     keep_products : bool
         For locally connected layers: keep batch norm's inputs for the rest of the step, instead of recomputing them.
+    tight : bool
+        Whether digests read one slice row at a time, commits use a small buffer, and the hand-over halves a batch.
     """
 
     samples: int
@@ -46,6 +48,7 @@ class Tiling:
     regenerate: bool = False
     gather: bool = False
     keep_products: bool = False
+    tight: bool = False
 
     def described(self, batch: int, outputs: int, rows: int, local: bool = False) -> str:
         """Describe the choice in words, for a layer with these ``outputs`` and ``rows`` per slice, and this ``batch``.
@@ -64,6 +67,8 @@ class Tiling:
             said.append("projection made anew in each pass")
         if self.gather:
             said.append("only the columns of the inputs kept that train")
+        if self.tight:
+            said.append("batches handed over in halves")
         if local and not self.keep_products:
             said.append("products made anew in each pass")
         return ", ".join(said) or "all stays in RAM that a step reads again"

@@ -185,7 +185,7 @@ class Layer:
         return (1 + schedule.holds(steps - 1)) / steps if self.grid.side > 1 else 0.0
 
     def flushes(self, batches: int) -> int:
-        """Slices written back in a training of so many steps per epoch, also at the ends of epochs."""
+        """Slices written back in a training with ``batches`` steps per epoch, including the ends of epochs."""
         recipe = self.recipe
         steps = recipe.epochs * batches
         if self.grid.side > 1 and self.due > 1:

@@ -24,6 +24,11 @@ TinyFoA; on CIFAR they are (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, an
 
 One setting cannot be expressed in a recipe and therefore differs: DRTP and FF standardize each colour channel of
 CIFAR-10.
+
+MLPerf Tiny trains ``resnet8`` on CIFAR-10 for 500 epochs with batch 32, Adam at 0.001 x 0.99^epoch, images mirrored,
+shifted by up to a tenth of their size and rotated by up to 15 degrees, reshuffled in every epoch
+(benchmark/training/image_classification/train.py of github.com/mlcommons/tiny). Two settings differ: pixels are scaled
+to 0 to 1 here, not 0 to 255, and there is no weight decay.
 """
 
 from __future__ import annotations
@@ -35,9 +40,11 @@ from ..errors import BadRequest
 from ..network import is_local
 from ..recipe import Recipe
 
+#: systems whose published baseline has real weights and activations; with binary ones they do not learn
+BASELINES = {"ff"}
 #: systems run by TinyFoA's authors
 SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
-PRESETS = ("paper",)
+PRESETS = ("paper", "mlperf")
 LOCAL_NETWORK = "lc:16,32,64,64"
 #: the data set whose recipe is used for data sets without a published recipe
 USUAL = "mnist"
@@ -129,11 +136,44 @@ def _slices(algorithm: str, vertical: bool) -> dict[str, Any]:
     return {"schedule": "frozen", "slices": 2} if vertical else {"schedule": "none", "slices": 1}
 
 
+def mlperf(given: dict[str, Any]) -> dict[str, Any]:
+    """MLPerf Tiny's recipe for ``resnet8``, as defaults for the given fields; any algorithm can train it.
+
+    Raises
+    ------
+    BadRequest
+        If another network is given.
+    """
+    network = given.get("network", "resnet8")
+    if network != "resnet8":
+        raise BadRequest(f"preset mlperf is for network resnet8, not {network}")
+    return {
+        "algorithm": "bp",
+        "network": network,
+        "epochs": 500,
+        "batch": 32,
+        "lr": 1e-3,
+        "lr_schedule": "exponential:0.99",
+        "optimizer": "adam",
+        "normalize": "unit",
+        "shuffle": True,
+        "reshuffle": True,
+        "augment": "flip,shift:10%,rotate:15",
+        **given,
+    }
+
+
+def chosen(preset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, one of :data:`PRESETS`, as defaults for the given ones."""
+    return mlperf(given) if preset == "mlperf" else around(given)
+
+
 def around(given: dict[str, Any]) -> dict[str, Any]:
     """Complete given fields with the published recipe; given fields take precedence.
 
     TinyFoA trains vertically and the others do not, unless ``given`` has a schedule; the number of slices is then the
     usual one of that schedule.
+    Weights and activations are binary unless given, except for :data:`BASELINES`, where they are real.
 
     Parameters
     ----------
@@ -152,9 +192,24 @@ def around(given: dict[str, Any]) -> dict[str, Any]:
     (10, 0.0001, False)
     """
     algorithm = given.get("algorithm", Recipe.algorithm)
-    toggles = {name: given.get(name, getattr(Recipe, name)) for name in ("binary_weights", "binary_activations")}
+    toggles = {name: given.get(name, algorithm not in BASELINES) for name in ("binary_weights", "binary_activations")}
     local = is_local(given.get("network", Recipe.network))
     fields = paper(algorithm, given["dataset"], vertical=algorithm == "tinyfoa", local=local, **toggles)
     if given.get("schedule", fields["schedule"]) != fields["schedule"]:
         del fields["slices"]
     return {**fields, **given}
+
+
+def described(recipe: Recipe) -> str:
+    """Which row of the TinyFoA paper's tables a recipe is around, in a line.
+
+    Examples
+    --------
+    >>> described(Recipe(**around({"dataset": "mnist", "algorithm": "ff"})).validated())
+    'FF of the TinyFoA paper, baseline: real weights and activations'
+    """
+    weights, activations = recipe.binary_weights, recipe.binary_activations
+    baseline = not weights and not activations
+    kinds = {True: "binary", False: "real"}
+    what = f"{kinds[weights]} weights and {'' if weights == activations else kinds[activations] + ' '}activations"
+    return f"{recipe.rule.title} of the TinyFoA paper{', baseline' if baseline else ''}: {what}"

@@ -8,7 +8,7 @@ Binary weights and activations take a bit each, but only for reading: a step tha
 Fully connected (Tables 1 and 2)
     Only the matrices between hidden layers count: not the first layer, the classifier or a fixed projection. BP and
     DRTP hold all of them, PEPITA holds all in forward and trains one at a time, FF and TinyFoA hold one: here the
-    largest, (I, O). Vertical training divides what is trained by M^2, biases by M.
+    largest, (I, O). Vertical training divides trained weights by M^2, biases by M.
 
     ======== ============================= ====================================== ===============================
     system   forward                       gradient                               update

@@ -44,7 +44,7 @@ class System:
 
     @classmethod
     def of(cls, name: str) -> System:
-        """The system of that name."""
+        """Parse a system's name."""
         sign = "-" if name.startswith("tinyfoa") else "+"
         algorithm, *changes = name.split(sign)
         v, bw, ba = ((change in changes) != (sign == "-") for change in ("v", "bw", "ba"))
@@ -78,7 +78,7 @@ class Row:
 
 
 def rows(table: str) -> list[Row]:
-    """The rows of one of :data:`TABLES`, in their order."""
+    """The rows of one of :data:`TABLES`, in order."""
     text = resources.files(__package__).joinpath(f"{table}.csv").read_text()
     return [
         Row(

@@ -200,7 +200,7 @@ def train(
         X (B, I, R, C).
     network : Network
     slopes_of : callable
-        What :func:`gradient` does, or another rule.
+        A replacement for :func:`gradient`, to train with another rule.
     dropout : sequence of ndarray of float, (B, SIDE SIDE O)
         One per step, as in :func:`forward`; by default no dropout.
     slices, schedule, hold, optimizer, lr, epochs

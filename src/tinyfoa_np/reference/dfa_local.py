@@ -1,6 +1,6 @@
-"""Direct feedback alignment through locally connected layers: each hears of the output's error directly.
+"""Direct feedback alignment through locally connected layers: each layer receives the output error directly.
 
-The network and its training are those of :mod:`.bp_local`; only where a layer's error comes from differs.
+Network and training are those of :mod:`.bp_local`; only the source of a layer's error differs.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def gradient(
     binary_activations: bool = True,
     dropout: np.ndarray | float = 1.0,
 ) -> Network:
-    """The gradient of each layer, from the output's error e = (softmax(a) - Y) / B and its fixed B_k: dh_k+1 = e B_k.
+    """Update direction of each layer, from the output error e = (softmax(a) - Y) / B and fixed B_k: dh_k+1 = e B_k.
 
     Parameters
     ----------
     done, network, labels, binary_weights, binary_activations, dropout
-        As for :func:`.bp_local.gradient`; what was dropped counts in the classifier's gradient alone.
+        As for :func:`.bp_local.gradient`; dropout affects only the classifier's gradient.
     feedback : sequence of ndarray of float, (C, O R S) each
         B_k of each locally connected layer.
     """
@@ -46,5 +46,5 @@ def gradient(
 
 
 def train(batches: Sequence[Batch], network: Network, feedback: Sequence[np.ndarray], **options: Any) -> Trained:
-    """Trains all layers as :func:`.bp_local.train` does, with its options."""
+    """Train all layers like :func:`.bp_local.train`, with its options."""
     return bp_local.train(batches, network, slopes_of=partial(gradient, feedback=feedback), **options)

@@ -7,7 +7,7 @@ A description is a tuple that begins with its kind:
     ("conv", I, O, stride)          ReLU of a 3 x 3 convolution with biases
     ("normed", I, O, stride, K, L)  ReLU of batch norm of a K x L convolution
     ("residual", I, O, stride)      ReLU of normed 3 x 3, 3 x 3, batch norm, plus a shortcut: the input itself, or a
-                                    strided 1 x 1 convolution of it where shapes differ
+                                    strided 1 x 1 convolution of it if shapes differ
     ("dsconv", I, O, stride)        ReLU of batch norm of a depthwise 3 x 3, then of a 1 x 1 convolution
     ("pool", K, L)                  average pooling of K x L positions
 

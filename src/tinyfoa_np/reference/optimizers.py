@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Optimizer(Protocol):
-    """What moves weights."""
+    """The interface of optimizers."""
 
     def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray: ...
 
@@ -54,7 +54,7 @@ class Momentum:
     lr : float
         Step size; it can be changed between steps.
     decay : float, optional
-        Weight decay: g + decay w takes the place of g.
+        Weight decay: g is replaced by g + decay w.
     """
 
     MU = 0.9

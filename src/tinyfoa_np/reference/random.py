@@ -183,10 +183,10 @@ def turn(place: int, count: int, epoch: int, *, seed: int, purpose: int = ORDER)
 
 
 def ternary(classes: int, outputs: int, *, seed: int, layer: int) -> np.ndarray:
-    """A head (C, O) of which a sixth, rounded down, is +1, a sixth -1 and the rest 0.
+    """Ternary head (C, O): a sixth of it, rounded down, is +1, a sixth is -1, and the rest is 0.
 
-    Element (c, o) is number o C + c of C O; where a permutation puts it (:func:`turn`, with the layer in the epoch's
-    place) decides: below a sixth, below two sixths, or beyond.
+    Element (c, o) is number o C + c of C O. Its value depends on its place in a permutation (:func:`turn`, with the
+    layer instead of the epoch): below a sixth, below two sixths, or beyond.
     """
     count = classes * outputs
     places = np.array([turn(n, count, layer, seed=seed, purpose=TERNARY) for n in range(count)])

@@ -204,14 +204,14 @@ def sent_back(
 
 
 class Grouped:
-    """The optimizers of a layer, one for each group of its output channels and each array of it.
+    """The optimizers of a layer: one per group of its output channels and array.
 
     Parameters
     ----------
     outputs, groups : int
-        Output channels, and into how many groups they are cut.
+        Number of output channels, and number of groups.
     new : callable
-        Makes an optimizer.
+        Function that makes an optimizer.
     """
 
     def __init__(self, outputs: int, groups: int, new: Callable[[], Optimizer]) -> None:
@@ -219,7 +219,7 @@ class Grouped:
         self.optimizers = [{name: new() for name in ("W", "b", "gamma", "beta")} for _ in self.groups]
 
     def step(self, layer: Layer, slopes: Layer, training: Sequence[int]) -> Layer:
-        """The layer with these groups moved, and all that trains clamped to +-1."""
+        """The layer with these groups updated, and all trained parameters clamped to +-1."""
         moved = {name: getattr(layer, name).copy() for name in ("W", "b", "gamma", "beta")}
         for number in training:
             part = self.groups[number]

@@ -1,8 +1,7 @@
-"""The loop that all rules train by: a step for every batch, in the order given, epochs times over; and what its steps
-share, schedules and the optimizers of slices.
+"""The common training loop of all rules, schedules, and the optimizers of slices.
 
-A rule says what a step is. Layers that train in slices ask :class:`Turns` which hold a step lies in, and let
-:class:`Sliced` or :class:`Grouped` move what that hold is for.
+A rule defines the step. Layers that train in slices ask :class:`Turns` for the slices of a step, and update them with
+:class:`Sliced` or :class:`Grouped`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ T = TypeVar("T")
 
 
 def steps(batches: Sequence[T], epochs: int = 1) -> Iterator[tuple[int, T]]:
-    """Every step with its batch, numbered from 0: all batches in the order given, `epochs` times over.
+    """Yield every step with its batch, numbered from 0: all batches in the given order, for `epochs` epochs.
 
     Raises
     ------
@@ -36,12 +35,12 @@ def steps(batches: Sequence[T], epochs: int = 1) -> Iterator[tuple[int, T]]:
 
 
 class Turns:
-    """Which slices of a layer train in which step.
+    """The slices of a layer that train in each step.
 
     Parameters
     ----------
     batches, epochs : int
-        Steps of an epoch, and how many epochs there are.
+        Steps per epoch, and number of epochs.
     slices : int
         M, slices per side.
     schedule : {"none", "slice", "stream", "frozen"}
@@ -57,7 +56,7 @@ class Turns:
     Raises
     ------
     ValueError
-        For a schedule that does not exist, or both `hold` and `exchanges`.
+        For an unknown schedule, or both `hold` and `exchanges`.
     """
 
     def __init__(
@@ -81,11 +80,11 @@ class Turns:
 
     @property
     def side(self) -> int:
-        """Slices per side of the grid that trains: 1 where the whole layer does."""
+        """Slices per side of the training grid; 1 if the whole layer trains."""
         return self.slices if self.schedule in ("slice", "stream") else 1
 
     def hold_of(self, step: int) -> int:
-        """The hold that a step lies in."""
+        """Number of the hold that contains a step."""
         if self.exchanges is None:
             return hold_at(step, self.hold)
         return hold_of_exchanges(step, self.steps, self.exchanges)
@@ -101,9 +100,9 @@ class Turns:
         return [self.hold_of(step) % self.side] if self.schedule == "slice" else list(range(self.side))
 
     def put_back(self, step: int, new: np.ndarray, old: np.ndarray, *, sides: int = 2) -> None:
-        """With schedule ``frozen``, writes the diagonal slice that rests in this step, as it was, into new weights.
+        """With schedule ``frozen``, restore the diagonal slice of this step in the new weights from the old ones.
 
-        Locally connected layers are cut along one of their `sides` only, by their output channels.
+        Locally connected layers are divided along only one of their `sides`, by output channels.
         """
         if self.schedule == "frozen":
             q = frozen_at(self.hold_of(step), self.slices)
@@ -114,14 +113,14 @@ class Turns:
 def optimizer_of(
     name: str, lr: float, kinds: Mapping[str, Callable[[float], Optimizer]] = OPTIMIZERS
 ) -> Callable[[], Optimizer]:
-    """Makes optimizers of a kind; raises ValueError if there is none of that name."""
+    """A function that makes optimizers of a kind; raises ValueError for an unknown name."""
     if name not in kinds:
         raise ValueError(f"no optimizer is called {name!r}; one of {', '.join(kinds)} would be right")
     return lambda: kinds[name](lr)
 
 
 class Sliced:
-    """The optimizers of a dense layer: one for each slice of its weights and one for each group of its biases.
+    """The optimizers of a dense layer: one per slice of its weights and one per group of its biases.
 
     Parameters
     ----------
@@ -129,7 +128,7 @@ class Sliced:
     side : int
         Slices per side.
     new : callable
-        Makes an optimizer.
+        Function that makes an optimizer.
     """
 
     def __init__(self, shape: tuple[int, int], side: int, new: Callable[[], Optimizer]) -> None:
@@ -140,7 +139,7 @@ class Sliced:
     def step(
         self, W: np.ndarray, b: np.ndarray, dW: np.ndarray, db: np.ndarray, training: Sequence[tuple[int, int]]
     ) -> None:
-        """Moves the slices that train, in place; biases that several of them share step once."""
+        """Update the slices that train, in place; biases shared by several of them step once."""
         for j, i in training:
             part = self.rows[j], self.columns[i]
             W[part] = self.of_weights[j, i].step(W[part], dW[part])

@@ -7,11 +7,11 @@ For a layer with weights W (O, I), bias b (O) and a fixed head P (C, O)
     logits      a = h P^T,  p = softmax(a),  loss = mean cross-entropy
     gradient    dz = ((p - Y) / B) P [z > 0],  dW = dz^T X,  db = sum dz
     update      the optimizer's step on the whole layer
-    answer      the class with the largest logit of the last layer
+    prediction  the class with the largest logit of the last layer
 
 Weights and activations are real and nothing is clamped, as published. With ``--binary-weights`` and
-``--binary-activations`` the conventions of :mod:`.tinyfoa` apply, its clamp too. The published scripts take the ternary
-head for CIFAR and CHB-MIT, the normal one for MNIST and MIT-BIH.
+``--binary-activations`` the conventions of :mod:`.tinyfoa` apply, including its clamp. The published scripts use the
+ternary head for CIFAR and CHB-MIT, and the normal one for MNIST and MIT-BIH.
 """
 
 from __future__ import annotations

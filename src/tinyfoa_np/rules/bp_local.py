@@ -212,7 +212,7 @@ class Network(bp.Network):
             own.backward(samples, self.ram.backward, self._dh(own.shape.below))
 
     def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:
-        """From the errors of what layer k puts out, by tiles of positions, to du in the place of u."""
+        """Compute du, in place of u, from the errors at layer k's outputs, by tiles of positions."""
         ram, own = self.ram, self.local[k]
         own.fresh = self.tiling.keep_products
         for first, last in own.pass_tiles():

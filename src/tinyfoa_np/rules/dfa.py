@@ -5,9 +5,10 @@ Layers, activations and fixed projections B_k are those of direct random target 
     output's error      e = y - Y                                                for the current batch
     error               dz_k = (e B_k^T) (1 - h_k+1^2) [|z_k| < 1],  on top dz = (y - Y) / (B C) [|z| < 1]
 
-([|z| < 1] only with binary activations.) A hidden layer's error is not averaged over the batch, as in the published
-code of DRTP. The error is known only after the forward pass of the whole network, so the inputs and z of all layers are
-kept until then, and all layers are updated afterwards. As in DRTP, activations are binary only if weights are.
+([|z| < 1] only with binary activations.) With ``--signal sign`` the signs of e are sent (sDFA). A hidden layer's error
+is not averaged over the batch, as in the published code of DRTP. The error is known only after the forward pass of the
+whole network, so the inputs and z of all layers are kept until then, and all layers are updated afterwards. As in DRTP,
+activations are binary only if weights are.
 """
 
 from __future__ import annotations
@@ -59,16 +60,27 @@ class Network(drtp.Network):
         self._output(samples, gains[-1])
         self.note(samples, step, sums)
         self.arena.enter("gradient")
-        kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
+        self.keep_error(samples)
         loss, wrong = self._error(samples, of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
-        for k in range(self.top):
-            tanh_s = np.float32(gains[k + 1] / 2)  # a gain is 2 tanh(s)
-            kernels.project(self._z(k), samples, ram.error, ram[f"feedback{k}"], tanh_s, self.binary, self.cores)
+        for k in reversed(range(self.top)):
+            self.send_back(k, samples, np.float32(gains[k + 1] / 2))  # a gain is 2 tanh(s)
         self.arena.enter("update")
         for k in range(self.top + 1):
             dz = ram.z if k == self.top else self._z(k)
             if not self.train_layer(flash, k, self._values(k), gains[k], samples, dz, step, None, first > 0, part.ends):
                 return Outcome.of(loss, wrong, False)
         return Outcome(loss, wrong)
+
+    def keep_error(self, samples: int) -> None:
+        """Store the error sent to the hidden layers, before the output's z is overwritten by its errors."""
+        ram = self.ram
+        kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
+        if self.recipe.options["signal"] == "sign":
+            np.sign(ram.error, out=ram.error)
+
+    def send_back(self, k: int, samples: int, tanh_s: np.float32) -> None:
+        """Replace the z of hidden layer k with its errors; ``tanh_s`` is the size of binary activations."""
+        feedback = self.ram[f"feedback{k}"]
+        kernels.project(self._z(k), samples, self.ram.error, feedback, tanh_s, self.binary, self.cores)

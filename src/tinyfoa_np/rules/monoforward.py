@@ -1,18 +1,18 @@
-"""Mono-Forward (Gong and others, arXiv 2501.09238): layers train one after another, each with a head that learns too.
+"""Mono-Forward (Gong and others, arXiv 2501.09238): layers train one after another, each with a trained head.
 
 For a layer with weights W (O, I), bias b (O) and a head M (C, O)
 
-    forward     z, h as TinyFoA has them (:mod:`.tinyfoa`)
+    forward     z, h as in TinyFoA (:mod:`.tinyfoa`)
     goodness    G = h M^T,  p = softmax(G),  loss = mean cross-entropy
     gradient    dM = ((p - Y) / B)^T h
                 dz = ((p - Y) / B) M [z > 0] [|z| < 1]      ([|z| < 1] only with binary activations)
                 dW = dz^T X [|W| < 1],  db = sum dz         ([|W| < 1] only with binary weights)
-    update      W and b as the recipe says; M at a learning rate of its own; with binary weights W, b are clamped to +-1
-    answer      the class with the largest G of the last layer
+    update      W and b as in the recipe; M with its own learning rate; with binary weights W, b are clamped to +-1
+    prediction  the class with the largest G of the last layer
 
-It is TinyFoA with a projection that learns: M is a dense layer (C, O) of its own, always real, without biases, and the
-projection that the passes read is its transpose. The paper's abstract has these equations; biases, the optimizer and
-that layers train one after another are choices of this project, as the authors' code was not found.
+This is TinyFoA with a trained projection: M is a separate dense layer (C, O), always real and without biases, and its
+transpose is the projection that the passes read. The equations are those of the paper's abstract. Biases, the optimizer
+and training the layers one after another are choices of this project, as the authors' code was not found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..storage.flash import Flash
 from . import tinyfoa
 from .cuts import Rung
 
-#: heads are numbered from here on, among layers' random numbers and objects in flash: no network has more layers
+#: offset of the heads in the numbering of random numbers and flash objects: no network has more layers
 HEADS = 1000
 SCRATCH = (*Scratch._fields, "abs_w")
 
@@ -73,11 +73,11 @@ class Layer(tinyfoa.Layer):
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
-        # the projection cannot be made anew from the seed, and the head needs all of a batch's h
+        # the projection cannot be regenerated from the seed, and the head needs h of the whole batch
         return [r for r in super().ladder(recipe) if not r.tiling.regenerate and r.tiling.samples == recipe.batch]
 
     def extra(self) -> list[Region]:
-        """What a layer needs, h until the head has trained, and scratch of that."""
+        """Regions of the layer, with h kept until the head has trained, and the head's scratch."""
         changed = {"outputs": {"phases": (*STEP, *INFERENCE)}, "projection": {"writes": ("initialize", "update")}}
         regions = [replace(r, **changed.get(r.name, {})) for r in super().extra()]  # type: ignore[arg-type]
         shapes = self.head.scratch_shapes()

@@ -135,12 +135,17 @@ class Stage(ABC):
         """Number of samples in the arena at a time: a batch or a micro-batch."""
         return self.tiling.samples
 
+    @property
+    def handed_samples(self) -> int:
+        """How many samples the hand-over holds at a time."""
+        return self.held_samples
+
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
         """Possible ways to divide the stage; the first keeps as much as possible in RAM."""
         return [Rung(Tiling(held), NEURONS[:1], ROWS[:1]) for held in (recipe.batch, *micro_batches(recipe))]
 
-    # -- what a step costs ---------------------------------------------------------------------------------------------
+    # -- cost of a step ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def cost(self) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ Full-precision weights and biases are in :class:`.parameters.Parameters`; this f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -111,7 +112,13 @@ class Layer(LayerStage):
             base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
             streams = weights or regenerate
             rungs.append(Rung(base, NEURONS if streams else NEURONS[1:], ROWS if weights or slices else ROWS[:1]))
-        return rungs
+        # what only a smaller budget needs; with recomputed inputs a batch is handed over whole
+        tight = [] if recipe.recompute else [rung for rung in rungs if rung.tiling.stream_slice]
+        return [*rungs, *(rung._replace(tiling=replace(rung.tiling, tight=True)) for rung in tight)]
+
+    @property
+    def handed_samples(self) -> int:
+        return -(-self.tiling.samples // 2) if self.tiling.tight else self.tiling.samples
 
     def extra(self) -> list[Region]:
         """Regions of the batch, its labels and logits, the projection, and scratch."""
@@ -119,6 +126,7 @@ class Layer(LayerStage):
         scratch, scratch_kind = own.pass_scratch(self.inputs, held, self.threads)
         # values passed between micro-batches must outlive loading
         batch = ("load",) if held < self.B else ()
+        handed = ("load",) if self.handed_samples < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
         gathered = own.most_columns()[0] if self.tiling.gather else 0
         projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
@@ -132,16 +140,20 @@ class Layer(LayerStage):
             ),
             Region("z", (self.tile, held), "float32", PASSES),
             Region("scratch", scratch, scratch_kind, PASSES),
-            Region("abs_z", (self.threads,), "int64", (*batch, *PASSES)),
+            Region("abs_z", (self.threads,), "int64", (*handed, *PASSES)),
             Region("active", (own.trained_rows, -(-self.B // 16)), "uint16", (*batch, *STEP)),
-            Region("logits", (self.C, self.B), "float32", (*batch, "forward", "gradient", *INFERENCE)),
+            Region("logits", (self.C, self.B), "float32", (*handed, "forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
             Region("result", (2,), "float64", ("gradient", *INFERENCE)),
             *(Region(name, *shape, ("update",)) for name, shape in own.scratch_shapes().items()),
-            Region("outputs", (held, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
-            Region("row", (max(layer.inputs.width for layer in self.layers),), "float32", ("hand-over",)),
+            Region("outputs", (self.handed_samples, self.emitted.columns), self.emitted.dtype, ("hand-over",)),
+            Region("row", (max(map(self._row_width, self.layers)),), "float32", ("hand-over",)),
             Region("commit", (max(layer.commit_bytes for layer in self.layers),), "uint8", ("load",)),
         ]
+
+    def _row_width(self, layer: Dense) -> int:
+        """Weights that a digest reads at a time."""
+        return max(map(layer.width, range(len(layer.grid)))) if self.tiling.tight else layer.inputs.width
 
     def carried(self) -> frozenset[str]:
         return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
@@ -166,7 +178,7 @@ class Layer(LayerStage):
 
     @staticmethod
     def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
-        """Rows (n, C) of the fixed projection of layer ``number`` from neuron ``first`` on; returns them."""
+        """Generate rows (n, C) of layer ``number``'s fixed projection, starting at neuron ``first``; return them."""
         return normal_rows(out, first, outputs, number, recipe.seed)
 
     def _projection(self, first: int, last: int) -> np.ndarray:
@@ -178,7 +190,8 @@ class Layer(LayerStage):
         (read, written), parts = self.traffic(), -(-self.B // self.tiling.samples)
         numbers = parts * self.O * self.C if self.tiling.regenerate else 0
         calls = parts * -(-self.O // self.stretch) + -(-self.parameters.trained_rows // self.parameters.tile_rows)
-        return read + WRITTEN * written + REGENERATED * numbers + CALL * calls, -self.tile, self.tiling.gather
+        cost = read + WRITTEN * written + REGENERATED * numbers + CALL * calls
+        return self.tiling.tight, cost, -self.tile, self.tiling.gather
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class Loading(Session):
             row, scale = random_kernels.turn(begin + i, records.samples, epoch, seed), ram.input_scale[i:]
             records.read_row(self.flash, row, ram.inputs[i : i + 1], labels[i : i + 1], scale)
 
-    def _parts(self, records: Records, k: int, epoch: int | None = None) -> Iterator[Part]:
+    def _parts(self, records: Records, k: int, epoch: int | None = None, held: int | None = None) -> Iterator[Part]:
         """Load batch k in parts of as many samples as the arena holds.
 
         Parameters
@@ -89,8 +89,10 @@ class Loading(Session):
         k : int
         epoch : int, optional
             The training epoch; samples are then shuffled and augmented if the recipe says so.
+        held : int, optional
+            Samples at a time, if fewer than the arena holds.
         """
-        held, n = self.stage.held_samples, records.count(k)
+        held, n = held or self.stage.held_samples, records.count(k)
         if held >= n:
             yield whole(self._load(records, k, epoch))
             return

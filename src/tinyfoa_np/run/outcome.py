@@ -86,7 +86,7 @@ def measured(arena: Arena, tiling: Tiling) -> dict[str, Any]:
             }
             for r in plan.regions
         ],
-        "tiling": asdict(tiling),
+        "tiling": {name: value for name, value in asdict(tiling).items() if value or name != "tight"},
     }
 
 

@@ -110,13 +110,17 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
     ------
     FlashError
         If flash is damaged, or in use by another process.
+    CheckFailed
+        If flash does not hold as many test samples as the run describes.
     """
     data = stand_in(Path(run_dir))
     layout = Layout(trained.recipe, data, 1)
     records, inputs = layout.test_set, layout.inputs
-    held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
     scale = np.ones(1, np.float32)
     with Flash.open(Path(run_dir) / "flash", trained.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
+        if records.name not in flash.names() or flash.sizes(records.name) != (records.nbytes,):
+            raise CheckFailed(f"{run_dir} does not hold {records.samples:,} test samples: data.json was altered")
+        held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
         for k in range(records.batches):
             rows = slice(k * records.batch, k * records.batch + records.count(k))
             records.read(flash, k, held[rows], labels[rows], scale)
@@ -152,7 +156,7 @@ def trained_signs(trained: Model, number: int) -> np.ndarray:
 
 
 def initial_signs(trained: Model, number: int) -> np.ndarray:
-    """Signs (O, I) int8 of a layer's initial weights, regenerated from the seed: they do not depend on the size."""
+    """Signs (O, I) int8 of a layer's initial weights, regenerated from the seed."""
     recipe, layer = trained.recipe, trained.layers[number]
     outputs, inputs = layer.outputs, layer.inputs.width
     made, seed = np.zeros(outputs * inputs, np.float32), np.uint64(recipe.seed)

@@ -423,7 +423,7 @@ class _Run(Loading):
     def _hand_over_batch(self, records: Records, k: int, trained: bool, out: Records | None) -> int:
         """Pass batch k through the trained stage, writing outputs to ``out`` if given; return the wrong predictions."""
         wrong, ram = 0, self.stage.ram
-        for part in self._parts(records, k):
+        for part in self._parts(records, k, held=self.stage.handed_samples):
             wrong += self.stage.hand_over(self.flash, part, trained)
             if out:
                 out.write_part(self.flash, k, part.first, part.samples, ram.outputs)

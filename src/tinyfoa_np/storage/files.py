@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import CheckFailed
 
-Buffers = Sequence[Any]  # of anything with a C-contiguous buffer: arrays, memoryviews, bytes
+Buffers = Sequence[Any]  # objects with a C-contiguous buffer: arrays, memoryviews, bytes
 
 #: bytes of the largest file of each kind that is read whole; JSON files of real runs are far smaller
 RECIPE_LIMIT, JSON_LIMIT, ROWS_LIMIT = 1 << 20, 1 << 23, 1 << 25

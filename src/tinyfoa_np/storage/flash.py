@@ -6,10 +6,10 @@ alternately. A commit is the writing of a root, which names the current slot and
 
 Why the last commit always survives:
 
-- between commits only slots that the last root does not name are written: the other slot of an item, a new object, or
+- between commits, only slots that the last root does not name are written: the other slot of an item, a new object, or
   working memory, which no root ever names;
-- a commit syncs these data first, then writes its root over the *older* of the two, syncs that, and only then removes
-  what was dropped: at every instant one whole root names only whole data;
+- a commit first syncs these data, then overwrites the *older* root, syncs it, and only then removes dropped objects:
+  at every moment there is an intact root that names only intact data;
 - changes since the last commit are known in memory only, and this memory is not trusted after any failure: the flash
   accepts no more writes until it is opened again, which determines what reached the disk.
 
@@ -236,9 +236,10 @@ class Flash:
         Raises
         ------
         ValueError
-            If the name is taken, dropped since the last commit or no plain file name, or sizes or slots make no sense.
+            If the name is in use, was dropped since the last commit or is not a plain file name, or if sizes or slots
+            are invalid.
         FlashError
-            If the file cannot be made.
+            If the file cannot be created.
         """
         self._refuse_if_stopped()
         if not _plain(name) or name in self._objects:
@@ -260,23 +261,23 @@ class Flash:
         self._dropped[name] = self._objects.pop(name)
 
     def read(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
-        """Read what was last written to an item, from `offset` on, into one buffer after the other.
+        """Read the latest data of an item, starting at `offset`, into the buffers one after another.
 
         Parameters
         ----------
         name, item
-            The object, and the number of the item in it.
+            Name of the object, and number of the item in it.
         buffers : sequence of arrays or memoryviews
-            Writable, C-contiguous, any shape and dtype; filled completely, in order. No data are copied on the way.
+            Writable, C-contiguous, any shape and dtype; filled completely, in order, without intermediate copies.
         offset : int
             First byte within the item.
 
         Raises
         ------
         ValueError
-            If there is no such item or the bytes asked for do not lie within it.
+            If there is no such item, or the requested bytes are not within it.
         FlashError
-            If the item was never written, is cut short, or the disk refuses.
+            If the item was never written or is truncated, or the disk reports an error.
         """
         entry = self._object(name)
         views, total = flat(buffers)
@@ -294,14 +295,14 @@ class Flash:
 
     @contextmanager
     def rewriting(self, name: str, item: int) -> Iterator[None]:
-        """Replace an item piece by piece: inside, reads give what it held, and pieces are written in any order.
+        """Replace an item piece by piece: inside, reads return the old data, and pieces are written in any order.
 
-        No piece may be read again once it was written: an item that is not part of a commit is rewritten in place.
+        A piece must not be read after it is written, because an item that is in no commit is rewritten in place.
 
         Raises
         ------
         ValueError
-            If not as much was written as the item holds: nothing more can be written then.
+            If the pieces do not add up to the item's size; the flash then accepts no more writes.
         """
         self._refuse_if_stopped()
         entry = self._object(name)

@@ -1,7 +1,7 @@
-"""A trained model for other programs: arrays for NumPy, C for firmware, a graph for ONNX runtimes.
+"""Export of trained models: arrays for NumPy, C for firmware, a graph for ONNX runtimes.
 
-``npz`` holds the arrays of any model. The others hold what a model does with them (:mod:`.answers`), for every
-algorithm whose catalogue entry says how its networks answer. docs/models.md has the layouts.
+``npz`` contains the arrays of any model. The other formats contain the computation of a prediction (:mod:`.answers`),
+for every algorithm whose catalogue entry defines it. docs/models.md describes the layouts.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from .packed import fully_connected, signs, unpacked
 
 __all__ = ["FORMATS", "WRITERS", "export", "fully_connected", "signs", "unpacked"]
 
-#: what can be written: from a model to the files, by their paths
+#: export formats: functions from a model to files by path
 WRITERS: dict[str, Callable[[Model], dict[str, bytes]]] = {
     "npz": lambda model: {"model.npz": npz.file(model)},
     "c-header": c_header.files,
     "onnx": lambda model: {"model.onnx": onnx_graph.file(model)},
 }
-#: what a format's one file is called, or the directory for its files
+#: name of a format's single file, or of the directory for its files
 FORMATS = {"npz": "model.npz", "c-header": "firmware", "onnx": "model.onnx"}
 
 
 def export(model: Model, to: str) -> dict[str, bytes]:
-    """The files of an export: their contents, by name.
+    """Export a model; return the files' contents by name.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def export(model: Model, to: str) -> dict[str, bytes]:
     Raises
     ------
     BadRequest
-        If there is no such format, it cannot hold this model, or the library that writes it is not installed.
+        If the format does not exist, does not support this model, or needs a library that is not installed.
     """
     if to not in WRITERS:
         raise BadRequest(f"there is no export to {to!r}: it must be one of {', '.join(WRITERS)}")

@@ -1,7 +1,7 @@
-"""How a trained model answers, step by step, with its numbers: what every export writes down in its own language.
+"""The prediction of a trained model as a sequence of steps with numbers, which each export writes in its own language.
 
-Values are numbered in the order in which they are made; value 0 is the sample. The arithmetic is that of the kernels:
-each product is rounded, then scaled, then has its bias added, unless a step says otherwise.
+Values are numbered in the order of computation; value 0 is the sample. The arithmetic is that of the kernels: each
+product is rounded, then scaled, then has its bias added, unless a step says otherwise.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .packed import is_packed, signs, unpacked
 
 @dataclass(frozen=True)
 class Value:
-    """An array between steps: ``bytes``, ``bits`` (0 or 1), ``signs`` (bits that stand for -1/2 and 1/2) or ``real``.
+    """An array between steps: ``bytes``, ``bits`` (0 or 1), ``signs`` (bits that mean -1/2 and 1/2) or ``real``.
 
-    Feature maps are (rows, columns, channels); all else has one axis.
+    Feature maps are (rows, columns, channels); all others have one axis.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """From value ``source`` to value ``target``; a step whose target is its source works in place."""
+    """A computation of value ``target`` from value ``source``; if they are the same, it works in place."""
 
     source: int
     target: int
@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Scale(Step):
-    """(x - shift) * factor of each input, centred as precisely as ``shift`` is."""
+    """(x - shift) * factor for each input, centred in the precision of ``shift``."""
 
     shift: np.ndarray
     factor: np.ndarray
@@ -61,11 +61,11 @@ class Scale(Step):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Step):
-    """z = gain (x . w) + bias, and what it switches on.
+    """z = gain (x . w) + bias, followed by an activation.
 
-    ``weights`` are float32 (O, I) or packed signs (O, words); ``then`` is ``bits`` (z > 0), ``signs`` (z >= 0 as a
-    bit), ``sign`` (1 or -1), ``relu``, ``tanh`` or ``values``. With ``unit``, gain (x . w) is multiplied by what a bit
-    of the row stands for, which the last :class:`Length` knows.
+    ``weights`` are float32 (O, I) or packed signs (O, words). The activation ``then`` is ``bits`` (z > 0), ``signs`` (z
+    >= 0 as a bit), ``sign`` (1 or -1), ``relu``, ``tanh`` or ``values``. With ``unit``, gain (x . w) is multiplied by
+    the value of a set bit in the row, which the last :class:`Length` computes.
     """
 
     weights: np.ndarray
@@ -79,7 +79,7 @@ class Dense(Step):
         return self.weights.dtype == np.uint32
 
     def rows(self, inputs: int) -> np.ndarray:
-        """Weights (O, I), or signs as int8."""
+        """Weights (O, I), with signs as int8."""
         return unpacked(self.weights, inputs) if self.packed else self.weights
 
 
@@ -87,8 +87,8 @@ class Dense(Step):
 class Local(Step):
     """u = gain (x . w) + bias at each position, v = gamma ((u - mean) inverse) + beta, then v > 0 or max(v, 0).
 
-    ``weights`` are float32 (P, O, F) or packed signs (P, O, words), ``bias`` (P, O). ``planes``: the source has one
-    channel after the other, as samples have, and not one position after the other.
+    ``weights`` are float32 (P, O, F) or packed signs (P, O, words), ``bias`` (P, O). ``planes``: whether the source is
+    stored channel by channel, as samples are, rather than position by position.
     """
 
     shape: LocalShape
@@ -115,7 +115,7 @@ class Means(Step):
 
 @dataclass(frozen=True, eq=False)
 class Spread(Step):
-    """A sample, channel by channel, as maps: scale x + offset."""
+    """Convert a sample, stored channel by channel, to maps: scale x + offset."""
 
     scale: np.float32
     offset: np.float32
@@ -123,7 +123,7 @@ class Spread(Step):
 
 @dataclass(frozen=True, eq=False)
 class Convolve(Step):
-    """Weights (K, L, I, O), of a depthwise convolution (K, L, C), with a stride; sums begin with the bias, fused."""
+    """Convolution with weights (K, L, I, O), if depthwise (K, L, C), and a stride; sums begin with the bias, fused."""
 
     weights: np.ndarray
     bias: np.ndarray | None
@@ -133,7 +133,7 @@ class Convolve(Step):
 
 @dataclass(frozen=True, eq=False)
 class Normalize(Step):
-    """x scale + shift + value ``beside``, by channel."""
+    """x scale + shift + value ``beside`` per channel."""
 
     scale: np.ndarray
     shift: np.ndarray
@@ -143,19 +143,19 @@ class Normalize(Step):
 
 @dataclass(frozen=True, eq=False)
 class Pool(Step):
-    """Means of windows side by side."""
+    """Means of adjacent windows."""
 
     window: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Rms(Step):
-    """Divides the whole by its root mean square, in place."""
+    """Divide the whole value by its root mean square, in place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Goodness(Step):
-    """Adds the goodness of each label's q (C, O) merged with the source to the scores."""
+    """Add to the scores the goodness of each label's q (C, O) merged with the source."""
 
     latent: np.ndarray
     multiplied: bool
@@ -163,7 +163,7 @@ class Goodness(Step):
 
 @dataclass(frozen=True, eq=False)
 class Embed(Step):
-    """scale x + offset with the label at hand in place of the first C, of root mean square 1."""
+    """scale x + offset, with the current label in place of the first C inputs, normalized to root mean square 1."""
 
     scale: np.float32
     offset: np.float32
@@ -172,27 +172,27 @@ class Embed(Step):
 
 @dataclass(frozen=True, eq=False)
 class Length(Step):
-    """Adds the sum of squares to the label's score; then real values have root mean square 1, in place, and of bits it
-    is known what they stand for. ``scale``: what a bit stood for."""
+    """Add the sum of squares to the label's score. Then normalize real values to root mean square 1, in place; for
+    bits, compute the value of a set bit instead. ``scale`` is its previous value."""
 
     scale: float
 
 
 @dataclass
 class Answer:
-    """The steps of an answer.
+    """The steps of a prediction.
 
     Attributes
     ----------
     values : list of Value
     steps : list of Step
     scale : numpy.float32
-        What the scores are multiplied by, once the answer is known.
+        Factor of the final scores.
     precise : bool
-        Whether the scores are sums in float64, made by :class:`Goodness` and :class:`Length`; otherwise they are the
-        last value.
+        Whether the scores are sums in float64, computed by :class:`Goodness` and :class:`Length`; otherwise they are
+        the last value.
     each_label : bool
-        Whether all steps are gone through once for each label.
+        Whether all steps are run once per label.
     """
 
     values: list[Value]
@@ -203,25 +203,25 @@ class Answer:
     steps: list[Step] = field(default_factory=list)
 
     def add(self, make: Callable[..., Step], kind: str, shape: tuple[int, ...], *about: object) -> int:
-        """A step from the last value to a new one; its number."""
+        """Append a step from the last value to a new one; return its number."""
         self.values.append(Value(kind, shape))
         last = len(self.values) - 1
         self.steps.append(make(last - 1, last, *about))
         return last
 
     def change(self, make: Callable[..., Step], *about: object) -> None:
-        """A step on the last value, which it may change in place."""
+        """Append a step on the last value, which it may change in place."""
         last = len(self.values) - 1
         self.steps.append(make(last, last, *about))
 
 
 def answer_of(model: Model) -> Answer:
-    """The steps of a model's answer.
+    """The steps of a model's prediction.
 
     Raises
     ------
     BadRequest
-        If the rule does not say how its networks answer.
+        If the rule does not define the prediction of its networks.
     """
     rule, inputs = model.recipe.rule, model.inputs
     if rule.answers not in _FORMS:
@@ -254,7 +254,7 @@ def _local(model: Model, found: Answer, number: int, gain: float, then: str) -> 
     layer = model.layers[number]
     shape, running = layer.shape, layer.running
     assert shape is not None and running is not None
-    biases = layer.bias.reshape(-1, shape.channels)  # of each position, then gamma and beta
+    biases = layer.bias.reshape(-1, shape.channels)  # per position, then gamma and beta
     inverse = (1.0 / np.sqrt(running[1].astype(np.float64) + map_kernels.EPSILON)).astype(np.float32)
     norm = np.stack([biases[-2], running[0], inverse, biases[-1]])
     gained = np.float32(layer.alpha * (gain if number else 1.0))
@@ -267,7 +267,7 @@ def _hidden(model: Model) -> str:
 
 
 def _projected(model: Model, found: Answer) -> None:
-    """TinyFoA and Bio-FO: the last layer's fixed projection of what it puts out."""
+    """TinyFoA and Bio-FO: the fixed projection of the last layer's outputs."""
     recipe, layers, bias = model.recipe, model.layers, None
     for number, (scale, layer) in enumerate(zip(tinyfoa.input_scales(recipe, layers), layers, strict=True)):
         if is_local(recipe.network):
@@ -290,7 +290,7 @@ def _projected(model: Model, found: Answer) -> None:
 
 
 def projection(model: Model) -> np.ndarray:
-    """The last layer's (O, C): only its logits answer; of a locally connected one position by position."""
+    """Projection (O, C) of the last layer, whose logits decide the class; if locally connected, by position."""
     last, number = model.layers[-1], len(model.layers) - 1
     if not last.shape:
         out = np.zeros((last.outputs, model.classes), np.float32)
@@ -302,7 +302,7 @@ def projection(model: Model) -> np.ndarray:
 
 
 def _heads(model: Model, found: Answer) -> None:
-    """Mono-Forward: each layer has a head of its own behind it, of which the last answers."""
+    """Mono-Forward: each layer is followed by its own head; the last one is used."""
     layers = model.layers[::2]
     for scale, layer in zip(tinyfoa.input_scales(model.recipe, layers), layers, strict=True):
         _dense(found, layer, scale, _hidden(model))
@@ -332,7 +332,7 @@ def _logits(model: Model, found: Answer) -> None:
 
 
 def _targets(model: Model, found: Answer) -> None:
-    """DRTP and DFA: hidden layers of tanh, or of its sign; locally connected, the network of backpropagation."""
+    """DRTP and DFA: hidden layers with tanh, or its sign; if locally connected, the network of backpropagation."""
     if is_local(model.recipe.network):
         _logits(model, found)
         return
@@ -344,10 +344,10 @@ def _targets(model: Model, found: Answer) -> None:
 
 
 def _labels(model: Model, found: Answer) -> None:
-    """FF: a pass for each label, which stands in the inputs."""
+    """FF: one pass per label, which is written into the inputs."""
     recipe, signed = model.recipe, binary(model.recipe)
     found.precise = found.each_label = True
-    hidden = len(model.layers) // 2  # each has a part of the classifier, which does not answer
+    hidden = len(model.layers) // 2  # each has a part of the classifier, which is not used here
     strength = np.float32(recipe.label_scale)
     found.add(Embed, "real", (model.inputs.width,), *_affine(model), strength)
     for number, layer in enumerate(model.layers[:hidden]):
@@ -356,7 +356,7 @@ def _labels(model: Model, found: Answer) -> None:
 
 
 def _goodness(model: Model, found: Answer) -> None:
-    """GIFF: the goodness of every label, summed over groups or of the last alone."""
+    """GIFF: the goodness of every label, summed over groups or of the last group alone."""
     recipe = model.recipe
     found.precise = True
     groups = _groups(model, found)
@@ -374,7 +374,7 @@ def _goodness(model: Model, found: Answer) -> None:
 
 
 def _groups(model: Model, found: Answer) -> list[Group]:
-    """The groups of a network of any layers, once the sample is made maps."""
+    """The groups of a deep network, after the sample is converted to maps."""
     (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
     shape = architecture(model.recipe.network, model.inputs.width, model.inputs.image, model.classes).shape
     if model.inputs.kind == "bytes" or shape[2] > 1 and shape[:2] != (1, 1):
@@ -420,7 +420,7 @@ def parameters(one: Operation, trained: TrainedLayer) -> dict[str, np.ndarray]:
     return {"weight": own, **biased}
 
 
-#: how networks answer, by what the catalogue calls it
+#: functions that build the prediction, by their name in the catalogue
 _FORMS: dict[str | None, Callable[[Model, Answer], None]] = {
     "projection": _projected,
     "heads": _heads,

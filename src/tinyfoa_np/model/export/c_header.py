@@ -1,8 +1,8 @@
-"""A trained model as C99 for firmware: constants, one function, no allocation, no input or output.
+"""Export of a trained model as C99 for firmware: constants and one function, without allocation, input or output.
 
 The files form an Arduino library and have a CMake target. The function's body is written from the model's steps
-(:mod:`.answers`): a loop for each layer, which calls the parts of ``c/parts.c`` that it needs. Values that are not
-needed at the same time share one static block, laid out by the planner that lays out training.
+(:mod:`.answers`): one loop per layer, which calls the parts of ``c/parts.c`` that it needs. Values that are not needed
+at the same time share a static block, laid out by the planner of the training arena.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from .answers import (
 )
 from .c_text import array, c_string, number, plain
 
-#: what comes before the function, in the place of the names in braces
+#: files around the function, with names in @ signs to be replaced
 _FRAME = "classify.h", "classify.c", "CMakeLists.txt", "library.properties", "classify.ino"
 
 
 def files(model: Model) -> dict[str, bytes]:
-    """The files of the library, by their paths in its directory.
+    """The files of the library, by path in its directory.
 
     Raises
     ------
     BadRequest
-        If the rule does not say how its networks answer.
+        If the rule does not define the prediction of its networks.
     """
     writer = Writer(model, answer_of(model))
     recipe = model.recipe
@@ -87,7 +87,7 @@ def files(model: Model) -> dict[str, bytes]:
 
 
 def _columns(model: Model) -> str:
-    """What the inputs are called, as lines of a comment."""
+    """Names of the inputs, as lines of a comment."""
     if not model.columns:
         return ""
     named = [f"{n} {plain(name)}" for n, name in enumerate(model.columns)]
@@ -96,21 +96,21 @@ def _columns(model: Model) -> str:
 
 
 def _filled(name: str, about: dict[str, str]) -> bytes:
-    """One of the files around the function, with what is known in the place of @names@."""
+    """A file around the function, with @names@ replaced."""
     text = resources.files(__package__).joinpath("c", name).read_text("ascii")
     return re.sub(r"@(\w+)@", lambda found: about[found[1]], text).encode("ascii")
 
 
 @cache
 def _parts() -> dict[str, str]:
-    """The functions there are, by name, in their order."""
+    """The available functions by name, in order."""
     text = resources.files(__package__).joinpath("c", "parts.c").read_text("ascii")
     chunks = [chunk.strip("\n") for chunk in text.split("\n\n")[1:]]
     return {re.findall(r"^static \w+ (\w+)\(", chunk, re.MULTILINE)[0]: chunk for chunk in chunks}
 
 
 def _needed(text: str) -> list[str]:
-    """The functions that a text calls, and those that they call."""
+    """The functions that a text calls, directly or indirectly."""
     wanted: set[str] = set()
     for name, chunk in reversed(_parts().items()):  # a function calls those above it
         if re.search(rf"\b{name}\(", text):
@@ -120,7 +120,7 @@ def _needed(text: str) -> list[str]:
 
 
 class Writer:
-    """Writes the body of the function, and gathers its constants.
+    """Writer of the function's body and its constants.
 
     Attributes
     ----------
@@ -138,13 +138,13 @@ class Writer:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of the static block, and of the scores on the stack."""
+        """Bytes of the static block."""
         return self.plan.nbytes
 
     # -- where values are ----------------------------------------------------------------------------------------------
 
     def _planned(self) -> Plan:
-        """The values between sample and scores in one block, each from the step that makes it to the last reader."""
+        """Plan of the block of values between sample and scores, each kept from its computation to its last use."""
         found = self.answer
         lives: dict[int, list[int]] = {}
         for k, step in enumerate(found.steps):
@@ -166,7 +166,7 @@ class Writer:
         return pack(regions, 8)
 
     def _beside(self, step: Any) -> int:
-        """Words that a step computes in, beside its values: a patch, or sums."""
+        """Words of scratch in addition to a step's values: a patch, or sums."""
         if isinstance(step, Local):
             fan_in = step.shape.fan_in
             return -(-fan_in // 32) if self.answer.values[step.source].kind == "bits" else fan_in
@@ -175,12 +175,12 @@ class Writer:
         return 0
 
     def block(self) -> str:
-        """The declaration of the block, as the kinds of numbers that it holds."""
+        """The declaration of the block, as a union of the types of numbers it holds."""
         words, sums = -(-self.plan.nbytes // 4), -(-self.plan.nbytes // 8)
         return f"static union {{ uint32_t words[{words}]; float values[{words}]; double sums[{sums}]; }} block;"
 
     def _at(self, name: str, kind: str) -> str:
-        """Where a region of the block begins, as a pointer."""
+        """Pointer to the beginning of a region of the block."""
         offset = self.plan.offsets[name]
         member, size = {"bits": ("words", 4), "signs": ("words", 4), "sums": ("sums", 8)}.get(kind, ("values", 4))
         return f"block.{member} + {offset // size}" if offset else f"block.{member}"
@@ -191,7 +191,7 @@ class Writer:
     # -- constants -----------------------------------------------------------------------------------------------------
 
     def _constant(self, name: str, values: np.ndarray | None) -> str:
-        """Declares a constant array; its name."""
+        """Declare a constant array; return its name."""
         if values is None:
             return "0"
         kind = {"u": "uint32_t", "f": "float"}[values.dtype.kind] if values.dtype != np.float64 else "double"
@@ -232,7 +232,7 @@ def _scale(writer: Writer, k: int, step: Scale) -> Iterable[str]:
 
 
 def _product(writer: Writer, source: str, kind: str, row: str, packed: bool, inputs: int) -> str:
-    """The product of a row of weights with what is read."""
+    """The product of a row of weights with the source."""
     about, sums = f"({source}, {row}, {inputs})", f"(float)sum_of_signs({row}, {inputs})"
     if kind == "signs":
         return f"((float)bits_by_signs{about} - 0.5f * {sums})"
@@ -247,7 +247,7 @@ def _product(writer: Writer, source: str, kind: str, row: str, packed: bool, inp
 
 
 def _then(then: str, target: str, at: str) -> str:
-    """What becomes of z."""
+    """The activation of z."""
     return {
         "bits": f"put_bit({target}, {at}, z > 0.0f);",
         "signs": f"put_bit({target}, {at}, z >= 0.0f);",

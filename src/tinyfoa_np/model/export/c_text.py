@@ -8,13 +8,13 @@ import numpy as np
 
 
 def number(value: Any) -> str:
-    """A float32 in C, in as few digits as give the same again."""
+    """A float32 in C, in the fewest digits that give the same value."""
     digits = str(np.float32(value))
     return digits + ("f" if "." in digits or "e" in digits else ".0f")
 
 
 def array(kind: str, name: str, values: np.ndarray) -> str:
-    """A flat constant: ``uint32_t``, ``float`` or ``double``."""
+    """A constant array: ``uint32_t``, ``float`` or ``double``."""
     formats: dict[str, Any] = {"uint32_t": lambda value: f"{value:#010x}u", "double": repr}
     flat = [formats.get(kind, number)(value) for value in values.ravel().tolist()]
     each = 4 if kind == "double" else 6
@@ -28,7 +28,7 @@ def plain(name: str) -> str:
 
 
 def c_string(text: str) -> str:
-    """A string literal of the text in UTF-8, in ASCII: other bytes are octal, which no digit behind them changes."""
+    """A C string literal of the text in UTF-8; non-ASCII bytes are octal escapes, unaffected by following digits."""
     known = {ord('"'): '\\"', ord("\\"): "\\\\", ord("?"): "\\?"}
     written = (known.get(b, chr(b) if 32 <= b < 127 else f"\\{b:03o}") for b in text.encode("utf-8", "replace"))
     return '"' + "".join(written) + '"'

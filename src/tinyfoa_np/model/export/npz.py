@@ -18,12 +18,11 @@ from .packed import is_packed, signs
 def file(model: Model) -> bytes:
     """Arrays by name.
 
-    Of each layer ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``, of a locally connected one also
-    ``.gamma``, ``.beta``, ``.mean`` and ``.variance``; of networks of any layers ``groupN.OPERATION.weight`` and the
-    like, as the plain NumPy reference calls them, and GIFF's ``groupN.label.weight`` and ``.bias``. Of samples that are
-    bytes ``input_scale`` and ``input_offset``, of those whose columns are put on one scale ``input_shift`` and
-    ``input_factor``; TinyFoA's last ``projection`` (O, C); ``classes``, and ``labels`` where these have names;
-    ``recipe``, a JSON text.
+    For each layer ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``; if locally connected also
+    ``.gamma``, ``.beta``, ``.mean`` and ``.variance``. For deep networks ``groupN.OPERATION.weight`` and so on, with
+    the names of the plain NumPy reference, and GIFF's ``groupN.label.weight`` and ``.bias``. For byte samples
+    ``input_scale`` and ``input_offset``; for scaled columns ``input_shift`` and ``input_factor``; TinyFoA's last
+    ``projection`` (O, C); ``classes``, and ``labels`` if classes have names; ``recipe``, a JSON text.
     """
     inputs = model.inputs
     arrays: dict[str, Any] = {
@@ -49,7 +48,7 @@ def file(model: Model) -> bytes:
 
 
 def _of_layer(layer: TrainedLayer) -> dict[str, Any]:
-    """One layer's arrays; biases (O,), or (P, O) at P positions."""
+    """Arrays of one layer; biases (O,), or (P, O) at P positions."""
     known = {"bias": layer.bias, "alpha": np.float64(layer.alpha), "scale": np.float64(layer.scale)}
     if layer.shape and layer.running is not None:
         biases = layer.bias.reshape(-1, layer.shape.channels)

@@ -1,10 +1,10 @@
-"""A trained model as a graph for ONNX runtimes.
+"""Export of a trained model as a graph for ONNX runtimes.
 
-From ``samples`` (N, I) to ``class`` (N,) int64 and ``logits`` (N, C). Products of signs with bits or bytes are whole
-numbers below 2^24, exact in float32 in whatever order a runtime adds them; sums of real numbers, the logits among them,
-are not: where two answers are as good as equal, another may win.
+The graph maps ``samples`` (N, I) to ``class`` (N,) int64 and ``logits`` (N, C). Products of signs with bits or bytes
+are integers below 2^24, exact in float32 in any order of addition. Sums of real numbers, such as the logits, are not
+exact: if two classes are nearly equal, the predicted class may differ.
 
-Bits are 0 and 1 in float32 here, feature maps (N, C, R, S). FF's passes, one for each label, are rows of a batch.
+Bits are 0 and 1 in float32 here, feature maps (N, C, R, S). FF's passes, one per label, are rows of a batch.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .answers import (
 )
 from .packed import unpacked
 
-#: old enough for the runtimes in use
+#: versions of the format, old enough for current runtimes
 OPSET, IR = 13, 8
-EPSILON = np.float32(1e-8)  # keeps a silent row's norm from dividing by 0
+EPSILON = np.float32(1e-8)  # avoids division by 0 for a silent row
 
 
 def file(model: Model) -> bytes:
-    """The graph; its metadata have the recipe and the labels.
+    """The graph; its metadata contain the recipe and the labels.
 
     Raises
     ------
     BadRequest
-        If onnx is not installed, or the rule does not say how its networks answer.
+        If onnx is not installed, or the rule does not define the prediction of its networks.
     """
     try:
         from onnx import TensorProto, helper
@@ -75,7 +75,7 @@ def file(model: Model) -> bytes:
 
 
 class _Graph:
-    """Nodes and constants, step by step."""
+    """Builder of nodes and constants, step by step."""
 
     def __init__(self, model: Model) -> None:
         from onnx import TensorProto, helper, numpy_helper
@@ -84,7 +84,7 @@ class _Graph:
         self._make, self._tensor, self.types = helper.make_node, numpy_helper.from_array, TensorProto
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.names = {0: "samples"}  # of values
+        self.names = {0: "samples"}  # names of values
         self.goodness = ""
         self.unit = ""
         writers = {
@@ -108,7 +108,7 @@ class _Graph:
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     def node(self, what: str, *sources: Any, into: str = "", **attributes: Any) -> str:
-        """A node; sources are names or constants. Its output's name."""
+        """Add a node, whose sources are names or constants; return the name of its output."""
         names = [one if isinstance(one, str) else self.constant(one) for one in sources]
         into = into or f"{what.lower()}{len(self.nodes)}"
         self.nodes.append(self._make(what, names, [into], **attributes))
@@ -129,7 +129,7 @@ class _Graph:
         return self.node("ReduceSum", x, np.array(axes, np.int64), keepdims=0)
 
     def unscaled(self, x: str) -> str:
-        """Bytes as they are seen."""
+        """Convert bytes to the numbers that the network sees."""
         inputs = self.model.inputs
         if inputs.kind != "bytes":
             return x
@@ -153,7 +153,7 @@ class _Graph:
         return self.node("Mul", self.floats(x) if step.shift.dtype == np.float64 else x, step.factor)
 
     def _then(self, then: str, z: str) -> str:
-        """What becomes of z."""
+        """The activation of z."""
         if then == "bits":
             return self.floats(self.node("Greater", z, np.float32(0)))
         if then in ("signs", "sign"):
@@ -183,7 +183,7 @@ class _Graph:
         shape, source = step.shape, self.answer.values[step.source]
         P, O, F = shape.places, shape.channels, shape.fan_in
         x = self.unscaled(x) if source.kind == "bytes" else x
-        x = self.node("Pad", x, np.array([0, 0, 0, 1], np.int64))  # one more input, 0: what lies beyond the border
+        x = self.node("Pad", x, np.array([0, 0, 0, 1], np.int64))  # one more input, 0, for positions beyond the border
         weights = unpacked(step.weights, F).astype(np.float32) if step.packed else step.weights
         where = _patches(step)
         if shape.connect == "full":
@@ -218,7 +218,7 @@ class _Graph:
         return self.reshaped(self.unscaled(x), -1, channels, rows, columns)
 
     def _maps(self, value: int, x: str) -> str:
-        """Samples that are one row of numbers, or one channel, become maps where they are first read."""
+        """Reshape a sample that is one row of numbers, or one channel, to maps on first use."""
         rows, columns, channels = self.answer.values[value].shape
         return self.reshaped(x, -1, channels, rows, columns) if x == self.names[0] or value == 1 else x
 
@@ -302,7 +302,7 @@ class _Graph:
 
 
 def _patches(step: Local) -> np.ndarray:
-    """Which inputs each position reads: indices (P, 9, I), and P I for what lies beyond the border."""
+    """Indices (P, 9, I) of the inputs that each position reads; P I stands for positions beyond the border."""
     shape = step.shape
     place = np.arange(shape.places)
     found = np.full((shape.places, 9, shape.below), shape.places * shape.below, np.int64)
@@ -316,6 +316,6 @@ def _patches(step: Local) -> np.ndarray:
 
 
 def _padding(size: int, taps: int, stride: int) -> tuple[int, int]:
-    """Zeros before and behind: outputs are the inputs over the stride, rounded up."""
+    """Zeros before and after an axis, such that the output size is the input size over the stride, rounded up."""
     before = (taps - 1) // 2
     return before, max(0, (-(-size // stride) - 1) * stride + taps - size - before)
