@@ -335,7 +335,7 @@ _RECIPE_OPTIONS = (
         f"inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
         f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
-    click.option("--decay", type=float, metavar="RATE", help=f"ff: weight decay. {_defaults('decay')}"),
+    click.option("--decay", type=float, metavar="RATE", help=f"ff, pepita_tl: weight decay. {_defaults('decay')}"),
     click.option(
         "--classifier-lr",
         type=float,
@@ -448,7 +448,7 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
         fields = defaults.completed(given, *shape, own=is_files(given["dataset"]))
     recipe = Recipe().changed(fields).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
-    if recipe.deep and bits:
+    if (recipe.deep or recipe.rule.real) and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)
         what = f"{recipe.algorithm} on {recipe.network}"
         raise BadRequest(f"{what} has real weights and activations: leave {options} out")

@@ -33,6 +33,7 @@ ALGORITHMS = {
     "dfa_local": "gradient",
     "fa": "forward gradient",
     "pepita": "forward modulate ascent",
+    "pepita_tl": "forward hebbian anti_hebbian modulated",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",

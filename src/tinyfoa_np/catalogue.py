@@ -93,6 +93,8 @@ class Algorithm:
         statistics. With ``by_layer``, micro-batches are always possible, in multiples of 16 samples.
     signs_first : bool
         Whether activations can be binary only if the weights are.
+    real : bool
+        Whether weights and activations are always real numbers.
     full_batches : bool
         Whether an incomplete last batch is skipped in training.
     recompute : bool
@@ -121,6 +123,7 @@ class Algorithm:
     by_layer: bool = False
     micro_batches: bool = True
     signs_first: bool = False
+    real: bool = False
     full_batches: bool = False
     recompute: bool = False
     normal_start: bool = False
@@ -236,6 +239,22 @@ _OWN = (
         why_not="modulates the inputs of fully connected layers",
         answers="logits",
         paper="tinyfoa_memory",
+    ),
+    Algorithm(
+        name="pepita_tl",
+        title="PEPITA-TL",
+        homes={"fc": _RULES + "pepita_tl:Network"},
+        defaults={
+            "lr": 1e-2,
+            "optimizer": "momentum",
+            "normalize": "unit",
+            "shuffle": True,
+            "dropout": 0.1,
+            "decay": 1e-4,
+        },
+        micro_batches=False,
+        real=True,
+        why_not="modulates the inputs of fully connected layers",
     ),
     Algorithm(
         name="ff",

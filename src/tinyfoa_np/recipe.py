@@ -277,7 +277,7 @@ class Recipe:
             raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
         if local and self.recompute:
             raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
-        if self.deep:
+        if self.deep or entry.real:
             values.update(binary_weights=False, binary_activations=False)
         return replace(self, schedule=schedule, slices=slices, options=entry.checked(self.options), **values)
 
