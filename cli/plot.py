@@ -10,6 +10,9 @@ from tinyfoa_np.plots import KINDS
 from .options import debug_option
 from .runs import old_run, path_of
 
+#: what no picture is
+TRACE = "trace"
+
 
 @click.command(
     epilog="""\b
@@ -17,16 +20,18 @@ Examples:
   tinyfoa plot runs/digits-tinyfoa-1
   tinyfoa plot runs/digits-tinyfoa-1 runs/digits-bp-1 --out both.png
   tinyfoa plot runs/digits-tinyfoa-1 --kind training --out training.svg
-  tinyfoa plot runs/digits-tinyfoa-1 --layer 1 --out first-layer.svg"""
+  tinyfoa plot runs/digits-tinyfoa-1 --layer 1 --out first-layer.svg
+  tinyfoa plot runs/digits-tinyfoa-1 --kind trace --out step.json"""
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--kind",
-    type=click.Choice(KINDS),
+    type=click.Choice((*KINDS, TRACE)),
     help="memory: the arena over a training step, which region has which bytes when; and what was planned, accounted "
     "for and touched, beside the paper's figures. training: error and loss, layer by layer, epoch by epoch. signs: the "
     "share of weights whose sign is no longer the initial one, slice by slice. fields: the first layer's weights, as "
-    f"the images it sees. [default: {KINDS[0]}]",
+    f"the images it sees. trace: the plan and one measured training step, as JSON for ui.perfetto.dev (needs --out; "
+    f"trains a few steps on made-up samples). [default: {KINDS[0]}]",
 )
 @click.option(
     "--layer",
@@ -37,16 +42,24 @@ Examples:
 @click.option(
     "--out",
     metavar="FILE",
-    help="A file ending in .png or .svg. [default: KIND.png in RUN; with several runs, compared.png here]",
+    help="A file ending in .png or .svg; of a trace, in .json. [default: KIND.png in RUN; with several runs, "
+    "compared.png here]",
 )
 @debug_option
 def plot(runs: tuple[str, ...], kind: str | None, layer: int | None, out: str | None) -> None:
     """Draw a picture of the finished training in RUN, and print where it is.
 
     Several runs are drawn into one picture: test error by epoch, and at the end beside the bytes of RAM it took. Needs
-    matplotlib, the extra `plot`.
+    matplotlib, the extra `plot`, but for a trace.
     """
     paths = [old_run(run) for run in runs]
+    if kind == TRACE and len(paths) == 1:
+        from tinyfoa_np.reports import trace
+
+        if not out:
+            raise BadRequest("say where the trace goes: --out FILE.json")
+        click.echo(trace.write_trace(paths[0], path_of(out), layer))
+        return
     if len(paths) > 1 and (kind or layer):
         raise BadRequest("several runs are compared in one picture: leave --kind and --layer out")
     from tinyfoa_np import plots

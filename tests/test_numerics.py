@@ -21,7 +21,8 @@ from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels import maths
 from tinyfoa_np.kernels import random as random_kernels
 from tinyfoa_np.kernels.operands import Biases, Given, Published, Step
-from tinyfoa_np.kernels.optimizers import NUMBERS
+from tinyfoa_np.kernels.optimizers import NUMBERS, rate_and_root
+from tinyfoa_np.layers.encoding import weight_unit, z_unit
 from tinyfoa_np.model import model as model_files
 from tinyfoa_np.numerics import NUMERICS, ceil_log2, power
 from tinyfoa_np.recipe import Recipe
@@ -158,6 +159,7 @@ def test_a_step_of_adam_is_that_of_the_page(vectors):
     known = vectors["adam"]
     w, m, v, g = (single(known[name]) for name in "wmvg")
     rate, root = known["lr"] / (1 - power(0.9, known["t"])), 1 / math.sqrt(1 - power(0.999, known["t"]))
+    assert rate_and_root("adam", known["lr"], known["t"]) == (np.float32(rate), np.float32(root))
     step = Step(NUMBERS["adam"], *map(np.float32, (rate, root, 0, 1)))
     biases = Biases(*(np.array([value]) for value in (w, m, v)))
     assert update.take_bias_step(step, biases, 0, 0, g) == 0
@@ -181,3 +183,27 @@ def test_sums_are_those_of_the_page(vectors):
     w = np.array([single(digits) for digits in known["w"]])
     published = Published(np.zeros((1, 1, 8), np.uint64), 0)
     assert update.publish_slice(w, 0, 1, 0, len(w), published, 2.0**32) == known["sum"] == exact_sum(w, 2.0**32)
+
+
+def test_steps_of_exact_sums_are_those_of_the_page():
+    """As fine as 64 bits have room for: a finer or a coarser step gives other bits of alpha and s."""
+    assert [weight_unit(2000, 2000, limit) for limit in (1.0, 2.0, math.inf)] == [2.0**32, 2.0**32, 2.0**30]
+    assert [weight_unit(2**14, 2**15), weight_unit(2**14, 2**15 + 1), weight_unit(2**15, 2**15, 3.0)] == [
+        2.0**31,
+        2.0**30,
+        2.0**28,
+    ]
+    assert [z_unit(1, 10), z_unit(128, 128), z_unit(129, 128), z_unit(100, 2000)] == [
+        2.0**28,
+        2.0**28,
+        2.0**27,
+        2.0**24,
+    ]
+
+
+def test_the_largest_weight_of_an_exact_sum():
+    """A weight of 256 is counted; the next one counts as lost."""
+    for last, total in ((256.0, 512 * 2**22), (np.nextafter(np.float32(256), np.float32(300)), -1)):
+        w = np.array([-256, last], np.float32)
+        published = Published(np.zeros((1, 1, 8), np.uint64), 0)
+        assert update.publish_slice(w, 0, 1, 0, 2, published, 2.0**22) == total

@@ -252,3 +252,14 @@ def test_recipes_of_all_kinds_survive_the_file(tmp_path):
         assert json.loads(loaded.recipe.to_json()) == result["recipe"]
         wrong = np.count_nonzero(loaded.predict(dataset.test.inputs) != dataset.test.labels)
         assert 100.0 * wrong / 20 == result["error_pct"]
+
+
+def test_a_model_says_in_a_line_or_a_table_what_it_is(tmp_path):
+    result = run(tmp_path, recipe(network="fc:20"), made())
+    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
+    assert (
+        repr(ours)
+        == f"Model(algorithm TinyFoA, network fc:20, inputs 70 (bytes), classes 3, size {ours.nbytes:,} bytes)"
+    )
+    assert ours.nbytes == sum(layer.weights.nbytes + layer.bias.nbytes for layer in ours.layers)
+    assert "<td>fc:20</td>" in ours._repr_html_() and len(ours._repr_html_()) < 1000

@@ -439,7 +439,7 @@ import json, sys
 import numpy as np
 from tinyfoa_np.reports import evidence, record
 
-original, kept = evidence._trained, []
+original, kept = evidence.trained, []
 
 def leaking(*arguments, **options):
     from numba import njit
@@ -454,7 +454,7 @@ def leaking(*arguments, **options):
     finally:
         Layer.forward = forward
 
-evidence._trained = leaking
+evidence.trained = leaking
 print(json.dumps(evidence.watch(record.read(sys.argv[1]))))
 """
 

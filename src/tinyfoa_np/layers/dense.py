@@ -165,13 +165,16 @@ class Dense(Parameters):
                 continue
             group = k // self.grid.across
             train_bias = self.biased and group not in trained
-            state.steps[k] += 1
-            state.bias_steps[group] += train_bias
+            state.steps += 1
+            state.bias_steps += train_bias
             trained.add(group)
             try:
                 streaming = flash.rewriting(self.name("slices"), k) if self.tiling.stream_slice else nullcontext()
                 with streaming:
                     self._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+                    if self.tiling.stream_slice:
+                        self.tail[:] = state.steps, state.sum
+                        self._move_tail(flash.write, k)
             except Lost:
                 return False
             state.dirty = True
@@ -201,14 +204,14 @@ class Dense(Parameters):
     ) -> None:
         """Train slice k, some rows at a time."""
         state, part, still = self.state, self.grid.slice(k), self._still(step)
-        weight_step = bias_step = self._step(state.steps[k], step)
-        if (t := max(1, state.bias_steps[k // self.grid.across])) != state.steps[k]:  # usually equal
+        weight_step = bias_step = self._step(state.steps, step)
+        if (t := max(1, state.bias_steps)) != state.steps:  # usually equal
             bias_step = self._step(t, step)
         total = 0
         for first, last in self.tiles(part.first, part.last):
             at = first - part.first
             if self.tiling.stream_slice:
-                self._move(flash.read, k, first, last)
+                self._move_rows(flash.read, k, first, last)
             resident = self._resident(0 if self.tiling.stream_slice else at, part.high - part.low)
             published = self._published(flash, first, last)
             abs_w[:] = 0
@@ -219,9 +222,10 @@ class Dense(Parameters):
                 raise Lost
             total += sum(sums)
             if self.tiling.stream_slice:
-                self._move(flash.write, k, first, last)
+                self._move_rows(flash.write, k, first, last)
             self._publish(flash, published, first, last)
-        state.sums[k] = total
+        state.total += total - state.sum
+        state.sum = total
 
     def _train_rows(
         self,
@@ -269,7 +273,7 @@ class Dense(Parameters):
         for first, last in self.tiles(part.first, part.last):  # the straight-through mask depends on the weights
             rows, at = slice(first - part.first, last - part.first), 0
             if self.tiling.stream_slice:
-                self._move(flash.read, k, first, last)
+                self._move_rows(flash.read, k, first, last)
             else:
                 at = rows.start * dW.shape[1]
             gradient_kernels.slice_gradient(

@@ -437,7 +437,7 @@ class Local(Dense):
     ) -> None:
         """Train slice k, some positions at a time, then its gamma and beta, whose old values all positions need."""
         super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
-        ram, bias_step = self.ram, self._step(self.state.bias_steps[k], step)
+        ram, bias_step = self.ram, self._step(self.state.bias_steps, step)
         biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
         if kernels.update_norm(inputs.layer, k, inputs.totals, biases, bias_step):
             raise Lost
@@ -493,7 +493,7 @@ class Local(Dense):
         for first, last in self.tiles(*self.grid.rows(k)):
             _, begin, end = self.places_of(first, last)
             if self.tiling.stream_slice:
-                self._move(flash.read, k, first, last)
+                self._move_rows(flash.read, k, first, last)
             for place in range(begin, end, self.pass_places):
                 stop = min(place + self.pass_places, end)
                 at = (place - (begin if self.tiling.stream_slice else 0)) * dW[0].size

@@ -8,12 +8,12 @@ the layer is one slice). If RAM is too small for that, both stay in flash and ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
 
-from ..errors import BadRequest
+from ..errors import BadRequest, CheckFailed
 from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import dense_update as update_kernels
 from ..kernels import random as random_kernels
@@ -24,17 +24,20 @@ from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
-from ..slices import ORDERS, Grid, Groups, Schedule, widest_step
+from ..slices import ORDERS, Grid, Groups, Schedule
 from ..storage.flash import Flash
 from .encoding import Encoding, weight_unit, weights_shape, words, z_unit
 from .moments import FORMATS
 from .state import State
 from .tiling import NEURONS, Tiling
 from .trained import TrainedLayer
+from .turns import Turns
 
 #: bytes of the buffer through which flash reads back a commit
 COMMIT_BUFFER = 16384
 SMALL_COMMIT_BUFFER, TIGHT_COMMIT_BUFFER = 2048, 256
+#: above the number of steps of any training: a slice with more is damaged
+MOST_STEPS = 2**31
 
 #: placeholder if nothing is rounded
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
@@ -43,10 +46,10 @@ NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
 
 
-class Parameters:
+class Parameters(Turns):
     """Weights W (O, I) and biases b (O,) of one layer in training.
 
-        Parameters
+    Parameters
     ----------
     recipe : Recipe
         A validated recipe: schedule, slices, optimizer, seed.
@@ -142,7 +145,9 @@ class Parameters:
         self.stretch = min(self.O, self.tiling.neurons) if some else self.O
         # a layer that is a single slice of real weights is read in place
         self.shared = not binary_weights and len(self.grid) == 1 and not tiled
-        self.state = State([0] * len(self.grid), [0] * self.grid.side)
+        self.state = State()
+        # stored in flash after a slice: steps and sum of |W|; after a group of biases: steps
+        self.tail, self.bias_tail = np.zeros(2, np.int64), np.zeros(1, np.int64)
         self.loaded: TrainedLayer | None = None
 
     def _grid(self, side: int) -> Grid | Groups:
@@ -236,78 +241,6 @@ class Parameters:
         else:
             self.ram.weights[...] = 0  # padding neurons and inputs stay zero bits
 
-    # -- which slices train --------------------------------------------------------------------------------------------
-
-    def visited(self) -> list[int]:
-        """The slices that are trained at some time."""
-        if self.kind != "slice":
-            return list(range(len(self.grid)))
-        return sorted(self.schedule.first_steps(self.grid.side))
-
-    def widest_steps(self) -> set[int]:
-        """Steps that reach the maximum of the arena's use: the widest runs, the most words, and the most neurons.
-
-        These are the first such steps.
-        """
-        if self.kind != "slice":
-            return {0}
-        first = self.schedule.first_steps(self.grid.side)
-        widest = first[max(sorted(first), key=self.width)]
-        return {widest, self.most_columns()[1], widest_step(self.schedule, self.grid)}
-
-    def width(self, k: int) -> int:
-        """Columns of slice k."""
-        part = self.grid.slice(k)
-        return part.high - part.low
-
-    def columns(self, k: int) -> int:
-        """Elements of a sample's row that hold the inputs of slice k; for packed bits, whole words."""
-        begin, end = self.column_range(k)
-        return end - begin
-
-    def column_range(self, k: int) -> tuple[int, int]:
-        """First and last of these elements."""
-        part = self.grid.slice(k)
-        return (part.low // 64, -(-part.high // 64)) if self.inputs.kind == "bits" else (part.low, part.high)
-
-    def most_columns(self) -> tuple[int, int]:
-        """Maximum total columns of the slices of a step, each stored separately, and the first step that reaches it."""
-
-        def together(step: int) -> int:
-            return sum(map(self.columns, self.due(step)))
-
-        steps = self.schedule.begun(len(self.grid)).values() if self.kind == "slice" else (0,)
-        step = max(steps, key=together)
-        return together(step), step
-
-    def tiles(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Divide neurons ``first`` to ``last`` into tiles, cut at multiples of their size: first and last of each."""
-        while first < last:
-            stop = min(last, (first // self.cut + 1) * self.cut)
-            yield first, stop
-            first = stop
-
-    def due(self, step: int) -> list[int]:
-        """The slices that train in a step, in the order in which they become resident."""
-        if self.kind == "slice":
-            return self.schedule.slices(self.schedule.holds(step), self.grid.side)
-        everyone = list(range(len(self.grid)))
-        return everyone[::-1] if step % 2 else everyone  # alternate, so that the resident slice is not reloaded
-
-    def first_trained(self, step: int | None) -> int:
-        """The first neuron that trains in a step."""
-        if step is None or self.kind != "slice":
-            return 0
-        return self.schedule.neurons(self.schedule.holds(step), self.grid)[0]
-
-    @property
-    def trained_rows(self) -> int:
-        """Maximum number of neurons between the first and the last that train in a step."""
-        if self.kind != "slice":
-            return self.O
-        first, last = self.schedule.neurons(self.schedule.holds(widest_step(self.schedule, self.grid)), self.grid)
-        return last - first
-
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def name(self, what: str) -> str:
@@ -315,10 +248,16 @@ class Parameters:
         return f"layer{self.number}.{what}"
 
     def slice_bytes(self, k: int) -> int:
-        """Bytes of slice k in flash, including its moments."""
+        """Bytes of slice k in flash, including its moments, its steps and its sum of |W|."""
         part = self.grid.slice(k)
         width = part.high - part.low
-        return (part.last - part.first) * (4 * width + self.moments * self.form.row_bytes(width))
+        rows = (part.last - part.first) * (4 * width + self.moments * self.form.row_bytes(width))
+        return rows + self.tail.nbytes
+
+    def biases_bytes(self, j: int) -> int:
+        """Bytes of a group of biases in flash, including their moments and steps."""
+        first, last = self.bias_rows(j)
+        return 4 * (1 + self.moments) * (last - first) + self.bias_tail.nbytes
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written per training step, on average, including the commits at the ends of epochs.
@@ -337,8 +276,8 @@ class Parameters:
             due, fetched, left = slices, 1 + (slices - 1) * steps, (slices - 1) * steps + steps // self.batches
             groups = 1 + (side - 1) * steps
         of_slice = sum(map(self.slice_bytes, range(slices))) / slices
-        of_biases = 4 * (1 + self.moments) * self.biases / side
-        read = of_biases * groups * self.moments / (1 + self.moments) if self.biased else 0.0
+        of_biases = sum(map(self.biases_bytes, range(side))) / side
+        read = (of_biases - 4 * self.biases / side) * groups if self.biased else 0.0
         written = of_biases * left if self.biased else 0.0
         if self.tiling.stream_slice:
             fetched = left = due * steps
@@ -358,8 +297,7 @@ class Parameters:
         """Item sizes of the layer's objects in flash: slices and groups of biases, each with its moments."""
         objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
         if self.biased:
-            rows = [self.bias_rows(j) for j in range(self.grid.side)]
-            objects[self.name("biases")] = [4 * (1 + self.moments) * (last - first) for first, last in rows]
+            objects[self.name("biases")] = list(map(self.biases_bytes, range(self.grid.side)))
         return objects
 
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:
@@ -384,28 +322,32 @@ class Parameters:
         for array in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
             array[:] = 0  # also valid for codes
         for k in range(len(self.grid)):
-            part = self.grid.slice(k)
+            part, total = self.grid.slice(k), 0
             with flash.rewriting(self.name("slices"), k):
                 for first, last in self.tiles(part.first, part.last):
                     weights(ram.slice, first, last, part.low, part.high)
-                    self._move(flash.write, k, first, last)
+                    total += self._sum(last - first, part.high - part.low)
+                    self._move_rows(flash.write, k, first, last)
+                self.tail[:] = 0, total
+                self._move_tail(flash.write, k)
         if self.biased:
             biases(ram.bias, 0, self.biases, 0, 1)
+            self.bias_tail[:] = 0
             for j in range(self.grid.side):
                 flash.write(self.name("biases"), j, self._bias_views(j))
 
     def restore(self, flash: Flash) -> None:
-        """Read every slice and bias once; rebuild the published weights and the sums of |W|."""
+        """Read every slice and bias once; rebuild the published weights and the sum of |W|."""
         state, side, across = self.state, self.grid.side, self.grid.across
-        state.sums = [0] * len(self.grid)
+        state.total = 0
         if self.tiling.stream_weights:
             flash.new(self.name("published"), [self.published_bytes], slots=0)
         for j in range(side):
             for first, last in self.tiles(*self.grid.rows(j)):
                 published = self._published(flash, first, last, begun=False)
                 for k in range(j * across, (j + 1) * across):
-                    self._move(flash.read, k, first, last, planes=1)
-                    state.sums[k] += self._publish_rows(k, first, last, published)
+                    self._move_rows(flash.read, k, first, last, planes=1)
+                    state.total += self._publish_rows(k, first, last, published)
                 self._publish(flash, published, first, last)
         for j in range(side if self.biased else 0):
             flash.read(self.name("biases"), j, self._bias_views(j)[:1])
@@ -417,8 +359,24 @@ class Parameters:
         part = self.grid.slice(k)
         return int(update_kernels.publish_slice(self.ram.slice, first, last, part.low, part.high, published, self.unit))
 
-    def _move(self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None) -> None:
-        """Move rows of slice k, or all of it, from or to flash: weights, then moments; or the first ``planes``."""
+    def _sum(self, rows: int, width: int) -> int:
+        """Sum of |w| over the first rows of the slice in RAM."""
+        weight = self.ram.slice[: rows * width]
+        itself = Published(weight.reshape(rows, width), 0)  # publishing it to its own place changes nothing
+        return int(update_kernels.publish_slice(weight, 0, rows, 0, width, itself, self.unit))
+
+    def _move(self, how: Callable[..., None], k: int) -> None:
+        """Move slice k from or to flash, with its moments, steps and sum."""
+        part = self.grid.slice(k)
+        rows, held = part.last - part.first, self._planes(part.high - part.low)
+        how(self.name("slices"), k, [*(view[: rows * width] for view, width in held), self.tail])
+
+    def _move_tail(self, how: Callable[..., None], k: int) -> None:
+        """Move the steps and the sum of slice k from or to flash."""
+        how(self.name("slices"), k, [self.tail], self.slice_bytes(k) - self.tail.nbytes)
+
+    def _move_rows(self, how: Callable[..., None], k: int, first: int, last: int, planes: int | None = None) -> None:
+        """Move rows of slice k from or to flash: weights, then moments; or the first ``planes``."""
         part = self.grid.slice(k)
         rows, tall = last - first, part.last - part.first
         held = self._planes(part.high - part.low)[:planes]
@@ -452,13 +410,13 @@ class Parameters:
             return NO_DRAWS
         tallest = self.grid.slice(0)
         stride = 8 * -(-(tallest.high - tallest.low) // update_kernels.BLOCK)
-        number = (self.state.steps[k] << 32) + (k * (tallest.last - tallest.first) + at) * stride
+        number = (self.state.steps << 32) + (k * (tallest.last - tallest.first) + at) * stride
         return Draws(*map(np.uint64, (self.recipe.seed, self.number, purpose, number, stride)))
 
     def _bias_views(self, j: int) -> list[np.ndarray]:
         first, last = self.bias_rows(j)
         moments = (self.ram.bias_moment1, self.ram.bias_moment2)[: self.moments]
-        return [self.ram.bias[first:last], *(view[: last - first] for view in moments)]
+        return [self.ram.bias[first:last], *(view[: last - first] for view in moments), self.bias_tail]
 
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash."""
@@ -466,26 +424,35 @@ class Parameters:
 
     def _write_back(self, flash: Flash) -> None:
         """Write the resident slice and group of biases back if they have changed."""
-        if self.state.dirty and self.state.resident is not None and self.state.group is not None:
+        state = self.state
+        if state.dirty and state.resident is not None and state.group is not None:
             if not self.tiling.stream_slice:
-                part = self.grid.slice(self.state.resident)
-                self._move(flash.write, self.state.resident, part.first, part.last)
+                self.tail[:] = state.steps, state.sum
+                self._move(flash.write, state.resident)
             if self.biased:
-                flash.write(self.name("biases"), self.state.group, self._bias_views(self.state.group))
-            self.state.dirty = False
+                self.bias_tail[:] = state.bias_steps
+                flash.write(self.name("biases"), state.group, self._bias_views(state.group))
+            state.dirty = False
 
     def exchange(self, flash: Flash, k: int) -> None:
         """Make slice k resident, together with the moments of its group of biases."""
-        if k == self.state.resident:
+        state = self.state
+        if k == state.resident:
             return
         self._write_back(flash)
-        part, group = self.grid.slice(k), k // self.grid.across
-        if not self.tiling.stream_slice:
-            self._move(flash.read, k, part.first, part.last)
-        if group != self.state.group and self.biased:
-            first, last = self.bias_rows(group)
-            flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
-        self.state.resident, self.state.group = k, group
+        group = k // self.grid.across
+        if self.tiling.stream_slice:
+            self._move_tail(flash.read, k)
+        else:
+            self._move(flash.read, k)
+        state.resident, (state.steps, state.sum) = k, self.tail.tolist()
+        if group != state.group:
+            if self.biased:
+                first, last = self.bias_rows(group)
+                flash.read(self.name("biases"), group, self._bias_views(group)[1:], 4 * (last - first))
+            state.group, state.bias_steps = group, int(self.bias_tail[0])
+        if not (0 <= state.steps < MOST_STEPS and 0 <= state.bias_steps < MOST_STEPS):
+            raise CheckFailed(f"{self.name('slices')} in flash is damaged: item {k} has an impossible number of steps")
         flash.exchanges += 1
 
     # -- published weights ---------------------------------------------------------------------------------------------
@@ -539,7 +506,7 @@ class Parameters:
         """The current mean |W| over the whole layer; 1 without binary weights."""
         if self.loaded is not None:
             return self.loaded.alpha
-        return sum(self.state.sums) / self.unit / (self.O * self.I) if self.binary_weights else 1.0
+        return self.state.total / self.unit / (self.O * self.I) if self.binary_weights else 1.0
 
     # -- a trained layer -----------------------------------------------------------------------------------------------
 

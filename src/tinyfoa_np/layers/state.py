@@ -1,17 +1,22 @@
-"""State of a layer in training outside the arena."""
+"""State of a layer in training outside the arena; its size does not depend on the number of slices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass
 class State:
-    """State of a layer's parameters outside the arena; stored in the root of a commit."""
+    """State of a layer's parameters outside the arena; stored in the root of a commit.
 
-    steps: list[int]  # optimizer steps of each slice
-    bias_steps: list[int]  # optimizer steps of each group of biases
-    sums: list[int] = field(default_factory=list)  # sum of |W| of each slice, in steps of 1 / weight_unit
+    The step counts and the sums of |W| (in steps of 1 / weight_unit) of all slices and groups of biases are in flash,
+    after the items they belong to; those of the resident ones are here.
+    """
+
+    total: int = 0  # sum of |W| of the layer
     resident: int | None = None  # the slice in the arena
+    steps: int = 0  # its optimizer steps
+    sum: int = 0  # its sum of |W|
     group: int | None = None  # the group of biases whose moments are in the arena
+    bias_steps: int = 0  # its optimizer steps
     dirty: bool = False  # the resident data differ from their copy in flash

@@ -87,10 +87,10 @@ def watch(run: Record) -> dict[str, Any]:
         and the last step; ``probe``: its ``findings``; ``model``: both digests.
     """
     threads = run.threads
-    recipe, dataset, tilings = _rehearsal(run)
-    audited = _trained(recipe, dataset, run.budget, threads, tilings, audit=True)
+    recipe, dataset, tilings = rehearsal(run)
+    audited = trained(recipe, dataset, run.budget, threads, tilings, audit=True)
     watcher = Watcher()
-    plain = _trained(recipe, dataset, run.budget, threads, tilings, audit=False, on_event=watcher)
+    plain = trained(recipe, dataset, run.budget, threads, tilings, audit=False, on_event=watcher)
     arena = plain["arena"]["planned_bytes"]
     rss = watcher.rss(max(run.budget or 0, arena))
     grown = watcher.outstanding[-1] - watcher.outstanding[0]
@@ -173,7 +173,7 @@ def _resident() -> dict[str, int]:
     return {name: 1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM", "RssFile")}
 
 
-def _rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
+def rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     """A recipe with the run's arena but few steps, made-up samples of the same kind, and the run's tilings.
 
     Slices take turns as in the run until the widest ones have trained, usually a different one in each step.
@@ -243,7 +243,7 @@ def _turns(run: Record) -> tuple[int, int | None]:
     return (min(turns, steps), None) if schedule.visits > 1 else (steps, min(turns, steps))
 
 
-def _trained(
+def trained(
     recipe: Recipe,
     dataset: Dataset,
     ram: int | None,

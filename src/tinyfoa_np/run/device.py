@@ -41,30 +41,30 @@ def images(run_dir: str | os.PathLike[str], layout: CLayout) -> tuple[list[list[
         if "layer0.slices" not in flash.names():
             raise BadRequest(f"{run_dir} has deleted its weights (lean): it cannot be trained any further")
         try:
-            made = [
-                _items(flash, layer, meta["states"][n]["parameters"], meta["trained"][n])
-                for n, layer in enumerate(layout.layers)
-            ]
+            made = [_items(flash, layer, meta["trained"][n]) for n, layer in enumerate(layout.layers)]
             return made, int(meta["last"])
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:
             raise CheckFailed(f"{run_dir} does not hold what its recipe says: {error}") from error
 
 
-def _items(flash: Flash, layer: Layer, state: dict[str, list[int]], trained: dict[str, str]) -> list[Item]:
+def _items(flash: Flash, layer: Layer, trained: dict[str, str]) -> list[Item]:
     side, W, b = layer.grid.side, np.zeros((layer.O, layer.I), np.float32), np.zeros(layer.O, np.float32)
+    tail = np.zeros(2, np.int64)
     items: list[Item] = []
     for k in range(side * side):
         first, last, low, high = layer.grid.slice(k)
         content = np.zeros(sum(layer.plane_bytes(last - first, high - low)), np.uint8)
         flash.read(f"layer{layer.number}.slices", k, [content])
         W[first:last, low:high] = content[: 4 * (last - first) * (high - low)].view("<f4").reshape(last - first, -1)
-        items.append((content.tobytes(), int(state["steps"][k]), int(state["sums"][k])))
+        flash.read(f"layer{layer.number}.slices", k, [tail], content.nbytes)
+        items.append((content.tobytes(), int(tail[0]), int(tail[1])))
     for j in range(side):
         first, last = layer.grid.rows(j)
         content = np.zeros(4 * (1 + layer.moments) * (last - first), np.uint8)
         flash.read(f"layer{layer.number}.biases", j, [content])
         b[first:last] = content[: 4 * (last - first)].view("<f4")
-        items.append((content.tobytes(), int(state["bias_steps"][j]), 0))
+        flash.read(f"layer{layer.number}.biases", j, [tail[:1]], content.nbytes)
+        items.append((content.tobytes(), int(tail[0]), 0))
     about = struct.pack("<dd32s", trained["alpha"], trained["scale"], bytes.fromhex(trained["digest"]))
     return [*items, (about + b.tobytes() + packed(W >= 0, side).tobytes(), 0, 0)]
 
