@@ -26,12 +26,14 @@ from .plot import plot
 from .predict import predict
 from .report import report
 from .reproduce import reproduce
+from .sections import GroupWithSections
 from .train import train
 
 INTERRUPTED = 130  # the status that a shell reports for Ctrl-C
 
 
 @click.group(
+    cls=GroupWithSections,
     invoke_without_command=True,
     epilog="""\b
 Examples:

@@ -31,6 +31,8 @@ from tinyfoa_np.recipe import (
 )
 from tinyfoa_np.slices import ORDERS
 
+from .sections import CommandWithSections, names_of
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -453,6 +455,19 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
         what = f"{recipe.algorithm} on {recipe.network}"
         raise BadRequest(f"{what} has real weights and activations: leave {options} out")
     return recipe
+
+
+class CommandOfRecipes(CommandWithSections):
+    """A command whose help has sections for own data, recipes and the options of single algorithms."""
+
+    @property
+    def sections(self) -> dict[str, set[str]]:  # type: ignore[override]
+        own = names_of(_own_options())
+        return {
+            "Own data": names_of((*_READING_OPTIONS, max_data_option, files_option)),
+            "Recipe": names_of((preset_option, *_RECIPE_OPTIONS)) - own,
+            "Options of one algorithm": own,
+        }
 
 
 def recipe_options(command: Command) -> Command:

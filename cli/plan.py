@@ -13,6 +13,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from .device import device_plan, print_device_plan
 from .options import (
     Bytes,
+    CommandOfRecipes,
     asked,
     dataset_of,
     debug_option,
@@ -33,13 +34,14 @@ BAR = 24
 
 
 @click.command(
+    cls=CommandOfRecipes,
     epilog="""\b
 Examples:
   tinyfoa plan mnist --slices 16 --ram 128KiB
   tinyfoa plan mnist --slices 16 --batch 10 --board stm32f746 --storage 8GB
   tinyfoa plan digits --network fc:200x2 --boards
   tinyfoa plan digits --to c-trainer --network fc:100x2 --board stm32l4r5
-  tinyfoa plan mnist --algorithm bp --json"""
+  tinyfoa plan mnist --algorithm bp --json""",
 )
 @click.argument("dataset", required=False)
 @files_option

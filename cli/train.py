@@ -22,6 +22,7 @@ from tinyfoa_np.text import printable
 
 from .options import (
     Bytes,
+    CommandOfRecipes,
     asked,
     data_dir_option,
     dataset_of,
@@ -41,6 +42,7 @@ _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
 
 
 @click.command(
+    cls=CommandOfRecipes,
     epilog="""\b
 Examples:
   tinyfoa train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002
@@ -48,7 +50,7 @@ Examples:
   tinyfoa train mnist --algorithm ff --preset paper --epochs 10
   tinyfoa train data.csv --network fc:200x2 --batch 10 --lr 0.002
   tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
-  tinyfoa train --resume runs/small"""
+  tinyfoa train --resume runs/small""",
 )
 @click.argument("dataset", required=False)
 @files_option

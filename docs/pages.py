@@ -114,9 +114,19 @@ def _regions(name: str) -> Iterator[str]:
             yield f"| {region.name} | {shape} | {region.dtype} | {region.nbytes:,} | {marks} |"
 
 
+COMPLETION = (
+    "For completion of commands and options in a shell, put its line into `~/.bashrc`, `~/.zshrc` or",
+    "`~/.config/fish/completions/tinyfoa.fish`:",
+    "",
+    '    eval "$(_TINYFOA_COMPLETE=bash_source tinyfoa)"',
+    '    eval "$(_TINYFOA_COMPLETE=zsh_source tinyfoa)"',
+    "    _TINYFOA_COMPLETE=fish_source tinyfoa | source",
+)
+
+
 def command_line() -> str:
     """The reference of the command line: what each command's --help says."""
-    parts = ["# The command line", "", "What `--help` says. [All pages](index.md)", ""]
+    parts = ["# The command line", "", "What `--help` says. [All pages](index.md)", "", *COMPLETION, ""]
     for path, command in _commands(tinyfoa, "tinyfoa"):
         context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
         parts += [f"## {path}", "", "```text", command.get_help(context).rstrip(), "```", ""]

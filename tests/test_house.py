@@ -33,6 +33,7 @@ ALLOWED = {
     "papers": "architectures catalogue data errors layers model network plots recipe reports rules run storage",
     "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage",
     "page": "catalogue data errors model plots reports run text",
+    "notebook": "model plots reports run",
     "estimators": "data defaults errors model recipe reports run storage",
 }
 #: imports upwards that come when a function is called, and say so

@@ -4,6 +4,7 @@ The members of this module are imported on first use:
 
 - :func:`train`, with a :class:`Recipe` and a data set of :mod:`.data`; :func:`load` for a trained model;
 - :func:`plan`: whether a training will fit, before it runs; :func:`audit`: the memory that a run needed;
+- :class:`Run`: a finished run, its metrics as a DataFrame and its pictures, for notebooks;
 - classifiers for scikit-learn, one per algorithm: ``from tinyfoa_np import TinyFoAClassifier``.
 
 Where to start reading: :mod:`.reference` has each algorithm in plain NumPy, :mod:`.rules` the versions in the arena,
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .model.model import load as load
+    from .notebook import Run as Run
     from .recipe import Recipe as Recipe
     from .reports.audit import audit as audit
     from .reports.forecast import forecast as plan
@@ -37,12 +39,13 @@ _HOMES = {
     "train": "run.train:train",
     "Recipe": "recipe:Recipe",
     "load": "model.model:load",
+    "Run": "notebook:Run",
     "plan": "reports.forecast:forecast",
     "audit": "reports.audit:audit",
     **{name: f"estimators:{name}" for name in ESTIMATORS},
 }
 
-__all__ = ["Recipe", "audit", "load", "plan", "train"]
+__all__ = ["Recipe", "Run", "audit", "load", "plan", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -247,3 +247,18 @@ def test_data_verify_names_what_is_altered(run, tmp_path):
     assert code == 1 and out.count("ALTERED") == 4 and "t10k-labels-idx1-ubyte" in one_error_line(err)
     code, _, err = run("train", "mnist", "--data-dir", tmp_path)
     assert code == 1 and "train-images-idx3-ubyte" in one_error_line(err)
+
+
+def test_help_comes_in_sections_and_whole_sentences(run):
+    """Every command once, no description cut off, at most 80 columns; options of recipes by section."""
+    main = pytest.importorskip("tinyfoa_cli.main")
+    code, out, _ = run("--help")
+    assert code == 0 and "..." not in out.partition("\n")[2] and max(map(len, out.splitlines())) <= 80
+    commands = [line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
+    assert all(commands.count(name) >= 1 for name in main.tinyfoa.commands) and "Others" not in out
+    for command in ("train", "plan"):
+        out = run(command, "--help")[1]
+        titles = [line.rstrip(":") for line in out.splitlines() if line[:1].isalpha() and line.endswith(":")]
+        assert titles == ["Own data", "Recipe", "Options of one algorithm", "Options"]
+        names = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  --")]
+        assert len(names) == len(set(names)) and {"--label", "--network", "--theta", "--ram"} <= set(names)

@@ -260,3 +260,14 @@ def test_the_digest_covers_names_kinds_and_shapes():
     same = np.arange(8, dtype=np.float32)
     others = [{"a": same}, {"b": same}, {"a": same.view(np.int32)}, {"a": same.reshape(2, 4)}]
     assert len({model._digest(tensors, about) for tensors in others}) == len(others)
+
+
+def test_a_model_says_in_a_line_or_a_table_what_it_is(tmp_path):
+    result = run(tmp_path, recipe(network="fc:20"), made())
+    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
+    assert (
+        repr(ours)
+        == f"Model(algorithm TinyFoA, network fc:20, inputs 70 (bytes), classes 3, size {ours.nbytes:,} bytes)"
+    )
+    assert ours.nbytes == sum(layer.weights.nbytes + layer.bias.nbytes for layer in ours.layers)
+    assert "<td>fc:20</td>" in ours._repr_html_() and len(ours._repr_html_()) < 1000

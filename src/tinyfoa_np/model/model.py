@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ HEADER_LIMIT = 1 << 23
 _NAMED = ("labels", "columns", "reading")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained network.
 
@@ -73,6 +74,30 @@ class Model:
     columns: list[str] | None = None
     reading: dict[str, Any] | None = None
     _at_work: list[Inference] = field(default_factory=list, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights, biases and statistics, as inference reads them."""
+        arrays = (array for layer in self.layers for array in (layer.weights, layer.bias, layer.running))
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def _about(self) -> dict[str, str]:
+        recipe = self.recipe
+        return {
+            "algorithm": recipe.rule.title,
+            "network": recipe.network,
+            "inputs": f"{self.inputs.width} ({self.inputs.kind})",
+            "classes": str(self.classes),
+            "size": f"{self.nbytes:,} bytes",
+        }
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(f'{name} {value}' for name, value in self._about().items())})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        rows = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._about().items())
+        return f"<table>{''.join(rows)}</table>"
 
     @property
     def inputs(self) -> Encoding:
