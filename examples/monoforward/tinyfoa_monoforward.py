@@ -49,7 +49,8 @@ class Layer(tinyfoa.Layer):
 
     @classmethod
     def ladder(cls, recipe):  # the projection cannot be made anew from the seed, and the head needs all of a batch's h
-        return [r for r in super().ladder(recipe) if not r.tiling.regenerate and r.tiling.samples == recipe.batch]
+        whole = [r for r in super().ladder(recipe) if r.tiling.samples == recipe.batch and not r.tiling.tight]
+        return [rung for rung in whole if not rung.tiling.regenerate]
 
     def extra(self):
         changed = {"outputs": {"phases": (*STEP, *INFERENCE)}, "projection": {"writes": ("initialize", "update")}}

@@ -106,6 +106,9 @@ class Algorithm:
     answers : str or None
         Name of its networks' prediction in :mod:`tinyfoa_np.model.export.answers`, for C and ONNX exports; None if
         these are not supported.
+    real_defaults : tuple of str
+        The fields among ``binary_weights`` and ``binary_activations`` that are off by default for your own data: with
+        binary ones the scores are ties of signs, or little is learned.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     paper : str or None
@@ -129,6 +132,7 @@ class Algorithm:
     normal_start: bool = False
     projected: bool = False
     answers: str | None = None
+    real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     paper: str | None = None
 
@@ -205,6 +209,7 @@ _OWN = (
         homes={"fc": _RULES + "drtp:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
+        real_defaults=("binary_activations",),
         why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
@@ -220,6 +225,7 @@ _OWN = (
         },
         signs_first=True,
         answers="targets",
+        real_defaults=("binary_activations",),
         why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
@@ -276,6 +282,7 @@ _OWN = (
         full_batches=True,
         normal_start=True,
         answers="labels",
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="writes labels into the inputs of fully connected layers, where a convolution sees them at its border"
         " only",
         paper="tinyfoa_memory",

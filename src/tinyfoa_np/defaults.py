@@ -9,7 +9,7 @@ M x M slices:
     epochs    enough for :data:`STEPS` steps, between 20 and 100
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
-    bits      activations are real for :data:`REAL`, weights for :data:`REAL_WEIGHTS`
+    bits      activations and weights are real where the catalogue's entry says so (``real_defaults``)
     giff      for networks with convolutions, :data:`GRAPH_OPTIONS` and :data:`GRAPH_FIELDS`
 
 The learning rate for slices is derived as follows: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end
@@ -50,10 +50,6 @@ GRAPH_RATES = {"bp": 4e-3, "giff": 4e-3}
 #: further options for networks with convolutions
 GRAPH_OPTIONS: dict[str, dict[str, Any]] = {"giff": {"loss": "softmax", "negatives": "all", "answer": "last"}}
 GRAPH_FIELDS: dict[str, dict[str, Any]] = {"giff": {"rms": True}}
-#: algorithms with real activations: with binary ones their scores are ties of signs, or they learn little
-REAL = {"drtp", "dfa", "ff"}
-#: algorithms that learn little with binary weights
-REAL_WEIGHTS = {"ff"}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 10
 #: fields determined by the rule, in display order
@@ -103,10 +99,9 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     algorithm = fields.get("algorithm") or catalogue.DEFAULT
     entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
-    if algorithm in REAL and not is_local(fields["network"]):
-        fields.setdefault("binary_activations", False)
-    if algorithm in REAL_WEIGHTS:
-        fields.setdefault("binary_weights", False)
+    for name in entry.real_defaults:
+        if name == "binary_weights" or not is_local(fields["network"]):
+            fields.setdefault(name, False)
     if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))

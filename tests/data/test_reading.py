@@ -253,3 +253,12 @@ def test_headers_of_brackets(tmp_path, length):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little") + b"[" * min(length, 200_000))
     with pytest.raises(BadRequest, match="not an .npy file of numbers"):
         from_npy(tmp_path / "x.npy")
+
+
+def test_a_column_is_constant_where_its_numbers_are_equal():
+    """Or differ by less than 1e-30, which float32 cannot scale: they become 0. A deviation of 1e-25 becomes 1."""
+    column = np.array([1.0, 2.0, 3.0])
+    x = np.stack([1e-25 * column, np.full(3, 5.0), 1e-35 * column], axis=1)
+    for normalize, spread in (("standard", column.std()), ("unit", 2.0)):
+        factor = Columns.of(x).affine(normalize)[1]
+        assert factor[0] == pytest.approx(1e25 / spread, rel=1e-6) and factor[1:].tolist() == [0, 0]

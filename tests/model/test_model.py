@@ -254,6 +254,14 @@ def test_recipes_of_all_kinds_survive_the_file(tmp_path):
         assert 100.0 * wrong / 20 == result["error_pct"]
 
 
+def test_the_digest_covers_names_kinds_and_shapes():
+    """Equal bytes under another name, dtype or shape are another model."""
+    about = {"format": 1, "recipe": {}, "classes": 2, "layers": []}
+    same = np.arange(8, dtype=np.float32)
+    others = [{"a": same}, {"b": same}, {"a": same.view(np.int32)}, {"a": same.reshape(2, 4)}]
+    assert len({model._digest(tensors, about) for tensors in others}) == len(others)
+
+
 def test_a_model_says_in_a_line_or_a_table_what_it_is(tmp_path):
     result = run(tmp_path, recipe(network="fc:20"), made())
     ours = model.load(Path(result["run_dir"]) / "model.safetensors")

@@ -12,7 +12,7 @@ from tinyfoa_np import data
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import c_layout, c_trainer
 from tinyfoa_np.reports.boards import board
-from tinyfoa_np.reports.device_plan import device_plan, internal, room
+from tinyfoa_np.reports.device_plan import device_plan, internal, room, traffic
 
 pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")
 COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
@@ -103,3 +103,14 @@ def test_the_command(run):
 def test_bad_requests(run, arguments, says):
     code, out, err = run("plan", "digits", *arguments)
     assert (code, out) == (2, "") and says in one_error_line(err)
+
+
+def test_streamed_slices_are_written_in_every_step():
+    which, dataset = recipe(network="fc:40", epochs=3, batch=10).validated(), made(samples=120)
+    whole = c_layout.CLayout(which, dataset, c_layout.FRAM)
+    streamed = c_layout.CLayout(which, dataset, c_layout.FRAM, cut=c_layout.Cut(8, True, False))
+    more = traffic(streamed)[1] - traffic(whole)[1]
+    layer = whole.layers[0]
+    slices = [layer.grid.slice(k) for k in range(len(layer.grid))]
+    mean = sum(sum(layer.plane_bytes(s.last - s.first, s.high - s.low)) for s in slices) / len(slices)
+    assert more == pytest.approx(3 * 12 * mean, rel=0.01)

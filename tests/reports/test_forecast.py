@@ -1,6 +1,7 @@
 """What a plan says before a training is what the training measures: RAM and flash to the byte, traffic nearly so."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from train_tools import CLASSES, made, recipe, run
@@ -8,6 +9,7 @@ from train_tools import CLASSES, made, recipe, run
 from tinyfoa_np import data
 from tinyfoa_np.reports.advice import BYTES
 from tinyfoa_np.reports.boards import board
+from tinyfoa_np.reports.bookkeeping import bookkeeping_bytes
 from tinyfoa_np.reports.forecast import RESERVE, forecast
 from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
 from tinyfoa_np.rules.fit import Layout
@@ -150,3 +152,13 @@ def test_changes_are_combined_until_the_training_fits():
 def test_what_nothing_helps_gets_no_advice():
     said = forecast(recipe(network="fc:40").validated(), made(), ram=64, store=Store("a card", 1000))
     assert not said["fits"] and said["try"] == []
+
+
+def test_bookkeeping_counts_the_state_and_the_store():
+    """8 bytes for each number of the state, 12 for each item of the store: slices, and groups of biases."""
+    which = recipe(network="fc:40", slices=3).validated()
+    chosen = Layout(which, made(), threads=1).fit(None)
+    state = {"a": [0] * 5, "b": {"c": 1, "d": (2, 3)}}
+    stage = SimpleNamespace(state=state, objects=lambda: {"slices": [1] * 9, "biases": [1] * 3})
+    assert bookkeeping_bytes([SimpleNamespace(stage=stage)]) == 8 * 8 + 12 * 12
+    assert bookkeeping_bytes(chosen) >= 12 * 12 + 8

@@ -60,8 +60,8 @@ def seen_inputs(monkeypatch, tmp_path, which, dataset, **options):
     """(epoch, inputs, labels) of each part of a batch that the first stage trains on."""
     seen, parts = [], _Run._parts
 
-    def look(self, records, k, epoch=None):
-        for part in parts(self, records, k, epoch):
+    def look(self, records, k, epoch=None, **how):
+        for part in parts(self, records, k, epoch, **how):
             if epoch is not None and self.meta["layer"] == 0:
                 ram, first = self.stage.ram, part.first if len(self.stage.ram.labels) > self.stage.held_samples else 0
                 seen.append((epoch, ram.inputs[: part.samples].copy(), ram.labels[first : first + part.samples].copy()))
@@ -116,8 +116,8 @@ def test_only_images_can_be_changed(tmp_path):
 def test_it_is_tested_on_images_as_they_are(monkeypatch, tmp_path):
     seen, parts, dataset = [], _Run._parts, images()
 
-    def look(self, records, k, epoch=None):
-        for part in parts(self, records, k, epoch):
+    def look(self, records, k, epoch=None, **how):
+        for part in parts(self, records, k, epoch, **how):
             if records.name == "test":
                 seen.extend(self.stage.ram.inputs[: part.samples].copy())
             yield part

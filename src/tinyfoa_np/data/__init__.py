@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.search_path import Place
 from tinyfoa_np.errors import BadRequest
 
 __all__ = [
@@ -55,7 +56,6 @@ _HOMES = {
     "mitbih-interpatient": "mitbih",
 }
 UNVERIFIED = "-unverified"
-_Place = str | os.PathLike[str] | None
 
 
 class Source(Protocol):
@@ -69,13 +69,13 @@ class Source(Protocol):
 
     def shape(self) -> Dataset: ...
 
-    def find(self, data_dir: _Place = None) -> str: ...
+    def find(self, data_dir: Place = None) -> str: ...
 
     def load(
-        self, data_dir: _Place = None, unverified: bool = False, on_progress: Callable[[int, int, str], None] = ...
+        self, data_dir: Place = None, unverified: bool = False, on_progress: Callable[[int, int, str], None] = ...
     ) -> Dataset: ...
 
-    def verify(self, data_dir: _Place = None) -> list[tuple[str, bool, str]]: ...
+    def verify(self, data_dir: Place = None) -> list[tuple[str, bool, str]]: ...
 
 
 def names() -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def names() -> tuple[str, ...]:
 
 def load(
     name: str,
-    data_dir: _Place = None,
+    data_dir: Place = None,
     *,
     reading: Reading | None = None,
     max_bytes: int | None = None,
@@ -118,7 +118,7 @@ def load(
     return replace(source.load(data_dir, unverified, **more), name=name)
 
 
-def verify(name: str, data_dir: _Place = None) -> list[tuple[str, bool, str]]:
+def verify(name: str, data_dir: Place = None) -> list[tuple[str, bool, str]]:
     """Compare each file of a data set with its published digest.
 
     Returns
@@ -134,12 +134,12 @@ def verify(name: str, data_dir: _Place = None) -> list[tuple[str, bool, str]]:
     return _source(name)[0].verify(data_dir)
 
 
-def find(name: str, data_dir: _Place = None) -> str:
+def find(name: str, data_dir: Place = None) -> str:
     """Say where a data set was found; raises `BadRequest` with instructions if it was not."""
     return _source(name)[0].find(data_dir)
 
 
-def fetch(name: str, data_dir: _Place = None, *, on_progress: Callable[[int, int, str], None] | None = None) -> str:
+def fetch(name: str, data_dir: Place = None, *, on_progress: Callable[[int, int, str], None] | None = None) -> str:
     """Download missing files of a data set from its publishers and verify them; return their location.
 
     Parameters

@@ -7,7 +7,6 @@ blue) or the Python layout (pickles, which are not executed), unpacked or in the
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from math import prod
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from tinyfoa_np.data import pickles
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
+from tinyfoa_np.data.search_path import Place
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE = (50000, 10000), (3, 32, 32)
@@ -62,9 +62,7 @@ class Cifar(Published):
             ]
         super().__init__(name, layouts, SAMPLES, classes, IMAGE, scale=SCALE, offset=OFFSET)
 
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Pixels (N, 3072) uint8, red before green before blue, and labels (N,) uint8.
 
         Raises

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 
 import numpy as np
 
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.published import Progress, Published, quiet
+from tinyfoa_np.data.search_path import Place
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 SAMPLES = 1437, 360
@@ -22,15 +22,13 @@ class Digits(Published):
     def __init__(self) -> None:
         super().__init__("digits", (), SAMPLES, 10, (1, 8, 8), scale=1 / 16, unit=1 / 16)
 
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+    def find(self, data_dir: Place = None) -> str:
         """Return the source of the digits, scikit-learn; raises `BadRequest` if it is not installed."""
         if importlib.util.find_spec("sklearn") is None:
             raise BadRequest('digits come with scikit-learn, which is not installed: pip install "tinyfoa-np[sklearn]"')
         return "scikit-learn"
 
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Pixels (N, 64) as bytes 0 to 16, seen as value / 16.
 
         Raises
@@ -47,7 +45,7 @@ class Digits(Published):
         parts = Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
         return self.made(parts, unverified)
 
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+    def verify(self, data_dir: Place = None) -> list[tuple[str, bool, str]]:
         """One row: whether the pixels and labels scikit-learn returns have the known digest."""
         digest = _digest(*self._read())
         return [("sklearn.datasets.load_digits", digest == _DIGEST, f"md5 {digest}")]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfoa_np.data.published import Files, Progress, quiet
-from tinyfoa_np.data.search_path import places
+from tinyfoa_np.data.search_path import Place, places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 CHUNK = 1 << 18
@@ -90,7 +90,7 @@ def _received(answer: Any) -> Iterator[bytes]:
 
 def fetch(
     files: Files,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: Place = None,
     on_progress: Progress = quiet,
     mirrors: Sequence[str] | None = None,
 ) -> Path:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
 import warnings
 import zipfile
 from importlib import resources
@@ -37,7 +36,7 @@ import numpy as np
 from tinyfoa_np.data import heartbeats
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
-from tinyfoa_np.data.search_path import places, user_cache
+from tinyfoa_np.data.search_path import Place, places, user_cache
 from tinyfoa_np.data.splits import balanced, shuffled, split
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
@@ -101,7 +100,7 @@ class MitBih(Published):
         super().__init__(name, [FILES], samples, CLASSES, IMAGE, "float32")
         self.balance, self.patients = balance, patients
 
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+    def find(self, data_dir: Place = None) -> str:
         """The directory of the records, or of the public preparation's two files; raises `BadRequest`."""
         try:
             return super().find(data_dir)
@@ -110,9 +109,7 @@ class MitBih(Published):
                 raise
             return f"{found[0].parent} (CSV, for {self.name}-unverified)"
 
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Prepare the records, or load the cached preparation, and divide it into training and test samples.
 
         Raises
@@ -141,7 +138,7 @@ class MitBih(Published):
         parts = [Split(beats.rows[rows], beats.labels[rows]) for rows in (train, test)]
         return self._dataset(parts, paths["100.dat"].parent, unverified)
 
-    def _csv(self, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path] | None:
+    def _csv(self, data_dir: Place) -> tuple[Path, Path] | None:
         """The public preparation's two files, if they exist and can be used."""
         for place in places(data_dir):
             for folder in (place / "mitbih", place / "heartbeat", place):

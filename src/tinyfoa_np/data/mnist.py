@@ -5,11 +5,10 @@ Both are read from their four published idx files, which have the same names.
 
 from __future__ import annotations
 
-import os
-
 from tinyfoa_np.data import idx
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.published import Files, Progress, Published, first_of, quiet
+from tinyfoa_np.data.search_path import Place
 from tinyfoa_np.errors import CheckFailed
 
 SAMPLES, IMAGE, CLASSES = (60000, 10000), (1, 28, 28), 10
@@ -50,9 +49,7 @@ class IdxImages(Published):
         scale, offset = 1 / (255 * deviation), -mean / deviation
         super().__init__(name, [files], SAMPLES, CLASSES, IMAGE, scale=scale, offset=offset)
 
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Pixels (N, 784) uint8, seen by the network as ``(byte / 255 - mean) / deviation``; labels (N,) uint8.
 
         Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfoa_np.data.dataset import Dataset, Split, fingerprint, shaped
-from tinyfoa_np.data.search_path import places
+from tinyfoa_np.data.search_path import Place, places
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 Progress = Callable[[int, int, str], None]
@@ -64,7 +63,7 @@ class Files:
     mirrors: Sequence[str] = ()
     name: str = ""
 
-    def paths(self, data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
+    def paths(self, data_dir: Place) -> dict[str, Path]:
         """The files by name, all from the first directory that has all of them.
 
         Raises
@@ -138,7 +137,7 @@ class Files:
             )
         return content, digest
 
-    def verify(self, data_dir: str | os.PathLike[str] | None) -> list[tuple[str, bool, str]]:
+    def verify(self, data_dir: Place) -> list[tuple[str, bool, str]]:
         """One row per file: its path, whether its content is the published one, and a description."""
         rows = []
         for name, path in self.paths(data_dir).items():
@@ -153,7 +152,7 @@ class Files:
         return rows
 
 
-def first_of(layouts: Sequence[Files], data_dir: str | os.PathLike[str] | None) -> tuple[Files, dict[str, Path]]:
+def first_of(layouts: Sequence[Files], data_dir: Place) -> tuple[Files, dict[str, Path]]:
     """The first layout that is complete in the first possible directory, and its files by name.
 
     Raises
@@ -219,13 +218,13 @@ class Published(ABC):
         """Files to download; None if there is no download."""
         return self.layouts[0] if self.layouts else None
 
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+    def find(self, data_dir: Place = None) -> str:
         """Path of the single file, or of the directory of all files; raises `BadRequest` if there is none."""
         _, paths = first_of(self.layouts, data_dir)
         path = next(iter(paths.values()))
         return str(path if len(paths) == 1 else path.parent)
 
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+    def verify(self, data_dir: Place = None) -> list[tuple[str, bool, str]]:
         """One row per file: its path, whether it has the published digest, and a description."""
         return first_of(self.layouts, data_dir)[0].verify(data_dir)
 
@@ -235,9 +234,7 @@ class Published(ABC):
         return shaped(self.name, *self.samples, prod(self.image), self.dtype, self.classes, *numbers, image=self.image)
 
     @abstractmethod
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Load inputs (N, I) and labels (N,) uint8; with ``unverified``, files need not be the published ones.
 
         Raises

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from tinyfoa_np.errors import BadRequest
 
+#: a directory to look into first, if given
+Place = str | os.PathLike[str] | None
 
-def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+
+def places(data_dir: Place = None) -> list[Path]:
     """Directories to search, in order: `data_dir`, ``$TINYFOA_DATA``, the user's cache.
 
     Raises

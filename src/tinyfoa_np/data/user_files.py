@@ -19,7 +19,6 @@ Without test samples, all samples are shuffled (seed 0, whatever the recipe's se
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known
+from tinyfoa_np.data.search_path import Place
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
 
@@ -85,17 +85,15 @@ class Own:
         """The data set itself, as its shape is known only from the files."""
         return self.load()
 
-    def find(self, data_dir: str | os.PathLike[str] | None = None) -> str:
+    def find(self, data_dir: Place = None) -> str:
         """Paths of the files; raises `BadRequest` if one is missing."""
         return ", ".join(str(path) for path in _paths(self.name))
 
-    def verify(self, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[str, bool, str]]:
+    def verify(self, data_dir: Place = None) -> list[tuple[str, bool, str]]:
         """One row with the digest of the samples; there is no digest to compare it with."""
         return [(self.name, True, f"sha256 of the samples {self.load().digest}")]
 
-    def load(
-        self, data_dir: str | os.PathLike[str] | None = None, unverified: bool = False, on_progress: Progress = quiet
-    ) -> Dataset:
+    def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Load the samples, with their digest and origin.
 
         Raises

@@ -23,11 +23,8 @@ import numpy as np
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, empty, outputs_of
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
-from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .network_stage import NetworkStage
 from .stage import Outcome
@@ -39,34 +36,11 @@ class Network(NetworkStage):
     Hidden layers here are fully connected; see :mod:`.bp_local` for locally connected ones.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        shapes: Sequence[LayerShape],
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        self.top, self.limit = len(shapes), self.clamp()
+    def build(self) -> None:
+        self.limit = self.clamp()
         self.outputs = [outputs_of(width, self.binary) for width in self.widths]
-        self.reads = [inputs, *self.outputs[:-1], self.features()]
-        classifier = Dense(
-            recipe,
-            self.top,
-            self.reads[-1],
-            classes,
-            batches,
-            threads,
-            binary_weights=False,
-            vertical=False,
-            limit=self.limit,
-            prefix=f"layer{self.top}.",
-            rows=self.B,
-            partial=self.micro,
-        )
+        self.reads = [self.inputs, *self.outputs[:-1], self.features()]
+        classifier = self.dense(self.top, self.C, binary_weights=False, vertical=False, limit=self.limit)
         self.layers = [*map(self.hidden, range(self.top)), classifier]
 
     def clamp(self) -> float:
@@ -79,19 +53,7 @@ class Network(NetworkStage):
 
     def hidden(self, k: int) -> Dense:
         """Hidden layer k."""
-        return Dense(
-            self.recipe,
-            k,
-            self.reads[k],
-            self.widths[k],
-            self.batches,
-            self.cores,
-            limit=self.limit,
-            binary_weights=self.recipe.binary_weights,
-            prefix=f"layer{k}.",
-            rows=self.B,
-            partial=self.micro,
-        )
+        return self.dense(k, self.widths[k], binary_weights=self.recipe.binary_weights, limit=self.limit)
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""

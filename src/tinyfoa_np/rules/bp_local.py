@@ -28,7 +28,6 @@ import numpy as np
 
 from ..kernels import local_pool as pooling_kernels
 from ..kernels.local import Above, Head
-from ..layers.dense import Dense
 from ..layers.encoding import Encoding, empty, view, words
 from ..layers.layer import Batch, Layer, Out, Part, whole
 from ..layers.local import (
@@ -72,23 +71,13 @@ class Network(bp.Network):
         If a layer has fewer output channels than slices.
     """
 
-    layers: list[Dense]
+    shapes: list[LocalShape]
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        shapes: Sequence[LocalShape],
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        self.shapes: list[LocalShape] = list(shapes)
+    def build(self) -> None:
         self.local: list[Local] = []
         self.places = self.shapes[0].places  # P, the same for all layers
-        self.grown = 1 / (1 - (recipe.dropout or 0.0))  # factor of a feature that is not dropped
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
+        self.grown = 1 / (1 - (self.recipe.dropout or 0.0))  # factor of a feature that is not dropped
+        super().build()
 
     def clamp(self) -> float:
         return 1.0

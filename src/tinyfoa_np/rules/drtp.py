@@ -24,15 +24,11 @@ from math import inf, sqrt, tanh
 import numpy as np
 
 from ..kernels import drtp as drtp_kernels
-from ..layers.dense import Dense
 from ..layers.encoding import Encoding, empty
 from ..layers.head import uniform_rows
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
-from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import COMPUTING
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import binary
 from .network_stage import NetworkStage
@@ -57,36 +53,12 @@ class Network(NetworkStage):
 
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        shapes: Sequence[LayerShape],
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        self.binary = binary(recipe)
-        self.reads = reads(inputs, self.widths, self.binary)
-        self.layers = [
-            Dense(
-                recipe,
-                k,
-                self.reads[k],
-                width,
-                batches,
-                threads,
-                binary_weights=recipe.binary_weights,
-                limit=inf,
-                prefix=f"layer{k}.",
-                rows=self.B,
-                partial=self.micro,
-            )
-            for k, width in enumerate([*self.widths, classes])
-        ]
-        self.top = len(self.widths)
+    def build(self) -> None:
+        self.binary = binary(self.recipe)
+        self.reads = reads(self.inputs, self.widths, self.binary)
+        signs = self.recipe.binary_weights
+        outputs = [*self.widths, self.C]
+        self.layers = [self.dense(k, width, binary_weights=signs, limit=inf) for k, width in enumerate(outputs)]
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +34,8 @@ from ..kernels import random as random_kernels
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, outputs_of, z_unit
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
-from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .cuts import binary
 from .network_stage import NetworkStage
@@ -59,17 +57,8 @@ class Network(NetworkStage):
 
     beside_answers = NetworkStage.beside_answers | {"mean"}
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        shapes: Sequence[LayerShape],
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
+    def build(self) -> None:
+        recipe, inputs, classes = self.recipe, self.inputs, self.C
         if not 2 <= classes <= inputs.width:
             raise BadRequest(
                 f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
@@ -79,41 +68,14 @@ class Network(NetworkStage):
         self.binary = binary(recipe)
         self.looks = classes
         self.losses: list[float] = []  # of the last step: each layer's, the peer loss, the classifier's
-        self.top = len(self.widths)
         hidden = [outputs_of(width, self.binary) for width in self.widths]
         # inputs of the layers, then of the parts of the classifier; each part reads one layer
         self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
-        self.layers = [
-            Dense(
-                recipe,
-                k,
-                self.reads[k],
-                width,
-                batches,
-                threads,
-                binary_weights=recipe.binary_weights,
-                decay=recipe.decay,
-                prefix=f"layer{k}.",
-                rows=2 * self.B,
-            )
-            for k, width in enumerate(self.widths)
-        ]
-        self.layers += [
-            Dense(
-                recipe,
-                self.top + k,
-                kind,
-                classes,
-                batches,
-                threads,
-                binary_weights=False,
-                biased=False,
-                lr=recipe.classifier_lr,
-                decay=recipe.classifier_decay,
-                prefix=f"classifier{k}.",
-            )
-            for k, kind in enumerate(hidden)
-        ]
+        layers: dict[str, Any] = {"binary_weights": recipe.binary_weights, "decay": recipe.decay, "rows": 2 * self.B}
+        parts: dict[str, Any] = {"binary_weights": False, "biased": False, "lr": recipe.classifier_lr}
+        parts["decay"] = recipe.classifier_decay
+        self.layers = [self.dense(k, width, **layers) for k, width in enumerate(self.widths)]
+        self.layers += [self.dense(self.top + k, classes, prefix=f"classifier{k}.", **parts) for k in range(self.top)]
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""

@@ -74,7 +74,8 @@ class Layer(tinyfoa.Layer):
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
         # the projection cannot be regenerated from the seed, and the head needs h of the whole batch
-        return [r for r in super().ladder(recipe) if not r.tiling.regenerate and r.tiling.samples == recipe.batch]
+        whole = [r for r in super().ladder(recipe) if r.tiling.samples == recipe.batch and not r.tiling.tight]
+        return [rung for rung in whole if not rung.tiling.regenerate]
 
     def extra(self) -> list[Region]:
         """Regions of the layer, with h kept until the head has trained, and the head's scratch."""

@@ -20,7 +20,7 @@ from ..layers.layer import Batch, Layer, Out, Part, whole
 from ..layers.state import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
-from ..network import LayerShape
+from ..network import LayerShape, LocalShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, PASSES, TRAINING
@@ -59,12 +59,13 @@ class NetworkStage(Stage):
     looks = 1  # passes per sample when not training
     reads: list[Encoding]
     layers: list[Dense]
+    shapes: list[LayerShape] | list[LocalShape]
 
     def __init__(
         self,
         recipe: Recipe,
         inputs: Encoding,
-        shapes: Sequence[LayerShape],
+        shapes: Sequence[LayerShape] | Sequence[LocalShape],
         classes: int,
         batches: int,
         threads: int,
@@ -72,12 +73,23 @@ class NetworkStage(Stage):
     ) -> None:
         super().__init__(recipe, inputs, classes, batches, threads, tiling)
         self.B, self.tile, self.micro = tiling.samples, tiling.neurons, tiling.samples < recipe.batch
+        self.shapes, self.top = list(shapes), len(shapes)
         self.widths = [shape.outputs for shape in shapes]
         self.binary = recipe.binary_activations
         self.scales = [1.0] * len(shapes)  # s of each hidden layer for inference
         self.sums = [0.0] * len(shapes)  # |z| of each hidden layer, over the samples seen since the last reset
         self.seen = 0  # the number of those samples
         self.inspect: Callable[..., None] | None = None  # called before each update with (k, inputs, source, scratch)
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make the layers, and the encodings that they read."""
+
+    def dense(self, k: int, outputs: int, reads: Encoding | None = None, **options: Any) -> Dense:
+        """Make layer k with inputs ``reads``, by default ``reads[k]``; options as for :class:`.dense.Dense`."""
+        own = {"prefix": f"layer{k}.", "rows": self.B, "partial": self.micro, **options}
+        return Dense(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:

@@ -25,11 +25,8 @@ from ..layers.dense import Dense
 from ..layers.encoding import Encoding, outputs_of, words
 from ..layers.head import uniform_rows
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
-from ..network import LayerShape
 from ..ram.packing import Region
 from ..ram.phases import COMPUTING, INFERENCE, STEP
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .network_stage import NO_MASK, NetworkStage
 from .stage import Outcome
@@ -43,40 +40,18 @@ class Network(NetworkStage):
 
     beside_answers = NetworkStage.beside_answers | {"feedback"}
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        shapes: Sequence[LayerShape],
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, shapes, classes, batches, threads, tiling)
-        assert recipe.dropout is not None
-        self.reads = [inputs, *(outputs_of(width, self.binary) for width in self.widths)]
-        self.modulated = Encoding("real", inputs.width)
-        self.top = len(self.widths)
-        self.grown = 1 / (1 - recipe.dropout)  # factor of an output that is not dropped
+    def build(self) -> None:
+        assert self.recipe.dropout is not None
+        self.reads = [self.inputs, *(outputs_of(width, self.binary) for width in self.widths)]
+        self.modulated = Encoding("real", self.inputs.width)
+        self.grown = 1 / (1 - self.recipe.dropout)  # factor of an output that is not dropped
+        self.layers = [self._layer(k, width) for k, width in enumerate([*self.widths, self.C])]
+
+    def _layer(self, k: int, width: int) -> Dense:
         # the first layer trains on the modulated inputs, which are real numbers
-        self.layers = [
-            Dense(
-                recipe,
-                k,
-                self.reads[k] if k else self.modulated,
-                width,
-                batches,
-                threads,
-                binary_weights=recipe.binary_weights and k < self.top,
-                biased=False,
-                straight=False,
-                prefix=f"layer{k}.",
-                rows=self.B,
-                partial=self.micro,
-            )
-            for k, width in enumerate([*self.widths, classes])
-        ]
+        reads = self.reads[k] if k else self.modulated
+        signs = self.recipe.binary_weights and k < self.top
+        return self.dense(k, width, reads=reads, binary_weights=signs, biased=False, straight=False)
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
