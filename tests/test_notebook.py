@@ -1,12 +1,16 @@
 """Finished runs in notebooks."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 from train_tools import made, recipe, run
 
 from tinyfoa_np import Run
 from tinyfoa_np.errors import BadRequest
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "examples" / "notebooks"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices will train"),
@@ -44,3 +48,20 @@ def test_pictures_are_figures(finished):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(BadRequest, match=r"audit\.json"):
         Run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["beside_backpropagation", "own_data"])
+def test_the_notebooks_cells_run(name, tmp_path, monkeypatch):
+    """Cell by cell, in one namespace; no Jupyter is needed for that."""
+    for module in ("sklearn", "matplotlib"):
+        pytest.importorskip(module, reason=f"{module} is not installed (extras sklearn and plot)")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    if name == "own_data":
+        assert names["score"] > 0.9 and (tmp_path / "firmware" / "tinyfoa_classify.c").exists()
+    else:
+        errors = {where: one.epochs[-1].test_error_pct for where, one in names["runs"].items()}
+        assert max(errors.values()) < 30 and all(figure.axes for figure in names["figures"])
