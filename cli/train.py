@@ -194,7 +194,7 @@ def train(
             warnings.warn(told, stacklevel=1)
     click.echo(json.dumps(result) if as_json else _summary(result))
     if result.get("findings"):
-        raise CheckFailed(f"the audit found what should not be: {'; '.join(result['findings'])}")
+        raise CheckFailed(f"the audit failed: {'; '.join(result['findings'])}")
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

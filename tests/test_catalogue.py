@@ -88,11 +88,11 @@ def test_options_have_defaults_types_and_ranges(strange):
         ({"turns": 0}, "turns is 0: it must be from 1 to"),
         ({"head_lr": 2}, "head_lr is 2: it must be from 0 to 1"),
         ({"head_lr": float("nan")}, "head_lr is nan"),
-        ({"tail": 1}, "tail has no meaning for algorithm strange"),
+        ({"tail": 1}, "tail does not apply to algorithm strange"),
     ]:
         with pytest.raises(BadRequest, match=re.escape(words)):
             Recipe(algorithm="strange", options=options).validated()
-    with pytest.raises(BadRequest, match="head_lr has no meaning for algorithm bp"):
+    with pytest.raises(BadRequest, match="head_lr does not apply to algorithm bp"):
         Recipe(algorithm="bp").changed({"head_lr": 0.5}).validated()
     assert "options" not in json.loads(Recipe().validated().to_json())
 

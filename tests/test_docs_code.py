@@ -12,7 +12,7 @@ from train_tools import made, recipe, run
 from tinyfoa_np.model import export, model
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -30,7 +30,7 @@ from tinyfoa_np.reports import audit as report
 from tinyfoa_np.run.train import train
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 
@@ -211,9 +211,9 @@ def test_networks_that_read_images(digits, name):
         ("GIFFClassifier", {"network": "cnn", "image": (8, 8)}, "channels, rows and columns of 64 features"),
         ("GIFFClassifier", {"network": "mlp", "image": 8}, "channels, rows and columns of 64 features"),
         ("FFClassifier", {"image": (1, 8, 9)}, "channels, rows and columns of 64 features"),
-        ("TinyFoAClassifier", {"network": "lc:8"}, "are no images"),
+        ("TinyFoAClassifier", {"network": "lc:8"}, "are not images"),
         ("TinyFoAClassifier", {"lc_connect": "full"}, "locally connected networks only"),
-        ("BPClassifier", {"network": "cnn", "image": (1, 8, 8), "theta": 1.0}, "no meaning for algorithm bp"),
+        ("BPClassifier", {"network": "cnn", "image": (1, 8, 8), "theta": 1.0}, "does not apply to algorithm bp"),
     ],
 )
 def test_what_does_not_go_with_images_is_one_line(digits, name, options, says):
@@ -317,7 +317,7 @@ def test_what_partial_fit_refuses(digits):
     [
         ({"network": "fc:0"}, "is not understood"),
         ({"epochs": 0}, "epochs"),
-        ({"dropout": 0.1}, "has no meaning for algorithm tinyfoa"),
+        ({"dropout": 0.1}, "does not apply to algorithm tinyfoa"),
         ({"ram": 100}, "does not fit into 100 bytes"),
         ({"random_state": -1}, "seed"),
         ({"slices": 41}, "at most 40"),

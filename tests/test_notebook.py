@@ -13,7 +13,7 @@ from tinyfoa_np.errors import BadRequest
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "examples" / "notebooks"
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -18,7 +18,7 @@ from tinyfoa_np.reports import audit as report
 from tinyfoa_np.run import results as finished
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -182,7 +182,7 @@ def test_visits_and_order_are_those_of_tinyfoa_with_one_slice_at_a_time(option):
         {"algorithm": "drtp"},
         {"algorithm": "bp", "schedule": "slice"},
     ):
-        assert f"{name} has a meaning with" in refused(Recipe(**other, **option))
+        assert f"{name} applies only to" in refused(Recipe(**other, **option))
         resolved = Recipe(**other).validated()
         assert (resolved.visits, resolved.order) == (None, None)
 
@@ -303,7 +303,7 @@ def test_a_field_without_meaning_for_the_algorithm_is_refused(algorithm, name):
     else:
         local = name in catalogue.find(algorithm).lc_defaults
         only = ", except on locally connected networks" if local else ""
-        assert refused(recipe) == f"{name} has no meaning for algorithm {algorithm}{only}"
+        assert refused(recipe) == f"{name} does not apply to algorithm {algorithm}{only}"
 
 
 @pytest.mark.parametrize("algorithm", catalogue.names())
@@ -316,7 +316,7 @@ def test_slices_are_two_where_the_schedule_has_some(algorithm, schedule):
     assert recipe.validated().slices == (1 if schedule == "none" else 2)
     if schedule == "none":
         assert "whole layers" in refused(replace(recipe, slices=2))
-        assert "no meaning" in refused(replace(recipe, hold="1epoch"))
+        assert "not apply" in refused(replace(recipe, hold="1epoch"))
     else:
         assert replace(recipe, slices=3).validated().slices == 3
 

@@ -134,7 +134,9 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
         units = tuple((("dense", shape.inputs, shape.outputs),) for shape in shapes)
         return Architecture(units, (("linear", shapes[-1].outputs, classes),), (1, 1, inputs))
     if image is None:
-        raise BadRequest(f"network {network} takes images, and these samples are none: write 'mlp' or 'fc:2000x4'")
+        raise BadRequest(
+            f"network {network} takes images, and these samples are not images: write 'mlp' or 'fc:2000x4'"
+        )
     channels, rows, columns = image
     shape = top = (rows, columns, channels)
     layers = tuple(map(tuple, _MAPS[network](channels)))

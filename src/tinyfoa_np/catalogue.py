@@ -146,7 +146,7 @@ class Algorithm:
         """
         for name, value in given.items():
             if name not in self.options:
-                raise BadRequest(f"{name[:40]} has no meaning for algorithm {self.name}")
+                raise BadRequest(f"{name[:40]} does not apply to algorithm {self.name}")
             self.options[name].check(name, value)
         return {name: type(option.default)(given.get(name, option.default)) for name, option in self.options.items()}
 
@@ -357,7 +357,9 @@ def register(algorithm: Algorithm) -> Algorithm:
     if not name.isidentifier() or name != name.lower():
         raise BadRequest(f"algorithm {name!r}: its name must be lower-case letters, digits and _")
     if not algorithm.homes or set(algorithm.homes) - set(KINDS):
-        raise BadRequest(f"algorithm {name} has homes {sorted(algorithm.homes)}: some of {', '.join(KINDS)} would do")
+        raise BadRequest(
+            f"algorithm {name} has homes {sorted(algorithm.homes)}: some of {', '.join(KINDS)} are possible"
+        )
     if algorithm.options:
         _check_options(algorithm)
     _known[name] = algorithm

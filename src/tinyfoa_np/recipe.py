@@ -259,9 +259,9 @@ class Recipe:
         for name in _OWN:
             if getattr(self, name) is not None and name not in (known | of_lc if local else known):
                 only = ", except on locally connected networks" if name in of_lc else ""
-                raise BadRequest(f"{name} has no meaning for algorithm {self.algorithm}{only}")
+                raise BadRequest(f"{name} does not apply to algorithm {self.algorithm}{only}")
         if not local and self.lc_connect is not None:
-            raise BadRequest(f"lc_connect has a meaning for locally connected networks only, not for {self.network!r}")
+            raise BadRequest(f"lc_connect applies to locally connected networks only, not to {self.network!r}")
         if self.groups is not None:
             grouped(self.groups, self.network)
         known = {**known, **of_lc} if local else known
@@ -274,9 +274,11 @@ class Recipe:
         if self.schedule == "auto" and schedule == "slice" and entry.by_layer and not local and 2 < slices < 2**20:
             values.update(self._one_turn_each(slices))
         if self.recompute and not entry.recompute:
-            raise BadRequest(f"algorithm {self.algorithm} hands nothing from layer to layer: recompute has no meaning")
+            raise BadRequest(
+                f"algorithm {self.algorithm} passes no outputs from layer to layer: recompute does not apply"
+            )
         if local and self.recompute:
-            raise BadRequest("locally connected layers keep their outputs in flash: recompute has no meaning")
+            raise BadRequest("locally connected layers keep their outputs in flash: recompute does not apply")
         if self.deep or entry.real:
             values.update(binary_weights=False, binary_activations=False)
         return replace(self, schedule=schedule, slices=slices, options=entry.checked(self.options), **values)
@@ -303,7 +305,7 @@ class Recipe:
         others = [entry.name for entry in catalogue.algorithms() if self.kind in entry.homes]
         if self.kind == "lc":
             rest = f"choose one of {', '.join(others)}"
-            return BadRequest(f"algorithm {self.algorithm} trains no locally connected networks: {rest}")
+            return BadRequest(f"algorithm {self.algorithm} does not train locally connected networks: {rest}")
         why = f"algorithm {self.algorithm} {self.rule.why_not}"
         return BadRequest(f"{why}: {' and '.join(others)} train {self.network}" if others else why)
 
@@ -356,9 +358,9 @@ class Recipe:
         if schedule == "none" and slices != 1:
             raise self._unsliced("slices")
         if schedule == "frozen" and slices == 1:
-            raise BadRequest("schedule frozen keeps one diagonal slice still: with 1 slice no weight would train")
+            raise BadRequest("schedule frozen freezes one diagonal slice: with 1 slice no weight would train")
         if hold is not None and self.exchanges is not None:
-            raise BadRequest("hold and exchanges both say when the next slice comes: give one of them")
+            raise BadRequest("hold and exchanges both set when slices are exchanged: give one of them")
         if schedule in ("stream", "none") and (hold is not None or self.exchanges is not None):
             if schedule == "none":
                 raise self._unsliced("exchanges" if hold is None else "hold")
@@ -383,9 +385,9 @@ class Recipe:
         if self._sliced:
             some = " or ".join(schedule for schedule in self.rule.schedules if schedule != "none")
             return BadRequest(
-                f"{what} has no meaning where {self.algorithm} trains whole layers: leave it out or say schedule {some}"
+                f"{what} does not apply when {self.algorithm} trains whole layers: leave it out, or use schedule {some}"
             )
-        return BadRequest(f"{what} has no meaning for {self._who}, which trains whole layers: leave it out")
+        return BadRequest(f"{what} does not apply to {self._who}, which trains whole layers: leave it out")
 
     @property
     def _who(self) -> str:
@@ -397,14 +399,14 @@ class Recipe:
         if not self.rule.by_layer or self.schedule != "slice":
             if self.visits is not None or self.order is not None:
                 what = "order" if self.visits is None else "visits"
-                raise BadRequest(f"{what} has a meaning with schedule slice and layer by layer only")
+                raise BadRequest(f"{what} applies only to schedule slice, layer by layer")
             return None, None
         visits, order = self.visits or 1, ORDERS[0] if self.order is None else self.order
         _choice("order", order, ORDERS)
         assert self.slices is not None
         if is_local(self.network):
             if order != ORDERS[0]:
-                raise BadRequest(f"order {order} has no meaning for groups of output channels: {ORDERS[0]} is theirs")
+                raise BadRequest(f"order {order} does not apply to groups of output channels: use {ORDERS[0]}")
             if visits > self.slices:
                 raise BadRequest(f"visits is {_shown(visits)}: {self.slices} groups of output channels are fewer")
         elif visits > self.slices**2:

@@ -160,7 +160,7 @@ def test_resume_refuses_options_that_contradict_the_run(run, trained):
         ("--schedule", "stream", "schedule slice, not stream"),
         ("--normalize", "unit", "normalize standard, not unit"),
         ("--preset", "paper", "network fc:40x2, not fc:2000x4"),
-        ("--peer", "1", "no meaning"),
+        ("--peer", "1", "not apply"),
     ):
         code, _, err = run("train", "--resume", out, option, value)
         assert code == 2 and says in one_error_line(err)

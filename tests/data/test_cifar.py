@@ -140,7 +140,7 @@ class Evil:
 def test_pickles_that_would_do_something_are_refused(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     for thing in (Evil(), {"data": Evil()}, {"data": np.zeros(3)}, {"data": np.array([{}])}, {"data": {1, 2}}, [1]):
-        with pytest.raises(CheckFailed, match="batch is no pickle"):
+        with pytest.raises(CheckFailed, match="batch is not a pickle"):
             pickles.load(pickle.dumps(thing, protocol), "batch")
     assert not list(tmp_path.iterdir())
 
@@ -178,7 +178,7 @@ def test_any_change_to_a_pickle_is_read_or_refused(drawn):
     try:
         assert isinstance(pickles.load(changed, "batch"), dict)
     except CheckFailed as error:
-        assert str(error).startswith("batch is no pickle") and "\n" not in str(error)
+        assert str(error).startswith("batch is not a pickle") and "\n" not in str(error)
 
 
 BATCHES = st.binary(max_size=200) | st.binary(max_size=9).map(lambda start: start + bytes(3074))

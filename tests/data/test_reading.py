@@ -119,7 +119,7 @@ def test_labels_by_name_and_number(log):
 @pytest.mark.parametrize(
     "how, says",
     [
-        ({"step": 3}, "step has a meaning with window only"),
+        ({"step": 3}, "step applies with window only"),
         ({"window": 0}, "window is 0"),
         ({"missing": "mean"}, "missing is 'mean'"),
         ({"label": "a", "drop": ("a",)}, "named twice"),

@@ -370,7 +370,7 @@ def test_a_run_knows_its_data_again(folder):
     for name, column in vars(loaded.columns).items():
         np.testing.assert_array_equal(getattr(again.columns, name), column)
     other = data.load(npz("e.npz", x=x + 1, y=y))
-    with pytest.raises(BadRequest, match="its digest is another"):
+    with pytest.raises(BadRequest, match="its digest differs"):
         train(recipe(digest=loaded.digest), other, folder / "run", threads=1)
 
 

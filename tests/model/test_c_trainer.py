@@ -17,7 +17,7 @@ from tinyfoa_np.reports.device_plan import device_plan
 from tinyfoa_np.run import device
 from tinyfoa_np.run.train import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices will train")  # these runs are short
+pytestmark = pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained")  # these runs are short
 
 COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
 QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm", "make"))

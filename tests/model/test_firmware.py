@@ -15,7 +15,7 @@ from tinyfoa_np.model import export, model
 from tinyfoa_np.model.export.c_text import c_string
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -14,7 +14,7 @@ from tinyfoa_np.errors import CheckFailed, TinyFoAError
 from tinyfoa_np.model import model
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

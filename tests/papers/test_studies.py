@@ -99,7 +99,7 @@ def test_giff_is_varied_in_three_ways_beside_bp(tmp_path):
     pytest.importorskip("matplotlib")
     (path,) = studies.picture("giff", few, tmp_path)
     assert path.read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(BadRequest, match="--at has no meaning"):
+    with pytest.raises(BadRequest, match="--at does not apply"):
         studies.points("giff", tmp_path, datasets=["digits"], at=[3])
 
 

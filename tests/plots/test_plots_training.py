@@ -21,7 +21,7 @@ from tinyfoa_np.run import results as finished
 from tinyfoa_np.run.results import Epoch
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 
@@ -249,7 +249,7 @@ def test_layers_that_are_not_there(runs, tmp_path, name, kind, layer, says):
 
 def test_samples_that_are_no_images(tmp_path):
     result = run(tmp_path, recipe(), made())
-    with pytest.raises(BadRequest, match="the samples of made are no images"):
+    with pytest.raises(BadRequest, match="the samples of made are not images"):
         plots.draw(result["run_dir"], "fields")
 
 

@@ -13,7 +13,7 @@ from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.events import Diverged
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

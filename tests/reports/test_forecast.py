@@ -16,7 +16,7 @@ from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -38,7 +38,7 @@ from tinyfoa_np.rules.bp_local import SIDE
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 few = settings(deadline=None, max_examples=20)
@@ -480,12 +480,12 @@ def test_recipes_that_do_not_go_with_the_data(tmp_path, which, dataset, says):
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"algorithm": "pepita"}, "trains no locally connected networks: choose one of tinyfoa, bp, dfa"),
-        ({"algorithm": "tinyfoa", "dropout": 0.2}, "dropout has no meaning for algorithm tinyfoa"),
-        ({"network": "fc:5", "dropout": 0.2}, "dropout has no meaning for algorithm bp, except on locally connected"),
+        ({"algorithm": "pepita"}, "does not train locally connected networks: choose one of tinyfoa, bp, dfa"),
+        ({"algorithm": "tinyfoa", "dropout": 0.2}, "dropout does not apply to algorithm tinyfoa"),
+        ({"network": "fc:5", "dropout": 0.2}, "dropout does not apply to algorithm bp, except on locally connected"),
         ({"dropout": 1.0}, "from 0 to below 1"),
         ({"schedule": "stream"}, "has no schedule stream"),
-        ({"recompute": True}, "recompute has no meaning"),
+        ({"recompute": True}, "recompute does not apply"),
     ],
 )
 def test_recipes_that_have_no_meaning(options, says):

@@ -20,7 +20,7 @@ from tinyfoa_np.slices import ORDERS
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -166,7 +166,7 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "giff", "network": "cnn", "theta": 0.0}, "above 0"),
         ({"algorithm": "giff", "network": "cnn", "label_width": 0}, "at least 1"),
         ({"algorithm": "giff", "network": "cnn", "merge": "max"}, "add, mul"),
-        ({"algorithm": "bp", "network": "cnn", "theta": 1.0}, "no meaning"),
+        ({"algorithm": "bp", "network": "cnn", "theta": 1.0}, "not apply"),
         ({"algorithm": "bp", "network": "cnn", "schedule": "slice"}, "network cnn has no schedule slice"),
         ({"algorithm": "giff", "network": "vgg"}, "not understood"),
     ],

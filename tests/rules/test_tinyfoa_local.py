@@ -19,7 +19,7 @@ from tinyfoa_np.reports import audit as report
 from tinyfoa_np.rules.fit import Layout
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 
@@ -214,8 +214,8 @@ def test_recipes_that_do_not_go_with_the_data(tmp_path, which, dataset, says):
     "options, says",
     [
         ({"algorithm": "drtp"}, "trains no locally connected"),
-        ({"recompute": True}, "recompute has no meaning"),
-        ({"order": "diagonal"}, "order diagonal has no meaning"),
+        ({"recompute": True}, "recompute does not apply"),
+        ({"order": "diagonal"}, "order diagonal does not apply"),
         ({"slices": 3, "visits": 4}, "3 groups of output channels are fewer"),
         ({"lc_connect": "half"}, "must be one of full, depthwise"),
         ({"network": "fc:5", "lc_connect": "full"}, "for locally connected networks only"),

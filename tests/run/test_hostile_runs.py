@@ -22,7 +22,9 @@ from tinyfoa_np.storage.files import JSON_LIMIT, RECIPE_LIMIT, ROWS_LIMIT
 from tinyfoa_np.storage.whole_file import write_whole
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train", "ignore:.*going on from the commit before"),
+    pytest.mark.filterwarnings(
+        "ignore:only .* slices per layer will be trained", "ignore:.*going on from the commit before"
+    ),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -22,7 +22,7 @@ from tinyfoa_np.run.events import Interrupted
 from tinyfoa_np.run.train import train
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

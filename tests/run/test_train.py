@@ -36,7 +36,7 @@ from tinyfoa_np.run.train import train
 from tinyfoa_np.slices import ORDERS
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices will train"),  # these runs are short
+    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 
@@ -424,7 +424,7 @@ def test_slices_whose_turn_never_comes_are_warned_of(tmp_path, options, trained)
         warnings.simplefilter("always")
         run(tmp_path, recipe(**options), made())  # 3 steps an epoch
     about = [str(warning.message).split(":")[0] for warning in caught if issubclass(warning.category, UserWarning)]
-    assert about == [f"only {trained} of a layer's {whole} slices will train"] * (trained < whole)
+    assert about == [f"only {trained} of {whole} slices per layer will be trained"] * (trained < whole)
 
 
 # What it returns and leaves

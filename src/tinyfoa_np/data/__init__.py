@@ -163,7 +163,7 @@ def fetch(name: str, data_dir: Place = None, *, on_progress: Callable[[int, int,
 
     files = getattr(_source(name)[0], "fetched", None)
     if files is None:
-        raise BadRequest(f"{name} is no download: {find(name)} has it")
+        raise BadRequest(f"{name} is not a download: {find(name)} has it")
     return str(download.fetch(files, data_dir, on_progress or quiet))
 
 
@@ -204,7 +204,7 @@ def _source(name: str, reading: Reading | None = None, max_bytes: int | None = N
 
         return Own(name, reading, max_bytes), False
     if reading is not None and (asked := reading.to_record()):
-        raise BadRequest(f"--{min(asked)} is about files of your own, and {name} is a known data set: leave it out")
+        raise BadRequest(f"--{min(asked)} applies to files of your own, and {name} is a known data set: leave it out")
     base = name.removesuffix(UNVERIFIED)
     if base not in _HOMES:
         raise BadRequest(f"unknown data set {name!r}; known are {', '.join(_HOMES)}, and files: .csv, .npz, .npy")

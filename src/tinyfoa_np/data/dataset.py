@@ -183,13 +183,13 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     if inputs.dtype != np.uint8 and not np.isfinite(inputs).all():
         raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:
-        raise BadRequest(f"{what} has {inputs.shape[1]} inputs a sample, not {dataset.train.inputs.shape[1]}")
+        raise BadRequest(f"{what} has {inputs.shape[1]} inputs per sample, not {dataset.train.inputs.shape[1]}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise BadRequest(f"{what} has {labels.dtype} labels: one integer a sample would be right")
+        raise BadRequest(f"{what} has {labels.dtype} labels: one integer per sample is needed")
     if not len(labels):
         return
     if dataset.classes > 65536:
-        raise BadRequest(f"{what} is of {dataset.classes:,} classes: at most 65,536 are possible")
+        raise BadRequest(f"{what} has {dataset.classes:,} classes: at most 65,536 are possible")
     if labels.min() < 0 or labels.max() >= dataset.classes:
         right = f"0 to {dataset.classes - 1} would be right"
         raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")

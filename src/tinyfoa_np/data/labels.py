@@ -54,7 +54,7 @@ def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list
     classes: list[str | int] = sorted(set(known))
     samples = len(labels.codes)
     if len(classes) < 2:
-        raise BadRequest(f"{name} has one class only, {shown(classes[0])}: there is nothing to tell apart")
+        raise BadRequest(f"{name} has only one class, {shown(classes[0])}: at least two are needed")
     if len(classes) > MOST_CLASSES:
         raise BadRequest(f"{name} has {len(classes):,} classes: at most {MOST_CLASSES:,} are possible")
     if 2 * len(classes) > samples + 3:

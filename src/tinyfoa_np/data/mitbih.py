@@ -155,7 +155,7 @@ class MitBih(Published):
                     warnings.simplefilter("error")  # that the file is empty
                     table = np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
             except (ValueError, OSError, UserWarning) as error:
-                raise CheckFailed(f"{path} is no table of numbers: {str(error).splitlines()[0]}") from error
+                raise CheckFailed(f"{path} is not a table of numbers: {str(error).splitlines()[0]}") from error
             if table.shape[1:] != (heartbeats.LENGTH + 1,) or not len(table) or not np.isfinite(table).all():
                 raise CheckFailed(f"{path} must have rows of {heartbeats.LENGTH} values and a class")
             labels = table[:, -1].astype(np.uint8)

@@ -63,7 +63,7 @@ class Reading:
         if self.missing not in MISSING:
             raise BadRequest(f"missing is {self.missing!r}: it must be one of {', '.join(MISSING)}")
         if self.step is not None and self.window is None:
-            raise BadRequest("step has a meaning with window only: give both")
+            raise BadRequest("step applies with window only: give both")
         for name in ("window", "step"):
             value = values[name]
             if value is None:

@@ -158,7 +158,7 @@ def points(
         if not any(line.name.startswith(name) for line in LINES[study]):
             raise BadRequest(f"no line begins with {name!r}; there are {'; '.join(line.name for line in LINES[study])}")
     if study == "giff" and at:
-        raise BadRequest("study giff has lines over theta, label width and groups: --at has no meaning, choose --lines")
+        raise BadRequest("study giff has lines over theta, label width and groups: --at does not apply, use --lines")
     found = []
     for dataset in dict.fromkeys(datasets):
         data.samples(dataset)  # refuses unknown data sets

@@ -43,7 +43,7 @@ def figure(run_dir: str | os.PathLike[str], layer: int | None = None) -> Figure:
     trained = finished.model(run_dir)
     image = stand_in(Path(run_dir)).image
     if image is None:
-        raise BadRequest(f"the samples of {trained.recipe.dataset} are no images: there are no fields to draw")
+        raise BadRequest(f"the samples of {trained.recipe.dataset} are not images: there are no fields to draw")
     W, kind = finished.trained_signs(trained, 0), "signs of the weights"
     real = finished.weights(run_dir, finished.layers(run_dir, trained)[0])
     if real is not None:

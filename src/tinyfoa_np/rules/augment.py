@@ -34,7 +34,9 @@ class Augmenter:
     def __init__(self, recipe: Recipe, inputs: Encoding, threads: int) -> None:
         assert recipe.augment is not None
         if inputs.image is None:
-            raise BadRequest(f"augment changes images, and samples of {recipe.dataset} are none: leave it out")
+            raise BadRequest(
+                f"augment changes images, and the samples of {recipe.dataset} are not images: leave it out"
+            )
         asked, (_, rows, columns) = parse(recipe.augment), inputs.image
         self.shape, self.inputs, self.threads, self.seed = inputs.image, inputs, threads, np.uint64(recipe.seed)
         self.change = kernels.Augmentation(

@@ -178,7 +178,7 @@ def _check(about: Any) -> None:
     if image is not None and (
         len(image) != 3 or not all(type(side) is int and side > 0 for side in image) or prod(image) != inputs
     ):
-        raise ValueError(f"{inputs} inputs are no images of {str(image)[:40]!r}")
+        raise ValueError(f"{inputs} inputs are not images of {str(image)[:40]!r}")
     if columns is not None:
         if set(columns) != {"mean", "deviation", "low", "high"}:
             raise ValueError("its columns are described otherwise")

@@ -116,7 +116,7 @@ def begun(run: Run) -> bool:
     except OtherNumerics:
         raise
     except BadRequest as error:
-        raise BadRequest(f"{run.directory} is in the way: it is no run; give another --out") from error
+        raise BadRequest(f"{run.directory} is in the way: it is not a run; give another --out") from error
     except CheckFailed as error:
         raise CheckFailed(f"{error}; remove {run.directory} to train it again") from error
     _same(run, recipe)

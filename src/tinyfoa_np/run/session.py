@@ -190,7 +190,7 @@ class Session:
             self._make_arena()  # only now, when the objects in flash are known to match this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
-                f"{self.directory / 'flash'} says of its run what cannot be ({error}): it was altered, train again"
+                f"{self.directory / 'flash'} describes an impossible run ({error}): it was altered, train again"
             ) from error
 
     def _not_taken(self) -> CheckFailed:
@@ -269,7 +269,7 @@ class Session:
             seen = f", seen with scale {scale:g} ({unit:g}) and offset {offset:g}" if kind == "uint8" else ""
             raise BadRequest(
                 f"{self.directory} was trained on {inputs} {kind} inputs of {classes} classes{seen}:"
-                " more of the same, put on the same scale, would be right"
+                " samples of the same kind and scale are needed"
             )
 
     def _go_on(self) -> None:

@@ -144,7 +144,7 @@ def _agreed(
     recipe = recipe.validated()
     if dataset.digest is not None and not stream:  # in a stream every part has its own
         if recipe.digest not in (None, dataset.digest):
-            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest is another")
+            raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest differs")
         recipe = replace(recipe, digest=dataset.digest)
     return recipe, dataset
 
@@ -175,8 +175,8 @@ class _Run(Loading):
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
             warnings.warn(
-                f"only {visited} of a layer's {slices} slices will train: the epochs end before the others' turn"
-                " (a shorter hold, more epochs or more exchanges reach them)",
+                f"only {visited} of {slices} slices per layer will be trained: use more epochs, a shorter hold, more"
+                " exchanges, or schedule stream",
                 stacklevel=3,
             )
 
@@ -359,7 +359,7 @@ class _Run(Loading):
         self.arena.enter("load")
         self._commit()
         if self.stop:
-            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
+            raise Interrupted(f"interrupted and committed; continue with: tinyfoa train --resume {self._quoted()}")
 
     def _evaluate(self, number: int) -> float | None:
         """Test error of the stage in training, in %; None if there are no test samples."""
@@ -409,7 +409,7 @@ class _Run(Loading):
             self._note(number)  # including the allocations of this commit
         self.tell(Event("layer", number, test_error_pct=error, seconds=self.seconds[-1]))
         if self.stop and number + 1 < len(self.stages):
-            raise Interrupted(f"interrupted and committed; go on with: tinyfoa train --resume {self._quoted()}")
+            raise Interrupted(f"interrupted and committed; continue with: tinyfoa train --resume {self._quoted()}")
 
     def _make_outputs(self, number: int) -> tuple[Records | None, Records | None]:
         """Create objects in flash for the stage's outputs on the training set and the test split."""

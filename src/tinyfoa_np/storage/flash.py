@@ -476,7 +476,7 @@ class Flash:
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped:
-            raise FlashError(f"{self._path} takes no more writes ({self._stopped}): open it again at its last commit")
+            raise FlashError(f"{self._path} accepts no more writes ({self._stopped}): open it again at its last commit")
 
     @contextmanager
     def _careful(self, doing: str) -> Iterator[None]:
@@ -566,4 +566,4 @@ def _reported(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as cause:
-        raise FlashError(f"{_told(doing, cause)}: see to the directory and its permissions") from cause
+        raise FlashError(f"{_told(doing, cause)}: check the directory and its permissions") from cause
