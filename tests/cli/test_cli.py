@@ -170,7 +170,7 @@ def test_missing_mnist_says_what_to_fetch(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (errors.CheckFailed("two\nlines"), 1, "two lines"),
+        (errors.CheckFailed("two\nlines"), 1, r"two\nlines"),
         (errors.BadRequest("--ram 1 is too small"), 2, "--ram 1 is too small"),
         (OSError(28, "No space left on device", "flash/weights"), 1, "No space left on device: flash/weights"),
         (OSError("odd"), 1, "odd"),

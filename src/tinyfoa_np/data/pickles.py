@@ -112,7 +112,6 @@ def load(content: bytes, name: str) -> dict[str, Any]:
         }
     except Exception as error:  # instructions in an invalid order can cause any error
         said = str(error).splitlines()[0] if str(error) else ""
-        raise CheckFailed(
-            f"{name} is not a pickle of plain containers and arrays of bytes: {type(error).__name__} {said[:80]}".strip()
-        ) from error
+        reason = f"{type(error).__name__} {said[:80]}".strip()
+        raise CheckFailed(f"{name} is not a pickle of plain containers and arrays of bytes: {reason}") from error
     return {key: getattr(value, "array", None) if isinstance(value, _Array) else value for key, value in plain.items()}
