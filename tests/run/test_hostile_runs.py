@@ -357,3 +357,15 @@ def test_a_finished_run_that_describes_other_test_samples_has_no_answers(copied,
     (path / "data.json").write_text(json.dumps({**description, "test": test}))
     what, message = outcome(results.tested, path, results.model(path))
     assert what is CheckFailed and "test samples" in message
+
+
+def test_a_finished_run_with_a_label_that_is_no_class_has_no_answers(copied):
+    path = copied(finished=True)
+    content = bytearray((path / "flash" / "test").read_bytes())
+    _, fields = opened_root((path / "flash" / "root.0").read_bytes())
+    at = fields["objects"]["test"]["sizes"][0] - 6  # the last label, before the last batch's scale
+    content[at : at + 2] = b"\xff\xff"
+    (path / "flash" / "test").write_bytes(content)
+    resealed_items(path / "flash")
+    what, message = outcome(results.tested, path, results.model(path))
+    assert what is CheckFailed and "test in flash holds what no sample can" in message

@@ -18,6 +18,7 @@ from ..network import widths
 from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
+from .claims import check_samples
 from .directory import stand_in
 from .outcome import Epoch, checked_result, epoch_of
 
@@ -111,7 +112,7 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
     FlashError
         If flash is damaged, or in use by another process.
     CheckFailed
-        If flash does not hold as many test samples as the run describes.
+        If flash does not hold as many test samples as the run describes, or a label that is not one of the classes.
     """
     data = stand_in(Path(run_dir))
     layout = Layout(trained.recipe, data, 1)
@@ -120,6 +121,7 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
     with Flash.open(Path(run_dir) / "flash", trained.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
         if records.name not in flash.names() or flash.sizes(records.name) != (records.nbytes,):
             raise CheckFailed(f"{run_dir} does not hold {records.samples:,} test samples: data.json was altered")
+        check_samples(flash, records, inputs, trained.classes)
         held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)
         for k in range(records.batches):
             rows = slice(k * records.batch, k * records.batch + records.count(k))
