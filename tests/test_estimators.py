@@ -206,7 +206,7 @@ def test_networks_that_read_images(digits, name):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("GIFFClassifier", {"network": "cnn"}, "takes images, and these samples are none"),
+        ("GIFFClassifier", {"network": "cnn"}, "takes images, and these samples are not images"),
         ("GIFFClassifier", {"network": "mlp", "schedule": "slice"}, "no schedule slice: it trains whole layers"),
         ("GIFFClassifier", {"network": "cnn", "image": (8, 8)}, "channels, rows and columns of 64 features"),
         ("GIFFClassifier", {"network": "mlp", "image": 8}, "channels, rows and columns of 64 features"),
@@ -332,7 +332,7 @@ def test_bad_parameters_are_value_errors_of_one_line(digits, options, says):
 
 def test_one_class_is_refused(digits):
     X, *_ = digits
-    with pytest.raises(ValueError, match="one class only"):
+    with pytest.raises(ValueError, match="only one class"):
         small().fit(X, np.ones(len(X)))
 
 

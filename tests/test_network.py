@@ -36,7 +36,7 @@ def test_locally_connected_layers_read_images(channels, below, rows, columns, co
     for shape, I, O in zip(shapes, [below, *channels], channels, strict=False):
         assert (shape.inputs, shape.outputs, shape.places) == (I * rows * columns, O * rows * columns, rows * columns)
         assert shape.fan_in == 9 * (I if connect == "full" else 1)
-    with pytest.raises(BadRequest, match="no images"):
+    with pytest.raises(BadRequest, match="not images"):
         layer_shapes(text, below * rows * columns)
 
 

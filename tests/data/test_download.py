@@ -181,7 +181,7 @@ def test_data_sets_know_what_to_fetch(home, server, monkeypatch):
     (home / "there").mkdir()
     assert data.fetch("mnist", home / "there") == str(home / "there" / "mnist")
     assert all(ok for _, ok, _ in data.verify("mnist", home / "there"))
-    with pytest.raises(BadRequest, match="no download"):
+    with pytest.raises(BadRequest, match="not a download"):
         data.fetch("digits")
 
 

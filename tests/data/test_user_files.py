@@ -185,7 +185,7 @@ X, Y = samples()
         ({"x": X, "y": Y + 0.5}, "0.5, which is not a whole number"),
         ({"x": X, "y": Y * np.nan}, "nan, which is not a whole number"),
         ({"x": X, "y": np.arange(40)}, "40 classes in 40 samples"),
-        ({"x": X, "y": np.zeros(40, int)}, "one class only, 0"),
+        ({"x": X, "y": np.zeros(40, int)}, "only one class, 0"),
         ({"x": X, "y": Y.astype("datetime64[s]")}, "whole numbers or text are needed"),
         ({"x": X, "y": Y, "x_test": X[:, :4], "y_test": Y}, "4 inputs per sample"),
         ({"x": X, "y": Y, "x_test": X.astype("u1"), "y_test": Y}, "uint8"),
@@ -221,7 +221,7 @@ def test_arrays_that_are_refused(folder, arrays, says):
         ("1,2,0\n1,2,\n", "line 2, column 3: a value is missing"),
         ("1,2,0.3\n1,2,0.7\n", "is it the label?"),
         ('1,2,"0\n', "not a CSV file"),
-        ("1,2,0\n1,2,0\n", "one class only"),
+        ("1,2,0\n1,2,0\n", "only one class"),
     ],
 )
 def test_tables_that_are_refused(folder, text, says):

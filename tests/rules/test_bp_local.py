@@ -468,7 +468,7 @@ def test_the_report_adds_up(tmp_path, connect, network):
 @pytest.mark.parametrize(
     "which, dataset, says",
     [
-        (backprop(), made(), "no images"),
+        (backprop(), made(), "not images"),
         (backprop("lc:2,2", schedule="frozen", slices=3), images(), "at most 2"),
     ],
 )

@@ -201,7 +201,7 @@ def test_the_report_adds_up(tmp_path, connect, network):
 @pytest.mark.parametrize(
     "which, dataset, says",
     [
-        (local(), made(), "no images"),
+        (local(), made(), "not images"),
         (local("lc:2,2", slices=3), images(), "at most 2"),
     ],
 )
@@ -213,12 +213,12 @@ def test_recipes_that_do_not_go_with_the_data(tmp_path, which, dataset, says):
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"algorithm": "drtp"}, "trains no locally connected"),
+        ({"algorithm": "drtp"}, "does not train locally connected"),
         ({"recompute": True}, "recompute does not apply"),
         ({"order": "diagonal"}, "order diagonal does not apply"),
         ({"slices": 3, "visits": 4}, "3 groups of output channels are fewer"),
         ({"lc_connect": "half"}, "must be one of full, depthwise"),
-        ({"network": "fc:5", "lc_connect": "full"}, "for locally connected networks only"),
+        ({"network": "fc:5", "lc_connect": "full"}, "applies to locally connected networks only"),
     ],
 )
 def test_recipes_that_have_no_meaning(options, says):

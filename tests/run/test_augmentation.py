@@ -110,7 +110,7 @@ def test_what_trains_is_what_the_twin_makes(monkeypatch, tmp_path, name, kind, a
 
 def test_only_images_can_be_changed(tmp_path):
     kind, message = outcome(run, tmp_path, of("bp"), made())
-    assert kind.exit_code == 2 and "are none" in message
+    assert kind.exit_code == 2 and "are not images" in message
 
 
 def test_it_is_tested_on_images_as_they_are(monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ def test_a_run_leaves_its_result_and_no_flash(tmp_path):
     assert {path.name for path in run.directory.iterdir()} == KEPT
     assert workers.finished(run) == json.loads(json.dumps(result))
     assert result["outcome"] == "finished" and len(result["layer_errors_pct"]) == 2
-    assert len(result["warnings"]) == 1 and "only 2 of a layer's 4 slices" in result["warnings"][0]
+    assert len(result["warnings"]) == 1 and "only 2 of 4 slices per layer" in result["warnings"][0]
 
 
 @pytest.mark.parametrize("at", [0, 5, 11, 17])

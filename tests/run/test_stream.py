@@ -150,7 +150,7 @@ def test_other_samples_are_refused(tmp_path, kind, inputs, classes):
     train(recipe(), made(), tmp_path / "run", stream=True)
     before = json.loads((tmp_path / "run" / "audit.json").read_text())
     what, message = outcome(train, recipe(), made(kind, inputs=inputs, classes=classes), tmp_path / "run", stream=True)
-    assert what in (BadRequest, CheckFailed) and "more of the same" in message
+    assert what in (BadRequest, CheckFailed) and "samples of the same kind and scale are needed" in message
     assert train(recipe(), made(), tmp_path / "run", stream=True)["model_sha256"] != before["model_sha256"]
 
 

@@ -324,6 +324,10 @@ def predicted_flash(which, dataset, widths):
     def stream(samples, row):  # samples as records: inputs, a label of two bytes, a scale for each batch
         return samples * (row + 2) + 4 * math.ceil(samples / batch)
 
+    tail, bias_tail = (
+        16,
+        8,
+    )  # behind a slice, its step count and its sum of |W|; behind a group's biases, their step count
     batches = math.ceil(N / batch)
     written = stream(N, row) + stream(tests, row)
     read = exchanges = 0
@@ -332,7 +336,7 @@ def predicted_flash(which, dataset, widths):
         columns = [len(part) for part in np.array_split(range(inputs), side)]
         size = [4 * j * i for j in rows for i in columns]
         out = 8 * math.ceil(O / 64) if which.binary_activations else 4 * O
-        written += copies * 4 * (O * inputs + O)  # initial weights
+        written += copies * 4 * (O * inputs + O) + tail * side**2 + bias_tail * side  # initial weights
         read += 4 * (O * inputs + O)  # the signs are made from them
         resident, dirty = None, False
         for epoch in range(which.epochs):
@@ -346,13 +350,15 @@ def predicted_flash(which, dataset, widths):
                 for s in due:
                     if s != resident:
                         if dirty:
-                            written += copies * (size[resident] + 4 * rows[resident // side])
-                        read += copies * size[s]
+                            written += copies * (size[resident] + 4 * rows[resident // side]) + tail + bias_tail
+                        read += copies * size[s] + tail
                         if resident is None or s // side != resident // side:
-                            read += (copies - 1) * 4 * rows[s // side]
+                            read += (copies - 1) * 4 * rows[s // side] + bias_tail
                         exchanges, resident = exchanges + 1, s
                     dirty = True
-            written += copies * (size[resident] + 4 * rows[resident // side])  # the commit of an epoch
+            written += (
+                copies * (size[resident] + 4 * rows[resident // side]) + tail + bias_tail
+            )  # the commit of an epoch
             dirty = False
             read += stream(N, row) + stream(tests, row)  # training and test error
         read += 4 * O * inputs + stream(N, row) + stream(tests, row)  # the digest, the hand-over

@@ -147,7 +147,8 @@ def weights(directory, which, inputs=WIDTH, classes=CLASSES):
                 flash.read(f"layer{number}.slices", k, [block])
                 W[part.first : part.last, part.low : part.high] = block
             for j in range(side if biased else 0):
-                block = np.zeros(flash.sizes(f"layer{number}.biases")[j] // 4 // copies, np.float32)
+                count = (flash.sizes(f"layer{number}.biases")[j] - 8) // 4 // copies  # behind them, their step count
+                block = np.zeros(count, np.float32)
                 flash.read(f"layer{number}.biases", j, [block])
                 b.append(block)
             layers.append((W, np.concatenate(b)))
