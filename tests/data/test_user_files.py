@@ -418,3 +418,13 @@ def test_two_tables_have_the_same_columns_in_any_order(folder):
     (folder / "b.csv").write_text("c,a,y\n1,2,0\n")
     with pytest.raises(BadRequest, match="b.csv has no column 'b': the model was trained on a, b"):
         data.load("a.csv,b.csv")
+
+
+@pytest.mark.parametrize("name", ["day 1,2.csv", "a,b/c,d.csv", ",.csv"])
+def test_a_comma_in_the_name_of_a_file_is_a_part_of_it(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a,b,label\n" + "".join(f"{k % 7},{k},{'xy'[k % 2]}\n" for k in range(40)))
+    assert data.is_files(str(path)) and data.short(str(path)) == path.stem
+    assert len(data.load(str(path)).train.labels) == 32
+    assert len(data.load(f"{path}, {path}").test.labels) == 40

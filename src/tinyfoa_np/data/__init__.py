@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.data.reading import Reading
-from tinyfoa_np.data.search_path import Place
+from tinyfoa_np.data.search_path import Place, listed
 from tinyfoa_np.errors import BadRequest
 
 __all__ = [
@@ -189,12 +189,12 @@ def samples(name: str) -> tuple[int, int]:
 
 def is_files(name: str) -> bool:
     """Whether a name refers to your own files, such as ``data.csv``: :mod:`tinyfoa_np.data.user_files`."""
-    return all(part.strip().lower().endswith((".csv", ".npz", ".npy")) for part in name.split(","))
+    return all(part.lower().endswith((".csv", ".npz", ".npy")) for part in listed(name))
 
 
 def short(name: str) -> str:
     """A data set's name for use in a directory name; for your own files, the first file's stem."""
-    return os.path.splitext(os.path.basename(name.split(",")[0].strip()))[0] if is_files(name) else name
+    return os.path.splitext(os.path.basename(listed(name)[0]))[0] if is_files(name) else name
 
 
 def _source(name: str, reading: Reading | None = None, max_bytes: int | None = None) -> tuple[Source, bool]:

@@ -35,7 +35,7 @@ from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known
-from tinyfoa_np.data.search_path import Place
+from tinyfoa_np.data.search_path import Place, listed
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
 
@@ -270,7 +270,7 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def _paths(name: str) -> list[Path]:
-    paths = [Path(part.strip()).expanduser() for part in name.split(",")]
+    paths = [Path(part).expanduser() for part in listed(name)]
     if len(paths) > 1 and Path(name).is_file():
         return [Path(name)]  # a comma in the path of a single file
     for path in paths:
