@@ -114,7 +114,7 @@ def test_options_that_are_not_given_follow_from_the_file(run, flowers):
         (["plan"], "name a data set"),
         (["train", "cifar10"], "cifar-10-binary.tar.gz from https://"),
         (["train", "mitbih-unverified"], "from https://physionet.org"),
-        (["data", "fetch", "flowers.csv"], "not a download"),
+        (["data", "fetch", "flowers.csv"], "not a download: it is a file of your own"),
         (["data", "fetch", "digits"], "scikit-learn has it"),
     ],
 )

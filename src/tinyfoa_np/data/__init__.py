@@ -163,7 +163,8 @@ def fetch(name: str, data_dir: Place = None, *, on_progress: Callable[[int, int,
 
     files = getattr(_source(name)[0], "fetched", None)
     if files is None:
-        raise BadRequest(f"{name} is not a download: {find(name)} has it")
+        place = "it is a file of your own" if is_files(name) else f"{find(name)} has it"
+        raise BadRequest(f"{name} is not a download: {place}")
     return str(download.fetch(files, data_dir, on_progress or quiet))
 
 
