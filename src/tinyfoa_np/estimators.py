@@ -380,7 +380,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _begin(self, X: np.ndarray, stream: bool = False) -> None:
         """Set up a new run, its recipe, and the scaling of samples; in a stream as in the directory's run."""
         if len(self.classes_) < 2:
-            raise ValueError("there is one class only: two or more would be right")
+            raise ValueError("there is only one class: at least two are needed")
         if not len(X):
             raise ValueError("all samples have the weight 0")
         params = self.get_params()
