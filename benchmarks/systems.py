@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,7 +237,7 @@ if torch is not None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return functional.linear(x, Signs.apply(self.weight) if self.binary else self.weight, self.bias)
 
-    class Net:
+    class Net(ABC):
         """A network in PyTorch; ``step`` trains it on a batch and returns the loss."""
 
         tops = 1  # layers that are never binary
@@ -259,8 +260,9 @@ if torch is not None:
                     for parameter in group["params"]:
                         parameter.clamp_(-1, 1)
 
+        @abstractmethod
         def step(self, x: torch.Tensor, labels: torch.Tensor, noise: Sequence[torch.Tensor]) -> float:
-            raise NotImplementedError
+            """Train on a batch; the loss."""
 
     class BP(Net):
         def optimizer_of(self, parameters: list) -> torch.optim.Optimizer:

@@ -64,7 +64,7 @@ def test_other_data_are_refused(run, flowers, tmp_path):
     assert code == 0, err
     flowers.rename(tmp_path / "moved.csv")
     code, _, err = run("evaluate", "one")
-    assert code == 2 and "no file flowers.csv" in one_error_line(err)
+    assert code == 2 and "flowers.csv does not exist" in one_error_line(err)
     assert run("evaluate", "one", "moved.csv")[0] == run("evaluate", "one", "--data", "moved.csv")[0] == 0
     code, again, err = run("train", "--resume", "one", "moved.csv", "--json", "--quiet")
     assert code == 0 and json.loads(again)["model_sha256"] == json.loads(out)["model_sha256"]
@@ -110,7 +110,7 @@ def test_options_that_are_not_given_follow_from_the_file(run, flowers):
     [
         (["train", "digits", "--data", "d.csv"], "give one of them"),
         (["train", "--data", "digits"], "end in .csv, .npz or .npy"),
-        (["train", "none.csv"], "there is no file none.csv"),
+        (["train", "none.csv"], "none.csv does not exist"),
         (["plan"], "name a data set"),
         (["train", "cifar10"], "cifar-10-binary.tar.gz from https://"),
         (["train", "mitbih-unverified"], "from https://physionet.org"),

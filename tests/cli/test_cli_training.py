@@ -331,7 +331,7 @@ def test_predict_refuses_what_is_no_array(run, trained):
     Path("text.npy").write_text("1 2 3")
     assert "not an .npy file" in one_error_line(run("predict", trained[0], "text.npy")[2])
     code, _, err = run("predict", trained[0], "nothing.npy")
-    assert code == 2 and "there is no file nothing.npy" in one_error_line(err)
+    assert code == 2 and "nothing.npy does not exist" in one_error_line(err)
 
 
 def test_evaluate_names_a_damaged_model(run, trained, tmp_path):

@@ -235,7 +235,7 @@ def test_names_that_are_refused(folder):
     np.save("x.npy", X)
     npz("d.npz", x=X, y=Y)
     for name, says in (
-        ("no.csv", "no file no.csv"),
+        ("no.csv", "no.csv does not exist"),
         ("x.npy", "inputs without labels"),
         ("d.npz,x.npy", "inputs without labels"),
         ("d.npz,d.npz,d.npz", "3 sets of samples"),

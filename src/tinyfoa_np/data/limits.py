@@ -38,7 +38,7 @@ def opened(path: Path, limit: int) -> BinaryIO:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            raise BadRequest(f"there is no file {path}") from error
+            raise BadRequest(f"{path} does not exist") from error
         raise BadRequest(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
         _refuse_others(path, os.fstat(fd), limit)

@@ -276,7 +276,7 @@ def _paths(name: str) -> list[Path]:
     for path in paths:
         if not path.exists():
             several = ": name your data's files, with commas between them" if "," in name else ""
-            raise BadRequest(f"there is no file {path}{several}")
+            raise BadRequest(f"{path} does not exist{several}")
     return paths
 
 
