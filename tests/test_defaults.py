@@ -55,6 +55,13 @@ def test_answers_that_would_be_ties_of_signs_come_from_real_activations(algorith
     assert "activations" not in defaults.described(recipe, {"binary_activations": False})
 
 
+@pytest.mark.parametrize("algorithm", ["drtp", "pepita", "ff"])
+def test_rules_that_learn_little_with_signs_have_real_weights(algorithm):
+    fields = chosen(500, algorithm=algorithm)
+    assert fields["binary_weights"] is False and fields["binary_activations"] is False
+    assert chosen(500, algorithm=algorithm, binary_weights=True)["binary_weights"]
+
+
 def test_a_rule_that_streams_by_itself_has_a_rate_of_its_own():
     assert chosen(20_000, algorithm="monoforward")["lr"] == defaults.RATES["monoforward"]
     assert "slices" not in chosen(20_000, algorithm="biofo")

@@ -209,7 +209,7 @@ _OWN = (
         homes={"fc": _RULES + "drtp:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
-        real_defaults=("binary_activations",),
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
@@ -244,6 +244,7 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
         answers="logits",
+        real_defaults=("binary_weights", "binary_activations"),
         paper="tinyfoa_memory",
     ),
     Algorithm(

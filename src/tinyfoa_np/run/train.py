@@ -45,6 +45,7 @@ from .events import Diverged, Event, Interrupted
 from .examination import Examination
 from .loading import Loading
 from .outcome import audit_of, measured, result_of
+from .progress import ProgressLine
 
 
 def train(
@@ -89,7 +90,8 @@ def train(
         recipe's epochs (starting over after the last). If ``run_dir`` has a run, training continues from its weights,
         moments and step counts; the new samples replace its samples.
     on_event : callable, optional
-        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends. By default
+        a terminal or a notebook shows a line of progress (:mod:`.progress`).
     tilings : sequence of Tiling, optional
         Tiling of each stage, if chosen by another run; ``ram`` is then only recorded.
 
@@ -112,19 +114,11 @@ def train(
         After Ctrl-C, once the step is finished and committed.
     """
     recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream)
-    run = _Run(
-        recipe,
-        dataset,
-        Path(run_dir),
-        ram,
-        threads,
-        audit,
-        lean,
-        commit_every,
-        on_event or _silent,
-        tilings,
-    )
-    with launched(), run.opened(resume, stream):
+    with contextlib.ExitStack() as stack:
+        listener = on_event or stack.enter_context(ProgressLine(recipe))
+        run = _Run(recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, listener, tilings)
+        stack.enter_context(launched())
+        stack.enter_context(run.opened(resume, stream))
         return run.train()
 
 
@@ -147,10 +141,6 @@ def _agreed(
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest differs")
         recipe = replace(recipe, digest=dataset.digest)
     return recipe, dataset
-
-
-def _silent(event: Event) -> None:
-    pass
 
 
 class _Run(Loading):
