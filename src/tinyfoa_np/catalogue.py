@@ -312,6 +312,20 @@ _OWN = (
         why_not="trains fully connected layers",
     ),
     Algorithm(
+        name="deeperforward",
+        title="DeeperForward",
+        homes={"graph": _RULES + "deeperforward:Network"},
+        defaults={
+            "lr": 0.02,
+            "optimizer": "adam",
+            "normalize": "standard",
+            "shuffle": True,
+            "dropout": 0.0,
+            "decay": 5e-4,
+        },
+        options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
+    ),
+    Algorithm(
         name="giff",
         title="GIFF",
         homes={"graph": _RULES + "giff:Network"},

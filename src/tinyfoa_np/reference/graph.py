@@ -5,6 +5,7 @@ A description is a tuple that begins with its kind:
     ("dense", I, O)                 ReLU of a linear layer
     ("linear", I, O)                a linear layer; feature maps are flattened, channel by channel
     ("conv", I, O, stride)          ReLU of a 3 x 3 convolution with biases
+    ("plain", I, O, stride, K, L)   ReLU of a K x L convolution
     ("normed", I, O, stride, K, L)  ReLU of batch norm of a K x L convolution
     ("residual", I, O, stride)      ReLU of normed 3 x 3, 3 x 3, batch norm, plus a shortcut: the input itself, or a
                                     strided 1 x 1 convolution of it if shapes differ
@@ -111,8 +112,8 @@ def _dense(X: np.ndarray, own: _Own) -> tuple[np.ndarray, Back]:
     return h, _chain(linear, relu)
 
 
-def _conv(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
-    z, convolve = own.convolve("c", X, stride, biased=True)
+def _conv(X: np.ndarray, own: _Own, stride: int, biased: bool = True) -> tuple[np.ndarray, Back]:
+    z, convolve = own.convolve("c", X, stride, biased)
     h, relu = _relu(z)
     return h, _chain(convolve, relu)
 
@@ -161,6 +162,8 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
     inputs, outputs, stride = rest[:3]
     if kind == "residual":
         return _residual(X, own, stride, inputs == outputs and stride == 1)
+    if kind == "plain":
+        return _conv(X, own, stride, biased=False)
     return {"conv": _conv, "normed": _normed, "dsconv": _dsconv}[kind](X, own, stride)
 
 
