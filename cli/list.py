@@ -50,6 +50,7 @@ def _rules() -> Iterator[dict[str, Any]]:
 def _networks() -> Iterator[dict[str, Any]]:
     yield {"name": "fc:500x2", "units": None, "what": "fully connected, here two hidden layers of 500"}
     yield {"name": "lc:16,32", "units": None, "what": "locally connected, 3 x 3, with 16 and 32 output channels"}
+    yield {"name": "conv:32k5,p2,64", "units": None, "what": "convolutions, here 5 x 5, a pooling, then 3 x 3"}
     for name in NAMES:
         yield {"name": name, "units": units_of(name), "what": ABOUT[name]}
 
