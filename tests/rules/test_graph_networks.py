@@ -257,7 +257,14 @@ def test_a_run_goes_on_in_another_arena(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "image"),
-    [("mlp", (7,)), ("cnn", (2, 9, 8)), ("resnet8", (3, 8, 8)), ("dscnn", (1, 9, 4)), ("mobilenetv1", (3, 16, 16))],
+    [
+        ("mlp", (7,)),
+        ("cnn", (2, 9, 8)),
+        ("conv:6k5s2,p2,8k1,5", (2, 9, 8)),
+        ("resnet8", (3, 8, 8)),
+        ("dscnn", (1, 9, 4)),
+        ("mobilenetv1", (3, 16, 16)),
+    ],
 )
 def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network, image):
     """Gradients and running statistics of the first step, by Adam's first moment; the losses of three."""

@@ -99,7 +99,7 @@ class Run:
             maps = self._flattened(g, name, value)
             if maps:
                 value = value.reshape(-1, *maps[1:], maps[0]).transpose(0, 3, 1, 2).reshape(len(value), -1)
-            if name.endswith(("pw.weight", "sc.weight")) and value.ndim == 2:
+            if name.endswith(("pw.weight", "sc.weight", ".c.weight")) and value.ndim == 2:
                 value = value[:, :, None, None]
             if name.endswith("dw.weight"):
                 value = value[:, None]

@@ -112,8 +112,14 @@ def _dense(X: np.ndarray, own: _Own) -> tuple[np.ndarray, Back]:
     return h, _chain(linear, relu)
 
 
-def _conv(X: np.ndarray, own: _Own, stride: int, biased: bool = True) -> tuple[np.ndarray, Back]:
-    z, convolve = own.convolve("c", X, stride, biased)
+def _conv(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
+    z, convolve = own.convolve("c", X, stride, biased=True)
+    h, relu = _relu(z)
+    return h, _chain(convolve, relu)
+
+
+def _plain(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
+    z, convolve = own.convolve("c", X, stride)
     h, relu = _relu(z)
     return h, _chain(convolve, relu)
 
@@ -162,9 +168,7 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
     inputs, outputs, stride = rest[:3]
     if kind == "residual":
         return _residual(X, own, stride, inputs == outputs and stride == 1)
-    if kind == "plain":
-        return _conv(X, own, stride, biased=False)
-    return {"conv": _conv, "normed": _normed, "dsconv": _dsconv}[kind](X, own, stride)
+    return {"conv": _conv, "plain": _plain, "normed": _normed, "dsconv": _dsconv}[kind](X, own, stride)
 
 
 def forward(
