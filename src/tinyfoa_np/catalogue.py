@@ -344,6 +344,13 @@ _OWN = (
                 choices=("logistic", "softmax"),
                 unsaid="logistic",
             ),
+            "sharpness": Option(
+                1.0,
+                "factor of the goodness in the softmax loss, one over its temperature.",
+                least=1e-3,
+                most=1e6,
+                unsaid=1.0,
+            ),
             "negatives": Option(
                 "random",
                 "wrong labels in the loss: a random one, or all.",
