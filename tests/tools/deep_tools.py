@@ -35,8 +35,8 @@ class Run:
         maps = (shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, 1, *shape)
         inputs = Encoding("real", math.prod(shape), image=shape if len(shape) == 3 else None)
         if recipe.algorithm == "giff":
-            patch.setattr(giff, "chains", lambda recipe, network: chains)
-            network, kind = Architecture((), (), maps), giff.Network
+            patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
+            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
         self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
