@@ -26,7 +26,7 @@ NO_FACTOR = np.zeros(0, np.float32)
 
 
 class Scored:
-    """Predictions by the scores (C, B) of the labels, in float64."""
+    """Predictions by the region ``scores`` (C, B)."""
 
     ram: Views
     C: int
