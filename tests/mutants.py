@@ -1,4 +1,4 @@
-"""Do the tests notice? Change one operator, constant or condition of the package at a time, and run the tests of its area.
+"""Do the tests notice? Change one operator, constant or condition of the package at a time, and run its area's tests.
 
 Run by hand as ``python tests/mutants.py COUNT [SEED] [AREA ...]``. Each mutant is made in a copy of the project. Those
 that the tests do not notice are printed: a missing assertion, or a change that makes no difference.
