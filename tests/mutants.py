@@ -28,7 +28,12 @@ AREAS = {
     ),
     "rules": (
         ["rules/*.py", "layers/*.py"],
-        ["tests/rules", "tests/test_pins.py"],
+        [
+            "tests/test_pins.py",
+            "tests/rules/test_golden.py",
+            "tests/rules/test_golden_systems.py",
+            "tests/rules/test_steps.py",
+        ],
     ),
     "kernels": (
         ["kernels/dense_*.py", "kernels/loss.py", "kernels/gradients.py", "kernels/optimizers.py", "kernels/giff.py"],
