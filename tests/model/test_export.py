@@ -120,7 +120,8 @@ def test_npz_holds_the_batch_norm_of_locally_connected_layers(tmp_path):
         for number, layer in enumerate(ours.layers):
             held = {name: arrays[f"layer{number}.{name}"] for name in ("bias", "gamma", "beta", "mean", "variance")}
             *bias, gamma, beta = layer.bias.reshape(-1, layer.shape.channels)
-            wanted = {"bias": bias, "gamma": gamma, "beta": beta, "mean": layer.running[0], "variance": layer.running[1]}
+            mean, variance = layer.running
+            wanted = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
             assert all(np.array_equal(held[name], wanted[name]) for name in held)
             assert (held["variance"] > 0).all() and not np.array_equal(held["mean"], held["variance"])
 
