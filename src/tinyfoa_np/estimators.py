@@ -416,8 +416,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             self._columns = Columns.of(self._held(X))
         elif (spread := X.std(axis=0)).max() > UNSCALED * max(1e-30, spread[spread > 0].min(initial=1.0)):
             warnings.warn(
-                'the columns of X differ in scale by more than a hundred: use normalize="standard" or, in a Pipeline, a '
-                "StandardScaler",
+                'the columns of X differ in scale by more than a hundred: use normalize="standard" or, in a Pipeline, '
+                "a StandardScaler",
                 stacklevel=3,
             )
 
