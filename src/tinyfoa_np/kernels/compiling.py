@@ -64,7 +64,7 @@ def cfunc(signature: str) -> Any:
     """As ``numba.cfunc`` with ``cache=True``, kept likewise."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        callback = CFunc(function, normalize_signature(signature), locals={}, options={})
+        callback: Any = CFunc(function, normalize_signature(signature), locals={}, options={})
         callback._cache = _KernelCache(function)
         callback.compile()
         return callback
