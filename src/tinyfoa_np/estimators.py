@@ -358,9 +358,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         tenth = np.zeros(len(labels), bool)
         tenth[order[shuffled(len(labels), SEED)[: len(labels) // 10]]] = True
         if not tenth.any():
-            raise ValueError(
-                f"early_stopping needs a tenth of the {len(labels)} samples, which is less than one: give eval_set"
-            )
+            raise ValueError(f"early_stopping takes a tenth of {len(labels)} samples, less than one: give eval_set")
         rest = None if weight is None else np.asarray(weight)[~tenth]
         return X[~tenth], labels[~tenth], rest, (X[tenth], labels[tenth])
 
