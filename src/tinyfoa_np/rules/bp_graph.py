@@ -11,42 +11,28 @@ Every activation that a gradient reads is kept until that gradient is computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..architectures import Architecture
-from ..layers.encoding import Encoding
+from ..architectures import Architecture, Description
 from ..layers.group import Group
 from ..layers.head import cross_entropy
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .group_stage import GroupStage
 from .stage import Outcome
 
 
-def _chain(network: Architecture) -> list[tuple[object, ...]]:
-    return [*(layer for unit in network.units for layer in unit), *network.head]
-
-
 class Network(GroupStage):
-    """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`, without chains."""
+    """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`."""
 
     beside_answers = GroupStage.beside_answers | {"unused_error"}
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        network: Architecture,
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, network, [_chain(network)], classes, batches, threads, tiling)
+    def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
+        return [[*(layer for unit in architecture.units for layer in unit), *architecture.head]]
 
     def top_regions(self, group: Group) -> list[Region]:
         """Regions of the loss."""

@@ -33,8 +33,6 @@ class GroupStage(Stage):
     recipe, inputs
         As for :class:`.stage.Stage`.
     architecture : Architecture
-    chains : sequence of sequences of descriptions
-        Layers of each group.
     classes, batches, threads
         As for :class:`.stage.Stage`.
     tiling : Tiling
@@ -48,7 +46,6 @@ class GroupStage(Stage):
         recipe: Recipe,
         inputs: Encoding,
         architecture: Architecture,
-        chains: Sequence[Sequence[Description]],
         classes: int,
         batches: int,
         threads: int,
@@ -59,11 +56,15 @@ class GroupStage(Stage):
         self.B, self.micro = tiling.samples, tiling.samples < recipe.batch
         self.layers = []
         shape, below = self.shape, None
-        for chain in chains:
+        for chain in self.build(architecture):
             program = Program(chain, shape)
             below = Group(recipe, program, below, self.beside(program), batches, threads, self.B)
             self.layers.append(below)
             shape = program.shapes[program.output]
+
+    @abstractmethod
+    def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
+        """Read the recipe's options; return the layers of each group."""
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the parameters trained in addition to a program's layers."""
