@@ -12,7 +12,7 @@ M x M slices:
     bits      activations and weights are real where the catalogue's entry says so (``real_defaults``)
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
 
-GIFF's goodness is a mean over all outputs, so that at first the scores of all labels are nearly the same; the sharpness, and
+GIFF's goodness is a mean over all outputs, so the scores of all labels are nearly the same at first. The sharpness, and
 many small steps, end this plateau early.
 
 The learning rate for slices is derived as follows: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end

@@ -313,6 +313,8 @@ def test_giffs_training_error_is_that_of_all_labels(groups, answer, loss, negati
     dataset = replace(dataset, test=dataset.train)
     options = {"loss": loss, "negatives": negatives, "answer": answer}
     still = Recipe("made", "fc:20,12x2", "giff", epochs=1, batch=16, lr=1e-12, groups=groups, options=options)
-    trained, tested = (metrics(run(tmp_path, still, dataset))[0][name] for name in ("train_error_pct", "test_error_pct"))
+    trained, tested = (
+        metrics(run(tmp_path, still, dataset))[0][name] for name in ("train_error_pct", "test_error_pct")
+    )
     assert trained == tested if answer == "last" or groups == "1,2,3" else tested <= trained < 100
     assert tested > 20  # one label drawn at random would be exceeded more often
