@@ -207,6 +207,8 @@ class Local(Dense):
         """
         super().initialize(flash, weights or self._first_weights, biases or self._first_biases)
         self.ram.running[0], self.ram.running[1] = 0, 1
+        if self.name("given") in flash.names():
+            flash.read(self.name("given"), 2, [self.ram.running])
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def _first_weights(self, out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
@@ -225,6 +227,32 @@ class Local(Dense):
                 self._normals(own[place], place * self.shape.channels + top, random_kernels.BIAS)
             own[-2], own[-1] = 1, 0
 
+    def given_objects(self) -> dict[str, list[int]]:
+        """Objects in flash that hold given weights (P, O, F), biases, gamma and beta (P + 2, O), and statistics."""
+        sizes = [4 * self.shape.places * self.shape.channels * self.I, 4 * self.biases, 8 * self.shape.channels]
+        return {self.name("given"): sizes}
+
+    def given(self, flash: Flash) -> Any:
+        if self.name("given") not in flash.names():
+            return None
+
+        def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            (k, begin, end), at = self.places_of(first, last), 0
+            top, bottom = self.grid.bounds(k)
+            for place in range(begin, end):
+                some = out[at : at + (bottom - top) * self.I]
+                self._read(flash, 0, some, (place * self.shape.channels + top) * self.I)
+                at += some.size
+
+        def biases(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            for k in range(len(self.grid)):
+                top, bottom = self.grid.bounds(k)
+                own = out[slice(*self.bias_rows(k))].reshape(-1, bottom - top)
+                for place in range(self.shape.places + 2):
+                    self._read(flash, 1, own[place], place * self.shape.channels + top)
+
+        return weights, biases
+
     def _normals(self, out: np.ndarray, first: int, purpose: int) -> None:
         random_kernels.normals(out, first, self.number, purpose, np.uint64(self.recipe.seed), 1.0)
         np.clip(out, -self.limit, self.limit, out=out)
@@ -237,12 +265,13 @@ class Local(Dense):
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash; the running statistics are not exchanged with slices."""
         super().flush(flash)
-        flash.write(self.name("running"), 0, [self.ram.running])
+        if not self.frozen:
+            flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written per training step, on average, including the commits at the ends of epochs."""
         read, written = super().traffic(passes)
-        return read, written + 8 * self.shape.channels / self.batches
+        return read, written + (0.0 if self.frozen else 8 * self.shape.channels / self.batches)
 
     def _touched_bytes(self) -> int:
         return self.grid.side * self.published_bytes

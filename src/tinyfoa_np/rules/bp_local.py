@@ -106,7 +106,9 @@ class Network(bp.Network):
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
         channels = [shape.channels for shape in self.shapes]
-        most, threads = max(channels), max(own.threads for own in self.local)
+        trained = [own for own in self.local if not own.frozen]  # the others need no batch statistics and no errors
+        taught, threads = (max((of(own) for own in trained), default=0) for of in (_channels, _threads))
+        most = max(channels)
         keep, tile = self.tiling.keep_products, min(self.tiling.neurons, self.places)
         kept = [(f"u{k}", some) for k, some in enumerate(channels)] if keep else [("u", most)]
         multiplying = (*PASSES, "update") if keep else (*PASSES, *BACKWARD)
@@ -123,8 +125,8 @@ class Network(bp.Network):
                 "product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8", multiplying
             ),
             Region("v", (most * self.B,), "float32", PASSES),
-            Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
-            Region("totals", (2 * most,), "float64", STEP),
+            Region("place_sums", (tile * 2 * taught,), "float64", ("forward", "gradient")),
+            Region("totals", (2 * taught,), "float64", STEP),
             Region("feature", (self.B, self.reads[-1].width), "float32", COMPUTING),
             Region(
                 f"mask{self.top}",
@@ -134,8 +136,8 @@ class Network(bp.Network):
             ),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
-            Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
-            Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
+            Region("feature_error", (self.reads[-1].width if trained else 0, self.B), "float32", ("gradient",)),
+            Region("dh", (self.places * taught * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]
@@ -171,7 +173,7 @@ class Network(bp.Network):
             u = ram[f"u{k}"] if self.tiling.keep_products else ram.u.reshape(-1)[: prod(shape)].reshape(shape)
             patch, scratch = view(ram.patch, *self._patch(k)), view(ram.product_scratch, *self._products(k))
             own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
-            if "totals" in ram:
+            if "totals" in ram and not own.frozen:
                 place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
                 own.slopes = Slopes(ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1))
 
@@ -179,7 +181,8 @@ class Network(bp.Network):
         """Run hidden layer k on a batch; return the summed max(v, 0). In training, batch norm uses batch statistics."""
         own = self.local[k]
         out = Out(self.values(k + 1), empty((0, self.B)), own.no_head)
-        return own.forward(NO_FLASH, Batch(self.values(k), self.reads[k], self.gains[k]), whole(samples), out, training)
+        batch, training = Batch(self.values(k), self.reads[k], self.gains[k]), training and not own.frozen
+        return own.forward(NO_FLASH, batch, whole(samples), out, training)
 
     def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
         """Means over parts of the image, with dropout in training."""
@@ -203,12 +206,13 @@ class Network(bp.Network):
         """Compute du from the errors at layer k's outputs, in place of u, and the errors at its inputs."""
         self.arena.enter("gradient")
         if k == self.top:
-            self._classifier_back(samples)
+            if k > self.lowest:
+                self._classifier_back(samples)
             return
         own = self.local[k]
         dh = self._dh(own.shape.channels)
         self.slopes(k, samples, lambda first, last: Above(first, dh[first:last]))
-        if k > 0:
+        if k > self.lowest:
             own.backward(samples, self.ram.backward, self._dh(own.shape.below))
 
     def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:
@@ -239,6 +243,14 @@ class Network(bp.Network):
         own, (scratch, abs_w) = self.local[k], self.update_scratch(k)
         sent = own.sent(lambda first, last, _: own.work.u[first:last])
         return own.update(flash, lambda _: sent, part.samples, no_errors, step, scratch, abs_w)
+
+
+def _channels(layer: Local) -> int:
+    return layer.shape.channels
+
+
+def _threads(layer: Local) -> int:
+    return layer.threads
 
 
 def _nbytes(shape: tuple[int, ...], kind: str) -> int:

@@ -76,8 +76,12 @@ class Network(GroupStage):
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.labels, own = classes, recipe.options
         self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
-        self.losses: list[float] = []  # of each group in the last step
+        self.losses: list[float] = []  # of each trained group in the last step
+        self.units = grouped(recipe.groups, recipe.network)
         super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
+
+    def is_frozen(self, g: int) -> bool:
+        return bool(self.recipe.frozen) and self.units[g][0] in self.recipe.frozen
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the label channel's weights, with its biases as the last row: (C + 1, k O)."""
@@ -104,6 +108,12 @@ class Network(GroupStage):
             else (f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE))
         )
         labels = self.C if self.all else 2
+        handed = [
+            Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
+            Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
+        ]
+        if group.frozen:
+            return handed
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
@@ -111,8 +121,7 @@ class Network(GroupStage):
             Region(f"g{g}.coefficient", (labels, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
-            Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
-            Region(f"g{g}.factor", (self.B if normal else 0,), "float32", normal),
+            *handed,
         ]
 
     def array(self, g: int, name: str) -> np.ndarray:
@@ -166,6 +175,8 @@ class Network(GroupStage):
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
             d = self.forward(group, samples, "forward")
+            if group.frozen:
+                continue
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
             coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.softmax)

@@ -61,9 +61,14 @@ class GroupStage(Stage):
         shape, below = self.shape, None
         for chain in chains:
             program = Program(chain, shape)
-            below = Group(recipe, program, below, self.beside(program), batches, threads, self.B)
+            frozen = self.is_frozen(len(self.layers))
+            below = Group(recipe, program, below, self.beside(program), batches, threads, self.B, frozen)
             self.layers.append(below)
             shape = program.shapes[program.output]
+
+    @abstractmethod
+    def is_frozen(self, g: int) -> bool:
+        """Whether group g keeps its parameters."""
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the parameters trained in addition to a program's layers."""
