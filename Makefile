@@ -16,7 +16,7 @@ install: .venv/with-sklearn,plot  ## .venv with the package (editable), scikit-l
 
 demo: .venv/with-sklearn,plot  ## train TinyFoA on handwritten digits, print its test error and its memory
 	@rm -rf $(DEMO)
-	$(TINYFOA) train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002 --out $(DEMO)
+	$(TINYFOA) train digits --network fc:1000x3 --epochs 40 --batch 10 --lr 0.002 --audit --out $(DEMO)
 	$(TINYFOA) audit $(DEMO)
 
 test: .venv/with-test  ## run the tests

@@ -92,7 +92,9 @@ class Arena:
         self.plan = Plan((), {})
         self.taken: dict[str, Region] = {}
         self._highest = 0
-        self._changed = np.zeros(_SCAN, bool)  # preallocated: measuring must not allocate either
+        # preallocated: measuring must not allocate either
+        self._changed = np.zeros(_SCAN, bool)
+        self._written = np.zeros(self.block.size if poison else 0, bool)
         self.fill(PATTERN)
 
     def lay_out(self, plan: Plan, seen: int = 0) -> None:
@@ -158,7 +160,7 @@ class Arena:
         change = self.phase, phase
         if change not in self._ended:
             ended = [r for r in self.taken.values() if r.lives(self.phase) and not r.lives(phase)]
-            self._ended[change] = [(self._bytes(r), np.zeros(r.nbytes, bool)) for r in ended]
+            self._ended[change] = [(self._bytes(r), self._written[: r.nbytes]) for r in ended]
         for view, written in self._ended[change]:
             np.not_equal(view, PATTERN, out=written)  # bytes never written must keep the pattern
             np.copyto(view, POISON, where=written)
