@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..network import LocalShape
+from ..slices import Groups
 from ..storage.flash import Flash
 from .encoding import Encoding
 
@@ -69,3 +71,45 @@ class Given:
         flash.read(self.name("given"), item, [out], 4 * first)
         if np.isfinite(self.limit):
             np.clip(out, -self.limit, self.limit, out=out)
+
+
+class GivenByPlace(Given):
+    """The same for a locally connected layer, whose numbers are in the order of positions; :class:`.local.Local` sets
+    the attributes."""
+
+    shape: LocalShape
+    grid: Groups
+
+    def places_of(self, first: int, last: int) -> tuple[int, int, int]:
+        """The slice that these rows belong to, and their first and last position."""
+        raise NotImplementedError
+
+    def bias_rows(self, group: int) -> tuple[int, int]:
+        """First and last bias of a group."""
+        raise NotImplementedError
+
+    def given_objects(self) -> dict[str, list[int]]:
+        """Objects in flash that hold given weights (P, O, F), biases, gamma and beta (P + 2, O), and statistics."""
+        sizes = [4 * self.shape.places * self.shape.channels * self.I, 4 * self.biases, 8 * self.shape.channels]
+        return {self.name("given"): sizes}
+
+    def given(self, flash: Flash) -> tuple[Initializer, Initializer] | None:
+        if self.name("given") not in flash.names():
+            return None
+
+        def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            (k, begin, end), at = self.places_of(first, last), 0
+            top, bottom = self.grid.bounds(k)
+            for place in range(begin, end):
+                some = out[at : at + (bottom - top) * self.I]
+                self._read(flash, 0, some, (place * self.shape.channels + top) * self.I)
+                at += some.size
+
+        def biases(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
+            for k in range(len(self.grid)):
+                top, bottom = self.grid.bounds(k)
+                own = out[slice(*self.bias_rows(k))].reshape(-1, bottom - top)
+                for place in range(self.shape.places + 2):
+                    self._read(flash, 1, own[place], place * self.shape.channels + top)
+
+        return weights, biases

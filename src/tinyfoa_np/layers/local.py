@@ -31,6 +31,7 @@ from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Dense, Lost
 from .encoding import Encoding, empty, view, weights_shape, words
+from .given import GivenByPlace
 from .layer import Batch, Out, Part
 from .tiling import Tiling
 from .trained import TrainedLayer
@@ -70,7 +71,7 @@ class Slopes(NamedTuple):
     totals: np.ndarray  # (2, O) float64
 
 
-class Local(Dense):
+class Local(GivenByPlace, Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
         u = Wb x + b, for the patch x around a position,  v = gamma (u - mean) / deviation + beta
@@ -226,32 +227,6 @@ class Local(Dense):
             for place in range(self.shape.places):
                 self._normals(own[place], place * self.shape.channels + top, random_kernels.BIAS)
             own[-2], own[-1] = 1, 0
-
-    def given_objects(self) -> dict[str, list[int]]:
-        """Objects in flash that hold given weights (P, O, F), biases, gamma and beta (P + 2, O), and statistics."""
-        sizes = [4 * self.shape.places * self.shape.channels * self.I, 4 * self.biases, 8 * self.shape.channels]
-        return {self.name("given"): sizes}
-
-    def given(self, flash: Flash) -> Any:
-        if self.name("given") not in flash.names():
-            return None
-
-        def weights(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
-            (k, begin, end), at = self.places_of(first, last), 0
-            top, bottom = self.grid.bounds(k)
-            for place in range(begin, end):
-                some = out[at : at + (bottom - top) * self.I]
-                self._read(flash, 0, some, (place * self.shape.channels + top) * self.I)
-                at += some.size
-
-        def biases(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
-            for k in range(len(self.grid)):
-                top, bottom = self.grid.bounds(k)
-                own = out[slice(*self.bias_rows(k))].reshape(-1, bottom - top)
-                for place in range(self.shape.places + 2):
-                    self._read(flash, 1, own[place], place * self.shape.channels + top)
-
-        return weights, biases
 
     def _normals(self, out: np.ndarray, first: int, purpose: int) -> None:
         random_kernels.normals(out, first, self.number, purpose, np.uint64(self.recipe.seed), 1.0)

@@ -119,18 +119,8 @@ def train(
     """
     beginning = None if start is None else Start.of(start)
     recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream, beginning)
-    run = _Run(
-        recipe,
-        dataset,
-        Path(run_dir),
-        ram,
-        threads,
-        audit,
-        lean,
-        commit_every,
-        on_event or _silent,
-        tilings,
-    )
+    how = ram, threads, audit, lean, commit_every, on_event or _silent, tilings
+    run = _Run(recipe, dataset, Path(run_dir), *how)
     if beginning and not resume:
         run.given = beginning.given(recipe, dataset, run.stages)
     with launched(), run.opened(resume, stream):
@@ -394,10 +384,8 @@ class _Run(Loading):
         meta, stage, flash = self.meta, self.stage, self.flash
         outputs = self._make_outputs(number)
         if self.exam:
-            before = (
-                [_Run._rehearsed_commit] if stage.frozen else []
-            )  # a frozen stage had no step after which to commit
-            self.exam.rehearse("", *before, partial(_Run._rehearsed_hand_over, number=number))
+            then = _Run._rehearsed_commit if stage.frozen else None  # a frozen stage had no step after which to commit
+            self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number), then)
             self.exam.left = None  # the training itself hands over all batches
             self.exam.tell("")
         self.arena.enter("hand-over")
