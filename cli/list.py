@@ -31,7 +31,6 @@ ABOUT = {
     "mobilenetv1": "MLPerf Tiny's MobileNetV1, a quarter of its width",
     "dscnn": "MLPerf Tiny's DS-CNN for spectrograms of 49 x 10",
 }
-_KINDS = {"fc": "fc", "lc": "lc", "graph": "named"}
 
 
 def _rules() -> Iterator[dict[str, Any]]:
@@ -40,7 +39,7 @@ def _rules() -> Iterator[dict[str, Any]]:
         yield {
             "name": entry.name,
             "title": entry.title,
-            "networks": [_KINDS[kind] for kind in kinds],
+            "networks": [name for kind in kinds for name in (entry.graphs if kind == "graph" else (kind,))],
             "trains": "by layer" if entry.by_layer else "at once",
             "schedules": [*entry.schedules],
             "options": [*entry.options],
@@ -50,6 +49,7 @@ def _rules() -> Iterator[dict[str, Any]]:
 def _networks() -> Iterator[dict[str, Any]]:
     yield {"name": "fc:500x2", "units": None, "what": "fully connected, here two hidden layers of 500"}
     yield {"name": "lc:16,32", "units": None, "what": "locally connected, 3 x 3, with 16 and 32 output channels"}
+    yield {"name": "conv:32k5,p2,64", "units": None, "what": "convolutions, here 5 x 5, a pooling, then 3 x 3"}
     for name in NAMES:
         yield {"name": name, "units": units_of(name), "what": ABOUT[name]}
 
@@ -99,6 +99,8 @@ def list_(what: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
+    for row in rows:
+        row.pop("title", None)  # of rules, whose names say the same
     numbers = {key for key, value in rows[-1].items() if isinstance(value, int)}
     table = empty_table("", *(f"{key} >" if key in numbers else key for key in rows[0]))
     for row in rows:

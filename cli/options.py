@@ -199,9 +199,10 @@ _RECIPE_OPTIONS = (
         "--network",
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
-        "connected, 3x3, on images (tinyfoa, bp): lc:16,32 is two layers with 16 and 32 output channels. With giff and "
-        f"bp, the name of a network: "
-        f"{', '.join(NAMES)}. [default: {Recipe.network}]",
+        "connected, 3x3, on images (tinyfoa, bp): lc:16,32 is two layers with 16 and 32 output channels. With "
+        "deeperforward, giff and bp, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, means of 2x2, and "
+        f"one of 3x3 to 64 with stride 2. With giff and bp, the name of a network: {', '.join(NAMES)}. "
+        f"[default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",
@@ -339,11 +340,16 @@ _RECIPE_OPTIONS = (
         "--dropout",
         type=float,
         metavar="SHARE",
-        help="pepita: share of the hidden outputs that is dropped per batch; bp on lc networks: of the classifier's "
-        f"inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
+        help="pepita, deeperforward: share of the hidden outputs that is dropped per batch; bp on lc networks: of the "
+        f"classifier's inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
         f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
-    click.option("--decay", type=float, metavar="RATE", help=f"ff, pepita_tl: weight decay. {_defaults('decay')}"),
+    click.option(
+        "--decay",
+        type=float,
+        metavar="RATE",
+        help=f"ff, pepita_tl, deeperforward: weight decay. {_defaults('decay')}",
+    ),
     click.option(
         "--classifier-lr",
         type=float,

@@ -37,6 +37,7 @@ ALGORITHMS = {
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
+    "deeperforward": "normalized forward class_goodness gradient passed_on",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
 #: a page's figures are of this training
@@ -45,7 +46,12 @@ LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
 REFERENCES = {"dfa": "feedback", "fa": "feedback", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
-RECIPES = {"tinyfoa_local": LOCAL, "bp_local": {**LOCAL, "algorithm": "bp"}, "dfa_local": {**LOCAL, "algorithm": "dfa"}}
+RECIPES = {
+    "tinyfoa_local": LOCAL,
+    "bp_local": {**LOCAL, "algorithm": "bp"},
+    "dfa_local": {**LOCAL, "algorithm": "dfa"},
+    "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
+}
 
 
 def pages() -> dict[Path, str]:

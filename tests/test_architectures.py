@@ -66,6 +66,27 @@ def test_groups_are_read_and_written():
         assert what is BadRequest and "1|2|3" in message
 
 
+def test_a_chain_of_convolutions_is_read_from_its_text():
+    network = architecture("conv:10k5,p2,20s2x2", 3 * 32 * 32, (3, 32, 32), 7)
+    assert network.units == (
+        (("plain", 3, 10, 1, 5, 5),),
+        (("pool", 2, 2), ("plain", 10, 20, 2, 3, 3)),
+        (("plain", 20, 20, 2, 3, 3),),
+    )
+    assert network.head == (("pool", 4, 4), ("linear", 20, 7))
+    layers = [layer for unit in network.units for layer in unit]
+    assert sum(map(weights, layers)) == Program(layers, network.shape).parameters == 25 * 30 + 9 * 200 + 9 * 400
+    assert units_of("conv:10k5,p2,20s2x2") == 3 and vector_width("conv:8") == 0
+    for text in ("conv:", "conv:8,", "conv:p2", "conv:0", "conv:8x0", "conv:8k16", "conv:8s0", "conv:a", "conv:8k"):
+        what, message = outcome(architecture, text, 64, (1, 8, 8), 7)
+        assert what is BadRequest and text in message
+
+
+def test_no_errors_are_kept_below_the_lowest_parameters():
+    program = Program([("pool", 2, 2), ("plain", 4, 6, 1, 3, 3)], (8, 8, 4))
+    assert program.error_of == {2: 0} and [span.shape for span in program.errors] == [(4, 4, 6)]
+
+
 def test_vectors_and_maps_are_told_apart():
     assert [vector_width(name) for name in ("mlp", "fc:20,30", "cnn")] == [1000, 30, 0]
 

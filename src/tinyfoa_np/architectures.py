@@ -5,11 +5,16 @@
 images of any size and any number of classes. Layers are described as in :mod:`tinyfoa_np.reference.graph`; batch norm
 follows every convolution except those of ``cnn``, and makes their biases superfluous.
 
+``conv:100k5,p2,200,400s2x2`` is a chain of convolutions with ReLU, without biases and batch norm: 100 channels by a
+window of 5 x 5 (3 x 3 if not given), the means of 2 x 2 positions, 200 channels, then two convolutions of 400 with
+stride 2. Each convolution is a unit, with the pooling in front of it.
+
 GIFF trains groups of units. Backpropagation trains all units and a head, a linear layer on pooled feature maps.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -68,16 +73,53 @@ _MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn":
 #: networks with a name
 NAMES = ("mlp", *_MAPS)
 _MLP = "fc:1000x3"
+_PLAIN = "conv:"
+_POOL = re.compile(r"p([2-9])")
+_CONVOLUTION = re.compile(r"(\d{1,6})(?:k(\d{1,2}))?(?:s([1-9]))?(?:x(\d{1,3}))?")
+#: largest side of a convolution's window
+LARGEST_WINDOW = 15
+
+
+def _plain(network: str, channels: int) -> list[list[Description]]:
+    """Units of a chain of convolutions, from its text; raises BadRequest if that is invalid."""
+    units: list[list[Description]] = []
+    pools: list[Description] = []
+    for part in network.removeprefix(_PLAIN).split(","):
+        pool, convolution = _POOL.fullmatch(part), _CONVOLUTION.fullmatch(part)
+        if pool:
+            pools.append(("pool", int(pool[1]), int(pool[1])))
+            continue
+        width, side, stride, times = (
+            (int(number or usual) for number, usual in zip(convolution.groups(), (0, 3, 1, 1)))
+            if convolution
+            else (0, 0, 0, 0)
+        )
+        if not width or not 1 <= side <= LARGEST_WINDOW or not 1 <= times <= 1000:
+            raise BadRequest(
+                f"network {network[:60]!r} is not understood: write channels, k and the window's side, s and the"
+                " stride, p2 for pooling, as in 'conv:100k5,p2,200,400s2x2'"
+            )
+        for _ in range(times):
+            units.append([*pools, ("plain", channels, width, stride, side, side)])
+            pools, channels = [], width
+    if pools:
+        raise BadRequest(f"network {network[:60]!r} ends in pooling: leave it out, or add a convolution")
+    return units
 
 
 def named(network: str) -> bool:
     """Whether a network is one of these, not a list of layers of one kind."""
-    return network in NAMES
+    return network in NAMES or network.startswith(_PLAIN)
 
 
 def convolutional(network: str) -> bool:
     """Whether a network is one of these with convolutions."""
-    return network in _MAPS
+    return network in _MAPS or network.startswith(_PLAIN)
+
+
+def _units(network: str, channels: int) -> list[list[Description]]:
+    """Units of a convolutional network."""
+    return _MAPS[network](channels) if network in _MAPS else _plain(network, channels)
 
 
 def batch_normed(network: str) -> bool:
@@ -93,14 +135,14 @@ def units_of(network: str) -> int:
     BadRequest
         If there is no such network, or GIFF does not support its layers.
     """
-    if network in _MAPS:
-        return len(_MAPS[network](1))
+    if convolutional(network):
+        return len(_units(network, 1))
     return len(layer_shapes(_MLP if network == "mlp" else network, 1))
 
 
 def vector_width(network: str) -> int:
     """Outputs of a network's last fully connected layer; 0 if it makes feature maps."""
-    return 0 if network in _MAPS else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
+    return 0 if convolutional(network) else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
 
 
 def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, classes: int) -> Architecture:
@@ -129,7 +171,7 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
     >>> sum(weights(layer) for unit in cnn.units for layer in unit) + weights(cnn.head[1])
     10874
     """
-    if network not in _MAPS:
+    if not convolutional(network):
         shapes = layer_shapes(_MLP if network == "mlp" else network, inputs)
         units = tuple((("dense", shape.inputs, shape.outputs),) for shape in shapes)
         return Architecture(units, (("linear", shapes[-1].outputs, classes),), (1, 1, inputs))
@@ -139,10 +181,14 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
         )
     channels, rows, columns = image
     shape = top = (rows, columns, channels)
-    layers = tuple(map(tuple, _MAPS[network](channels)))
+    layers = tuple(map(tuple, _units(network, channels)))
     for unit in layers:
         for layer in unit:
             top = shape_after(layer, top)
+            if not prod(top):
+                raise BadRequest(
+                    f"network {network} pools {layer[1]} x {layer[2]} positions: these images leave it fewer"
+                )
     size = (2, 2) if network == "cnn" else top[:2]
     pooled = shape_after(("pool", *size), top)
     if not prod(pooled):
@@ -177,8 +223,8 @@ def weights(layer: Description) -> int:
         return (below + 1) * width
     if kind == "conv":
         return (9 * below + 1) * width
-    if kind == "normed":
-        return rest[3] * rest[4] * below * width + 2 * width
+    if kind in ("normed", "plain"):
+        return rest[3] * rest[4] * below * width + (2 * width if kind == "normed" else 0)
     if kind == "dsconv":
         return 9 * below + 2 * below + below * width + 2 * width
     shortcut = 0 if below == width and rest[2] == 1 else below * width

@@ -111,6 +111,10 @@ class Algorithm:
         binary ones the scores are ties of signs, or little is learned.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
+    graphs : tuple of str
+        Which graphs of layers it trains, if any: ``named`` ones, or chains of convolutions (``conv``).
+    freezes : bool
+        Whether it can train a network whose lower layers keep their weights.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -134,6 +138,8 @@ class Algorithm:
     answers: str | None = None
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
+    graphs: tuple[str, ...] = ("named", "conv")
+    freezes: bool = True
     paper: str | None = None
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -310,6 +316,22 @@ _OWN = (
         projected=True,
         answers="projection",
         why_not="trains fully connected layers",
+    ),
+    Algorithm(
+        name="deeperforward",
+        title="DeeperForward",
+        homes={"graph": _RULES + "deeperforward:Network"},
+        graphs=("conv",),
+        freezes=False,
+        defaults={
+            "lr": 0.02,
+            "optimizer": "adam",
+            "normalize": "standard",
+            "shuffle": True,
+            "dropout": 0.0,
+            "decay": 5e-4,
+        },
+        options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
     ),
     Algorithm(
         name="giff",

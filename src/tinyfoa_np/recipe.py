@@ -297,6 +297,8 @@ class Recipe:
 
     def _canonical_freeze(self) -> str:
         """``freeze`` in order and without spaces; raises BadRequest if these layers cannot be frozen."""
+        if not self.rule.freezes:
+            raise BadRequest(f"algorithm {self.algorithm} trains all layers: leave freeze out")
         what = "units" if self.deep else "layers"
         count = units_of(self.network) if self.deep else len(widths(self.network))
         parts = [part.strip() for part in str(self.freeze).split(",")]

@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "rules.md"
     "what, names",
     [
         ("rules", catalogue.names()),
-        ("networks", ("fc:500x2", "lc:16,32", *NAMES)),
+        ("networks", ("fc:500x2", "lc:16,32", "conv:32k5,p2,64", *NAMES)),
         ("optimizers", OPTIMIZERS),
         ("data", data.names()),
         ("boards", tuple(boards())),

@@ -46,6 +46,10 @@ RECIPES = {
     "resnet8": ((3, 8, 8), {"algorithm": "giff", "network": "resnet8", "groups": "1|2,3"}),
     "dscnn": ((1, 9, 4), {"algorithm": "giff", "network": "dscnn", "groups": "1,2,3|4"}),
     "mobilenetv1": ((3, 16, 16), {"algorithm": "giff", "network": "mobilenetv1"}),
+    "conv": ((2, 9, 8), {"algorithm": "giff", "network": "conv:6k5,p2,8x2", "theta": 3.0}),
+    "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
+    "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
+    "bp_conv": ((2, 9, 8), {"algorithm": "bp", "network": "conv:6k5s2,p2,8k1,5"}),
     "bp_cnn": ((2, 9, 8), {"algorithm": "bp", "network": "cnn"}),
     "bp_resnet8": ((3, 8, 8), {"algorithm": "bp", "network": "resnet8"}),
     "bp_dscnn": ((1, 9, 4), {"algorithm": "bp", "network": "dscnn"}),
@@ -89,7 +93,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
     assert report.audit(result["run_dir"])["problems"] == []
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "bp_cnn"])
+@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn"])
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
     dataset, which = of(name)
     same(until_done(which, dataset, tmp_path / "run", [2, 5], commit_every=1, threads=2), trained(name))
@@ -108,7 +112,7 @@ def test_a_model_answers_as_training_measured(trained, name):
     assert (one_by_one == loaded.logits(dataset.test.inputs)).all()
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn", "bp_cnn"])
+@pytest.mark.parametrize("name", ["fc", "cnn", "deep", "bp_cnn"])
 def test_it_learns(tmp_path, name):
     dataset, which = of(name)
     dataset = images(dataset.image, samples=200, tests=50)
@@ -169,6 +173,9 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "bp", "network": "cnn", "theta": 1.0}, "not apply"),
         ({"algorithm": "bp", "network": "cnn", "schedule": "slice"}, "network cnn has no schedule slice"),
         ({"algorithm": "giff", "network": "vgg"}, "not understood"),
+        ({"algorithm": "giff", "network": "conv:8,p2"}, "ends in pooling"),
+        ({"algorithm": "giff", "network": "conv:8k16"}, "not understood"),
+        ({"algorithm": "deeperforward", "network": "conv:8", "options": {"first_layer": 0}}, "from 1 to"),
     ],
 )
 def test_what_has_no_meaning_is_refused(options, words):
@@ -185,6 +192,18 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
         run, tmp_path, replace(which, algorithm="bp", theta=None, label_width=None, rms=None), images((1, 3, 3))
     )
     assert what is BadRequest and "pools" in message
+    _, which = of("deep")
+    what, message = outcome(run, tmp_path, which, images((2, 3, 3)))
+    assert what is BadRequest and "pools 2 x 2" in message
+
+
+@pytest.mark.parametrize(
+    ("network", "words"), [("conv:6,8", "multiples of 3"), ("resnet8", "without batch norm"), ("cnn", "multiples of 3")]
+)
+def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
+    _, which = of("deep", network=network)
+    what, message = outcome(run, tmp_path, which, images((2, 16, 16)))
+    assert what is BadRequest and words in message
 
 
 def test_too_little_ram_is_refused_with_the_least_that_would_do(tmp_path):
@@ -201,7 +220,7 @@ def test_too_little_ram_is_refused_with_the_least_that_would_do(tmp_path):
 LARGE = {"batch": 60, "epochs": 2}
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn", "cnn_sgd", "cnn_add", "bp_cnn"])
+@pytest.mark.parametrize("name", ["fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn"])
 def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
     """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""
     _, which = of(name, **LARGE)
@@ -238,7 +257,14 @@ def test_a_run_goes_on_in_another_arena(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "image"),
-    [("mlp", (7,)), ("cnn", (2, 9, 8)), ("resnet8", (3, 8, 8)), ("dscnn", (1, 9, 4)), ("mobilenetv1", (3, 16, 16))],
+    [
+        ("mlp", (7,)),
+        ("cnn", (2, 9, 8)),
+        ("conv:6k5s2,p2,8k1,5", (2, 9, 8)),
+        ("resnet8", (3, 8, 8)),
+        ("dscnn", (1, 9, 4)),
+        ("mobilenetv1", (3, 16, 16)),
+    ],
 )
 def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network, image):
     """Gradients and running statistics of the first step, by Adam's first moment; the losses of three."""

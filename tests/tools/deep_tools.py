@@ -12,7 +12,7 @@ from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules import bp_graph as deep_bp
-from tinyfoa_np.rules import giff
+from tinyfoa_np.rules import deeperforward, giff
 
 THREADS = 2
 
@@ -37,6 +37,8 @@ class Run:
         if recipe.algorithm == "giff":
             patch.setattr(giff, "chains", lambda recipe, network: chains)
             network, kind = Architecture((), (), maps), giff.Network
+        elif recipe.algorithm == "deeperforward":
+            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), deeperforward.Network
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
         self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
@@ -97,7 +99,7 @@ class Run:
             maps = self._flattened(g, name, value)
             if maps:
                 value = value.reshape(-1, *maps[1:], maps[0]).transpose(0, 3, 1, 2).reshape(len(value), -1)
-            if name.endswith(("pw.weight", "sc.weight")) and value.ndim == 2:
+            if name.endswith(("pw.weight", "sc.weight", ".c.weight")) and value.ndim == 2:
                 value = value[:, :, None, None]
             if name.endswith("dw.weight"):
                 value = value[:, None]

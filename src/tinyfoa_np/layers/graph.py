@@ -8,7 +8,8 @@ train right after it has passed its error on.
     forward 0 ... forward n-1, gradient n, update n, gradient n-1, update n-1, ... gradient 0, update 0
 
 A value is kept from the operation that computes it to the last step that reads it; so is an error. Errors pass through
-ReLU and batch norm in place; the error of a sum is the error of both its terms.
+ReLU and batch norm in place; the error of a sum is the error of both its terms. Below the lowest parameters there are
+no errors.
 """
 
 from __future__ import annotations
@@ -149,6 +150,8 @@ class Program:
         stride = rest[2]
         if kind == "conv":
             self._convolve(source, below, width, stride, 3, 3, name + "c", biased=True, relu=True)
+        elif kind == "plain":
+            self._convolve(source, below, width, stride, rest[3], rest[4], name + "c", relu=True)
         elif kind == "normed":
             z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c")
             self._normalize(z, name + "b1")
@@ -254,14 +257,19 @@ class Program:
     def _plan_errors(self) -> None:
         """Assign errors to arrays: the output's exists from the top on; errors are computed in place where possible."""
         count = len(self.operations)
+        trained = {0: False}  # whether a value depends on parameters
+        for one in self.operations:
+            trained[one.target] = bool(one.weight) or trained[one.source]
         spans = [[self.shapes[self.output], f"gradient:{count}", f"gradient:{count}"]]
         self.error_of[self.output] = 0
         for k in reversed(range(count)):
             one = self.operations[k]
+            if not trained[one.target]:
+                continue
             own = self.error_of[one.target]
             if one.kind == NORM and one.shortcut is None:
                 self.error_of[one.source] = own
-            elif one.source != 0:
+            elif trained[one.source]:
                 if one.shortcut:  # the error of the sum is also that of the shortcut
                     self.error_of[one.shortcut] = own
                 if one.source in self.error_of:

@@ -370,6 +370,8 @@ class Group:
         """Compute the error of an operation's source from that of its target."""
         program, T = self.program, self.threads
         one = program.operations[k]
+        if one.target not in program.error_of:
+            return
         above, target = self.error(one.target), self.value(one.target)
         flat, count = _flat(above), samples * prod(program.shapes[one.target][:2])
         if one.relu:

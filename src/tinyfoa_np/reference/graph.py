@@ -5,6 +5,7 @@ A description is a tuple that begins with its kind:
     ("dense", I, O)                 ReLU of a linear layer
     ("linear", I, O)                a linear layer; feature maps are flattened, channel by channel
     ("conv", I, O, stride)          ReLU of a 3 x 3 convolution with biases
+    ("plain", I, O, stride, K, L)   ReLU of a K x L convolution
     ("normed", I, O, stride, K, L)  ReLU of batch norm of a K x L convolution
     ("residual", I, O, stride)      ReLU of normed 3 x 3, 3 x 3, batch norm, plus a shortcut: the input itself, or a
                                     strided 1 x 1 convolution of it if shapes differ
@@ -117,6 +118,12 @@ def _conv(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
     return h, _chain(convolve, relu)
 
 
+def _plain(X: np.ndarray, own: _Own, stride: int) -> tuple[np.ndarray, Back]:
+    z, convolve = own.convolve("c", X, stride)
+    h, relu = _relu(z)
+    return h, _chain(convolve, relu)
+
+
 def _normed(X: np.ndarray, own: _Own, stride: int, conv: str = "c", norm: str = "b1") -> tuple[np.ndarray, Back]:
     z, convolve = own.convolve(conv, X, stride)
     v, normalize = own.normalize(norm, z)
@@ -161,7 +168,7 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
     inputs, outputs, stride = rest[:3]
     if kind == "residual":
         return _residual(X, own, stride, inputs == outputs and stride == 1)
-    return {"conv": _conv, "normed": _normed, "dsconv": _dsconv}[kind](X, own, stride)
+    return {"conv": _conv, "plain": _plain, "normed": _normed, "dsconv": _dsconv}[kind](X, own, stride)
 
 
 def forward(

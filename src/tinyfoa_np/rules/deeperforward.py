@@ -1,0 +1,204 @@
+"""DeeperForward: convolutions that each learn from the mean activity of a block of channels per class.
+
+Sun and others, "DeeperForward: Enhanced Forward-Forward Training for Deeper and Better Performance", ICLR 2025. The
+channels of each layer are divided into C blocks, one per class. In a step the layers train in turn:
+
+    input           x = (x - mean) / deviation            over each sample
+    layer           y = D max(W * x, 0)                   a convolution without biases; D dropout over the keep rate
+    goodness        G_c = mean y over block c and all positions
+    loss            mean cross-entropy of G
+    gradient        dy = D (softmax(G) - Y) / B / (entries of a block)    where y > 0, else 0
+                    dW = x * dy
+    update          W = W (1 - lr decay), then Adam's step (AdamW)
+    hand on         x = (y - mean) / deviation            over each sample and block; y from before the update
+    prediction      the class with the largest sum of G over the layers from ``first_layer`` on
+
+Deviations are sqrt(variance + 1e-5). Each layer hands on blocks of mean 0, so that the goodness of the layer below
+tells the next one nothing. No error passes through a layer: a step needs the inputs, the outputs and the errors of one
+layer. Means of 2 x 2 positions (``p2``) may stand in front of a convolution. A fully connected layer is a convolution
+of one position.
+
+The authors train 150 epochs with batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and
+dropout 0.2, without augmentation, and choose the first and the last layer of the answer by 5,000 samples that they do
+not train on. Their four layers are ``conv:100k5,p2,200k5,p2,400x2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+
+from ..architectures import Architecture, Description
+from ..errors import BadRequest
+from ..kernels import deeperforward as own_kernels
+from ..kernels import ff as ff_kernels
+from ..kernels import random as random_kernels
+from ..layers.encoding import Encoding, words
+from ..layers.group import Group
+from ..layers.head import cross_entropy
+from ..layers.layer import Part
+from ..layers.tiling import Tiling
+from ..ram.packing import Region
+from ..ram.phases import BACKWARD, COMPUTING
+from ..recipe import Recipe
+from ..storage.flash import Flash
+from .group_stage import GroupStage
+from .stage import Outcome
+
+
+def chains(network: Architecture, classes: int) -> Iterator[list[Description]]:
+    """The layers of each unit, all without biases; refuses what has no blocks of channels."""
+    for unit in network.units:
+        layers: list[Description] = []
+        for kind, *rest in unit:
+            if kind in ("conv", "dense"):
+                stride, side = (rest[2], 3) if kind == "conv" else (1, 1)
+                layers.append(("plain", *rest[:2], stride, side, side))
+            elif kind in ("plain", "pool"):
+                layers.append((kind, *rest))
+            else:
+                raise BadRequest(
+                    "algorithm deeperforward trains chains of convolutions without batch norm: write"
+                    " 'conv:100k5,p2,200,400'"
+                )
+        width = layers[-1][2]
+        if width % classes:
+            raise BadRequest(
+                f"algorithm deeperforward gives each of {classes} classes a block of channels: a layer has {width}, but"
+                f" multiples of {classes} are possible"
+            )
+        yield layers
+
+
+class Network(GroupStage):
+    """A network trained by DeeperForward; parameters as for :class:`.group_stage.GroupStage`, without chains.
+
+    Raises
+    ------
+    BadRequest
+        If a layer's channels are not a multiple of the classes, or the network has batch norm.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        inputs: Encoding,
+        network: Architecture,
+        classes: int,
+        batches: int,
+        threads: int,
+        tiling: Tiling,
+    ) -> None:
+        super().__init__(recipe, inputs, network, list(chains(network, classes)), classes, batches, threads, tiling)
+        dropout = recipe.dropout or 0.0
+        self.kept, self.grown = np.uint64(round((1 - dropout) * 65536)), np.float32(1 / (1 - dropout))
+        self.first = min(recipe.options["first_layer"], len(self.layers)) - 1
+        self.losses: list[float] = []  # of each layer in the last step
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def extra(self) -> list[Region]:
+        """Regions of the layers; means and deviations of the blocks of the layer in turn, and its goodness' error."""
+        width = max(self.shape[2], *(group.program.shapes[-1][2] for group in self.layers))
+        return [
+            *super().extra(),
+            Region("mean", (self.C, self.B), "float32", COMPUTING),
+            Region("inverse", (self.C, self.B), "float32", COMPUTING),
+            Region("sums", (self.cores, 2, width), "float64", COMPUTING),
+            Region("slopes", (self.C, self.B), "float32", BACKWARD),
+            Region("scores", (self.C, self.B), "float32", COMPUTING),
+            Region("result", (2,), "float64", BACKWARD),
+        ]
+
+    def top_regions(self, group: Group) -> list[Region]:
+        """The region of a layer's dropout mask."""
+        last, width = len(group.program.operations) - 1, prod(group.program.shapes[-1])
+        shape = self.B if self.recipe.dropout else 0, words(width)
+        return [Region(f"g{group.number}.mask", shape, "uint64", group.steps([f"forward:{last}"]))]
+
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    def _forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
+        """Run a layer on what the one below hands on; return its outputs y (B, P, O)."""
+        unpack = self.unpack(samples)
+
+        def prepare(maps: np.ndarray) -> None:
+            blocks = self.C
+            if group.below is None:
+                unpack(maps)
+                blocks = 1
+                self._measure(maps, samples, blocks)
+            mean, inverse = self.ram.mean[:blocks], self.ram.inverse[:blocks]
+            own_kernels.normalize(_places(maps), samples, mean, inverse, self.ram.sums)
+
+        return _places(group.forward(samples, phase, prepare))
+
+    def _measure(self, maps: np.ndarray, samples: int, blocks: int) -> None:
+        """Compute means and deviations of each sample's blocks of channels."""
+        mean, inverse = self.ram.mean[:blocks], self.ram.inverse[:blocks]
+        own_kernels.block_stats(_places(maps), samples, mean, inverse, self.ram.sums)
+
+    def _judge(self, g: int, y: np.ndarray, samples: int) -> None:
+        """Compute a layer's goodness; add it to the scores if the layer answers."""
+        scores, goodness = self.ram.scores, self.ram.mean
+        self._measure(y, samples, self.C)
+        if g <= self.first:
+            scores[:] = goodness
+        else:
+            np.add(scores, goodness, out=scores)
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
+        """Run one training step on the loaded samples, layer by layer."""
+        samples, ram, move = part.samples, self.ram, self.next_step(step, part)
+        self.losses = []
+        for g, group in enumerate(self.layers):
+            y = self._forward(group, samples, "forward")
+            if self.recipe.dropout:
+                self._drop(g, y.reshape(self.B, -1), part, step)
+            self.arena.enter(f"gradient:{group.top}")
+            self._judge(g, y, samples)
+            loss, _ = cross_entropy(ram.mean, samples, ram.labels, ram.slopes, ram.result, part.of)
+            self.losses.append(loss / samples)
+            if not np.isfinite(loss):
+                return Outcome.of(loss, samples, what=f"loss of layer {g + 1}")
+            error = _places(group.error(group.program.output))
+            own_kernels.block_errors(ram.slopes, samples, self.grown, error, self.cores)
+            self.arena.enter(f"update:{group.top}")
+            if part.ends:
+                np.multiply(group.ram.weights, self._decay(step), out=group.ram.weights)
+            if not group.backward(part, move):
+                return Outcome.of(loss, samples, False)
+        return Outcome(sum(self.losses) * samples, self.wrong(samples))
+
+    def _drop(self, g: int, y: np.ndarray, part: Part, step: int) -> None:
+        """Dropout of a layer's outputs (B, P O)."""
+        mask, seed = self.ram[f"g{g}.mask"], np.uint64(self.recipe.seed)
+        random_kernels.mask(mask, part.first, part.samples, y.shape[1], self.kept, step, g, seed, self.cores)
+        own_kernels.drop(y, part.samples, mask, self.grown, self.cores)
+
+    def _decay(self, step: int) -> np.float32:
+        """What is left of a weight before its step: 1 - lr decay."""
+        assert self.recipe.lr is not None and self.recipe.decay is not None
+        return np.float32(1 - self.recipe.lr * self.recipe.lr_at(step // self.batches) * self.recipe.decay)
+
+    def look(self, samples: int, phase: str) -> None:
+        for g, group in enumerate(self.layers):
+            y = self._forward(group, samples, phase)
+            self.arena.enter(f"{phase}:{group.top}")
+            self._judge(g, y, samples)
+
+    def wrong(self, samples: int) -> int:
+        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
+
+    def scores(self, samples: int) -> np.ndarray:
+        """Goodness of each class, summed over the layers that answer."""
+        return self.ram.scores[:, :samples]
+
+
+def _places(maps: np.ndarray) -> np.ndarray:
+    """Reshape (B, .., O) to (B, P, O)."""
+    return maps.reshape(len(maps), -1, maps.shape[-1])
