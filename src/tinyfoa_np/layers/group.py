@@ -81,7 +81,7 @@ class Group:
     ) -> None:
         assert recipe.optimizer is not None
         self.recipe, self.program, self.extra, self.batches = recipe, program, extra, batches
-        self.threads, self.B, self.micro = threads, held, held < recipe.batch
+        self.threads, self.B, self.micro = threads, held, held < recipe.batch and not frozen
         self.below = below
         self.above: Group | None = None
         # random numbers depend on operations, not on groups

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import BadRequest
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import local as kernels
 from ..kernels import local_backward as backward_kernels
@@ -30,9 +28,10 @@ from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Dense, Lost
-from .encoding import Encoding, empty, view, weights_shape, words
+from .encoding import Encoding, empty, nbytes, view, weights_shape
 from .given import GivenByPlace
 from .layer import Batch, Out, Part
+from .patches import held_images, patch_columns, patch_kind, scratch_shape
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -84,8 +83,8 @@ class Local(GivenByPlace, Dense):
     Parameters
     ----------
     shape : LocalShape
-    kind : str
-        Encoding of a patch: ``bits`` or ``real``.
+    inputs : Encoding
+        Encoding of the layer's inputs.
     prefix, tiling
 
     Raises
@@ -107,7 +106,7 @@ class Local(GivenByPlace, Dense):
         recipe: Recipe,
         number: int,
         shape: LocalShape,
-        kind: str,
+        inputs: Encoding,
         batches: int,
         threads: int,
         tiling: Tiling,
@@ -118,7 +117,7 @@ class Local(GivenByPlace, Dense):
         super().__init__(
             recipe,
             number,
-            Encoding(kind, shape.fan_in),
+            Encoding(patch_kind(inputs), shape.fan_in),
             shape.outputs,
             batches,
             threads,
@@ -195,6 +194,15 @@ class Local(GivenByPlace, Dense):
         run = gradient_kernels.run_width(self.I, self.inputs.kind == "bits")
         return self._scratch(run, neurons, self.I, self.threads)
 
+    def patch_buffers(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of the threads' buffers for patches."""
+        return (self.threads, self.rows, patch_columns(self.inputs, self.shape)), self.inputs.dtype
+
+    def product_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of the threads' scratch for products."""
+        some, kind = scratch_shape(self.inputs, self.binary_weights, self.shape, self.rows)
+        return (self.threads, *some), kind
+
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[str, list[int]]:
@@ -266,8 +274,7 @@ class Local(GivenByPlace, Dense):
 
     @property
     def _place_bytes(self) -> int:
-        shape, kind = self.published_shape(self.shape.channels)
-        return prod(shape) * np.dtype(kind).itemsize
+        return nbytes(*self.published_shape(self.shape.channels))
 
     @property
     def published_bytes(self) -> int:
@@ -417,6 +424,17 @@ class Local(GivenByPlace, Dense):
         """The sources of a gradient: the current batch, and du (n, O, B) at positions first to last."""
         return Sent(self.images, self.layer, self.work.patch, self.slopes.totals, errors)
 
+    def sources(self, flash: Flash, samples: int, above: Sending, error: np.ndarray) -> Callable[[int], Sent]:
+        """Compute the sources of slice k's gradient, after batch norm's sums for the backward pass."""
+
+        def sent(k: int) -> Sent:
+            self.sum_slopes(flash, samples, k, above, error)
+            return self.sent(
+                lambda first, last, weights: self.errors(flash, samples, k, above, error, first, last, weights)
+            )
+
+        return sent
+
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
@@ -562,34 +580,5 @@ class Local(GivenByPlace, Dense):
             flash.drop(self.name("published"))
 
 
-def patch_kind(inputs: Encoding) -> str:
-    """Encoding of the patches of such inputs: bytes become real numbers."""
-    return "bits" if inputs.kind == "bits" else "real"
-
-
 def no_errors(first: int, last: int) -> None:
     """Placeholder for layers whose errors come with the inputs, :class:`.local.Sent`."""
-
-
-def patch_columns(patch: Encoding, shape: LocalShape) -> int:
-    """Columns of a patch buffer: for depthwise bits, the bits of one channel are stored next to those of all."""
-    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
-        return patch.columns + words(9 * shape.below)
-    return patch.columns
-
-
-def scratch_shape(patch: Encoding, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch for one thread's products."""
-    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
-        return (0,), "int32"  # nine bits of one channel times nine signs
-    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
-    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
-
-
-def held_images(x: Batch, shape: LocalShape, number: int) -> Images:
-    """Wrap a batch of layer ``number``'s inputs as images for the kernels.
-
-    Samples of a data set are stored channel by channel, outputs of a layer position by position.
-    """
-    steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    return Images(x.values, *x.affine, shape.below, shape.rows, shape.columns, *steps)

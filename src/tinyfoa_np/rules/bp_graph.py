@@ -12,28 +12,19 @@ Every activation that a gradient reads is kept until that gradient is computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..architectures import Architecture
-from ..layers.encoding import Encoding
+from ..architectures import Architecture, Description
 from ..layers.group import Group
 from ..layers.head import cross_entropy
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
-from ..recipe import Recipe
 from ..storage.flash import Flash
 from .group_stage import GroupStage
 from .stage import Outcome
-
-
-def _chains(network: Architecture, frozen: int) -> list[list[tuple[object, ...]]]:
-    """Layers of the lowest ``frozen`` units, if any, and all others."""
-    below, above = (
-        [layer for unit in part for layer in unit] for part in (network.units[:frozen], network.units[frozen:])
-    )
-    return [*([below] if below else []), [*above, *network.head]]
 
 
 def _unchanged(maps: np.ndarray) -> None:
@@ -41,30 +32,18 @@ def _unchanged(maps: np.ndarray) -> None:
 
 
 class Network(GroupStage):
-    """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`, without chains."""
+    """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`."""
 
     beside_answers = GroupStage.beside_answers | {"unused_error"}
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        network: Architecture,
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        chains = _chains(network, len(recipe.frozen))
-        super().__init__(recipe, inputs, network, chains, classes, batches, threads, tiling)
-
-    def is_frozen(self, g: int) -> bool:
-        return g == 0 and bool(self.recipe.frozen)
+    def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
+        parts = architecture.units[: (cut := len(self.recipe.frozen))], architecture.units[cut:]
+        below, above = ([layer for unit in part for layer in unit] for part in parts)
+        self.frozen_groups = {0} if below else set()
+        return [*([below] if below else []), [*above, *architecture.head]]
 
     def top_regions(self, group: Group) -> list[Region]:
         """Regions of the loss."""
-        if group.frozen:
-            return []
         at = group.top
         looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
         return [

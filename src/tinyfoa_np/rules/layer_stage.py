@@ -1,4 +1,7 @@
-"""Base of TinyFoA's layers for the training loop, whatever their connections: layers train one after another."""
+"""Base of rules that train layers one after another, whatever their connections, each with a fixed head.
+
+The head has a row of C numbers for each neuron. It is stored, or regenerated whenever a pass needs some of its rows.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.operands import Scratch
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, outputs_of
 from ..layers.head import cross_entropy
@@ -27,7 +31,7 @@ HANDING_OVER = ("initialize", "load", "hand-over")
 
 
 class LayerStage(Stage):
-    """One layer in training, with its own fixed random projection.
+    """One layer in training, with its own fixed head.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class LayerStage(Stage):
     """
 
     layers: list[Dense]
+    #: rows of the head per unit in which a pass advances: a neuron, or a position with all its channels
+    head_stride = 1
 
     def __init__(
         self,
@@ -103,7 +109,39 @@ class LayerStage(Stage):
     def widest_steps(self) -> set[int]:
         return self.parameters.widest_steps()
 
+    # -- the head ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
+        """Generate rows (n, C) of layer ``number``'s fixed head, starting at neuron ``first``; return them."""
+
+    def carried(self) -> frozenset[str]:
+        return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
+
+    def project(self) -> None:
+        """Generate the head if it is stored."""
+        if not self.tiling.regenerate:
+            self._generate(0, self.O // self.head_stride)
+
+    def _generate(self, first: int, last: int) -> np.ndarray:
+        """Generate the head's rows of units ``first`` to ``last`` at the start of its region."""
+        stride = self.head_stride
+        rows = self.ram.projection[: (last - first) * stride]
+        return self.head_rows(rows, first * stride, self.O, self.number, self.recipe)
+
+    def projection(self, first: int, last: int) -> np.ndarray:
+        """Head rows of units ``first`` to ``last``, generated or stored."""
+        if self.tiling.regenerate:
+            return self._generate(first, last)
+        return self.ram.projection[first * self.head_stride : last * self.head_stride]
+
     # -- one batch -----------------------------------------------------------------------------------------------------
+
+    @property
+    def scratch(self) -> Scratch:
+        """Scratch arrays of an update."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step, at the last part of a batch; earlier parts only collect logits and masks."""

@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels import random as random_kernels
 from ..kernels.operands import Given, Inputs, Scratch
 from ..layers.dense import Dense, Work
-from ..layers.encoding import TILES, Encoding, empty, view, z_tile
+from ..layers.encoding import TILES, Encoding, empty, nbytes, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
 from ..layers.state import State
@@ -106,15 +106,14 @@ class NetworkStage(Stage):
     def common_regions(self, rows: int) -> list[Region]:
         """Regions of every algorithm; ``rows`` is the number of rows in a pass and in the update."""
         forward = max(
-            prod(shape) * np.dtype(kind).itemsize
+            nbytes(*self.layers[k].pass_scratch(held, rows, self._pass_threads(rows)))
             for k in range(len(self.layers))
             for held in self.scratch_kinds(k)
-            for shape, kind in [self.layers[k].pass_scratch(held, rows, self._pass_threads(rows))]
         )
         update = dict.fromkeys(UPDATE, 0)
         for layer in self.trained_layers:
-            for name, (shape, kind) in layer.scratch_shapes().items():
-                update[name] = max(update[name], prod(shape) * np.dtype(kind).itemsize)
+            for name, shape in layer.scratch_shapes().items():
+                update[name] = max(update[name], nbytes(*shape))
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
             Region("input_scale", (1,), "float32", ("load",)),
