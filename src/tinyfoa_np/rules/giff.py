@@ -81,17 +81,15 @@ class Network(Scored, GroupStage):
         """Regions of a group's label channel and its loss."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
-        both = (f"gradient:{at}", f"update:{at}", *looking)
+        turn = f"gradient:{at}", f"update:{at}"
+        both = (*turn, *(f"{phase}:{at}" for phase in INFERENCE))
         following = ("forward", *INFERENCE) if self.recipe.rms and g + 1 < len(self.layers) else ()
         normal = tuple(f"{phase}:{g + 1}.0" for phase in following)
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
-            Region(
-                f"g{g}.coefficient", (self.C if self.all else 2, self.B), "float64", (f"gradient:{at}", f"update:{at}")
-            ),
+            Region(f"g{g}.coefficient", (self.C if self.all else 2, self.B), "float64", turn),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
