@@ -170,7 +170,7 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
         from tinyfoa_np.data import is_files
 
         if not is_files(files):
-            raise BadRequest(f"--data is {files!r}: files that end in .csv, .npz or .npy would be right")
+            raise BadRequest(f"--data is {files!r}: give files that end in .csv, .npz or .npy")
     return files or dataset
 
 

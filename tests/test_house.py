@@ -20,7 +20,7 @@ ALLOWED = {
     "augmentation": "errors",
     "recipe": "architectures augmentation catalogue errors network numerics slices",
     "defaults": "architectures catalogue data network recipe",
-    "ram": "errors storage",
+    "ram": "errors kernels storage",
     "storage": "errors numerics",
     "kernels": "errors numerics",
     "reference": "",

@@ -229,7 +229,7 @@ class Recipe:
             value = getattr(self, each.name)
             if not _is_of(value, str(each.type)):
                 right = " or ".join(_KINDS[kind][1] for kind in str(each.type).split(" | "))
-                raise BadRequest(f"{each.name} is {repr(value)[:40]}: {right} would be right")
+                raise BadRequest(f"{each.name} is {repr(value)[:40]}: it must be {right}")
         catalogue.find(self.algorithm)
         _choice("schedule", self.schedule, SCHEDULES)
         filled = self._filled()

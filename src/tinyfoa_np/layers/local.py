@@ -27,7 +27,7 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
-from .dense import Dense, Lost
+from .dense import Dense, Lost, Operands
 from .encoding import Encoding, empty, nbytes, view, weights_shape
 from .layer import Batch, Out, Part
 from .patches import held_images, patch_columns, patch_kind, scratch_shape
@@ -441,23 +441,12 @@ class Local(Dense):
     def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
         return inputs  # patches are transposed position by position
 
-    def _update_slice(
-        self,
-        flash: Flash,
-        k: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
-        step: int,
-        train_bias: bool,
-        scratch: Scratch,
-        abs_w: np.ndarray,
-    ) -> None:
+    def _update_slice(self, flash: Flash, k: int, given: Operands, step: int, train_bias: bool) -> None:
         """Train slice k, some positions at a time, then its gamma and beta, whose old values all positions need."""
-        super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+        super()._update_slice(flash, k, given, step, train_bias)
         ram, bias_step = self.ram, self._step(self.state.bias_steps, step)
         biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
-        if kernels.update_norm(inputs.layer, k, inputs.totals, biases, bias_step):
+        if kernels.update_norm(given.inputs.layer, k, given.inputs.totals, biases, bias_step):
             raise Lost
 
     def _train_rows(
@@ -465,16 +454,12 @@ class Local(Dense):
         k: int,
         first: int,
         last: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
+        given: Operands,
         resident: Resident,
         published: Published,
         numbers: tuple[Any, ...],
-        scratch: Scratch,
-        abs_w: np.ndarray,
     ) -> None:
-        ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
+        ram, sent, (still, weight_step, bias_step, _) = self.ram, given.inputs, numbers
         _, begin, end = self.places_of(first, last)
         biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), first - self.grid.rows(k)[0]
         held = 0 if self.tiling.stream_slice else top  # the tile's first row in RAM
@@ -484,7 +469,7 @@ class Local(Dense):
             kernels.update(
                 sent.errors(place, stop, weights),
                 sent.images,
-                samples,
+                given.samples,
                 sent.layer,
                 k,
                 sent.patch,
@@ -497,8 +482,8 @@ class Local(Dense):
                 bias_step,
                 self.straight,
                 self.unit,
-                scratch,
-                abs_w,
+                given.scratch,
+                given.abs_w,
             )
 
     def slice_gradient(

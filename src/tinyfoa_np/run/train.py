@@ -133,7 +133,7 @@ def _agreed(
 ) -> tuple[Recipe, Dataset]:
     """The recipe adapted to this data set, and the data set; raises BadRequest if they do not match."""
     if resume and stream:
-        raise BadRequest("resume goes on with the samples that are there, stream with others: give one of them")
+        raise BadRequest("resume continues with the same samples, stream with new ones: give only one of them")
     if dataset is None:
         if not resume:
             raise BadRequest("a new run needs a data set")
