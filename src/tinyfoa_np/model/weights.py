@@ -110,12 +110,15 @@ def load_weights(
     recipe = Recipe(dataset=dataset.name, network=network, digest=dataset.digest, **real).validated()
     inputs = encoding_of(dataset, str(recipe.normalize))
     [stage] = stages_of(recipe, inputs, dataset.classes, 1)
-    left, taken = modules(path, order), {}
+    left = modules(path, order)
+    taken: dict[str, str] = {}
     tensors: dict[str, np.ndarray] = {}
     known = []
     for number, layer in enumerate(stage.layers):
-        convert = _group if isinstance(layer, Group) else _dense
-        arrays = convert(path, layer, left, taken)  # type: ignore[operator]
+        if isinstance(layer, Group):
+            arrays = _group(path, layer, left, taken)
+        else:
+            arrays = _dense(path, layer, left, taken)
         hashed = hashlib.sha256(arrays[0].data)
         hashed.update(arrays[1].data)
         form = form_of(stage, number)
