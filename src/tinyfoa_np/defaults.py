@@ -106,8 +106,8 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     algorithm = fields.get("algorithm") or catalogue.DEFAULT
     convolutions = convolutional(fields["network"])
     if convolutions:
-        usual = NORMED if batch_normed(fields["network"]) else UNNORMED
-        fields = _with(fields, usual.get(algorithm, {}))
+        of_graphs = NORMED if batch_normed(fields["network"]) else UNNORMED
+        fields = _with(fields, of_graphs.get(algorithm, {}))
     least, most = BATCH
     fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
     batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses values out of range

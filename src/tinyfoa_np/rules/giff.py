@@ -139,12 +139,10 @@ class Network(Scored, GroupStage):
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, group by group.
 
-        A prediction counts as wrong if a wrong label has at least as much goodness as the right one. If the answer is
-        the sum over several groups, the largest wrong labels of the groups are summed, as the goodness of all labels is
-        not kept from group to group in training: then at least as many count as wrong as are.
+        A prediction counts as wrong if a wrong label has at least as much goodness as the right one. Of a sum over
+        groups this is an upper bound: each group's largest wrong label counts, as no others are kept.
         """
-        samples, ram, move = part.samples, self.ram, self.next_step(step, part)
-        self.losses = []
+        samples, ram, move, self.losses = part.samples, self.ram, self.next_step(step, part), []
         self.arena.enter("forward:0.0")
         wrong = self.draw(samples, step, part.first)
         ram.margin[:] = 0
@@ -154,12 +152,11 @@ class Network(Scored, GroupStage):
                 continue
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
+            measured = d, samples, self.merge, sums, squares, q
             coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.sharpness)
             if not self.last or g + 1 == len(self.layers):
-                giff_kernels.margins(d, samples, self.merge, sums, squares, q, ram.labels, ram.margin, self.cores)
-            loss = giff_kernels.loss_and_slopes(
-                d, samples, self.merge, sums, squares, q, *labels, *ends, part.of, coefficient
-            )
+                giff_kernels.margins(*measured, ram.labels, ram.margin, self.cores)
+            loss = giff_kernels.loss_and_slopes(*measured, *labels, *ends, part.of, coefficient)
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
                 return Outcome.of(loss, samples, what=f"loss of group {g + 1}")

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from ..network import widths
@@ -80,7 +81,6 @@ def _notebook() -> Callable[[str], None] | None:
     shell = ipython.get_ipython() if ipython else None
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    from IPython.display import display
-
+    display = import_module("IPython.display").display
     handle = display({"text/plain": ""}, raw=True, display_id=True)
     return lambda text: handle.update({"text/plain": text.strip()}, raw=True)
