@@ -205,7 +205,7 @@ def test_frozen_needs_slices_that_train():
 
 @pytest.mark.parametrize("moments", MOMENTS)
 def test_an_optimizer_without_moments_has_none_to_hold(moments):
-    for optimizer in OPTIMIZERS[:-1]:
+    for optimizer in ("adam", "momentum", "nesterov"):
         assert Recipe(optimizer=optimizer, moments=moments).validated().moments == moments
     if moments == "float32":
         Recipe(optimizer="sgd", moments=moments).validated()

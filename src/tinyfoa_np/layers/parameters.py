@@ -135,7 +135,8 @@ class Parameters(Turns):
         self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
         self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
-        self.moments, self.partial = MOMENTS[recipe.optimizer], partial
+        self.optimizer = "adam" if recipe.optimizer == "bop" else recipe.optimizer  # of all but the signs
+        self.moments, self.partial = MOMENTS[self.optimizer], partial
         self.form = FORMATS[recipe.moments]
         # for real inputs, lists for several neurons at a time are faster
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial

@@ -27,6 +27,7 @@ from ..layers.encoding import TILES, Encoding, z_tile
 from ..layers.head import normal_rows
 from ..layers.layer import Layer as Held
 from ..layers.layer import Out, Part
+from ..layers.signs import dense_class
 from ..layers.tiling import NEURONS, ROWS, Tiling
 from ..layers.trained import TrainedLayer
 from ..ram.arena import Arena
@@ -89,7 +90,7 @@ class Layer(LayerStage):
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # in the forward pass a thread takes at least 16 samples
         self.threads = min(threads, -(-tiling.samples // 16))
-        parameters = Dense(
+        parameters = dense_class(recipe, recipe.binary_weights)(
             recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
         )
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
