@@ -230,6 +230,7 @@ def test_defaults_are_resolved():
         shuffle=False,
         visits=1,
         order="rows",
+        options={"gamma": 1e-3, "tau": 1e-4},
     )
     assert Recipe(schedule="stream").validated().hold is None
     assert Recipe(schedule="frozen").validated().hold == "1epoch"

@@ -182,8 +182,8 @@ def _of_goodness(network: str) -> dict[str, Any]:
 
 #: options of the optimizer ``bop``
 _BOP = {
-    "gamma": Option(1e-3, "optimizer bop: how fast moments follow the gradient.", least=1e-9, most=1.0, unsaid=1e-3),
-    "tau": Option(1e-4, "optimizer bop: moments beyond this flip a sign.", most=1.0, unsaid=1e-4),
+    "gamma": Option(1e-3, "with optimizer bop, how fast moments follow the gradient.", 1e-9, 1.0, unsaid=1e-3),
+    "tau": Option(1e-4, "with optimizer bop, the size of a moment beyond which a sign flips.", most=1.0, unsaid=1e-4),
 }
 _RULES = "tinyfoa_np.rules."
 _OWN = (
