@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot encode must not end a run
             stream.reconfigure(errors="replace")
     if sys.stdout is None:
-        sys.stderr and sys.stderr.write("tinyfoa: standard output is closed: there is nowhere to write the answer\n")
+        sys.stderr and sys.stderr.write("tinyfoa: standard output is closed: the result cannot be written\n")
         sys.exit(1)
     try:
         status = tinyfoa.main(arguments, prog_name="tinyfoa", standalone_mode=False, obj=settings)

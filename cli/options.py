@@ -170,7 +170,7 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
         from tinyfoa_np.data import is_files
 
         if not is_files(files):
-            raise BadRequest(f"--data is {files!r}: files that end in .csv, .npz or .npy would be right")
+            raise BadRequest(f"--data is {files!r}: give files that end in .csv, .npz or .npy")
     return files or dataset
 
 
@@ -329,6 +329,12 @@ _RECIPE_OPTIONS = (
         is_flag=True,
         default=None,
         help="tinyfoa: compute the layers below again for every batch instead of storing their outputs in flash.",
+    ),
+    click.option(
+        "--freeze",
+        metavar="LAYERS",
+        help="With --from: hidden layers, or units of a named network, that keep the model's weights, for example 1,2. "
+        "[default: all layers train]",
     ),
     click.option(
         "--dropout",

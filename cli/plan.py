@@ -287,7 +287,7 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
     if board is None:
         return []
     if time is None:
-        return ["time    not known: the trainer in C, whose instructions are known, does not do this"]
+        return ["time    not known: the C trainer, whose instruction counts are known, does not support this training"]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
         f"time    {duration(time['seconds'])}{spent} in all, {duration(time['seconds_per_epoch'])} an epoch of the "
@@ -367,7 +367,7 @@ def _tries(tries: list[dict[str, Any]]) -> Any:
 
 def _print_boards(results: dict[str, dict[str, Any]]) -> None:
     table = empty_table(
-        "Does it fit? RAM in kB, flash in MB: what is needed, of what there is",
+        "Does it fit? RAM in kB, flash in MB: needed, of available",
         "board",
         "fits",
         "RAM >",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from train_tools import made, recipe, run
 
-from tinyfoa_np.model import export, model
+from tinyfoa_np.model import c_layout, c_trainer, export, model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
@@ -94,3 +94,47 @@ def test_the_compilers_line(tmp_path):
         done = subprocess.run([tmp_path / "classify"], input=samples, capture_output=True, check=True)
         assert (np.array(done.stdout.split()[::2], int) == ours.predict(dataset.test.inputs)).all()
         (tmp_path / "classify").unlink()
+
+
+BOARD = """
+#include <stdio.h>
+#include <string.h>
+
+#include "tinyfoa_trainer.h"
+
+uint8_t area[TINYFOA_FLASH_BYTES];
+uint8_t samples[TINYFOA_SAMPLES][TINYFOA_INPUTS];
+uint16_t labels[TINYFOA_SAMPLES];
+extern int example(void);
+extern tinyfoa *trained(void);
+
+int board_program(uintptr_t at, uint64_t value) { return memcpy((void *)at, &value, sizeof value), 0; }
+int board_erase(uintptr_t at) { return memset((void *)at, 0xFF, TINYFOA_PAGE_BYTES), 0; }
+void board_work(void) {}
+
+int main(void) {
+    uint8_t digest[32];
+    FILE *file = fopen("example/data.bin", "rb");
+    if (fread(samples, sizeof samples, 1, file) + fread(labels, sizeof labels, 1, file) != 2 || example()) return 1;
+    if (tinyfoa_digest(trained(), digest)) return 2;
+    for (int n = 0; n < 32; n++) printf("%02x", digest[n]);
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
+def test_a_program_for_a_board(tmp_path):
+    """The block of docs/device.md, with flash in an array that is writable, whatever its name says."""
+    which, dataset = recipe(network="fc:20,10", epochs=2, lr=0.01), made(samples=64, inputs=64)
+    layout = c_layout.CLayout(which.validated(), dataset, c_layout.Store("internal flash", 2048, 8))
+    c_trainer.write(layout, dataset, tmp_path)
+    [block] = blocks("docs/device.md", "#include")
+    block = block.replace("int main(", "tinyfoa *trained(void);\nint example(void);\nint example(")
+    block = block.replace("extern const uint8_t area[", "extern uint8_t area[")
+    (tmp_path / "program.c").write_text(block + "\ntinyfoa *trained(void) { return &trainer; }\n")
+    (tmp_path / "board.c").write_text(BOARD)
+    flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1"]
+    files = [*sorted(tmp_path.glob("tinyfoa_*.c")), "program.c", "board.c"]
+    subprocess.run(["gcc", *flags, *files, "-o", "program"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "program"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == run(tmp_path, which, dataset, threads=1)["model_sha256"]

@@ -543,5 +543,5 @@ def test_numbers_of_numpy_are_numbers():
     ],
 )
 def test_a_field_of_another_type_is_refused(field, value, right):
-    with pytest.raises(BadRequest, match=f"^{field} is .*: {right} would be right$"):
+    with pytest.raises(BadRequest, match=f"^{field} is .*: it must be {right}$"):
         Recipe(**{field: value}).validated()

@@ -1,4 +1,4 @@
-"""Errors with one-line messages, which say what is wrong and what would be right."""
+"""Errors with one-line messages, which say what is wrong and how to correct it."""
 
 from .text import printable
 

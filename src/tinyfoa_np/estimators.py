@@ -242,7 +242,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If data or parameters are invalid; the message says what would be right.
+            If data or parameters are invalid; the message says how to correct them.
         Diverged
             If numbers are no longer finite: use a smaller ``lr``.
         """
@@ -252,7 +252,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y := column_or_1d(y, warn=True))
         known = np.unique(y)
         if further and not np.isin(known, self.classes_).all():
-            raise ValueError(f"y has classes {known}, but warm_start goes on with {self.classes_}")
+            raise ValueError(f"y has classes {known}, but warm_start continues with {self.classes_}")
         if not further:
             self.classes_ = known
         labels = np.searchsorted(self.classes_, y)
@@ -309,7 +309,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"classes are {known}, but were {self.classes_} in the first call")
             self.classes_ = known
         if not np.isin(y, self.classes_).all():
-            raise ValueError(f"y has labels that are none of the classes {self.classes_}")
+            raise ValueError(f"y has labels that are not among the classes {self.classes_}")
         if first:
             self._begin(X, stream=True)
         elif not hasattr(self, "_run"):
@@ -358,7 +358,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         tenth = np.zeros(len(labels), bool)
         tenth[order[shuffled(len(labels), SEED)[: len(labels) // 10]]] = True
         if not tenth.any():
-            raise ValueError(f"early_stopping needs a tenth of the {len(labels)} samples, which is none: give eval_set")
+            raise ValueError(f"early_stopping takes a tenth of {len(labels)} samples, less than one: give eval_set")
         rest = None if weight is None else np.asarray(weight)[~tenth]
         return X[~tenth], labels[~tenth], rest, (X[tenth], labels[tenth])
 
@@ -414,8 +414,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             self._columns = Columns.of(self._held(X))
         elif (spread := X.std(axis=0)).max() > UNSCALED * max(1e-30, spread[spread > 0].min(initial=1.0)):
             warnings.warn(
-                'the columns of X differ in scale by more than a hundred: normalize="standard", or a StandardScaler in '
-                "a Pipeline, would be right",
+                'the columns of X differ in scale by more than a hundred: use normalize="standard" or, in a Pipeline, '
+                "a StandardScaler",
                 stacklevel=3,
             )
 
@@ -425,7 +425,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             return None
         shape = np.atleast_1d(self.image).tolist()
         if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape) or prod(shape) != features:
-            raise ValueError(f"image is {self.image}: channels, rows and columns of {features} features would be right")
+            raise ValueError(f"image is {self.image}: it must be channels, rows and columns of {features} features")
         return shape[0], shape[1], shape[2]
 
     def _place(self, keep: bool = False) -> None:

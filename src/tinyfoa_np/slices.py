@@ -41,7 +41,12 @@ class Grid:
         return bounds[group], bounds[group + 1]
 
     def slice(self, number: int) -> Slice:
-        return _slice(self.outputs, self.inputs, self.side, number)
+        side = self.side
+        group, column = divmod(number, side)
+        rows, more_rows = divmod(self.outputs, side)
+        columns, more_columns = divmod(self.inputs, side)
+        first, low = group * rows + min(group, more_rows), column * columns + min(column, more_columns)
+        return Slice(first, first + rows + (group < more_rows), low, low + columns + (column < more_columns))
 
     @property
     def across(self) -> int:
@@ -82,13 +87,6 @@ class Groups:
 
     def __len__(self) -> int:
         return self.side
-
-
-@lru_cache(maxsize=2**16)  # called often in every step; 64 x 64 slices of several layers
-def _slice(outputs: int, inputs: int, side: int, number: int) -> Slice:
-    group, column = divmod(number, side)
-    rows, columns = cuts(outputs, side), cuts(inputs, side)
-    return Slice(rows[group], rows[group + 1], columns[column], columns[column + 1])
 
 
 #: orders of slices: neuron group by neuron group, or such that M consecutive slices share no row or column

@@ -10,7 +10,7 @@ def test_a_plan_that_fits_says_so_first_and_needs_no_data(run, tmp_path):
     code, out, err = run("plan", "mnist", "--slices", "16", "--ram", "128KiB", "--threads", "2")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "fits"
-    assert "of 131,072 bytes" in out and "projection made anew" in out
+    assert "of 131,072 bytes" in out and "projection regenerated" in out
     assert "GB written in" in out and "2 threads;" in out
     assert list(tmp_path.iterdir()) == []
 

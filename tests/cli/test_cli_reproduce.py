@@ -84,7 +84,7 @@ def test_ctrl_c_stops_a_table_which_then_goes_on(run, tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=600)
-    assert process.returncode == 130 and "the same command goes on from here" in one_error_line(err)
+    assert process.returncode == 130 and "run the same command again to continue" in one_error_line(err)
     assert "not finished" in (tmp_path / "out" / "table1.csv").read_text()
     code, out, err = run(*command, "--json", "--quiet")
     assert code == 0, err

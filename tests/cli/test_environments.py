@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,17 +46,46 @@ def test_a_full_disk_under_standard_output(own):
     assert done.returncode and "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can be another user")
-def test_a_user_who_is_not_known():
-    """As in a container that is started with an arbitrary number: neither HOME nor an entry in the list of users."""
-    env = {name: value for name, value in os.environ.items() if name != "HOME"}
-    reads = [sys.executable, "-c", "import os; os.setuid(54321); import traceback, tinyfoa_cli.main"]
-    if subprocess.run(reads, env=env, cwd="/", capture_output=True, check=False).returncode:
-        pytest.skip("other users may not read this interpreter, or not change to one")
-    code = "import os, sys; os.setuid(54321); sys.argv = ['tinyfoa', 'data', 'list']; "
-    code += "from tinyfoa_cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True)
-    assert "internal error" not in done.stderr and done.returncode == 0, done.stderr
+#: becomes a user without a name, who may read every file, where the interpreter's are root's, and write none
+NOBODY = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+NOBODY += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+
+
+@pytest.fixture(scope="module")
+def nobody():
+    """Runs the command line as in a container that is started with an arbitrary number: no HOME, no known user."""
+    if not shutil.which("setpriv") or os.getuid() != 0:
+        pytest.skip("only root can be another user, with setpriv")
+    names = ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TINYFOA_DATA")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    if subprocess.run(
+        [*NOBODY, sys.executable, "-c", ""], env=env, cwd="/", capture_output=True, check=False
+    ).returncode:
+        pytest.skip("other users may not run this interpreter")
+
+    def run(*arguments, cwd="/"):
+        command = [*NOBODY, *COMMAND, *map(str, arguments)]
+        return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_a_user_who_is_not_known(nobody):
+    done = nobody("data", "list")
+    assert done.returncode == 0 and "internal error" not in done.stderr, done.stderr
+
+
+def test_a_user_who_is_not_known_leaves_no_folder_of_that_name(nobody, own):
+    """numba takes "~" for a directory, where there is no home; and where that cannot be made it fails."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # the one of pytest is root's alone
+    try:
+        folder.chmod(0o777)
+        for cwd in ("/", folder):
+            done = nobody("train", own[1], "--network", "fc:8", "--slices", 1, "--out", "/of-nobody", cwd=cwd)
+            assert done.returncode == 2 and "Permission denied" in done.stderr.splitlines()[-1], done.stderr
+        assert not list(folder.iterdir())
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_leading_tilde_is_the_home_directory(own, tmp_path):

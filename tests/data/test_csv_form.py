@@ -138,6 +138,13 @@ def test_a_class_that_comes_once_is_no_header(read):
     assert len(found.inputs) == 31 and "owl" in labels_of(found)
 
 
+@pytest.mark.parametrize("label", ["1_000", "none of them"])
+def test_a_class_that_comes_again_is_no_header(read, label):
+    """Most of the others are numbers."""
+    found = read(text(*rows(labels=(label, "1000", "7"))))
+    assert len(found.inputs) == 30 and labels_of(found)[0] == label
+
+
 # Separators, decimals, encodings
 
 
@@ -153,11 +160,12 @@ def test_decimals_and_separators(read, between, header, decimals):
     assert labels_of(found) == labels_of(plain)
 
 
+@pytest.mark.parametrize("labels", [("0,0", "1,0"), ("no", "yes")])
 @pytest.mark.parametrize("inputs", [1, 2, 3])
-def test_a_decimal_comma_in_every_field(read, inputs):
-    """Then commas and semicolons are as many in every line."""
-    found = read(text(*rows(width=inputs, decimals=",", between=";", labels=("0,0", "1,0"))))
-    assert found.inputs.shape == (30, inputs)
+def test_a_decimal_comma_in_every_field(read, inputs, labels):
+    """Then commas and semicolons are as many in every line; a single input and a name leave it open which separates."""
+    found = read(text(*rows(width=inputs, decimals=",", between=";", labels=labels)))
+    assert found.inputs.shape == (30, inputs) and len(set(labels_of(found))) == 2
 
 
 def test_decimal_commas_in_quotes(read):

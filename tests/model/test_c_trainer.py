@@ -1,8 +1,10 @@
 """The trainer in C: the bits of Python's training, in the planned bytes, through power cuts, on emulated processors."""
 
 import json
+import random
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +19,18 @@ from tinyfoa_np.reports.device_plan import device_plan
 from tinyfoa_np.run import device
 from tinyfoa_np.run.train import train
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import random_recipes  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained")  # these runs are short
 
 COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
 QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm", "make"))
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off"]
+CAN_FUSE = COMPILER == "gcc" and " fma " in (
+    Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+)
 needs_a_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler: gcc or clang")
 
 #: recipes and, where they are not the usual ones, the kind of data, the flash, and what is in the arena
@@ -46,6 +55,35 @@ RECIPES = [
         {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)},
     ),
 ]
+
+#: what a sketch expects of the Arduino IDE, and a program around it
+ARDUINO = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+enum { A0 = 14 };
+int analogRead(int pin);
+struct Port {
+    void begin(long) {}
+    void print(const char *text) { printf("%s", text); }
+    void println(int number) { printf("%d\n", number); }
+};
+extern Port Serial;
+"""
+BOARD = r"""
+Port Serial;
+int analogRead(int) { static unsigned reading; return (int)((reading += 37) % 1024); }
+int main() {
+    tinyfoa_progress now = {};
+    setup();
+    for (int n = 0; n < 2000 && now.epochs < 2; n++) {
+        loop();
+        if (!failure) tinyfoa_where(&trainer, &now);
+    }
+    printf("epochs=%d\n", (int)now.epochs);
+    return failure != 0;
+}
+"""
 
 
 def export(directory, which, dataset, images=None, before=0, store=c_layout.NOR, mapped=True, cut=None, kind=None):
@@ -75,6 +113,13 @@ def test_the_bits_and_the_bytes(tmp_path, options, about):
     assert found["model_sha256"] == wanted["model_sha256"]
     assert found["error_pct"] == pytest.approx(wanted["error_pct"], abs=1e-3)
     assert found["watermark_bytes"] == found["arena_bytes"] == layout.arena_bytes
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("number", range(10))
+def test_random_recipes(number):
+    case, dice = random_recipes.drawn(number), random.Random(number)
+    assert random_recipes.differences(case, [COMPILER], dice) == []
 
 
 @needs_a_compiler
@@ -128,6 +173,62 @@ def test_fast_math_is_refused(tmp_path):
     export(tmp_path, recipe(), made())
     with pytest.raises(subprocess.CalledProcessError):
         compiled(tmp_path, "-O1", "-ffast-math")
+
+
+@pytest.mark.skipif(not CAN_FUSE, reason="no gcc, or a processor without FMA")
+def test_a_compiler_that_would_fuse_does_not(tmp_path):
+    """As in the Arduino IDE, where nobody can give flags; the self-test says it where it does."""
+    which, dataset = recipe(), made("real")
+    export(tmp_path, which, dataset)
+    compiled(tmp_path, "-O2", "-std=gnu11", "-mfma", "-ffp-contract=fast")
+    assert result_of(tmp_path)["model_sha256"] == run(tmp_path, which, dataset, threads=1)["model_sha256"]
+    arith = tmp_path / "tinyfoa_arith.h"
+    arith.write_text(arith.read_text().replace("#pragma GCC optimize", "// "))
+    compiled(tmp_path, "-O2", "-std=gnu11", "-mfma", "-ffp-contract=fast")
+    done = subprocess.run([tmp_path / "run", tmp_path / "example" / "data.bin"], capture_output=True, check=False)
+    assert json.loads(done.stdout) == {"error": "selftest", "code": 1}
+
+
+def in_a_sketchbook(directory, kind, mapped):
+    """The exported sketch with a board of the tests: a sensor that counts, a serial port that prints."""
+    dataset = made(kind, samples=120, tests=1)
+    export(directory, recipe(network="fc:20,10", batch=16, epochs=2, lr=0.01), dataset, mapped=mapped)
+    (directory / "Arduino.h").write_text(ARDUINO)
+    (directory / "sketch.cpp").write_text((directory / "example" / "arduino.ino").read_text() + BOARD)
+    return sorted(directory.glob("tinyfoa_*.c"))
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("gcc", "g++"))), reason="no gcc and g++")
+@pytest.mark.parametrize("kind, mapped", [("bytes", True), ("real", False)])
+def test_the_sketch_learns(tmp_path, kind, mapped):
+    sources = in_a_sketchbook(tmp_path, kind, mapped)
+    subprocess.run(
+        ["gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-c", *sources], check=True, cwd=tmp_path
+    )
+    sketch = ["g++", "-std=gnu++11", "-Wall", "-Wextra", "-Werror", "-I.", "sketch.cpp"]
+    subprocess.run([*sketch, *[path.with_suffix(".o") for path in sources], "-o", "sketch"], check=True, cwd=tmp_path)
+    lines = subprocess.run([tmp_path / "sketch"], capture_output=True, text=True, check=True).stdout.split()
+    assert lines[-1] == "epochs=2" and set(lines[:-1]) <= set("012") and len(lines) > 64
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("arm-none-eabi-gcc", "arm-none-eabi-g++"))), reason="no arm-none-eabi-g++"
+)
+def test_the_sketch_compiles_for_a_cortex_m4(tmp_path):
+    sources = in_a_sketchbook(tmp_path, "bytes", True)
+    board = [
+        "-mthumb",
+        "-mcpu=cortex-m4",
+        "-mfpu=fpv4-sp-d16",
+        "-mfloat-abi=hard",
+        "-Os",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
+    subprocess.run(["arm-none-eabi-gcc", "-std=gnu11", *board, "-c", *sources], check=True, cwd=tmp_path)
+    sketch = ["-std=gnu++11", "-fno-exceptions", "-fno-rtti", "-I.", "-c", "sketch.cpp"]
+    subprocess.run(["arm-none-eabi-g++", *board, *sketch], check=True, cwd=tmp_path)
 
 
 @pytest.mark.skipif(not QEMU, reason="no arm-none-eabi-gcc, qemu-system-arm or make")

@@ -112,6 +112,20 @@ def test_npz_holds_the_layers_of_any_model(tmp_path, algorithm):
             assert (arrays[f"layer{number}.{name}"] == held).all() and len(held) == layer.outputs
 
 
+def test_npz_holds_the_batch_norm_of_locally_connected_layers(tmp_path):
+    images = replace(made(inputs=64), image=(1, 8, 8))
+    result = run(tmp_path, recipe(network="lc:4,6", epochs=2), images)
+    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
+    with np.load(io.BytesIO(export.export(ours, "npz")["model.npz"])) as arrays:
+        for number, layer in enumerate(ours.layers):
+            held = {name: arrays[f"layer{number}.{name}"] for name in ("bias", "gamma", "beta", "mean", "variance")}
+            *bias, gamma, beta = layer.bias.reshape(-1, layer.shape.channels)
+            mean, variance = layer.running
+            wanted = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+            assert all(np.array_equal(held[name], wanted[name]) for name in held)
+            assert (held["variance"] > 0).all() and not np.array_equal(held["mean"], held["variance"])
+
+
 # ONNX
 
 

@@ -253,7 +253,7 @@ def test_what_the_differences_are_where_everything_comes_tile_by_tile(tmp_path):
     forward, gradient, update = (
         {row["what"]: row["difference_bytes"] for row in found["rows"]} for found in steps.values()
     )
-    signs, projection = "packed signs of 8 neurons at a time", "fixed projection, made anew for 8 neurons at a time"
+    signs, projection = "packed signs of 8 neurons at a time", "fixed projection, regenerated for 8 neurons at a time"
     weights, moments = (what + " of 4 rows of the slice at a time" for what in ("weights", "optimizer's moments"))
     columns = "inputs: the columns that train, kept for the batch"
     assert forward[signs] == 64 - 40 * 40 / 8  # a panel of one word for each of eight neurons

@@ -70,6 +70,8 @@ def test_it_learns(tmp_path):
         ({"binary_weights": False}, "--no-binary-weights"),
         ({"moments": "int8"}, "float32 moments only"),
         ({"algorithm": "bp", "schedule": "frozen", "slices": 2}, "freeze"),
+        ({"network": "fc:9x2", "freeze": "1"}, "leave --from and --freeze out"),
+        ({"start": 64 * "0"}, "leave --from and --freeze out"),
         ({"optimizer": "adam", "options": {"gamma": 0.5}}, "optimizer bop only"),
     ],
 )

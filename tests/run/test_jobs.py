@@ -184,7 +184,7 @@ def test_ctrl_c_stops_all_runs_after_a_commit_and_they_go_on_later(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(workers.Stopped, match="0 of 3 runs are done.*the same command goes on") as stopped:
+    with pytest.raises(workers.Stopped, match="0 of 3 runs are done.*run the same command again") as stopped:
         perform_all(runs, on_progress=interrupt)
     assert stopped.value.exit_code == 130 and signal.getsignal(signal.SIGINT) is handler
     assert [workers.begun(run) for run in runs] == [run.name in begun for run in runs]

@@ -35,8 +35,8 @@ class Run:
         maps = (shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, 1, *shape)
         inputs = Encoding("real", math.prod(shape), image=shape if len(shape) == 3 else None)
         if recipe.algorithm == "giff":
-            patch.setattr(giff, "chains", lambda recipe, network: chains)
-            network, kind = Architecture((), (), maps), giff.Network
+            patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
+            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
         elif recipe.algorithm == "deeperforward":
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), deeperforward.Network
         else:

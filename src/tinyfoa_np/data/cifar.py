@@ -96,7 +96,7 @@ class Cifar(Published):
         if name.endswith(".bin"):
             width = self.label_bytes + prod(IMAGE)
             if not content or len(content) % width:
-                raise CheckFailed(f"{name} holds {len(content):,} bytes: a multiple of {width:,} would be right")
+                raise CheckFailed(f"{name} has {len(content):,} bytes: it must be a multiple of {width:,}")
             rows = np.frombuffer(content, np.uint8).reshape(-1, width)
             pixels, labels = rows[:, self.label_bytes :], rows[:, self.label_bytes - 1]
         else:
@@ -108,7 +108,7 @@ class Cifar(Published):
                 raise CheckFailed(f"{name} has {len(stored)} images, and not a label from 0 to 255 for each")
             pixels, labels = stored, np.array(listed, np.uint8)
         if labels.max() >= self.classes:
-            raise CheckFailed(f"{name} has a label {labels.max()}: 0 to {self.classes - 1} would be right")
+            raise CheckFailed(f"{name} has a label {labels.max()}: labels must be 0 to {self.classes - 1}")
         return pixels, labels
 
 

@@ -154,18 +154,19 @@ def trimmed(rows: list[list[str]]) -> list[list[str]]:
     return rows
 
 
-def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
-    """Rate a separator: rows of equal width, fields that are numbers; then the number of columns."""
+def _fitness(lines: Sequence[str], delimiter: str) -> tuple[float, int, int]:
+    """Rate a separator: rows of equal width, fields that are numbers; text without other separators; then the width."""
     rows = _rows(lines, delimiter)
     if not rows:
-        return 0.0, 1
+        return 0.0, 0, 1
     width, same = Counter(map(len, rows)).most_common(1)[0]
     if width < 2:
-        return 0.0, 1
+        return 0.0, 0, 1
     fields = [field for row in rows[1:] or rows for field in row if not is_missing(field)]
     numbers = sum(map(is_number, fields)) + sum(map(is_time, fields))
     broken = 0 if len(rows) * 2 >= sum(1 for line in lines if line.strip()) else 1  # a misplaced quote
-    return same / len(rows) + numbers / max(1, len(fields)) - broken, width
+    torn = sum(any(each in field for each in DELIMITERS) for field in fields if not is_number(field))
+    return same / len(rows) + numbers / max(1, len(fields)) - broken, -torn, width
 
 
 # -- the header --------------------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def is_header(rows: Sequence[Sequence[str]], labelled: bool = True) -> bool:
     if not labelled:
         return odd > 0 and odd == len(judged)
     label, again = first[-1], first[-1] in columns[-1]
-    if kinds[-1] != "text" and not is_missing(label) and _kind([label]) == "text":
+    if kinds[-1] != "text" and not again and not is_missing(label) and _kind([label]) == "text":
         return True
     if odd:
         return odd == len(judged) or not again or _counts(first[:-1])

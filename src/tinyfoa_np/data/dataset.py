@@ -179,7 +179,7 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
         raise BadRequest(f"{what} must have inputs (N, I) and as many labels, at least one; it has {inputs.shape}")
     kinds = (np.uint8, np.float32, np.float64) if dataset.columns else (np.uint8, np.float32)
     if inputs.dtype not in kinds or inputs.dtype != dataset.train.inputs.dtype:
-        raise BadRequest(f"{what} has {inputs.dtype} inputs: uint8 or float32, in both splits, would be right")
+        raise BadRequest(f"{what} has {inputs.dtype} inputs: use uint8 or float32 in both splits")
     if inputs.dtype != np.uint8 and not np.isfinite(inputs).all():
         raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:
@@ -191,5 +191,5 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     if dataset.classes > 65536:
         raise BadRequest(f"{what} has {dataset.classes:,} classes: at most 65,536 are possible")
     if labels.min() < 0 or labels.max() >= dataset.classes:
-        right = f"0 to {dataset.classes - 1} would be right"
-        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: {right}")
+        right = f"0 to {dataset.classes - 1}"
+        raise BadRequest(f"{what} has labels {labels.min()} to {labels.max()}: they must be {right}")

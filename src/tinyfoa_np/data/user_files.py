@@ -42,7 +42,7 @@ from tinyfoa_np.recipe import NORMALIZATIONS
 SEED = 0
 #: one in this many samples is a test sample, if there is no split
 OTHERS = 5
-_ARRAYS = "x and y, or x_train and y_train, and x_test and y_test if they are there"
+_ARRAYS = "x and y, or x_train and y_train, and x_test and y_test if present"
 
 
 class Part(NamedTuple):
@@ -303,7 +303,7 @@ def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part],
         else:
             raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
         if suffix != ".csv" and (told := reading.to_record().keys() & {"label", "drop", "keep", "time", "header"}):
-            raise BadRequest(f"--{min(told)} is about the columns of a table, and {path} is none: leave it out")
+            raise BadRequest(f"--{min(told)} applies to tables only, and {path} is not a table: leave it out")
     for part in parts:
         if part.labels is None:
             raise BadRequest(f"{part.name} has no labels")

@@ -29,6 +29,8 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core.caching import Cache, CompileResultCacheImpl, IndexDataCacheFile, _CacheLocator
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: modules with nothing that is compiled into a kernel
@@ -40,15 +42,32 @@ LISTENERS: list[Callable[[str], None]] = []
 _IMPORTS = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n#]*))", re.MULTILINE)
 
 
-def njit(**options: Any) -> Any:
+def njit(signature: str | None = None, **options: Any) -> Any:
     """As ``numba.njit``; with ``cache=True`` what is compiled is kept as this module says."""
     cache = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
-        if cache and not numba.config.DISABLE_JIT:
+        if numba.config.DISABLE_JIT:
+            return dispatcher
+        if cache:
             dispatcher._cache = _KernelCache(function)
+        if signature is not None:
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
         return dispatcher
+
+    return compiled
+
+
+def cfunc(signature: str) -> Any:
+    """As ``numba.cfunc`` with ``cache=True``, kept likewise."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        callback: Any = CFunc(function, normalize_signature(signature), locals={}, options={})
+        callback._cache = _KernelCache(function)
+        callback.compile()
+        return callback
 
     return compiled
 

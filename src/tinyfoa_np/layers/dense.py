@@ -38,6 +38,16 @@ class Work(NamedTuple):
     sums: np.ndarray  # (T,) int64: of |z|
 
 
+class Operands(NamedTuple):
+    """What an update of one slice reads, and its scratch."""
+
+    inputs: Any  # of the slice, in the form its kernels take
+    samples: int
+    errors: Errors
+    scratch: Scratch
+    abs_w: np.ndarray  # (T,) int64: sums of |W|
+
+
 class Lost(Exception):
     """A weight or a moment is no longer a finite number."""
 
@@ -143,11 +153,14 @@ class Dense(Parameters):
         this one ends it; nothing trains before that. Returns False, and stops, as soon as a weight or a moment is no
         longer finite.
         """
+        if self.frozen:
+            return True
         state, ram = self.state, self.ram
         trained: set[int] = set()
         for k in self.due(step):
             self.exchange(flash, k)
             inputs = self._turned(sources(k), samples, k, scratch)
+            given = Operands(inputs, samples, errors, scratch, abs_w)
             if self.partial:
                 part = self.grid.slice(k)
                 update_kernels.add_gradient(
@@ -171,7 +184,7 @@ class Dense(Parameters):
             try:
                 streaming = flash.rewriting(self.name("slices"), k) if self.tiling.stream_slice else nullcontext()
                 with streaming:
-                    self._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+                    self._update_slice(flash, k, given, step, train_bias)
                     if self.tiling.stream_slice:
                         self.tail[:] = state.steps, state.sum
                         self._move_tail(flash.write, k)
@@ -190,18 +203,7 @@ class Dense(Parameters):
         gradient_kernels.turn(inputs.values, samples, part.low - inputs.first, part.high - inputs.first, turned)
         return inputs._replace(values=turned, first=part.low)
 
-    def _update_slice(
-        self,
-        flash: Flash,
-        k: int,
-        inputs: Inputs,
-        samples: int,
-        errors: Errors,
-        step: int,
-        train_bias: bool,
-        scratch: Scratch,
-        abs_w: np.ndarray,
-    ) -> None:
+    def _update_slice(self, flash: Flash, k: int, given: Operands, step: int, train_bias: bool) -> None:
         """Train slice k, some rows at a time."""
         state, part, still = self.state, self.grid.slice(k), self._still(step)
         weight_step = bias_step = self._step(state.steps, step)
@@ -214,10 +216,10 @@ class Dense(Parameters):
                 self._move_rows(flash.read, k, first, last)
             resident = self._resident(0 if self.tiling.stream_slice else at, part.high - part.low)
             published = self._published(flash, first, last)
-            abs_w[:] = 0
+            given.abs_w[:] = 0
             numbers = still, weight_step, bias_step, train_bias
-            self._train_rows(k, first, last, inputs, samples, errors, resident, published, numbers, scratch, abs_w)
-            sums = abs_w.tolist()
+            self._train_rows(k, first, last, given, resident, published, numbers)
+            sums = given.abs_w.tolist()
             if min(sums) < 0:
                 raise Lost
             total += sum(sums)
@@ -232,17 +234,14 @@ class Dense(Parameters):
         k: int,
         first: int,
         last: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
+        given: Operands,
         resident: Resident,
         published: Published,
         numbers: tuple[Any, ...],
-        scratch: Scratch,
-        abs_w: np.ndarray,
     ) -> None:
         """Train rows of slice k; ``numbers``: frozen block, steps of weights and biases, whether biases train."""
         ram, part, (still, weight_step, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
+        inputs, samples, errors, scratch, abs_w = given
         at, to = first - part.first, last - part.first
         biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
         what = (
@@ -291,6 +290,8 @@ class Dense(Parameters):
 
     def multiply_moments(self, flash: Flash, k: int, factor: float) -> None:
         """Multiply the moment of slice k's weights (not biases) by a factor; the slice becomes resident."""
+        if self.frozen:
+            return
         assert self.moments == 1 and not self.tiling.stream_slice
         self.exchange(flash, k)
         if self.form.coded:

@@ -76,9 +76,14 @@ def weights_shape(outputs: int, inputs: int, binary_weights: bool) -> tuple[tupl
     return (outputs, inputs), "float32"
 
 
+def nbytes(shape: tuple[int, ...], kind: str) -> int:
+    """Bytes of an array of the given shape and dtype."""
+    return prod(shape) * np.dtype(kind).itemsize
+
+
 def view(block: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """View the first bytes of a block as an array of the given shape and dtype."""
-    return block[: prod(shape) * np.dtype(kind).itemsize].view(kind).reshape(shape)
+    return block[: nbytes(shape, kind)].view(kind).reshape(shape)
 
 
 def z_unit(batch: int, outputs: int) -> float:

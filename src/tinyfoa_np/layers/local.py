@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import BadRequest
-from ..kernels import dense_forward as forward_kernels
 from ..kernels import dense_gradient as gradient_kernels
 from ..kernels import local as kernels
 from ..kernels import local_backward as backward_kernels
@@ -29,9 +27,11 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
-from .dense import Dense, Lost
-from .encoding import Encoding, empty, view, weights_shape, words
+from .dense import Dense, Lost, Operands
+from .encoding import Encoding, empty, nbytes, view, weights_shape
+from .given import GivenByPlace
 from .layer import Batch, Out, Part
+from .patches import held_images, patch_columns, patch_kind, scratch_shape
 from .tiling import Tiling
 from .trained import TrainedLayer
 
@@ -70,7 +70,7 @@ class Slopes(NamedTuple):
     totals: np.ndarray  # (2, O) float64
 
 
-class Local(Dense):
+class Local(GivenByPlace, Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
         u = Wb x + b, for the patch x around a position,  v = gamma (u - mean) / deviation + beta
@@ -83,8 +83,8 @@ class Local(Dense):
     Parameters
     ----------
     shape : LocalShape
-    kind : str
-        Encoding of a patch: ``bits`` or ``real``.
+    inputs : Encoding
+        Encoding of the layer's inputs.
     prefix, tiling
 
     Raises
@@ -106,7 +106,7 @@ class Local(Dense):
         recipe: Recipe,
         number: int,
         shape: LocalShape,
-        kind: str,
+        inputs: Encoding,
         batches: int,
         threads: int,
         tiling: Tiling,
@@ -117,7 +117,7 @@ class Local(Dense):
         super().__init__(
             recipe,
             number,
-            Encoding(kind, shape.fan_in),
+            Encoding(patch_kind(inputs), shape.fan_in),
             shape.outputs,
             batches,
             threads,
@@ -194,6 +194,15 @@ class Local(Dense):
         run = gradient_kernels.run_width(self.I, self.inputs.kind == "bits")
         return self._scratch(run, neurons, self.I, self.threads)
 
+    def patch_buffers(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of the threads' buffers for patches."""
+        return (self.threads, self.rows, patch_columns(self.inputs, self.shape)), self.inputs.dtype
+
+    def product_scratch(self) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of the threads' scratch for products."""
+        some, kind = scratch_shape(self.inputs, self.binary_weights, self.shape, self.rows)
+        return (self.threads, *some), kind
+
     # -- flash ---------------------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[str, list[int]]:
@@ -207,6 +216,8 @@ class Local(Dense):
         """
         super().initialize(flash, weights or self._first_weights, biases or self._first_biases)
         self.ram.running[0], self.ram.running[1] = 0, 1
+        if self.name("given") in flash.names():
+            flash.read(self.name("given"), 2, [self.ram.running])
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def _first_weights(self, out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
@@ -237,12 +248,13 @@ class Local(Dense):
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash; the running statistics are not exchanged with slices."""
         super().flush(flash)
-        flash.write(self.name("running"), 0, [self.ram.running])
+        if not self.frozen:
+            flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written per training step, on average, including the commits at the ends of epochs."""
         read, written = super().traffic(passes)
-        return read, written + 8 * self.shape.channels / self.batches
+        return read, written + (0.0 if self.frozen else 8 * self.shape.channels / self.batches)
 
     def _touched_bytes(self) -> int:
         return self.grid.side * self.published_bytes
@@ -262,8 +274,7 @@ class Local(Dense):
 
     @property
     def _place_bytes(self) -> int:
-        shape, kind = self.published_shape(self.shape.channels)
-        return prod(shape) * np.dtype(kind).itemsize
+        return nbytes(*self.published_shape(self.shape.channels))
 
     @property
     def published_bytes(self) -> int:
@@ -413,6 +424,17 @@ class Local(Dense):
         """The sources of a gradient: the current batch, and du (n, O, B) at positions first to last."""
         return Sent(self.images, self.layer, self.work.patch, self.slopes.totals, errors)
 
+    def sources(self, flash: Flash, samples: int, above: Sending, error: np.ndarray) -> Callable[[int], Sent]:
+        """Compute the sources of slice k's gradient, after batch norm's sums for the backward pass."""
+
+        def sent(k: int) -> Sent:
+            self.sum_slopes(flash, samples, k, above, error)
+            return self.sent(
+                lambda first, last, weights: self.errors(flash, samples, k, above, error, first, last, weights)
+            )
+
+        return sent
+
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def _still(self, step: int) -> tuple[int, int, int, int]:
@@ -423,23 +445,12 @@ class Local(Dense):
     def _turned(self, inputs: Any, samples: int, k: int, scratch: Scratch) -> Any:
         return inputs  # patches are transposed position by position
 
-    def _update_slice(
-        self,
-        flash: Flash,
-        k: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
-        step: int,
-        train_bias: bool,
-        scratch: Scratch,
-        abs_w: np.ndarray,
-    ) -> None:
+    def _update_slice(self, flash: Flash, k: int, given: Operands, step: int, train_bias: bool) -> None:
         """Train slice k, some positions at a time, then its gamma and beta, whose old values all positions need."""
-        super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+        super()._update_slice(flash, k, given, step, train_bias)
         ram, bias_step = self.ram, self._step(self.state.bias_steps, step)
         biases = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2)
-        if kernels.update_norm(inputs.layer, k, inputs.totals, biases, bias_step):
+        if kernels.update_norm(given.inputs.layer, k, given.inputs.totals, biases, bias_step):
             raise Lost
 
     def _train_rows(
@@ -447,16 +458,12 @@ class Local(Dense):
         k: int,
         first: int,
         last: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
+        given: Operands,
         resident: Resident,
         published: Published,
         numbers: tuple[Any, ...],
-        scratch: Scratch,
-        abs_w: np.ndarray,
     ) -> None:
-        ram, sent, (still, weight_step, bias_step, _) = self.ram, inputs, numbers
+        ram, sent, (still, weight_step, bias_step, _) = self.ram, given.inputs, numbers
         _, begin, end = self.places_of(first, last)
         biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), first - self.grid.rows(k)[0]
         held = 0 if self.tiling.stream_slice else top  # the tile's first row in RAM
@@ -466,7 +473,7 @@ class Local(Dense):
             kernels.update(
                 sent.errors(place, stop, weights),
                 sent.images,
-                samples,
+                given.samples,
                 sent.layer,
                 k,
                 sent.patch,
@@ -479,8 +486,8 @@ class Local(Dense):
                 bias_step,
                 self.straight,
                 self.unit,
-                scratch,
-                abs_w,
+                given.scratch,
+                given.abs_w,
             )
 
     def slice_gradient(
@@ -558,34 +565,5 @@ class Local(Dense):
             flash.drop(self.name("published"))
 
 
-def patch_kind(inputs: Encoding) -> str:
-    """Encoding of the patches of such inputs: bytes become real numbers."""
-    return "bits" if inputs.kind == "bits" else "real"
-
-
 def no_errors(first: int, last: int) -> None:
     """Placeholder for layers whose errors come with the inputs, :class:`.local.Sent`."""
-
-
-def patch_columns(patch: Encoding, shape: LocalShape) -> int:
-    """Columns of a patch buffer: for depthwise bits, the bits of one channel are stored next to those of all."""
-    if patch.kind == "bits" and shape.connect == CONNECTIONS[1]:
-        return patch.columns + words(9 * shape.below)
-    return patch.columns
-
-
-def scratch_shape(patch: Encoding, binary_weights: bool, shape: LocalShape, batch: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch for one thread's products."""
-    if patch.kind == "bits" and binary_weights and shape.connect == CONNECTIONS[1]:
-        return (0,), "int32"  # nine bits of one channel times nine signs
-    weights = np.dtype(weights_shape(shape.channels, patch.width, binary_weights)[1])
-    return forward_kernels.scratch_shape(np.dtype(patch.dtype), weights, batch, words(patch.width), 1)
-
-
-def held_images(x: Batch, shape: LocalShape, number: int) -> Images:
-    """Wrap a batch of layer ``number``'s inputs as images for the kernels.
-
-    Samples of a data set are stored channel by channel, outputs of a layer position by position.
-    """
-    steps = (shape.places, 1) if number == 0 else (1, shape.below)
-    return Images(x.values, *x.affine, shape.below, shape.rows, shape.columns, *steps)

@@ -20,7 +20,7 @@ from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .dense import Dense
-from .parameters import Initializer
+from .given import Initializer
 
 
 def dense_class(recipe: Recipe, binary_weights: bool) -> type[Dense]:

@@ -64,11 +64,11 @@ class Tiling:
         if self.stream_slice:
             said.append(f"{min(self.rows, rows)} of a slice's {rows} {rows_of} at a time from flash and back")
         if self.regenerate:
-            said.append("projection made anew in each pass")
+            said.append("projection regenerated in each pass")
         if self.gather:
-            said.append("only the columns of the inputs kept that train")
+            said.append("only the input columns of the slice in training kept")
         if self.tight:
             said.append("batches handed over in halves")
         if local and not self.keep_products:
-            said.append("products made anew in each pass")
-        return ", ".join(said) or "all stays in RAM that a step reads again"
+            said.append("products recomputed in each pass")
+        return ", ".join(said) or "everything that a step reads again stays in RAM"

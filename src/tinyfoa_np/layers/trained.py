@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,3 +43,9 @@ class TrainedLayer:
     outputs: int
     shape: LocalShape | None = None
     running: np.ndarray | None = None
+
+
+def input_scales(layers: Sequence[TrainedLayer], binary_activations: bool) -> list[float]:
+    """Scale of each trained layer's inputs: the stored s of the layer below if they are bits, else 1."""
+    below = [float(np.float32(layer.scale)) if binary_activations else 1.0 for layer in layers[:-1]]
+    return [1.0, *below]

@@ -133,7 +133,7 @@ class Model:
         x = np.asarray(x)
         wanted = self.inputs
         if x.ndim != 2 or x.shape[1] != wanted.width:
-            raise BadRequest(f"the samples have shape {x.shape}: (N, {wanted.width}) would be right")
+            raise BadRequest(f"the samples have shape {x.shape}: it must be (N, {wanted.width})")
         if wanted.kind == "bytes" and x.dtype != np.uint8:
             raise BadRequest(f"the samples are {x.dtype}: this model takes uint8")
         if wanted.kind == "real":

@@ -25,13 +25,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import event
 from numba.core.runtime import _nrt_python
 from numba.extending import intrinsic
+
+from ..kernels.compiling import cfunc, njit
 
 #: entries of the table of live blocks: a power of two
 ENTRIES = 1 << 17
@@ -94,7 +95,7 @@ def _call(typing: Any, function: Any, context: Any, first: Any, second: Any) -> 
     return types.int64(types.int64, types.int64, types.int64, types.int64), code
 
 
-@numba.njit("int64(int64, int64)", cache=True)
+@njit("int64(int64, int64)", cache=True)
 def _find(books: int, block: int) -> int:
     """Address of a block's entry, or of the free entry where it belongs; 0 if there is none."""
     mask = ENTRIES - 1
@@ -108,7 +109,7 @@ def _find(books: int, block: int) -> int:
     return 0
 
 
-@numba.njit("void(int64, int64)", cache=True)
+@njit("void(int64, int64)", cache=True)
 def _forget(books: int, block: int) -> None:
     """Remove a block, if present; later entries move up so that they can still be found."""
     mask = ENTRIES - 1
@@ -135,7 +136,7 @@ def _forget(books: int, block: int) -> None:
     _store(books + _HEAD + 16 * hole, 0)
 
 
-@numba.njit("void(int64, int64, int64)", cache=True)
+@njit("void(int64, int64, int64)", cache=True)
 def _raise(place: int, now: int, size: int) -> None:
     """Update the three figures at ``place``: current bytes, peak, largest block."""
     _store(place, now)
@@ -145,7 +146,7 @@ def _raise(place: int, now: int, size: int) -> None:
         _store(place + 16, size)
 
 
-@numba.njit("void(int64, int64, int64, int64)", cache=True)
+@njit("void(int64, int64, int64, int64)", cache=True)
 def _note(own: int, before: int, block: int, size: int) -> None:
     """Record that a block replaces another; either may be 0."""
     books = _load(own + _BOOKS)
@@ -174,21 +175,21 @@ def _note(own: int, before: int, block: int, size: int) -> None:
     _swap(books + _LOCK, 0)
 
 
-@cfunc("int64(int64, int64)", cache=True)
+@cfunc("int64(int64, int64)")
 def _malloc(own: int, size: int) -> int:
     block = _call(_load(own + _MALLOC), _load(own + _CONTEXT), size, 0)
     _note(own, 0, block, size)
     return block
 
 
-@cfunc("int64(int64, int64, int64)", cache=True)
+@cfunc("int64(int64, int64, int64)")
 def _calloc(own: int, count: int, size: int) -> int:
     block = _call(_load(own + _CALLOC), _load(own + _CONTEXT), count, size)
     _note(own, 0, block, count * size)
     return block
 
 
-@cfunc("int64(int64, int64, int64)", cache=True)
+@cfunc("int64(int64, int64, int64)")
 def _realloc(own: int, before: int, size: int) -> int:
     block = _call(_load(own + _REALLOC), _load(own + _CONTEXT), before, size)
     if block != 0:
@@ -196,7 +197,7 @@ def _realloc(own: int, before: int, size: int) -> int:
     return block
 
 
-@cfunc("void(int64, int64, int64)", cache=True)
+@cfunc("void(int64, int64, int64)")
 def _free(own: int, block: int, size: int) -> None:
     # Python's allocators pass no size; the value received in its place is ignored
     if block != 0:

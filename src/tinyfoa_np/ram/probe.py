@@ -9,6 +9,7 @@ identifies its region, and the results must be the same in both runs and in the 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ import numpy as np
 from .allocations import Trace
 from .arena import PATTERN, Arena
 from .packing import Plan, Region, spread
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
 @dataclass
@@ -69,8 +73,8 @@ class Guard:
         self.arena, self.findings, self.trace, self.now = arena, findings, trace, ""
         self._places = _places(arena.plan)
         self._expected = arena.block.copy()
-        self._changed = np.zeros(arena.block.size, bool)
-        self._kept: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self._kept: dict[str, list[tuple[int, int, int]]] = {}
+        self._renewed: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def arm(self) -> None:
         """Check phases as they end from now on."""
@@ -88,20 +92,28 @@ class Guard:
         phase = self.arena.phase
         if phase not in self._kept:
             written = [self._places[r.name] for r in self.arena.plan.regions if r.written_in(phase)]
-            three = self.arena.block, self._expected, self._changed
-            self._kept[phase] = [tuple(each[gap] for each in three) for gap in _gaps(written, self.arena.block.size)]  # type: ignore[misc]
-        for block, expected, changed in self._kept[phase]:
-            np.not_equal(block, expected, out=changed)
-            if np.count_nonzero(changed):
-                self._tell(phase)
-                break
+            starts = self.arena.block.ctypes.data, self._expected.ctypes.data
+            gaps = _gaps(written, self.arena.block.size)
+            self._kept[phase] = [(starts[0] + g.start, starts[1] + g.start, g.stop - g.start) for g in gaps]
+        if any(_memcmp(*kept) for kept in self._kept[phase]):
+            self._tell(phase)
+            np.copyto(self._expected, self.arena.block)
 
     def _leave(self, following: str) -> None:
         before = self.trace.pause()
         self.check()
         if self.arena.poison:
             self.arena.overwrite_ended(following)
-        np.copyto(self._expected, self.arena.block)
+        change = self.arena.phase, following
+        if change not in self._renewed:  # what the phase may have written, and what was overwritten as it ended
+            places = [
+                self._places[r.name]
+                for r in self.arena.plan.regions
+                if r.written_in(change[0]) or r.lives(change[0]) and not r.lives(following)
+            ]
+            self._renewed[change] = [(self._expected[place], self.arena.block[place]) for place in places]
+        for expected, block in self._renewed[change]:
+            np.copyto(expected, block)
         self.trace.resume(before)
 
     def _tell(self, phase: str) -> None:

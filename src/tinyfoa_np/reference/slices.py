@@ -32,7 +32,7 @@ def cuts(length: int, parts: int) -> list[slice]:
     [(0, 3), (3, 6), (6, 8), (8, 10)]
     """
     if not 1 <= parts <= length:
-        raise ValueError(f"cannot cut {length} rows or columns into {parts} slices; 1 to {length} would be right")
+        raise ValueError(f"cannot cut {length} rows or columns into {parts} slices: give 1 to {length}")
     short, longer = divmod(length, parts)
     starts = [part * short + min(part, longer) for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in zip(starts[:-1], starts[1:])]
@@ -58,7 +58,7 @@ def hold_at(step: int, hold: int) -> int:
     [0, 0, 0, 1, 1, 1, 2]
     """
     if hold < 1:
-        raise ValueError(f"a slice cannot be held for {hold} steps; 1 or more would be right")
+        raise ValueError(f"a slice cannot be held for {hold} steps: give 1 or more")
     return step // hold
 
 

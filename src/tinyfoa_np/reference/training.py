@@ -29,7 +29,7 @@ def steps(batches: Sequence[T], epochs: int = 1) -> Iterator[tuple[int, T]]:
         If there is nothing to train on.
     """
     if epochs * len(batches) < 1:
-        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing; 1 or more of each would be right")
+        raise ValueError(f"{epochs} epochs of {len(batches)} batches train nothing: give 1 or more of each")
     for t in range(epochs * len(batches)):
         yield t, batches[t % len(batches)]
 
@@ -71,7 +71,7 @@ class Turns:
         order: str = "rows",
     ) -> None:
         if schedule not in SCHEDULES:
-            raise ValueError(f"no schedule is called {schedule!r}; one of {', '.join(SCHEDULES)} would be right")
+            raise ValueError(f"there is no schedule {schedule!r}: it must be one of {', '.join(SCHEDULES)}")
         if hold is not None and exchanges is not None:
             raise ValueError("a hold and a number of exchanges are two answers to one question; give one of them")
         self.steps, self.slices, self.schedule = batches * epochs, slices, schedule
@@ -115,7 +115,7 @@ def optimizer_of(
 ) -> Callable[[], Optimizer]:
     """A function that makes optimizers of a kind; raises ValueError for an unknown name."""
     if name not in kinds:
-        raise ValueError(f"no optimizer is called {name!r}; one of {', '.join(kinds)} would be right")
+        raise ValueError(f"there is no optimizer {name!r}: it must be one of {', '.join(kinds)}")
     return lambda: kinds[name](lr)
 
 

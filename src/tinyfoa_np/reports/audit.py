@@ -280,7 +280,7 @@ def _words(run: Record, number: int) -> dict[str, Any]:
         trained = moments = f"{tiles['slice'].shape[0] // width} {rows} of the {part} at a time"
     projection = "fixed projection"
     if "projection" in tiles:
-        projection += f", made anew for {tiles['projection'].shape[0]} neurons at a time"
+        projection += f", regenerated for {tiles['projection'].shape[0]} neurons at a time"
     held = plan.region("inputs").shape[0]
     micro, count = held < run.batch, "one sample" if held == 1 else f"{held} samples"
     inputs = f"{count} at a time" if micro else f"a batch of {held}"

@@ -178,7 +178,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
 def _count(value: Any, most: int = 2**60, least: int = 1) -> int:
     """An integer from JSON; raises ValueError if it is not one in the given range."""
     if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{str(value)[:40]!r} is not a number of what it counts")
+        raise ValueError(f"{str(value)[:40]!r} is not a valid count")
     return value
 
 

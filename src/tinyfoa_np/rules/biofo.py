@@ -21,8 +21,6 @@ from math import inf
 import numpy as np
 
 from ..kernels import random as random_kernels
-from ..layers.encoding import Encoding
-from ..layers.tiling import Tiling
 from ..recipe import Recipe
 from . import tinyfoa
 
@@ -30,19 +28,9 @@ from . import tinyfoa
 class Layer(tinyfoa.Layer):
     """One layer in training; parameters as for :class:`.tinyfoa.Layer`."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        number: int,
-        inputs: Encoding,
-        outputs: int,
-        classes: int,
-        batches: int,
-        threads: int = 1,
-        tiling: Tiling | None = None,
-    ) -> None:
-        super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
-        self.parameters.limit = 1.0 if recipe.binary_weights else inf
+    @staticmethod
+    def clamp(recipe: Recipe) -> float:
+        return 1.0 if recipe.binary_weights else inf
 
     @staticmethod
     def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:

@@ -16,12 +16,12 @@ updated as soon as the error of the layer below is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, prod
+from math import inf
 
 import numpy as np
 
 from ..layers.dense import Dense
-from ..layers.encoding import Encoding, empty, outputs_of
+from ..layers.encoding import Encoding, empty, nbytes, outputs_of
 from ..layers.layer import Part
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, PASSES, STEP
@@ -57,14 +57,12 @@ class Network(NetworkStage):
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
-        tallest = [max(self.widths[parity::2], default=0) for parity in (0, 1)]
+        sent = [(k, width) for k, width in enumerate(self.widths) if k >= self.lowest]  # layers that get an error
+        tallest = [max((width for k, width in sent if k % 2 == parity), default=0) for parity in (0, 1)]
         return [
             *self.common_regions(self.B),
-            *(
-                Region(f"h{k + 1}", (self.B, reads.columns), reads.dtype, COMPUTING)
-                for k, reads in enumerate(self.outputs)
-            ),
-            *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in enumerate(self.widths)),
+            *self.kept_outputs(),
+            *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in sent),
             Region("z", (max(map(self._tile, range(self.top))), self.B), "float32", PASSES),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
@@ -73,10 +71,15 @@ class Network(NetworkStage):
             Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]
 
+    def kept_outputs(self) -> list[Region]:
+        """Regions of the outputs of hidden layers."""
+        kept = [(k, held, PASSES if k < self.lowest else COMPUTING) for k, held in enumerate(self.outputs, 1)]
+        return [Region(f"h{k}", (self.B, held.columns), held.dtype, phases) for k, held, phases in kept]
+
     def backward_bytes(self) -> int:
         """Largest scratch, in bytes, for passing errors back through a layer."""
-        shapes = [layer.backward_scratch() for layer in self.layers[1:]]
-        return max(prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes)
+        shapes = [layer.backward_scratch() for layer in self.layers[self.lowest + 1 :]]
+        return max((nbytes(*shape) for shape in shapes), default=0)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -101,7 +104,8 @@ class Network(NetworkStage):
 
     def pass_hidden(self, k: int, samples: int, training: bool) -> float:
         """Run hidden layer k on a batch; return the summed |z|."""
-        active = self.ram[f"active{k}"] if training else empty((0, self.groups), "uint16")
+        kept = training and k >= self.lowest
+        active = self.ram[f"active{k}"] if kept else empty((0, self.groups), "uint16")
         z = self.ram.z[: self._tile(k)]
         return self.tile_pass(k, self.values(k), samples, z, self.values(k + 1), active, self.gains[k])
 
@@ -117,8 +121,9 @@ class Network(NetworkStage):
         loss, wrong = self.cross_entropy(part.samples, part.of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
-        for k in range(self.top, -1, -1):
-            self.send_back(k, part.samples)
+        for k in range(self.top, self.lowest - 1, -1):
+            if k > self.lowest or k < self.top:  # otherwise only the classifier trains
+                self.send_back(k, part.samples)
             self.arena.enter("update")
             if not self.train_one(flash, k, part, step):
                 return Outcome.of(loss, wrong, False)
@@ -132,7 +137,7 @@ class Network(NetworkStage):
 
     def send_back(self, k: int, samples: int) -> None:
         """Compute the errors of layer k - 1 from those of layer k."""
-        if k > 0:
+        if k > self.lowest:
             self.arena.enter("gradient")
             active, scratch = self.ram[f"active{k - 1}"], self.ram.backward
             self.layers[k].backward(self._dz(k), samples, active, scratch, self._dz(k - 1))

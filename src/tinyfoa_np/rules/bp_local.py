@@ -28,17 +28,9 @@ import numpy as np
 
 from ..kernels import local_pool as pooling_kernels
 from ..kernels.local import Above, Head
-from ..layers.encoding import Encoding, empty, view, words
+from ..layers.encoding import Encoding, empty, nbytes, view, words
 from ..layers.layer import Batch, Layer, Out, Part, whole
-from ..layers.local import (
-    Local,
-    Slopes,
-    Work,
-    no_errors,
-    patch_columns,
-    patch_kind,
-    scratch_shape,
-)
+from ..layers.local import Local, Slopes, Work, no_errors
 from ..layers.tiling import PLACES, ROWS, Tiling
 from ..network import LocalShape
 from ..ram.arena import Arena
@@ -56,14 +48,9 @@ SIDE = 7
 
 
 class Network(bp.Network):
-    """A locally connected network trained by backpropagation.
+    """A locally connected network trained by backpropagation; parameters as for :class:`.network_stage.NetworkStage`.
 
-    Parameters
-    ----------
-    recipe, inputs, shapes, classes, batches, threads
-        As for :class:`.network_stage.NetworkStage`; the shapes are those of locally connected layers.
-    tiling : Tiling
-        Positions per pass, and whether products are kept.
+    The shapes are those of locally connected layers; the tiling sets positions per pass, and whether products are kept.
 
     Raises
     ------
@@ -86,11 +73,11 @@ class Network(bp.Network):
         return Encoding("real", SIDE * SIDE * self.shapes[-1].channels)
 
     def hidden(self, k: int) -> Local:
-        kind = patch_kind(self.reads[k])
-        self.local.append(
-            Local(self.recipe, k, self.shapes[k], kind, self.batches, self.cores, self.tiling, prefix=f"layer{k}.")
+        own = Local(
+            self.recipe, k, self.shapes[k], self.reads[k], self.batches, self.cores, self.tiling, prefix=f"layer{k}."
         )
-        return self.local[k]
+        self.local.append(own)
+        return own
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -106,50 +93,33 @@ class Network(bp.Network):
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
         channels = [shape.channels for shape in self.shapes]
-        most, threads = max(channels), max(own.threads for own in self.local)
-        keep, tile = self.tiling.keep_products, min(self.tiling.neurons, self.places)
+        most, taught = max(channels), max(channels[self.lowest :], default=0)  # frozen layers have no errors
+        threads = max((own.threads for own in self.local[self.lowest :]), default=0)
+        keep, tile, width = self.tiling.keep_products, min(self.tiling.neurons, self.places), self.reads[-1].width
         kept = [(f"u{k}", some) for k, some in enumerate(channels)] if keep else [("u", most)]
         multiplying = (*PASSES, "update") if keep else (*PASSES, *BACKWARD)
+        patch = max(nbytes(*own.patch_buffers()) for own in self.local)
+        scratch = max(nbytes(*own.product_scratch()) for own in self.local)
+        mask = self.B if self.recipe.dropout else 0, words(width)
         return [
             *self.common_regions(self.B),
-            *(
-                Region(f"h{k + 1}", (self.B, held.columns), held.dtype, COMPUTING)
-                for k, held in enumerate(self.outputs)
-            ),
+            *self.kept_outputs(),
             *(Region(name, (self.places, some, self.B), "float32", COMPUTING) for name, some in kept),
             *(Region(f"norm{k}", (2, some), "float32", COMPUTING) for k, some in enumerate(channels)),
-            Region("patch", (max(_nbytes(*self._patch(k)) for k in range(self.top)),), "uint8", multiplying),
-            Region(
-                "product_scratch", (max(_nbytes(*self._products(k)) for k in range(self.top)),), "uint8", multiplying
-            ),
+            Region("patch", (patch,), "uint8", multiplying),
+            Region("product_scratch", (scratch,), "uint8", multiplying),
             Region("v", (most * self.B,), "float32", PASSES),
-            Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
-            Region("totals", (2 * most,), "float64", STEP),
-            Region("feature", (self.B, self.reads[-1].width), "float32", COMPUTING),
-            Region(
-                f"mask{self.top}",
-                (self.B if self.recipe.dropout else 0, words(self.reads[-1].width)),
-                "uint64",
-                ("forward", "gradient"),
-            ),
+            Region("place_sums", (tile * 2 * taught,), "float64", ("forward", "gradient")),
+            Region("totals", (2 * taught,), "float64", STEP),
+            Region("feature", (self.B, width), "float32", COMPUTING),
+            Region(f"mask{self.top}", mask, "uint64", ("forward", "gradient")),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
-            Region("feature_error", (self.reads[-1].width, self.B), "float32", ("gradient",)),
-            Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
+            Region("feature_error", (width if taught else 0, self.B), "float32", ("gradient",)),
+            Region("dh", (self.places * taught * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]
-
-    def _patch(self, k: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of the patch buffers of layer k's threads."""
-        own = self.local[k]
-        return (own.threads, self.B, patch_columns(own.inputs, own.shape)), own.inputs.dtype
-
-    def _products(self, k: int) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of the scratch for layer k's products."""
-        own = self.local[k]
-        some, kind = scratch_shape(own.inputs, own.binary_weights, own.shape, self.B)
-        return (own.threads, *some), kind
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step relative to other tilings: products are computed twice or once."""
@@ -169,9 +139,9 @@ class Network(bp.Network):
             channels, some = self.shapes[k].channels, min(self.tiling.neurons, self.places)
             shape = self.places, channels, self.B
             u = ram[f"u{k}"] if self.tiling.keep_products else ram.u.reshape(-1)[: prod(shape)].reshape(shape)
-            patch, scratch = view(ram.patch, *self._patch(k)), view(ram.product_scratch, *self._products(k))
+            patch, scratch = view(ram.patch, *own.patch_buffers()), view(ram.product_scratch, *own.product_scratch())
             own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
-            if "totals" in ram:
+            if "totals" in ram and not own.frozen:
                 place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
                 own.slopes = Slopes(ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1))
 
@@ -179,24 +149,15 @@ class Network(bp.Network):
         """Run hidden layer k on a batch; return the summed max(v, 0). In training, batch norm uses batch statistics."""
         own = self.local[k]
         out = Out(self.values(k + 1), empty((0, self.B)), own.no_head)
-        return own.forward(NO_FLASH, Batch(self.values(k), self.reads[k], self.gains[k]), whole(samples), out, training)
+        batch, training = Batch(self.values(k), self.reads[k], self.gains[k]), training and not own.frozen
+        return own.forward(NO_FLASH, batch, whole(samples), out, training)
 
     def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
         """Means over parts of the image, with dropout in training."""
         feature, shape, grown = self.ram.feature, self.shapes[-1], 1.0 if step is None else self.grown
         self.mask = NO_MASK if step is None else self.dropout_mask(self.top, self.reads[-1].width, samples, step)
-        pooling_kernels.pool(
-            self.values(self.top),
-            samples,
-            shape.rows,
-            shape.columns,
-            shape.channels,
-            SIDE,
-            np.float32(self.gains[-1] * grown),
-            self.mask,
-            feature,
-            self.cores,
-        )
+        size, gain = (shape.rows, shape.columns, shape.channels, SIDE), np.float32(self.gains[-1] * grown)
+        pooling_kernels.pool(self.values(self.top), samples, *size, gain, self.mask, feature, self.cores)
         return feature, 1.0
 
     def send_back(self, k: int, samples: int) -> None:
@@ -208,7 +169,7 @@ class Network(bp.Network):
         own = self.local[k]
         dh = self._dh(own.shape.channels)
         self.slopes(k, samples, lambda first, last: Above(first, dh[first:last]))
-        if k > 0:
+        if k > self.lowest:
             own.backward(samples, self.ram.backward, self._dh(own.shape.below))
 
     def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:
@@ -224,13 +185,11 @@ class Network(bp.Network):
 
     def _classifier_back(self, samples: int) -> None:
         """Compute the errors at the outputs of the last locally connected layer from those of the logits."""
-        ram, shape = self.ram, self.shapes[-1]
-        none = empty((0, self.groups), "uint16")
-        self.layers[self.top].backward(ram.error, samples, none, ram.backward, ram.feature_error)
-        pooling_kernels.drop_errors(ram.feature_error, samples, self.mask, np.float32(self.grown))
-        pooling_kernels.pool_gradient(
-            ram.feature_error, samples, shape.rows, shape.columns, SIDE, self._dh(shape.channels), self.cores
-        )
+        error, shape, none = self.ram.feature_error, self.shapes[-1], empty((0, self.groups), "uint16")
+        self.layers[self.top].backward(self.ram.error, samples, none, self.ram.backward, error)
+        pooling_kernels.drop_errors(error, samples, self.mask, np.float32(self.grown))
+        dh = self._dh(shape.channels)
+        pooling_kernels.pool_gradient(error, samples, shape.rows, shape.columns, SIDE, dh, self.cores)
 
     def train_one(self, flash: Flash, k: int, part: Part, step: int) -> bool:
         """Run one optimizer step of layer k, from du if locally connected; return False if a number is not finite."""
@@ -239,7 +198,3 @@ class Network(bp.Network):
         own, (scratch, abs_w) = self.local[k], self.update_scratch(k)
         sent = own.sent(lambda first, last, _: own.work.u[first:last])
         return own.update(flash, lambda _: sent, part.samples, no_errors, step, scratch, abs_w)
-
-
-def _nbytes(shape: tuple[int, ...], kind: str) -> int:
-    return prod(shape) * np.dtype(kind).itemsize

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 from ..architectures import batch_normed
-from ..layers.tiling import Tiling
+from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
 from ..recipe import Recipe
+
+#: cost in units of a byte read from flash: a byte written (slower, and wears out the flash), a regenerated number of a
+#: fixed head, and a kernel call
+WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
 class Rung(NamedTuple):
@@ -39,3 +45,30 @@ def micro_batches(recipe: Recipe) -> list[int]:
         size = -(-size // 2)
         sizes.append(size)
     return sizes
+
+
+def slice_ladder(recipe: Recipe) -> list[Rung]:
+    """Ways to divide a dense layer that trains slice by slice: what is read from flash, regenerated or gathered."""
+    # if a step trains few slices, their columns of the inputs can be stored separately
+    some = recipe.schedule == "slice"
+    held = [recipe.batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]
+    rungs = []
+    for samples, choices in product(held, product((False, True), repeat=4)):
+        gather, weights, slices, regenerate = choices
+        if gather and not some or samples < recipe.batch and not gather:
+            continue
+        base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
+        streams = weights or regenerate
+        rungs.append(Rung(base, NEURONS if streams else NEURONS[1:], ROWS if weights or slices else ROWS[:1]))
+    # what only a smaller budget needs; with recomputed inputs a batch is handed over whole
+    tight = [] if recipe.recompute else [rung for rung in rungs if rung.tiling.stream_slice]
+    return [*rungs, *(rung._replace(tiling=replace(rung.tiling, tight=True)) for rung in tight)]
+
+
+def place_ladder(recipe: Recipe) -> list[Rung]:
+    """Ways to divide a locally connected layer: what is recomputed, read from flash or regenerated."""
+    rungs = []
+    for kept, weights, slices, regenerate in product((True, False), (False, True), (False, True), (False, True)):
+        base = Tiling(recipe.batch, PLACES[-1], PLACES[-1], weights, slices, regenerate, keep_products=kept)
+        rungs.append(Rung(base, PLACES, PLACES if weights or slices else PLACES[:1]))
+    return rungs

@@ -24,7 +24,7 @@ The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -32,17 +32,15 @@ import numpy as np
 from ..architectures import Architecture, Description
 from ..errors import BadRequest
 from ..kernels import deeperforward as own_kernels
-from ..kernels import ff as ff_kernels
 from ..kernels import random as random_kernels
-from ..layers.encoding import Encoding, words
+from ..layers.encoding import words
 from ..layers.group import Group
 from ..layers.head import cross_entropy
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, COMPUTING
-from ..recipe import Recipe
 from ..storage.flash import Flash
+from .goodness import Scored
 from .group_stage import GroupStage
 from .stage import Outcome
 
@@ -69,8 +67,8 @@ def chains(network: Architecture, classes: int) -> Iterator[list[Description]]:
         yield layers
 
 
-class Network(GroupStage):
-    """A network trained by DeeperForward; parameters as for :class:`.group_stage.GroupStage`, without chains.
+class Network(Scored, GroupStage):
+    """A network trained by DeeperForward; parameters as for :class:`.group_stage.GroupStage`.
 
     Raises
     ------
@@ -78,21 +76,13 @@ class Network(GroupStage):
         If a layer's channels are not a multiple of the classes, or the network has batch norm.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        network: Architecture,
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        super().__init__(recipe, inputs, network, list(chains(network, classes)), classes, batches, threads, tiling)
-        stays = 1 - (recipe.dropout or 0.0)
+    def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
+        stays = 1 - (self.recipe.dropout or 0.0)
         self.kept, self.grown = np.uint64(round(stays * 65536)), np.float32(1 / stays)
-        self.first = min(recipe.options["first_layer"], len(self.layers)) - 1
         self.losses: list[float] = []  # of each layer in the last step
+        layers = list(chains(architecture, self.C))
+        self.first = min(self.recipe.options["first_layer"], len(layers)) - 1
+        return layers
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -187,13 +177,6 @@ class Network(GroupStage):
             y = self._forward(group, samples, phase)
             self.arena.enter(f"{phase}:{group.top}")
             self._judge(g, y, samples)
-
-    def wrong(self, samples: int) -> int:
-        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
-
-    def scores(self, samples: int) -> np.ndarray:
-        """Goodness of each class, summed over the layers that answer."""
-        return self.ram.scores[:, :samples]
 
 
 def _places(maps: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ class Network(bp_local.Network):
 
     def __init__(self, recipe: Recipe, *about: Any) -> None:
         if recipe.options["signal"] != "error":
-            raise BadRequest("signal sign has a meaning on fully connected networks only: leave it out")
+            raise BadRequest("signal sign applies only to fully connected networks: leave it out")
         super().__init__(recipe, *about)
 
     def extra(self) -> list[Region]:

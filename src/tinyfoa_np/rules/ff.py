@@ -22,84 +22,54 @@ As in the published code, activations are binary only if weights are, and incomp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import random as random_kernels
-from ..layers.dense import Dense
-from ..layers.encoding import Encoding, outputs_of, z_unit
 from ..layers.layer import Part
 from ..ram.packing import Region
-from ..ram.phases import BACKWARD, COMPUTING, INFERENCE, STEP
+from ..ram.phases import BACKWARD, STEP
 from ..storage.flash import Flash
-from .cuts import binary
-from .network_stage import NetworkStage
+from .goodness import NO_FACTOR, GoodnessStage
 from .stage import Outcome
 
 FIRST_MEAN = 0.5  # initial value of the running mean activities
 NO_LABELS = np.zeros(0, np.uint16)
-NO_FACTOR = np.zeros(0, np.float32)
 
 
-class Network(NetworkStage):
-    """A network trained by forward-forward; parameters as for :class:`.network_stage.NetworkStage`.
+class Network(GoodnessStage):
+    """A network trained by forward-forward; parameters as for :class:`.goodness.GoodnessStage`."""
 
-    Raises
-    ------
-    BadRequest
-        If the inputs have no room for a label, or there is no wrong label.
-    """
-
-    beside_answers = NetworkStage.beside_answers | {"mean"}
+    beside_answers = GoodnessStage.beside_answers | {"mean"}
 
     def build(self) -> None:
-        recipe, inputs, classes = self.recipe, self.inputs, self.C
-        if not 2 <= classes <= inputs.width:
-            raise BadRequest(
-                f"algorithm ff writes one of {classes} labels into {inputs.width} inputs: it needs at least two labels,"
-                " and as many inputs"
-            )
+        super().build()
+        recipe = self.recipe
         assert recipe.decay is not None and recipe.classifier_decay is not None
-        self.binary = binary(recipe)
-        self.looks = classes
         self.losses: list[float] = []  # of the last step: each layer's, the peer loss, the classifier's
-        hidden = [outputs_of(width, self.binary) for width in self.widths]
-        # inputs of the layers, then of the parts of the classifier; each part reads one layer
-        self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
         layers: dict[str, Any] = {"binary_weights": recipe.binary_weights, "decay": recipe.decay, "rows": 2 * self.B}
         parts: dict[str, Any] = {"binary_weights": False, "biased": False, "lr": recipe.classifier_lr}
         parts["decay"] = recipe.classifier_decay
         self.layers = [self.dense(k, width, **layers) for k, width in enumerate(self.widths)]
-        self.layers += [self.dense(self.top + k, classes, prefix=f"classifier{k}.", **parts) for k in range(self.top)]
+        self.layers += [self.dense(self.top + k, self.C, prefix=f"classifier{k}.", **parts) for k in range(self.top)]
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
-        hidden, rows = self.reads[self.top :], 2 * self.B
-        sizes, tallest = [rows * kind.row_bytes for kind in hidden], max(self.widths)
-        z = (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B)
         return [
-            *self.common_regions(rows),
+            *self.row_regions(2 * self.B),
             Region("wrong", (self.B,), "uint16", STEP),
-            Region("x", (rows, self.inputs.width), "float32", COMPUTING),
-            Region("h_even", (max(sizes[0::2]),), "uint8", COMPUTING),
-            Region("h_odd", (max(sizes[1::2], default=0),), "uint8", COMPUTING),
-            *(Region(f"feature{k}", (self.B, kind.columns), kind.dtype, STEP) for k, kind in enumerate(hidden)),
+            *(
+                Region(f"feature{k}", (self.B, kind.columns), kind.dtype, STEP)
+                for k, kind in enumerate(self.reads[self.top :])
+            ),
             Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", STEP),
-            Region("factor_even", (rows,), "float32", COMPUTING),
-            Region("factor_odd", (rows if self.top > 1 else 0,), "float32", COMPUTING),
-            Region("z", z, "float32", COMPUTING),
             *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
-            Region("goodness", (rows,), "float64", COMPUTING),
-            Region("coefficient", (rows,), "float32", ("gradient",)),
+            Region("coefficient", (2 * self.B,), "float32", ("gradient",)),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
             Region("error", (self.C, self.B), "float32", BACKWARD),
-            Region("scores", (self.C, self.B), "float64", INFERENCE),
-            Region("guess", (self.B,), "uint16", INFERENCE),
         ]
 
     def carried(self) -> frozenset[str]:
@@ -136,69 +106,12 @@ class Network(NetworkStage):
 
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash."""
-        changed = self.layers[0].state.dirty
+        changed = any(layer.state.dirty for layer in self.layers)
         super().flush(flash)
         for k in range(self.top if changed else 0):
             flash.write("means", k, [self.ram[f"mean{k}"]])
 
     # -- passes --------------------------------------------------------------------------------------------------------
-
-    def _embed(self, samples: int, labels: np.ndarray, at: int = 0) -> None:
-        """Write the batch's inputs with labels into the rows of x, starting at row ``at``."""
-        scale, offset = (self.inputs.scale, self.inputs.offset) if self.inputs.kind == "bytes" else (1.0, 0.0)
-        ff_kernels.embed(
-            self.ram.inputs,
-            np.float32(scale),
-            np.float32(offset),
-            samples,
-            labels,
-            self.C,
-            np.float32(self.recipe.label_scale),
-            at,
-            self.ram.x,
-            self.cores,
-        )
-
-    def _values(self, k: int, rows: int) -> np.ndarray:
-        """Inputs of layer k (rows, columns)."""
-        if k == 0:
-            return self.ram.x[:rows]
-        return self.held(self.ram.h_even if k % 2 else self.ram.h_odd, self.reads[self.top + k - 1], rows)
-
-    def _factor(self, k: int) -> np.ndarray:
-        """Value of the bits in each row of layer k's inputs; empty if inputs are real."""
-        if k == 0 or not self.binary:
-            return NO_FACTOR
-        return self.ram.factor_even if k % 2 else self.ram.factor_odd
-
-    def _layer(
-        self,
-        k: int,
-        values: np.ndarray,
-        factor: np.ndarray,
-        rows: int,
-        scale: float | None,
-        outputs: np.ndarray,
-        own: np.ndarray,
-    ) -> tuple[float, float]:
-        """Run layer k: z, outputs, goodness and factor of each row; return the summed |z| and s."""
-        z, width = self._z(self.widths[k], 2 * self.B), self.widths[k]
-        self.whole_pass(k, values, rows, z, biased=False)
-        unit, abs_z = z_unit(2 * self.B, width), self.ram.abs_z
-        abs_z[:] = 0
-        ff_kernels.activate(z, rows, self.layers[k].ram.bias, factor, unit, outputs, abs_z)
-        total = int(abs_z.sum()) / unit
-        s = (total / (rows * width) if scale is None else scale) if self.binary else 1.0
-        ff_kernels.measure(outputs, rows, width, s, self.ram.goodness, own, self.cores)
-        return total, s
-
-    def _z(self, neurons: int, rows: int) -> np.ndarray:
-        """Pre-activations z (neurons, rows)."""
-        return self.ram.z.reshape(-1)[: neurons * rows].reshape(neurons, rows)
-
-    def _row_factor(self, k: int) -> np.ndarray:
-        """Array for the factor of each row of layer k's outputs."""
-        return self.ram.factor_odd if k % 2 else self.ram.factor_even
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -270,36 +183,6 @@ class Network(NetworkStage):
             feature, factor = ram[f"feature{k}"], ram.feature_factor[k] if self.binary else NO_FACTOR
             kept = kept and self.train_layer(flash, self.top + k, feature, 1.0, samples, ram.error, step, factor)
         return loss, wrong, kept
-
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
-        """Run one pass per label without training; return the summed |z| of each layer."""
-        ram, sums = self.ram, [0.0] * self.top
-        for label in range(self.C):
-            ram.guess[:] = label
-            self._embed(samples, ram.guess)
-            ram.scores[label] = 0
-            for k in range(self.top):
-                outputs = self._values(k + 1, samples)
-                scale = None if scales is None else scales[k]
-                own = self._row_factor(k)
-                total, _ = self._layer(k, self._values(k, samples), self._factor(k), samples, scale, outputs, own)
-                sums[k] += total
-                ram.scores[label, :samples] += ram.goodness[:samples]
-                if not self.binary:
-                    ff_kernels.normalize(outputs, samples, own, self.cores)
-        return sums
-
-    def wrong(self, samples: int) -> int:
-        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
-
-    def scores(self, samples: int) -> np.ndarray:
-        """Goodness of each label, in float64."""
-        return self.ram.scores[:, :samples]
-
-    @property
-    def answering(self) -> Sequence[Dense]:
-        """The hidden layers; the classifier is not used for predictions."""
-        return self.layers[: self.top]
 
 
 def _zeros(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:

@@ -20,39 +20,31 @@ only d is kept of its activations and errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..architectures import Architecture, grouped
+from ..architectures import Architecture, Description, grouped
 from ..errors import BadRequest
 from ..kernels import ff as ff_kernels
 from ..kernels import giff as giff_kernels
 from ..kernels import random as random_kernels
 from ..kernels.conv_update import Step
-from ..layers.encoding import Encoding
 from ..layers.graph import Program
 from ..layers.group import Group, train_whole
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, STEP
-from ..recipe import Recipe
 from ..storage.flash import Flash
+from .goodness import Scored
 from .group_stage import GroupStage
 from .stage import Outcome
 
 MERGES = {"add": giff_kernels.ADD, "mul": giff_kernels.MUL}
 
 
-def chains(recipe: Recipe, network: Architecture) -> list[list[tuple[object, ...]]]:
-    """Layers of each group."""
-    units = network.units
-    return [[layer for unit in group for layer in units[unit]] for group in grouped(recipe.groups, recipe.network)]
-
-
-class Network(GroupStage):
-    """A network trained by GIFF; parameters as for :class:`.group_stage.GroupStage`, without chains.
+class Network(Scored, GroupStage):
+    """A network trained by GIFF; parameters as for :class:`.group_stage.GroupStage`.
 
     Raises
     ------
@@ -60,28 +52,21 @@ class Network(GroupStage):
         If there is no wrong label.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: Encoding,
-        network: Architecture,
-        classes: int,
-        batches: int,
-        threads: int,
-        tiling: Tiling,
-    ) -> None:
-        if classes < 2:
+    def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
+        recipe, own = self.recipe, self.recipe.options
+        if self.C < 2:
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
         assert recipe.label_width is not None and recipe.merge is not None and recipe.theta is not None
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
-        self.labels, own = classes, recipe.options
         self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
-        self.losses: list[float] = []  # of each group in the last step
-        super().__init__(recipe, inputs, network, chains(recipe, network), classes, batches, threads, tiling)
+        self.losses: list[float] = []  # of each trained group in the last step
+        groups = grouped(recipe.groups, recipe.network)
+        self.frozen_groups = {g for g, units in enumerate(groups) if units[0] in recipe.frozen}
+        return [[layer for unit in group for layer in architecture.units[unit]] for group in groups]
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the label channel's weights, with its biases as the last row: (C + 1, k O)."""
-        return self.labels + 1, self.width * program.shapes[program.output][2]
+        return self.C + 1, self.width * program.shapes[program.output][2]
 
     def extra(self) -> list[Region]:
         """Regions of the groups, and the batch's wrong labels."""
@@ -96,19 +81,15 @@ class Network(GroupStage):
         """Regions of a group's label channel and its loss."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
-        both = (f"gradient:{at}", f"update:{at}", *looking)
-        normal = (
-            ()
-            if g + 1 == len(self.layers) or not self.recipe.rms
-            else (f"forward:{g + 1}.0", *(f"{phase}:{g + 1}.0" for phase in INFERENCE))
-        )
-        labels = self.C if self.all else 2
+        turn = f"gradient:{at}", f"update:{at}"
+        both = (*turn, *(f"{phase}:{at}" for phase in INFERENCE))
+        following = ("forward", *INFERENCE) if self.recipe.rms and g + 1 < len(self.layers) else ()
+        normal = tuple(f"{phase}:{g + 1}.0" for phase in following)
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
-            Region(f"g{g}.coefficient", (labels, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
+            Region(f"g{g}.coefficient", (self.C if self.all else 2, self.B), "float64", turn),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
@@ -166,6 +147,8 @@ class Network(GroupStage):
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
             d = self.forward(group, samples, "forward")
+            if group.frozen:
+                continue
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
             coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.softmax)
@@ -215,10 +198,3 @@ class Network(GroupStage):
                 continue
             q, sums, squares = self._measure(g, d, samples)
             giff_kernels.score(d, samples, self.merge, sums, squares, q, scores, self.cores)
-
-    def wrong(self, samples: int) -> int:
-        return int(ff_kernels.best(self.ram.scores, samples, self.ram.labels))
-
-    def scores(self, samples: int) -> np.ndarray:
-        """Goodness of each label, in float64."""
-        return self.ram.scores[:, :samples]

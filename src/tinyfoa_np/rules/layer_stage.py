@@ -1,4 +1,7 @@
-"""Base of TinyFoA's layers for the training loop, whatever their connections: layers train one after another."""
+"""Base of rules that train layers one after another, whatever their connections, each with a fixed head.
+
+The head has a row of C numbers for each neuron. It is stored, or regenerated whenever a pass needs some of its rows.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.operands import Scratch
 from ..layers.dense import Dense
 from ..layers.encoding import Encoding, outputs_of
 from ..layers.head import cross_entropy
@@ -17,13 +21,17 @@ from ..layers.layer import Batch, Part, whole
 from ..layers.state import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
+from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .stage import NO_FLASH, Outcome, Stage
 
+#: phases of a frozen layer: it is read, and passes all samples on
+HANDING_OVER = ("initialize", "load", "hand-over")
+
 
 class LayerStage(Stage):
-    """One layer in training, with its own fixed random projection.
+    """One layer in training, with its own fixed head.
 
     Parameters
     ----------
@@ -43,6 +51,8 @@ class LayerStage(Stage):
     """
 
     layers: list[Dense]
+    #: rows of the head per unit in which a pass advances: a neuron, or a position with all its channels
+    head_stride = 1
 
     def __init__(
         self,
@@ -73,6 +83,18 @@ class LayerStage(Stage):
         return True
 
     @property
+    def frozen(self) -> bool:
+        return self.parameters.frozen
+
+    def regions(self) -> list[Region]:
+        """All regions of the stage; of a frozen layer, those needed to begin and to hand over."""
+        found = super().regions()
+        return [region.limited(HANDING_OVER.__contains__) for region in found] if self.frozen else found
+
+    def traffic(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self.frozen else super().traffic()
+
+    @property
     def state(self) -> dict[str, Any]:
         heads = [asdict(layer.state) for layer in self.layers[1:]]
         known = {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
@@ -87,7 +109,39 @@ class LayerStage(Stage):
     def widest_steps(self) -> set[int]:
         return self.parameters.widest_steps()
 
+    # -- the head ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
+        """Generate rows (n, C) of layer ``number``'s fixed head, starting at neuron ``first``; return them."""
+
+    def carried(self) -> frozenset[str]:
+        return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
+
+    def project(self) -> None:
+        """Generate the head if it is stored."""
+        if not self.tiling.regenerate:
+            self._generate(0, self.O // self.head_stride)
+
+    def _generate(self, first: int, last: int) -> np.ndarray:
+        """Generate the head's rows of units ``first`` to ``last`` at the start of its region."""
+        stride = self.head_stride
+        rows = self.ram.projection[: (last - first) * stride]
+        return self.head_rows(rows, first * stride, self.O, self.number, self.recipe)
+
+    def projection(self, first: int, last: int) -> np.ndarray:
+        """Head rows of units ``first`` to ``last``, generated or stored."""
+        if self.tiling.regenerate:
+            return self._generate(first, last)
+        return self.ram.projection[first * self.head_stride : last * self.head_stride]
+
     # -- one batch -----------------------------------------------------------------------------------------------------
+
+    @property
+    def scratch(self) -> Scratch:
+        """Scratch arrays of an update."""
+        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step, at the last part of a batch; earlier parts only collect logits and masks."""

@@ -54,7 +54,6 @@ class Layer(tinyfoa.Layer):
         tiling: Tiling | None = None,
     ) -> None:
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
-        self.parameters.limit = 1.0 if recipe.binary_weights else inf
         self.head = Dense(
             recipe,
             HEADS + number,
@@ -70,6 +69,10 @@ class Layer(tinyfoa.Layer):
             lr=recipe.options["head_lr"],
         )
         self.layers = [self.parameters, self.head]
+
+    @staticmethod
+    def clamp(recipe: Recipe) -> float:
+        return 1.0 if recipe.binary_weights else inf
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:

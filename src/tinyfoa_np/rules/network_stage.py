@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels import random as random_kernels
 from ..kernels.operands import Given, Inputs, Scratch
 from ..layers.dense import Dense, Work
-from ..layers.encoding import TILES, Encoding, empty, view, z_tile
+from ..layers.encoding import TILES, Encoding, empty, nbytes, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
 from ..layers.signs import dense_class
@@ -108,15 +108,14 @@ class NetworkStage(Stage):
     def common_regions(self, rows: int) -> list[Region]:
         """Regions of every algorithm; ``rows`` is the number of rows in a pass and in the update."""
         forward = max(
-            prod(shape) * np.dtype(kind).itemsize
+            nbytes(*self.layers[k].pass_scratch(held, rows, self._pass_threads(rows)))
             for k in range(len(self.layers))
             for held in self.scratch_kinds(k)
-            for shape, kind in [self.layers[k].pass_scratch(held, rows, self._pass_threads(rows))]
         )
         update = dict.fromkeys(UPDATE, 0)
-        for layer in self.layers:
-            for name, (shape, kind) in layer.scratch_shapes().items():
-                update[name] = max(update[name], prod(shape) * np.dtype(kind).itemsize)
+        for layer in self.trained_layers:
+            for name, shape in layer.scratch_shapes().items():
+                update[name] = max(update[name], nbytes(*shape))
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
             Region("input_scale", (1,), "float32", ("load",)),
@@ -142,7 +141,17 @@ class NetworkStage(Stage):
 
     def widest_steps(self) -> set[int]:
         # of the update's regions, only the gradient depends on the slice
-        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+        return max(self.trained_layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+
+    @property
+    def trained_layers(self) -> list[Dense]:
+        """The layers that are not frozen."""
+        return [layer for layer in self.layers if not layer.frozen]
+
+    @property
+    def lowest(self) -> int:
+        """The lowest layer that is not frozen; no error needs to pass below it."""
+        return self.trained_layers[0].number
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step relative to other tilings: micro-batches first, then tiles."""
@@ -230,6 +239,8 @@ class NetworkStage(Stage):
         this one ends it.
         """
         layer = self.layers[k]
+        if layer.frozen:
+            return True
         inputs = Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import dense_forward as forward_kernels
 from ..kernels.dense_forward import Neurons, Results
-from ..layers.encoding import TILES, empty, view, weights_shape, words, z_tile
+from ..layers.encoding import TILES, empty, nbytes, view, weights_shape, words, z_tile
 from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..ram.packing import Region
@@ -47,17 +47,13 @@ class Below:
 
     def regions(self) -> list[Region]:
         """Regions of the phase ``load`` alone; they share bytes with regions that only later phases need."""
-
-        def size(shape: tuple[int, ...], kind: str) -> int:
-            return int(np.prod(shape)) * np.dtype(kind).itemsize
-
         between = [self.B * k.emitted.row_bytes for k in self.layers[:-1]]
         return [
             Region("below.inputs", (self.B, self.layers[0].inputs.columns), self.layers[0].inputs.dtype, ("load",)),
-            Region("below.weights", (max(size(*s) for s in self.shapes),), "uint8", ("load",)),
+            Region("below.weights", (max(nbytes(*shape) for shape in self.shapes),), "uint8", ("load",)),
             Region("below.bias", (max(k.O for k in self.layers),), "float32", ("load",)),
             Region("below.z", (max(self.tiles) * self.B,), "float32", ("load",)),
-            Region("below.scratch", (max(size(*s) for s in self.scratch),), "uint8", ("load",)),
+            Region("below.scratch", (max(nbytes(*shape) for shape in self.scratch),), "uint8", ("load",)),
             Region("below.abs_z", (self.threads,), "int64", ("load",)),
             Region("below.even", (max(between[0::2], default=0),), "uint8", ("load",)),
             Region("below.odd", (max(between[1::2], default=0),), "uint8", ("load",)),

@@ -16,54 +16,31 @@ Full-precision weights and biases are in :class:`.parameters.Parameters`; this f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
-from ..kernels.operands import Inputs, Projected, Scratch
+from ..kernels.operands import Inputs, Projected
 from ..layers.dense import Dense, Sources, Work
 from ..layers.encoding import TILES, Encoding, z_tile
 from ..layers.head import normal_rows
 from ..layers.layer import Layer as Held
 from ..layers.layer import Out, Part
 from ..layers.signs import dense_class
-from ..layers.tiling import NEURONS, ROWS, Tiling
-from ..layers.trained import TrainedLayer
+from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, STEP, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .cuts import Rung, micro_batches
+from .cuts import CALL, REGENERATED, WRITTEN, Rung, slice_ladder
 from .layer_stage import LayerStage
 
 #: neurons times samples below which one thread is as fast as two on a tile
 SMALL_TILE = 8192
-#: cost in units of a byte read from flash: a byte written (slower, and wears out the flash), a regenerated normal
-#: number of the projection, and a kernel call
-WRITTEN, REGENERATED, CALL = 10, 24, 4096
 
 
 class Layer(LayerStage):
-    """One layer in training.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        A validated recipe.
-    number : int
-        Layer, from 0.
-    inputs : Encoding
-        Encoding of the layer's inputs.
-    outputs, classes : int
-        O and C.
-    batches : int
-        Steps per epoch.
-    threads : int
-        T: the number of parts into which a kernel's work is divided.
-    tiling : Tiling, optional
-        By default the fastest.
+    """One layer in training; parameters as for :class:`.layer_stage.LayerStage`, but it makes the weights itself.
 
     Raises
     ------
@@ -82,7 +59,7 @@ class Layer(LayerStage):
         threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
-        tiling = tiling or Tiling(recipe.batch)
+        tiling = tiling or Tiling(recipe.batch)  # by default the fastest
         # neurons per kernel call, and neurons whose z is held at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
@@ -90,32 +67,24 @@ class Layer(LayerStage):
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # in the forward pass a thread takes at least 16 samples
         self.threads = min(threads, -(-tiling.samples // 16))
-        parameters = dense_class(recipe, recipe.binary_weights)(
-            recipe, number, inputs, outputs, batches, threads, binary_weights=recipe.binary_weights, tiling=tiling
+        binary, limit = recipe.binary_weights, self.clamp(recipe)
+        parameters = dense_class(recipe, binary)(
+            recipe, number, inputs, outputs, batches, threads, binary_weights=binary, limit=limit, tiling=tiling
         )
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
-        self.cores = max(self.threads, parameters.threads)
-        self.I = inputs.width
+        self.cores, self.I = max(self.threads, parameters.threads), inputs.width
         self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # placeholder for unused masks
+
+    @staticmethod
+    def clamp(recipe: Recipe) -> float:
+        """Limit to which weights and biases are clamped."""
+        return 1.0
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
-        # if a step trains few slices, their columns of the inputs can be stored separately
-        some = recipe.schedule == "slice"
-        held = [recipe.batch, *(micro_batches(recipe) if some and not recipe.recompute else [])]
-        rungs = []
-        for samples, choices in product(held, product((False, True), repeat=4)):
-            gather, weights, slices, regenerate = choices
-            if gather and not some or samples < recipe.batch and not gather:
-                continue
-            base = Tiling(samples, NEURONS[-1], ROWS[-1], weights, slices, regenerate, gather)
-            streams = weights or regenerate
-            rungs.append(Rung(base, NEURONS if streams else NEURONS[1:], ROWS if weights or slices else ROWS[:1]))
-        # what only a smaller budget needs; with recomputed inputs a batch is handed over whole
-        tight = [] if recipe.recompute else [rung for rung in rungs if rung.tiling.stream_slice]
-        return [*rungs, *(rung._replace(tiling=replace(rung.tiling, tight=True)) for rung in tight)]
+        return slice_ladder(recipe)
 
     @property
     def handed_samples(self) -> int:
@@ -130,15 +99,14 @@ class Layer(LayerStage):
         handed = ("load",) if self.handed_samples < self.B else ()
         read = ("load", "forward") if self.tiling.gather else TRAINING
         gathered = own.most_columns()[0] if self.tiling.gather else 0
+        head = (*PASSES, "update") if self.tiling.regenerate else PHASES
         projected = max(self.stretch, min(own.tile_rows, own.trained_rows)) if self.tiling.regenerate else self.O
         return [
             Region("inputs", (held, self.inputs.columns), self.inputs.dtype, (*read, *INFERENCE)),
             Region("gathered", (self.B, gathered), self.inputs.dtype, (*batch, *STEP)),
             Region("input_scale", (1,), "float32", (*TRAINING, *INFERENCE)),
             Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
-            Region(
-                "projection", (projected, self.C), "float32", (*PASSES, "update") if self.tiling.regenerate else PHASES
-            ),
+            Region("projection", (projected, self.C), "float32", head),
             Region("z", (self.tile, held), "float32", PASSES),
             Region("scratch", scratch, scratch_kind, PASSES),
             Region("abs_z", (self.threads,), "int64", (*handed, *PASSES)),
@@ -156,35 +124,13 @@ class Layer(LayerStage):
         """Weights that a digest reads at a time."""
         return max(map(layer.width, range(len(layer.grid)))) if self.tiling.tight else layer.inputs.width
 
-    def carried(self) -> frozenset[str]:
-        return super().carried() | (frozenset() if self.tiling.regenerate else {"projection"})
-
     def take(self, arena: Arena, layers: Sequence[Held]) -> None:
         super().take(arena, layers)
         self.parameters.work = Work(self.ram.scratch.reshape(-1).view(np.uint8), self.ram.abs_z)
 
-    @property
-    def scratch(self) -> Scratch:
-        """Scratch arrays of an update."""
-        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
-
-    def project(self) -> None:
-        """Generate the projection if it is stored."""
-        if not self.tiling.regenerate:
-            self._project(0, self.O)
-
-    def _project(self, first: int, last: int) -> np.ndarray:
-        """Generate the projection's rows of neurons ``first`` to ``last`` at the start of its region."""
-        return self.head_rows(self.ram.projection[: last - first], first, self.O, self.number, self.recipe)
-
     @staticmethod
     def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
-        """Generate rows (n, C) of layer ``number``'s fixed projection, starting at neuron ``first``; return them."""
         return normal_rows(out, first, outputs, number, recipe.seed)
-
-    def _projection(self, first: int, last: int) -> np.ndarray:
-        """Projection rows (last - first, C) of neurons ``first`` to ``last``, generated or stored."""
-        return self._project(first, last) if self.tiling.regenerate else self.ram.projection[first:last]
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step in time and flash traffic, in bytes read, to compare tilings of the layer."""
@@ -203,16 +149,15 @@ class Layer(LayerStage):
 
         Parameters as for :meth:`.layer_stage.LayerStage.forward`.
         """
-        ram, recipe, own = self.ram, self.recipe, self.parameters
+        ram, own, binary = self.ram, self.parameters, self.recipe.binary_activations
         if step is not None and self.tiling.gather:
             for k, kept in self._gathered(step).items():
                 begin, end = own.column_range(k)
                 kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
-        active = self.no_rows if step is None else ram.active
-        handed = ram.outputs if emit else self.nothing
-        out = Out(handed, ram.logits, self._projection, ram.z, active, own.first_trained(step))
-        total = own.forward(flash, self.batch, part, out, recipe.binary_activations)
-        if recipe.binary_activations:
+        handed, active = ram.outputs if emit else self.nothing, self.no_rows if step is None else ram.active
+        out = Out(handed, ram.logits, self.projection, ram.z, active, own.first_trained(step))
+        total = own.forward(flash, self.batch, part, out, binary)
+        if binary:
             self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total
 
@@ -241,7 +186,7 @@ class Layer(LayerStage):
             return Inputs(gathered[k], *affine, origin)
 
         def errors(first: int, last: int) -> Projected:
-            return Projected(ram.error, self._projection(first, last), ram.active[first - top : last - top], first)
+            return Projected(ram.error, self.projection(first, last), ram.active[first - top : last - top], first)
 
         return inputs, errors
 
@@ -254,9 +199,3 @@ class Layer(LayerStage):
         """Gradients of slice k and of its biases as whole arrays, for inspection."""
         inputs, errors = self._sources(step)
         return self.parameters.slice_gradient(flash, inputs(k), samples, errors, k, self.scratch)
-
-
-def input_scales(recipe: Recipe, layers: Sequence[TrainedLayer]) -> list[float]:
-    """Scale of each trained layer's inputs: the stored s of the layer below if they are bits, else 1."""
-    below = [float(np.float32(layer.scale)) if recipe.binary_activations else 1.0 for layer in layers[:-1]]
-    return [1.0, *below]

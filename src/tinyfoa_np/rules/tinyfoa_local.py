@@ -19,62 +19,37 @@ group of output channels. :mod:`tinyfoa_np.reference.tinyfoa_local` is the plain
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from math import sqrt
 
 import numpy as np
 
 from ..kernels import local as kernels
 from ..kernels.local import Head
-from ..kernels.operands import Scratch
 from ..layers.encoding import Encoding
 from ..layers.head import uniform_rows
 from ..layers.layer import Layer as Held
 from ..layers.layer import Out, Part
-from ..layers.local import (
-    Local,
-    Sent,
-    Slopes,
-    Work,
-    no_errors,
-    patch_columns,
-    patch_kind,
-    scratch_shape,
-)
-from ..layers.tiling import PLACES, Tiling
+from ..layers.local import Local, Sent, Slopes, Work, no_errors
+from ..layers.tiling import Tiling
 from ..network import LocalShape
 from ..ram.arena import Arena
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, INFERENCE, PASSES, PHASES, TRAINING
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .cuts import Rung
+from .cuts import CALL, REGENERATED, WRITTEN, Rung, place_ladder
 from .layer_stage import LayerStage
 
 #: phases that compute products of patches and weights
 PRODUCTS = (*PASSES, "update")
-#: cost in units of a byte read from flash: a byte written (slower, and wears out the flash), a regenerated number of
-#: the head, a kernel call, and a recomputed product
-WRITTEN, REGENERATED, CALL, PRODUCT = 10, 24, 4096, 0.25
+#: cost of a recomputed product, in units of a byte read from flash
+PRODUCT = 0.25
 
 
 class Layer(LayerStage):
-    """One layer in training.
+    """One layer in training; parameters as for :class:`.layer_stage.LayerStage`, but it makes the weights itself.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        A validated recipe.
-    number : int
-        Layer, from 0.
-    inputs : Encoding
-        Encoding of the layer's inputs.
-    shape : LocalShape
-    classes, batches : int
-        C; steps per epoch.
-    threads : int
-        T: the number of parts into which a kernel's work is divided.
-    tiling : Tiling
+    ``shape`` (a :class:`.network.LocalShape`) takes the place of ``outputs``.
 
     Raises
     ------
@@ -95,28 +70,21 @@ class Layer(LayerStage):
         threads: int,
         tiling: Tiling,
     ) -> None:
-        parameters = Local(recipe, number, shape, patch_kind(inputs), batches, threads, tiling)
+        parameters = Local(recipe, number, shape, inputs, batches, threads, tiling)
         super().__init__(
             recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
         )
-        self.shape = shape
+        self.shape, self.head_stride = shape, shape.channels
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
-        rungs = []
-        for kept, weights, slices, regenerate in product((True, False), (False, True), (False, True), (False, True)):
-            base = Tiling(recipe.batch, PLACES[-1], PLACES[-1], weights, slices, regenerate, keep_products=kept)
-            rungs.append(Rung(base, PLACES, PLACES if weights or slices else PLACES[:1]))
-        return rungs
+        return place_ladder(recipe)
 
     def extra(self) -> list[Region]:
         """Regions of the batch, its labels and logits, the head, and scratch of passes and update."""
-        own, threads, shape = self.parameters, self.parameters.threads, self.shape
-        patch = own.inputs
-        scratch, kind = scratch_shape(patch, self.recipe.binary_weights, shape, self.B)
-        some = own.pass_places
+        own, threads, shape, some = self.parameters, self.parameters.threads, self.shape, self.parameters.pass_places
         head = some if self.tiling.regenerate else shape.places
         made = PRODUCTS if self.tiling.regenerate else PHASES
         kept = shape.places if self.tiling.keep_products else some
@@ -127,8 +95,8 @@ class Layer(LayerStage):
             Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
             Region("projection", (head * shape.channels, self.C), "float32", made),
             Region("head_bias", (self.C,), "float32"),
-            Region("patch", (threads, self.B, patch_columns(patch, shape)), patch.dtype, PRODUCTS),
-            Region("scratch", (threads, *scratch), kind, PRODUCTS),
+            Region("patch", *own.patch_buffers(), PRODUCTS),
+            Region("scratch", *own.product_scratch(), PRODUCTS),
             Region("u", (kept, shape.channels, self.B), "float32", lasts),
             Region("v", (shape.channels * self.B,), "float32", PASSES),
             Region("dv", (threads, self.B), "float32", ("update",)),
@@ -146,8 +114,7 @@ class Layer(LayerStage):
         ]
 
     def carried(self) -> frozenset[str]:
-        head = {"head_bias"} if self.tiling.regenerate else {"head_bias", "projection"}
-        return super().carried() | head
+        return super().carried() | {"head_bias"}
 
     def take(self, arena: Arena, layers: Sequence[Held]) -> None:
         super().take(arena, layers)
@@ -156,31 +123,14 @@ class Layer(LayerStage):
         if "totals" in ram:
             own.slopes = Slopes(ram.dv, ram.place_sums, ram.totals)
 
-    @property
-    def scratch(self) -> Scratch:
-        """Scratch arrays of an update."""
-        return Scratch(self.ram.gradient, self.ram.dz, self.ram.listed, self.ram.turned)
+    @staticmethod
+    def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
+        return uniform_rows(out, first, first + len(out), number, recipe.seed, 1 / sqrt(outputs))
 
     def project(self) -> None:
         """Generate the head's bias, and the head if it is stored."""
-        ram = self.ram
-        uniform_rows(ram.head_bias, self.O, self.O + 1, self.number, self.recipe.seed, 1 / sqrt(self.O))
-        if not self.tiling.regenerate:
-            self._make_head(0, self.shape.places)
-
-    def _make_head(self, first: int, last: int) -> np.ndarray:
-        """Generate the head's rows of positions ``first`` to ``last`` at the start of its region."""
-        channels = self.shape.channels
-        rows = self.ram.projection[: (last - first) * channels]
-        bound = 1 / sqrt(self.O)
-        return uniform_rows(rows, first * channels, last * channels, self.number, self.recipe.seed, bound)
-
-    def _head(self, first: int, last: int) -> np.ndarray:
-        """Head rows ((last - first) O, C) of positions ``first`` to ``last``, generated or stored."""
-        channels = self.shape.channels
-        if self.tiling.regenerate:
-            return self._make_head(first, last)
-        return self.ram.projection[first * channels : last * channels]
+        self.head_rows(self.ram.head_bias.reshape(1, -1), self.O, self.O, self.number, self.recipe)
+        super().project()
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step in time and flash traffic, in bytes read, to compare tilings of the layer."""
@@ -203,18 +153,11 @@ class Layer(LayerStage):
     ) -> float:
         """Pass a batch to its logits; return the summed max(v, 0); see :meth:`.layer_stage.LayerStage.forward`."""
         ram, own = self.ram, self.parameters
-        out = Out(ram.outputs if emit else self.nothing, ram.logits, self._head)
+        out = Out(ram.outputs if emit else self.nothing, ram.logits, self.projection)
         total = own.forward(flash, self.batch, part, out, step is not None)
         if self.recipe.binary_activations:
             self.scale = total / (part.samples * self.O) if stored_scale is None else stored_scale
         return total
-
-    def evaluate(self, flash: Flash, part: Part) -> int:
-        """Number of wrong predictions in the loaded samples, with the batch's own s and the head's bias.
-
-        Once the layer is trained, hand-over and inference use the stored s.
-        """
-        return super().evaluate(flash, part)
 
     def scores(self, samples: int) -> np.ndarray:
         """Logits divided by the layer's scale, including the head's bias."""
@@ -226,19 +169,10 @@ class Layer(LayerStage):
         return self._softmax(samples, 1.0)
 
     def _sources(self, flash: Flash, samples: int) -> Callable[[int], Sent]:
-        """Compute the sources of slice k's gradient, after batch norm's sums for the backward pass."""
-        own, error = self.parameters, self.ram.error
-
-        def above(first: int, last: int) -> Head:
-            return Head(first, self._head(first, last))
-
-        def sent(k: int) -> Sent:
-            own.sum_slopes(flash, samples, k, above, error)
-            return own.sent(
-                lambda first, last, weights: own.errors(flash, samples, k, above, error, first, last, weights)
-            )
-
-        return sent
+        """Sources of slice k's gradient."""
+        return self.parameters.sources(
+            flash, samples, lambda first, last: Head(first, self.projection(first, last)), self.ram.error
+        )
 
     def update(self, flash: Flash, samples: int, step: int) -> bool:
         """Train the slices that are due; return False as soon as a number is no longer finite."""

@@ -228,7 +228,7 @@ def perform_all(
             done = sum(finished(run) is not None for run in runs)
             raise Stopped(
                 f"interrupted; {done} of {len(runs)} runs are done, those begun are committed: "
-                "the same command goes on from here"
+                "run the same command again to continue"
             )
 
 

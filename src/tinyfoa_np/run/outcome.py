@@ -59,7 +59,7 @@ def checked_result(known: Any) -> dict[str, Any]:
     counts += [] if arena["budget_bytes"] is None else [arena["budget_bytes"]]
     sha256 = known["model_sha256"]
     if not all(map(_is_count, counts)) or not all(map(_is_number, known["seconds_per_epoch"])):
-        raise ValueError("its bytes or seconds are no numbers of 0 or more")
+        raise ValueError("its bytes or seconds are not numbers of 0 or more")
     if not all(error is None or _is_number(error) for error in errors) or len(errors) < 2:
         raise ValueError("its errors are no percentages")
     if not isinstance(sha256, str) or len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):

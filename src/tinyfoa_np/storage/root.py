@@ -110,7 +110,7 @@ def _record(sequence: int, fields: dict[str, Any]) -> Record:
     if not isinstance(identity, str) or not isinstance(parse_json(meta.encode()), dict):
         raise ValueError("its meta is no object")
     if set(counters) != set(COUNTERS) or not all(_is_count(number) for number in counters.values()):
-        raise ValueError("its counters are no numbers")
+        raise ValueError("its counters are not numbers")
     for name, known in objects.items():
         if set(known) != _FIELDS or not _is_object(**known):
             raise ValueError(f"{name!r} is no object")

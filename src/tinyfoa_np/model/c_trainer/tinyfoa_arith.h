@@ -23,6 +23,8 @@
 #endif
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) /* GCC fuses by default, except with -std=c99; the Arduino IDE has no place for -ffp-contract */
+#pragma GCC optimize("fp-contract=off")
 #endif
 
 #define TINYFOA_INF_BITS 0x7F800000u /* of a float; larger: not a number */

@@ -212,7 +212,7 @@ int tinyfoa_forward(tinyfoa *t, uint32_t samples, int hand_over) {
         out.count = last - out.from;
         memset(out.active, 0, l->active_rows * out.stride);
         for (n = 0; n < s->batch_size * C; n++) out.logits[n] = 0.0f;
-    } else if (s->layer + 1 < TINYFOA_LAYERS) {
+    } else if (!is_last(t)) {
         out.outputs = words_at(t, R_OUTPUTS) + 1;
         out.next = (l + 1)->words;
         memset(out.outputs, 0, 4 * s->batch_size * out.next);

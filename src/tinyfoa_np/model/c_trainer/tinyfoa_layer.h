@@ -86,7 +86,11 @@ typedef struct { /* 32 bytes before an item's payload, written last */
 #define PHASE() __asm__ volatile("" ::: "memory")
 #define TRY(call) do { int failed_ = (call); if (failed_ < 0) return failed_; } while (0)
 
-static inline const tinyfoa_layer *layer_of(const tinyfoa *t) { return &tinyfoa_layers[t->state->layer]; }
+static inline const tinyfoa_layer *layer_of(const tinyfoa *t) {
+    return &tinyfoa_layers[TINYFOA_LAYERS > 1 ? t->state->layer : 0]; /* so that a compiler sees a single layer's bound */
+}
+static inline int is_first(const tinyfoa *t) { return TINYFOA_LAYERS == 1 || t->state->layer == 0; }
+static inline int is_last(const tinyfoa *t) { return TINYFOA_LAYERS == 1 || t->state->layer + 1 == TINYFOA_LAYERS; }
 static inline void *region(const tinyfoa *t, int which) { return t->arena + layer_of(t)->at[which]; }
 static inline float *floats(const tinyfoa *t, int which) { return (float *)region(t, which); }
 static inline uint32_t *words_at(const tinyfoa *t, int which) { return (uint32_t *)region(t, which); }
@@ -111,7 +115,6 @@ static inline uint32_t bit_of(uint32_t length, uint32_t column) {
     return 32 * segment_of(length, k) + column - bound_of(length, k);
 }
 
-static inline int is_first(const tinyfoa *t) { return t->state->layer == 0; }
 static inline uint32_t batches_of(const tinyfoa *t) {
     return (t->state->samples + t->state->batch_size - 1) / t->state->batch_size;
 }

@@ -287,7 +287,7 @@ static int hand_over_batch(tinyfoa *t) {
     PHASE();
     TRY(tinyfoa_forward(t, samples, 1));
     PHASE();
-    if (s->layer + 1 == TINYFOA_LAYERS) return 0;
+    if (is_last(t)) return 0;
     scale = tinyfoa_bits((float)s->scale);
     words_at(t, R_OUTPUTS)[0] = scale;
     page = (at + TINYFOA_PAGE_BYTES - 1) / TINYFOA_PAGE_BYTES * TINYFOA_PAGE_BYTES;

@@ -18,10 +18,9 @@ from ...kernels import conv_norm_pool as map_kernels
 from ...kernels import giff as giff_kernels
 from ...layers.graph import CONNECT, CONV, DEPTHWISE, NORM, Operation
 from ...layers.group import Group
-from ...layers.head import uniform_rows
-from ...layers.trained import TrainedLayer
+from ...layers.trained import TrainedLayer, input_scales
 from ...network import LocalShape, is_local
-from ...rules import bp_local, drtp, tinyfoa
+from ...rules import bp_local, drtp
 from ...rules.cuts import binary
 from ..form import stages_of
 from ..model import Model
@@ -269,42 +268,35 @@ def _hidden(model: Model) -> str:
 def _projected(model: Model, found: Answer) -> None:
     """TinyFoA and Bio-FO: the fixed projection of the last layer's outputs."""
     recipe, layers, bias = model.recipe, model.layers, None
-    for number, (scale, layer) in enumerate(zip(tinyfoa.input_scales(recipe, layers), layers, strict=True)):
+    scales = input_scales(layers, recipe.binary_activations)
+    for number, (scale, layer) in enumerate(zip(scales, layers, strict=True)):
         if is_local(recipe.network):
             _local(model, found, number, scale, _hidden(model))
         else:
             _dense(found, layer, scale, _hidden(model))
     last, head = layers[-1], projection(model)
     if last.shape:
-        shift = uniform_rows(
-            np.zeros(model.classes, np.float32),
-            last.shape.outputs,
-            last.shape.outputs + 1,
-            len(layers) - 1,
-            recipe.seed,
-            1 / np.sqrt(last.shape.outputs),
-        )
-        bias = shift / np.float32(last.scale or 1.0)
+        outputs, number = last.shape.outputs, len(layers) - 1
+        shift = np.zeros((1, model.classes), np.float32)
+        recipe.rule.home("lc").head_rows(shift, outputs, outputs, number, recipe)
+        bias = shift[0] / np.float32(last.scale or 1.0)
     weights = np.ascontiguousarray(head.T)
     found.add(Dense, "real", (model.classes,), weights, np.float32(1), bias, "values")
 
 
 def projection(model: Model) -> np.ndarray:
     """Projection (O, C) of the last layer, whose logits decide the class; if locally connected, by position."""
-    last, number = model.layers[-1], len(model.layers) - 1
-    if not last.shape:
-        out = np.zeros((last.outputs, model.classes), np.float32)
-        made: np.ndarray = model.recipe.rule.home("fc").head_rows(out, 0, last.outputs, number, model.recipe)
-        return made
-    outputs = last.shape.outputs
+    last, number, recipe = model.layers[-1], len(model.layers) - 1, model.recipe
+    outputs = last.shape.outputs if last.shape else last.outputs
     rows = np.zeros((outputs, model.classes), np.float32)
-    return uniform_rows(rows, 0, outputs, number, model.recipe.seed, 1 / np.sqrt(outputs))
+    made: np.ndarray = recipe.rule.home(recipe.kind).head_rows(rows, 0, outputs, number, recipe)
+    return made
 
 
 def _heads(model: Model, found: Answer) -> None:
     """Mono-Forward: each layer is followed by its own head; the last one is used."""
     layers = model.layers[::2]
-    for scale, layer in zip(tinyfoa.input_scales(model.recipe, layers), layers, strict=True):
+    for scale, layer in zip(input_scales(layers, model.recipe.binary_activations), layers, strict=True):
         _dense(found, layer, scale, _hidden(model))
     _dense(found, model.layers[-1], 1.0, "values")
 
@@ -313,8 +305,8 @@ def _logits(model: Model, found: Answer) -> None:
     """Backpropagation and PEPITA: a classifier on top."""
     recipe, layers = model.recipe, model.layers
     if recipe.deep:
-        (group,) = _groups(model, found)
-        _program(model, found, group, 0)
+        for number, group in enumerate(_groups(model, found)):
+            _program(model, found, group, number)
         return
     gain = 1.0
     for number, layer in enumerate(layers[:-1]):
