@@ -401,6 +401,7 @@ def test_json_there_and_back(recipe):
     said = json.loads(text)
     assert text.isascii() and said.pop("numerics") == NUMERICS
     unsaid = {"digest": None, "lc_connect": None, "options": {}, "augment": None, "reshuffle": False}
+    unsaid |= {"freeze": None, "start": None}
     assert {**unsaid, **said} == asdict(recipe)
     assert all((name in said) == bool(getattr(recipe, name)) for name in unsaid if name != "options")
 
@@ -446,7 +447,7 @@ def test_an_augmentation_that_cannot_be_is_refused(text):
 
 
 def test_what_json_leaves_out_has_its_default():
-    assert Recipe.from_json(json.dumps({"numerics": NUMERICS, "epochs": 3})) == Recipe(epochs=3)
+    assert Recipe.from_json(json.dumps({"numerics": NUMERICS, "epochs": 3})).validated() == Recipe(epochs=3).validated()
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..kernels import bop as kernels
 from ..kernels import random as random_kernels
-from ..kernels.operands import Biases, Published, Resident, Scratch
+from ..kernels.operands import Biases, Published, Resident
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense import Dense
+from .dense import Dense, Operands
 from .given import Initializer
 
 
@@ -117,20 +117,9 @@ class Signs(Dense):
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
-    def _update_slice(
-        self,
-        flash: Flash,
-        k: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
-        step: int,
-        train_bias: bool,
-        scratch: Scratch,
-        abs_w: np.ndarray,
-    ) -> None:
+    def _update_slice(self, flash: Flash, k: int, given: Operands, step: int, train_bias: bool) -> None:
         self.rate = np.float32(self.gamma * self.recipe.lr_at(step // self.batches))
-        super()._update_slice(flash, k, inputs, samples, errors, step, train_bias, scratch, abs_w)
+        super()._update_slice(flash, k, given, step, train_bias)
         self.changed = True
 
     def _train_rows(
@@ -138,16 +127,13 @@ class Signs(Dense):
         k: int,
         first: int,
         last: int,
-        inputs: Any,
-        samples: int,
-        errors: Any,
+        given: Operands,
         resident: Resident,
         published: Published,
         numbers: tuple[Any, ...],
-        scratch: Scratch,
-        abs_w: np.ndarray,
     ) -> None:
         ram, part, (_, _, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
+        inputs, samples, errors, scratch, abs_w = given
         at, to = first - part.first, last - part.first
         biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
         where, what = (first, last, part.low, part.high), (resident.moment1, published, biases, bias_step, train_bias)
