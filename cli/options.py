@@ -277,7 +277,7 @@ _RECIPE_OPTIONS = (
         "--lr-schedule",
         metavar="SCHEDULE",
         help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, divided by 10 at each of these "
-        "epochs; drop:12,24:0.2, multiplied by 0.2 at them; cooldown, linearly to zero over the second half; cosine, to "
+        "epochs; drop:12,24:0.2, multiplied by 0.2; cooldown, linearly to zero over the second half; cosine, to "
         "zero along half a cosine wave; exponential:0.99, multiplied by 0.99 after every epoch. "
         f"[default: {Recipe.lr_schedule}]",
     ),
