@@ -34,7 +34,17 @@ ANYTHING = st.recursive(
 )
 HOLDS = st.none() | st.integers(1, 999).map(str) | st.sampled_from(["1epoch", "2epochs", "03epoch"])
 LR_SCHEDULES = st.sampled_from(
-    ["constant", "cooldown", "cosine", "exponential:0.99", "exponential:1", "drop:60%,90%", "drop:3", "drop:0,100%"]
+    [
+        "constant",
+        "cooldown",
+        "cosine",
+        "exponential:0.99",
+        "exponential:1",
+        "drop:60%,90%",
+        "drop:3",
+        "drop:0,100%",
+        "drop:2:0.5",
+    ]
 )
 RATES, WEIGHTS = st.none() | st.floats(1e-12, 1e6), st.none() | st.floats(0, 1e6)
 OWN = {
@@ -357,6 +367,7 @@ def test_validation_changes_nothing_the_second_time(recipe):
         ("drop:60,90", 10, [1] * 10),
         ("drop:1,2", 4, [1, 0.1, 0.01, 0.01]),
         ("drop:0", 2, [0.1, 0.1]),
+        ("drop:1,50%:0.2", 4, [1, 0.2, 0.04, 0.04]),
         ("cooldown", 1, [1]),
         ("cooldown", 4, [1, 1, 1, 0.5]),
         ("cooldown", 5, [1, 1, 1, 0.8, 0.4]),
@@ -377,7 +388,20 @@ def test_a_learning_rate_never_rises_or_vanishes(recipe):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "linear", "drop", "drop:", "drop:60%90%", "drop:-1", "drop:6.5", "drop:9" * 99, "exponential:2"]
+    "text",
+    [
+        "",
+        "linear",
+        "drop",
+        "drop:",
+        "drop:60%90%",
+        "drop:1:0.0",
+        "drop:1:2",
+        "drop:-1",
+        "drop:6.5",
+        "drop:9" * 99,
+        "exponential:2",
+    ],
 )
 def test_a_schedule_of_the_learning_rate_is_understood_or_refused(text):
     assert "drop:60%,90%" in refused(Recipe(lr_schedule=text))

@@ -28,7 +28,7 @@ NORMALIZATIONS = ("standard", "unit")
 MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
-_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*(:0?\.(?=0*[1-9])\d{1,15})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
@@ -106,9 +106,9 @@ class Recipe:
     lr : float
         Learning rate.
     lr_schedule : str
-        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs; ``cooldown``:
-        linear decrease to zero over the second half; ``cosine``: half a cosine wave down to zero;
-        ``exponential:0.99``: a factor of 0.99 after every epoch.
+        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs, or another one as
+        in ``drop:12,24:0.2``; ``cooldown``: linear decrease to zero over the second half; ``cosine``: half a cosine
+        wave down to zero; ``exponential:0.99``: a factor of 0.99 after every epoch.
     optimizer : str
         One of :data:`OPTIMIZERS`.
     moments : str
@@ -494,9 +494,9 @@ class Recipe:
             return 0.5 * (1 + cosine(epoch / self.epochs))
         if self.lr_schedule.startswith("exponential:"):
             return power(float(self.lr_schedule.removeprefix("exponential:")), epoch)
-        drops = self.lr_schedule.removeprefix("drop:").split(",")
-        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
-        return power(0.1, sum(epoch >= end for end in ends))
+        drops, _, factor = self.lr_schedule.removeprefix("drop:").partition(":")
+        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops.split(",")]
+        return power(float(factor or 0.1), sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
         """The recipe as JSON, one key per line, without fields of :data:`_UNSAID` at their defaults.
