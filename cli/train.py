@@ -18,7 +18,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.text import printable
+from tinyfoa_np.text import printable, size
 
 from .options import (
     Bytes,
@@ -34,7 +34,6 @@ from .options import (
     reading_options,
     recipe_options,
 )
-from .printing import size
 from .runs import model_file, new_run, old_run, path_of, reading_before
 
 if TYPE_CHECKING:
