@@ -331,6 +331,12 @@ _RECIPE_OPTIONS = (
         help="tinyfoa: compute the layers below again for every batch instead of storing their outputs in flash.",
     ),
     click.option(
+        "--freeze",
+        metavar="LAYERS",
+        help="With --from: hidden layers, or units of a named network, that keep the model's weights, for example 1,2. "
+        "[default: all layers train]",
+    ),
+    click.option(
         "--dropout",
         type=float,
         metavar="SHARE",

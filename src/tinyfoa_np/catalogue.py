@@ -113,6 +113,8 @@ class Algorithm:
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     graphs : tuple of str
         Which graphs of layers it trains, if any: ``named`` ones, or chains of convolutions (``conv``).
+    freezes : bool
+        Whether it can train a network whose lower layers keep their weights.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -137,6 +139,7 @@ class Algorithm:
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
+    freezes: bool = True
     paper: str | None = None
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -319,6 +322,7 @@ _OWN = (
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
         graphs=("conv",),
+        freezes=False,
         defaults={
             "lr": 0.02,
             "optimizer": "adam",

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from . import catalogue
-from .architectures import grouped, named
+from .architectures import grouped, named, units_of
 from .augmentation import canonical
 from .catalogue import Algorithm
 from .errors import BadRequest, OtherNumerics
-from .network import CONNECTIONS, is_local
+from .network import CONNECTIONS, is_local, widths
 from .numerics import NUMERICS, check, cosine, power
 from .slices import ORDERS
 
@@ -29,6 +29,7 @@ MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
 _DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
 #: for layer-by-layer training with more than 2 x 2 slices: the default learning rate of ``auto`` is LR_PER_SIDE M, at
@@ -51,7 +52,7 @@ _OWN = (
     "rms",
 )
 #: fields recorded only if they differ from their defaults, as older recipes do not have them
-_UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle")
+_UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle", "freeze", "start")
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
 
 #: types as spelled in the fields of a recipe: accepted classes, and their name in messages
@@ -158,6 +159,11 @@ class Recipe:
         For locally connected networks: input channels per output channel, one of
         :data:`tinyfoa_np.network.CONNECTIONS`. ``full``: all, as in the authors' script; ``depthwise``: one, as counted
         in the paper's memory.
+    freeze : str or None
+        Hidden layers, or units of a named network, that keep the weights of the model from which training starts, as in
+        ``"1,2"``.
+    start : str or None
+        SHA-256 of the weights from which training starts, see :mod:`tinyfoa_np.run.start`; set by training.
     options : dict
         The algorithm's own options (:attr:`tinyfoa_np.catalogue.Algorithm.options`), all or some.
     digest : str or None
@@ -201,6 +207,8 @@ class Recipe:
     limit: int | None = None
     recompute: bool = False
     lc_connect: str | None = None
+    freeze: str | None = None
+    start: str | None = None
     digest: str | None = None
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
@@ -238,6 +246,10 @@ class Recipe:
         _choice("moments", self.moments, MOMENTS)
         if self.augment is not None:
             filled = replace(filled, augment=canonical(self.augment))
+        if self.freeze is not None:
+            filled = replace(filled, freeze=filled._canonical_freeze())
+        if self.start is not None and not _DIGEST.fullmatch(self.start):
+            raise BadRequest(f"start is {self.start[:40]!r}: a SHA-256 in hexadecimal would be right")
         if filled.lc_connect is not None:
             _choice("lc_connect", filled.lc_connect, CONNECTIONS)
         if filled.deep and self.moments != "float32":
@@ -282,6 +294,36 @@ class Recipe:
         if self.deep or entry.real:
             values.update(binary_weights=False, binary_activations=False)
         return replace(self, schedule=schedule, slices=slices, options=entry.checked(self.options), **values)
+
+    def _canonical_freeze(self) -> str:
+        """``freeze`` in order and without spaces; raises BadRequest if these layers cannot be frozen."""
+        if not self.rule.freezes:
+            raise BadRequest(f"algorithm {self.algorithm} trains all layers: leave freeze out")
+        what = "units" if self.deep else "layers"
+        count = units_of(self.network) if self.deep else len(widths(self.network))
+        parts = [part.strip() for part in str(self.freeze).split(",")]
+        if not all(part.isdecimal() and len(part) < 5 and 1 <= int(part) <= count for part in parts):
+            raise BadRequest(f"freeze is {str(self.freeze)[:40]!r}: write some of the {what} 1 to {count}, as in '1,2'")
+        frozen = sorted({int(part) for part in parts})
+        if self.kind != "fc" and not self.rule.by_layer and frozen != list(range(1, len(frozen) + 1)):
+            # errors pass batch norm in training only, and a graph is cut in two
+            raise BadRequest(f"freeze is {self.freeze!r}: on {self.network} only the lowest {what} can be frozen")
+        if (self.rule.by_layer or self.rule.answers == "goodness") and count in frozen:
+            raise BadRequest(
+                f"the last of the {what} gives the answer of {self.algorithm}: leave {count} out of freeze"
+            )
+        if self.rule.answers == "goodness":
+            groups = grouped(self.groups, self.network)
+            if any(0 < len({n + 1 for n in group} & {*frozen}) < len(group) for group in groups):
+                raise BadRequest(f"freeze is {self.freeze!r}: whole groups of {self.groups} are needed")
+            if self.options.get("answer") != "last":
+                raise BadRequest("the goodness of frozen groups is that of the old labels: freeze needs --answer last")
+        return ",".join(map(str, frozen))
+
+    @property
+    def frozen(self) -> frozenset[int]:
+        """Frozen layers or units, from 0."""
+        return frozenset(int(part) - 1 for part in self.freeze.split(",")) if self.freeze else frozenset()
 
     @property
     def rule(self) -> Algorithm:

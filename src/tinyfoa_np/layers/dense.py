@@ -153,6 +153,8 @@ class Dense(Parameters):
         this one ends it; nothing trains before that. Returns False, and stops, as soon as a weight or a moment is no
         longer finite.
         """
+        if self.frozen:
+            return True
         state, ram = self.state, self.ram
         trained: set[int] = set()
         for k in self.due(step):
@@ -288,6 +290,8 @@ class Dense(Parameters):
 
     def multiply_moments(self, flash: Flash, k: int, factor: float) -> None:
         """Multiply the moment of slice k's weights (not biases) by a factor; the slice becomes resident."""
+        if self.frozen:
+            return
         assert self.moments == 1 and not self.tiling.stream_slice
         self.exchange(flash, k)
         if self.form.coded:

@@ -391,5 +391,7 @@ def check_scope(recipe: Recipe) -> None:
         raise BadRequest(f"{only}learning rates that are constant, drop or cooldown, not {recipe.lr_schedule}")
     if recipe.augment is not None or recipe.reshuffle:
         raise BadRequest(f"{only}samples as they are, in one order: leave --augment and --reshuffle out")
+    if recipe.start or recipe.freeze:
+        raise BadRequest(f"{only}begin with weights of its own and train all layers: no --from and no --freeze")
     if recipe.recompute:
         raise BadRequest(f"{only}keep the outputs of trained layers in flash: leave --recompute out")

@@ -182,7 +182,8 @@ def rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     shapes = run.shapes
     cuts = list(zip(shapes, run.tilings or shapes, strict=False))
     # a layer like one below needs the same arena, unless it recomputes the layers between: drop such layers at the top
-    while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
+    fixed = run.recipe.recompute or run.recipe.freeze or run.whole_network
+    while not fixed and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
         shapes = shapes[:-1]
         cuts.pop()
     tilings = run.tilings[: len(shapes)] if run.tilings else None
@@ -198,6 +199,7 @@ def rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
         hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None,
         exchanges=exchanges,
         limit=None,
+        start=None,
         lr=min(run.recipe.lr or 1e-3, 1e-3),
     )
     rng = np.random.default_rng(0)

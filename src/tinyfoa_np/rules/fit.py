@@ -156,6 +156,10 @@ class Layout:
                     ),
                 }
             )
+        if self.recipe.start:  # until a layer begins, its weights are those of another model
+            for number, peak in enumerate(peaks):
+                waiting = (one.stage.given_objects() for one in chosen[number:])
+                peak["weights to start from"] = sum(sum(map(sum, objects.values())) for objects in waiting)
         return max(peaks, key=lambda held: sum(held.values()))
 
     def written_once(self, chosen: Sequence[Chosen]) -> int:
@@ -163,6 +167,8 @@ class Layout:
         layers = [layer for one in chosen for layer in one.stage.layers]
         kept = sum(sum(layer.trained_bytes) + _streamed(layer) for layer in layers)
         handed = sum(map(self._handed, chosen))
+        if self.recipe.start:
+            kept += sum(sum(map(sum, one.stage.given_objects().values())) for one in chosen)
         return self.train_set.nbytes + self.test_set.nbytes + kept + handed + sum(_once(one.stage) for one in chosen)
 
     def _handed(self, one: Chosen) -> int:

@@ -59,8 +59,9 @@ class Network(Scored, GroupStage):
         assert recipe.label_width is not None and recipe.merge is not None and recipe.theta is not None
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
         self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
-        self.losses: list[float] = []  # of each group in the last step
+        self.losses: list[float] = []  # of each trained group in the last step
         groups = grouped(recipe.groups, recipe.network)
+        self.frozen_groups = {g for g, units in enumerate(groups) if units[0] in recipe.frozen}
         return [[layer for unit in group for layer in architecture.units[unit]] for group in groups]
 
     def beside(self, program: Program) -> tuple[int, int]:
@@ -80,16 +81,15 @@ class Network(Scored, GroupStage):
         """Regions of a group's label channel and its loss."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
-        both = (f"gradient:{at}", f"update:{at}", *looking)
+        turn = f"gradient:{at}", f"update:{at}"
+        both = (*turn, *(f"{phase}:{at}" for phase in INFERENCE))
         following = ("forward", *INFERENCE) if self.recipe.rms and g + 1 < len(self.layers) else ()
         normal = tuple(f"{phase}:{g + 1}.0" for phase in following)
-        labels = self.C if self.all else 2
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
-            Region(f"g{g}.coefficient", (labels, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
+            Region(f"g{g}.coefficient", (self.C if self.all else 2, self.B), "float64", turn),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
@@ -147,6 +147,8 @@ class Network(Scored, GroupStage):
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
             d = self.forward(group, samples, "forward")
+            if group.frozen:
+                continue
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
             coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.softmax)

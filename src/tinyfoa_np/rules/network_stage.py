@@ -111,7 +111,7 @@ class NetworkStage(Stage):
             for held in self.scratch_kinds(k)
         )
         update = dict.fromkeys(UPDATE, 0)
-        for layer in self.layers:
+        for layer in self.trained_layers:
             for name, shape in layer.scratch_shapes().items():
                 update[name] = max(update[name], nbytes(*shape))
         return [
@@ -139,7 +139,17 @@ class NetworkStage(Stage):
 
     def widest_steps(self) -> set[int]:
         # of the update's regions, only the gradient depends on the slice
-        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+        return max(self.trained_layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+
+    @property
+    def trained_layers(self) -> list[Dense]:
+        """The layers that are not frozen."""
+        return [layer for layer in self.layers if not layer.frozen]
+
+    @property
+    def lowest(self) -> int:
+        """The lowest layer that is not frozen; no error needs to pass below it."""
+        return self.trained_layers[0].number
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step relative to other tilings: micro-batches first, then tiles."""
@@ -227,6 +237,8 @@ class NetworkStage(Stage):
         this one ends it.
         """
         layer = self.layers[k]
+        if layer.frozen:
+            return True
         inputs = Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)
