@@ -5,6 +5,7 @@ seed 0: on two layers of 500 neurons if it trains such layers, else on the convo
 in a directory and resumed from it; rules that have not run yet are marked in the table.
 
     python benchmarks/rules.py --out runs/rules                 # train what is missing, then print the table
+    python benchmarks/rules.py --out runs/rules --real          # the same with real weights and activations
     python benchmarks/rules.py --out runs/rules --table         # only print
 """
 
@@ -39,10 +40,10 @@ PAPER = {
 HEAD = ("rule", "network", "weights, activations", "error, %", "arena, bytes", "published, %", "published for")
 
 
-def recipe_of(rule: str, dataset: str, epochs: int) -> Recipe:
-    """A rule's recipe with its defaults: real numbers where its signs do not learn."""
+def recipe_of(rule: str, dataset: str, epochs: int, all_real: bool = False) -> Recipe:
+    """A rule's recipe with its defaults: real numbers where its signs do not learn, or everywhere."""
     entry = catalogue.find(rule)
-    real = dict.fromkeys(entry.real_defaults, False)
+    real = dict.fromkeys(("binary_weights", "binary_activations") if all_real else entry.real_defaults, False)
     for network in NETWORKS:
         try:
             return Recipe(dataset=dataset, algorithm=rule, network=network, epochs=epochs, **real).validated()
@@ -77,13 +78,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rules", default="", help="some of them, separated by commas [default: all]")
+    parser.add_argument("--real", action="store_true", help="real weights and activations, as in most papers' figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args(arguments)
     names = given.rules.split(",") if given.rules else list(catalogue.names())
     runs = [
-        jobs.Run(name, recipe_of(name, given.dataset, given.epochs), Path(given.out) / name, given.data_dir)
+        jobs.Run(
+            name,
+            recipe_of(name, given.dataset, given.epochs, given.real),
+            Path(given.out) / (f"{name}-real" if given.real else name),
+            given.data_dir,
+        )
         for name in names
     ]
 

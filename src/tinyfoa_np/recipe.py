@@ -23,12 +23,12 @@ from .numerics import NUMERICS, check, cosine, power
 from .slices import ORDERS
 
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
-OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
+OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd", "bop")
 NORMALIZATIONS = ("standard", "unit")
 MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
-_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*(:0?\.(?=0*[1-9])\d{1,15})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
@@ -106,9 +106,9 @@ class Recipe:
     lr : float
         Learning rate.
     lr_schedule : str
-        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs; ``cooldown``:
-        linear decrease to zero over the second half; ``cosine``: half a cosine wave down to zero;
-        ``exponential:0.99``: a factor of 0.99 after every epoch.
+        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs, or another one as
+        in ``drop:12,24:0.2``; ``cooldown``: linear decrease to zero over the second half; ``cosine``: half a cosine
+        wave down to zero; ``exponential:0.99``: a factor of 0.99 after every epoch.
     optimizer : str
         One of :data:`OPTIMIZERS`.
     moments : str
@@ -256,6 +256,10 @@ class Recipe:
             raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
+        if filled.optimizer == "bop":
+            filled._check_bop()
+        elif wrong := [name for name in ("gamma", "tau") if filled.options.get(name) != self._usual(name)]:
+            raise BadRequest(f"{wrong[0]} applies to optimizer bop only, not to {filled.optimizer}")
         filled._check_numbers()
         rates = {name: getattr(filled, name) for name in _RATES}
         rates = {name: value if value is None else float(value) for name, value in rates.items()}
@@ -393,6 +397,24 @@ class Recipe:
                 " or epochs as in 'drop:60%,90%'"
             )
 
+    def _usual(self, name: str) -> Any:
+        """Default of one of the rule's own options; None if it has none of that name."""
+        return self.rule.options[name].default if name in self.rule.options else None
+
+    def _check_bop(self) -> None:
+        """Refuse binary weights without a copy in full precision where a rule, a network or a schedule needs one."""
+        if "tau" not in self.rule.options or self.kind != "fc":
+            others = ", ".join(entry.name for entry in catalogue.algorithms() if "tau" in entry.options)
+            raise BadRequest(f"optimizer bop trains fully connected networks of {others}")
+        if not self.binary_weights:
+            raise BadRequest("optimizer bop trains binary weights: leave --no-binary-weights out")
+        if self.moments != "float32":
+            raise BadRequest(f"optimizer bop has float32 moments only, not {self.moments}: leave moments out")
+        if self.freeze is not None or self.start is not None:
+            raise BadRequest("optimizer bop starts from random signs, and all train: leave --from and --freeze out")
+        if self.schedule == "frozen":
+            raise BadRequest("optimizer bop cannot freeze a slice: use another schedule than frozen")
+
     def _scheduled(self) -> Recipe:
         """A copy with its hold; slices, schedule, hold and exchanges must be consistent."""
         schedule, hold, slices = self.schedule, self.hold, self.slices
@@ -472,9 +494,9 @@ class Recipe:
             return 0.5 * (1 + cosine(epoch / self.epochs))
         if self.lr_schedule.startswith("exponential:"):
             return power(float(self.lr_schedule.removeprefix("exponential:")), epoch)
-        drops = self.lr_schedule.removeprefix("drop:").split(",")
-        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
-        return power(0.1, sum(epoch >= end for end in ends))
+        drops, _, factor = self.lr_schedule.removeprefix("drop:").partition(":")
+        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops.split(",")]
+        return power(float(factor or 0.1), sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
         """The recipe as JSON, one key per line, without fields of :data:`_UNSAID` at their defaults.

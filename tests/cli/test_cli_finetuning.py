@@ -84,3 +84,26 @@ def test_what_contradicts_is_refused(run, tmp_path):
     ):
         code, _, err = run("train", *arguments)
         assert code == 2 and words in one_error_line(err), err
+
+
+def test_import_then_evaluate_and_train_on(run, tmp_path):
+    from safetensors.numpy import save_file
+
+    draw = np.random.default_rng(0)
+    shapes = {"fc1": (12, 64), "fc2": (10, 12)}
+    tensors = {f"{k}.weight": draw.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    tensors |= {f"{k}.bias": np.zeros(s[0], np.float16) for k, s in shapes.items()}
+    save_file(tensors, tmp_path / "net.safetensors")
+    code, out, err = run("import", "net.safetensors", "digits", "--network", "fc:12", "--out", "new")
+    assert code == 0 and "layer 1      fc1" in out, err
+    for command in (
+        ["evaluate", "new/model.safetensors"],
+        ["export", "new/model.safetensors", "--to", "npz", "--out", "net.npz"],
+        ["train", "digits", "--from", "new/model.safetensors", "--epochs", 1, "--limit", 100, "--out", "on", "--quiet"],
+    ):
+        code, _, err = run(*command)
+        assert code == 0, (command, err)
+    code, _, err = run("import", "net.safetensors", "digits", "--network", "fc:12", "--out", "new")
+    assert code == 2 and "exists" in one_error_line(err)
+    code, _, err = run("import", "net.safetensors", "digits", "--network", "fc:13", "--out", "other")
+    assert code == 2 and "left are fc1 [12, 64]" in one_error_line(err)
