@@ -222,7 +222,7 @@ _OWN = (
         homes={"fc": _RULES + "drtp:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
-        real_defaults=("binary_activations",),
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
@@ -257,6 +257,7 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
         answers="logits",
+        real_defaults=("binary_weights", "binary_activations"),
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -353,6 +354,13 @@ _OWN = (
                 "logistic: each goodness against theta; softmax: cross-entropy over the goodness of labels.",
                 choices=("logistic", "softmax"),
                 unsaid="logistic",
+            ),
+            "sharpness": Option(
+                1.0,
+                "factor of the goodness in the softmax loss, one over its temperature.",
+                least=1e-3,
+                most=1e6,
+                unsaid=1.0,
             ),
             "negatives": Option(
                 "random",
