@@ -413,18 +413,18 @@ _RECIPE_OPTIONS = (
 
 def _own_options() -> list[Callable[[Command], Command]]:
     """The rules' own options; rules with an option of the same name share it."""
-    found: dict[str, tuple[catalogue.Option, list[str]]] = {}
+    found: dict[str, tuple[catalogue.Option, dict[str, list[str]]]] = {}
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
-            _, lines = found.setdefault(name, (option, []))
-            lines.append(f"{entry.name}: {option.help} [default: {option.default}]")
+            _, lines = found.setdefault(name, (option, {}))
+            lines.setdefault(f"{option.help} [default: {option.default}]", []).append(entry.name)
     return [
         click.option(
             f"--{name.replace('_', '-')}",
             name,
             type=click.Choice(option.choices) if option.choices else type(option.default),
             metavar=None if option.choices else "NUMBER",
-            help=" ".join(lines),
+            help=" ".join(f"{', '.join(rules)}: {line}" for line, rules in lines.items()),
         )
         for name, (option, lines) in found.items()
     ]

@@ -181,6 +181,7 @@ def train(
     from tinyfoa_np.data.user_files import described
     from tinyfoa_np.run import advice
     from tinyfoa_np.run import train as training
+    from tinyfoa_np.run.events import ignored
 
     from .progress import Counting, TrainingProgress
 
@@ -196,7 +197,7 @@ def train(
         elif preset == presets.PRESETS[0]:
             chosen = f"preset: {presets.described(recipe)}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
-    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
+    progress = contextlib.nullcontext(ignored) if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
             recipe,

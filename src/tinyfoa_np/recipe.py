@@ -23,7 +23,7 @@ from .numerics import NUMERICS, check, cosine, power
 from .slices import ORDERS
 
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
-OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
+OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd", "bop")
 NORMALIZATIONS = ("standard", "unit")
 MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
@@ -256,6 +256,10 @@ class Recipe:
             raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
+        if filled.optimizer == "bop":
+            filled._check_bop()
+        elif wrong := [name for name in ("gamma", "tau") if filled.options.get(name) != self._usual(name)]:
+            raise BadRequest(f"{wrong[0]} applies to optimizer bop only, not to {filled.optimizer}")
         filled._check_numbers()
         rates = {name: getattr(filled, name) for name in _RATES}
         rates = {name: value if value is None else float(value) for name, value in rates.items()}
@@ -392,6 +396,24 @@ class Recipe:
                 f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown', 'cosine', 'exponential:0.99'"
                 " or epochs as in 'drop:60%,90%'"
             )
+
+    def _usual(self, name: str) -> Any:
+        """Default of one of the rule's own options; None if it has none of that name."""
+        return self.rule.options[name].default if name in self.rule.options else None
+
+    def _check_bop(self) -> None:
+        """Refuse binary weights without a copy in full precision where a rule, a network or a schedule needs one."""
+        if "tau" not in self.rule.options or self.kind != "fc":
+            others = ", ".join(entry.name for entry in catalogue.algorithms() if "tau" in entry.options)
+            raise BadRequest(f"optimizer bop trains fully connected networks of {others}")
+        if not self.binary_weights:
+            raise BadRequest("optimizer bop trains binary weights: leave --no-binary-weights out")
+        if self.moments != "float32":
+            raise BadRequest(f"optimizer bop has float32 moments only, not {self.moments}: leave moments out")
+        if self.freeze is not None or self.start is not None:
+            raise BadRequest("optimizer bop starts from random signs, and all train: leave --from and --freeze out")
+        if self.schedule == "frozen":
+            raise BadRequest("optimizer bop cannot freeze a slice: use another schedule than frozen")
 
     def _scheduled(self) -> Recipe:
         """A copy with its hold; slices, schedule, hold and exchanges must be consistent."""

@@ -311,6 +311,6 @@ class Dense(Parameters):
 
     def _step(self, t: int, step: int) -> Step:
         """The optimizer at its own step t, in step ``step`` of the training."""
-        name, lr = str(self.recipe.optimizer), self.lr * self.recipe.lr_at(step // self.batches)
+        name, lr = self.optimizer, self.lr * self.recipe.lr_at(step // self.batches)
         limit = np.float32(self.limit if self.limit < inf else np.inf)
         return Step(NUMBERS[name], *rate_and_root(name, lr, t), np.float32(self.decay), limit)

@@ -133,9 +133,10 @@ class Parameters(Turns, Given):
         self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
         self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
+        self.optimizer = "adam" if recipe.optimizer == "bop" else recipe.optimizer  # of all but the signs
         # a frozen layer keeps its weights: no moments, and its slices are in RAM during initialization only
         self.frozen = number in recipe.frozen
-        self.moments, self.partial = 0 if self.frozen else MOMENTS[recipe.optimizer], partial and not self.frozen
+        self.moments, self.partial = 0 if self.frozen else MOMENTS[self.optimizer], partial and not self.frozen
         self.form = FORMATS[recipe.moments]
         # for real inputs, lists for several neurons at a time are faster
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial

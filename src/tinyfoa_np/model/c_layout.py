@@ -385,6 +385,8 @@ def check_scope(recipe: Recipe) -> None:
         raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")
     if recipe.schedule not in ("slice", "stream"):
         raise BadRequest(f"{only}schedules slice, auto and stream, not {recipe.schedule}")
+    if recipe.optimizer == "bop":
+        raise BadRequest(f"{only}optimizers adam, momentum, nesterov and sgd, not bop")
     if recipe.moments not in ("float32", "int8"):
         raise BadRequest(f"{only}moments float32 and int8, not {recipe.moments}")
     if recipe.lr_schedule.startswith(("cosine", "exponential")) or recipe.lr_schedule.count(":") > 1:

@@ -112,7 +112,7 @@ class Search:
             yield [Change("--threads 1", {}, threads=1)]
         if not self.lean:
             yield [Change("--lean", {}, lean=True)]
-        if recipe.optimizer != "sgd":
+        if recipe.optimizer not in ("sgd", "bop"):
             smaller = MOMENTS[MOMENTS.index(recipe.moments) + 1 :]
             yield [Change(f"--moments {moments}", {"moments": moments}) for moments in smaller]
         if recipe.schedule in ("slice", "stream"):

@@ -31,6 +31,7 @@ from ..errors import CheckFailed, TinyFoAError
 from ..layers.tiling import Tiling
 from ..network import described, image_of
 from ..recipe import Recipe
+from ..run.events import ignored
 from . import record
 from .record import Record
 
@@ -252,7 +253,7 @@ def trained(
     threads: int,
     tilings: list[Tiling] | None,
     audit: bool,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], None] = ignored,
 ) -> dict[str, Any]:
     """The result of a training in a temporary directory."""
     from ..run.train import train

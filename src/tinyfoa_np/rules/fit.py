@@ -92,7 +92,10 @@ class Layout:
         else:
             shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
             self.makers = makers(self.inner, self.inputs, shapes, *about)
-        self.ladders = [recipe.rule.home(recipe.kind).ladder(self.inner)] * len(self.makers)
+        rungs = recipe.rule.home(recipe.kind).ladder(self.inner)
+        if recipe.optimizer == "bop":  # signs that are all there is of the weights stay in the arena
+            rungs = [rung for rung in rungs if not rung.tiling.stream_weights]
+        self.ladders = [rungs] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
     def fit(self, budget: int | None) -> list[Chosen]:

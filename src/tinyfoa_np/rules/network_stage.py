@@ -17,6 +17,7 @@ from ..layers.dense import Dense, Work
 from ..layers.encoding import TILES, Encoding, empty, nbytes, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.signs import dense_class
 from ..layers.state import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
@@ -89,7 +90,8 @@ class NetworkStage(Stage):
     def dense(self, k: int, outputs: int, reads: Encoding | None = None, **options: Any) -> Dense:
         """Make layer k with inputs ``reads``, by default ``reads[k]``; options as for :class:`.dense.Dense`."""
         own = {"prefix": f"layer{k}.", "rows": self.B, "partial": self.micro, **options}
-        return Dense(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
+        kind = dense_class(self.recipe, own["binary_weights"])
+        return kind(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:

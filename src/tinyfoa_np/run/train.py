@@ -46,6 +46,7 @@ from .events import Diverged, Event, Interrupted
 from .examination import Examination
 from .loading import Loading
 from .outcome import audit_of, measured, result_of
+from .progress import ProgressLine
 from .start import Start
 
 
@@ -92,7 +93,8 @@ def train(
         recipe's epochs (starting over after the last). If ``run_dir`` has a run, training continues from its weights,
         moments and step counts; the new samples replace its samples.
     on_event : callable, optional
-        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends. By default
+        a terminal or a notebook shows a line of progress (:mod:`.progress`).
     tilings : sequence of Tiling, optional
         Tiling of each stage, if chosen by another run; ``ram`` is then only recorded.
     start : path or Model, optional
@@ -119,11 +121,13 @@ def train(
     """
     beginning = None if start is None else Start.of(start)
     recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream, beginning)
-    how = ram, threads, audit, lean, commit_every, on_event or _silent, tilings
-    run = _Run(recipe, dataset, Path(run_dir), *how)
-    if beginning and not resume:
-        run.given = beginning.given(recipe, dataset, run.stages)
-    with launched(), run.opened(resume, stream):
+    with contextlib.ExitStack() as stack:
+        listener = on_event or stack.enter_context(ProgressLine(recipe))
+        run = _Run(recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, listener, tilings)
+        if beginning and not resume:
+            run.given = beginning.given(recipe, dataset, run.stages)
+        stack.enter_context(launched())
+        stack.enter_context(run.opened(resume, stream))
         return run.train()
 
 
@@ -155,10 +159,6 @@ def _agreed(
         if recipe.start:
             raise BadRequest("the recipe starts from another model: give it (--from MODEL; start=MODEL in Python)")
     return recipe, dataset
-
-
-def _silent(event: Event) -> None:
-    pass
 
 
 class _Run(Loading):
