@@ -260,10 +260,8 @@ class CLayout:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     store : Store
     mapped : bool
         Whether the samples are in memory that can be read in place; otherwise they are copied batch by batch.
