@@ -28,10 +28,10 @@ Examples:
     "--kind",
     type=click.Choice((*KINDS, TRACE)),
     help="memory: the content of each address of the arena over a training step, and the planned, accounted and "
-    "touched bytes beside the paper's figures. training: error and loss per layer and epoch. signs: the share of weights whose "
-    "sign differs from the initial one, per slice. fields: the first layer's weights, as images. "
-    f"trace: the plan and one measured training step, as JSON for ui.perfetto.dev (needs --out; "
-    f"trains a few steps on made-up samples). [default: {KINDS[0]}]",
+    "touched bytes beside the paper's figures. training: error and loss per layer and epoch. signs: the share of "
+    "weights whose sign differs from the initial one, per slice. fields: the first layer's weights, as images. trace: "
+    "the plan and one measured training step, as JSON for ui.perfetto.dev (needs --out; trains a few steps on made-up "
+    f"samples). [default: {KINDS[0]}]",
 )
 @click.option(
     "--layer",
