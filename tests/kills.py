@@ -2,9 +2,9 @@
 
     python tests/kills.py [KILLS]      in each of five recipes; 40 without it
 
-Each recipe trains once undisturbed, which gives its `model_sha256` and the time over which the kills are spread. A training
-that ends before its kills are used up begins again. The exit code is 1 if a model differs or a run is lost. The trainings
-are forked from this process, which has imported everything but runs no kernel.
+Each recipe trains once undisturbed, which gives its `model_sha256` and the time over which the kills are spread. A
+training that ends before its kills are used up begins again. The exit code is 1 if a model differs or a run is lost.
+The trainings are forked from this process, which has imported everything but runs no kernel.
 """
 
 import multiprocessing
