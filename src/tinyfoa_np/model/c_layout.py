@@ -378,7 +378,7 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
 
 def check_scope(recipe: Recipe) -> None:
     """Refuse recipes that the C trainer does not support, with a one-line error."""
-    only = "the trainer in C does "
+    only = "the trainer in C supports "
     if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
@@ -390,6 +390,6 @@ def check_scope(recipe: Recipe) -> None:
     if recipe.lr_schedule.startswith(("cosine", "exponential")):
         raise BadRequest(f"{only}learning rates that are constant, drop or cooldown, not {recipe.lr_schedule}")
     if recipe.augment is not None or recipe.reshuffle:
-        raise BadRequest(f"{only}samples as they are, in one order: leave --augment and --reshuffle out")
+        raise BadRequest("the trainer in C takes samples as they are, in one order: leave --augment and --reshuffle out")
     if recipe.recompute:
-        raise BadRequest(f"{only}keep the outputs of trained layers in flash: leave --recompute out")
+        raise BadRequest("the trainer in C keeps the outputs of trained layers in flash: leave --recompute out")
