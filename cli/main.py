@@ -19,6 +19,7 @@ from .compare import compare
 from .data import data
 from .evaluate import evaluate
 from .export import export
+from .import_ import import_
 from .list import list_
 from .options import debug_option
 from .plan import plan
@@ -54,7 +55,7 @@ def tinyfoa(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, reproduce, data, list_):
+for command in (train, plan, audit, plot, report, compare, evaluate, predict, export, import_, reproduce, data, list_):
     tinyfoa.add_command(command)
 
 

@@ -277,8 +277,9 @@ _RECIPE_OPTIONS = (
         "--lr-schedule",
         metavar="SCHEDULE",
         help="How the learning rate changes: constant; drop:60,90 or drop:60%,90%, divided by 10 at each of these "
-        "epochs; cooldown, linearly to zero over the second half; cosine, to zero along half a cosine wave; "
-        f"exponential:0.99, multiplied by 0.99 after every epoch. [default: {Recipe.lr_schedule}]",
+        "epochs; drop:12,24:0.2, multiplied by 0.2; cooldown, linearly to zero over the second half; cosine, to "
+        "zero along half a cosine wave; exponential:0.99, multiplied by 0.99 after every epoch. "
+        f"[default: {Recipe.lr_schedule}]",
     ),
     click.option(
         "--optimizer",
@@ -329,6 +330,12 @@ _RECIPE_OPTIONS = (
         is_flag=True,
         default=None,
         help="tinyfoa: compute the layers below again for every batch instead of storing their outputs in flash.",
+    ),
+    click.option(
+        "--freeze",
+        metavar="LAYERS",
+        help="With --from: hidden layers, or units of a named network, that keep the model's weights, for example 1,2. "
+        "[default: all layers train]",
     ),
     click.option(
         "--dropout",
@@ -406,18 +413,18 @@ _RECIPE_OPTIONS = (
 
 def _own_options() -> list[Callable[[Command], Command]]:
     """The rules' own options; rules with an option of the same name share it."""
-    found: dict[str, tuple[catalogue.Option, list[str]]] = {}
+    found: dict[str, tuple[catalogue.Option, dict[str, list[str]]]] = {}
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
-            _, lines = found.setdefault(name, (option, []))
-            lines.append(f"{entry.name}: {option.help} [default: {option.default}]")
+            _, lines = found.setdefault(name, (option, {}))
+            lines.setdefault(f"{option.help} [default: {option.default}]", []).append(entry.name)
     return [
         click.option(
             f"--{name.replace('_', '-')}",
             name,
             type=click.Choice(option.choices) if option.choices else type(option.default),
             metavar=None if option.choices else "NUMBER",
-            help=" ".join(lines),
+            help=" ".join(f"{', '.join(rules)}: {line}" for line, rules in lines.items()),
         )
         for name, (option, lines) in found.items()
     ]
@@ -427,7 +434,8 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
-    "data sets without one). mlperf: MLPerf Tiny's for network resnet8. Options given explicitly override it. "
+    "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. Options given explicitly "
+    "override it. "
     "[default: the defaults below]",
 )
 

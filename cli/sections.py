@@ -11,7 +11,7 @@ import click
 COMMANDS = {
     "Train": ("train", "plan", "reproduce"),
     "Look at a run": ("audit", "evaluate", "report", "plot", "compare"),
-    "Use a model": ("predict", "export"),
+    "Use a model": ("predict", "export", "import"),
     "Look up": ("list", "data"),
 }
 ENOUGH = 1000  # characters of a description: all of its first sentence

@@ -8,7 +8,7 @@ import json
 import shlex
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,7 +35,11 @@ from .options import (
     recipe_options,
 )
 from .printing import size
-from .runs import new_run, old_run, reading_before
+from .runs import model_file, new_run, old_run, path_of, reading_before
+
+if TYPE_CHECKING:
+    from tinyfoa_np.data import Reading
+    from tinyfoa_np.run.start import Start
 
 #: fields that determine the preset
 _SYSTEM = ("dataset", "algorithm", "binary_weights", "binary_activations")
@@ -49,6 +53,7 @@ Examples:
   tinyfoa train mnist --slices 4 --schedule stream --json > result.json
   tinyfoa train mnist --algorithm ff --preset paper --epochs 10
   tinyfoa train data.csv --network fc:200x2 --batch 10 --lr 0.002
+  tinyfoa train new.csv --from runs/data-bp-1 --freeze 1 --epochs 10
   tinyfoa train mnist --ram 24MB --out runs/small --commit-every 200
   tinyfoa train --resume runs/small""",
 )
@@ -57,6 +62,14 @@ Examples:
 @reading_options
 @preset_option
 @recipe_options
+@click.option(
+    "--from",
+    "start",
+    metavar="MODEL",
+    help="Fine-tune: start with the weights of a run directory or a model.safetensors, and with its recipe where no "
+    "option is given. Layers that the networks share are taken, and the head if the classes are the same. [default: "
+    "random weights]",
+)
 @click.option(
     "--ram",
     type=Bytes(),
@@ -99,6 +112,7 @@ def train(
     files: str | None,
     max_bytes: int | None,
     preset: str | None,
+    start: str | None,
     ram: int | None,
     threads: int | None,
     lean: bool | None,
@@ -120,6 +134,11 @@ def train(
 
     Options marked with an algorithm (for example giff:) only work with that algorithm.
     """
+    if start and (resume or preset):
+        other = "--resume" if resume else "--preset"
+        raise BadRequest(f"--from and {other} both determine weights or recipe: give one of them")
+    if given.get("freeze") and not (start or resume):
+        raise BadRequest("--freeze keeps layers of a model: name it with --from MODEL")
     if resume and lean:
         raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
     if resume and out:
@@ -133,6 +152,7 @@ def train(
     if dataset:
         given["dataset"] = dataset
     directory: contextlib.AbstractContextManager[Path]
+    beginning: Start | None = None
     if resume:
         run = old_run(resume)
         from tinyfoa_np.run.directory import read_recipe
@@ -148,6 +168,10 @@ def train(
             given = presets.chosen(preset, {**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
         _refuse_contradictions(recipe, given)
         directory = contextlib.nullcontext(run)
+    elif start:
+        assert dataset
+        recipe, beginning, reading = _started(start, dataset, given, reading)
+        directory = new_run(out, short(recipe.dataset), recipe.algorithm)
     else:
         recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
@@ -157,6 +181,7 @@ def train(
     from tinyfoa_np.data.user_files import described
     from tinyfoa_np.run import advice
     from tinyfoa_np.run import train as training
+    from tinyfoa_np.run.events import ignored
 
     from .progress import Counting, TrainingProgress
 
@@ -166,13 +191,13 @@ def train(
             samples = data.load(recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
         if is_files(recipe.dataset) and not quiet:
             click.echo(printable(described(samples)), err=True)
-        recipe = asked(given, preset, samples.train.inputs.shape)
-        if not preset and (defaulted := defaults.described(recipe, given)):
+        recipe = recipe if start else asked(given, preset, samples.train.inputs.shape)
+        if not start and not preset and (defaulted := defaults.described(recipe, given)):
             chosen = f"chosen: {defaulted}"
         elif preset == presets.PRESETS[0]:
             chosen = f"preset: {presets.described(recipe)}"
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
-    progress = contextlib.nullcontext() if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
+    progress = contextlib.nullcontext(ignored) if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
         result = training.train(
             recipe,
@@ -185,6 +210,7 @@ def train(
             commit_every=commit_every,
             resume=bool(resume),
             on_event=on_event,
+            start=beginning,
         )
     if samples is not None and result["error_pct"] is not None:
         import numpy as np
@@ -195,6 +221,23 @@ def train(
     click.echo(json.dumps(result) if as_json else _summary(result))
     if result.get("findings"):
         raise CheckFailed(f"the audit failed: {'; '.join(result['findings'])}")
+
+
+def _started(
+    start: str, dataset: str, given: dict[str, Any], reading: Reading | None
+) -> tuple[Recipe, Start, Reading | None]:
+    """The recipe of a training that starts from a model, the model, and how its data are read."""
+    from tinyfoa_np.data.roles import Known
+    from tinyfoa_np.run.start import Start, further
+
+    path = path_of(start)
+    if path.is_dir():
+        model_file(start)  # refuse directories without a model in words
+    beginning = Start.of(path)
+    model = beginning.model
+    if reading is None and model.reading and is_files(dataset):
+        reading = Known.from_record(model.reading).reading
+    return further(model, **given), beginning, reading
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

@@ -55,6 +55,13 @@ def test_answers_that_would_be_ties_of_signs_come_from_real_activations(algorith
     assert "activations" not in defaults.described(recipe, {"binary_activations": False})
 
 
+@pytest.mark.parametrize("algorithm", ["drtp", "pepita", "ff"])
+def test_rules_that_learn_little_with_signs_have_real_weights(algorithm):
+    fields = chosen(500, algorithm=algorithm)
+    assert fields["binary_weights"] is False and fields["binary_activations"] is False
+    assert chosen(500, algorithm=algorithm, binary_weights=True)["binary_weights"]
+
+
 def test_a_rule_that_streams_by_itself_has_a_rate_of_its_own():
     assert chosen(20_000, algorithm="monoforward")["lr"] == defaults.RATES["monoforward"]
     assert "slices" not in chosen(20_000, algorithm="biofo")
@@ -62,7 +69,12 @@ def test_a_rule_that_streams_by_itself_has_a_rate_of_its_own():
 
 def test_what_giff_trains_convolutions_with():
     fields = chosen(500, algorithm="giff", network="cnn", options={"loss": "logistic"})
-    assert fields["options"] == {"loss": "logistic", "negatives": "all", "answer": "last"} and fields["rms"]
+    usual = {"loss": "logistic", "negatives": "all", "answer": "last"}
+    assert fields["options"] == {**usual, "sharpness": 32.0} and fields["rms"]
+    assert (fields["batch"], fields["lr"], fields["lr_schedule"]) == (2, 0.002, "cosine")
+    of_normed = chosen(500, algorithm="giff", network="resnet8", options={})
+    assert "sharpness" not in of_normed["options"]
+    assert (of_normed["batch"], of_normed["lr_schedule"]) == (defaults.GRAPH_BATCH, "cooldown")
     fields = chosen(500, algorithm="giff", network="cnn", answer="sum", rms=False)  # as a command gives them
     assert (fields["loss"], fields["answer"], fields["rms"]) == ("softmax", "sum", False)
     assert "loss" not in chosen(500, algorithm="giff")

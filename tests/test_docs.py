@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tinyfoa_np import data
 from tinyfoa_np.data import Split
@@ -72,6 +73,9 @@ def yours(folder, digits):
     """Your own data, by the names they have in the pages."""
     x, y = digits.test.inputs, digits.test.labels
     np.savez(folder / "data.npz", x=x, y=y)
+    shapes = (100, 64), (100, 100), (10, 100)
+    weights = {f"{n}.weight": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}
+    save_file(weights, folder / "mlp.safetensors")
     np.save(folder / "x.npy", x), np.save(folder / "y.npy", y)
     for name in ("data.csv", "train.csv", "test.csv"):
         np.savetxt(folder / name, np.column_stack([x, y]), "%d", delimiter=",")

@@ -9,6 +9,8 @@ from train_tools import made, recipe, run
 
 from tinyfoa_np import Run
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.run.events import Event
+from tinyfoa_np.run.progress import ProgressLine
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "examples" / "notebooks"
 
@@ -50,7 +52,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         Run(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["beside_backpropagation", "own_data"])
+@pytest.mark.parametrize("name", ["beside_backpropagation", "own_data", "my_board"])
 def test_the_notebooks_cells_run(name, tmp_path, monkeypatch):
     """Cell by cell, in one namespace; no Jupyter is needed for that."""
     for module in ("sklearn", "matplotlib"):
@@ -62,6 +64,52 @@ def test_the_notebooks_cells_run(name, tmp_path, monkeypatch):
             exec("".join(cell["source"]), names)
     if name == "own_data":
         assert names["score"] > 0.9 and (tmp_path / "firmware" / "tinyfoa_classify.c").exists()
+    elif name == "my_board":
+        assert not names["first"]["fits"] and names["second"]["fits"]
+        assert names["result"]["error_pct"] < 30
+        assert names["measured"] == names["second"]["ram"]["planned_bytes"] and names["picture"].axes
     else:
         errors = {where: one.epochs[-1].test_error_pct for where, one in names["runs"].items()}
         assert max(errors.values()) < 30 and all(figure.axes for figure in names["figures"])
+
+
+class _Kernel:
+    """What a notebook's kernel offers: a cell below which a text can be displayed and updated."""
+
+    kernel = True
+
+    def __init__(self):
+        self.texts = []
+
+    def get_ipython(self):
+        return self
+
+    def display(self, content, raw, display_id):
+        assert raw and display_id
+        return self
+
+    def update(self, content, raw):
+        self.texts.append(content["text/plain"])
+
+
+def test_progress_is_one_line_in_a_notebook(monkeypatch):
+    kernel = _Kernel()
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    monkeypatch.setitem(sys.modules, "IPython.display", kernel)
+    monkeypatch.setattr(ProgressLine, "REDRAW", 0.0)
+    with ProgressLine(recipe(epochs=3)) as line:
+        line(Event("epoch", 0, 0, loss=1.5, train_error_pct=20.0))
+        line(Event("batch", 1, 2, 4, 10))
+    assert kernel.texts[1:] == ["layer 2/2, epoch 3/3, batch 5/10: loss 1.5000, train error 20.00 %"] * 2
+    assert "\n" not in "".join(kernel.texts)
+
+
+def test_progress_is_one_line_in_a_terminal_and_nothing_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run(tmp_path / "shown", recipe(), made())
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and shown.count("\r") > 1 and "epoch 1/1" in shown
+    assert all(len(line.rstrip("\n")) < 80 for line in shown.split("\r"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    run(tmp_path / "silent", recipe(), made())
+    assert capsys.readouterr().err == ""

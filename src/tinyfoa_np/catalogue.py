@@ -113,6 +113,8 @@ class Algorithm:
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     graphs : tuple of str
         Which graphs of layers it trains, if any: ``named`` ones, or chains of convolutions (``conv``).
+    freezes : bool
+        Whether it can train a network whose lower layers keep their weights.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -137,6 +139,7 @@ class Algorithm:
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
+    freezes: bool = True
     paper: str | None = None
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +183,11 @@ def _of_goodness(network: str) -> dict[str, Any]:
     }
 
 
+#: options of the optimizer ``bop``
+_BOP = {
+    "gamma": Option(1e-3, "with optimizer bop, how fast moments follow the gradient.", 1e-9, 1.0, unsaid=1e-3),
+    "tau": Option(1e-4, "with optimizer bop, the size of a moment beyond which a sign flips.", most=1.0, unsaid=1e-4),
+}
 _RULES = "tinyfoa_np.rules."
 _OWN = (
     Algorithm(
@@ -190,6 +198,7 @@ _OWN = (
         lc_defaults={"normalize": "unit"},
         schedules=("slice", "stream", "frozen"),
         by_layer=True,
+        options=_BOP,
         recompute=True,
         projected=True,
         answers="projection",
@@ -202,6 +211,7 @@ _OWN = (
         homes={"fc": _RULES + "bp:Network", "lc": _RULES + "bp_local:Network", "graph": _RULES + "bp_graph:Network"},
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "unit", "shuffle": False},
         lc_defaults={"dropout": 0.2},
+        options=_BOP,
         schedules=("none", "slice", "frozen"),
         answers="logits",
         paper="tinyfoa_memory",
@@ -212,7 +222,7 @@ _OWN = (
         homes={"fc": _RULES + "drtp:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
-        real_defaults=("binary_activations",),
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
@@ -247,6 +257,7 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "momentum", "normalize": "unit", "shuffle": False, "dropout": 0.1},
         why_not="modulates the inputs of fully connected layers",
         answers="logits",
+        real_defaults=("binary_weights", "binary_activations"),
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -319,6 +330,7 @@ _OWN = (
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
         graphs=("conv",),
+        freezes=False,
         defaults={
             "lr": 0.02,
             "optimizer": "adam",
@@ -342,6 +354,13 @@ _OWN = (
                 "logistic: each goodness against theta; softmax: cross-entropy over the goodness of labels.",
                 choices=("logistic", "softmax"),
                 unsaid="logistic",
+            ),
+            "sharpness": Option(
+                1.0,
+                "factor of the goodness in the softmax loss, one over its temperature.",
+                least=1e-3,
+                most=1e6,
+                unsaid=1.0,
             ),
             "negatives": Option(
                 "random",

@@ -10,7 +10,10 @@ M x M slices:
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
     bits      activations and weights are real where the catalogue's entry says so (``real_defaults``)
-    giff      for networks with convolutions, :data:`GRAPH_OPTIONS` and :data:`GRAPH_FIELDS`
+    images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
+
+GIFF's goodness is a mean over all outputs, so the scores of all labels are nearly the same at first. The sharpness, and
+many small steps, end this plateau early.
 
 The learning rate for slices is derived as follows: a step of Adam is about lr, weights begin within 1 / sqrt(I) and end
 within 1, so the rate times the number of steps determines how many signs can change. Explicit options are kept, and
@@ -23,7 +26,7 @@ from math import ceil
 from typing import Any
 
 from . import catalogue
-from .architectures import convolutional
+from .architectures import batch_normed, convolutional
 from .data import is_files
 from .network import is_local
 from .recipe import Recipe
@@ -47,11 +50,20 @@ RATES = {
     "giff": 1e-3,
 }
 GRAPH_RATES = {"bp": 4e-3, "giff": 4e-3}
-#: further options for networks with convolutions
-GRAPH_OPTIONS: dict[str, dict[str, Any]] = {"giff": {"loss": "softmax", "negatives": "all", "answer": "last"}}
-GRAPH_FIELDS: dict[str, dict[str, Any]] = {"giff": {"rms": True}}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 10
+_SOFTMAX = {"loss": "softmax", "negatives": "all", "answer": "last"}
+#: further fields and options for networks with batch norm, and for convolutions without it, which allow small batches
+NORMED: dict[str, dict[str, Any]] = {"giff": {"rms": True, "options": _SOFTMAX}}
+UNNORMED: dict[str, dict[str, Any]] = {
+    "giff": {
+        "rms": True,
+        "batch": 2,
+        "lr": 2e-3,
+        "lr_schedule": "cosine",
+        "options": {**_SOFTMAX, "sharpness": 32.0},
+    },
+}
 #: fields determined by the rule, in display order
 CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule", "binary_weights", "binary_activations")
 
@@ -91,13 +103,16 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     samples = max(1, min(samples, known.get("limit", samples)))
     usual = {"normalize": "standard", "shuffle": True} if own else {}
     fields: dict[str, Any] = {"network": NETWORK if samples >= FEW else SMALL_NETWORK, **usual, **known}
+    algorithm = fields.get("algorithm") or catalogue.DEFAULT
     convolutions = convolutional(fields["network"])
+    if convolutions:
+        of_graphs = NORMED if batch_normed(fields["network"]) else UNNORMED
+        fields = _with(fields, of_graphs.get(algorithm, {}))
     least, most = BATCH
     fields.setdefault("batch", GRAPH_BATCH if convolutions else min(max(samples // 100, least), most))
     batches = ceil(samples / max(1, fields["batch"]))  # the recipe refuses values out of range
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
-    algorithm = fields.get("algorithm") or catalogue.DEFAULT
     entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
     for name in entry.real_defaults:
         if name == "binary_weights" or not is_local(fields["network"]):
@@ -107,16 +122,20 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
         fields.setdefault("lr", min(LARGEST_LR, TRAVEL * turns / (max(1, fields["epochs"]) * batches)))
         return fields
-    if convolutions:
-        held = fields if "options" not in fields else fields["options"]  # a command has options among the fields
-        new = {name: value for name, value in GRAPH_OPTIONS.get(algorithm, {}).items() if name not in held}
-        fields = {**fields, **new} if held is fields else {**fields, "options": {**held, **new}}
-        fields = {**GRAPH_FIELDS.get(algorithm, {}), **fields}
     rates = GRAPH_RATES if convolutions else RATES
-    if "lr" not in known and rates.get(algorithm):
+    if "lr" not in fields and rates.get(algorithm):
         fields.setdefault("lr_schedule", "cooldown")
         fields["lr"] = rates[algorithm]
     return fields
+
+
+def _with(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The given fields and options, completed by the usual ones; a command has options among the fields."""
+    fields, options = {**usual, **given}, {**usual.get("options", {}), **given.get("options", {})}
+    if "options" in given:
+        return {**fields, "options": options}
+    fields.pop("options", None)
+    return {**options, **fields}
 
 
 def described(recipe: Recipe, given: dict[str, Any]) -> str:

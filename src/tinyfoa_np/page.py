@@ -156,15 +156,15 @@ def _layers(result: dict[str, Any], rows: Sequence[Epoch]) -> str:
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]
-        last = own[-1]
+        last = own[-1] if own else None  # a frozen layer has no epochs
         table.append(
             [
                 number + 1 if one_by_one else "all",
                 len(own),
                 _percent(error),
-                _percent(last.train_error_pct),
-                f"{last.loss:.4g}",
-                f"{seconds:.2f}",
+                _percent(last.train_error_pct) if last else "frozen",
+                f"{last.loss:.4g}" if last else "",
+                f"{seconds:.2f}" if last else "",
             ]
         )
     heads = ["layer", "epochs >", "test error, % >", "training error, % >", "loss >", "s per epoch >"]

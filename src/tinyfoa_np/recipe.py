@@ -14,21 +14,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from . import catalogue
-from .architectures import grouped, named
+from .architectures import grouped, named, units_of
 from .augmentation import canonical
 from .catalogue import Algorithm
 from .errors import BadRequest, OtherNumerics
-from .network import CONNECTIONS, is_local
+from .network import CONNECTIONS, is_local, widths
 from .numerics import NUMERICS, check, cosine, power
 from .slices import ORDERS
 
 SCHEDULES = ("auto", "none", "slice", "stream", "frozen")
-OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd")
+OPTIMIZERS = ("adam", "momentum", "nesterov", "sgd", "bop")
 NORMALIZATIONS = ("standard", "unit")
 MOMENTS = ("float32", "bfloat16", "int8")
 MERGES = ("add", "mul")
 _HOLD = re.compile(r"(\d{1,15})(epochs?)?")
-_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*")
+_DROPS = re.compile(r"drop:\d{1,15}%?(,\d{1,15}%?)*(:0?\.(?=0*[1-9])\d{1,15})?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _EXPONENTIAL = re.compile(r"exponential:(0?\.\d{1,15}|1(\.0*)?)")
 
 #: for layer-by-layer training with more than 2 x 2 slices: the default learning rate of ``auto`` is LR_PER_SIDE M, at
@@ -51,7 +52,7 @@ _OWN = (
     "rms",
 )
 #: fields recorded only if they differ from their defaults, as older recipes do not have them
-_UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle")
+_UNSAID = ("digest", "lc_connect", "options", "augment", "reshuffle", "freeze", "start")
 _RATES = ("lr", "dropout", "decay", "classifier_lr", "classifier_decay", "label_scale", "peer", "theta")
 
 #: types as spelled in the fields of a recipe: accepted classes, and their name in messages
@@ -105,9 +106,9 @@ class Recipe:
     lr : float
         Learning rate.
     lr_schedule : str
-        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs; ``cooldown``:
-        linear decrease to zero over the second half; ``cosine``: half a cosine wave down to zero;
-        ``exponential:0.99``: a factor of 0.99 after every epoch.
+        ``constant``; ``drop:60,90`` or ``drop:60%,90%``: a factor of 0.1 after each of these epochs, or another one as
+        in ``drop:12,24:0.2``; ``cooldown``: linear decrease to zero over the second half; ``cosine``: half a cosine
+        wave down to zero; ``exponential:0.99``: a factor of 0.99 after every epoch.
     optimizer : str
         One of :data:`OPTIMIZERS`.
     moments : str
@@ -158,6 +159,11 @@ class Recipe:
         For locally connected networks: input channels per output channel, one of
         :data:`tinyfoa_np.network.CONNECTIONS`. ``full``: all, as in the authors' script; ``depthwise``: one, as counted
         in the paper's memory.
+    freeze : str or None
+        Hidden layers, or units of a named network, that keep the weights of the model from which training starts, as in
+        ``"1,2"``.
+    start : str or None
+        SHA-256 of the weights from which training starts, see :mod:`tinyfoa_np.run.start`; set by training.
     options : dict
         The algorithm's own options (:attr:`tinyfoa_np.catalogue.Algorithm.options`), all or some.
     digest : str or None
@@ -201,6 +207,8 @@ class Recipe:
     limit: int | None = None
     recompute: bool = False
     lc_connect: str | None = None
+    freeze: str | None = None
+    start: str | None = None
     digest: str | None = None
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
@@ -238,12 +246,20 @@ class Recipe:
         _choice("moments", self.moments, MOMENTS)
         if self.augment is not None:
             filled = replace(filled, augment=canonical(self.augment))
+        if self.freeze is not None:
+            filled = replace(filled, freeze=filled._canonical_freeze())
+        if self.start is not None and not _DIGEST.fullmatch(self.start):
+            raise BadRequest(f"start is {self.start[:40]!r}: a SHA-256 in hexadecimal would be right")
         if filled.lc_connect is not None:
             _choice("lc_connect", filled.lc_connect, CONNECTIONS)
         if filled.deep and self.moments != "float32":
             raise BadRequest(f"network {self.network} has float32 moments only: leave moments out")
         if filled.optimizer == "sgd" and self.moments != "float32":
             raise BadRequest(f"optimizer sgd has no moments that could be {self.moments}: leave moments out")
+        if filled.optimizer == "bop":
+            filled._check_bop()
+        elif wrong := [name for name in ("gamma", "tau") if filled.options.get(name) != self._usual(name)]:
+            raise BadRequest(f"{wrong[0]} applies to optimizer bop only, not to {filled.optimizer}")
         filled._check_numbers()
         rates = {name: getattr(filled, name) for name in _RATES}
         rates = {name: value if value is None else float(value) for name, value in rates.items()}
@@ -282,6 +298,36 @@ class Recipe:
         if self.deep or entry.real:
             values.update(binary_weights=False, binary_activations=False)
         return replace(self, schedule=schedule, slices=slices, options=entry.checked(self.options), **values)
+
+    def _canonical_freeze(self) -> str:
+        """``freeze`` in order and without spaces; raises BadRequest if these layers cannot be frozen."""
+        if not self.rule.freezes:
+            raise BadRequest(f"algorithm {self.algorithm} trains all layers: leave freeze out")
+        what = "units" if self.deep else "layers"
+        count = units_of(self.network) if self.deep else len(widths(self.network))
+        parts = [part.strip() for part in str(self.freeze).split(",")]
+        if not all(part.isdecimal() and len(part) < 5 and 1 <= int(part) <= count for part in parts):
+            raise BadRequest(f"freeze is {str(self.freeze)[:40]!r}: write some of the {what} 1 to {count}, as in '1,2'")
+        frozen = sorted({int(part) for part in parts})
+        if self.kind != "fc" and not self.rule.by_layer and frozen != list(range(1, len(frozen) + 1)):
+            # errors pass batch norm in training only, and a graph is cut in two
+            raise BadRequest(f"freeze is {self.freeze!r}: on {self.network} only the lowest {what} can be frozen")
+        if (self.rule.by_layer or self.rule.answers == "goodness") and count in frozen:
+            raise BadRequest(
+                f"the last of the {what} gives the answer of {self.algorithm}: leave {count} out of freeze"
+            )
+        if self.rule.answers == "goodness":
+            groups = grouped(self.groups, self.network)
+            if any(0 < len({n + 1 for n in group} & {*frozen}) < len(group) for group in groups):
+                raise BadRequest(f"freeze is {self.freeze!r}: whole groups of {self.groups} are needed")
+            if self.options.get("answer") != "last":
+                raise BadRequest("the goodness of frozen groups is that of the old labels: freeze needs --answer last")
+        return ",".join(map(str, frozen))
+
+    @property
+    def frozen(self) -> frozenset[int]:
+        """Frozen layers or units, from 0."""
+        return frozenset(int(part) - 1 for part in self.freeze.split(",")) if self.freeze else frozenset()
 
     @property
     def rule(self) -> Algorithm:
@@ -350,6 +396,24 @@ class Recipe:
                 f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown', 'cosine', 'exponential:0.99'"
                 " or epochs as in 'drop:60%,90%'"
             )
+
+    def _usual(self, name: str) -> Any:
+        """Default of one of the rule's own options; None if it has none of that name."""
+        return self.rule.options[name].default if name in self.rule.options else None
+
+    def _check_bop(self) -> None:
+        """Refuse binary weights without a copy in full precision where a rule, a network or a schedule needs one."""
+        if "tau" not in self.rule.options or self.kind != "fc":
+            others = ", ".join(entry.name for entry in catalogue.algorithms() if "tau" in entry.options)
+            raise BadRequest(f"optimizer bop trains fully connected networks of {others}")
+        if not self.binary_weights:
+            raise BadRequest("optimizer bop trains binary weights: leave --no-binary-weights out")
+        if self.moments != "float32":
+            raise BadRequest(f"optimizer bop has float32 moments only, not {self.moments}: leave moments out")
+        if self.freeze is not None or self.start is not None:
+            raise BadRequest("optimizer bop starts from random signs, and all train: leave --from and --freeze out")
+        if self.schedule == "frozen":
+            raise BadRequest("optimizer bop cannot freeze a slice: use another schedule than frozen")
 
     def _scheduled(self) -> Recipe:
         """A copy with its hold; slices, schedule, hold and exchanges must be consistent."""
@@ -430,9 +494,9 @@ class Recipe:
             return 0.5 * (1 + cosine(epoch / self.epochs))
         if self.lr_schedule.startswith("exponential:"):
             return power(float(self.lr_schedule.removeprefix("exponential:")), epoch)
-        drops = self.lr_schedule.removeprefix("drop:").split(",")
-        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops]
-        return power(0.1, sum(epoch >= end for end in ends))
+        drops, _, factor = self.lr_schedule.removeprefix("drop:").partition(":")
+        ends = [int(d[:-1]) * self.epochs / 100 if d.endswith("%") else int(d) for d in drops.split(",")]
+        return power(float(factor or 0.1), sum(epoch >= end for end in ends))
 
     def to_json(self) -> str:
         """The recipe as JSON, one key per line, without fields of :data:`_UNSAID` at their defaults.

@@ -54,19 +54,21 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     right, wrong = (goodness[row[:samples], own] for row in labels)
     judged = run(
         giff.loss_and_slopes,
-        "coefficient margin",
+        "coefficient",
         **shared,
         labels=labels[0],
         wrong=labels[1],
         theta=theta,
-        softmax=False,
+        sharpness=0.0,
         of=samples + 3,
         coefficient=Blank((2, samples + 1), "float64"),
-        margin=np.ones(samples + 1),
     )
     expected = giff_reference.loss(goodness.T, *labels[:, :samples], theta)[0]
     assert judged.returned == pytest.approx(samples * expected, rel=1e-9)
-    np.testing.assert_allclose(judged.margin[:samples], 1 + right - wrong, rtol=1e-9, atol=1e-9)
+    others = np.where(np.eye(classes, dtype=bool)[labels[0, :samples]], -np.inf, goodness.T).max(axis=1)
+    done = on_threads(giff.margins, "margin", threads, **shared, labels=labels[0], margin=np.ones(samples + 1))
+    np.testing.assert_allclose(done.margin[:samples], 1 + right - others, rtol=1e-9, atol=1e-9)
+    assert done.margin[samples] == 1
     shared = {
         "d": d,
         "samples": samples,
@@ -108,7 +110,7 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     np.testing.assert_allclose(done.dbias, slopes[1], rtol=1e-5, atol=classes * EPS * np.abs(dq).max())
 
 
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 3.0])
 @given(
     st.integers(1, 5),
     st.sampled_from([1, 2, 12]),
@@ -118,7 +120,7 @@ def test_giff(samples, places, width, classes, k, merge, theta, threads, seed):
     st.integers(1, 4),
     st.integers(0, 2**32 - 1),
 )
-def test_giff_over_all_labels(softmax, samples, places, width, classes, merge, threads, seed):
+def test_giff_over_all_labels(sharpness, samples, places, width, classes, merge, threads, seed):
     rng = np.random.default_rng(seed)
     d, q = numbers(rng, samples + 1, places, width), np.abs(numbers(rng, classes, width))
     code, theta = getattr(giff, merge.upper()), 2.0
@@ -131,23 +133,19 @@ def test_giff_over_all_labels(softmax, samples, places, width, classes, merge, t
     D = d[:samples].astype(np.float64).transpose(0, 2, 1)[..., None]
     D = D[:, :, 0, 0] if places == 1 else D
     a = giff_reference.class_scores(D, wide, one)
-    expected, da = giff_reference.loss(a, labels[:samples], None, None if softmax else theta)
+    expected, da = giff_reference.loss(a, labels[:samples], None, None if sharpness else theta, sharpness)
     shared = {"d": d, "samples": samples, "merge": code, "q": q, "labels": labels, "wrong": nobody}
     judged = run(
         giff.loss_and_slopes,
-        "coefficient margin",
+        "coefficient",
         **shared,
         **sums,
         theta=theta,
-        softmax=softmax,
+        sharpness=sharpness,
         of=samples,
         coefficient=Blank((classes, samples + 1), "float64"),
-        margin=np.zeros(samples + 1),
     )
     assert judged.returned == pytest.approx(samples * expected, rel=1e-9, abs=1e-9)
-    others = np.where(np.eye(classes, dtype=bool)[labels[:samples]], -np.inf, a).max(axis=1)
-    own = a[np.arange(samples), labels[:samples]]
-    np.testing.assert_allclose(judged.margin[:samples], own - others, rtol=1e-9, atol=1e-9)
     dd, dq = np.zeros_like(D), np.zeros((classes, width))
     for c in range(classes):
         Q = np.broadcast_to(wide[c].reshape(1, -1, *[1] * (D.ndim - 2)), D.shape)

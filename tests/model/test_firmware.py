@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_tools import made, recipe, run
+from export_tools import CASE_NAMES, CASES, data_for, mixed, trained
 
 from tinyfoa_np.data.dataset import Columns
-from tinyfoa_np.model import export, model
+from tinyfoa_np.model import export
 from tinyfoa_np.model.export.c_text import c_string
 
 pytestmark = [
@@ -47,50 +47,6 @@ int main(void) {
     return 0;
 }
 """
-#: network, images or none, recipe fields; bytes and real numbers take turns
-CASES = [
-    *(
-        ("fc:33,20", None, {"algorithm": algorithm, "binary_weights": weights, "binary_activations": activations})
-        for algorithm in ("tinyfoa", "bp", "drtp", "ff")
-        for weights, activations in ((True, True), (False, False))
-    ),
-    ("fc:33,20", None, {"binary_weights": False}),
-    ("fc:33,20", None, {"binary_activations": False}),
-    ("fc:33", None, {"algorithm": "dfa"}),
-    ("fc:33", None, {"algorithm": "pepita"}),
-    ("fc:33", None, {"algorithm": "ff"}),
-    ("fc:30,20", None, {"algorithm": "giff", "merge": "mul", "rms": False, "label_width": 2, "groups": "1,2"}),
-    ("fc:33,20", None, {"algorithm": "monoforward"}),
-    ("fc:33,20", None, {"algorithm": "monoforward", "binary_weights": False, "binary_activations": False}),
-    ("fc:33,20", None, {"algorithm": "biofo", "options": {"head": "normal"}}),
-    ("fc:33,20", None, {"algorithm": "biofo", "binary_weights": False, "binary_activations": False}),
-    ("lc:6,9", (2, 8, 7), {}),
-    ("lc:6,9", (2, 8, 7), {"lc_connect": "depthwise", "binary_activations": False}),
-    ("lc:6", (1, 9, 9), {"binary_weights": False, "algorithm": "bp"}),
-    ("lc:6,9", (2, 8, 7), {"algorithm": "bp", "lc_connect": "depthwise"}),
-    ("lc:6", (1, 9, 9), {"algorithm": "dfa"}),
-    ("cnn", (1, 12, 11), {"algorithm": "giff", "options": {"answer": "last"}}),
-    ("cnn", (1, 12, 11), {"algorithm": "giff", "merge": "add", "rms": True}),
-    ("cnn", (1, 12, 11), {"algorithm": "bp"}),
-    ("resnet8", (3, 8, 8), {"algorithm": "giff"}),
-    ("dscnn", (1, 21, 10), {"algorithm": "bp"}),
-]
-
-
-def data_for(image, kind, tests=1000):
-    inputs = np.prod(image) if image else 70
-    return replace(made(kind, samples=90, tests=tests, inputs=inputs, classes=5), image=image)
-
-
-def mixed(x):
-    """Half of one sample, half of another, so that answers are no foregone conclusion."""
-    return x // 2 + x[::-1] // 2 if x.dtype == np.uint8 else (x + x[::-1]) / 2
-
-
-def trained(where, network, dataset, **options):
-    usual = {"epochs": 2, "lr": 3e-3, "batch": 30, "schedule": "auto"}
-    result = run(where, recipe(network=network, **{**usual, **options}), dataset)
-    return model.load(Path(result["run_dir"]) / "model.safetensors")
 
 
 def written(ours, where):
@@ -115,7 +71,7 @@ def check(output, ours, x):
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{n}-{o.get('algorithm', 'tinyfoa')}" for n, _, o in CASES])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=CASE_NAMES)
 def test_answers_and_scores_are_the_models(tmp_path, number):
     network, image, options = CASES[number]
     dataset = data_for(image, ("bytes", "real")[number % 2], 100 if network in ("resnet8", "dscnn") else 1000)

@@ -150,6 +150,14 @@ def test_what_is_given_comes_first(given, expected):
     assert {name: getattr(recipe, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("network, rates", [("dscnn", [5e-4, 1e-4, 2e-5]), ("mobilenetv1", [1e-3, 5e-4, 2.5e-4])])
+def test_mlperf_has_other_networks(network, rates):
+    recipe = Recipe(**presets.chosen("mlperf", {"dataset": "cifar10", "network": network})).validated()
+    ends = {"dscnn": (0, 11, 12, 23, 24, 35), "mobilenetv1": (0, 19, 20, 29, 30, 49)}[network]
+    assert recipe.epochs == ends[-1] + 1 and (recipe.augment is None) == (network == "dscnn")
+    assert [recipe.lr * recipe.lr_at(epoch) for epoch in ends] == pytest.approx(sorted(2 * rates, reverse=True))
+
+
 def test_mlperf_is_of_resnet8():
     fields = presets.chosen("mlperf", {"dataset": "cifar10", "batch": 64})
     recipe = Recipe(**fields).validated()
@@ -157,6 +165,6 @@ def test_mlperf_is_of_resnet8():
     assert recipe.augment == "flip,shift:10%,rotate:15" and recipe.reshuffle
     assert recipe.lr_at(100) == pytest.approx(0.99**100)
     assert Recipe(**presets.chosen("mlperf", {"dataset": "cifar10", "algorithm": "giff"})).validated().merge == "mul"
-    with pytest.raises(BadRequest, match="for network resnet8, not cnn"):
+    with pytest.raises(BadRequest, match="for networks resnet8, dscnn, mobilenetv1, not cnn"):
         presets.chosen("mlperf", {"dataset": "cifar10", "network": "cnn"})
     assert presets.chosen("paper", {"dataset": "mnist"}) == presets.around({"dataset": "mnist"})

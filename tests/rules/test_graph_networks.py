@@ -303,3 +303,18 @@ def test_what_a_run_writes_down(trained):
     result = trained("cnn")
     written = json.loads((Path(result["run_dir"]) / "recipe.json").read_text())
     assert written["groups"] == "1|2|3" and written["merge"] == "mul" and not written["binary_weights"]
+
+
+@pytest.mark.parametrize("loss, negatives", [("logistic", "random"), ("softmax", "all")])
+@pytest.mark.parametrize("groups, answer", [("1,2,3", "sum"), ("1|2|3", "last"), ("1|2|3", "sum")])
+def test_giffs_training_error_is_that_of_all_labels(groups, answer, loss, negatives, tmp_path):
+    """Measured on weights that hardly move; of several groups' sum it is an upper bound."""
+    dataset = made(samples=64)
+    dataset = replace(dataset, test=dataset.train)
+    options = {"loss": loss, "negatives": negatives, "answer": answer}
+    still = Recipe("made", "fc:20,12x2", "giff", epochs=1, batch=16, lr=1e-12, groups=groups, options=options)
+    trained, tested = (
+        metrics(run(tmp_path, still, dataset))[0][name] for name in ("train_error_pct", "test_error_pct")
+    )
+    assert trained == tested if answer == "last" or groups == "1,2,3" else tested <= trained < 100
+    assert tested > 20  # one label drawn at random would be exceeded more often

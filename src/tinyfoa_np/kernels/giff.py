@@ -110,27 +110,21 @@ def _listed(labels, wrong, s, k):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def loss_and_slopes(d, samples, merge, moments, squares, q, labels, wrong, theta, softmax, of, coefficient, margin):
-    # labels (B,) and wrong (B,) or (0,) uint16, coefficient (K, B) and margin (B,) float64; the rest as score
+def loss_and_slopes(d, samples, merge, moments, squares, q, labels, wrong, theta, sharpness, of, coefficient):
+    # labels (B,) and wrong (B,) or (0,) uint16, coefficient (K, B) float64; the rest as score
     """The summed loss, and the factor of each label's m^2 in the gradient: the right label's, then the wrong ones'.
 
     K is 2 with one wrong label per sample, C without ``wrong``: then the loss is over all labels. The logistic loss is
     log(1 + exp(theta - g)) of right labels and log(1 + exp(g - theta)) of wrong ones, averaged over the wrong ones; the
-    ``softmax`` loss is the cross-entropy of g. Its mean is that of the batch's ``of`` samples. ``margin`` grows by the
-    distance of the right label's goodness from the largest wrong one's.
+    softmax loss, taken if the ``sharpness`` is not 0, is the cross-entropy of sharpness * g. Its mean is that of the
+    batch's ``of`` samples.
     """
     total, over, count = 0.0, _over(d), coefficient.shape[0]
     for s in range(samples):
-        largest = -np.inf
         for k in range(count):
-            own = _goodness(d, moments, squares, s, q, _listed(labels, wrong, s, k), merge)
-            coefficient[k, s] = own
-            if k > 0:
-                largest = max(largest, own)
-        margin[s] += coefficient[0, s]
-        margin[s] += -largest
-        if softmax:
-            total += _softmax(coefficient[:, s], 2.0 * over / of)
+            coefficient[k, s] = _goodness(d, moments, squares, s, q, _listed(labels, wrong, s, k), merge)
+        if sharpness > 0:
+            total += _softmax(coefficient[:, s], sharpness, 2.0 * over / of)
         else:
             for k in range(count):
                 excess = coefficient[k, s] - theta
@@ -142,18 +136,34 @@ def loss_and_slopes(d, samples, merge, moments, squares, q, labels, wrong, theta
     return total
 
 
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def margins(d, samples, merge, moments, squares, q, labels, margin, threads):
+    # margin (B,) float64; the rest as loss_and_slopes
+    """Adds to ``margin`` the distance of the right label's goodness from the largest one of all wrong labels."""
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            right, largest = np.int64(labels[s]), -np.inf
+            for c in range(q.shape[0]):
+                if c != right:
+                    largest = max(largest, _goodness(d, moments, squares, s, q, c, merge))
+            margin[s] += _goodness(d, moments, squares, s, q, right, merge)
+            margin[s] += -largest
+
+
 @njit(inline="always")
-def _softmax(values, factor):
-    # goodness, the right label's first, to slopes times factor; the cross-entropy
+def _softmax(values, sharpness, factor):
+    # goodness, the right label's first, to slopes times factor; the cross-entropy of sharpness * goodness
     top, total = -np.inf, 0.0
     for k in range(values.size):
+        values[k] *= sharpness
         top = max(top, values[k])
     right = values[0] - top
     for k in range(values.size):
         values[k] = exp(values[k] - top) + 0.0 * values[k]
         total += values[k]
     for k in range(values.size):
-        values[k] = (values[k] / total - (1.0 if k == 0 else 0.0)) * factor
+        values[k] = (values[k] / total - (1.0 if k == 0 else 0.0)) * (sharpness * factor)
     return log(total) - right
 
 

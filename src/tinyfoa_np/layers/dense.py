@@ -153,6 +153,8 @@ class Dense(Parameters):
         this one ends it; nothing trains before that. Returns False, and stops, as soon as a weight or a moment is no
         longer finite.
         """
+        if self.frozen:
+            return True
         state, ram = self.state, self.ram
         trained: set[int] = set()
         for k in self.due(step):
@@ -288,6 +290,8 @@ class Dense(Parameters):
 
     def multiply_moments(self, flash: Flash, k: int, factor: float) -> None:
         """Multiply the moment of slice k's weights (not biases) by a factor; the slice becomes resident."""
+        if self.frozen:
+            return
         assert self.moments == 1 and not self.tiling.stream_slice
         self.exchange(flash, k)
         if self.form.coded:
@@ -307,6 +311,6 @@ class Dense(Parameters):
 
     def _step(self, t: int, step: int) -> Step:
         """The optimizer at its own step t, in step ``step`` of the training."""
-        name, lr = str(self.recipe.optimizer), self.lr * self.recipe.lr_at(step // self.batches)
+        name, lr = self.optimizer, self.lr * self.recipe.lr_at(step // self.batches)
         limit = np.float32(self.limit if self.limit < inf else np.inf)
         return Step(NUMBERS[name], *rate_and_root(name, lr, t), np.float32(self.decay), limit)

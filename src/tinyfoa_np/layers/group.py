@@ -24,7 +24,7 @@ from ..kernels.conv_update import Step, Tensor
 from ..kernels.optimizers import MOMENTS, NUMBERS, rate_and_root
 from ..ram.arena import Arena
 from ..ram.packing import Region
-from ..ram.phases import INFERENCE, RESIDENT, TRAINING
+from ..ram.phases import BACKWARD, INFERENCE, PASSES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
@@ -55,6 +55,8 @@ class Group:
         Steps per epoch; T.
     held : int
         B: the maximum number of samples held at a time.
+    frozen : bool
+        Whether the group keeps its parameters; batch norm then uses its running statistics in training, too.
 
     Attributes
     ----------
@@ -75,10 +77,11 @@ class Group:
         batches: int,
         threads: int,
         held: int,
+        frozen: bool = False,
     ) -> None:
         assert recipe.optimizer is not None
         self.recipe, self.program, self.extra, self.batches = recipe, program, extra, batches
-        self.threads, self.B, self.micro = threads, held, held < recipe.batch
+        self.threads, self.B, self.micro = threads, held, held < recipe.batch and not frozen
         self.below = below
         self.above: Group | None = None
         # random numbers depend on operations, not on groups
@@ -87,7 +90,7 @@ class Group:
             self.number, self.first = below.number + 1, below.first + len(below.program.operations)
             below.above = self
         self.size = program.parameters + prod(extra)
-        self.moments = MOMENTS[recipe.optimizer]
+        self.frozen, self.moments = frozen, 0 if frozen else MOMENTS[recipe.optimizer]
         self.inputs = Encoding("real", prod(program.shape))
         self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
         self.dirty = False
@@ -96,7 +99,10 @@ class Group:
 
     def regions(self) -> list[Region]:
         """Regions of parameters, moments and statistics, always kept, and those of the group's turn, by steps."""
-        return [*self._parameters(), *self._turn()]
+        if not self.frozen:
+            return [*self._parameters(), *self._turn()]
+        own = tuple(f"{phase}:{self.number}." for phase in BACKWARD)
+        return [*self._parameters(), *(one.limited(lambda phase: not phase.startswith(own)) for one in self._turn())]
 
     def _parameters(self) -> list[Region]:
         prefix, held = f"g{self.number}.", [self.size if self.moments > k else 0 for k in (0, 1)]
@@ -119,6 +125,10 @@ class Group:
         ]
         for k, one in enumerate(program.operations):
             width = program.shapes[one.target][2]
+            if one.kind == NORM and self.frozen:
+                kept = of([f"{phase}:{k}" for phase in PASSES])
+                found.append(Region(f"g{g}.statistics{k}", (4, width), "float32", kept))
+                continue
             if one.kind == NORM:
                 kept = of([*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
                 found += [
@@ -210,7 +220,7 @@ class Group:
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written per training step, on average; all of it at the commits of epochs."""
-        return 0.0, sum(map(sum, self.objects().values())) / self.batches
+        return 0.0, 0.0 if self.frozen else sum(map(sum, self.objects().values())) / self.batches
 
     @property
     def commit_bytes(self) -> int:
@@ -221,8 +231,29 @@ class Group:
         moments = (self.ram.moment1, self.ram.moment2)[: self.moments]
         return [view for view in (self.ram.weights, *moments, self.ram.running) if view.size]
 
+    def given_objects(self) -> dict[str, list[int]]:
+        """Objects in flash that hold given parameters of an operation, with batch norm's statistics, or of labels."""
+        made = {
+            self.name(f"given{k}"): [4 * one.size, 4 * prod(one.weight) if one.kind == NORM else 0]
+            for k, one in enumerate(self.program.operations)
+            if one.weight
+        }
+        label = prod(self.extra)
+        return {**made, **({self.name("given_label"): [4 * label]} if label else {})}
+
+    def _take_given(self, flash: Flash) -> None:
+        """Read the given parameters that are in flash over the initial ones."""
+        ram, there = self.ram, set(self.given_objects()) & set(flash.names())
+        for k, one in enumerate(self.program.operations):
+            if (name := self.name(f"given{k}")) in there:
+                flash.read(name, 0, [ram.weights[one.at : one.at + one.size]])
+                if one.kind == NORM:
+                    flash.read(name, 1, [ram.running[one.running : one.running + prod(one.weight)]])
+        if (name := self.name("given_label")) in there:
+            flash.read(name, 0, [ram.weights[self.program.parameters :]])
+
     def initialize(self, flash: Flash) -> None:
-        """Write the initial parameters: uniform in +-1 / sqrt(I), gamma 1, beta 0; batch norm's variances 1."""
+        """Write the initial parameters: uniform in +-1 / sqrt(I), gamma 1, beta 0, variances 1; or given ones."""
         ram, seed = self.ram, np.uint64(self.recipe.seed)
         for view in (ram.moment1, ram.moment2, ram.running):
             view[:] = 0
@@ -242,6 +273,7 @@ class Group:
             random_kernels.uniform(
                 label, 0, 1, 0, label.size, label.size, LABELS + self.number, random_kernels.WEIGHT, seed, bound
             )
+        self._take_given(flash)
         flash.write(self.name("slices"), 0, self._views())
 
     def restore(self, flash: Flash) -> None:
@@ -285,7 +317,7 @@ class Group:
             self.arena.enter(f"{phase}:{self.number}.{k}")
             if k == 0:
                 prepare(self.value(0))
-            self._run_operation(k, one, samples, phase == "forward")
+            self._run_operation(k, one, samples, phase == "forward" and not self.frozen)
         return self.output
 
     def _run_operation(self, k: int, one: Operation, samples: int, training: bool) -> None:

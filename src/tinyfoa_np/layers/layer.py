@@ -95,6 +95,9 @@ class Layer(Protocol):
     def objects(self) -> dict[str, list[int]]:
         """Objects in flash that it trains, with the sizes of their items; the first is called ``slices``."""
 
+    def given_objects(self) -> dict[str, list[int]]:
+        """Objects in flash that hold parameters of another model until :meth:`initialize` has read them."""
+
     def initialize(self, flash: Flash) -> None:
         """Write the initial parameters."""
 

@@ -29,6 +29,7 @@ from ..slices import Groups
 from ..storage.flash import Flash
 from .dense import Dense, Lost, Operands
 from .encoding import Encoding, empty, nbytes, view, weights_shape
+from .given import GivenByPlace
 from .layer import Batch, Out, Part
 from .patches import held_images, patch_columns, patch_kind, scratch_shape
 from .tiling import Tiling
@@ -69,7 +70,7 @@ class Slopes(NamedTuple):
     totals: np.ndarray  # (2, O) float64
 
 
-class Local(Dense):
+class Local(GivenByPlace, Dense):
     """Weights W (P, O, F), biases b (P, O) and batch norm of one layer in training, at P positions.
 
         u = Wb x + b, for the patch x around a position,  v = gamma (u - mean) / deviation + beta
@@ -215,6 +216,8 @@ class Local(Dense):
         """
         super().initialize(flash, weights or self._first_weights, biases or self._first_biases)
         self.ram.running[0], self.ram.running[1] = 0, 1
+        if self.name("given") in flash.names():
+            flash.read(self.name("given"), 2, [self.ram.running])
         flash.write(self.name("running"), 0, [self.ram.running])
 
     def _first_weights(self, out: np.ndarray, first: int, last: int, low: int, high: int) -> None:
@@ -245,12 +248,13 @@ class Local(Dense):
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash; the running statistics are not exchanged with slices."""
         super().flush(flash)
-        flash.write(self.name("running"), 0, [self.ram.running])
+        if not self.frozen:
+            flash.write(self.name("running"), 0, [self.ram.running])
 
     def traffic(self, passes: int = 1) -> tuple[float, float]:
         """Bytes read and written per training step, on average, including the commits at the ends of epochs."""
         read, written = super().traffic(passes)
-        return read, written + 8 * self.shape.channels / self.batches
+        return read, written + (0.0 if self.frozen else 8 * self.shape.channels / self.batches)
 
     def _touched_bytes(self) -> int:
         return self.grid.side * self.published_bytes

@@ -27,6 +27,7 @@ from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule
 from ..storage.flash import Flash
 from .encoding import Encoding, weight_unit, weights_shape, words, z_unit
+from .given import Given, Initializer
 from .moments import FORMATS
 from .state import State
 from .tiling import NEURONS, Tiling
@@ -42,11 +43,8 @@ MOST_STEPS = 2**31
 #: placeholder if nothing is rounded
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
 
-#: writes initial values for the rows and columns of a slice into a flat view
-Initializer = Callable[[np.ndarray, int, int, int, int], None]
 
-
-class Parameters(Turns):
+class Parameters(Turns, Given):
     """Weights W (O, I) and biases b (O,) of one layer in training.
 
     Parameters
@@ -135,7 +133,10 @@ class Parameters(Turns):
         self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
         self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
-        self.moments, self.partial = MOMENTS[recipe.optimizer], partial
+        self.optimizer = "adam" if recipe.optimizer == "bop" else recipe.optimizer  # of all but the signs
+        # a frozen layer keeps its weights: no moments, and its slices are in RAM during initialization only
+        self.frozen = number in recipe.frozen
+        self.moments, self.partial = 0 if self.frozen else MOMENTS[self.optimizer], partial and not self.frozen
         self.form = FORMATS[recipe.moments]
         # for real inputs, lists for several neurons at a time are faster
         self.roomy = self.tiling.neurons >= NEURONS[1] and not partial
@@ -179,6 +180,7 @@ class Parameters(Turns):
         weights, kind = self.published_shape(self.published_rows)
         # if the forward pass reads the only slice in place, the slice is kept to the end
         resident = ("initialize", "update") if self.tiling.stream_slice else PHASES if self.shared else RESIDENT
+        resident = ("initialize",) if self.frozen and not self.shared else resident
         moments = tuple(phase for phase in resident if phase != "hand-over")
         published = (*PASSES, "initialize", "update") if self.tiling.stream_weights else PHASES
         return [
@@ -230,7 +232,8 @@ class Parameters(Turns):
         """Names of the regions whose content is kept from one batch to the next."""
         names = ["bias", "bias_moment1", "bias_moment2"]
         names += [] if self.tiling.stream_weights else ["weights"]
-        names += [] if self.tiling.stream_slice else ["slice", "moment1", "moment2", "unit1", "unit2"]
+        exchanged = self.tiling.stream_slice or self.frozen and not self.shared
+        names += [] if exchanged else ["slice", "moment1", "moment2", "unit1", "unit2"]
         return frozenset(self.prefix + name for name in names)
 
     def open(self, arena: Arena) -> None:
@@ -264,6 +267,8 @@ class Parameters(Turns):
 
         Published weights are read in each of the ``passes``.
         """
+        if self.frozen:
+            return (passes * self.published_bytes if self.tiling.stream_weights else 0.0), 0.0
         steps, slices, side = self.schedule.steps, len(self.grid), self.grid.side
         if self.kind == "slice" and slices > 1:
             # all slices of a hold are loaded in each of its steps if there are several
@@ -316,9 +321,9 @@ class Parameters(Turns):
         return weights, biases
 
     def initialize(self, flash: Flash, weights: Initializer | None = None, biases: Initializer | None = None) -> None:
-        """Write the initial slices and biases, by default uniform in +-1/sqrt(I)."""
+        """Write the initial slices and biases: given ones, or by default uniform in +-1/sqrt(I)."""
         ram, usual = self.ram, self.uniform(1 / sqrt(self.I))
-        weights, biases = weights or usual[0], biases or usual[1]
+        weights, biases = self.given(flash) or (weights or usual[0], biases or usual[1])
         for array in (ram.moment1, ram.moment2, ram.unit1, ram.unit2, ram.bias_moment1, ram.bias_moment2):
             array[:] = 0  # also valid for codes
         for k in range(len(self.grid)):

@@ -260,10 +260,8 @@ class CLayout:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     store : Store
     mapped : bool
         Whether the samples are in memory that can be read in place; otherwise they are copied batch by batch.
@@ -385,11 +383,17 @@ def check_scope(recipe: Recipe) -> None:
         raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")
     if recipe.schedule not in ("slice", "stream"):
         raise BadRequest(f"{only}schedules slice, auto and stream, not {recipe.schedule}")
+    if recipe.optimizer == "bop":
+        raise BadRequest(f"{only}optimizers adam, momentum, nesterov and sgd, not bop")
     if recipe.moments not in ("float32", "int8"):
         raise BadRequest(f"{only}moments float32 and int8, not {recipe.moments}")
-    if recipe.lr_schedule.startswith(("cosine", "exponential")):
-        raise BadRequest(f"{only}learning rates that are constant, drop or cooldown, not {recipe.lr_schedule}")
+    if recipe.lr_schedule.startswith(("cosine", "exponential")) or recipe.lr_schedule.count(":") > 1:
+        raise BadRequest(
+            f"{only}learning rates that are constant, drop to a tenth or cooldown, not {recipe.lr_schedule}"
+        )
     if recipe.augment is not None or recipe.reshuffle:
-        raise BadRequest("the trainer in C takes samples as they are, in one order: leave --augment and --reshuffle out")
+        raise BadRequest("the trainer in C takes samples as they are, in one order: no --augment, no --reshuffle")
+    if recipe.start or recipe.freeze:
+        raise BadRequest("the trainer in C begins with its own weights and trains all layers: no --from, no --freeze")
     if recipe.recompute:
         raise BadRequest("the trainer in C keeps the outputs of trained layers in flash: leave --recompute out")

@@ -171,33 +171,43 @@ def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta
     """Write ``model.safetensors`` atomically from the trained layers in flash."""
     tensors: dict[str, np.ndarray] = {}
     known = []
-    if dataset.columns:
-        tensors["inputs.shift"], tensors["inputs.factor"] = dataset.columns.affine(str(recipe.normalize))
     layers = [(layer, form_of(stage, n)) for stage in stages for n, layer in enumerate(stage.layers)]
     for number, ((layer, form), trained) in enumerate(zip(layers, meta["trained"], strict=True)):
-        name, inputs = f"layer{number}", form.inputs
+        name = f"layer{number}"
         weights, bias = np.zeros(*form.weights), np.zeros(form.bias, np.float32)
         flash.read(layer.name("trained"), 0, [weights])
         flash.read(layer.name("trained"), 1, [bias])
         tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
-        known.append(
-            {
-                "kind": inputs.kind,
-                "width": inputs.width,
-                "input_scale": inputs.scale,
-                "input_offset": inputs.offset,
-                "image": inputs.image,
-                "outputs": form.outputs,
-                "alpha": trained["alpha"],
-                "scale": trained["scale"],
-                "digest": trained["digest"],
-            }
-        )
+        known.append(described(form, trained))
         if isinstance(layer, Local):
             running = np.zeros((2, layer.shape.channels), np.float32)
             flash.read(layer.name("trained"), 2, [running])
             tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
-            known[-1]["shape"] = asdict(layer.shape)
+    write(path, recipe, dataset, tensors, known)
+
+
+def described(form: Form, trained: dict[str, Any]) -> dict[str, Any]:
+    """A layer's form and the numbers beside its tensors (``alpha``, ``scale``, ``digest``), as a model records them."""
+    inputs = form.inputs
+    return {
+        "kind": inputs.kind,
+        "width": inputs.width,
+        "input_scale": inputs.scale,
+        "input_offset": inputs.offset,
+        "image": inputs.image,
+        "outputs": form.outputs,
+        **{name: trained[name] for name in ("alpha", "scale", "digest")},
+        **({"shape": asdict(form.shape)} if form.shape else {}),
+    }
+
+
+def write(
+    path: Path, recipe: Recipe, dataset: Dataset, tensors: dict[str, np.ndarray], known: list[dict[str, Any]]
+) -> None:
+    """Write a model atomically: its layers' tensors, their descriptions, and the scaling of the data set's columns."""
+    if dataset.columns:
+        shift, factor = dataset.columns.affine(str(recipe.normalize))
+        tensors = {"inputs.shift": shift, "inputs.factor": factor, **tensors}
     about: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
     about |= {name: names for name in _NAMED if (names := (dataset.origin or {}).get(name))}
     sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
@@ -229,7 +239,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     if os.path.isdir(path) or not os.path.lexists(path):
         raise BadRequest(f"there is no model at {path}: a finished run has one in its directory")
     try:
-        _check_size(path)
+        check_size(path)
         with safe_open(path, "numpy") as file:
             about = parse_json((file.metadata() or {}).get(METADATA, "{}").encode())
             if about.get("format") != FORMAT:
@@ -264,7 +274,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error
 
 
-def _check_size(path: str | os.PathLike[str]) -> None:
+def check_size(path: str | os.PathLike[str]) -> None:
     """Refuse files that are not regular, and impossible header sizes, as headers are read whole."""
     with open(open_file(path), "rb") as file:
         size, header = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")

@@ -25,10 +25,21 @@ TinyFoA; on CIFAR they are (x - 0.5) / 0.5 for all. MIT-BIH is used as it is, an
 One setting cannot be expressed in a recipe and therefore differs: DRTP and FF standardize each colour channel of
 CIFAR-10.
 
-MLPerf Tiny trains ``resnet8`` on CIFAR-10 for 500 epochs with batch 32, Adam at 0.001 x 0.99^epoch, images mirrored,
-shifted by up to a tenth of their size and rotated by up to 15 degrees, reshuffled in every epoch
-(benchmark/training/image_classification/train.py of github.com/mlcommons/tiny). Two settings differ: pixels are scaled
-to 0 to 1 here, not 0 to 255, and there is no weight decay.
+MLPerf Tiny (benchmark/training of github.com/mlcommons/tiny) trains with Adam, reshuffled in every epoch:
+
+=========== ======================== ====== ===== ===================================== ================================
+network     data                     epochs batch learning rate                         images
+=========== ======================== ====== ===== ===================================== ================================
+resnet8     CIFAR-10                 500    32    0.001 x 0.99^epoch                    mirrored, shifted by up to 10 %,
+                                                                                        rotated by up to 15 degrees
+dscnn       speech commands, MFCC    36     100   0.0005, a fifth of it from epoch 12   as they are
+                                                  and again from 24
+mobilenetv1 visual wake words        50     32    0.001, a half of it from epoch 20     mirrored, shifted by up to 5 %,
+                                                  and again from 30                     rotated by up to 10 degrees
+=========== ======================== ====== ===== ===================================== ================================
+
+Some settings differ here: no weight decay and no dropout; pixels of CIFAR-10 are scaled to 0 to 1, not 0 to 255; images
+of visual wake words are not zoomed; noise is not added to speech, whose features are standardized.
 """
 
 from __future__ import annotations
@@ -50,6 +61,26 @@ LOCAL_NETWORK = "lc:16,32,64,64"
 USUAL = "mnist"
 #: data sets with a published recipe
 _PUBLISHED = {name: name for name in ("mnist", "cifar10", "cifar100", "mitbih")}
+#: fields of MLPerf Tiny's recipes, by network
+MLPERF: dict[str, dict[str, Any]] = {
+    "resnet8": {
+        "epochs": 500,
+        "batch": 32,
+        "lr": 1e-3,
+        "lr_schedule": "exponential:0.99",
+        "normalize": "unit",
+        "augment": "flip,shift:10%,rotate:15",
+    },
+    "dscnn": {"epochs": 36, "batch": 100, "lr": 5e-4, "lr_schedule": "drop:12,24:0.2", "normalize": "standard"},
+    "mobilenetv1": {
+        "epochs": 50,
+        "batch": 32,
+        "lr": 1e-3,
+        "lr_schedule": "drop:20,30:0.5",
+        "normalize": "unit",
+        "augment": "flip,shift:5%,rotate:10",
+    },
+}
 _PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
 
 
@@ -137,7 +168,9 @@ def _slices(algorithm: str, vertical: bool) -> dict[str, Any]:
 
 
 def mlperf(given: dict[str, Any]) -> dict[str, Any]:
-    """MLPerf Tiny's recipe for ``resnet8``, as defaults for the given fields; any algorithm can train it.
+    """MLPerf Tiny's recipe for a network of :data:`MLPERF`, by default ``resnet8``, as defaults for the given fields.
+
+    Any algorithm that trains the network can use it.
 
     Raises
     ------
@@ -145,22 +178,10 @@ def mlperf(given: dict[str, Any]) -> dict[str, Any]:
         If another network is given.
     """
     network = given.get("network", "resnet8")
-    if network != "resnet8":
-        raise BadRequest(f"preset mlperf is for network resnet8, not {network}")
-    return {
-        "algorithm": "bp",
-        "network": network,
-        "epochs": 500,
-        "batch": 32,
-        "lr": 1e-3,
-        "lr_schedule": "exponential:0.99",
-        "optimizer": "adam",
-        "normalize": "unit",
-        "shuffle": True,
-        "reshuffle": True,
-        "augment": "flip,shift:10%,rotate:15",
-        **given,
-    }
+    if network not in MLPERF:
+        raise BadRequest(f"preset mlperf is for networks {', '.join(MLPERF)}, not {network}")
+    shared = {"algorithm": "bp", "network": network, "optimizer": "adam", "shuffle": True, "reshuffle": True}
+    return {**shared, **MLPERF[network], **given}
 
 
 def chosen(preset: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -74,6 +74,12 @@ class Region:
     def within(self) -> frozenset[str]:
         """The phases in which the content is kept, at least for a step."""
         return frozenset(phase.partition(":")[0] for phase in self.phases)
+
+    def limited(self, lives: Callable[[str], bool]) -> Region:
+        """The region in only those of its phases for which ``lives(phase)``; without elements if there are none."""
+        phases = tuple(filter(lives, self.phases))
+        writes = None if self.writes is None else tuple(filter(lives, self.writes))
+        return replace(self, shape=self.shape if phases else (0,) * len(self.shape), phases=phases, writes=writes)
 
     def lives(self, phase: str) -> bool:
         """Whether the content is kept in a phase, or in a step of one."""

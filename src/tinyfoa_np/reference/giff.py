@@ -9,7 +9,7 @@ optimizer, and trains alone:
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
     loss            logistic: mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)),
                     the second term for one random wrong label (the paper), or its mean over all wrong labels;
-                    softmax: cross-entropy of g over all labels
+                    softmax: cross-entropy of sharpness * g over all labels
     hand on         d from before the update, or d divided by its root mean square
     answer          the label with the largest goodness, summed over groups or of the last group
 
@@ -77,14 +77,16 @@ def goodness(m: np.ndarray) -> np.ndarray:
     return own
 
 
-def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: float | None) -> tuple[float, np.ndarray]:
+def loss(
+    a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: float | None, sharpness: float = 1.0
+) -> tuple[float, np.ndarray]:
     """Loss of a batch, in float64, and its gradient with respect to the goodness of every label.
 
     ::
 
         logistic, one wrong label     da_y = -sig(theta - a_y) / B,  da_w = sig(a_w - theta) / B
         logistic, all wrong labels    da_y as above,  da_c = sig(a_c - theta) / (B (C - 1)) for each c != y
-        softmax                       da = (softmax(a) - Y) / B
+        softmax                       da = sharpness (softmax(sharpness a) - Y) / B
 
     Parameters
     ----------
@@ -95,6 +97,8 @@ def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: flo
         One wrong label per sample; None for all of them.
     theta : float or None
         None for the softmax loss.
+    sharpness : float
+        For the softmax loss: one over its temperature.
 
     Returns
     -------
@@ -104,9 +108,9 @@ def loss(a: np.ndarray, labels: np.ndarray, wrong: np.ndarray | None, theta: flo
     a, (B, C) = a.astype(np.float64), a.shape
     own, Y = np.arange(B), np.eye(C)[labels]
     if theta is None:
-        p = np.exp(a - a.max(axis=1, keepdims=True))
+        p = np.exp(sharpness * (a - a.max(axis=1, keepdims=True)))
         p = p / p.sum(axis=1, keepdims=True)
-        return float(-np.mean(np.log(p[own, labels]))), (p - Y) / B
+        return float(-np.mean(np.log(p[own, labels]))), sharpness * (p - Y) / B
     share = (1 - Y) / (C - 1) if wrong is None else np.eye(C)[wrong]  # weight of each label as a wrong one
     terms = np.logaddexp(0, theta - a) * Y + np.logaddexp(0, a - theta) * share
     logistic = 0.5 * (1 + np.tanh(0.5 * (a - theta)))  # without overflow
@@ -150,6 +154,7 @@ def passed(
     theta: float | None,
     width: int,
     merge: Merge,
+    sharpness: float = 1.0,
 ) -> Passed:
     """A group's outputs, loss and gradients for a batch.
 
@@ -165,10 +170,12 @@ def passed(
     width : int
         k, label channel units per output channel.
     merge : Merge
+    sharpness : float
+        As in :func:`loss`.
     """
     d, back, moved = blocks.forward(h, group.layers, group.parameters, training=True)
     q = latent(group.W, group.b, width)
-    value, da = loss(class_scores(d, q, merge), labels, wrong, theta)
+    value, da = loss(class_scores(d, q, merge), labels, wrong, theta, sharpness)
     dd, dq = np.zeros_like(d), np.zeros_like(q)
     for c in range(len(q)):
         spread = _spread(q[c], d)
@@ -206,6 +213,7 @@ def train(
     label_width: int = 1,
     merge: str | Merge = "mul",
     normalized: bool = False,
+    sharpness: float = 1.0,
     lr: float = 1e-3,
     epochs: int = 1,
 ) -> Trained:
@@ -219,7 +227,7 @@ def train(
         Wrong labels may be None: the loss is then over all labels.
     groups : sequence of Group
         Lowest first.
-    theta, label_width, merge
+    theta, label_width, merge, sharpness
         As for :func:`passed`; a merge may be given by name.
     normalized : bool
         Whether outputs passed to the next group are divided by their root mean square.
@@ -231,7 +239,7 @@ def train(
     losses, first = np.empty((epochs * len(batches), len(groups))), []
     for t, (h, labels, wrong) in steps(batches, epochs):
         for k, group in enumerate(groups):
-            done = passed(h, labels, wrong, group, theta=theta, width=label_width, merge=merge)
+            done = passed(h, labels, wrong, group, theta=theta, width=label_width, merge=merge, sharpness=sharpness)
             losses[t, k] = done.loss
             if t == 0:
                 first.append(done.slopes)

@@ -182,4 +182,27 @@ class AdamW(Adam):
         return super().step(w * w.dtype.type(1 - self.lr * self.decay), g)
 
 
+class Bop:
+    """Flips of binary weights +-a: m <- m + gamma (g - m), and w <- -w where |m| > tau and m has the sign of w.
+
+    Helwegen and others, "Latent weights do not exist: rethinking binarized neural network optimization", NeurIPS 2019.
+
+    Parameters
+    ----------
+    gamma : float
+        How fast the moment follows the gradient.
+    tau : float
+        The threshold.
+    """
+
+    def __init__(self, gamma: float, tau: float) -> None:
+        self.gamma, self.tau = gamma, tau
+        self.m: np.ndarray | float = 0.0  # gets the shape of the weights at the first step
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Take one step; parameters and result as in :meth:`SGD.step`."""
+        self.m = self.m + w.dtype.type(self.gamma) * (g - self.m)
+        return np.where((np.abs(self.m) > w.dtype.type(self.tau)) & (self.m * w > 0), -w, w)
+
+
 OPTIMIZERS: dict[str, type[Adam] | type[Momentum] | type[SGD]] = {"adam": Adam, "momentum": Momentum, "sgd": SGD}

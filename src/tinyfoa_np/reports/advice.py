@@ -48,10 +48,8 @@ class Search:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     ram, flash : int or None
         Available bytes; None for no limit.
     threads : int
@@ -112,7 +110,7 @@ class Search:
             yield [Change("--threads 1", {}, threads=1)]
         if not self.lean:
             yield [Change("--lean", {}, lean=True)]
-        if recipe.optimizer != "sgd":
+        if recipe.optimizer not in ("sgd", "bop"):
             smaller = MOMENTS[MOMENTS.index(recipe.moments) + 1 :]
             yield [Change(f"--moments {moments}", {"moments": moments}) for moments in smaller]
         if recipe.schedule in ("slice", "stream"):

@@ -31,6 +31,7 @@ from ..errors import CheckFailed, TinyFoAError
 from ..layers.tiling import Tiling
 from ..network import described, image_of
 from ..recipe import Recipe
+from ..run.events import ignored
 from . import record
 from .record import Record
 
@@ -182,7 +183,8 @@ def rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
     shapes = run.shapes
     cuts = list(zip(shapes, run.tilings or shapes, strict=False))
     # a layer like one below needs the same arena, unless it recomputes the layers between: drop such layers at the top
-    while not (run.recipe.recompute or run.whole_network) and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
+    fixed = run.recipe.recompute or run.recipe.freeze or run.whole_network
+    while not fixed and len(shapes) > 2 and cuts[-1] in cuts[1:-1]:
         shapes = shapes[:-1]
         cuts.pop()
     tilings = run.tilings[: len(shapes)] if run.tilings else None
@@ -198,6 +200,7 @@ def rehearsal(run: Record) -> tuple[Recipe, Dataset, list[Tiling] | None]:
         hold="1" if exchanges is None and run.recipe.schedule in ("slice", "frozen") else None,
         exchanges=exchanges,
         limit=None,
+        start=None,
         lr=min(run.recipe.lr or 1e-3, 1e-3),
     )
     rng = np.random.default_rng(0)
@@ -250,7 +253,7 @@ def trained(
     threads: int,
     tilings: list[Tiling] | None,
     audit: bool,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], None] = ignored,
 ) -> dict[str, Any]:
     """The result of a training in a temporary directory."""
     from ..run.train import train

@@ -57,11 +57,12 @@ class Network(NetworkStage):
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
-        tallest = [max(self.widths[parity::2], default=0) for parity in (0, 1)]
+        sent = [(k, width) for k, width in enumerate(self.widths) if k >= self.lowest]  # layers that get an error
+        tallest = [max((width for k, width in sent if k % 2 == parity), default=0) for parity in (0, 1)]
         return [
             *self.common_regions(self.B),
             *self.kept_outputs(),
-            *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in enumerate(self.widths)),
+            *(Region(f"active{k}", (width, self.groups), "uint16", STEP) for k, width in sent),
             Region("z", (max(map(self._tile, range(self.top))), self.B), "float32", PASSES),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
@@ -72,13 +73,13 @@ class Network(NetworkStage):
 
     def kept_outputs(self) -> list[Region]:
         """Regions of the outputs of hidden layers."""
-        outputs = enumerate(self.outputs, 1)
-        return [Region(f"h{k}", (self.B, held.columns), held.dtype, COMPUTING) for k, held in outputs]
+        kept = [(k, held, PASSES if k < self.lowest else COMPUTING) for k, held in enumerate(self.outputs, 1)]
+        return [Region(f"h{k}", (self.B, held.columns), held.dtype, phases) for k, held, phases in kept]
 
     def backward_bytes(self) -> int:
         """Largest scratch, in bytes, for passing errors back through a layer."""
-        shapes = [layer.backward_scratch() for layer in self.layers[1:]]
-        return max(nbytes(*shape) for shape in shapes)
+        shapes = [layer.backward_scratch() for layer in self.layers[self.lowest + 1 :]]
+        return max((nbytes(*shape) for shape in shapes), default=0)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +104,8 @@ class Network(NetworkStage):
 
     def pass_hidden(self, k: int, samples: int, training: bool) -> float:
         """Run hidden layer k on a batch; return the summed |z|."""
-        active = self.ram[f"active{k}"] if training else empty((0, self.groups), "uint16")
+        kept = training and k >= self.lowest
+        active = self.ram[f"active{k}"] if kept else empty((0, self.groups), "uint16")
         z = self.ram.z[: self._tile(k)]
         return self.tile_pass(k, self.values(k), samples, z, self.values(k + 1), active, self.gains[k])
 
@@ -119,8 +121,9 @@ class Network(NetworkStage):
         loss, wrong = self.cross_entropy(part.samples, part.of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
-        for k in range(self.top, -1, -1):
-            self.send_back(k, part.samples)
+        for k in range(self.top, self.lowest - 1, -1):
+            if k > self.lowest or k < self.top:  # otherwise only the classifier trains
+                self.send_back(k, part.samples)
             self.arena.enter("update")
             if not self.train_one(flash, k, part, step):
                 return Outcome.of(loss, wrong, False)
@@ -134,7 +137,7 @@ class Network(NetworkStage):
 
     def send_back(self, k: int, samples: int) -> None:
         """Compute the errors of layer k - 1 from those of layer k."""
-        if k > 0:
+        if k > self.lowest:
             self.arena.enter("gradient")
             active, scratch = self.ram[f"active{k - 1}"], self.ram.backward
             self.layers[k].backward(self._dz(k), samples, active, scratch, self._dz(k - 1))

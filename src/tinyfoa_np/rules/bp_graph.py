@@ -1,6 +1,7 @@
 """Backpropagation through networks of arbitrary layers, the baseline for GIFF.
 
-All layers and the head are one group (:mod:`.group_stage`), with the loss on top:
+All layers and the head are one group (:mod:`.group_stage`), with the loss on top; frozen units are a group below it,
+which no error enters:
 
     error           dz_top = (softmax(z_top) - Y) / B,  the loss its mean cross-entropy
     backward        through each operation in turn; its parameters train as soon as its error is passed on
@@ -26,13 +27,20 @@ from .group_stage import GroupStage
 from .stage import Outcome
 
 
+def _unchanged(maps: np.ndarray) -> None:
+    """The output of a group is the input of the next as it is."""
+
+
 class Network(GroupStage):
     """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`."""
 
     beside_answers = GroupStage.beside_answers | {"unused_error"}
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
-        return [[*(layer for unit in architecture.units for layer in unit), *architecture.head]]
+        parts = architecture.units[: (cut := len(self.recipe.frozen))], architecture.units[cut:]
+        below, above = ([layer for unit in part for layer in unit] for part in parts)
+        self.frozen_groups = {0} if below else set()
+        return [*([below] if below else []), [*above, *architecture.head]]
 
     def top_regions(self, group: Group) -> list[Region]:
         """Regions of the loss."""
@@ -46,7 +54,14 @@ class Network(GroupStage):
     @property
     def logits(self) -> np.ndarray:
         """Output of the top layer (B, C)."""
-        return self.layers[0].output.reshape(self.B, self.C)
+        return self.layers[-1].output.reshape(self.B, self.C)
+
+    def forward(self, samples: int, phase: str) -> None:
+        """Run the groups."""
+        prepare = self.unpack(samples)
+        for group in self.layers:
+            group.forward(samples, phase, prepare)
+            prepare = _unchanged
 
     def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
         """Compute the logits' errors (B, C) for a batch of ``of``; return the summed loss and wrong predictions."""
@@ -54,17 +69,16 @@ class Network(GroupStage):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples."""
-        (group,), move = self.layers, self.next_step(step, part)
-        group.forward(part.samples, "forward", self.unpack(part.samples))
+        group, move = self.layers[-1], self.next_step(step, part)
+        self.forward(part.samples, "forward")
         self.arena.enter(f"gradient:{group.top}")
         error = group.error(group.program.output).reshape(self.B, self.C)
         loss, wrong = self._cross_entropy(part.samples, part.of, error)
         return Outcome.of(loss, wrong, bool(np.isfinite(loss)) and group.backward(part, move))
 
     def look(self, samples: int, phase: str) -> None:
-        (group,) = self.layers
-        group.forward(samples, phase, self.unpack(samples))
-        self.arena.enter(f"{phase}:{group.top}")
+        self.forward(samples, phase)
+        self.arena.enter(f"{phase}:{self.layers[-1].top}")
 
     def wrong(self, samples: int) -> int:
         return self._cross_entropy(samples, samples, self.ram.unused_error)[1]

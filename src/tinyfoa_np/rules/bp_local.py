@@ -93,7 +93,8 @@ class Network(bp.Network):
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
         channels = [shape.channels for shape in self.shapes]
-        most, threads = max(channels), max(own.threads for own in self.local)
+        most, taught = max(channels), max(channels[self.lowest :], default=0)  # frozen layers have no errors
+        threads = max((own.threads for own in self.local[self.lowest :]), default=0)
         keep, tile, width = self.tiling.keep_products, min(self.tiling.neurons, self.places), self.reads[-1].width
         kept = [(f"u{k}", some) for k, some in enumerate(channels)] if keep else [("u", most)]
         multiplying = (*PASSES, "update") if keep else (*PASSES, *BACKWARD)
@@ -108,14 +109,14 @@ class Network(bp.Network):
             Region("patch", (patch,), "uint8", multiplying),
             Region("product_scratch", (scratch,), "uint8", multiplying),
             Region("v", (most * self.B,), "float32", PASSES),
-            Region("place_sums", (tile * 2 * most,), "float64", ("forward", "gradient")),
-            Region("totals", (2 * most,), "float64", STEP),
+            Region("place_sums", (tile * 2 * taught,), "float64", ("forward", "gradient")),
+            Region("totals", (2 * taught,), "float64", STEP),
             Region("feature", (self.B, width), "float32", COMPUTING),
             Region(f"mask{self.top}", mask, "uint64", ("forward", "gradient")),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient", *INFERENCE)),
             Region("error", (self.C, self.B), "float32", (*BACKWARD, *INFERENCE)),
-            Region("feature_error", (width, self.B), "float32", ("gradient",)),
-            Region("dh", (self.places * most * self.B,), "float32", BACKWARD),
+            Region("feature_error", (width if taught else 0, self.B), "float32", ("gradient",)),
+            Region("dh", (self.places * taught * self.B,), "float32", BACKWARD),
             Region("dv", (threads, self.B), "float32", ("gradient",)),
             Region("backward", (self.backward_bytes(),), "uint8", ("gradient",)),
         ]
@@ -140,7 +141,7 @@ class Network(bp.Network):
             u = ram[f"u{k}"] if self.tiling.keep_products else ram.u.reshape(-1)[: prod(shape)].reshape(shape)
             patch, scratch = view(ram.patch, *own.patch_buffers()), view(ram.product_scratch, *own.product_scratch())
             own.work = Work(patch, scratch, u, ram.v, ram[f"norm{k}"], ram.abs_z[: self._pass_threads(self.B)])
-            if "totals" in ram:
+            if "totals" in ram and not own.frozen:
                 place_sums, totals = ram.place_sums[: some * 2 * channels], ram.totals[: 2 * channels]
                 own.slopes = Slopes(ram.dv[: own.threads], place_sums.reshape(some, 2, -1), totals.reshape(2, -1))
 
@@ -148,7 +149,8 @@ class Network(bp.Network):
         """Run hidden layer k on a batch; return the summed max(v, 0). In training, batch norm uses batch statistics."""
         own = self.local[k]
         out = Out(self.values(k + 1), empty((0, self.B)), own.no_head)
-        return own.forward(NO_FLASH, Batch(self.values(k), self.reads[k], self.gains[k]), whole(samples), out, training)
+        batch, training = Batch(self.values(k), self.reads[k], self.gains[k]), training and not own.frozen
+        return own.forward(NO_FLASH, batch, whole(samples), out, training)
 
     def classified(self, samples: int, step: int | None) -> tuple[np.ndarray, float]:
         """Means over parts of the image, with dropout in training."""
@@ -167,7 +169,7 @@ class Network(bp.Network):
         own = self.local[k]
         dh = self._dh(own.shape.channels)
         self.slopes(k, samples, lambda first, last: Above(first, dh[first:last]))
-        if k > 0:
+        if k > self.lowest:
             own.backward(samples, self.ram.backward, self._dh(own.shape.below))
 
     def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:

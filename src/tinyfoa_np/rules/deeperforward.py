@@ -18,9 +18,8 @@ tells the next one nothing. No error passes through a layer: a step needs the in
 layer. Means of 2 x 2 positions (``p2``) may stand in front of a convolution. A fully connected layer is a convolution
 of one position.
 
-The authors train 150 epochs with batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and
-dropout 0.2, without augmentation, and choose the first and the last layer of the answer by 5,000 samples that they do
-not train on. Their four layers are ``conv:100k5,p2,200k5,p2,400x2``.
+The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and dropout
+0.2, and choose the layers that answer by 5,000 held-out samples. Their four layers: ``conv:100k5,p2,200k5,p2,400x2``.
 """
 
 from __future__ import annotations
@@ -58,14 +57,12 @@ def chains(network: Architecture, classes: int) -> Iterator[list[Description]]:
                 layers.append((kind, *rest))
             else:
                 raise BadRequest(
-                    "algorithm deeperforward trains chains of convolutions without batch norm: write"
-                    " 'conv:100k5,p2,200,400'"
+                    "algorithm deeperforward trains convolutions without batch norm: write 'conv:100k5,p2,200'"
                 )
-        width = layers[-1][2]
-        if width % classes:
+        if layers[-1][2] % classes:
             raise BadRequest(
-                f"algorithm deeperforward gives each of {classes} classes a block of channels: a layer has {width}, but"
-                f" multiples of {classes} are possible"
+                f"algorithm deeperforward gives each of {classes} classes a block of channels: a layer has"
+                f" {layers[-1][2]}, but multiples of {classes} are possible"
             )
         yield layers
 
@@ -80,8 +77,8 @@ class Network(Scored, GroupStage):
     """
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
-        dropout = self.recipe.dropout or 0.0
-        self.kept, self.grown = np.uint64(round((1 - dropout) * 65536)), np.float32(1 / (1 - dropout))
+        stays = 1 - (self.recipe.dropout or 0.0)
+        self.kept, self.grown = np.uint64(round(stays * 65536)), np.float32(1 / stays)
         self.losses: list[float] = []  # of each layer in the last step
         layers = list(chains(architecture, self.C))
         self.first = min(self.recipe.options["first_layer"], len(layers)) - 1
@@ -120,15 +117,15 @@ class Network(Scored, GroupStage):
                 unpack(maps)
                 blocks = 1
                 self._measure(maps, samples, blocks)
-            mean, inverse = self.ram.mean[:blocks], self.ram.inverse[:blocks]
-            own_kernels.normalize(_places(maps), samples, mean, inverse, self.ram.sums)
+            known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums
+            own_kernels.normalize(_places(maps), samples, *known)
 
         return _places(group.forward(samples, phase, prepare))
 
     def _measure(self, maps: np.ndarray, samples: int, blocks: int) -> None:
         """Compute means and deviations of each sample's blocks of channels."""
-        mean, inverse = self.ram.mean[:blocks], self.ram.inverse[:blocks]
-        own_kernels.block_stats(_places(maps), samples, mean, inverse, self.ram.sums)
+        known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums
+        own_kernels.block_stats(_places(maps), samples, *known)
 
     def _judge(self, g: int, y: np.ndarray, samples: int) -> None:
         """Compute a layer's goodness; add it to the scores if the layer answers."""

@@ -106,7 +106,7 @@ class Network(GoodnessStage):
 
     def flush(self, flash: Flash) -> None:
         """Write changes back to flash."""
-        changed = self.layers[0].state.dirty
+        changed = any(layer.state.dirty for layer in self.layers)
         super().flush(flash)
         for k in range(self.top if changed else 0):
             flash.write("means", k, [self.ram[f"mean{k}"]])

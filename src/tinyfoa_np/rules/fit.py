@@ -36,6 +36,14 @@ class Chosen:
     plan: Plan
 
 
+def encoding_of(dataset: Dataset, normalize: str) -> Encoding:
+    """The encoding of a data set's samples."""
+    inputs = dataset.train.inputs
+    if inputs.dtype == np.uint8:
+        return Encoding("bytes", inputs.shape[1], *dataset.affine(normalize), dataset.image)
+    return Encoding("real", inputs.shape[1], image=dataset.image)
+
+
 def _once(stage: Stage) -> int:
     """Bytes of a stage's training objects in flash, counting one slot of each."""
     return sum(map(sum, stage.objects().values()))
@@ -73,11 +81,7 @@ class Layout:
         # a data set smaller than a batch is one batch, so that regions are no larger than needed
         self.inner = replace(recipe, batch=min(recipe.batch, self.N))
         width = dataset.train.inputs.shape[1]
-        if dataset.train.inputs.dtype == np.uint8:
-            scale, offset = dataset.affine(str(recipe.normalize))
-            self.inputs = Encoding("bytes", width, scale, offset, dataset.image)
-        else:
-            self.inputs = Encoding("real", width, image=dataset.image)
+        self.inputs = encoding_of(dataset, str(recipe.normalize))
         self.augment = Augmenter(recipe, self.inputs, threads) if recipe.augment else None
         self.train_set = Records("train", self.N, self.inner.batch, self.inputs.row_bytes)
         self.test_set = Records("test", self.N_test, self.inner.batch, self.inputs.row_bytes)
@@ -88,7 +92,10 @@ class Layout:
         else:
             shapes = layer_shapes(recipe.network, width, dataset.image, recipe.lc_connect)
             self.makers = makers(self.inner, self.inputs, shapes, *about)
-        self.ladders = [recipe.rule.home(recipe.kind).ladder(self.inner)] * len(self.makers)
+        rungs = recipe.rule.home(recipe.kind).ladder(self.inner)
+        if recipe.optimizer == "bop":  # signs that are all there is of the weights stay in the arena
+            rungs = [rung for rung in rungs if not rung.tiling.stream_weights]
+        self.ladders = [rungs] * len(self.makers)
         self._cuts: dict[tuple[int, Tiling], Chosen] = {}
 
     def fit(self, budget: int | None) -> list[Chosen]:
@@ -156,6 +163,10 @@ class Layout:
                     ),
                 }
             )
+        if self.recipe.start:  # until a layer begins, its weights are those of another model
+            for number, peak in enumerate(peaks):
+                waiting = (one.stage.given_objects() for one in chosen[number:])
+                peak["weights to start from"] = sum(sum(map(sum, objects.values())) for objects in waiting)
         return max(peaks, key=lambda held: sum(held.values()))
 
     def written_once(self, chosen: Sequence[Chosen]) -> int:
@@ -163,6 +174,8 @@ class Layout:
         layers = [layer for one in chosen for layer in one.stage.layers]
         kept = sum(sum(layer.trained_bytes) + _streamed(layer) for layer in layers)
         handed = sum(map(self._handed, chosen))
+        if self.recipe.start:
+            kept += sum(sum(map(sum, one.stage.given_objects().values())) for one in chosen)
         return self.train_set.nbytes + self.test_set.nbytes + kept + handed + sum(_once(one.stage) for one in chosen)
 
     def _handed(self, one: Chosen) -> int:

@@ -8,7 +8,7 @@ optimizer. In a step the groups train in turn:
     merge           m = d + q or d q                    q is constant over space
     goodness        g = sum m^2 (vectors), mean m^2 (feature maps)
     loss            mean of log(1 + exp(theta - g(right label))) + log(1 + exp(g(wrong label) - theta)), as published,
-                    or the cross-entropy of the labels' g; one wrong label is drawn per sample, or all are used
+                    or the cross-entropy of sharpness * g; one wrong label is drawn per sample, or all are used
                     (the second term is then their mean)
     gradient        the ordinary gradient, within the group
     hand on         d from before the update; with ``rms``, each sample divided by its root mean square
@@ -58,9 +58,11 @@ class Network(Scored, GroupStage):
             raise BadRequest("algorithm giff tells right labels from wrong ones: it needs at least two")
         assert recipe.label_width is not None and recipe.merge is not None and recipe.theta is not None
         self.width, self.merge, self.theta = recipe.label_width, MERGES[recipe.merge], recipe.theta
-        self.softmax, self.all, self.last = own["loss"] == "softmax", own["negatives"] == "all", own["answer"] == "last"
-        self.losses: list[float] = []  # of each group in the last step
+        self.all, self.last = own["negatives"] == "all", own["answer"] == "last"
+        self.sharpness = float(own["sharpness"]) if own["loss"] == "softmax" else 0.0
+        self.losses: list[float] = []  # of each trained group in the last step
         groups = grouped(recipe.groups, recipe.network)
+        self.frozen_groups = {g for g, units in enumerate(groups) if units[0] in recipe.frozen}
         return [[layer for unit in group for layer in architecture.units[unit]] for group in groups]
 
     def beside(self, program: Program) -> tuple[int, int]:
@@ -80,16 +82,15 @@ class Network(Scored, GroupStage):
         """Regions of a group's label channel and its loss."""
         g, (rows, columns, width) = group.number, group.program.shapes[group.program.output]
         maps, at, count = rows * columns > 1, group.top, len(group.program.operations)
-        looking = tuple(f"{phase}:{at}" for phase in INFERENCE)
-        both = (f"gradient:{at}", f"update:{at}", *looking)
+        turn = f"gradient:{at}", f"update:{at}"
+        both = (*turn, *(f"{phase}:{at}" for phase in INFERENCE))
         following = ("forward", *INFERENCE) if self.recipe.rms and g + 1 < len(self.layers) else ()
         normal = tuple(f"{phase}:{g + 1}.0" for phase in following)
-        labels = self.C if self.all else 2
         return [
             Region(f"g{g}.latent", (self.C, width), "float32", both),
             Region(f"g{g}.sums", (self.B if maps else 0, width), "float64", both),
             Region(f"g{g}.squares", (self.B if maps else 0,), "float64", both),
-            Region(f"g{g}.coefficient", (labels, self.B), "float64", (f"gradient:{at}", f"update:{at}")),
+            Region(f"g{g}.coefficient", (self.C if self.all else 2, self.B), "float64", turn),
             Region(f"g{g}.latent_error", (self.C, width), "float64", group.added_up(count)),
             Region(f"g{g}.label_slopes", group.extra, "float32", (f"update:{at}",)),
             Region(f"g{g}.size", (self.B if normal else 0,), "float64", normal),
@@ -138,23 +139,24 @@ class Network(Scored, GroupStage):
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, group by group.
 
-        A prediction counts as wrong if the wrong label has at least as much goodness as the right one.
+        A prediction counts as wrong if a wrong label has at least as much goodness as the right one. Of a sum over
+        groups this is an upper bound: each group's largest wrong label counts, as no others are kept.
         """
-        samples, ram, move = part.samples, self.ram, self.next_step(step, part)
-        self.losses = []
+        samples, ram, move, self.losses = part.samples, self.ram, self.next_step(step, part), []
         self.arena.enter("forward:0.0")
         wrong = self.draw(samples, step, part.first)
         ram.margin[:] = 0
         for g, group in enumerate(self.layers):
             d = self.forward(group, samples, "forward")
+            if group.frozen:
+                continue
             self.arena.enter(f"gradient:{group.top}")
             q, sums, squares = self._measure(g, d, samples)
-            coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.softmax)
-            if self.last:
-                ram.margin[:] = 0
-            loss = giff_kernels.loss_and_slopes(
-                d, samples, self.merge, sums, squares, q, *labels, *ends, part.of, coefficient, ram.margin
-            )
+            measured = d, samples, self.merge, sums, squares, q
+            coefficient, labels, ends = self.array(g, "coefficient"), (ram.labels, wrong), (self.theta, self.sharpness)
+            if not self.last or g + 1 == len(self.layers):
+                giff_kernels.margins(*measured, ram.labels, ram.margin, self.cores)
+            loss = giff_kernels.loss_and_slopes(*measured, *labels, *ends, part.of, coefficient)
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
                 return Outcome.of(loss, samples, what=f"loss of group {g + 1}")

@@ -6,7 +6,7 @@ In a step the groups (:mod:`tinyfoa_np.layers.group`) train in turn.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class GroupStage(Stage):
     """
 
     layers: list[Group]
+    frozen_groups: Collection[int] = ()  # numbers of groups that keep their parameters
 
     def __init__(
         self,
@@ -58,7 +59,8 @@ class GroupStage(Stage):
         shape, below = self.shape, None
         for chain in self.build(architecture):
             program = Program(chain, shape)
-            below = Group(recipe, program, below, self.beside(program), batches, threads, self.B)
+            frozen = len(self.layers) in self.frozen_groups
+            below = Group(recipe, program, below, self.beside(program), batches, threads, self.B, frozen)
             self.layers.append(below)
             shape = program.shapes[program.output]
 
@@ -80,8 +82,16 @@ class GroupStage(Stage):
             Region("input_scale", (1,), "float32", ("load",)),
             Region("labels", (self.B,), "uint16", (*TRAINING, *INFERENCE)),
             Region("commit", (max(group.commit_bytes for group in self.layers),), "uint8", ("load",)),
-            *(region for group in self.layers for region in self.top_regions(group)),
+            *(region for group in self.layers for region in self._top_regions(group)),
         ]
+
+    def _top_regions(self, group: Group) -> list[Region]:
+        """Regions needed for a group's loss; those of a frozen one serve the group above."""
+        found = self.top_regions(group)
+        if not group.frozen:
+            return found
+        found = [region.limited(lambda phase: not phase.endswith(f":{group.top}")) for region in found]
+        return [region for region in found if region.phases]
 
     @abstractmethod
     def top_regions(self, group: Group) -> list[Region]:

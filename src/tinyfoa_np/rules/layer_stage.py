@@ -21,9 +21,13 @@ from ..layers.layer import Batch, Part, whole
 from ..layers.state import State
 from ..layers.tiling import Tiling
 from ..layers.trained import TrainedLayer
+from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
 from .stage import NO_FLASH, Outcome, Stage
+
+#: phases of a frozen layer: it is read, and passes all samples on
+HANDING_OVER = ("initialize", "load", "hand-over")
 
 
 class LayerStage(Stage):
@@ -77,6 +81,18 @@ class LayerStage(Stage):
     @property
     def surveys(self) -> bool:
         return True
+
+    @property
+    def frozen(self) -> bool:
+        return self.parameters.frozen
+
+    def regions(self) -> list[Region]:
+        """All regions of the stage; of a frozen layer, those needed to begin and to hand over."""
+        found = super().regions()
+        return [region.limited(HANDING_OVER.__contains__) for region in found] if self.frozen else found
+
+    def traffic(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self.frozen else super().traffic()
 
     @property
     def state(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..layers.dense import Dense, Work
 from ..layers.encoding import TILES, Encoding, empty, nbytes, view, z_tile
 from ..layers.head import cross_entropy
 from ..layers.layer import Batch, Layer, Out, Part, whole
+from ..layers.signs import dense_class
 from ..layers.state import State
 from ..layers.tiling import ROWS, Tiling
 from ..layers.trained import TrainedLayer
@@ -89,7 +90,8 @@ class NetworkStage(Stage):
     def dense(self, k: int, outputs: int, reads: Encoding | None = None, **options: Any) -> Dense:
         """Make layer k with inputs ``reads``, by default ``reads[k]``; options as for :class:`.dense.Dense`."""
         own = {"prefix": f"layer{k}.", "rows": self.B, "partial": self.micro, **options}
-        return Dense(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
+        kind = dense_class(self.recipe, own["binary_weights"])
+        return kind(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
 
     @classmethod
     def ladder(cls, recipe: Recipe) -> list[Rung]:
@@ -111,7 +113,7 @@ class NetworkStage(Stage):
             for held in self.scratch_kinds(k)
         )
         update = dict.fromkeys(UPDATE, 0)
-        for layer in self.layers:
+        for layer in self.trained_layers:
             for name, shape in layer.scratch_shapes().items():
                 update[name] = max(update[name], nbytes(*shape))
         return [
@@ -139,7 +141,17 @@ class NetworkStage(Stage):
 
     def widest_steps(self) -> set[int]:
         # of the update's regions, only the gradient depends on the slice
-        return max(self.layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+        return max(self.trained_layers, key=lambda layer: prod(layer.scratch_shapes()["gradient"][0])).widest_steps()
+
+    @property
+    def trained_layers(self) -> list[Dense]:
+        """The layers that are not frozen."""
+        return [layer for layer in self.layers if not layer.frozen]
+
+    @property
+    def lowest(self) -> int:
+        """The lowest layer that is not frozen; no error needs to pass below it."""
+        return self.trained_layers[0].number
 
     def cost(self) -> tuple[float, ...]:
         """Cost of a step relative to other tilings: micro-batches first, then tiles."""
@@ -227,6 +239,8 @@ class NetworkStage(Stage):
         this one ends it.
         """
         layer = self.layers[k]
+        if layer.frozen:
+            return True
         inputs = Inputs(values, *Batch(values, layer.inputs, scale).affine)
         source = Given(dz, 0, empty((0,)) if factor is None else factor)
         scratch, abs_w = self.update_scratch(k)

@@ -97,6 +97,11 @@ class Stage(ABC):
     def surveys(self) -> bool:
         return False
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing trains here: the stage only passes samples on."""
+        return False
+
     # -- regions -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -169,6 +174,10 @@ class Stage(ABC):
         """Objects in flash that the stage trains, with the sizes of their items."""
         return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
 
+    def given_objects(self) -> dict[str, list[int]]:
+        """Objects in flash that hold parameters of another model until the stage begins, with their items' sizes."""
+        return {name: sizes for layer in self.layers for name, sizes in layer.given_objects().items()}
+
     def create(self, flash: Flash) -> None:
         """Create these objects."""
         for name, sizes in self.objects().items():
@@ -178,6 +187,11 @@ class Stage(ABC):
         """Write the initial parameters."""
         for layer in self.layers:
             layer.initialize(flash)
+
+    def forget_given(self, flash: Flash) -> None:
+        """Delete the parameters of another model, which the stage's own objects now contain."""
+        for name in set(self.given_objects()) & set(flash.names()):
+            flash.drop(name)
 
     def restore(self, flash: Flash) -> None:
         """Rebuild the arena's content from flash."""

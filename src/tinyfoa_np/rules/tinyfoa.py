@@ -25,6 +25,7 @@ from ..layers.encoding import TILES, Encoding, z_tile
 from ..layers.head import normal_rows
 from ..layers.layer import Layer as Held
 from ..layers.layer import Out, Part
+from ..layers.signs import dense_class
 from ..layers.tiling import Tiling
 from ..ram.arena import Arena
 from ..ram.packing import Region
@@ -66,10 +67,8 @@ class Layer(LayerStage):
         threads = 1 if self.stretch * tiling.samples < SMALL_TILE and self.stretch < outputs else threads
         # in the forward pass a thread takes at least 16 samples
         self.threads = min(threads, -(-tiling.samples // 16))
-        binary, limit = recipe.binary_weights, self.clamp(recipe)
-        parameters = Dense(
-            recipe, number, inputs, outputs, batches, threads, binary_weights=binary, limit=limit, tiling=tiling
-        )
+        binary, about = recipe.binary_weights, (recipe, number, inputs, outputs, batches, threads)
+        parameters = dense_class(recipe, binary)(*about, binary_weights=binary, limit=self.clamp(recipe), tiling=tiling)
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
         self.cores, self.I = max(self.threads, parameters.threads), inputs.width
         self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # placeholder for unused masks

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import CheckFailed
 from ..layers.encoding import Encoding
 from ..ram.phases import PHASES
+from ..recipe import Recipe
 from ..rules.stage import Stage
 from ..storage.flash import Flash
 from ..storage.records import Records
@@ -92,7 +93,7 @@ def check_objects(
     stages: Sequence[Stage],
     outputs: Sequence[Records],
     sets: Sequence[Records],
-    recompute: bool,
+    recipe: Recipe,
 ) -> None:
     """Check the objects in flash: each must have the size it has in a run, and those still needed must exist.
 
@@ -106,8 +107,10 @@ def check_objects(
     layer, begun = meta["layer"], meta["stage"] != "start"
     trained = {layer.name("trained"): (layer.trained_bytes, 1) for stage in stages for layer in stage.layers}
     training = [{name: (sizes, 2) for name, sizes in stage.objects().items()} for stage in stages]
+    given = {name: (sizes, 1) for stage in stages[layer:] for name, sizes in stage.given_objects().items()}
     samples = {records.name: ([records.nbytes], 1) for records in (*sets, *outputs)}
     known = {**samples, **trained, **{name: sizes for one in training for name, sizes in one.items()}}
+    known |= given if recipe.start else {}
     for name, (sizes, slots) in objects.items():
         if name not in known or (list(sizes), slots) != (list(known[name][0]), known[name][1]):
             raise Refused(f"its object {name[:60]!r}")
@@ -120,7 +123,7 @@ def check_objects(
     needed += list(training[layer]) if begun else []
     if layer < len(meta["states"]):  # in a stream, stages continue from the state after the previous samples
         needed += [name for one in training[layer : len(meta["states"])] for name in one]
-    if 0 < layer < len(stages) and not recompute:
+    if 0 < layer < len(stages) and not recipe.recompute:
         needed += [records.name for records in outputs[2 * (layer - 1) : 2 * layer]]
     for name in needed:
         if name not in objects:

@@ -27,6 +27,10 @@ class Event(NamedTuple):
     note: str = ""
 
 
+def ignored(event: Event) -> None:
+    """A listener that shows nothing."""
+
+
 class Interrupted(TinyFoAError):
     """Training was asked to stop; the run is committed and can be resumed."""
 

@@ -36,7 +36,7 @@ from ..recipe import Recipe
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.whole_file import write_whole
 from .directory import read_recipe, startable
-from .events import Diverged
+from .events import Diverged, ignored
 from .outcome import checked_result
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _same(run: Run, recipe: Recipe) -> None:
             raise BadRequest(f"{run.directory} was trained with {field.name} {own}, not {asked}: give another --out")
 
 
-def perform(run: Run, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+def perform(run: Run, on_event: Callable[[Event], None] = ignored) -> dict[str, Any]:
     """Train or resume a run in this process, with one thread; store its result and return it as :func:`finished`.
 
     Raises

@@ -102,6 +102,7 @@ class Session:
         self.seconds: list[float] = []  # of each stage begun; not in the root, where clock times would change its bytes
         self.epochs: list[int] = []  # likewise
         self.stop = False
+        self.given: dict[str, list[np.ndarray]] = {}  # parameters of another model, which a new run stores in flash
 
     @staticmethod
     def _nothing_yet() -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Session:
             if further:  # those in flash are other samples, which are replaced
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
-            claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe.recompute)
+            claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe)
             self._make_arena()  # only now, when the objects in flash are known to match this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
@@ -253,6 +254,11 @@ class Session:
             write_whole(self.directory / "data.json", describe(self.dataset))
             self._encode("train", self.dataset.train, self.train_set)
             self._encode("test", self.dataset.test, self.test_set)
+            for name, arrays in self.given.items():
+                self.flash.new(name, [array.nbytes for array in arrays], slots=1)
+                for item, array in enumerate(arrays):
+                    self.flash.write(name, item, [np.ascontiguousarray(array)])
+            self.given = {}
             sync_parents(self.directory)
             self.flash.commit(self.meta, memoryview(bytearray(VERIFY_BUFFER)))
         except BaseException:

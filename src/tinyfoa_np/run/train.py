@@ -34,17 +34,20 @@ from ..kernels.launching import Team, launched
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
 from ..model import model
+from ..model.model import Model
 from ..network import is_local
 from ..recipe import Recipe
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
 from ..storage.records import Records
 from ..storage.whole_file import write_whole
-from .directory import stand_in
+from .directory import stand_in, startable
 from .events import Diverged, Event, Interrupted
 from .examination import Examination
 from .loading import Loading
 from .outcome import audit_of, measured, result_of
+from .progress import ProgressLine
+from .start import Start
 
 
 def train(
@@ -61,6 +64,7 @@ def train(
     stream: bool = False,
     on_event: Callable[[Event], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
+    start: str | os.PathLike[str] | Model | Start | None = None,
 ) -> dict[str, Any]:
     """Train a network inside one block of bytes; the run directory gets recipe, flash, metrics, model and audit.
 
@@ -89,9 +93,13 @@ def train(
         recipe's epochs (starting over after the last). If ``run_dir`` has a run, training continues from its weights,
         moments and step counts; the new samples replace its samples.
     on_event : callable, optional
-        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends.
+        Called with each :class:`Event`. If it returns True at the end of an epoch, the current stage ends. By default
+        a terminal or a notebook shows a line of progress (:mod:`.progress`).
     tilings : sequence of Tiling, optional
         Tiling of each stage, if chosen by another run; ``ram`` is then only recorded.
+    start : path or Model, optional
+        A run directory, a model file or a model whose weights the network starts with, see :mod:`.start`. A resumed run
+        does not need it.
 
     Returns
     -------
@@ -111,25 +119,20 @@ def train(
     Interrupted
         After Ctrl-C, once the step is finished and committed.
     """
-    recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream)
-    run = _Run(
-        recipe,
-        dataset,
-        Path(run_dir),
-        ram,
-        threads,
-        audit,
-        lean,
-        commit_every,
-        on_event or _silent,
-        tilings,
-    )
-    with launched(), run.opened(resume, stream):
+    beginning = None if start is None else Start.of(start)
+    recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream, beginning)
+    with contextlib.ExitStack() as stack:
+        listener = on_event or stack.enter_context(ProgressLine(recipe))
+        run = _Run(recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, listener, tilings)
+        if beginning and not resume:
+            run.given = beginning.given(recipe, dataset, run.stages)
+        stack.enter_context(launched())
+        stack.enter_context(run.opened(resume, stream))
         return run.train()
 
 
 def _agreed(
-    recipe: Recipe, dataset: Dataset | None, run_dir: Path, resume: bool, stream: bool
+    recipe: Recipe, dataset: Dataset | None, run_dir: Path, resume: bool, stream: bool, start: Start | None
 ) -> tuple[Recipe, Dataset]:
     """The recipe adapted to this data set, and the data set; raises BadRequest if they do not match."""
     if resume and stream:
@@ -146,11 +149,16 @@ def _agreed(
         if recipe.digest not in (None, dataset.digest):
             raise BadRequest(f"{dataset.name} does not hold the samples that the recipe is for: its digest differs")
         recipe = replace(recipe, digest=dataset.digest)
+    if start:
+        digest = start.digest
+        if recipe.start not in (None, digest):
+            raise BadRequest(f"{start.name} is not the model that the recipe starts from: its digest differs")
+        if not resume:  # a resumed run has its scaling in data.json
+            recipe, dataset = start.scaled(replace(recipe, start=digest), dataset)
+    elif not resume and not (stream and run_dir.is_dir() and not startable(run_dir)):
+        if recipe.start:
+            raise BadRequest("the recipe starts from another model: give it (--from MODEL; start=MODEL in Python)")
     return recipe, dataset
-
-
-def _silent(event: Event) -> None:
-    pass
 
 
 class _Run(Loading):
@@ -248,7 +256,7 @@ class _Run(Loading):
                 self.epochs.append(0)
             enough = False
             if meta["stage"] == "train":
-                while meta["epoch"] < meta["last"] and not enough:
+                while meta["epoch"] < meta["last"] and not enough and not self.stage.frozen:
                     enough = self._train_epoch(number)
                 self.stage.flush(self.flash)
                 self.arena.enter("load")
@@ -267,6 +275,7 @@ class _Run(Loading):
         else:
             stage.create(self.flash)
             stage.initialize(self.flash)
+            stage.forget_given(self.flash)
         stage.restore(self.flash)
 
     def _rejoin(self, stage: Stage) -> None:
@@ -375,7 +384,8 @@ class _Run(Loading):
         meta, stage, flash = self.meta, self.stage, self.flash
         outputs = self._make_outputs(number)
         if self.exam:
-            self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number))
+            then = _Run._rehearsed_commit if stage.frozen else None  # a frozen stage had no step after which to commit
+            self.exam.rehearse("", partial(_Run._rehearsed_hand_over, number=number), then)
             self.exam.left = None  # the training itself hands over all batches
             self.exam.tell("")
         self.arena.enter("hand-over")

@@ -305,8 +305,8 @@ def _logits(model: Model, found: Answer) -> None:
     """Backpropagation and PEPITA: a classifier on top."""
     recipe, layers = model.recipe, model.layers
     if recipe.deep:
-        (group,) = _groups(model, found)
-        _program(model, found, group, 0)
+        for number, group in enumerate(_groups(model, found)):
+            _program(model, found, group, number)
         return
     gain = 1.0
     for number, layer in enumerate(layers[:-1]):

@@ -1,0 +1,111 @@
+"""How well does each learning rule do on MNIST with its defaults, and in how many bytes, beside its paper's figure?
+
+Every rule of the catalogue trains for 20 epochs (per layer where layers train one after another), with one thread and
+seed 0: on two layers of 500 neurons if it trains such layers, else on the convolutional network ``cnn``. Runs are kept
+in a directory and resumed from it; rules that have not run yet are marked in the table.
+
+    python benchmarks/rules.py --out runs/rules                 # train what is missing, then print the table
+    python benchmarks/rules.py --out runs/rules --real          # the same with real weights and activations
+    python benchmarks/rules.py --out runs/rules --table         # only print
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tinyfoa_np import catalogue
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run import jobs
+
+NETWORKS = ("fc:500x2", "cnn")
+#: MNIST test error in % as published, and the network and epochs it was published for
+PAPER = {
+    "bp": (1.62, "2 x 500, slides of DRTP's authors; 1.33 for 4 x 2000, TinyFoA's paper"),
+    "tinyfoa": (1.64, "4 x 2000, 100 epochs per layer"),
+    "drtp": (4.57, "2 x 500, slides of DRTP's authors; 4.50 for 4 x 2000, TinyFoA's paper"),
+    "dfa": (4.35, "2 x 500, slides of DRTP's authors; 1.45 with dropout, DFA's paper"),
+    "fa": (1.95, "2 x 500, slides of DRTP's authors"),
+    "pepita": (5.02, "3 x 2000, 100 epochs, TinyFoA's paper"),
+    "ff": (1.46, "4 x 2000, 100 epochs, TinyFoA's paper"),
+    "biofo": (1.6, "4 x 2000, 100 epochs per layer, read from a figure"),
+    "cwcomp": (0.58, "20, 80, 240 and 480 channels, 20 epochs"),
+    "deeperforward": (0.50, "TinyCNN, 4 layers"),
+    "lightff": (1.42, "3 layers, by DeeperForward's authors"),
+}
+HEAD = ("rule", "network", "weights, activations", "error, %", "arena, bytes", "published, %", "published for")
+
+
+def recipe_of(rule: str, dataset: str, epochs: int, all_real: bool = False) -> Recipe:
+    """A rule's recipe with its defaults: real numbers where its signs do not learn, or everywhere."""
+    entry = catalogue.find(rule)
+    real = dict.fromkeys(("binary_weights", "binary_activations") if all_real else entry.real_defaults, False)
+    for network in NETWORKS:
+        try:
+            return Recipe(dataset=dataset, algorithm=rule, network=network, epochs=epochs, **real).validated()
+        except BadRequest as error:
+            refused = error
+    raise refused
+
+
+def row(run: jobs.Run) -> list[str]:
+    """A line of the table."""
+    recipe, result = run.recipe, jobs.finished(run)
+    kinds = ("binary" if bits else "real" for bits in (recipe.binary_weights, recipe.binary_activations))
+    published, where = PAPER.get(recipe.algorithm, (None, ""))
+    error = arena = "not yet"
+    if result and result["outcome"] == "finished":
+        error, arena = f"{result['error_pct']:.2f}", f"{result['arena']['watermark_bytes']:,}"
+    elif result:
+        error = arena = "diverged"
+    known = "" if published is None else f"{published:.2f}"
+    return [recipe.algorithm, recipe.network, ", ".join(kinds), error, arena, known, where]
+
+
+def table(runs: list[jobs.Run]) -> str:
+    """All rules in Markdown."""
+    lines = [HEAD, ("---", "---", "---", "---:", "---:", "---:", "---"), *map(row, runs)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="runs/rules", metavar="DIR", help="directory of the runs")
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rules", default="", help="some of them, separated by commas [default: all]")
+    parser.add_argument("--real", action="store_true", help="real weights and activations, as in most papers' figures")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--data-dir", metavar="DIR")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    given = parser.parse_args(arguments)
+    names = given.rules.split(",") if given.rules else list(catalogue.names())
+    runs = [
+        jobs.Run(
+            name,
+            recipe_of(name, given.dataset, given.epochs, given.real),
+            Path(given.out) / (f"{name}-real" if given.real else name),
+            given.data_dir,
+        )
+        for name in names
+    ]
+
+    def on_end(run: jobs.Run, reason: str | None) -> None:
+        print(f"{run.name}: {reason or 'done'}", file=sys.stderr, flush=True)
+
+    def quiet(*progress: Any) -> None:
+        pass
+
+    if not given.table:
+        jobs.perform_all(runs, given.jobs, quiet, on_end)
+    print(table(runs))
+    print(json.dumps({run.name: (jobs.finished(run) or {}).get("error_pct") for run in runs}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
