@@ -41,11 +41,11 @@ Examples:
 @json_option
 @debug_option
 def audit(run: str, quick: bool, as_json: bool) -> None:
-    """Print the memory that the training in RUN took, and whether all that measured it agrees.
+    """Print the memory that the training in RUN took, and whether all measurements agree.
 
-    Planned, accounted for, touched (the watermark), by phase; what is there at the peak; how each byte more or less
-    than in the paper's formulas comes about; and what the operating system sees of such a training. Exit code 1 when
-    the measurements disagree.
+    Planned, accounted and touched bytes (the watermark) by phase; the content at the peak; the reason for each byte
+    more or less than in the paper's formulas; and the memory that the operating system reports for such a training.
+    Exit code 1 if the measurements disagree.
     """
     path = old_run(run)
     from tinyfoa_np.reports import audit as report

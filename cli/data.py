@@ -57,8 +57,8 @@ def list_(data_dir: str | None, as_json: bool) -> None:
 def fetch(name: str, data_dir: str | None, quiet: bool) -> None:
     """Download the data set NAME from its publishers, or from a mirror.
 
-    Into --data-dir, or $TINYFOA_DATA, or the user's cache directory. Each file is compared with its published digest;
-    what is there already is kept, and a download that broke off goes on where it was.
+    Files are stored in --data-dir, in $TINYFOA_DATA or in the user's cache directory, and compared with their
+    published digests. Existing files are kept, and an interrupted download continues where it stopped.
     """
     from tinyfoa_np import data as sets
 

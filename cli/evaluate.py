@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: with more classes, the confusion matrix does not fit a terminal, and the most frequent mistakes are listed instead
 MOST_CLASSES, MISTAKES = 12, 10
+#: deviations below the mean at which --exit stops; the paper's is 1
+FACTORS = (2.0, 1.0, 0.0, -1.0)
 
 
 @click.command(
@@ -35,11 +37,24 @@ Examples:
 @click.argument("dataset", required=False)
 @files_option
 @data_dir_option
+@click.option(
+    "--exit",
+    "early",
+    is_flag=True,
+    help="ff: also stop at the first confident layer, for several thresholds: error against multiplications. The "
+    "thresholds come from the training set and are kept beside the model, for tinyfoa predict --exit.",
+)
 @max_data_option
 @json_option
 @debug_option
 def evaluate(
-    run: str, dataset: str | None, files: str | None, data_dir: str | None, max_bytes: int | None, as_json: bool
+    run: str,
+    dataset: str | None,
+    files: str | None,
+    data_dir: str | None,
+    early: bool,
+    max_bytes: int | None,
+    as_json: bool,
 ) -> None:
     """Print the test error of a trained model, by class.
 
@@ -54,10 +69,42 @@ def evaluate(
     name = dataset_of(dataset, files) or model.recipe.dataset
     inputs, labels = _samples(run, model, name, data_dir, max_bytes)
     found = {**evaluation(model.scores(inputs), labels, model.labels), "dataset": name}
+    if early:
+        found["exit"] = _exits(model, path, inputs, labels, data_dir, max_bytes)
     if as_json:
         click.echo(json.dumps({**found, "memory": model.memory}))
     else:
         _print(found, name)
+
+
+def _exits(
+    model: Model, path: Path, inputs: np.ndarray, labels: np.ndarray, data_dir: str | None, max_bytes: int | None
+) -> list[dict[str, Any]]:
+    """Error and multiplications of answers that stop early, a row for each factor of the thresholds' deviation."""
+    from tinyfoa_np import data
+    from tinyfoa_np.data.roles import Known
+    from tinyfoa_np.model import exits
+
+    products, recipe = exits.products(model), model.recipe
+    reading = Known.from_record(model.reading).reading if model.reading else None
+    samples = data.load(recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes)
+    if recipe.digest not in (None, samples.digest):
+        raise BadRequest(f"{recipe.dataset} does not contain the samples that the thresholds of --exit are made of")
+    train = samples.train.inputs[: recipe.limit], samples.train.labels[: recipe.limit]
+    thresholds, rows = exits.calibrated(model, *train), []
+    thresholds.save(path)
+    for factor in FACTORS:
+        classes, stops = exits.predict(model, inputs, thresholds.limits(factor))
+        rows.append(
+            {
+                "factor": factor,
+                "error_pct": 100 * float((classes != labels).mean()),
+                "products": float(products[stops].mean()),
+                "products_pct": 100 * float(products[stops].mean() / products[-1]),
+                "samples_by_layer": [int((stops == k).sum()) for k in range(len(products))],
+            }
+        )
+    return rows
 
 
 def _samples(
@@ -92,8 +139,16 @@ def _print(found: dict[str, Any], name: str) -> None:
     click.echo(f"majority    {found['majority_error_pct']:.2f} % error when always answering the most frequent class")
     apart = found["calibration"]["expected_error_pct"]
     click.echo(f"confidence  differs from accuracy by {apart:.1f} % on average")
+    if "exit" in found:
+        click.echo()
+        table = empty_table("Stopping early", "deviations below the mean >", "error, % >", "products, % >", "per layer")
+        for row in found["exit"]:
+            layers = ", ".join(f"{count:,}" for count in row["samples_by_layer"])
+            table.add_row(f"{row['factor']:g}", f"{row['error_pct']:.2f}", f"{row['products_pct']:.1f}", layers)
+        console.print(table)
     shares = ("precision", "recall", "f1")
-    table = empty_table("\nBy class", "class", "samples >", "precision >", "recall >", "F1 >")
+    click.echo()
+    table = empty_table("By class", "class", "samples >", "precision >", "recall >", "F1 >")
     for row in found["classes"]:
         table.add_row(str(row["label"]), f"{row['samples']:,}", *(_share(row[share]) for share in shares))
     console.print(table)

@@ -84,8 +84,8 @@ def export(
 ) -> None:
     """Write the trained model of RUN in another form, or a trainer in C, and print where it is.
 
-    RUN is a run directory or its model.safetensors. docs/models.md describes the files, and which algorithms and
-    networks they hold. With --to c-trainer, name a data set and the options of a recipe, or a run to go on from; see
+    RUN is a run directory or its model.safetensors. docs/models.md describes the files and the supported algorithms
+    and networks. With --to c-trainer, give a data set and the options of a recipe, or a run to continue; see
     docs/device.md.
     """
     given = {name: value for name, value in given.items() if value is not None}

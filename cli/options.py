@@ -440,6 +440,16 @@ preset_option = click.option(
 )
 
 
+start_option = click.option(
+    "--from",
+    "start",
+    metavar="MODEL",
+    help="Fine-tune: start with the weights of a run directory or a model.safetensors, and with its recipe where no "
+    "option is given. Layers that the networks share are taken, and the head if the classes are the same. [default: "
+    "random weights]",
+)
+
+
 def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | None = None) -> Recipe:
     """Make a validated recipe from the given options, completed by the preset if there is one.
 

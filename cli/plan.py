@@ -24,8 +24,10 @@ from .options import (
     reading_of,
     reading_options,
     recipe_options,
+    start_option,
 )
 from .printing import WIDTH, duration, empty_table, output
+from .runs import started
 
 if TYPE_CHECKING:
     from tinyfoa_np.reports.boards import Board
@@ -49,6 +51,7 @@ Examples:
 @reading_options
 @preset_option
 @recipe_options
+@start_option
 @click.option(
     "--ram",
     type=Bytes(),
@@ -109,6 +112,7 @@ def plan(
     files: str | None,
     max_bytes: int | None,
     preset: str | None,
+    start: str | None,
     ram: int | None,
     board: str | None,
     every: bool,
@@ -140,10 +144,17 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
-    asked(given, preset)  # before anything is loaded, as this can be refused at once
+    beginning = None
+    if start:
+        recipe, beginning, reading = started(start, preset, dataset, given, reading)
+    else:
+        asked(given, preset)  # before anything is loaded, as this can be refused at once
     one = boards.board(board) if board else None
     shape = data.shape(dataset, reading=reading, max_bytes=max_bytes)
-    recipe = asked(given, preset, shape.train.inputs.shape)
+    if beginning:
+        recipe, shape = beginning.planned(recipe, shape)
+    else:
+        recipe = asked(given, preset, shape.train.inputs.shape)
     if to:
         plans = device_plan(recipe, shape, board, flash, samples or "mapped", ram, reserve, reserve_flash)
         _show(plans, as_json, print_device_plan)

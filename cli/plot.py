@@ -27,11 +27,11 @@ Examples:
 @click.option(
     "--kind",
     type=click.Choice((*KINDS, TRACE)),
-    help="memory: the arena over a training step, which region has which bytes when; and what was planned, accounted "
-    "for and touched, beside the paper's figures. training: error and loss, layer by layer, epoch by epoch. signs: the "
-    "share of weights whose sign is no longer the initial one, slice by slice. fields: the first layer's weights, as "
-    f"the images it sees. trace: the plan and one measured training step, as JSON for ui.perfetto.dev (needs --out; "
-    f"trains a few steps on made-up samples). [default: {KINDS[0]}]",
+    help="memory: the content of each address of the arena over a training step, and the planned, accounted and "
+    "touched bytes beside the paper's figures. training: error and loss per layer and epoch. signs: the share of "
+    "weights whose sign differs from the initial one, per slice. fields: the first layer's weights, as images. trace: "
+    "the plan and one measured training step, as JSON for ui.perfetto.dev (needs --out; trains a few steps on made-up "
+    f"samples). [default: {KINDS[0]}]",
 )
 @click.option(
     "--layer",

@@ -29,10 +29,16 @@ Examples:
 @click.option(
     "--out", metavar="FILE.npy", help="Write the classes' numbers (N,) int64 to this file instead of printing them."
 )
+@click.option(
+    "--exit",
+    "early",
+    is_flag=True,
+    help="ff: stop at the first confident layer, by the thresholds of tinyfoa evaluate RUN --exit.",
+)
 @max_data_option
 @json_option
 @debug_option
-def predict(run: str, file: str, out: str | None, max_bytes: int | None, as_json: bool) -> None:
+def predict(run: str, file: str, out: str | None, early: bool, max_bytes: int | None, as_json: bool) -> None:
     """Print the classes of the samples in FILE.
 
     One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
@@ -51,7 +57,14 @@ def predict(run: str, file: str, out: str | None, max_bytes: int | None, as_json
     samples = samples_of(Path(file), model, max_bytes).inputs
     if samples.ndim < 2:
         raise BadRequest(f"{file} must hold N rows, one sample each; its shape is {samples.shape}")
-    classes = model.predict(samples.reshape(len(samples), math.prod(samples.shape[1:])))
+    samples, layers = samples.reshape(len(samples), math.prod(samples.shape[1:])), {}
+    if early:
+        from tinyfoa_np.model import exits
+
+        classes, stops = exits.predict(model, samples, exits.Thresholds.load(path, model).limits())
+        layers = {"layers": (stops + 1).tolist()}
+    else:
+        classes = model.predict(samples)
     shown = [model.labels[number] for number in classes] if model.labels else classes.tolist()
     if out:
         import numpy as np
@@ -60,6 +73,6 @@ def predict(run: str, file: str, out: str | None, max_bytes: int | None, as_json
         np.lib.format.write_array(content, classes)
         write_whole(path_of(out), content.getvalue())
     if as_json:
-        click.echo(json.dumps({"classes": shown, "memory": model.memory}))
+        click.echo(json.dumps({"classes": shown, **layers, "memory": model.memory}))
     elif not out:
         click.echo("".join(f"{printable(each)}\n" for each in shown), nl=False)

@@ -123,12 +123,12 @@ def reproduce(
     for each seed. For forward, gradient and update there are the paper's MB, those of the closed form behind them, and
     those measured. Rows appear as they finish; the table is also written as CSV, JSON and Markdown into DIR.
 
-    STUDY is slices, error over M, or exchanges, error over the number of exchanges: ways to train in the RAM of one
-    slice beside each other, with the bytes of RAM and those written to flash. Or it is giff: accuracy against RAM over
-    theta, label width and groups, beside backpropagation, on network cnn.
+    STUDY is slices (error over M), exchanges (error over the number of exchanges) or giff (accuracy against RAM over
+    theta, label width and groups, beside backpropagation, on network cnn). The first two compare schedules that train
+    in the RAM of one slice, with the bytes of RAM and the bytes written to flash.
 
-    Ctrl-C stops after a commit; the same command goes on from there, and trains nothing twice. A training that
-    diverges is reported as such. Exit code 1 when a run failed otherwise.
+    Ctrl-C stops after a commit; run the same command again to continue. A training that diverges is reported as such.
+    Exit code 1 if a run failed otherwise.
     """
     if table in STUDIES:
         if systems:

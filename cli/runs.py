@@ -7,10 +7,16 @@ import itertools
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tinyfoa_np.data import is_files
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.run.directory import startable
+
+if TYPE_CHECKING:
+    from tinyfoa_np.recipe import Recipe
+    from tinyfoa_np.run.start import Start
 
 
 def path_of(text: str) -> Path:
@@ -105,6 +111,33 @@ def model_file(run: str) -> Path:
     if not model.is_file():
         raise BadRequest(f"{run} has no model yet; finish its training with: tinyfoa train --resume {run}")
     return model
+
+
+def started(
+    start: str, preset: str | None, dataset: str, given: dict[str, Any], reading: Reading | None
+) -> tuple[Recipe, Start, Reading | None]:
+    """The recipe of a training that starts from a model, the model, and how its data are read.
+
+    Raises
+    ------
+    BadRequest
+        There is no such model, or an option does not fit it.
+    CheckFailed
+        The model is damaged.
+    """
+    from tinyfoa_np.data.roles import Known
+    from tinyfoa_np.run.start import Start, further
+
+    if preset:
+        raise BadRequest("--from and --preset both determine the recipe: give one of them")
+    path = path_of(start)
+    if path.is_dir():
+        model_file(start)  # refuse directories without a model in words
+    beginning = Start.of(path)
+    model = beginning.model
+    if reading is None and model.reading and is_files(dataset):
+        reading = Known.from_record(model.reading).reading
+    return further(model, **given), beginning, reading
 
 
 def _make(path: Path) -> list[Path]:

@@ -33,11 +33,11 @@ from .options import (
     reading_of,
     reading_options,
     recipe_options,
+    start_option,
 )
-from .runs import model_file, new_run, old_run, path_of, reading_before
+from .runs import new_run, old_run, reading_before, started
 
 if TYPE_CHECKING:
-    from tinyfoa_np.data import Reading
     from tinyfoa_np.run.start import Start
 
 #: fields that determine the preset
@@ -61,14 +61,7 @@ Examples:
 @reading_options
 @preset_option
 @recipe_options
-@click.option(
-    "--from",
-    "start",
-    metavar="MODEL",
-    help="Fine-tune: start with the weights of a run directory or a model.safetensors, and with its recipe where no "
-    "option is given. Layers that the networks share are taken, and the head if the classes are the same. [default: "
-    "random weights]",
-)
+@start_option
 @click.option(
     "--ram",
     type=Bytes(),
@@ -133,9 +126,8 @@ def train(
 
     Options marked with an algorithm (for example giff:) only work with that algorithm.
     """
-    if start and (resume or preset):
-        other = "--resume" if resume else "--preset"
-        raise BadRequest(f"--from and {other} both determine weights or recipe: give one of them")
+    if start and resume:
+        raise BadRequest("--from and --resume both determine the weights: give one of them")
     if given.get("freeze") and not (start or resume):
         raise BadRequest("--freeze keeps layers of a model: name it with --from MODEL")
     if resume and lean:
@@ -169,7 +161,7 @@ def train(
         directory = contextlib.nullcontext(run)
     elif start:
         assert dataset
-        recipe, beginning, reading = _started(start, dataset, given, reading)
+        recipe, beginning, reading = started(start, preset, dataset, given, reading)
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
     else:
         recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
@@ -220,23 +212,6 @@ def train(
     click.echo(json.dumps(result) if as_json else _summary(result))
     if result.get("findings"):
         raise CheckFailed(f"the audit failed: {'; '.join(result['findings'])}")
-
-
-def _started(
-    start: str, dataset: str, given: dict[str, Any], reading: Reading | None
-) -> tuple[Recipe, Start, Reading | None]:
-    """The recipe of a training that starts from a model, the model, and how its data are read."""
-    from tinyfoa_np.data.roles import Known
-    from tinyfoa_np.run.start import Start, further
-
-    path = path_of(start)
-    if path.is_dir():
-        model_file(start)  # refuse directories without a model in words
-    beginning = Start.of(path)
-    model = beginning.model
-    if reading is None and model.reading and is_files(dataset):
-        reading = Known.from_record(model.reading).reading
-    return further(model, **given), beginning, reading
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

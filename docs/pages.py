@@ -35,6 +35,7 @@ ALGORITHMS = {
     "pepita": "forward modulate ascent",
     "pepita_tl": "forward hebbian anti_hebbian modulated",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
+    "lightff": "activations multi_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
@@ -50,6 +51,7 @@ RECIPES = {
     "tinyfoa_local": LOCAL,
     "bp_local": {**LOCAL, "algorithm": "bp"},
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
+    "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
 }
 

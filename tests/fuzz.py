@@ -29,6 +29,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+from safetensors.numpy import save as to_bytes
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
@@ -40,6 +42,7 @@ from tinyfoa_np.data import cifar, idx, pickles
 from tinyfoa_np.data.dataset import Dataset, Split
 from tinyfoa_np.errors import TinyFoAError
 from tinyfoa_np.model import export, model
+from tinyfoa_np.model.weights import load_weights
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reports import audit
 from tinyfoa_np.run import results
@@ -49,6 +52,8 @@ from tinyfoa_np.storage.flash import Flash
 
 MOST_CPU, MOST_RAM = 20, 64 << 20
 IMAGE = (1, 8, 8)
+#: tensors of another program's file: module, part and shape
+WEIGHTS = ((0, "weight", (4, 64)), (0, "bias", (4,)), (1, "weight", (10, 4)), (1, "bias", (10,)))
 #: what is put in: separators, brackets, large and negative numbers
 TOKENS = (
     b",",
@@ -225,6 +230,13 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
 
         return read
 
+    def imported(path: Path) -> None:
+        load_weights(path, "fc:4", data.shape("digits"), folder / "imported.safetensors")
+
+    tensors = {f"{n}.{part}": np.ones(shape, np.float32) for n, part, shape in WEIGHTS}
+    torch = to_bytes(tensors)
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], initializers)).SerializeToString()
     flash = {f"flash-{p.name}": (p.read_bytes(), opened(p.name)) for p in (run / "flash").iterdir() if p.stat().st_size}
     return {
         "idx": (b"\0\0\x08\x02" + bytes([0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(12)), lambda c: idx.parse(c, "file")),
@@ -235,6 +247,8 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
         "npy": (saved["npy"].getvalue(), written(".npy", lambda path: data.load(f"{path},{folder}/labels.npy"))),
         "recipe": (recipe.encode(), lambda c: Recipe.from_json(c.decode(errors="replace")).validated()),
         "model": ((run / "model.safetensors").read_bytes(), written(".safetensors", model.load)),
+        "weights": (torch, written(".safetensors", imported)),
+        "onnx": (graph, written(".onnx", imported)),
         **flash,
     }
 
@@ -283,6 +297,8 @@ KINDS = (
     "npy",
     "recipe",
     "model",
+    "weights",
+    "onnx",
     "flash-root.0",
     "flash-root.1",
     "flash-layer0.slices",

@@ -44,7 +44,9 @@ def test_a_model_trains_on_and_is_exported(run, network):
 def test_layers_of_tinyfoa_are_frozen_one_by_one(run):
     small = ["--network", "fc:20x3", "--epochs", 2, "--limit", 200, "--quiet"]
     assert run("train", "digits", *small, "--out", "old")[0] == 0
-    code, out, err = run("train", "digits", "--from", "old", "--freeze", "1,2", "--out", "new", "--quiet", "--json")
+    code, out, err = run(
+        "train", "digits", "--from", "old", "--freeze", "1,2", "--out", "new", "--quiet", "--json", "--threads", 2
+    )
     assert code == 0, err
     assert json.loads(out)["seconds_per_epoch"][:2] == [0, 0]
     for command in (["report", "new"], ["plot", "new"], ["export", "new", "--to", "npz"]):
@@ -56,6 +58,10 @@ def test_layers_of_tinyfoa_are_frozen_one_by_one(run):
         plans.append(json.loads(out))
     assert plans[1]["flash"]["written_bytes"] < plans[0]["flash"]["written_bytes"]
     assert plans[1]["layers"][0]["planned_bytes"] < plans[0]["layers"][0]["planned_bytes"]
+    code, out, err = run("plan", "digits", "--from", "old", "--freeze", "1,2", "--json", "--threads", 2)
+    plan, trained = json.loads(out), json.loads(open("new/audit.json").read())
+    assert code == 0 and plan["flash"]["parts"]["weights to start from"] > 0, err
+    assert plan["ram"]["planned_bytes"] == trained["arena"]["planned_bytes"]
 
 
 def test_own_data_with_other_classes(run, tmp_path):

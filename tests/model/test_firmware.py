@@ -12,7 +12,7 @@ from export_tools import CASE_NAMES, CASES, data_for, mixed, trained
 
 from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.model import export
-from tinyfoa_np.model.export.c_text import c_string
+from tinyfoa_np.model.export.c_text import c_string, number
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
@@ -184,6 +184,11 @@ def test_the_library_and_its_labels(tmp_path):
         compiled(tmp_path, COMPILERS[0], program=program)
         done = subprocess.run([tmp_path / "run"], capture_output=True, check=True)
         assert done.stdout.decode("utf-8").splitlines() == labels
+
+
+@pytest.mark.parametrize("value, text", [(1, "1.0f"), (0.1, "0.1f"), (1e-5, "1e-05f"), (-1.5e30, "-1.5e+30f")])
+def test_a_number_is_a_float_in_few_digits(value, text):
+    assert number(value) == text and np.float32(text[:-1]) == np.float32(value)
 
 
 @pytest.mark.parametrize("text", ["", "a\\b", '"', "\u00e9" + "1", "\x00\x7f", "??="])

@@ -59,6 +59,16 @@ def test_what_kernels_allocate_counts_in_threads_too():
     assert 50_000 <= traced(lambda: in_threads(50_000)).largest < 51_000
 
 
+def test_the_compilation_of_a_kernel_does_not_count():
+    @numba.njit
+    def fresh(n):
+        return n * 3 + 1
+
+    before = traced(lambda: None).peak
+    assert traced(lambda: fresh(4)).peak <= before + 16 * 1024  # a compiler takes megabytes
+    assert traced(lambda: np.ones(10**5)).arrays_largest == 8 * 10**5  # counting goes on afterwards
+
+
 def test_growth_and_shrinking_are_followed():
     def work():
         buffer = bytearray(1000)

@@ -65,12 +65,7 @@ class Cifar(Published):
     def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Pixels (N, 3072) uint8, red before green before blue, and labels (N,) uint8.
 
-        Raises
-        ------
-        BadRequest
-            Files are missing.
-        CheckFailed
-            A file is truncated, altered, or not in its layout.
+        Files with other content raise CheckFailed; see :meth:`.published.Published.load`.
         """
         layout, paths = first_of(self.layouts, data_dir)
         parts: list[tuple[str, bytes]] = []

@@ -52,12 +52,8 @@ class IdxImages(Published):
     def load(self, data_dir: Place = None, unverified: bool = False, on_progress: Progress = quiet) -> Dataset:
         """Pixels (N, 784) uint8, seen by the network as ``(byte / 255 - mean) / deviation``; labels (N,) uint8.
 
-        Raises
-        ------
-        BadRequest
-            Files are missing.
-        CheckFailed
-            A file is truncated or altered, or does not contain 28 x 28 images of bytes with labels of ten classes.
+        Files without 28 x 28 images of bytes and labels of ten classes raise CheckFailed; see
+        :meth:`.published.Published.load`.
         """
         files, paths = first_of(self.layouts, data_dir)
         train_images, train_labels, test_images, test_labels = (

@@ -1,12 +1,12 @@
-"""Compiled kernels are kept on disk under a digest of the sources that they were compiled from.
+"""A disk cache of compiled kernels, keyed by a digest of the sources they were compiled from.
 
-numba's own cache looks at the file in which a kernel is written, not at the files whose functions are compiled into it:
-after an edit of one of those it would run old code. Here the kernels of each module lie in a directory that is named
-after a digest of the module and of everything it imports from this package. All copies of the package whose sources
-agree share them, and several processes may compile at the same time.
+numba's own cache checks the file that contains a kernel, but not the files whose functions are compiled into it: after
+an edit of one of these, it would run old code. Here, the kernels of each module are stored in a directory named after a
+digest of the module and of all modules that it imports from this package. Copies of the package with the same sources
+share the cache, and several processes may compile at the same time.
 
-They lie where ``NUMBA_CACHE_DIR`` says, or in the user's cache directory, or beside the sources: in the first of these
-that can be written.
+The cache is in ``NUMBA_CACHE_DIR``, or in the user's cache directory, or beside the sources: the first of these that is
+writable.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 
 PACKAGE = Path(__file__).resolve().parents[1]
-#: modules with nothing that is compiled into a kernel
+#: modules without code that is compiled into a kernel
 NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py"}
-#: directories of one module's kernels that are kept, those used last: other copies of the package may be of another age
+#: number of directories kept per module, the last used: other copies of the package may have other sources
 KEPT = 4
 #: called with "module.function" before a kernel is compiled
 LISTENERS: list[Callable[[str], None]] = []
@@ -43,7 +43,7 @@ _IMPORTS = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n#]*))",
 
 
 def njit(signature: str | None = None, **options: Any) -> Any:
-    """As ``numba.njit``; with ``cache=True`` what is compiled is kept as this module says."""
+    """As ``numba.njit``; with ``cache=True``, the compiled code is stored in this module's cache."""
     cache = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:
@@ -61,7 +61,7 @@ def njit(signature: str | None = None, **options: Any) -> Any:
 
 
 def cfunc(signature: str) -> Any:
-    """As ``numba.cfunc`` with ``cache=True``, kept likewise."""
+    """As ``numba.cfunc`` with ``cache=True``, in this module's cache."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         callback: Any = CFunc(function, normalize_signature(signature), locals={}, options={})
@@ -73,7 +73,7 @@ def cfunc(signature: str) -> Any:
 
 
 def sources(path: Path) -> list[Path]:
-    """A module of the package and all that it imports, directly or not, but for `NOT_COMPILED`; in order of names."""
+    """A module and all modules that it imports from the package, also indirectly, except `NOT_COMPILED`; sorted."""
     seen, waiting = set(NOT_COMPILED), {path}
     while waiting:
         path = waiting.pop()
@@ -106,7 +106,7 @@ def digest(path: Path) -> str:
 
 
 def _bases() -> list[Path]:
-    """Directories for kernels, the best first."""
+    """Possible directories for kernels, in order of preference."""
     if numba.config.CACHE_DIR:
         return [Path(numba.config.CACHE_DIR) / "tinyfoa-np" / "kernels"]
     bases = [PACKAGE / "kernels" / "__pycache__"]
@@ -119,15 +119,15 @@ def _bases() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def base() -> Path | None:
-    """The directory for the kernels of all modules; None, with a warning, if there is none that can be written."""
+    """The directory for the kernels of all modules; None, with a warning, if none is writable."""
     for path in _bases():
         with suppress(OSError):
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 return path
     warnings.warn(
-        "compiled kernels cannot be kept, so every process compiles them again: set NUMBA_CACHE_DIR to a directory that"
-        " can be written",
+        "compiled kernels cannot be stored, so every process compiles them again: set NUMBA_CACHE_DIR to a writable"
+        " directory",
         stacklevel=2,
     )
     return None
@@ -135,7 +135,7 @@ def base() -> Path | None:
 
 @lru_cache(maxsize=64)
 def directory(path: Path, stamp: str) -> Path | None:
-    """Where the kernels of a module with this digest are kept; None if nowhere. Of others the last used stay."""
+    """The directory of a module's kernels with this digest, or None; of other digests, the last used are kept."""
     top = base()
     if top is None:
         return None
@@ -157,7 +157,7 @@ def _used(path: Path) -> float:
 
 
 class _Locator(_CacheLocator):
-    """Where a kernel is kept."""
+    """The location of a kernel in the cache."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._py_file = inspect.getfile(function)  # numba's name
@@ -182,9 +182,9 @@ class _Implementation(CompileResultCacheImpl):
 
 
 class _Files:
-    """Compiled variants of a function, each with an index of its own: processes that write do not share a file.
+    """Compiled variants of a function, each with its own index, so that two processes never write the same file.
 
-    In numba's index of all variants two processes can give the same file's name to two variants.
+    With numba's index of all variants, two processes can use the same file name for two variants.
     """
 
     def __init__(self, implementation: _Implementation) -> None:
@@ -202,7 +202,7 @@ class _Files:
         self._of(key).save(key, data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
 
 class _KernelCache(Cache):
@@ -227,4 +227,4 @@ class _KernelCache(Cache):
         try:
             super().save_overload(sig, data)
         except OSError as error:  # a full disk
-            warnings.warn(f"a compiled kernel could not be kept: {error.strerror or error}", stacklevel=2)
+            warnings.warn(f"a compiled kernel could not be stored: {error.strerror or error}", stacklevel=2)

@@ -260,10 +260,8 @@ class CLayout:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     store : Store
     mapped : bool
         Whether the samples are in memory that can be read in place; otherwise they are copied batch by batch.
@@ -378,7 +376,7 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
 
 def check_scope(recipe: Recipe) -> None:
     """Refuse recipes that the C trainer does not support, with a one-line error."""
-    only = "the trainer in C does "
+    only = "the trainer in C supports "
     if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
@@ -394,8 +392,8 @@ def check_scope(recipe: Recipe) -> None:
             f"{only}learning rates that are constant, drop to a tenth or cooldown, not {recipe.lr_schedule}"
         )
     if recipe.augment is not None or recipe.reshuffle:
-        raise BadRequest(f"{only}samples as they are, in one order: leave --augment and --reshuffle out")
+        raise BadRequest("the trainer in C takes samples as they are, in one order: no --augment, no --reshuffle")
     if recipe.start or recipe.freeze:
-        raise BadRequest(f"{only}begin with weights of its own and train all layers: no --from and no --freeze")
+        raise BadRequest("the trainer in C begins with its own weights and trains all layers: no --from, no --freeze")
     if recipe.recompute:
-        raise BadRequest(f"{only}keep the outputs of trained layers in flash: leave --recompute out")
+        raise BadRequest("the trainer in C keeps the outputs of trained layers in flash: leave --recompute out")

@@ -24,12 +24,8 @@ class Inference:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    inputs : Encoding
-        Encoding of the samples.
-    classes : int
-        C.
+    recipe, inputs, classes
+        As for :class:`tinyfoa_np.rules.stage.Stage`.
     layers : sequence of TrainedLayer
         The layers of the model.
     batch : int

@@ -129,7 +129,8 @@ class Model:
         classes: np.ndarray = self._unscaled(x).argmax(axis=1)  # rounding with the scale could change a prediction
         return classes
 
-    def _unscaled(self, x: np.ndarray) -> np.ndarray:
+    def encoded(self, x: np.ndarray) -> np.ndarray:
+        """Samples (N, I) as the first layer reads them; ``x`` and errors as in :meth:`logits`."""
         x = np.asarray(x)
         wanted = self.inputs
         if x.ndim != 2 or x.shape[1] != wanted.width:
@@ -144,6 +145,10 @@ class Model:
             if not np.isfinite(narrow).all():
                 raise BadRequest("the samples hold NaN or infinite values")
             x = on_scale(x, *self.affine) if self.affine else narrow
+        return x
+
+    def _unscaled(self, x: np.ndarray) -> np.ndarray:
+        x = self.encoded(x)
         with launched():
             out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
             for start in range(0, len(x), BATCH):

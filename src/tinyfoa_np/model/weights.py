@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -272,9 +273,14 @@ def _onnx(path: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
     if os.path.getsize(path) > LIMIT:
         raise BadRequest(f"{path} has more than {LIMIT:,} bytes: save the weights as safetensors")
     try:
-        graph = onnx.load(os.fspath(path), load_external_data=False).graph
-    except (DecodeError, ValueError, OSError) as error:
-        raise CheckFailed(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from error
+        model = onnx.load(os.fspath(path), load_external_data=False)
+        yield from _initializers(path, onnx, model.graph)
+    except (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError) as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise CheckFailed(f"{path} is not an ONNX file with weights: {said[0]}") from error
+
+
+def _initializers(path: Any, onnx: Any, graph: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
     turned = set()
     for node in graph.node:
         straight = {a.name: a.i for a in node.attribute}.get("transB", 0) if node.op_type == "Gemm" else 0
@@ -282,14 +288,12 @@ def _onnx(path: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
             turned.update(node.input[1:2])
     for tensor in graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise BadRequest(f"{path} keeps {tensor.name[:60]!r} in another file: save the weights as safetensors")
+            raise BadRequest(f"{path} keeps {str(tensor.name)[:60]!r} in another file: save the weights as safetensors")
         if not tensor.dims or "." not in tensor.name:  # a constant of the graph
             continue
-        try:
-            array = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as error:
-            raise CheckFailed(f"{path}: {tensor.name[:60]!r} is damaged ({str(error).splitlines()[0]})") from error
-        if array.dtype.kind != "f":
-            continue
-        array = array.T if tensor.name in turned else array
-        yield tensor.name, array.shape, lambda array=array: array  # type: ignore[misc]
+        if max(tensor.dims) >= LIMIT or min(tensor.dims) < 1:
+            raise ValueError(f"{tensor.name[:60]!r} has the shape {list(tensor.dims)[:4]}")
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype.kind == "f":
+            array = array.T if tensor.name in turned else array
+            yield tensor.name, array.shape, partial(np.asarray, array)

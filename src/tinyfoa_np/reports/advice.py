@@ -48,10 +48,8 @@ class Search:
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     ram, flash : int or None
         Available bytes; None for no limit.
     threads : int

@@ -66,10 +66,8 @@ def device_plan(
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     store : Store
         The flash to train in.
     mapped : bool

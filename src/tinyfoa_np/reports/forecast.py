@@ -40,10 +40,8 @@ def forecast(
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    dataset : Dataset
-        Only its shape is used.
+    recipe, dataset
+        As for :class:`tinyfoa_np.rules.fit.Layout`.
     ram : int, optional
         The budget in bytes; by default the needs of the fastest tiling, or all that a board has available.
     threads : int

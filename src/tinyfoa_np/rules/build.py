@@ -21,14 +21,10 @@ def makers(
 
     Parameters
     ----------
-    recipe : Recipe
-        A validated recipe.
-    inputs : Encoding
-        Encoding of the samples.
+    recipe, inputs, classes, batches, threads
+        As for :class:`.stage.Stage`.
     shapes : sequence of LayerShape
         Hidden layers.
-    classes, batches, threads : int
-        C, steps per epoch, T.
     """
     Home = recipe.rule.home(recipe.kind)
     if not recipe.rule.by_layer:

@@ -151,6 +151,10 @@ class Start:
         columns = Columns(shift, deviation, np.zeros_like(shift), varies.astype(np.float64))
         return recipe, replace(dataset, columns=columns)
 
+    def planned(self, recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+        """The recipe of a training that starts here, and the data set as :meth:`scaled`, for plans."""
+        return self.scaled(replace(recipe, start=self.digest), dataset)
+
     # -- the weights ---------------------------------------------------------------------------------------------------
 
     def given(self, recipe: Recipe, dataset: Dataset, stages: Sequence[Stage]) -> Objects:
