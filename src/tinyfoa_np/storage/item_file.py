@@ -103,8 +103,6 @@ class ItemFile:
         self._written = 0  # number of items written since the last commit, which are among these:
         self._first, self._last = sys.maxsize, -1
         self._buffer = bytearray(self.slots * SEAL_BYTES)
-        self._view = memoryview(self._buffer)
-        self._fields = [self._view[at : at + _FIELDS.size] for at in range(0, len(self._buffer), SEAL_BYTES)]
         self.leave()
 
     def _extent(self, size: int) -> int:
@@ -139,7 +137,7 @@ class ItemFile:
     def _fetch(self, begin: int) -> None:
         """Read the seals of an item, of which slot 0's begins at ``begin``, and slot 1's follows, into the buffer."""
         buffer = self._buffer
-        got = take(self.fd, [self._view], begin, len(buffer))
+        got = take(self.fd, [memoryview(buffer)], begin, len(buffer))
         if got < len(buffer):
             buffer[got:] = bytes(len(buffer) - got)
 
@@ -150,12 +148,12 @@ class ItemFile:
 
     def _unpacked(self) -> list[Seal | None]:
         """The seals in the buffer."""
-        return [
-            Seal(commit, checksum, wear, other) if commit and zlib.crc32(fields) == check else None
-            for (commit, checksum, wear, other, check), fields in zip(
-                _SEAL.iter_unpack(self._buffer), self._fields, strict=True
-            )
-        ]
+        return [self._intact(at) for at in range(0, len(self._buffer), SEAL_BYTES)]
+
+    def _intact(self, at: int) -> Seal | None:
+        """The seal at a place in the buffer, None if it is damaged or missing."""
+        *fields, check = _SEAL.unpack_from(self._buffer, at)
+        return Seal(*fields) if fields[0] and zlib.crc32(self._buffer[at : at + _FIELDS.size]) == check else None
 
     def turn(self, item: int, last: int) -> None:
         """Make an item the current one; commits after ``last`` do not count. Raises OSError; there is then none."""
@@ -173,9 +171,9 @@ class ItemFile:
             first, second = _NUMBERS.unpack_from(self._buffer)
             if first < second <= last or first > last:
                 slot, at = 1, SEAL_BYTES
-        commit, checksum, wear, other, check = _SEAL.unpack_from(self._buffer, at)
-        if 0 < commit <= last and zlib.crc32(self._fields[slot]) == check:
-            return Seal(commit, checksum, wear, other), slot
+        seal = self._intact(at)
+        if seal is not None and seal.commit <= last:
+            return seal, slot
         return _newest(self._unpacked(), last)
 
     def _aim(self, last: int) -> None:
