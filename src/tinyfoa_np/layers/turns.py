@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from ..slices import Grid, Groups, Schedule, widest_step
 from .encoding import Encoding
@@ -33,11 +33,11 @@ class Turns:
     O: int
     cut: int
 
-    def visited(self) -> list[int]:
+    def visited(self) -> Collection[int]:
         """The slices that are trained at some time."""
         if self.kind != "slice":
-            return list(range(len(self.grid)))
-        return sorted(self.schedule.first_steps(self.grid.side))
+            return range(len(self.grid))
+        return self.schedule.first_steps(self.grid.side).keys()
 
     def widest_steps(self) -> set[int]:
         """Steps that reach the maximum of the arena's use: the widest runs, the most words, and the most neurons.
@@ -82,11 +82,11 @@ class Turns:
             yield first, stop
             first = stop
 
-    def due(self, step: int) -> list[int]:
+    def due(self, step: int) -> Sequence[int]:
         """The slices that train in a step, in the order in which they become resident."""
         if self.kind == "slice":
             return self.schedule.slices(self.schedule.holds(step), self.grid.side)
-        everyone = list(range(len(self.grid)))
+        everyone = range(len(self.grid))
         return everyone[::-1] if step % 2 else everyone  # alternate, so that the resident slice is not reloaded
 
     def first_trained(self, step: int | None) -> int:

@@ -21,9 +21,8 @@ from ..storage.rehearsal import Rehearsal
 if TYPE_CHECKING:
     from .train import _Run as Run
 
-#: bytes that may be allocated outside the arena at a time, and by arrays among them; and, for the store's tables, bytes
-#: per slice in flash
-ALLOWANCE, ARRAYS, TABLES = 16 * 1024, 512, 256
+#: bytes that may be allocated outside the arena at a time, and by arrays among them
+ALLOWANCE, ARRAYS = 16 * 1024, 512
 #: steps of a stage that are rehearsed in addition to the first, the widest and the last; drawn from the seed
 DRAWN = 4
 #: arenas of up to this many bytes are guarded in every step; larger ones in fewer steps, at the same cost
@@ -146,9 +145,8 @@ class Examination:
     def finish(self) -> dict[str, int]:
         """Finish the examination of a trained stage; return the bytes allocated outside the arena."""
         traced = self.trace.traced()
-        items = sum(map(len, self.run.stages[self.number].objects().values()))
-        if traced.peak > (allowed := ALLOWANCE + TABLES * (items if items > 64 else 0)):
-            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {allowed:,} are allowed"
+        if traced.peak > ALLOWANCE:
+            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {ALLOWANCE:,} are allowed"
             self.findings.add("allocated", "", f"{line}; the largest block had {traced.largest:,}")
         if traced.arrays_peak > ARRAYS:
             line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
