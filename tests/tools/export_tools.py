@@ -35,6 +35,9 @@ CASES = [
     ("cnn", (1, 12, 11), {"algorithm": "bp"}),
     ("resnet8", (3, 8, 8), {"algorithm": "giff"}),
     ("dscnn", (1, 21, 10), {"algorithm": "bp"}),
+    ("conv:10k5,p2,8s2", (2, 12, 11), {"algorithm": "bp"}),
+    ("conv:10k5,p2,8k1", (1, 12, 11), {"algorithm": "giff"}),
+    ("fc:33,20", None, {"optimizer": "bop"}),
 ]
 
 

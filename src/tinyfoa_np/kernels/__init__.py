@@ -1,12 +1,13 @@
 """Compiled kernels: arrays in, arrays out, no allocation; each has its plain twin in :mod:`tinyfoa_np.reference`.
 
-Shapes are written in the letters of the equations: B samples of a batch, I inputs, O outputs, C classes, T threads,
-W = ceil(I / 64) words, G = ceil(B / 16) groups of 16 samples. Flat arrays are named with the shape they stand for.
+Shapes use the letters of the equations: B samples of a batch, I inputs, O outputs, C classes, T threads,
+W = ceil(I / 64) words, G = ceil(B / 16) groups of 16 samples. Flat arrays are documented with the shape they represent.
 
-How the work is cut (threads, tiles) never changes a result: integers are exact, and each floating-point sum runs in one
-stated order. The kernels of one step follow each other in :mod:`.dense_forward`, :mod:`.loss`, :mod:`.dense_backward`
-(where errors go down through the layers), :mod:`.dense_gradient` and :mod:`.dense_update`. What they are made of is
-written as vectors in LLVM IR: :mod:`.simd`, :mod:`.products`, :mod:`.gradients`, :mod:`.optimizers`.
+The division of work into threads and tiles never changes a result: integers are exact, and each floating-point sum has
+one stated order. The kernels of one step follow each other in :mod:`.dense_forward`, :mod:`.loss`,
+:mod:`.dense_backward` (where errors are passed down through the layers), :mod:`.dense_gradient` and
+:mod:`.dense_update`. Their building blocks are written as vectors in LLVM IR: :mod:`.simd`, :mod:`.products`,
+:mod:`.gradients`, :mod:`.optimizers`.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Augmentation of images: flipped, moved and turned at random, in place, by counter.
 
-What happens to a sample follows from the seed, the epoch and the sample's number in its training set alone, so neither
-threads nor micro-batches nor an interruption change it.
+The changes to a sample depend only on the seed, the epoch and the sample's number in its training set, not on threads,
+micro-batches or interruptions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Augmentation(NamedTuple):
     Attributes
     ----------
     flip : bool
-        Half of them are mirrored, left to right.
+        Whether half of the images are mirrored, left to right.
     rows, columns : int
-        They move by up to so many pixels up or down, left or right.
+        Maximum shift in pixels, up or down and left or right.
     zeros : bool
-        What comes in from outside is 0, as with a padded crop; otherwise the nearest pixel.
+        Whether pixels from outside the image are 0, as with a padded crop; otherwise they equal the nearest pixel.
     degrees : float
-        They turn by up to so much, around their centre; pixels are then interpolated between their four neighbours.
+        Maximum rotation around the centre; pixels are then interpolated between their four neighbours.
     """
 
     flip: bool
@@ -59,10 +59,10 @@ def _pixel(image, at, rows, columns, r, c, zeros):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def augment(inputs, samples, shape, change, epoch, first, seed, scratch, threads):
     # inputs (B, C R S) uint8 or float32, scratch (T, C R S) of the same type
-    """Changes ``samples`` images of ``shape`` (C, R, S), of which the first is sample ``first`` of its epoch.
+    """Change ``samples`` images of ``shape`` (C, R, S), the first of which is sample ``first`` of its epoch.
 
-    Block n of an epoch, of sample n, decides: the highest bit of its lane 0 on mirroring, lanes 1 and 2 on rows and
-    columns, lane 3 on the angle.
+    Block n of an epoch is for sample n: the highest bit of lane 0 decides on mirroring, lanes 1 and 2 give the shift of
+    rows and columns, lane 3 the angle.
     """
     channels, rows, columns = shape
     for lane in prange(threads):

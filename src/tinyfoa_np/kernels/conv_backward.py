@@ -1,4 +1,4 @@
-"""The errors of what a convolution or a linear layer reads, from those of its outputs.
+"""Errors of the inputs of a convolution or a linear layer, from those of its outputs.
 
 Shapes are those of :mod:`.conv_forward`.
 """
@@ -17,7 +17,7 @@ PANEL = 64
 
 
 def panel_width(weights: tuple[int, ...]) -> int:
-    """Elements per thread of the scratch in which weights (K, L, I, O), (I, O) or (K, L, C) are turned over."""
+    """Elements per thread of the scratch in which weights (K, L, I, O), (I, O) or (K, L, C) are transposed."""
     if len(weights) == 3:
         return int(np.prod(weights))
     return int(np.prod(weights[:-2], dtype=int)) * weights[-1] * min(PANEL, weights[-2])
@@ -25,7 +25,7 @@ def panel_width(weights: tuple[int, ...]) -> int:
 
 @njit(inline="always")
 def _backward_window(base, stride, taps):
-    """Of every ``stride``-th input from ``base`` on: how many taps see it, the last one, and its output for the first.
+    """For each ``stride``-th input from ``base``: how many taps see it, the last one, and its output for the first.
 
     Output p sees input p * stride + t - before with tap t, before = (taps - 1) // 2.
     """
@@ -98,7 +98,7 @@ def _back(dz, s, K, L, I, O, first, width, stride, carry, panel, at, dx, R, S, P
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def convolve_back(dz, samples, weight, stride, carry, panel, dx):
     # dz (B, P, Q, O), weight (K, L, I, O), dx (B, R, S, I), panel (T, panel_width), all float32
-    """dx, errors of what :func:`convolve` read, from those of its outputs; with ``carry`` added to what dx holds."""
+    """dx, the errors of the inputs of :func:`convolve`, from those of its outputs; added to dx if ``carry``."""
     K, L, I, O = weight.shape
     R, S, P, Q = dx.shape[1], dx.shape[2], dz.shape[1], dz.shape[2]
     by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
@@ -116,7 +116,7 @@ def convolve_back(dz, samples, weight, stride, carry, panel, dx):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def connect_back(dz, samples, weight, carry, panel, dx):
     # dz (B, O), weight (I, O), dx (B, I), panel (T, panel_width), all float32
-    """dx = dz weight^T: the errors of what :func:`connect` read; with ``carry`` added to what dx holds."""
+    """dx = dz weight^T: the errors of the inputs of :func:`connect`; added to dx if ``carry``."""
     I, O = weight.shape
     by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)
     threads = panel.shape[0]
@@ -155,7 +155,7 @@ def connect_back(dz, samples, weight, carry, panel, dx):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def convolve_depthwise_back(dz, samples, weight, stride, panel, dx):
     # dz (B, P, Q, C), weight (K, L, C), dx (B, R, S, C), panel (T, panel_width), all float32
-    """dx, the errors of what :func:`convolve_depthwise` read, from those of its outputs."""
+    """dx, the errors of the inputs of :func:`convolve_depthwise`, from those of its outputs."""
     K, L, C = weight.shape
     R, S, P, Q = dx.shape[1], dx.shape[2], dz.shape[1], dz.shape[2]
     by, scratch, into, out = weight.reshape(-1), panel.reshape(-1), dz.reshape(-1), dx.reshape(-1)

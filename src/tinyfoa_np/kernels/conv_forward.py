@@ -1,12 +1,12 @@
 """Convolutions and linear layers, forward; back is :mod:`.conv_backward`, training :mod:`.conv_update`.
 
-Maps are (B, R, S, C): samples, rows, columns, channels, so that vectors run over channels and a window lies in few
+Maps are (B, R, S, C): samples, rows, columns, channels, so that vectors run over channels and a window consists of few
 pieces. Weights are (K, L, I, O): rows and columns of the window, inputs, outputs; of a depthwise convolution (K, L, C).
 A linear layer's are (I, O). As in the reference, an output of stride s is as large as the input over s, rounded up, and
 the window of output 0 begins (K - 1) // 2 before the input.
 
-Every sum runs in one order, whatever the threads: over the window as :mod:`.conv_products` says; of gradients over the
-samples, and in each over the positions.
+Every sum has one order, for any number of threads: over the window as described in :mod:`.conv_products`; for gradients
+over the samples, and within each over the positions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .simd import share
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def convolve(x, samples, weight, bias, stride, relu, z, threads):
     # x (B, R, S, I), weight (K, L, I, O), bias (O,) | (0,), z (B, ceil(R / stride), ceil(S / stride), O), all float32
-    """z = weight * x + bias of the first ``samples``; with ``relu``, what is below 0 becomes it."""
+    """z = weight * x + bias for the first ``samples``; with ``relu``, max(z, 0)."""
     K, L, I, O = weight.shape
     window = Window(K, L, -((K - 1) // 2), -((L - 1) // 2), stride)
     R, S, P, Q = x.shape[1], x.shape[2], z.shape[1], z.shape[2]
@@ -56,7 +56,7 @@ def convolve(x, samples, weight, bias, stride, relu, z, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def connect(x, samples, weight, bias, relu, z, threads):
     # x (B, I), weight (I, O), bias (O,) | (0,), z (B, O), all float32
-    """z = x weight + bias of the first ``samples``: a linear layer, or a 1 x 1 convolution over positions."""
+    """z = x weight + bias for the first ``samples``: a linear layer, or a 1 x 1 convolution over positions."""
     I, O = weight.shape
     into, by, out = x.reshape(-1), weight.reshape(-1), z.reshape(-1)
     for lane in prange(threads):
@@ -92,7 +92,7 @@ def connect(x, samples, weight, bias, relu, z, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def convolve_depthwise(x, samples, weight, stride, z, threads):
     # x (B, R, S, C), weight (K, L, C), z (B, ceil(R / stride), ceil(S / stride), C), all float32
-    """z = weight * x of the first ``samples``, each channel with its own window."""
+    """z = weight * x for the first ``samples``, each channel with its own window."""
     K, L, C = weight.shape
     window = Window(K, L, -((K - 1) // 2), -((L - 1) // 2), stride)
     R, S, P, Q = x.shape[1], x.shape[2], z.shape[1], z.shape[2]

@@ -1,7 +1,7 @@
-"""What lies between convolutions: batch norm, ReLU, average pooling, forward and gradient side by side.
+"""Operations between convolutions: batch norm, ReLU, average pooling, forward and gradient side by side.
 
-Maps are (N, C), positions of all samples by channels, float32. Sums over positions are kept in float64, each of a fixed
-number of chunks by itself, then together in order, so that threads do not show.
+Maps are (N, C), positions of all samples by channels, float32. Sums over positions are computed in float64, separately
+for a fixed number of chunks, which are then added in order, so that results do not depend on threads.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def sums(dz, count, before, of, partial, out, threads):
     # dz (N, C), partial (CHUNKS, 1, C) float64, out (C,) float32
     """The sums over ``of`` positions, of which these are the next ``count`` after those ``before``: biases' gradient.
 
-    ``partial`` is what is known so far; once all positions are there, ``out`` has the same bits in how many parts ever.
+    ``partial`` holds the sums so far; once all positions are added, ``out`` has the same bits for any number of parts.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, CHUNKS, 1)
@@ -64,7 +64,7 @@ def sums(dz, count, before, of, partial, out, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def batch_stats(z, count, gamma, beta, mean, variance, partial, statistics, threads):
     # z (N, C), gamma, beta, mean, variance (C,), partial (CHUNKS, 2, C) float64, statistics (4, C) float32
-    """Batch norm in training: the batch's statistics, and the running ones a tenth of the way to them."""
+    """Batch norm in training: compute the batch's statistics, and move the running ones a tenth of the way to them."""
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, CHUNKS, 1)
         for chunk in range(first, last):
@@ -106,7 +106,7 @@ def _fold(mean, variance, gamma, beta, statistics, c):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def normalize(z, count, statistics, shortcut, relu, h, threads):
     # z, h (N, C), shortcut (N, C) | (0, C), statistics (4, C)
-    """h = z scale + shift + shortcut; with ``relu``, what is below 0 becomes it. h may be z."""
+    """h = z scale + shift + shortcut; with ``relu``, max(h, 0). h may be z."""
     scale, shift = statistics[SCALE], statistics[SHIFT]
     floor = np.float32(0) if relu else np.float32(-np.inf)
     for lane in prange(threads):
@@ -126,7 +126,7 @@ def normalize(z, count, statistics, shortcut, relu, h, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def normalize_back(dv, z, count, statistics, partial, slopes, dz, threads):
     # dv, z, dz (N, C), statistics (4, C), partial (CHUNKS, 2, C) float64, slopes (2 C,) float32
-    """dz from dv, what batch norm's outputs are to change by; ``slopes`` gets dgamma, then dbeta. dz may be dv."""
+    """dz from dv, the errors of batch norm's outputs; ``slopes`` receives dgamma, then dbeta. dz may be dv."""
     width = statistics.shape[1]
     mean, inverse = statistics[MEAN], statistics[INVERSE]
     for lane in prange(threads):
@@ -184,7 +184,7 @@ def pool(x, samples, rows, columns, z, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def pool_back(dz, samples, rows, columns, dx, threads):
     # as pool
-    """What :func:`pool` read is to change by: each position the same share; what it left out, nothing."""
+    """Errors of the inputs of :func:`pool`: the same share for each position; 0 for positions that it left out."""
     over = np.float32(1.0 / (rows * columns))
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)

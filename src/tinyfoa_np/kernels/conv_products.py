@@ -1,7 +1,7 @@
-"""What all convolutions are made of: sums of products over windows, for many outputs at a time.
+"""Building blocks of all convolutions: sums of products over windows, for many outputs at a time.
 
-There is no padding and no copy of windows: outputs that see the same part of their window go together (inside the map
-all of it, at its borders less). Sums run over the window, row by row, column by column, input by input.
+There is no padding and no copy of windows: outputs that see the same part of their window are computed together (inside
+the map all of it, at its borders less). Sums run over the window, row by row, column by column, input by input.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
         """z[r, o] = f[r, o] + sum over rounds i, then steps k, of x[r, i, k] * w[i, k, o], each step fused.
 
         For 16 ``vectors`` of o; if ``masked``, for the first ``few`` of them. All float32, from positions x0, w0, f0
-        and z0 on, with the distances that are given between rows, rounds and steps. Without ``begun`` sums begin with 0
+        and z0 on, with the given distances between rows, rounds and steps. Without ``begun``, sums begin with 0
         in place of f, which may be z. What is below ``floor`` becomes it, NaN stays. With ``each``, x has its own o,
         side by side: x[r, i, k, o]. Rows go in tiles of the largest of ``sizes`` that there is still room for; if they
         may be done ``again``, the last tile reaches back so as to be whole.
@@ -237,7 +237,7 @@ def part_seen(number, step, base, taps, size):
 
 
 class Plane(NamedTuple):
-    """One map as a convolution sees it: where it begins, its rows and columns, and the distances between them."""
+    """One map as a convolution reads it: its first element, its rows and columns, and the distances between them."""
 
     at: int
     rows: int

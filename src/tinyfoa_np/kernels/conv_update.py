@@ -1,4 +1,4 @@
-"""Gradients of convolutions and linear layers, some rows at a time, each with the optimizer's step on its weights.
+"""Gradients of convolutions and linear layers, some rows at a time, followed by the optimizer's step on these rows.
 
 Shapes are those of :mod:`.conv_forward`.
 """
@@ -54,7 +54,7 @@ def _step(tensor, at, gradient, g0, count, step):
 @njit(nogil=True, cache=True, error_model="numpy")
 def train(tensor, gradient, step):
     # tensor: Tensor of n elements; gradient (n,) float32
-    """The optimizer's step on weights whose gradient is known: whether a number is lost."""
+    """Run the optimizer's step on weights whose gradient is known; return whether a number is lost."""
     return _step(tensor, 0, gradient, 0, gradient.size, step)
 
 
@@ -139,7 +139,7 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
 def _train_rows(
     x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, begun, ended, scratch, s0, run, low, high, each
 ):
-    """Gradient and step of rows ``low`` to ``high``, some at a time: whether a number is lost."""
+    """Gradient and step of rows ``low`` to ``high``, some at a time; return whether a number is lost."""
     lost, most = False, run // O
     for k in range(0 if begun else run):  # not every run takes all of it, but an audit looks for every byte
         scratch[s0 + k] = np.float32(0)
@@ -157,9 +157,9 @@ def train_convolution(x, samples, dz, window, stride, tensor, step, begun, ended
     # x (B, R, S, I), dz (B, P, Q, O), tensor: Tensor of (K, L, I, O), scratch (T, run_width), lost (T,) bool
     """The gradient of the weights of :func:`convolve`, some rows at a time, and the optimizer's step with it.
 
-    ``lost`` says of each thread's share whether a number is no longer finite. Of a micro-batch, whose scratch has room
-    for all rows: whether the gradient was ``begun`` by one before, and is ``ended`` with this one. Samples are added
-    one after another, as those of one batch; only at the end there is a step.
+    ``lost`` tells for each thread's share whether a number is no longer finite. For micro-batches, whose scratch holds
+    all rows, ``begun`` tells whether an earlier one began the gradient, and ``ended`` whether this one ends it. Samples
+    are added one after another, as in a whole batch; the optimizer's step comes at the end.
     """
     _, R, S, I = x.shape
     _, P, Q, O = dz.shape
@@ -198,7 +198,7 @@ def train_convolution(x, samples, dz, window, stride, tensor, step, begun, ended
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def train_connection(x, samples, dz, tensor, step, begun, ended, scratch, lost):
     # x (B, I), dz (B, O), tensor: Tensor of (I, O), scratch (T, run_width), lost (T,) bool
-    """The same of the weights of :func:`connect`; samples come in blocks that stay near."""
+    """Like :func:`train_convolution`, for :func:`connect`; samples are read in blocks that fit the cache."""
     I, O = x.shape[1], dz.shape[1]
     threads, own, into, errors = scratch.shape[0], scratch.reshape(-1), x.reshape(-1), dz.reshape(-1)
     most = scratch.shape[1] // O
@@ -245,7 +245,7 @@ def train_connection(x, samples, dz, tensor, step, begun, ended, scratch, lost):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def train_depthwise(x, samples, dz, window, stride, tensor, step, begun, ended, scratch, lost):
     # x (B, R, S, C), dz (B, P, Q, C), tensor: Tensor of (K, L, C), scratch (T, run_width), lost (T,) bool
-    """The same of the weights of :func:`convolve_depthwise`."""
+    """Like :func:`train_convolution`, for the weights of :func:`convolve_depthwise`."""
     _, R, S, C = x.shape
     _, P, Q, _ = dz.shape
     K, L = window

@@ -69,7 +69,7 @@ def block_errors(slopes, samples, grown, dy, threads):
     # slopes (C, B), dy (B, P, O) float32
     """dy, the gradient for y, from that of the means: ``slopes`` over the number of a block's entries, times ``grown``.
 
-    ReLU has yet to take from it what is not above 0.
+    The gradient of the ReLU is not yet applied.
     """
     size = dy.shape[2] // slopes.shape[0]
     over = grown / (size * dy.shape[1])

@@ -1,7 +1,7 @@
 """From the gradient of one layer's z to that of the layer below: gain W^T dz, where the neuron below was active.
 
-Threads share the inputs. Each walks over them a word (64 inputs) at a time, with the weights of some neurons at hand in
-its nearest cache; a sum over the neurons is carried on in their order, so neither the cutting nor the threads show.
+Threads share the inputs. Each thread processes a word (64 inputs) at a time, with the weights of some neurons in its
+nearest cache. A sum over the neurons continues in their order, so results do not depend on tiles or threads.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def scratch_shape(weights: np.dtype, outputs: int, inputs: int, threads: int) ->
     Parameters
     ----------
     weights : numpy.dtype
-        uint64 (packed signs) or float32, which are read where they stand.
+        uint64 (packed signs) or float32, which are read in place.
     outputs, inputs, threads : int
-        O, I and threads at most.
+        O, I and the maximum number of threads.
     """
     signs = min(NEURONS, outputs) * WORD if weights == np.uint64 else 0
     return (min(threads, -(-inputs // WORD)), signs), "float32"
@@ -64,7 +64,7 @@ def _at_hand_by_kind(weights, neuron, neurons, column, scratch, thread):
 
 
 def _ask_for(weights, neuron, neurons, column):
-    """Has weights brought near while others are multiplied, if they are many bytes (an overload for each kind)."""
+    """Prefetch weights while others are multiplied, if they are many bytes (an overload for each kind)."""
     raise TypeError
 
 
@@ -83,7 +83,7 @@ def _ask_for_by_kind(weights, neuron, neurons, column):
 @njit(inline="always")
 def carry_back(dz, samples, weights, column, width, thread, scratch, out, at, begun):
     # dz (O, B); weights of backward; out flat from ``at`` on: ``width`` rows (B,), at most WORD
-    """out[i] = sum of w[o, column + i] dz[o], neuron by neuron; where it was ``begun`` the sum goes on."""
+    """out[i] = sum of w[o, column + i] dz[o], neuron by neuron; continues an earlier sum if ``begun``."""
     outputs, batch = dz.shape
     for neuron in range(0, outputs, NEURONS):
         neurons = min(NEURONS, outputs - neuron)
@@ -130,11 +130,11 @@ def _backward_share(thread, begin, end, dz, samples, weights, gain, active, scra
 def backward(dz, samples, weights, columns, gain, active, scratch, out):
     # dz (O, B); weights (ceil(O / 8), W, 8) uint64 | (O, I) float32; active (I, G) uint16 | (0, G); scratch as
     # scratch_shape says, a row for each of T threads; out (I, B), I = ``columns``
-    """out = gain * (W^T dz) for the first ``samples`` of a batch, and 0 where a bit of ``active`` is not set.
+    """out = gain * (W^T dz) for the first ``samples`` of a batch, and 0 if the bit of ``active`` is not set.
 
-    Each sum runs over the neurons in order, each step a fused multiply-add (with signs, of +-1); the product with
-    ``gain`` comes after. ``active`` of the layer below is what :func:`.dense_forward.forward` writes: bit s % 16 of
-    [i, s // 16]; without rows, every gradient passes.
+    Each sum runs over the neurons in order, each step a fused multiply-add (of +-1 for signs), and is then multiplied
+    by ``gain``. ``active`` of the layer below is as written by :func:`.dense_forward.forward`: bit s % 16 of
+    [i, s // 16]; without rows, all errors pass.
     """
     threads = scratch.shape[0]
     for lane in prange(threads):

@@ -1,7 +1,7 @@
-"""From a batch to its logits: z = gain (x . w) + bias, what z switches on, and the sums over classes.
+"""From a batch to its logits: z = gain (x . w) + bias, activations and masks, and the sums over classes.
 
 Threads share the samples, each thread runs over tiles of neurons that fit its nearest cache; a sample's logits are
-carried from tile to tile in the order of the neurons, so neither the tiles nor the threads show in a result.
+summed from tile to tile in the order of the neurons, so results do not depend on tiles or threads.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _room(batch, threads):
 def linear(inputs, begin, end, weights, neuron, neurons, columns, scale, offset, scratch, thread, z, z0, row):
     """z = x . w for one tile of neurons and samples begin..end (an overload for each kind).
 
-    z is flat: neuron r of the tile by sample begin + s stands at z0 + r * row + s.
+    z is flat: neuron r of the tile and sample begin + s are at z0 + r * row + s.
     """
     raise TypeError
 
@@ -207,7 +207,7 @@ def _dense_product(inputs, begin, end, weights, neuron, neurons, columns, scale,
 
 
 def _rows(weights, neuron, rows, column, columns, flat, signs):
-    """Where the float32 weights of these neurons stand: array, first position, stride (an overload for each kind)."""
+    """Location of these neurons' float32 weights: array, first position, stride (an overload for each kind)."""
     raise TypeError
 
 
@@ -234,7 +234,7 @@ def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
 
 
 def emit(outputs, first, neurons, begin, end, z, z0, row):
-    """What a trained layer hands over, for one tile of neurons: packed bits or max(z, 0) (an overload for each)."""
+    """Outputs of a trained layer for one tile of neurons: packed bits or max(z, 0) (an overload for each)."""
     raise TypeError
 
 
@@ -279,7 +279,7 @@ class Neurons(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a pass leaves behind beside z; arrays without rows are not wanted."""
+    """Results of a pass besides z; arrays without rows are not computed."""
 
     start: int  # what active and logits call the first sample of these inputs: a multiple of 16
     active: np.ndarray  # (rows, G) uint16
@@ -345,12 +345,12 @@ def _forward_share(
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def forward(inputs, samples, scale, offset, columns, neurons, binary, unit, scratch, z, results):
     # inputs (B, W) uint64 | (B, I) uint8 | (B, I) float32; neurons: Neurons; z (To, B); results: Results
-    """Some neurons' forward pass over the first ``samples`` of the inputs, which are scale * value + offset.
+    """Forward pass of some neurons over the first ``samples`` of the inputs, which are scale * value + offset.
 
-    ``active`` gets bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons from ``active_first`` on.
-    ``logits`` gets, or carries on after the neurons before, the sum over neurons of P[o] [z > 0] if ``binary``, else
-    of P[o] max(z, 0). A z with a row for each neuron is left behind whole. ``abs_z[thread]`` grows by the sum of |z| in
-    steps of 1 / ``unit``.
+    ``active`` receives bit s % 16 of [o, s // 16]: z > 0, and z < 1 if ``binary``, for neurons from ``active_first``
+    on. ``logits`` receives, continuing after the neurons before, the sum over neurons of P[o] [z > 0] if ``binary``,
+    else of P[o] max(z, 0). If z has a row for each neuron, it is kept whole. ``abs_z[thread]`` increases by the sum of
+    |z| in steps of 1 / ``unit``.
     """
     threads = results.abs_z.shape[0]
     for lane in prange(threads):

@@ -1,10 +1,10 @@
 """The gradient of a neuron's weights, a run of its columns at a time, from the errors of a batch.
 
 The errors at a layer's outputs are projected from those at the logits (TinyFoA, DRTP) or given; samples whose error is
-zero count for nothing. With bytes and real inputs, gradients of weights and biases are summed over the samples in their
-order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their order, and the groups'
-sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron, and the four samples'
-bits of an input select one.
+zero contribute nothing. With bytes and real inputs, gradients of weights and biases are summed over the samples in
+their order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their order, and the
+groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron, and the four
+samples' bits of an input select one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NEURONS = 16
 
 
 def _errors(source, row, start, samples, dz, at):
-    """dz of one neuron for up to 64 samples from ``start``, flat from dz[at]; returns those not left out, as bits.
+    """dz of one neuron for up to 64 samples from ``start``, flat from dz[at]; returns the samples that count, as bits.
 
     An overload for each kind of source.
     """
@@ -76,7 +76,7 @@ def _projected_errors(source, row, start, samples, dz, at):
 
 
 def _times_factor(source, value, s):
-    """What a sample's dz counts for in the gradient of a weight."""
+    """A sample's contribution dz to the gradient of a weight, including its factor."""
     raise TypeError
 
 
@@ -88,7 +88,7 @@ def _times_factor_by_source(source, value, s):
 
 
 def _has_factor(source):
-    """Whether samples' dz count for something else in the gradient of a weight."""
+    """Whether samples have a factor in the gradient of a weight."""
     raise TypeError
 
 
@@ -104,7 +104,7 @@ def turn(values, samples, low, high, out):
     # values (B, W) uint64; out (ceil(B / 32), high - low) uint32
     """Packed bits as the gradient takes them: input low + i of sample s becomes bit s % 32 of out[s // 32, i].
 
-    Bits of a last word that stand for no sample are 0.
+    Bits of a last word without a sample are 0.
     """
     stride, width = values.shape[1], high - low
     for block in range((samples + 31) // 32):
@@ -125,7 +125,7 @@ def turn(values, samples, low, high, out):
 
 
 def row_errors(values, source, row, samples, dz, listed, thread, at, total):
-    """One neuron's dz as its gradient takes them: how many entries they are, and ``total`` + the sum of dz.
+    """One neuron's dz in the form the gradient reads: the number of entries, and ``total`` + the sum of dz.
 
     With bytes or floats the samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at +
     count]. With bits the tables of sums, 16 floats for each group of four samples: dz[thread, : 16 count].
@@ -179,7 +179,7 @@ def _listed_errors(values, source, row, samples, dz, listed, thread, at, total):
 
 
 def gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
-    """gradient[thread, k] = sum over the samples of dz x[low + k], up to column ``high``, from what row_errors left.
+    """gradient[thread, k] = sum over the samples of dz x[low + k], up to column ``high``, from row_errors' output.
 
     An overload for bits, one for columns of bytes or floats.
     """
@@ -232,7 +232,7 @@ def _run_columns_by_kind(values):
 
 
 def tile_neurons(values, dz):
-    """Neurons whose lists are kept while a run is walked: as many as scratch has room for; with bits one."""
+    """Number of neurons whose lists are kept during a run: as many as fit into the scratch; one for bits."""
     raise TypeError
 
 
@@ -244,12 +244,12 @@ def _tile_neurons_by_kind(values, dz):
 
 
 def run_width(columns: int, bits: bool) -> int:
-    """The elements of the scratch ``gradient`` that a slice of so many columns takes."""
+    """Elements of the scratch ``gradient`` for a slice with this number of columns."""
     return min(BIT_RUN if bits else RUN, columns)
 
 
 def turned_shape(batch: int, columns: int) -> tuple[int, int]:
-    """Shape of the bits of so many columns as :func:`turn` writes them, uint32."""
+    """Shape of the bits of these columns as written by :func:`turn`, uint32."""
     return -(-batch // 32), columns
 
 
@@ -259,9 +259,9 @@ def table_width(batch: int) -> int:
 
 
 def list_width(batch: int, neurons: int = NEURONS) -> int:
-    """The second dimension of the scratch ``dz`` and ``listed`` that keeps the lists of so many neurons at a time.
+    """The second dimension of the scratch ``dz`` and ``listed`` that holds the lists of these neurons at a time.
 
-    One is enough; floats come from the nearest cache only if a run of them serves more.
+    One is enough; but floats are read from the nearest cache only if a run is used for several neurons.
     """
     return neurons * (batch + 1) if neurons > 1 else batch
 
@@ -269,7 +269,7 @@ def list_width(batch: int, neurons: int = NEURONS) -> int:
 @njit(nogil=True, cache=True, error_model="numpy")
 def slice_gradient(inputs, samples, source, part, weight, straight, scratch, out, bias_out):
     # as update; weight and out flat ((last - first) (high - low),), bias_out (last - first,)
-    """The gradient of a slice alone, stored whole: what :func:`update` uses run by run, for tests and inspection."""
+    """The gradient of a slice, stored whole, for tests and inspection; :func:`update` computes it run by run."""
     first, last, low, high = part
     for row in range(first, last):
         count, sum_dz = row_errors(inputs.values, source, row, samples, scratch.dz, scratch.listed, 0, 0, np.float32(0))

@@ -1,8 +1,8 @@
 """From the gradient of a batch to new weights: optimizer, clamp, packed signs and the sum of |W| in one pass.
 
-Threads share the rows (neurons) of a slice; a row is walked in runs that stay in the nearest cache, so no gradient is
-ever stored whole (:mod:`.dense_gradient`). Step and publishing are two passes, as one would be too long a chain of
-instructions for the processor to overlap.
+Threads share the rows (neurons) of a slice. A row is processed in runs that stay in the nearest cache, so no gradient
+is ever stored whole (:mod:`.dense_gradient`). Step and publishing are two passes, because a single one would be too
+long a chain of instructions for the processor to overlap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LARGEST = 256.0
 
 @njit(inline="always")
 def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, straight):
-    """The optimizer's step on ``count`` weights at ``rate``, which may differ from step's: whether a moment is lost."""
+    """The optimizer's step on ``count`` weights, at ``rate`` instead of its own; return whether a moment is lost."""
     weight, moment1, moment2, _, _ = resident
     below = np.float32(1) if straight else np.float32(np.inf)  # the straight-through mask of binary weights
     numbers = scale, shift, below, rate, step.root, step.decay, step.limit
@@ -57,7 +57,7 @@ def _plus(total, part):
 
 @njit(inline="always")
 def publish_row(weight, at, low, high, largest, unit, published, row):
-    """Hands columns ``low`` to ``high`` of one neuron to the forward pass: their sum of |w|, -1 if one is lost."""
+    """Publish columns ``low`` to ``high`` of a neuron for the forward pass; return their sum of |w|, or -1 if lost."""
     weights = published.weights
     out, total, column = _published_at(weights, row - published.first), np.int64(0), low
     while column < high:
@@ -68,7 +68,7 @@ def publish_row(weight, at, low, high, largest, unit, published, row):
 
 
 def _published_at(weights, row):
-    """Where column 0 of a neuron lies in what the forward pass reads."""
+    """Position of a neuron's column 0 in the published weights."""
     raise TypeError
 
 
@@ -80,10 +80,10 @@ def _published_at_by_kind(weights, row):
 
 
 def _step_run(step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight):
-    """The optimizer's step on a run of a neuron's columns, those of ``still`` at no rate: whether a number is lost.
+    """Run the optimizer's step on a run of a neuron's columns, at rate 0 in ``still``; return whether a number is lost.
 
-    The gradient of column c stands at ``origin`` + c - column. An overload for moments that are numbers, one for codes,
-    of which a run is to be whole blocks.
+    The gradient of column c is at ``origin`` + c - column. There is an overload for moments that are numbers, and one
+    for codes, for which a run must consist of whole blocks.
     """
     raise TypeError
 
@@ -211,8 +211,8 @@ def update(
 
     The gradient of an element is scale * (sum of dz values) + offset * (sum of dz), zero where |w| >= 1 if
     ``straight``, plus decay * w. ``still`` = (first, last, low, high) is the rectangle whose moments move but whose
-    weights stay (the published schedule's frozen slice). ``abs_w[thread]`` grows by the new sum of |W| in steps of
-    1 / ``unit``, and becomes -1 when a number is lost: no longer finite, or a weight beyond :data:`LARGEST`.
+    weights stay (the published schedule's frozen slice). ``abs_w[thread]`` increases by the new sum of |W| in steps of
+    1 / ``unit``, and becomes -1 if a number is lost: no longer finite, or a weight beyond :data:`LARGEST`.
     """
     threads, first, last = abs_w.shape[0], part[0], part[1]
     for lane in prange(threads):
@@ -270,9 +270,9 @@ def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, 
 def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun, threads):
     # values (B, I) uint8 | float32; source: Given without factor; part (4,); scratch: Scratch; sums flat
     # ((last - first) (high - low),); bias_sums (last - first,)
-    """Adds a micro-batch to the sums of dz values and of dz that a batch's gradient is made of.
+    """Add a micro-batch to the sums of dz values and of dz from which a batch's gradient is computed.
 
-    Where one was ``begun`` the sums go on, sample after sample: in the end they have the bits of those over the batch.
+    If ``begun``, the sums continue sample after sample, so that in the end they have the same bits as over the batch.
     """
     first, last = part[0], part[1]
     for lane in prange(threads):
@@ -351,7 +351,7 @@ def update_from(
     abs_w,
 ):
     # sums, bias_sums as in add_gradient; the rest as in update
-    """The step of :func:`update` from sums that :func:`add_gradient` has put together."""
+    """The step of :func:`update`, from the sums of :func:`add_gradient`."""
     threads, first, last = abs_w.shape[0], part[0], part[1]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, last - first, 1)
@@ -380,7 +380,7 @@ def update_from(
 @njit(nogil=True, cache=True, error_model="numpy")
 def multiply_moments(part, resident, draws, factor):
     # part (4,), resident: Resident with one moment, codes; draws: Draws
-    """Multiplies the moments of a slice by ``factor``, rounded as after a step."""
+    """Multiply the moments of a slice by ``factor``, rounded as after a step."""
     first, last, low, high = part
     weight, moment1, moment2, unit1, unit2 = resident
     width, none, all_of_them = high - low, np.float32(0), np.float32(np.inf)
@@ -419,7 +419,7 @@ def multiply_moments(part, resident, draws, factor):
 @njit(nogil=True, cache=True, error_model="numpy")
 def publish_slice(weight, first, last, low, high, published, unit):
     # weight flat ((last - first) (high - low),), published as in update
-    """Hands rows of a slice to the forward pass, as :func:`update` does; returns their sum of |W| in 1 / unit."""
+    """Publish rows of a slice for the forward pass, as :func:`update` does; return their sum of |W| in 1 / unit."""
     total = np.int64(0)
     for row in range(first, last):
         at = (row - first) * (high - low) - low

@@ -1,4 +1,4 @@
-"""What only direct random target projection computes: activations by tanh and sigmoid, and errors made of labels."""
+"""What only direct random target projection computes: tanh and sigmoid activations, and errors computed from labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .simd import share
 
 
 def _activate(outputs, first, last, samples, step, z):
-    """z becomes the activation, which outputs keep for the layer above (an overload for bits, one for values)."""
+    """Replace z by the activation, and store the outputs for the layer above (an overload for bits, one for values)."""
     raise TypeError
 
 
@@ -49,7 +49,7 @@ def hidden(z, samples, labels, feedback, step, binary, outputs, threads):
     """A hidden layer's outputs, tanh z, and its errors dz = feedback[label] (1 - tanh^2 z).
 
     With ``binary``, the activation is sign(z) tanh(s): ``step`` is tanh(s), and errors count only where |z| < 1.
-    Without labels, (0,), there are no errors, and z is left as it comes.
+    Without labels, (0,), no errors are computed and z is left unspecified.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, z.shape[0], 64)

@@ -1,4 +1,4 @@
-"""What only the forward-forward algorithm computes: labels in inputs, rows by their norm, goodness, peer normalization.
+"""What only the forward-forward algorithm computes: labels in inputs, normalized rows, goodness, peer normalization.
 
 Rows are passes of samples: those with right labels first, then those with wrong ones.
 """
@@ -25,7 +25,7 @@ def embed(inputs, scale, offset, samples, labels, classes, strength, at, rows, t
     # inputs (B, I) uint8 | float32; labels (B,) uint16 | (0,); rows (R, I) float32, written from row ``at`` on
     """Inputs with their labels in place of the first C, each row divided by its root mean square.
 
-    A label is ``strength`` where the class is and 0 elsewhere; without labels each of the first C is 1 / C.
+    A label is ``strength`` at its class and 0 elsewhere; without labels, each of the first C inputs is 1 / C.
     """
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
@@ -78,7 +78,7 @@ def activate(z, rows, bias, factor, unit, outputs, abs_z):
     # z (O, R); bias (O,); factor (R,) | (0,); outputs (R, ceil(O / 64)) uint64 | (R, O) float32; abs_z (T,) int64
     """z = factor z + bias, and the activations: bits z > 0, or max(z, 0).
 
-    ``abs_z[thread]`` grows by the sum of |z| in steps of 1 / ``unit``.
+    ``abs_z[thread]`` increases by the sum of |z| in steps of 1 / ``unit``.
     """
     threads = abs_z.shape[0]
     for lane in prange(threads):
@@ -129,9 +129,9 @@ def _squares_by_kind(outputs, row, width, scale):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def measure(outputs, rows, width, scale, goodness, factor, threads):
     # outputs (R, ceil(O / 64)) uint64 | (R, O) float32, O = ``width``; goodness (R,) float64; factor (R,) float32
-    """Each row's goodness, sum h^2, and the factor that makes it a row of root mean square 1; bits stand for ``scale``.
+    """Each row's goodness, sum h^2, and the factor that makes its root mean square 1; a bit has the value ``scale``.
 
-    For bits it is what a bit then stands for.
+    For bits, the factor is the normalized value of a bit.
     """
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, rows, 1)
@@ -156,7 +156,7 @@ def normalize(outputs, rows, factor, threads):
 @njit(nogil=True, cache=True, error_model="numpy")
 def loss_and_slopes(goodness, samples, width, coefficient):
     # goodness (R,) float64; coefficient (R,) float32; R = 2 ``samples``
-    """The layer's loss, and what its gradient multiplies each row's activations by.
+    """The layer's loss, and the coefficient of each row's activations in its gradient.
 
     With l = goodness - O the loss is the mean over the rows of log(1 + exp(-l)), right labels, and log(1 + exp(l)),
     wrong ones; the coefficients are 2 (sigmoid(l) - Y) / R.
@@ -206,8 +206,8 @@ def errors(z, samples, scale, binary, coefficient, mean, middle, peer, threads):
     # z (O, R), becomes dz; coefficient (R,); mean (O,)
     """dz = coefficient h, and in the rows of right labels + ``peer`` (2 / O) (mean - middle) (0.1 / B).
 
-    With ``binary``, h = scale [z > 0], and dz counts only where |z| < 1. There is no factor [z > 0]: the ReLU passes
-    its gradient through, so that neurons that are off are reached.
+    With ``binary``, h = scale [z > 0], and dz counts only where |z| < 1. There is no factor [z > 0]: the gradient
+    passes through the ReLU unchanged and reaches inactive neurons, too.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, z.shape[0], 16)
@@ -235,7 +235,7 @@ def add(z, samples, factor, logits):
 @njit(nogil=True, cache=True, error_model="numpy")
 def best(scores, samples, labels):
     # scores (C, B) float64; labels (B,) uint16
-    """How many samples whose largest score, the first of equals, is not that of their label."""
+    """Number of samples whose largest score (the first, if equal) is not that of their label."""
     wrong = 0
     for s in range(samples):
         top = 0

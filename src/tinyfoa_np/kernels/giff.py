@@ -1,7 +1,7 @@
 """What only GIFF computes: the label channel, goodness of data merged with it, the loss, and their gradients.
 
-Data d are (B, P, O): samples, positions (1 of a vector), channels. Of feature maps, the goodness of all labels follows
-from the sums over positions of d^2, where data and label are multiplied, or of d and of all d^2, where they are added.
+Data d are (B, P, O): samples, positions (1 of a vector), channels. For feature maps, the goodness of all labels follows
+from the sums over positions of d^2 if data and label are multiplied, or of d and of all d^2 if they are added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADD, MUL = range(2)
 @njit(nogil=True, cache=True, error_model="numpy")
 def latent(weight, bias, width, q):
     # weight (C, k O), bias (k O,), q (C, O) float32
-    """q of every label: ReLU units, ``width`` = k neighbours averaged to one."""
+    """q of every label: averages of ``width`` = k neighbouring ReLU units."""
     for label in range(q.shape[0]):
         for o in range(q.shape[1]):
             total = np.float32(0)
@@ -44,7 +44,7 @@ def latent_back(weight, bias, width, dq, dweight, dbias):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def measure(d, samples, merge, moments, squares, threads):
     # d (B, P, O), moments (B, O) float64, squares (B,) float64
-    """Of feature maps the sums over positions, of d^2 (a product) or of d (a sum), and with a sum those of all d^2."""
+    """For feature maps, the sums over positions of d^2 (a product) or of d (a sum), and for a sum those of all d^2."""
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
@@ -90,7 +90,7 @@ def _goodness(d, moments, squares, s, q, label, merge):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def score(d, samples, merge, moments, squares, q, scores, threads):
     # scores (C, B) float64; moments and squares of feature maps only; the rest as measure and latent
-    """Adds the goodness of every label to what ``scores`` holds."""
+    """Add the goodness of every label to ``scores``."""
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
@@ -192,7 +192,7 @@ def errors(d, samples, merge, q, labels, wrong, coefficient, dd, threads):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def latent_errors(d, samples, merge, moments, q, labels, wrong, coefficient, begun, dq, threads):
     # dq (C, O) float64; the rest as loss_and_slopes
-    """dq, the gradient of the loss for q, over the samples in their order; where it was ``begun`` the sum goes on."""
+    """dq, the gradient of the loss for q, over the samples in their order; continues an earlier sum if ``begun``."""
     vectors = d.shape[1] == 1
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, q.shape[1], 8)

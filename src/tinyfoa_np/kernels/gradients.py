@@ -95,7 +95,7 @@ def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any
 
 @intrinsic
 def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
-    """The sums that four samples' errors can make: dz[t0 + 16 g + n] of those of dz[d0 + 4 g + j] with bit j of n set.
+    """All possible sums of four samples' errors: dz[t0 + 16 g + n] of those of dz[d0 + 4 g + j] with bit j of n set.
 
     Each is summed in order of j. dz float32.
     """
@@ -163,7 +163,7 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
         g0: Any,
         columns: Any,
     ) -> Any:
-        """gradient[g0 + i] = the sum over groups of four samples, in order, of what each group's table has for input i.
+        """gradient[g0 + i] = the sum over groups of four samples, in order, of each group's table entry for input i.
 
         tables float32 from t0, 16 a group; x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's
         bit of input i; gradient float32: 16 for each of the vectors; if ``masked``, only the first ``columns``.
@@ -253,7 +253,7 @@ def sum_columns(
 
     samples, dz (..) int32, float32 from d0: ``count`` of them; x (.., stride) uint8 or float32, its columns from x0 on:
     GRADIENT_COLUMNS of them, or ``columns`` if that is less; gradient float32 from g0. Bytes count as 0.0 to 255.0.
-    With ``carry`` the sum goes on from what gradient holds.
+    With ``carry``, the sum continues from the content of ``gradient``.
     """
     signature = types.void(
         samples, dz, types.intp, types.intp, x, types.intp, types.intp, gradient, types.intp, types.intp, types.boolean
@@ -374,10 +374,10 @@ def count_up(typing: Any, out: Any, start: Any, first: Any, count: Any) -> Any:
 
 @intrinsic
 def move_up(typing: Any, dz: Any, d0: Any, first: Any, bits: Any, listed: Any, d1: Any, l1: Any) -> Any:
-    """Those of up to 64 errors whose bit is set, close together: dz[d1 + k], and their numbers listed[l1 + k].
+    """Compact those of up to 64 errors whose bit is set: dz[d1 + k], and their numbers listed[l1 + k].
 
-    dz float32 from d0, d1 <= d0; numbers count from ``first``, int32. Returns how many there are. Only where a vector
-    can be compressed (:data:`COMPRESSES`).
+    dz float32 from d0, d1 <= d0; numbers count from ``first``, int32. Returns their number. Only if the processor can
+    compress a vector (:data:`COMPRESSES`).
     """
     place = types.intp
     signature = types.int64(dz, place, types.int64, types.uint64, listed, place, place)

@@ -1,7 +1,7 @@
-"""When kernels may run in threads, and in how many.
+"""Whether kernels may run in threads, and in how many.
 
-Not in a process that was forked from one in which they did, and not without a compiler; one training at a time where
-numba's threads are not safe beside each other; and in one thread where other programs keep the cores busy.
+Kernels do not run in a process forked after they ran in threads, or without a compiler. If numba's threading layer is
+not thread safe, one training runs at a time. If other programs keep the cores busy, kernels use one thread.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def launched() -> Iterator[None]:
-    """Within it, kernels may run.
+    """A context in which kernels may run.
 
     Raises
     ------
     BadRequest
         If they would hang or abort: this process was forked after they ran in threads, they were not compiled
-        (`NUMBA_DISABLE_JIT`), or the threading layer that was asked for is not installed.
+        (`NUMBA_DISABLE_JIT`), or the requested threading layer is not installed.
     """
     if _forked:
         raise BadRequest(
@@ -68,13 +68,13 @@ class Team:
     """The threads of a training: as many as were planned, or one while that is faster.
 
     The parts of a kernel's work are equal, so all threads wait for one that has lost its core to another program: two
-    threads can then be slower than one. Every `EVERY` steps a few are run in one thread and a few in all, and the
-    faster way goes on. How the work is cut stays as it was planned, and no result depends on who does it.
+    threads can then be slower than one. Every `EVERY` steps, a few run in one thread and a few in all, and the
+    faster choice is kept. The division of the work stays as planned, and no result depends on the threads.
 
     Parameters
     ----------
     threads : int
-        The most threads, at least 1; no more are used than numba has.
+        Maximum number of threads, at least 1; numba's own limit also applies.
     """
 
     TRIED, EVERY = 4, 256  # steps of each way in a trial, and from one trial to the next
@@ -86,7 +86,7 @@ class Team:
         numba.set_num_threads(self.most)
 
     def run(self, step: Callable[[], Result]) -> Result:
-        """What a step of the training returns."""
+        """The result of a training step."""
         way, turn = divmod(self.steps % self.EVERY, self.TRIED)
         self.steps += 1
         if self.most == 1:

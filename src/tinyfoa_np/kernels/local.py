@@ -1,13 +1,12 @@
-"""Locally connected layers: 3 x 3 convolution with weights of its own at every position, batch norm, and back again.
+"""Locally connected layers: 3 x 3 convolution with separate weights at every position, batch norm, and backward.
 
-At one position such a layer is a dense one, of the outputs there on the patch around it: products, gradients and steps
-are those of :mod:`.dense_forward` and :mod:`.dense_update`, position by position, of patches as in
-:mod:`.local_patches`.
+At one position, such a layer is a dense layer that reads the patch around it: products, gradients and steps are those
+of :mod:`.dense_forward` and :mod:`.dense_update`, position by position, for the patches of :mod:`.local_patches`.
 
 :func:`products` makes u at some positions, n of them, a tile. A step goes over all tiles for :func:`statistics`, which
-batch norm needs before :func:`forward` can go on to the logits; then, for the channels that train, for :func:`slopes`
-(the sums that batch norm sends back) before :func:`update` has the errors of u. Where u is not kept in between it is
-made again, to the same bits.
+batch norm needs before :func:`forward` can continue to the logits; then, for the channels that train, for
+:func:`slopes` (the sums that batch norm sends back) before :func:`update` has the errors of u. If u is not kept in
+between, it is recomputed to the same bits.
 
 Threads share the positions of a tile, or in :func:`forward` the samples; every sum over samples and positions runs in
 their order, in double precision, or is exact.
@@ -34,7 +33,7 @@ from .simd import popcount, share
 
 
 class Layer(NamedTuple):
-    """What does not depend on the position: u = gain (x . w) + b, v = gamma (u - mean) / deviation + beta."""
+    """Values that do not depend on the position: u = gain (x . w) + b, v = gamma (u - mean) / deviation + beta."""
 
     channels: int  # O
     places: int  # P
@@ -54,14 +53,14 @@ class Weights(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How much each output of a tile of positions counts in the logits."""
+    """Weights of a tile's outputs in the logits."""
 
     first: int  # position
     values: np.ndarray  # (n O, C) float32
 
 
 class Above(NamedTuple):
-    """The errors at what a tile of positions puts out, where they come from a layer above instead of a head."""
+    """Errors of the outputs at a tile of positions, from a layer above instead of a head."""
 
     first: int  # position
     values: np.ndarray  # (n, O, B) float32
@@ -260,10 +259,10 @@ def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs,
 def forward(u, samples, layer, head, unit, v, logits, outputs, abs_r):
     # u (n, O, B) float32; layer: Layer; head: Head; v (O B,) float32; logits (C, B) float32; abs_r (T,) int64;
     # outputs (B, ceil(P O / 64)) uint64 | (B, P O) float32 | without rows: not wanted
-    """Batch norm, max(v, 0), logits and what the layer hands on: bit or value (position, channel) p O + o.
+    """Batch norm, max(v, 0), logits and the layer's outputs: bit or value (position, channel) p O + o.
 
-    ``logits`` gets, or carries on after the positions before, the sum of head times [v > 0] if activations are binary,
-    else times max(v, 0). ``abs_r[thread]`` grows by the sum of max(v, 0) in steps of 1 / ``unit``.
+    ``logits`` receives, continuing after the positions before, the sum of head times [v > 0] if activations are binary,
+    else times max(v, 0). ``abs_r[thread]`` increases by the sum of max(v, 0) in steps of 1 / ``unit``.
     """
     threads = abs_r.shape[0]
     for lane in prange(threads):
@@ -276,7 +275,7 @@ def forward(u, samples, layer, head, unit, v, logits, outputs, abs_r):
 @njit(nogil=True, cache=True, error_model="numpy")
 def scale_logits(logits, samples, scale, shift):
     # logits (C, B), shift (C,) float32
-    """logits = scale * logits + shift: what bits stand for, and the head's bias."""
+    """logits = scale * logits + shift: the value of a bit, and the head's bias."""
     for c in range(logits.shape[0]):
         for s in range(samples):
             logits[c, s] = scale * logits[c, s] + shift[c]
@@ -379,7 +378,7 @@ def _errors_below(n, u, samples, layer, group, source, error, dv, totals):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def errors(u, samples, layer, group, source, error, dv, totals):
     # as slopes, with totals over all positions
-    """The errors du of a group, in the place of its u."""
+    """The errors du of a group, in place of its u."""
     threads = dv.shape[0]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, u.shape[0], 1)
@@ -388,7 +387,7 @@ def errors(u, samples, layer, group, source, error, dv, totals):
 
 
 def _taken(patch, samples, width, turned, thread):
-    """A patch as its gradient takes it (an overload for bits, which a thread turns, and one for values)."""
+    """A patch in the form the gradient reads (an overload for bits, which a thread transposes, and one for values)."""
     raise TypeError
 
 
@@ -494,7 +493,7 @@ def update(
 @njit(nogil=True, cache=True, error_model="numpy")
 def gradient(du, images, samples, layer, group, patch, first_place, weight, straight, scratch, out, bias):
     # as update; weight and out flat (n Og F,), bias flat (n Og,), of the tile's rows
-    """The gradient of a group at a tile of positions alone, stored whole: for tests and inspection."""
+    """The gradient of a group at a tile of positions, stored whole, for tests and inspection."""
     first, last = bounds(layer, group)
     some, width = last - first, 9 if layer.depthwise else 9 * images.channels
     around = own_patch(patch[0]) if layer.depthwise else patch[0]
@@ -537,7 +536,7 @@ def update_norm(layer, group, totals, biases, step):
 @njit(nogil=True, cache=True, error_model="numpy")
 def publish(weight, first, last, width, weights, unit):
     # weight flat (n (last - first) F,), F = width; weights as in Places
-    """Hands channels ``first`` to ``last`` of positions to the forward pass; returns their sum of |W| in 1 / unit."""
+    """Publish channels ``first`` to ``last`` of positions for the forward pass; return their sum of |W| in 1 / unit."""
     total = np.int64(0)
     for n in range(weights.shape[0]):
         for r in range(last - first):

@@ -1,8 +1,8 @@
-"""From the errors of a locally connected layer's products to those of what the layer below puts out.
+"""From the errors of a locally connected layer's products to those of the outputs of the layer below.
 
-An input is in the patches of up to nine positions, each of which has weights of its own for it. So the errors at a
-position are gathered from those around it, tap by tap, output by output: threads share the positions, and neither the
-cutting nor the threads show.
+An input is in the patches of up to nine positions, each with separate weights for it. So the errors at a position are
+gathered from those around it, tap by tap and output by output. Threads share the positions; results do not depend on
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def scratch_shape(weights: np.dtype, outputs: int, depthwise: bool, threads: int
     Parameters
     ----------
     weights : numpy.dtype
-        uint64 (packed signs) or float32, which are read where they stand.
+        uint64 (packed signs) or float32, which are read in place.
     outputs : int
         O, output channels.
     depthwise : bool
@@ -98,7 +98,7 @@ def backward(du, samples, rows, columns, depthwise, weights, gain, scratch, out)
     # row for each of T threads; out (P, I, B) float32; P = ``rows`` ``columns``
     """The errors at a layer's inputs: gain * the sum of w du over taps and outputs, for the first ``samples``.
 
-    Each sum runs over the taps, in each over the outputs in order; the product with ``gain`` comes after.
+    Each sum runs over the taps, within each over the outputs in order, and is then multiplied by ``gain``.
     """
     threads = scratch.shape[0]
     for lane in prange(threads):

@@ -1,4 +1,4 @@
-"""Batch norm of locally connected layers: sums of u by channel, and the statistics made of them."""
+"""Batch norm of locally connected layers: sums of u by channel, and the statistics computed from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add_up(begun, sums, count, first, last, totals):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def statistics(u, samples, begun, threads, sums, totals):
     # u (n, O, B) float32; sums (n, 2, O) float64; totals (2, O) float64
-    """The sums of u and of u^2 by channel, over a batch and, where they were ``begun``, the tiles before."""
+    """The sums of u and of u^2 by channel, over a batch and, if ``begun``, the tiles before."""
     count, channels = u.shape[0], u.shape[1]
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, count, 1)
@@ -55,7 +55,7 @@ def statistics(u, samples, begun, threads, sums, totals):
 @njit(nogil=True, cache=True, error_model="numpy")
 def batch_norm(totals, count, norm, running):
     # totals (2, O) float64; norm (2, O) float32: see Layer; running (2, O) float32: mean and variance
-    """What batch norm takes out, from the sums over ``count`` values a channel; moves the running statistics on."""
+    """Batch norm's factor and offset, from the sums over ``count`` values per channel; updates running statistics."""
     for o in range(norm.shape[1]):
         mean = totals[0, o] / count
         variance = max(totals[1, o] / count - mean * mean, 0.0)
@@ -68,6 +68,6 @@ def batch_norm(totals, count, norm, running):
 @njit(nogil=True, cache=True, error_model="numpy")
 def running_norm(running, norm):
     # as batch_norm
-    """What batch norm takes out in inference."""
+    """Batch norm's factor and offset in inference."""
     for o in range(norm.shape[1]):
         norm[0, o], norm[1, o] = running[0, o], 1.0 / np.sqrt(np.float64(running[1, o]) + EPSILON)

@@ -1,7 +1,7 @@
-"""Patches: what a locally connected layer reads around a position, 3 x 3, of a batch of images.
+"""Patches: the 3 x 3 inputs that a locally connected layer reads around a position, for a batch of images.
 
-A patch has the inputs of tap k (row by row, the centre is 4) and channel i at k I + i; beyond the border they are 0. Of
-bits, :func:`gather` takes all channels; a channel's own nine are taken out of these by :func:`gather_channel`.
+A patch has the inputs of tap k (row by row, the centre is 4) and channel i at k I + i; beyond the border they are 0.
+For bits, :func:`gather` reads all channels, and :func:`gather_channel` extracts a channel's own nine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba.extending import overload
 
 
 class Images(NamedTuple):
-    """A batch of images as it is held; what is seen is scale * value + offset, of bits the value alone.
+    """A batch of images as stored; an input is scale * value + offset, or the value alone for bits.
 
     Value (channel i, position p) of a sample is element i channel_step + p place_step of its row; as packed bits it is
     bit p I + i.
@@ -86,7 +86,7 @@ def _gather_values(images, place, low, high, begin, end, patch):
 
 
 def patch_scale(images, patch):
-    """What a patch's values count for: bits their scale, the others are as they are seen (an overload for each)."""
+    """Scale of a patch's values: the scale for bits; other values are already scaled (an overload for each)."""
     raise TypeError
 
 
@@ -98,7 +98,7 @@ def _patch_scale_by_kind(images, patch):
 
 
 def own_patch(patch):
-    """Where a channel's own patch stands (an overload for each kind)."""
+    """Location of a channel's own patch (an overload for each kind)."""
     raise TypeError
 
 
@@ -111,7 +111,7 @@ def _own_patch_by_kind(patch):
 
 
 def gather_channel(images, place, channel, anew, samples, patch):
-    """The patch of one channel; ``anew``: the first that is asked for at a position (an overload for each kind)."""
+    """The patch of one channel; ``anew``: the first at a position (an overload for each kind)."""
     raise TypeError
 
 

@@ -1,7 +1,7 @@
-"""What stands between a locally connected network and its classifier: means over parts of an image, and dropout.
+"""Between a locally connected network and its classifier: means over parts of an image, and dropout.
 
 The image is cut into ``side`` x ``side`` bins: rows floor(y R / side) to ceil((y + 1) R / side) of R, columns alike.
-They overlap where a side is no multiple, and repeat rows where there are fewer. Feature (bin, channel) is bin O + o.
+They overlap if a side is not a multiple, and repeat rows if there are fewer. Feature (bin, channel) is bin O + o.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _bounds(k, side, size):
 
 @njit(inline="always")
 def _kept(mask, s, f):
-    """Whether dropout leaves a feature."""
+    """Whether dropout keeps a feature."""
     return mask.shape[0] == 0 or (mask[s, f >> 6] >> np.uint64(f & 63)) & np.uint64(1) != 0
 
 
 def _add_place(values, s, at, out):
-    """Adds the channels of one position of a sample, from element ``at`` on (an overload for bits, one for values)."""
+    """Add the channels of one position of a sample, from element ``at`` on (an overload for bits, one for values)."""
     raise TypeError
 
 
@@ -69,7 +69,7 @@ def _pool_sample(s, values, rows, columns, channels, side, gain, mask, out):
 def pool(values, samples, rows, columns, channels, side, gain, mask, out, threads):
     # values (B, ceil(P O / 64)) uint64 | (B, P O) float32, position by position; mask (B, ceil(F / 64)) uint64 |
     # (0, 0); out (B, F) float32, F = side side O
-    """``gain`` times the mean of each bin and channel, 0 where the mask has no bit; without a mask all stay."""
+    """``gain`` times the mean of each bin and channel, 0 where the mask has no bit; without a mask all are kept."""
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, samples, 1)
         for s in range(begin, end):
@@ -79,7 +79,7 @@ def pool(values, samples, rows, columns, channels, side, gain, mask, out, thread
 @njit(nogil=True, cache=True, error_model="numpy")
 def drop_errors(errors, samples, mask, gain):
     # errors (F, B) float32, in place; mask as in pool
-    """The errors at the means: ``gain`` times those at the features, 0 where the mask has no bit."""
+    """Errors of the means: ``gain`` times those of the features, 0 where the mask has no bit."""
     for f in range(errors.shape[0]):
         for s in range(samples):
             errors[f, s] = errors[f, s] * gain if _kept(mask, s, f) else np.float32(0)
@@ -104,7 +104,7 @@ def _errors_at(place, errors, samples, rows, columns, side, out):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def pool_gradient(errors, samples, rows, columns, side, out, threads):
     # errors (F, B) float32, of the means; out (P, O, B) float32
-    """The errors at what :func:`pool` takes the means of, without its gain: those of all bins that a position is in."""
+    """Errors of the inputs of :func:`pool`, without its gain: the sum over all bins that contain a position."""
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, out.shape[0], 1)
         for place in range(begin, end):

@@ -1,4 +1,4 @@
-"""Softmax, cross-entropy and the error it sends back."""
+"""Softmax, cross-entropy and its error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def softmax_cross_entropy(logits, samples, scale, labels, error, result, of):
     # logits (C, B), labels (B,) uint16, error (C, B), result (2,) float64
     """p = softmax(scale * logits); error = (p - onehot) / of; result += summed cross-entropy, wrong answers.
 
-    ``of`` are the samples of the whole batch, of which these may be a part.
-    The answer is the class with the largest logit, the first of equals. ``result`` may become NaN or infinite: the
-    caller looks.
+    ``of`` is the number of samples in the whole batch, of which these may be a part.
+    The prediction is the class with the largest logit, the first if several are equal. ``result`` may become NaN or
+    infinite; the caller checks it.
     """
     classes = logits.shape[0]
     for s in range(samples):

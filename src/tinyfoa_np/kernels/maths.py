@@ -1,4 +1,4 @@
-"""exp, log, cos and tanh by one scalar routine each, so that a result does not depend on a machine's library."""
+"""exp, log, cos and tanh by one scalar routine each, so that results do not depend on a platform's library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOG_TERMS = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
 
 @intrinsic
 def power_of_two(typing: Any, k: Any) -> Any:
-    """2.0**k as float64, for k in [-1022, 1023]: its bits, put together."""
+    """2.0**k as float64, for k in [-1022, 1023], assembled from its bits."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(builder.shl(builder.add(args[0], I64(1023)), I64(52)), ir.DoubleType())
@@ -66,7 +66,7 @@ def log(x):
 
 @njit(inline="always")
 def log_of_normal(x):
-    """The same, to the bit, for x that is neither too small for all its digits nor infinite: a loop becomes vectors."""
+    """Like :func:`log`, bit for bit, for x that is neither subnormal nor infinite: a loop of them is vectorized."""
     bits = _bits_of(x)
     return _log_of(_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)), (bits >> 52) - 1022)
 
@@ -100,7 +100,7 @@ def cos_turn(turn):
 
 @njit(inline="always")
 def tanh(x):
-    """tanh x in float64, within 1e-15 of it; without branches, so that a loop of them becomes vectors."""
+    """tanh x in float64, within 1e-15 of it; without branches, so that a loop of them is vectorized."""
     x = min(max(x, -20.0), 20.0)  # beyond, it is 1 to the last place
     k = np.int64(x * (2.0 / (_LN2_HIGH + _LN2_LOW)) + 64.5) - 64  # e**2x = 2**k e**r
     r = (2.0 * x - k * _LN2_HIGH) - k * _LN2_LOW  # |r| <= ln(2) / 2

@@ -1,4 +1,4 @@
-"""What an update takes: inputs, errors, a slice and what belongs to it, and the numbers of one step."""
+"""Arguments of an update: inputs, errors, a slice with its moments, and the numbers of one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Inputs(NamedTuple):
-    """A batch of inputs as it is held: X = scale * values + offset."""
+    """A batch of inputs as stored: X = scale * values + offset."""
 
     values: np.ndarray  # (ceil(B / 32), I) uint32: bits as turn writes them | (B, I) uint8 | (B, I) float32
     scale: Any  # float32
@@ -36,8 +36,8 @@ class Given(NamedTuple):
 class Resident(NamedTuple):
     """A slice's weights with their moments, row by row; (0,) where the optimizer has none.
 
-    Moments are numbers, or codes in two bytes or one (:mod:`tinyfoa_np.reference.moments`): of bytes each row has units
-    for its blocks of 32 columns, n of them.
+    Moments are numbers, or codes in two bytes or one (:mod:`tinyfoa_np.reference.moments`). For bytes, each row has a
+    unit for each of its n blocks of 32 columns.
     """
 
     weight: np.ndarray  # (size,) float32
@@ -48,7 +48,7 @@ class Resident(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Which random bits round a slice's moments where they are codes: Philox blocks, eight for 32 columns of a row."""
+    """Random bits that round a slice's moments if they are codes: Philox blocks, eight for 32 columns of a row."""
 
     seed: Any  # uint64
     layer: Any  # uint64
@@ -58,7 +58,7 @@ class Draws(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What the forward pass reads: of all neurons, or of some of them."""
+    """Weights in the form the forward pass reads, of all neurons or some of them."""
 
     weights: np.ndarray  # (ceil(n / 8), W, 8) uint64 | (n, I) float32
     first: int  # the neuron of its row 0; of packed signs a multiple of 8
@@ -83,7 +83,7 @@ class Step(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What each of T threads computes in."""
+    """Scratch of each of T threads."""
 
     gradient: np.ndarray  # (T, run_width) float32
     dz: np.ndarray  # (T, list_width) float32; of bits (T, table_width)

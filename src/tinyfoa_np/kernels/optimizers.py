@@ -1,6 +1,6 @@
 """The optimizers, each defined once: for one number or for 16, with moments as float32 or as codes.
 
-Moments in two bytes or one: tinyfoa_np.reference.moments says how, and why.
+Moments in two bytes or one are described in tinyfoa_np.reference.moments.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .simd import F32, FLOATS16, I8, I16, I32, I64, INTS16, MASK16, WORDS8, Lane
 class Rule(NamedTuple):
     """An optimizer.
 
-    ``take(arithmetic, slope, *moments, rate, root)`` gives what the weight loses, and the new moments. ``arithmetic``
-    works on one number, for biases, or on 16.
+    ``take(arithmetic, slope, *moments, rate, root)`` returns the decrease of the weight, and the new moments.
+    ``arithmetic`` works on one number, for biases, or on 16.
     """
 
     name: str
@@ -81,10 +81,9 @@ MOMENTS = {rule.name: rule.moments for rule in RULES}
 
 
 def rate_and_root(name: str, lr: float, t: int) -> tuple[np.float32, np.float32]:
-    """What kernels take for the ``rate`` and the ``root`` of step ``t``, counted from 1, at learning rate ``lr``.
+    """The kernels' ``rate`` and ``root`` for step ``t``, counted from 1, at learning rate ``lr``.
 
-    Adam's bias corrections are folded into them: lr / (1 - 0.9^t) and 1 / sqrt(1 - 0.999^t). Of the others they are lr
-    and 1.
+    They include Adam's bias corrections: lr / (1 - 0.9^t) and 1 / sqrt(1 - 0.999^t). For the others they are lr and 1.
     """
     betas, root = RULES[NUMBERS[name]].betas, 1.0
     if betas:
@@ -94,7 +93,7 @@ def rate_and_root(name: str, lr: float, t: int) -> tuple[np.float32, np.float32]
 
 @intrinsic
 def step_one(typing: Any, optimizer: Any, slope: Any, m: Any, v: Any, rate: Any, root: Any) -> Any:
-    """One step for one number: what it loses, and its moments m and v, which stay as they are if there are none."""
+    """One step for one number: its decrease, and its moments m and v, unchanged if the optimizer has none."""
     number = types.float32
     signature = types.UniTuple(number, 3)(types.int64, *[number] * 5)
 
@@ -113,7 +112,7 @@ def step_one(typing: Any, optimizer: Any, slope: Any, m: Any, v: Any, rate: Any,
 
 
 def _slope(lanes: Lanes, w: Any, gradient: Any, scale: Any, shift: Any, below: Any, decay: Any, decays: bool) -> Any:
-    """What an optimizer takes for the gradient of 16 weights."""
+    """The gradient of 16 weights as the optimizer reads it."""
     build = lanes.builder
     slope = build.fadd(build.fmul(scale, gradient), shift)
     zero = ir.Constant(FLOATS16, None)
@@ -152,8 +151,8 @@ def step_run(
     """One step of an optimizer for ``count`` weights from flat position ``at``, with their moments m and v.
 
     The gradient is scale * gradient[g0 + k] + shift, or 0 unless |w| < ``below``, plus decay * w; the new w is clamped
-    to +-``limit``. All float32. What lies ``ahead`` positions further is asked for meanwhile: its turn comes after the
-    next gradient. Returns whether a moment is no finite number any more.
+    to +-``limit``. All float32. Values ``ahead`` positions further are prefetched: they are needed after the
+    next gradient. Returns whether a moment is no longer a finite number.
     """
     place, number = types.intp, types.float32
     signature = types.boolean(types.int64, w, m, v, place, gradient, place, place, place, *[number] * 7)
@@ -332,7 +331,7 @@ def _coded_stepper(rules: tuple[Rule, ...]) -> Any:
 
         ``count`` weights from a block's first on: m_unit, v_unit (..) uint8 from ``unit``, one for each 32. Weights
         ``left`` to ``right`` of them stay. Random bits are those of the Philox blocks from ``index`` on, eight for
-        each 32. A moment is in float32 nowhere but in registers.
+        each 32. Moments are float32 in registers only.
         """
         place, number, natural = types.intp, types.float32, types.uint64
         signature = types.boolean(
@@ -438,7 +437,7 @@ multiply_coded = _coded_stepper((Rule("multiplied", 1, _multiplied),))
 
 @intrinsic
 def publish_run(typing: Any, w: Any, at: Any, low: Any, high: Any, largest: Any, unit: Any, out: Any, o0: Any) -> Any:
-    """Hands columns ``low`` to ``high`` of a neuron, at most 1,024, to the forward pass; returns their sum of |w|.
+    """Publish columns ``low`` to ``high`` of a neuron, at most 1,024, for the forward pass; return their sum of |w|.
 
     Column c is w[at + c]. It goes to out[o0 + c] if that is float32; if it is uint64, its sign to bit c % 64 of
     out[o0 + c // 64 * 8], the word's other bits being kept. The sum is in steps of 1 / ``unit``, a power of two up to

@@ -11,7 +11,7 @@ from .simd import share
 
 
 def _first(outputs, first, last, samples, z, mask, grown):
-    """What neurons first..last put out in the first pass (an overload for bits, one for values)."""
+    """Outputs of neurons first..last in the first pass (an overload for bits, one for values)."""
     raise TypeError
 
 
@@ -43,9 +43,9 @@ def _first_by_kind(outputs, first, last, samples, z, mask, grown):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def first(z, samples, mask, grown, outputs, threads):
     # z (O, B); mask (B, W) uint64 | (0, 0); outputs (B, W) uint64 | (B, O) float32
-    """Outputs of the first pass: [z > 0] or max(z, 0), where the mask has a bit, times ``grown`` where they are values.
+    """Outputs of the first pass: [z > 0] or max(z, 0), where the mask has a bit; values are multiplied by ``grown``.
 
-    Without a mask all stay.
+    Without a mask all are kept.
     """
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, z.shape[0], 64)
@@ -53,7 +53,7 @@ def first(z, samples, mask, grown, outputs, threads):
 
 
 def _second(outputs, first, last, samples, of, z, mask, grown, before, now):
-    """The second pass of neurons first..last: its outputs for those of the first, and in z how far they are apart."""
+    """The second pass of neurons first..last: its outputs replace those of the first; z receives their difference."""
     raise TypeError
 
 
@@ -96,7 +96,7 @@ def second(z, samples, of, mask, grown, before, now, outputs, threads):
     # z (O, B), becomes dz; mask (B, W) uint64 | (0, 0); outputs (B, W) uint64 | (B, O) float32
     """Outputs m of the second pass in place of those of the first, h, and dz = (h - m) / B, with B = ``of``.
 
-    Where outputs are bits, they stand for ``before`` in the first pass and for ``now`` in the second.
+    If outputs are bits, their value is ``before`` in the first pass and ``now`` in the second.
     """
     for lane in prange(threads):
         begin, end = share(np.int64(lane), threads, z.shape[0], 64)

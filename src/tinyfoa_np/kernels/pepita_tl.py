@@ -1,4 +1,4 @@
-"""What only time-local PEPITA computes: activations that are their own errors, and what trains on top."""
+"""What only time-local PEPITA computes: activations that are their own errors, and the errors of the top layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forward pass in vectors: dot products of bits, bytes and floats, what follows them, and sums over classes."""
+"""The forward pass in vectors: dot products of bits, bytes and floats, bias and activation, and sums over classes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DENSE_VECTORS = 3 if WIDE else 1
 
 
 def _and_popcounts(lanes: Lanes, inputs: Any, stride: Any, panel: Any, words: Any, rows: int) -> list[Any]:
-    """popcount(input row r AND neuron l) for ``rows`` rows by the 8 neurons of a panel: one vector register a row."""
+    """popcount(input row r AND neuron l) for ``rows`` rows by the 8 neurons of a panel: one vector register per row."""
     build = lanes.builder
     sums = lanes.registers(rows, WORDS8)
     with cgutils.for_range(build, words) as loop:
@@ -92,7 +92,7 @@ def dot_panel_samples(
 class _ByteSums:
     """Sums of 64 bytes under a mask, by the fastest instruction; each accumulator has several partial sums.
 
-    Of processors with byte dot products an accumulator has the negative sum, in 32 bits.
+    On processors with byte dot products, an accumulator holds the negative sum, in 32 bits.
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -242,7 +242,7 @@ def turn_over(
     xt0: Any,
     row: Any,
 ) -> Any:
-    """xt[i, s] = what input ``column`` + i of sample ``sample`` + s stands for, for 16 inputs by 16 samples.
+    """xt[i, s] = value of input ``column`` + i of sample ``sample`` + s, for 16 inputs by 16 samples.
 
     x (.., stride) uint64 (packed bits, standing for 0 and 1), uint8 (for scale * byte + offset) or float32; ``column``
     is a multiple of 16; xt float32 from xt0, ``row`` positions from input to input. Only the first ``samples`` by
@@ -299,8 +299,8 @@ def _dense(rows: int, vectors: int, masked: bool = False) -> Any:
 
         w float32 from w0, ``w_row`` positions from one r to the next and ``w_step`` from one of the ``steps`` k to the
         next; x float32 from x0, ``x_step`` from one k to the next; z float32 from z0, ``z_row`` from one r to the next.
-        With ``carry`` the sum begins with what z holds, otherwise with 0. If ``masked``, only the first ``samples`` of
-        x and z are read and written.
+        With ``carry``, the sum begins with the content of z, otherwise with 0. If ``masked``, only the first
+        ``samples`` of x and z are read and written.
         """
         place = types.intp
         signature = types.void(w, place, place, place, x, place, place, place, z, place, place, place, types.boolean)
@@ -389,7 +389,7 @@ def finish_rows(
     first: Any,
     last: Any,
 ) -> Any:
-    """z[r, s] = gain z[r, s] + bias[r], and what it switches on; returns the exact sum of |z|.
+    """z[r, s] = gain z[r, s] + bias[r], and its masks; returns the exact sum of |z|.
 
     z float32 from z0, ``row`` positions from one of the ``rows`` to the next; bias float32 from b0, 0 unless
     ``biased``; the sum is in steps of 1 / ``unit``, a power of two up to 2**28, each |z|, at most ``largest`` <= 2**20

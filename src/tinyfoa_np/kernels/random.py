@@ -1,8 +1,8 @@
-"""Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random numbers by counter, so that any element can be made
-again.
+"""Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): counter-based random numbers, so that any element can be
+regenerated.
 
-The key is the recipe's seed; the counter names the element: (index, layer, purpose). Whoever asks for element n of
-layer l gets the same number, in whatever order, tile or run.
+The key is the recipe's seed; the counter names the element: (index, layer, purpose). Element n of layer l is
+the same number in any order, tile or run.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def shuffle(order, seed):
 
 @njit(cache=True, error_model="numpy")
 def turn(place, count, epoch, seed):
-    """Which of ``count`` comes at a place in an epoch: a random order of which nothing need be kept."""
+    """The element of ``count`` at a place in an epoch: a random order that needs no storage."""
     return _permuted(place, count, epoch, ORDER, seed)
 
 
 @njit(cache=True, error_model="numpy")
 def ternary(out, first, outputs, layer, seed):
     # out (n, C) float32: rows ``first`` and following of a matrix (``outputs``, C)
-    """A sixth of the matrix, rounded down, is +1, a sixth -1, the rest 0: by where a permutation puts an element."""
+    """A sixth of the matrix, rounded down, is +1, a sixth -1, the rest 0: by an element's place in a permutation."""
     classes = out.shape[1]
     count = outputs * classes
     for o in range(out.shape[0]):
@@ -119,10 +119,10 @@ def ternary(out, first, outputs, layer, seed):
 
 @njit(cache=True, error_model="numpy")
 def _permuted(place, count, epoch, purpose, seed):
-    """Where a random permutation of 0 .. ``count`` - 1 puts ``place``.
+    """The image of ``place`` under a random permutation of 0 .. ``count`` - 1.
 
-    Four rounds of a Feistel network on the two halves of a place, walked on until it is below ``count``; what a round
-    adds is lane 0 of block (epoch, half) of "layer" round.
+    Four rounds of a Feistel network on the two halves of a place, repeated until it is below ``count``. A round adds
+    lane 0 of block (epoch, half) of "layer" round.
     """
     half = np.uint64(1)
     while (np.uint64(1) << (half + half)) < np.uint64(count):

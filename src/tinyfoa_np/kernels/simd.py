@@ -1,9 +1,9 @@
-"""Vector building blocks that numba lacks, written as LLVM IR: what all kernels share.
+"""Vector building blocks that numba lacks, written as LLVM IR and shared by all kernels.
 
 Functions here and in :mod:`.products`, :mod:`.gradients` and :mod:`.optimizers` work on flat positions in C-contiguous
 arrays (``array, start`` pairs) and keep their accumulators in vector registers. LLVM lowers the fixed vector types
-(``<8 x i64>``, ``<16 x float>``) for whatever the CPU has: AVX-512, AVX2 or NEON; how many accumulators are kept at a
-time depends on the CPU, what they hold does not.
+(``<8 x i64>``, ``<16 x float>``) for the instructions of the CPU: AVX-512, AVX2 or NEON. The number of accumulators
+kept at a time depends on the CPU, their content does not.
 
 No function uses fast-math; every floating-point sum runs in the order its docstring states.
 """
@@ -28,7 +28,7 @@ FLOATS16, INTS16, MASK16 = ir.VectorType(F32, 16), ir.VectorType(I32, 16), ir.Ve
 
 
 def _has(feature: str) -> bool:
-    """Whether kernels are compiled for a processor with some feature, as LLVM calls it."""
+    """Whether kernels are compiled for a processor with a feature, by LLVM's name."""
     asked = numba.config.CPU_FEATURES
     if asked is None:
         return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
@@ -90,7 +90,7 @@ class Lanes:
         self.builder.call(call, [value, self.builder.bitcast(pointer, vector.as_pointer()), align, mask])
 
     def prefetch(self, pointer: Any) -> None:
-        """Asks for a line of memory to be brought near, to be written soon; changes nothing."""
+        """Prefetch a line of memory that will be written soon; changes nothing."""
         begin = self.builder.bitcast(pointer, I8.as_pointer())
         self.call("llvm.prefetch.p0", ir.VoidType(), begin, I32(1), I32(2), I32(1))  # second-level cache, data
 
@@ -185,7 +185,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def transposed(lanes: Lanes, rows: list[Any]) -> list[Any]:
-    """A square block turned over, 8 x 8 or 16 x 16: three or four perfect shuffles."""
+    """Transpose a square block, 8 x 8 or 16 x 16, by three or four perfect shuffles."""
     size = len(rows)
     half = size // 2
     low, high = (
@@ -210,7 +210,7 @@ def trailing_zeros(typing: Any, word: Any) -> Any:
 
 @intrinsic
 def prefetch_read(typing: Any, array: Any, start: Any, count: Any) -> Any:
-    """Asks for ``count`` float32 values to be brought near, to be read soon; changes nothing."""
+    """Prefetch ``count`` float32 values that will be read soon; changes nothing."""
     signature = types.void(array, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -245,6 +245,6 @@ def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
 
 @njit(inline="always")
 def share(thread, threads, count, step):
-    """The part of ``count`` that falls to ``thread``: its first and its end, cut at multiples of ``step``."""
+    """The part of ``count`` for ``thread``: its first and its end, at multiples of ``step``."""
     blocks = (count + step - 1) // step
     return min(thread * blocks // threads * step, count), min((thread + 1) * blocks // threads * step, count)
