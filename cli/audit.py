@@ -9,6 +9,7 @@ import click
 
 from tinyfoa_np.errors import CheckFailed
 from tinyfoa_np.network import is_local
+from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
 from .printing import empty_table, output
@@ -67,7 +68,7 @@ def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> 
         "",
         _phases(result),
         _peak(result),
-        f"kept in: {letters}; · not kept\n",
+        f"kept in: {letters};\n         · not kept\n",
         *([_paper(result["paper"], differences)] if result["paper"] else []),
         *_evidence(result),
     ):
@@ -75,8 +76,8 @@ def _print(result: dict[str, Any], differences: list[tuple[str, list[int]]]) -> 
 
 
 def _verdict(result: dict[str, Any]) -> list[str]:
-    arena, run, size = result["arena"], result["run"], result["arena"]["watermark_bytes"]
-    lines = [f"planned = accounted for = watermark: {size:,} bytes ({_mb(size)} MB)"]
+    arena, run, touched = result["arena"], result["run"], result["arena"]["watermark_bytes"]
+    lines = [f"planned = accounted for = watermark: {touched:,} bytes ({size(touched)})"]
     if not result["ok"]:
         lines = ["the measurements disagree:", *(f"  {problem}" for problem in result["problems"])]
     budget, planned = arena["budget_bytes"], arena["planned_bytes"]
@@ -94,7 +95,7 @@ def _verdict(result: dict[str, Any]) -> list[str]:
 
 
 def _phases(result: dict[str, Any]) -> Table:
-    columns = ["phase", "planned >", "accounted for >", "MB >", "the paper, MB >", "in layer >"]
+    columns = ["phase", "planned >", "accounted for >", "size >", "the paper >", "in layer >"]
     columns = columns[:-1] if result["whole_network"] else columns
     most = "" if result["whole_network"] else ", the most of any layer"
     table = empty_table(f"Bytes by phase{most}", *columns)
@@ -104,8 +105,8 @@ def _phases(result: dict[str, Any]) -> Table:
             phase,
             f"{row['planned_bytes']:,}",
             f"{row['accounted_bytes']:,}",
-            _mb(row["planned_bytes"]),
-            _mb(paper["paper_bytes"]) if paper else "",
+            size(row["planned_bytes"]),
+            size(paper["paper_bytes"]) if paper else "",
             *([] if result["whole_network"] else [str(row["layer"])]),
         )
     return table
@@ -119,7 +120,7 @@ def _peak(result: dict[str, Any]) -> Table:
         kept = "".join(phase[0] if phase in region["phases"] else "·" for phase in phases)
         shape = " x ".join(map(str, region["shape"]))
         table.add_row(region["name"], shape, region["dtype"], f"{region['bytes']:,}", f"{region['offset']:,}", kept)
-    table.add_row("(between and behind)", "", "", f"{peak['between_bytes']:,}")
+    table.add_row("(in between)", "", "", f"{peak['between_bytes']:,}")
     table.add_section()
     table.add_row("the arena", "", "", f"{peak['planned_bytes']:,}")
     return table
@@ -153,21 +154,21 @@ def _evidence(result: dict[str, Any]) -> list[str]:
     rss, books = outside["rss"], outside["numba"]
     if rss["measured"]:
         lines += [
-            f"         resident memory grew by {rss['growth_bytes']:,} bytes at its peak: the arena, and "
-            f"{rss['beside_arena_bytes']:,} beside it",
-            f"         (2 MiB are allowed), {rss['mapped_files_bytes']:,} of them mapped files;",
-            f"         apart from that the page cache may hold what is in flash, {outside['flash_bytes']:,} bytes",
+            f"         resident memory grew by at most {rss['growth_bytes']:,} bytes: the arena, and",
+            f"         {rss['beside_arena_bytes']:,} beside it (2 MiB are allowed), "
+            f"{rss['mapped_files_bytes']:,} of them mapped files;",
+            f"         the page cache may also hold the flash, {outside['flash_bytes']:,} bytes",
         ]
     else:
         lines.append(f"         resident memory not measured here: {rss['reason']}")
     lines.append(f"         {_allocated(outside['beside'])}")
     lines.append(
-        f"         allocations by numba not freed: {books['outstanding_first']:,} after the first step, "
-        f"{books['outstanding_last']:,} after the last"
+        f"         allocations by numba not freed: {books['outstanding_first']:,} after the first step,\n"
+        f"         {books['outstanding_last']:,} after the last"
     )
     model = "the same" if outside["model"]["same"] else "another"
     count = len(outside["probe"]["findings"])
-    lines.append(f"         findings of the probe: {count}; with and without it, {model} model, bit for bit")
+    lines.append(f"         findings of the probe: {count}; {model} model with and without it, bit for bit")
     return lines
 
 
@@ -180,8 +181,3 @@ def _allocated(beside: dict[str, int]) -> str:
 
 def _where(result: dict[str, Any], layer: int) -> str:
     return "the network" if result["whole_network"] else f"layer {layer}"
-
-
-def _mb(nbytes: int) -> str:
-    """A size in MB in the paper's format, with more digits if it is small."""
-    return f"{nbytes / 1e6:.2f}" if nbytes >= 1e5 else f"{nbytes / 1e6:.4f}"

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from tinyfoa_np.data import short
+from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
-from .printing import WIDTH, empty_table, output, size
+from .printing import WIDTH, empty_table, output
 from .runs import old_run
 
 #: fields to print if all runs have the same value

@@ -44,8 +44,9 @@ def list_(data_dir: str | None, as_json: bool) -> None:
         click.echo(json.dumps(rows))
         return
     widest = max(map(len, sets.names()))
-    for row in rows:
-        click.echo(f"{row['name']:{widest}} {row['train']:>7,} + {row['test']:>6,}  {row['where']}")
+    for row in rows:  # --json has the files and where to get them
+        where = row["where"] if row["found"] else f"tinyfoa data fetch {row['name']}"
+        click.echo(f"{row['name']:{widest}} {row['train']:>7,} + {row['test']:>6,}  {where}")
 
 
 @data.command()

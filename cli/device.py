@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.text import size
 
-from .printing import WIDTH, duration, empty_table, output, size
+from .printing import WIDTH, duration, empty_table, output
 
 if TYPE_CHECKING:
     from tinyfoa_np.data import Dataset

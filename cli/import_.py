@@ -9,7 +9,7 @@ import click
 from tinyfoa_np.data import is_files
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import NORMALIZATIONS
-from tinyfoa_np.text import printable
+from tinyfoa_np.text import printable, size
 
 from .options import (
     data_dir_option,
@@ -20,7 +20,6 @@ from .options import (
     reading_of,
     reading_options,
 )
-from .printing import size
 from .runs import path_of
 
 

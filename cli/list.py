@@ -11,9 +11,10 @@ import click
 from tinyfoa_np import catalogue
 from tinyfoa_np.architectures import NAMES, units_of
 from tinyfoa_np.recipe import OPTIMIZERS
+from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
-from .printing import empty_table, output, size
+from .printing import empty_table, output
 
 WIDTH = 80
 #: the update step of each optimizer

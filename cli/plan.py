@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.text import size
 
 from .device import device_plan, print_device_plan
 from .options import (
@@ -25,7 +26,7 @@ from .options import (
     recipe_options,
     start_option,
 )
-from .printing import WIDTH, duration, empty_table, output, size
+from .printing import WIDTH, duration, empty_table, output
 from .runs import started
 
 if TYPE_CHECKING:
@@ -341,21 +342,19 @@ def _peak(result: dict[str, Any]) -> Any:
 
 
 def _flash(flash: dict[str, Any]) -> Any:
-    table = empty_table("Flash, when it holds most", "what", "MB >")
+    table = empty_table("Flash, when it holds most", "what", "size >")
     for what, nbytes in flash["parts"].items():
-        table.add_row(what, f"{nbytes / 1e6:,.3f}")
+        table.add_row(what, size(nbytes))
     return table
 
 
 def _moves(result: dict[str, Any]) -> list[str]:
     flash, epochs = result["flash"], result["recipe"]["epochs"]
-    written, each_layer = flash["written_bytes"], "" if result["whole_network"] else " a layer"
-    shown = f"{written / 1e9:,.2f} GB" if written >= 1e9 else f"{written / 1e6:,.1f} MB"
-    each = "an epoch" if result["whole_network"] else "an epoch of the layer that moves most"
+    written, each_layer = flash["written_bytes"], "" if result["whole_network"] else " per layer"
+    each = "per epoch" if result["whole_network"] else "per epoch, in the layer that moves most"
     lines = [
-        f"moved   {flash['read_bytes_per_epoch'] / 1e6:,.1f} MB read and "
-        f"{flash['written_bytes_per_epoch'] / 1e6:,.1f} MB written in {each}",
-        f"        {shown} written in the whole training, {epochs} epochs{each_layer}",
+        f"moved   {size(flash['read_bytes_per_epoch'])} read, {size(flash['written_bytes_per_epoch'])} written {each}",
+        f"        {size(written)} written in the whole training, {epochs} epochs{each_layer}",
     ]
     count, pages = flash["trainings"], flash["erased_pages"]
     if flash["page_bytes"] > 1:
@@ -370,9 +369,9 @@ def _moves(result: dict[str, Any]) -> list[str]:
 
 
 def _tries(tries: list[dict[str, Any]]) -> Any:
-    table = empty_table("What would make it fit", "try", "smallest RAM >", "flash, MB >")
+    table = empty_table("What would make it fit", "try", "smallest RAM >", "flash >")
     for one in tries:
-        table.add_row(one["change"], f"{one['ram_bytes']:,}", f"{one['flash_bytes'] / 1e6:,.2f}")
+        table.add_row(one["change"], f"{one['ram_bytes']:,}", size(one["flash_bytes"]))
     return table
 
 

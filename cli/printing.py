@@ -48,15 +48,6 @@ def empty_table(title: str, *columns: str) -> Table:
     return table
 
 
-def size(nbytes: float) -> str:
-    """Format bytes with a suitable unit: 812 bytes, 7.3 kB, 152.9 kB, 6.75 MB; kB are 10^3 bytes."""
-    if nbytes < 1000:
-        return f"{nbytes:.0f} bytes"
-    if nbytes < 1e6:
-        return f"{nbytes / 1e3:.1f} kB"
-    return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e8 else f"{nbytes / 1e6:,.0f} MB"
-
-
 def duration(seconds: float) -> str:
     """Format a time with a suitable unit: 0.43 s, 12 s, 5.2 min, 3.4 h, 2.1 days."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):

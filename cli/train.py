@@ -18,7 +18,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
-from tinyfoa_np.text import printable
+from tinyfoa_np.text import printable, size
 
 from .options import (
     Bytes,
@@ -35,7 +35,6 @@ from .options import (
     recipe_options,
     start_option,
 )
-from .printing import size
 from .runs import new_run, old_run, reading_before, started
 
 if TYPE_CHECKING:

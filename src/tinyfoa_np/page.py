@@ -19,7 +19,7 @@ from .reports.evaluation import evaluation
 from .run import results as finished
 from .run.directory import stand_in
 from .run.outcome import Epoch
-from .text import printable
+from .text import printable, size
 
 #: pictures and their alternative texts
 PICTURES = {
@@ -145,9 +145,9 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
     error = result["error_pct"]
     told = "no test samples" if error is None else f"test error {error:.2f} %"
     return (
-        f"<p><strong>{told}, in {watermark:,} bytes of RAM</strong> ({watermark / 1e6:.2f} MB), everything counted."
-        f" {flash['bytes'] / 1e6:.1f} MB of flash; {flash['read_bytes'] / 1e6:.1f} MB read from it and"
-        f" {flash['written_bytes'] / 1e6:.1f} MB written to it; {flash['exchanges']:,} exchanges of slices.</p>"
+        f"<p><strong>{told}, in {watermark:,} bytes of RAM</strong> ({size(watermark)}), everything counted."
+        f" {size(flash['bytes'])} of flash; {size(flash['read_bytes'])} read from it and"
+        f" {size(flash['written_bytes'])} written to it; {flash['exchanges']:,} exchanges of slices.</p>"
     )
 
 
@@ -231,7 +231,7 @@ def _peak(audit: dict[str, Any]) -> str:
         [r["name"], " x ".join(map(str, r["shape"])), r["dtype"], f"{r['bytes']:,}", f"{r['offset']:,}"]
         for r in peak["regions"]
     ]
-    table.append(["(between and behind)", "", "", f"{peak['between_bytes']:,}", ""])
+    table.append(["(in between)", "", "", f"{peak['between_bytes']:,}", ""])
     where = "the network" if audit["whole_network"] else f"layer {peak['layer']}"
     return _table(f"Bytes at the peak: {where}, {peak['phase']}", ["region", "shape", "type", "bytes >", "at >"], table)
 

@@ -262,3 +262,10 @@ def test_help_comes_in_sections_and_whole_sentences(run):
         assert titles == ["Own data", "Recipe", "Options of one algorithm", "Options"]
         names = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  --")]
         assert len(names) == len(set(names)) and {"--label", "--network", "--theta", "--ram"} <= set(names)
+
+
+def test_data_list_fits_a_terminal(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TINYFOA_DATA", raising=False)
+    out = run("data", "list")[1]
+    assert max(map(len, out.splitlines())) <= 80 and "  tinyfoa data fetch mitbih-natural\n" in out

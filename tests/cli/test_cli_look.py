@@ -9,9 +9,9 @@ pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: ru
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot): make test installs it")
 
 from cli_tools import SMALL, one_error_line
-from tinyfoa_cli.printing import size
 
 from tinyfoa_np import plots
+from tinyfoa_np.text import size
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)

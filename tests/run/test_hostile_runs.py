@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_tools import changed_run, opened_root, resealed_items, sealed_root
+from hostile_tools import SEAL, changed_run, opened_root, resealed_items, sealed_root, slots_of
 from train_tools import Crash, crash_at, made, outcome, recipe
 
 from tinyfoa_np.errors import CheckFailed, TinyFoAError
@@ -19,6 +19,7 @@ from tinyfoa_np.run import results
 from tinyfoa_np.run.directory import read_recipe, stand_in
 from tinyfoa_np.run.train import train
 from tinyfoa_np.storage.files import JSON_LIMIT, RECIPE_LIMIT, ROWS_LIMIT
+from tinyfoa_np.storage.sizes import Sizes
 from tinyfoa_np.storage.whole_file import write_whole
 
 pytestmark = [
@@ -214,7 +215,7 @@ def test_labels_beyond_the_classes(copied, name):
     wrong = "layer0.outputs" if (path / "flash" / "layer0.outputs").exists() else "train"
     content = bytearray((path / "flash" / wrong).read_bytes())
     _, fields = opened_root((path / "flash" / "root.0").read_bytes())
-    at = fields["objects"][wrong]["sizes"][0] - 6  # the last label, before the last batch's scale
+    at = fields["objects"][wrong]["sizes"][0][1][0][1] - 6  # the last label, before the last batch's scale
     content[at : at + 2] = b"\xff\xff"
     (path / "flash" / wrong).write_bytes(content)
     resealed_items(path / "flash")
@@ -276,20 +277,35 @@ def test_where_a_run_stands(copied, field, value):
 
 def test_objects_in_flash(copied):
     def larger(known):
-        known["sizes"][0] += 4096
+        known["sizes"][0][1][0][1] += 4096
+
+    def more(known):
+        known["sizes"][0][0] = 2**22 - 1
 
     def another(known):
         known["slots"] = 3 - known["slots"]
-        known["wear"] = [0] * len(known["sizes"]) * known["slots"]
 
-    def lost(known):
-        known["current"][0], known["crcs"][0] = -1, None
+    def older(known):
+        known["commits"] -= 1
 
-    for change in (larger, another, lost):
+    def other(known):
+        known["checksums"] += 1
+
+    for change in (larger, more, another, older, other):
         path = copied()
         rewrite_roots(path, lambda fields, change=change: change(fields["objects"]["layer1.slices"]))
         outcome(resumed, path)
         shutil.rmtree(path)
+    path = copied()
+    _, fields = opened_root((path / "flash" / "root.0").read_bytes())
+    size = Sizes.parsed(fields["objects"]["layer1.slices"]["sizes"])[0]
+    content = bytearray((path / "flash" / "layer1.slices").read_bytes())
+    for _, at in slots_of(0, size, 2):  # an item that was never written
+        content[at : at + SEAL] = bytes(SEAL)
+    (path / "flash" / "layer1.slices").write_bytes(content)
+    resealed_items(path / "flash")
+    refused(path, "was never written")
+    shutil.rmtree(path)
     for name in ("train", "layer1.slices", "layer0.outputs", "layer0.trained"):
         path = copied()
         rewrite_roots(path, lambda fields, name=name: fields["objects"].pop(name) and None)
@@ -363,7 +379,7 @@ def test_a_finished_run_with_a_label_that_is_no_class_has_no_answers(copied):
     path = copied(finished=True)
     content = bytearray((path / "flash" / "test").read_bytes())
     _, fields = opened_root((path / "flash" / "root.0").read_bytes())
-    at = fields["objects"]["test"]["sizes"][0] - 6  # the last label, before the last batch's scale
+    at = fields["objects"]["test"]["sizes"][0][1][0][1] - 6  # the last label, before the last batch's scale
     content[at : at + 2] = b"\xff\xff"
     (path / "flash" / "test").write_bytes(content)
     resealed_items(path / "flash")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tinyfoa_np.storage import files
+from tinyfoa_np.storage import files, root
 from tinyfoa_np.storage import flash as module
 from tinyfoa_np.storage.flash import Flash, FlashError
+from tinyfoa_np.storage.item_file import SEAL_BYTES
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_counters_are_kept_with_the_commit(where):
         flash.exchanges += 2
         flash.commit({}, scratch())
         roots = (where / "root.0").stat().st_size + (where / "root.1").stat().st_size
-        assert flash.bytes == 2 * 30 + 6 + roots
+        assert flash.bytes == 2 * (30 + 2 * SEAL_BYTES) + 6 + SEAL_BYTES + roots
         assert (flash.read_bytes, flash.written_bytes, flash.exchanges, flash.wear) == (4, 36, 2, 3)
         flash.write("w", 0, [b"a" * 10])  # the other slot
         assert flash.wear == 3
@@ -260,6 +262,18 @@ def test_identity_and_missing_commit(where, tmp_path):
         Flash.create(tmp_path / "mine" / "letter.txt" / "flash", ME)
     with Flash.open(where, ME, scratch()) as flash:  # none of the refusals kept the lock
         assert flash.names() == ("w",)
+
+
+def test_another_format_is_named_and_not_written_over(where):
+    with Flash.create(where, ME) as flash:
+        before(flash)
+    for name in root.NAMES:
+        content = (where / name).read_bytes()
+        (where / name).write_bytes(content[:7] + b"\x01" + content[8:])
+    with pytest.raises(FlashError, match=r"another format .* reads format 2\): resume .* or train again"):
+        Flash.open(where, ME, scratch())
+    with pytest.raises(FlashError, match="already holds a commit"):
+        Flash.create(where, ME)
 
 
 @pytest.mark.skipif(module.fcntl is None, reason="this system has no flock")
@@ -495,7 +509,14 @@ def test_calls_that_move_less_than_asked(where, monkeypatch, vectored):
 
 
 def test_checksums_are_of_what_is_on_the_disk(where):
-    """The root's numbers are crc32 of the items' bytes, so that other programs can check a flash too."""
+    """Seals hold crc32 of the items' bytes and the root their sum, so that other programs can check a flash too."""
     with Flash.create(where, ME) as flash:
         before(flash)
-        assert flash._objects["w"].crcs == [zlib.crc32(read(flash, "w", item)) for item in (0, 1)]
+        sums = [zlib.crc32(read(flash, "w", item)) for item in (0, 1)]
+        record = root.read(where, 0)
+        assert record.sequence == 2 and record.objects["w"].checksums == sum(sums)
+        assert record.objects["w"].commits == 2 + 2 and record.objects["old"].commits == 1
+        # both items went to slot 1 in the second commit: a page after the padded 5000 bytes, and after the padded 300
+        for at, item in ((8192, 0), (16384 + 4096, 1)):
+            commit, checksum, wear, other = struct.unpack_from("<QIII", (where / "w").read_bytes(), at)
+            assert (commit, checksum, wear, other) == (2, sums[item], 1, 1)

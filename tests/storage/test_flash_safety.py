@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyfoa_np.storage.flash import Flash, FlashError
+from tinyfoa_np.storage.item_file import SEAL_BYTES
 
 
 @pytest.fixture
@@ -91,9 +92,10 @@ def test_order_of_a_commit(tmp_path):
     log, roots = calls_of_a_change(tmp_path)
     names = [name for name, _ in log]
     datasync = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
-    assert names == ["pwritev", "pwritev", datasync, datasync, "fsync", "pwritev", "fsync", "unlink"]
-    assert log[5][1] == log[6][1] == roots[1] and log[4][1] not in roots
-    assert [target for _, target in log[:2]] == [target for _, target in log[2:4]]
+    seal = ["pwritev", datasync]
+    assert names == ["pwritev", "pwritev", *seal, *seal, "fsync", "pwritev", "fsync", "unlink"]
+    assert log[7][1] == log[8][1] == roots[1] and log[6][1] not in roots
+    assert [target for _, target in log[:2]] == [target for _, target in log[2:6:2]] == [log[3][1], log[5][1]]
 
 
 @pytest.mark.parametrize("part", [0.0, 0.4, 1.0])
@@ -135,6 +137,61 @@ def test_interrupted_anywhere(tmp_path, how, part):
             with Flash.open(where, ME, scratch()) as flash:
                 assert contents(flash) == later
     assert not found[0] and found[-1]  # the first call is too early, the last one is after the fact
+
+
+def test_what_was_left_uncommitted_is_in_no_later_commit(where):
+    """Its seal has the number of the commit that comes next, and another process makes that commit."""
+    with Flash.create(where, ME) as flash:
+        before(flash)
+        w = contents(flash)[1]["w"]
+        flash.write("w", 1, [pattern(300, 60)])
+    for step in (3, 4, 5):
+        with Flash.open(where, ME, scratch()) as flash:
+            assert contents(flash)[1]["w"] == w
+            flash.write("w", 0, [pattern(5000, step)])
+            w[0] = pattern(5000, step)
+            flash.commit({"step": step}, scratch())
+            flash.write("w", 1, [pattern(300, 60 + step)])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_power_cuts_in_a_row(where, monkeypatch, seed):
+    """The power is cut at a random call again and again, also in opening: the last commit remains, or the new one."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
+    with Flash.create(where, ME) as flash:
+        before(flash)
+        known = [contents(flash)]
+    cuts = 0
+    for turn in range(80):
+        closed = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "close", closed.append)  # files are written once more below
+            disk = Disk(patch, draw.randrange(1, 14), Killed(), draw.random())
+            flash, opened = None, []
+            try:
+                flash = Flash.open(where, ME, scratch())
+                opened = [contents(flash)]
+                for item in draw.choices((0, 1), k=draw.randrange(4)):
+                    flash.write("w", item, [pattern([5000, 300][item], draw.randrange(2**32))])
+                after = {"turn": turn}, contents(flash)[1]
+                opened.append(after)
+                flash.commit(after[0], scratch())
+                flash.write("w", 0, [pattern(5000, turn)])
+                known = [after]
+            except Killed:
+                cuts += 1
+                assert not opened or opened[0] in known
+                known = opened or known
+            disk.cut_power(draw)
+            if flash:
+                flash.close()
+        for fd in closed:
+            os.close(fd)
+    assert cuts > 20
+    with Flash.open(where, ME, scratch()) as flash:
+        assert contents(flash) in known
 
 
 WRITER = """
@@ -244,7 +301,7 @@ def test_damage_to_every_byte_that_matters(where, busy, monkeypatch):
     newest, other = ("root.1", "root.0")
     seen = {name: set() for name in files}
     for name, data in files.items():
-        for offset in range(0, len(data), 3 if name.startswith("root") else 17):
+        for offset in range(0, len(data), 3 if name.startswith("root") else 25):
             for bad in (flipped(data, offset, 1 << offset % 8), data[:offset]):
                 seen[name].add(outcome(where, {**files, name: bad}, states))
     assert seen["lock"] == set()  # it is empty
@@ -277,6 +334,31 @@ def test_damage_anywhere(data, busy):
         outcome(where, files, states)
 
 
+def test_a_slot_that_lost_its_seal_is_never_taken_for_the_one_before(where):
+    files, states = damaged_flash(where, busy=False)
+    at = files["w"].index(pattern(600, 20)) + 600  # in slot 0 the seal follows the data
+    lay(where, {**files, "w": files["w"][:at] + bytes(SEAL_BYTES) + files["w"][at + SEAL_BYTES :]})
+    with Flash.open(where, ME, scratch()) as flash:
+        assert contents(flash) == states[1]
+        assert flash.fallback == "w is not the file of this commit"
+
+
+def test_an_older_copy_of_a_file_is_no_part_of_a_commit(where):
+    with Flash.create(where, ME) as flash:
+        before(flash)
+        older = (where / "w").read_bytes()
+        flash.write("w", 1, [pattern(300, 70)])
+        flash.commit({"step": 3}, scratch())
+        newer = contents(flash)
+    current = (where / "w").read_bytes()
+    (where / "w").write_bytes(older)
+    with Flash.open(where, ME, scratch()) as flash:  # both are intact, but only commit 2 belongs to this file
+        assert flash.meta == {"step": 2} and flash.fallback == "w is not the file of this commit"
+    (where / "w").write_bytes(current)
+    with Flash.open(where, ME, scratch()) as flash:
+        assert contents(flash) == newer
+
+
 def test_falls_back_by_name(where):
     """Damage that only the newest commit names leads to the one before it, and is named."""
     files, states = damaged_flash(where, busy=False)
@@ -286,10 +368,12 @@ def test_falls_back_by_name(where):
         assert contents(flash) == states[1]
         assert flash.fallback == "w item 0 has a wrong checksum"
         with pytest.MonkeyPatch.context() as patch:  # the next root must not be written over the one that was adopted
-            disk = Disk(patch, at=2, exception=Killed(), part=0.5)
+            disk = Disk(patch, at=3, exception=Killed(), part=0.5)
             with pytest.raises(Killed):
                 flash.commit({"step": "torn"}, scratch())
-            assert [name for name, _ in disk.log] == ["fsync", "pwritev"]  # the directory; half the root
+            datasync = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
+            # the file, of which seals of the commit passed over were deleted; the directory; half the root
+            assert [name for name, _ in disk.log] == [datasync, "fsync", "pwritev"]
     with Flash.open(where, ME, scratch()) as flash:
         assert contents(flash) == states[1]
 
@@ -298,10 +382,10 @@ def test_short_read(where):
     with Flash.create(where, ME) as flash:
         flash.new("w", [5000])
         flash.write("w", 0, [bytes(5000)])
-        os.truncate(where / "w", 4500)
+        os.truncate(where / "w", 8192 - SEAL_BYTES - 500)  # its seal ends at a page's end
         flash.read("w", 0, [bytearray(4500)])
         with pytest.raises(FlashError, match="w: item 0 is cut short"):
             flash.read("w", 0, [bytearray(100)], 4450)
-        with pytest.raises(FlashError, match="item 0 was cut short"):
+        with pytest.raises(FlashError, match="w: an item was cut short"):  # its seal is gone, and so its number
             flash.commit({}, scratch())
         assert not (where / "root.1").read_bytes()

@@ -12,6 +12,9 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from tinyfoa_np.model import model
+from tinyfoa_np.storage.sizes import Sizes
+
+SEAL = 24  # bytes of a seal in flash
 
 #: what takes the place of a value in JSON
 VALUES = (
@@ -180,23 +183,41 @@ def sealed_root(sequence: int, fields) -> bytes:
     if isinstance(fields, dict) and isinstance(fields.get("meta"), dict):
         fields = {**fields, "meta": json.dumps(fields["meta"])}
     body = json.dumps(fields).encode()
-    header = struct.pack("<8sQQ", b"TFOAFL\x00\x01", sequence, len(body))
+    header = struct.pack("<8sQQ", b"TFOAFL\x00\x02", sequence, len(body))
     return header + struct.pack("<I", zlib.crc32(body, zlib.crc32(header))) + body
 
 
+def slots_of(start: int, size: int, slots: int) -> list[tuple[int, int]]:
+    """Where data and seal begin in each slot of an item that begins at ``start`` in its file."""
+    middle = start + -(-(size + SEAL) // 4096) * 4096
+    return [(start, start + size)] if slots == 1 else [(middle - SEAL - size, middle - SEAL), (middle + SEAL, middle)]
+
+
+def intact(content: bytes, at: int) -> bool:
+    """Whether there is a seal."""
+    fields, check = content[at : at + 20], content[at + 20 : at + 24]
+    return any(fields) and zlib.crc32(fields) == int.from_bytes(check, "little")
+
+
 def resealed_items(directory: Path) -> None:
-    """Gives the newest root of a flash the checksums that its current slots have now."""
+    """Gives seals and the newest root of a flash the sums that the data and the intact seals have now."""
     roots = {opened_root(path.read_bytes())[0]: path for path in directory.glob("root.?") if path.stat().st_size}
     path = roots[max(roots)]
     sequence, fields = opened_root(path.read_bytes())
     for name, known in fields["objects"].items():
-        content, start = (directory / name).read_bytes(), 0
-        for item, (size, slot) in enumerate(zip(known["sizes"], known["current"])):
-            stride = -(-size // 4096) * 4096
-            if slot >= 0:
-                at = start + slot * stride
-                known["crcs"][item] = zlib.crc32(content[at : at + size])
-            start += stride * known["slots"]
+        content, start, sums = bytearray((directory / name).read_bytes()), 0, [0, 0]
+        for size in Sizes.parsed(known["sizes"]):
+            places = slots_of(start, size, known["slots"])
+            seals = [(struct.unpack_from("<QIII", content, at), data, at) for data, at in places if intact(content, at)]
+            if live := [one for one in seals if one[0][0] <= sequence]:
+                (commit, _, *wear), data, at = max(live)
+                checksum = zlib.crc32(content[data : data + size])
+                fresh = struct.pack("<QIII", commit, checksum, *wear)
+                content[at : at + SEAL] = fresh + struct.pack("<I", zlib.crc32(fresh))
+                sums = [sums[0] + commit, sums[1] + checksum]
+            start += -(-(size + SEAL) // 4096) * 4096 * known["slots"]
+        known["commits"], known["checksums"] = sums
+        (directory / name).write_bytes(content)
     path.write_bytes(sealed_root(sequence, fields))
 
 

@@ -214,7 +214,7 @@ class Group:
         """Name of an object of this group in flash."""
         return f"layer{self.number}.{what}"
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Item sizes of the group's objects in flash: parameters, moments and running statistics form one item."""
         return {self.name("slices"): [4 * (self.size * (1 + self.moments) + self.program.statistics)]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -92,7 +92,7 @@ class Layer(Protocol):
     def name(self, what: str) -> str:
         """Name of an object in flash."""
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Objects in flash that it trains, with the sizes of their items; the first is called ``slices``."""
 
     def given_objects(self) -> dict[str, list[int]]:

@@ -8,7 +8,7 @@ group's gamma and beta train like its biases and are stored after them, as if th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -205,7 +205,7 @@ class Local(GivenByPlace, Dense):
 
     # -- flash ---------------------------------------------------------------------------------------------------------
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Item sizes in flash: slices, groups of biases, each with its moments, and the running statistics."""
         return {**super().objects(), self.name("running"): [8 * self.shape.channels]}
 

@@ -8,7 +8,7 @@ the layer is one slice). If RAM is too small for that, both stay in flash and ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..ram.phases import PASSES, PHASES, RESIDENT, TRAINING
 from ..recipe import Recipe
 from ..slices import ORDERS, Grid, Groups, Schedule
 from ..storage.flash import Flash
+from ..storage.sizes import Sizes
 from .encoding import Encoding, weight_unit, weights_shape, words, z_unit
 from .given import Given, Initializer
 from .moments import FORMATS
@@ -298,11 +299,12 @@ class Parameters(Turns, Given):
         tiles = [tile for j in range(self.grid.side) for tile in self.tiles(*self.grid.rows(j))]
         return sum(-(-last // rows) - first // rows for first, last in tiles) * nbytes
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Item sizes of the layer's objects in flash: slices and groups of biases, each with its moments."""
-        objects = {self.name("slices"): list(map(self.slice_bytes, range(len(self.grid))))}
+        objects: dict[str, Sequence[int]] = {}
+        objects[self.name("slices")] = Sizes.of(map(self.slice_bytes, range(len(self.grid))), self.grid.across)
         if self.biased:
-            objects[self.name("biases")] = list(map(self.biases_bytes, range(self.grid.side)))
+            objects[self.name("biases")] = Sizes.of(map(self.biases_bytes, range(self.grid.side)))
         return objects
 
     def uniform(self, bound: float, bias_bound: float | None = None) -> tuple[Initializer, Initializer]:

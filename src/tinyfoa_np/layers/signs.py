@@ -7,6 +7,7 @@ commits. A slice in flash is the moments of its weights. The scale of the signs,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from math import sqrt
 from typing import Any
@@ -58,7 +59,7 @@ class Signs(Dense):
     def _planes(self, width: int) -> list[tuple[np.ndarray, int]]:
         return [(self.ram.moment1, width)]
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Item sizes of the layer's objects in flash: slices of moments, groups of biases, and all signs."""
         return {**super().objects(), self.name("signs"): [self.published_bytes]}
 

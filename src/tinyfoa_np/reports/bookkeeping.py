@@ -1,32 +1,29 @@
-"""RAM needed outside the arena: the state of the stage in training, and the tables of the store in flash."""
+"""RAM needed outside the arena: the state of the stage in training, and what the store knows of its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..rules.fit import Chosen
+from ..rules.stored import numbers
 
-#: bytes per number of the state, and per item in flash: its slot, checksum and write count
-NUMBER, ITEM = 8, 12
+#: bytes per number of the state, and per object in flash: two sums, and of its current item the number, slot, seal
+#: (24 bytes) and the end of the last write; sizes and places follow from the shapes
+NUMBER, OBJECT = 8, 64
+#: objects beside those of stages: two sets of samples, and outputs that a stage reads and writes
+_OTHERS = 2 + 4
 
 
 def bookkeeping_bytes(chosen: Sequence[Chosen]) -> int:
-    """Bytes of RAM outside the arena, for the stage that needs most.
+    """Bytes of RAM outside the arena, for the stage that needs most: the number of its slices does not matter.
 
     Parameters
     ----------
     chosen : sequence of Chosen
         The stages; their tiling does not matter.
     """
-    stages = [one.stage for one in chosen]
-    return max(NUMBER * _numbers(stage.state) + ITEM * sum(map(len, stage.objects().values())) for stage in stages)
-
-
-def _numbers(state: Any) -> int:
-    """Count the numbers in nested lists and dicts."""
-    if isinstance(state, Mapping):
-        return sum(map(_numbers, state.values()))
-    if isinstance(state, (list, tuple)):
-        return sum(map(_numbers, state))
-    return 1
+    found, objects = 0, _OTHERS
+    for stage in (one.stage for one in chosen):
+        objects += len(stage.objects()) + len(stage.layers)  # those of trained stages stay
+        found = max(found, NUMBER * numbers(stage.state) + OBJECT * objects)
+    return found

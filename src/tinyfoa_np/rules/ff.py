@@ -22,6 +22,7 @@ As in the published code, activations are binary only if weights are, and incomp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -77,7 +78,7 @@ class Network(GoodnessStage):
 
     # -- flash and state -----------------------------------------------------------------------------------------------
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Objects in flash that training uses: layers, classifier, and the running means."""
         return {**super().objects(), "means": [4 * width for width in self.widths]}
 

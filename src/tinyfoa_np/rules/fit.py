@@ -18,12 +18,14 @@ from ..layers.tiling import Tiling
 from ..network import layer_shapes
 from ..ram.packing import Plan, pack
 from ..recipe import Recipe
+from ..storage.item_file import SEAL_BYTES
 from ..storage.records import Records
 from .augment import Augmenter
 from .build import deep_maker, makers
 from .cuts import Rung
 from .recompute import Below
 from .stage import Stage
+from .stored import root_bytes, seal_bytes
 from .written import declared
 
 
@@ -145,10 +147,11 @@ class Layout:
         lean : bool
             Whether the full-precision weights of trained layers are deleted.
         """
-        peaks = []
+        peaks, roots = [], 2 * root_bytes([one.stage for one in chosen])
         for number, one in enumerate(chosen):
             below, own = chosen[:number], one.stage.layers
             layers = [*(layer for lower in below for layer in lower.stage.layers), *own]
+            stages = [*(lower.stage for lower in below), one.stage]
             peaks.append(
                 {
                     "data set": self.train_set.nbytes + self.test_set.nbytes,
@@ -159,14 +162,17 @@ class Layout:
                     if lean
                     else sum(2 * _once(lower.stage) for lower in below),
                     "outputs handed from layer to layer": sum(
-                        map(self._handed, chosen[max(0, number - 1) : number + 1])
+                        handed := [self._handed(other) for other in chosen[max(0, number - 1) : number + 1]]
                     ),
+                    "checksums of all these": seal_bytes(stages, 1 if lean else number + 1, sum(map(bool, handed))),
+                    "two roots, at most": roots,
                 }
             )
         if self.recipe.start:  # until a layer begins, its weights are those of another model
             for number, peak in enumerate(peaks):
-                waiting = (one.stage.given_objects() for one in chosen[number:])
-                peak["weights to start from"] = sum(sum(map(sum, objects.values())) for objects in waiting)
+                waiting = [sizes for one in chosen[number:] for sizes in one.stage.given_objects().values()]
+                peak["weights to start from"] = sum(map(sum, waiting))
+                peak["checksums of all these"] += SEAL_BYTES * sum(map(len, waiting))
         return max(peaks, key=lambda held: sum(held.values()))
 
     def written_once(self, chosen: Sequence[Chosen]) -> int:

@@ -170,7 +170,7 @@ class Stage(ABC):
 
     # -- flash and state -----------------------------------------------------------------------------------------------
 
-    def objects(self) -> dict[str, list[int]]:
+    def objects(self) -> dict[str, Sequence[int]]:
         """Objects in flash that the stage trains, with the sizes of their items."""
         return {name: sizes for layer in self.layers for name, sizes in layer.objects().items()}
 

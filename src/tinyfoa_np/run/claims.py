@@ -19,8 +19,9 @@ from ..recipe import Recipe
 from ..rules.stage import Stage
 from ..storage.flash import Flash
 from ..storage.records import Records
+from ..storage.sizes import Sizes
 
-Objects = Mapping[str, tuple[Sequence[int], int]]  # name to the sizes of items, and slots
+Objects = Mapping[str, tuple[Sizes, int]]  # name to the sizes of items, and slots
 STAGES = ("start", "train", "hand-over")
 _LARGEST = 2**60
 _SIZES = ("planned_bytes", "accounted_bytes", "watermark_bytes")
@@ -105,14 +106,14 @@ def check_objects(
         The samples; missing if a stream was interrupted before it took the next samples.
     """
     layer, begun = meta["layer"], meta["stage"] != "start"
-    trained = {layer.name("trained"): (layer.trained_bytes, 1) for stage in stages for layer in stage.layers}
-    training = [{name: (sizes, 2) for name, sizes in stage.objects().items()} for stage in stages]
-    given = {name: (sizes, 1) for stage in stages[layer:] for name, sizes in stage.given_objects().items()}
-    samples = {records.name: ([records.nbytes], 1) for records in (*sets, *outputs)}
+    trained = {layer.name("trained"): (Sizes.of(layer.trained_bytes), 1) for stage in stages for layer in stage.layers}
+    training = [{name: (Sizes.of(sizes), 2) for name, sizes in stage.objects().items()} for stage in stages]
+    given = {n: (Sizes.of(sizes), 1) for stage in stages[layer:] for n, sizes in stage.given_objects().items()}
+    samples = {records.name: (Sizes.of([records.nbytes]), 1) for records in (*sets, *outputs)}
     known = {**samples, **trained, **{name: sizes for one in training for name, sizes in one.items()}}
     known |= given if recipe.start else {}
-    for name, (sizes, slots) in objects.items():
-        if name not in known or (list(sizes), slots) != (list(known[name][0]), known[name][1]):
+    for name, layout in objects.items():
+        if known.get(name) != layout:
             raise Refused(f"its object {name[:60]!r}")
     if not any(records.name in objects for records in sets):
         if layer < len(stages) or begun:

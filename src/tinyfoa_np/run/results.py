@@ -18,6 +18,7 @@ from ..network import widths
 from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
+from ..storage.sizes import Sizes
 from .claims import check_samples
 from .directory import stand_in
 from .outcome import Epoch, checked_result, epoch_of
@@ -119,7 +120,7 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
     records, inputs = layout.test_set, layout.inputs
     scale = np.ones(1, np.float32)
     with Flash.open(Path(run_dir) / "flash", trained.recipe.identity, memoryview(bytearray(1 << 20))) as flash:
-        if records.name not in flash.names() or flash.sizes(records.name) != (records.nbytes,):
+        if records.name not in flash.names() or flash.sizes(records.name) != Sizes.of([records.nbytes]):
             raise CheckFailed(f"{run_dir} does not hold {records.samples:,} test samples: data.json was altered")
         check_samples(flash, records, inputs, trained.classes)
         held, labels = np.zeros((records.samples, inputs.columns), inputs.dtype), np.zeros(records.samples, np.uint16)

@@ -38,6 +38,7 @@ from ..network import widths
 from ..recipe import Recipe
 from ..rules.stage import Stage
 from ..storage.flash import Flash
+from ..storage.sizes import Sizes
 from . import results
 
 #: names of given objects in flash, and their items
@@ -276,7 +277,7 @@ def _from_flash(run_dir: Path, model: Model) -> list[list[np.ndarray]] | None:
             return None
         for layer in layers:
             for name, sizes in layer.objects().items():
-                if name not in flash.names() or tuple(flash.sizes(name)) != tuple(sizes):
+                if name not in flash.names() or flash.sizes(name) != Sizes.of(sizes):
                     raise CheckFailed(f"{run_dir} does not hold {name} as its recipe says: it was altered")
         found = [_whole_local(flash, one) if isinstance(one, Local) else _whole(flash, one) for one in layers]
     if not all(np.isfinite(array).all() for arrays in found for array in arrays):

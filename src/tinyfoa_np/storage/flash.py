@@ -1,16 +1,23 @@
 """Non-volatile store: items are read into and written from the caller's bytes, safe against a kill at any time.
 
 A flash is a directory. Each *object* is one file: a group of *items* of fixed sizes, each with one or two *slots* that
-begin on 4096-byte boundaries, so that no two slots share a page. Two *roots*, ``root.0`` and ``root.1``, are written
-alternately. A commit is the writing of a root, which names the current slot and the checksum of every item.
+share no page (`tinyfoa_np.storage.item_file`). Beside the data of a slot lies a *seal*: the number of the commit from
+which on they belong to the item, and their checksum. Two *roots*, ``root.0`` and ``root.1``, are written alternately. A
+commit is the writing of a root, which holds its number and, for each object, the sums of its items' commit numbers and
+checksums. So neither RAM nor the root grows with the number of items.
 
-Why the last commit always survives:
+Which slot belongs to commit n? Of the slots whose seal is intact and not newer than n, the newest. Why that is so, and
+why the last commit always survives:
 
-- between commits, only slots that the last root does not name are written: the other slot of an item, a new object, or
-  working memory, which no root ever names;
-- a commit first syncs these data, then overwrites the *older* root, syncs it, and only then removes dropped objects:
-  at every moment there is an intact root that names only intact data;
-- changes since the last commit are known in memory only, and this memory is not trusted after any failure: the flash
+- between commits, only slots that do not belong to the last commit are written: the other slot of an item, a new
+  object, or working memory, which is in no commit; what is written then is sealed with the number of the next commit;
+- a commit seals these data with their checksums and syncs them, then overwrites the *older* root, syncs it, and only
+  then removes dropped objects: at every moment there is an intact root all of whose data are intact;
+- seals newer than the root, left by a process that did not reach its commit, are deleted by `open`, which is synced
+  before the next root: no number is ever in use for the contents of two commits;
+- whatever is taken for a lost slot of commit n is older, so that the sum of the commit numbers is less than the root's:
+  a slot that is damaged, missing or overwritten never goes unnoticed; and data are compared with their checksum;
+- changes since the last commit are known from memory and seals only, which are not trusted after any failure: the flash
   accepts no more writes until it is opened again, which determines what reached the disk.
 
     with Flash.create("flash", "my recipe") as flash:
@@ -25,57 +32,29 @@ import errno
 import json
 import os
 import stat
-import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
-from operator import index
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckFailed
 from . import root
-from .files import Buffers, flat, open_file, put, refuse_link, sync_data, sync_directory, sync_file, take
-from .root import NEVER
+from .files import Buffers, flat, open_file, put, refuse_link, sync_directory, sync_file
+from .item_file import SEAL_BYTES, CutShort, ItemFile
+from .sizes import Sizes
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock, as there is nothing to lock with
     fcntl = None  # type: ignore[assignment]
 
-ALIGNMENT = 4096
 #: receives the meta of a commit, and the sizes and slots of its objects, before any of them is read; raises if they
 #: do not belong to the caller's run
-Check = Callable[[dict[str, Any], dict[str, tuple[list[int], int]]], None]
+Check = Callable[[dict[str, Any], dict[str, tuple[Sizes, int]]], None]
 
 
 class FlashError(CheckFailed):
     """The store cannot be read, written or trusted; the message names the file and what to do."""
-
-
-class _Object:
-    """One file of items, and the slot of each with the latest data: the committed slot, unless the item is dirty."""
-
-    def __init__(self, fd: int, sizes: Sequence[int], slots: int) -> None:
-        self.fd = fd
-        self.sizes = tuple(map(index, sizes))  # plain integers, for JSON
-        self.lasting, self.slots = slots > 0, max(1, slots)
-        self.strides = [-(-size // ALIGNMENT) * ALIGNMENT for size in self.sizes]
-        self.starts = [0, *accumulate(stride * self.slots for stride in self.strides)]  # the last is the file's end
-        self.latest = [NEVER] * len(self.sizes)
-        self.crcs: list[int | None] = [None] * len(self.sizes)
-        self.wear = [0] * (len(self.sizes) * self.slots)  # passes of writing over each slot, item-major
-        self.ends = [sys.maxsize] * len(self.wear)  # end of the last write to each slot; the first is a pass
-        self.dirty: set[int] = set()  # items written since the last commit
-        self.rewriting: dict[int, list[int]] = {}  # items being rewritten: target slot, bytes written
-        self.named = False  # whether a root names this object already
-
-    def free_slot(self, item: int) -> int:
-        """The slot for the next write: one that the last commit does not name."""
-        if self.slots == 1 or self.latest[item] == NEVER:
-            return 0
-        return self.latest[item] if item in self.dirty else 1 - self.latest[item]
 
 
 class Flash:
@@ -84,13 +63,14 @@ class Flash:
     Attributes
     ----------
     read_bytes, written_bytes : int
-        Payload moved by `read` and `write` since the flash was created. Roots and reads for verification by commits and
-        `open` are not counted, so that a resumed run has the same counts as an uninterrupted one.
+        Payload moved by `read` and `write` since the flash was created. Roots, seals and reads for verification by
+        commits and `open` are not counted, so that a resumed run has the same counts as an uninterrupted one.
     exchanges : int
         Free for the caller to increment; stored with each commit like the other counters.
     wear : int
         Maximum number of passes of writing over any slot of any object so far. A write that begins before the end of
-        the previous one in its slot starts another pass, so a stream of consecutive writes is one pass.
+        the previous one, or after a visit to another item of the object, starts another pass; a stream of consecutive
+        writes is one pass.
     fallback : str
         Empty, or a description of the damage that `open` found; it may then have opened the last commit but one.
     """
@@ -100,8 +80,8 @@ class Flash:
         self._path = Path(path)
         refuse_link(path)
         self._identity = identity
-        self._objects: dict[str, _Object] = {}
-        self._dropped: dict[str, _Object] = {}
+        self._objects: dict[str, ItemFile] = {}
+        self._dropped: dict[str, ItemFile] = {}
         self._roots: list[int] = []
         self._sequence = 0
         self._meta = "{}"
@@ -206,16 +186,16 @@ class Flash:
 
     @property
     def bytes(self) -> int:
-        """Bytes on flash: sizes times slots over all objects (dropped ones until the commit), plus both roots."""
+        """Bytes on flash: items and seals in all slots of all objects (dropped ones until the commit); both roots."""
         entries = (*self._objects.values(), *self._dropped.values())
         roots = sum(os.fstat(fd).st_size for fd in self._roots)
-        return sum(sum(entry.sizes) * entry.slots for entry in entries) + roots
+        return sum((entry.sizes.total + SEAL_BYTES * entry.count) * entry.slots for entry in entries) + roots
 
     def names(self) -> tuple[str, ...]:
         """Names of all objects, in the order they were made."""
         return tuple(self._objects)
 
-    def sizes(self, name: str) -> tuple[int, ...]:
+    def sizes(self, name: str) -> Sizes:
         """Sizes of an object's items in bytes."""
         return self._object(name).sizes
 
@@ -227,7 +207,7 @@ class Flash:
         name : str
             A plain file name.
         sizes : sequence of int
-            Bytes of each item.
+            Bytes of each item; `Sizes` if there are many.
         slots : {2, 1, 0}
             2: can be rewritten after a commit. 1: written once, in any pieces, before the object's first commit. 0:
             working memory in one slot, written in any pieces at any time, and part of no commit: it is deleted when the
@@ -246,13 +226,14 @@ class Flash:
             raise ValueError(f"object name {name!r} is taken or is not a plain file name")
         if name in self._dropped:  # its file is part of the last commit until the next one
             raise ValueError(f"object {name!r} was dropped since the last commit: commit before making it anew")
-        if slots not in (0, 1, 2) or any(size < 0 for size in sizes):
+        known = Sizes.of(sizes)
+        if slots not in (0, 1, 2) or any(size < 0 for _, line in known.lines for _, size in line):
             raise ValueError(f"object {name!r} needs 0, 1 or 2 slots and sizes of at least 0")
         with self._careful(f"make {name}"):
             fd = _writable(self._path / name, os.O_CREAT | os.O_EXCL)
-            entry = self._objects[name] = _Object(fd, sizes, slots)
+            entry = self._objects[name] = ItemFile(fd, known, slots)
             self._listing_changed = True
-            os.ftruncate(fd, entry.starts[-1])
+            os.ftruncate(fd, entry.nbytes)
 
     def drop(self, name: str) -> None:
         """Delete an object. It is gone with the next commit; its file is removed once that is durable."""
@@ -281,12 +262,11 @@ class Flash:
         """
         entry = self._object(name)
         views, total = flat(buffers)
-        _check_range(name, entry, item, offset, total)
-        slot = entry.latest[item]
-        if slot == NEVER:
+        self._turn(name, entry, item, offset, total)
+        if entry.seal is None:
             raise FlashError(f"{self._path / name}: item {item} was never written: write it before reading it")
         try:
-            moved = take(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
+            moved = entry.read(views, total, offset)
         except OSError as cause:
             raise FlashError(_told(f"read item {item} of {self._path / name}", cause)) from cause
         if moved < total:
@@ -297,7 +277,8 @@ class Flash:
     def rewriting(self, name: str, item: int) -> Iterator[None]:
         """Replace an item piece by piece: inside, reads return the old data, and pieces are written in any order.
 
-        A piece must not be read after it is written, because an item that is in no commit is rewritten in place.
+        A piece must not be read after it is written, because an item that is in no commit is rewritten in place. Other
+        items of the object cannot be read or written inside.
 
         Raises
         ------
@@ -306,15 +287,14 @@ class Flash:
         """
         self._refuse_if_stopped()
         entry = self._object(name)
-        _check_range(name, entry, item, 0, 0)
-        entry.rewriting[item] = [entry.free_slot(item), 0]
+        self._turn(name, entry, item)
+        entry.rewritten = 0
         with self._careful(f"rewrite item {item} of {name}"):
             yield
-            slot, written = entry.rewriting.pop(item)
-            if written != entry.sizes[item]:
-                raise ValueError(f"{written} of {entry.sizes[item]} bytes of item {item} of {name!r} were rewritten")
-            entry.latest[item] = slot
-            entry.dirty.add(item)
+            if entry.rewritten != entry.size:
+                written = f"{entry.rewritten} of {entry.size} bytes"
+                raise ValueError(f"{written} of item {item} of {name!r} were rewritten")
+            entry.rewrite(self._sequence + 1)
 
     def write(self, name: str, item: int, buffers: Buffers, offset: int = 0) -> None:
         """Write buffers, one after another, to an item from `offset` on; durable with the next commit.
@@ -333,28 +313,20 @@ class Flash:
             If the disk reports an error (full, read-only, ...): the last commit is intact, but reopen the flash.
         """
         self._refuse_if_stopped()
-        entry = self._object(name)
+        entry, commit = self._object(name), self._sequence + 1
         views, total = flat(buffers)
-        _check_range(name, entry, item, offset, total)
-        slot, part = entry.free_slot(item), entry.rewriting.get(item)
+        self._turn(name, entry, item, offset, total)
         if entry.slots == 1:
             if entry.named:
                 raise ValueError(f"object {name!r} has one slot and is committed: it can no longer be written")
-        elif part is None and item not in entry.dirty and total != entry.sizes[item]:
+        elif total != entry.size and entry.rewritten is None and not entry.written_since(commit):
             raise ValueError(f"the first write to item {item} of {name!r} after a commit must cover the whole item")
-        with self._careful(f"write item {item} of {name}"):
-            put(entry.fd, views, entry.starts[item] + slot * entry.strides[item] + offset, total)
-            if part is None:
-                entry.latest[item] = slot
-                entry.dirty.add(item)
-            else:
-                part[1] += total
-            place = item * entry.slots + slot
-            if offset < entry.ends[place]:
-                entry.wear[place] += 1
-                self.wear = max(self.wear, entry.wear[place])
-            entry.ends[place] = offset + total
-            self.written_bytes += total
+        try:
+            self.wear = max(self.wear, entry.write(views, total, offset, commit))
+        except BaseException as cause:
+            self._stop(f"write item {item} of {name}", cause)
+            raise
+        self.written_bytes += total
 
     def commit(self, meta: Any, buffer: memoryview) -> None:
         """Make all changes since the last commit durable (writes, new and dropped objects), in one atomic step.
@@ -379,12 +351,10 @@ class Flash:
         with self._careful("commit"):
             lasting = {name: entry for name, entry in self._objects.items() if entry.lasting}
             for name, entry in lasting.items():
-                for item in sorted(entry.dirty):
-                    entry.crcs[item], whole = _checksum(entry, item, entry.latest[item], view)
-                    if not whole:
-                        raise FlashError(f"{self._path / name}: item {item} was cut short by something else: resume")
-                if entry.dirty or not entry.named:
-                    sync_data(entry.fd)
+                try:
+                    entry.commit(self._sequence + 1, view)
+                except CutShort as cut:
+                    raise FlashError(f"{self._path / name}: {cut} was cut short by something else: resume") from cut
             if self._listing_changed:  # the root must not name files that a power cut could remove
                 sync_directory(self._path)
                 self._listing_changed = False
@@ -392,8 +362,7 @@ class Flash:
             self._sequence += 1
             self._meta = text
             for entry in lasting.values():
-                entry.dirty.clear()
-                entry.named = True
+                entry.committed()
             while self._dropped:
                 name, entry = self._dropped.popitem()
                 self._listing_changed = True
@@ -402,9 +371,9 @@ class Flash:
 
     def _write_root(self, meta: str) -> None:
         objects = {
-            name: {"sizes": o.sizes, "slots": o.slots, "current": o.latest, "crcs": o.crcs, "wear": o.wear}
-            for name, o in self._objects.items()
-            if o.lasting
+            name: root.Object(entry.sizes, entry.slots, entry.commits, entry.checksums)
+            for name, entry in self._objects.items()
+            if entry.lasting
         }
         counters = {name: getattr(self, name) for name in root.COUNTERS}
         record = root.Record(self._sequence + 1, self._identity, meta, counters, objects)
@@ -418,6 +387,11 @@ class Flash:
         found = [root.read(self._path, parity) for parity in (0, 1)]
         records = [record for record in found if isinstance(record, root.Record)]
         problems = [problem for problem in found if isinstance(problem, str)]
+        if not records and any(problem.endswith(root.OTHER_FORMAT) for problem in problems):
+            raise FlashError(
+                f"{self._path} was written in another format by an earlier or later version of tinyfoa-np (this version"
+                f" reads format {root.FORMAT}): resume the run with the version that began it, or train again"
+            )
         if len(records) == 1 and not problems and records[0].sequence > 1:  # later commits have two roots
             problems.append(f"{root.NAMES[(records[0].sequence + 1) % 2]} is missing or empty")
         # sequence numbers differ, as their parities do
@@ -425,10 +399,11 @@ class Flash:
             if record.identity != self._identity:
                 raise FlashError(f"{self._path} belongs to another recipe: resume it with its own, or choose a new one")
             if check:
-                objects = {name: (known["sizes"], known["slots"]) for name, known in record.objects.items()}
-                check(json.loads(record.meta), objects)
-            problem = self._adopt(record.objects, view)
+                check(json.loads(record.meta), {name: (one.sizes, one.slots) for name, one in record.objects.items()})
+            problem = self._adopt(record, view)
             if not problem:
+                for entry in self._objects.values():
+                    entry.forget_after(record.sequence)
                 self._sequence = record.sequence
                 self._meta = record.meta
                 for name, count in record.counters.items():
@@ -438,41 +413,52 @@ class Flash:
             problems.append(problem)
         raise FlashError(f"{self._path} is damaged ({'; '.join(problems)}): restore it from a copy or train again")
 
-    def _adopt(self, objects: dict[str, Any], view: memoryview) -> str:
+    def _adopt(self, record: root.Record, view: memoryview) -> str:
         """Open and verify all objects that a root names; return a description of the damage, or an empty string."""
         for entry in self._objects.values():
             os.close(entry.fd)
         self._objects = {}
-        for name, fields in objects.items():
+        for name, known in record.objects.items():
             if not _plain(name):
                 return f"{name!r} is not a plain file name"
             try:
                 fd = _writable(self._path / name)
             except FileNotFoundError:
                 return f"{name} is missing"
-            entry = self._objects[name] = _Object(fd, fields["sizes"], fields["slots"])
-            entry.latest, entry.crcs, entry.wear = fields["current"], fields["crcs"], fields["wear"]
-            entry.named = True
-            for item, slot in enumerate(entry.latest):
-                if slot == NEVER:
-                    continue
-                try:
-                    crc, whole = _checksum(entry, item, slot, view)
-                except OSError as cause:
-                    if cause.errno != errno.EIO:  # a bad medium is damage; other errors may be temporary
-                        raise
-                    return f"{name} item {item} cannot be read"
-                if not whole:
-                    return f"{name} item {item} is cut short"
-                if crc != entry.crcs[item]:
-                    return f"{name} item {item} has a wrong checksum"
+            entry = self._objects[name] = ItemFile(fd, known.sizes, known.slots)
+            entry.commits, entry.checksums, entry.named = known.commits, known.checksums, True
+            try:
+                damage = entry.verify(record.sequence, view)
+            except OSError as cause:
+                if cause.errno != errno.EIO:  # a bad medium is damage; other errors may be temporary
+                    raise
+                damage = f"item {entry.item} cannot be read"
+            if damage:
+                return f"{name} {damage}"
         return ""
 
-    def _object(self, name: str) -> _Object:
+    def _object(self, name: str) -> ItemFile:
         entry = self._objects.get(name)
         if entry is None:
             raise ValueError(f"there is no object {name!r}")
         return entry
+
+    def _turn(self, name: str, entry: ItemFile, item: int, offset: int = 0, total: int = 0) -> None:
+        """Make an item the object's current one, and check a range of its bytes."""
+        if item != entry.item:
+            if not 0 <= item < entry.count:
+                raise ValueError(f"object {name!r} has {entry.count} items, there is no item {item}")
+            if entry.rewritten is not None:
+                raise ValueError(f"item {entry.item} of {name!r} is being rewritten: finish it before item {item}")
+            if entry.unsaved and not self._stopped:
+                with self._careful(f"write item {entry.item} of {name}"):
+                    entry.save()
+            try:
+                entry.turn(item, self._sequence + 1)
+            except OSError as cause:
+                raise FlashError(_told(f"read item {item} of {self._path / name}", cause)) from cause
+        if offset < 0 or offset + total > entry.size:
+            raise ValueError(f"item {item} of {name!r} has {entry.size} bytes, not {total} from {offset} on")
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped:
@@ -483,13 +469,17 @@ class Flash:
         """Stop all further writing if anything fails inside, even an interrupt, as memory and disk may disagree."""
         try:
             yield
-        except OSError as cause:
+        except BaseException as cause:
+            self._stop(doing, cause)
+            raise
+
+    def _stop(self, doing: str, cause: BaseException) -> None:
+        """Allow no more writing; raises FlashError if the disk reported an error."""
+        if isinstance(cause, OSError):
             self._stopped = _told(doing, cause)
             last = "the last commit is intact, resume from it" if self._sequence else "nothing was committed yet"
             raise FlashError(f"{self._path}: {self._stopped}: {last}") from cause
-        except BaseException as cause:
-            self._stopped = f"{doing} failed: {cause}"
-            raise
+        self._stopped = f"{doing} failed: {cause}"
 
     def _tidy(self) -> None:
         """Remove files that no root names (uncommitted, or left by an interrupted removal); open both roots."""
@@ -522,31 +512,11 @@ def _is_flash(path: Path) -> bool:
     return there <= set(root.RESERVED) or there >= set(root.NAMES)
 
 
-def _checksum(entry: _Object, item: int, slot: int, view: memoryview) -> tuple[int, bool]:
-    """CRC-32 of one slot, read through `view`, and whether the slot was complete."""
-    position, left, crc = entry.starts[item] + slot * entry.strides[item], entry.sizes[item], 0
-    while left:
-        piece = view[:left]
-        if take(entry.fd, [piece], position, len(piece)) < len(piece):
-            return crc, False
-        crc = zlib.crc32(piece, crc)
-        position += len(piece)
-        left -= len(piece)
-    return crc, True
-
-
 def _scratch(buffer: memoryview) -> memoryview:
     views, total = flat([buffer])
     if not total or views[0].readonly:
         raise ValueError("verifying needs a writable buffer of at least one byte")
     return views[0]
-
-
-def _check_range(name: str, entry: _Object, item: int, offset: int, total: int) -> None:
-    if not 0 <= item < len(entry.sizes):
-        raise ValueError(f"object {name!r} has {len(entry.sizes)} items, there is no item {item}")
-    if offset < 0 or offset + total > entry.sizes[item]:
-        raise ValueError(f"item {item} of {name!r} has {entry.sizes[item]} bytes, not {total} from {offset} on")
 
 
 def _writable(path: Path, flags: int = 0) -> int:

@@ -31,7 +31,7 @@ class Rehearsal:
         """Names of all objects."""
         return tuple(name for name in (*self.flash.names(), *self._made) if name not in self._dropped)
 
-    def sizes(self, name: str) -> tuple[int, ...]:
+    def sizes(self, name: str) -> Sequence[int]:
         """Sizes of an object's items in bytes."""
         return self._made[name] if name in self._made else self.flash.sizes(name)
 

@@ -1,6 +1,6 @@
-"""The record of a commit: the current slot and checksum of every item; read as untrusted data.
+"""The record of a commit: its number, the caller's meta and, for each object, sums over its items; untrusted when read.
 
-A record is a header (magic and version, sequence number, length of the body), a CRC-32 of header and body, and the
+A record is a header (magic and format, sequence number, length of the body), a CRC-32 of header and body, and the
 body, a JSON object. Records with even sequence numbers are in ``root.0``, those with odd ones in ``root.1``: the first
 commit, number 1, is in ``root.1``.
 """
@@ -15,17 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from .files import parse_json, read_whole, size_of
+from .sizes import Sizes
 
 NAMES = ("root.0", "root.1")
 RESERVED = (*NAMES, "lock")
 COUNTERS = ("read_bytes", "written_bytes", "exchanges", "wear")
-NEVER = -1  # stands for the slot of an item that was never written
+#: increased when flash is laid out in another way; 2: what is known of an item lies beside it
+FORMAT = 2
+OTHER_FORMAT = "is of another format"
 #: bytes of the largest record that is read
 LIMIT = 1 << 24
-_HEADER = struct.Struct("<8sQQ")  # magic and version, sequence number, length of the body
+_HEADER = struct.Struct("<8sQQ")  # magic and format, sequence number, length of the body
 _CRC = struct.Struct("<I")  # of header and body
-_MAGIC = b"TFOAFL\x00\x01"
-_FIELDS = {"sizes", "slots", "current", "crcs", "wear"}
+_MAGIC = b"TFOAFL\x00" + bytes([FORMAT])
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a root says about an object.
+
+    Attributes
+    ----------
+    sizes : Sizes
+    slots : {1, 2}
+    commits, checksums : int
+        Sums over the items that were ever written: of the numbers and checksums in their seals.
+    """
+
+    sizes: Sizes
+    slots: int
+    commits: int
+    checksums: int
 
 
 @dataclass(frozen=True)
@@ -39,21 +59,20 @@ class Record:
     meta : str
         JSON text of an object.
     counters : dict of int
-    objects : dict
-        For each object: ``sizes`` (bytes of each item), ``slots`` (1 or 2), ``current`` (a slot, or `NEVER`), ``crcs``
-        (None if never written), ``wear`` (of each slot of each item).
+    objects : dict of Object
     """
 
     sequence: int
     identity: str
     meta: str
     counters: dict[str, int]
-    objects: dict[str, Any]
+    objects: dict[str, Object]
 
 
 def packed(record: Record) -> list[bytes]:
     """The record as bytes, in pieces."""
-    fields = {"identity": record.identity, "meta": record.meta, "counters": record.counters, "objects": record.objects}
+    objects = {name: {**vars(one), "sizes": one.sizes.lines} for name, one in record.objects.items()}
+    fields = {"identity": record.identity, "meta": record.meta, "counters": record.counters, "objects": objects}
     body = json.dumps(fields, separators=(",", ":")).encode()
     header = _HEADER.pack(_MAGIC, record.sequence, len(body))
     return [header, _CRC.pack(zlib.crc32(body, zlib.crc32(header))), body]
@@ -76,7 +95,7 @@ def read(directory: Path, parity: int) -> Record | str | None:
     if len(data) >= head:
         magic, sequence, length = _HEADER.unpack_from(data)
         if magic != _MAGIC and magic[:6] == _MAGIC[:6]:
-            return f"{name} is of another version"
+            return f"{name} {OTHER_FORMAT}"
         (crc,) = _CRC.unpack_from(data, _HEADER.size)
         body = data[head : head + length]
         right = len(body) == length and zlib.crc32(body, zlib.crc32(data[: _HEADER.size])) == crc
@@ -92,7 +111,7 @@ def committed(directory: Path) -> bool:
     """Whether a directory holds, or held, a commit.
 
     A power cut can tear the first record; ``root.0`` is empty then, and no commit can be recovered. If both were
-    written, or one has another version, the directory must not be overwritten.
+    written, or one has another format, the directory must not be overwritten.
 
     Raises
     ------
@@ -100,7 +119,7 @@ def committed(directory: Path) -> bool:
         As :func:`read`.
     """
     first = read(directory, 1)
-    torn = isinstance(first, str) and "version" not in first
+    torn = isinstance(first, str) and not first.endswith(OTHER_FORMAT)
     return read(directory, 0) is not None or not (first is None or torn)
 
 
@@ -111,24 +130,13 @@ def _record(sequence: int, fields: dict[str, Any]) -> Record:
         raise ValueError("its meta is no object")
     if set(counters) != set(COUNTERS) or not all(_is_count(number) for number in counters.values()):
         raise ValueError("its counters are not numbers")
-    for name, known in objects.items():
-        if set(known) != _FIELDS or not _is_object(**known):
-            raise ValueError(f"{name!r} is no object")
-    return Record(sequence, identity, meta, counters, objects)
+    return Record(sequence, identity, meta, counters, {name: _object(**known) for name, known in objects.items()})
 
 
-def _is_object(sizes: Any, slots: Any, current: Any, crcs: Any, wear: Any) -> bool:
-    lists = sizes, current, crcs, wear
-    if not all(isinstance(each, list) for each in lists) or slots not in (1, 2) or isinstance(slots, bool):
-        return False
-    if not len(sizes) == len(current) == len(crcs) or len(wear) != len(sizes) * slots:
-        return False
-    if not all(map(_is_count, sizes)) or not all(map(_is_count, wear)) or sum(sizes) >= 2**60:
-        return False
-    slot = all(type(one) is int and NEVER <= one < slots for one in current)
-    return slot and all(
-        crc is None if one == NEVER else _is_count(crc) and crc < 2**32 for one, crc in zip(current, crcs, strict=True)
-    )
+def _object(sizes: Any, slots: Any, commits: Any, checksums: Any) -> Object:
+    if any(type(number) is not int for number in (slots, commits, checksums)) or slots not in (1, 2):
+        raise ValueError("an object with impossible numbers")
+    return Object(Sizes.parsed(sizes), slots, commits, checksums)
 
 
 def _is_count(value: Any) -> bool:
