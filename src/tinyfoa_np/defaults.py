@@ -45,6 +45,7 @@ RATES = {
     "bp": 1e-3,
     "dfa": 1e-3,
     "drtp": 1e-2,
+    "fa": 1e-2,
     "pepita": 3e-2,
     "ff": 1e-2,
     "deeperforward": 1e-3,
