@@ -51,8 +51,10 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     if differ:
         table = empty_table("Recipes", "run", "where they differ")
         for name, row in zip(names, rows, strict=True):
-            own = (f"{field} {_shown(field, row['recipe'].get(field))}" for field in differ)
-            table.add_row(name, ", ".join(own))
+            recipe = row["recipe"]
+            table.add_row(
+                name, ", ".join(_field(field, recipe[field]) for field in differ if recipe.get(field) not in (None, {}))
+            )
         console.print(table)
     if same:
         console.print("The same in all: " + ", ".join(same))
@@ -75,13 +77,16 @@ def _recipes(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     fields = [field for field in recipes[0] if field != "digest"]
     fields += sorted({field for recipe in recipes for field in recipe} - {*fields, "digest"})
     differ = [field for field in fields if len({repr(recipe.get(field)) for recipe in recipes}) > 1]
-    same = [f"{field} {_shown(field, recipes[0][field])}" for field in USUAL if field not in differ]
+    same = [_field(field, recipes[0][field]) for field in USUAL if field not in differ]
     return differ, same
 
 
-def _shown(field: str, value: object) -> str:
+def _field(field: str, value: object) -> str:
+    """A field with its value; a rule's own options each by its name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
     if field == "dataset":
-        return short(str(value))
+        return f"{field} {short(str(value))}"
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+        return f"{field} {'yes' if value else 'no'}"
+    return f"{field} {'none' if value is None else value}"

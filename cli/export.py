@@ -107,19 +107,23 @@ def export(
         (content,) = files_of.values()
         write_whole(target, content)
     else:
-        _write_library(target, files_of)
+        _write_library(target, files_of, chosen=out is not None)
     click.echo(target)
 
 
-def _write_library(target: Path, contents: dict[str, bytes]) -> None:
-    """Write files into a directory, which may exist."""
+def _write_library(target: Path, contents: dict[str, bytes], chosen: bool) -> None:
+    """Write files into a directory, which may exist; links are followed only if they were chosen, not in a run."""
     if target.exists() and not target.is_dir():
         raise BadRequest(f"--out {target} is a file; give a directory")
-    for name, content in contents.items():
+    folders = {target / folder for name in contents for folder in Path(name).parents}
+    for folder in sorted(folders):
+        if folder.is_symlink() and not (chosen and folder == target):
+            raise CheckFailed(f"{folder} is a symbolic link: delete it, or choose another directory with --out")
         try:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckFailed(f"{target} cannot be written: {error.strerror}") from error
+    for name, content in contents.items():
         write_whole(target / name, content)
 
 

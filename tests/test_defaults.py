@@ -55,7 +55,7 @@ def test_answers_that_would_be_ties_of_signs_come_from_real_activations(algorith
     assert "activations" not in defaults.described(recipe, {"binary_activations": False})
 
 
-@pytest.mark.parametrize("algorithm", ["drtp", "pepita", "ff"])
+@pytest.mark.parametrize("algorithm", ["drtp", "fa", "pepita", "ff"])
 def test_rules_that_learn_little_with_signs_have_real_weights(algorithm):
     fields = chosen(500, algorithm=algorithm)
     assert fields["binary_weights"] is False and fields["binary_activations"] is False

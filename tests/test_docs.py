@@ -21,6 +21,7 @@ ELSEWHERE = "extending"
 SHORTER = {
     "train mnist": "--epochs 1 --batch 50",
     "train mitbih": "--network fc:20x2 --epochs 1",
+    "train digits": "--epochs 1",
     "train data": "--network fc:20x2 --epochs 1",
     "train train.csv": "--network fc:20x2 --epochs 1",
     "train x.npy": "--network fc:20x2 --epochs 1",

@@ -248,6 +248,7 @@ _OWN = (
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         answers="targets",
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(

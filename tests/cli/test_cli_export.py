@@ -42,6 +42,22 @@ def test_a_library_goes_into_a_directory(run, trained, tmp_path):
     shutil.rmtree(directory / "firmware")
 
 
+@pytest.mark.parametrize("name", ["firmware", "firmware/examples", "firmware/examples/classify"])
+def test_a_library_follows_no_link_in_a_run(run, trained, tmp_path, name):
+    directory, mine = trained[0], tmp_path / "mine"
+    mine.mkdir()
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)
+    (directory / name).symlink_to(mine)
+    try:
+        code, _, err = run("export", directory, "--to", "c-header")
+        assert code == 1 and "is a symbolic link" in one_error_line(err) and not list(mine.iterdir())
+    finally:
+        (directory / name).unlink()
+        shutil.rmtree(directory / "firmware", ignore_errors=True)
+    (tmp_path / "lib").symlink_to(mine)  # one of the user's own
+    assert run("export", directory, "--to", "c-header", "--out", "lib")[0] == 0 and list(mine.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

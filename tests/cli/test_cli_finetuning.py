@@ -34,7 +34,7 @@ def test_a_model_trains_on_and_is_exported(run, network):
     for command in looks if network != "cnn" else looks[:1]:
         code, _, err = run(*command)
         assert code == 0, (command, err)
-    for to in ("npz", "c-header"):
+    for to in ("npz", "c-header", "onnx"):
         code, _, err = run("export", "new", "--to", to)
         assert code == 0, (to, err)
     code, _, err = run("export", "new", "--to", "c-trainer", "--out", "trainer")

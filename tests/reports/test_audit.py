@@ -345,6 +345,15 @@ DAMAGED = {
     "another phase": lambda c: c["arena"]["phases"].update(dream=c["arena"]["phases"].pop("forward")),
     "another shape": lambda c: add(c, "layers", 0, "regions", 0, "nbytes"),
     "another recipe": lambda c: c["recipe"].update(network="fc:0"),
+    "no region z": lambda c: [
+        layer.update(regions=[region for region in layer["regions"] if region["name"] != "z"]) for layer in c["layers"]
+    ],
+    "a region z without a shape": lambda c: [
+        region.update(shape=[], nbytes=np.dtype(region["dtype"]).itemsize)
+        for layer in c["layers"]
+        for region in layer["regions"]
+        if region["name"] == "z"
+    ],
     "another way to cut": lambda c: c["layers"][1]["tiling"].update(columns=3),
 }
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
+from ..errors import CheckFailed
 from ..network import TAPS, LayerShape, LocalShape
 from ..papers import tinyfoa_memory as paper
 from ..ram.packing import Plan, Region
@@ -186,24 +187,33 @@ def compare(run: Record) -> dict[str, dict[str, Any]]:
         and ``paper_mb``; ``planned_bytes`` and ``accounted_bytes`` of the phase; ``rows`` of ``what``,
         ``paper_bytes``, ``bytes`` and ``difference_bytes``. The paper's figure plus all differences is the planned
         figure.
+
+    Raises
+    ------
+    CheckFailed
+        If a layer lacks regions that its recipe needs.
     """
-    steps: dict[str, dict[str, Any]] = {}
     counted = run.recipe.rule.paper == "tinyfoa_memory" and not run.recipe.deep
-    for step in paper.STEPS if counted else ():
-        number = run.largest_in(step)
-        figure, own, instead = _figures(run, number, step)
-        plan = run.plans[number]
-        rows = _rows(step, own, plan, _words(run, number))
-        if instead:
-            rows.insert(0, _row(instead, sum(figure.values()), sum(own.values())))
-        steps[step] = {
-            "layer": number + 1,
-            "paper_bytes": sum(figure.values()),
-            "paper_mb": paper.megabytes(figure),
-            **_two(run.whole, step),
-            "rows": rows,
-        }
-    return steps
+    try:
+        return {step: _compared(run, step) for step in (paper.STEPS if counted else ())}
+    except (StopIteration, LookupError, ArithmeticError, TypeError, ValueError) as error:
+        raise CheckFailed("audit.json is not the record of a run: its layers lack regions of its recipe") from error
+
+
+def _compared(run: Record, step: str) -> dict[str, Any]:
+    """One step of :func:`compare`."""
+    number = run.largest_in(step)
+    figure, own, instead = _figures(run, number, step)
+    rows = _rows(step, own, run.plans[number], _words(run, number))
+    if instead:
+        rows.insert(0, _row(instead, sum(figure.values()), sum(own.values())))
+    return {
+        "layer": number + 1,
+        "paper_bytes": sum(figure.values()),
+        "paper_mb": paper.megabytes(figure),
+        **_two(run.whole, step),
+        "rows": rows,
+    }
 
 
 def _figures(run: Record, number: int, step: str) -> tuple[dict[str, int], dict[str, int], str]:
