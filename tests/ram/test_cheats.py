@@ -11,6 +11,7 @@ from tinyfoa_np.ram.packing import Region
 from tinyfoa_np.rules import bp, giff, tinyfoa
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.events import Diverged
+from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
@@ -230,3 +231,8 @@ def test_without_a_cheat_nothing_is_found(tmp_path, algorithm):
     which = recipe(**options)
     budget = Layout(which.validated(), dataset, 1).least()
     assert run(tmp_path, which, dataset, audit=True, threads=1, ram=budget)["findings"] == []
+
+
+def test_the_limits_are_those_of_the_documentation():
+    """docs/memory.md and the help promise 16 KiB beside any arena; a larger limit would hide what is kept there."""
+    assert (ALLOWANCE, ARRAYS) == (16 * 1024, 512)
