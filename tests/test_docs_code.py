@@ -72,7 +72,7 @@ def test_the_readmes_three_lines():
     *most, last = block.split("\n")
     exec("\n".join(most), names)
     score, nbytes = eval(last, names)
-    assert score > 0.3 and nbytes < 300_000
+    assert score > 0.3 and nbytes < 400_000
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler called cc")

@@ -22,6 +22,7 @@ from tinyfoa_np import catalogue, data, errors
 from tinyfoa_np.papers import presets
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import train as training
+from tinyfoa_np.run.events import ignored
 
 
 def test_train_prints_one_json_object_and_progress_elsewhere(trained):
@@ -82,10 +83,10 @@ def test_options_reach_the_recipe_and_the_trainer(run, monkeypatch):
         ).validated()
     )
     assert (seen["ram"], seen["threads"], seen["commit_every"]) == (2**20, 2, 9)
-    assert seen["audit"] is True and seen["resume"] is False and seen["on_event"] is None
+    assert seen["audit"] is True and seen["resume"] is False and seen["on_event"] is ignored
     assert seen["run_dir"] == Path("there") and seen["dataset"].name == "digits"
     run("train", "digits", "--exchanges", "16")
-    assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not None
+    assert seen["recipe"] == Recipe(exchanges=16).validated() and seen["on_event"] is not ignored
     run("train", "digits", "--slices", "8", "--visits", "3", "--order", "rows")
     assert seen["recipe"] == Recipe(slices=8, visits=3, order="rows").validated()
     run("train", "digits", "--slices", "16")
