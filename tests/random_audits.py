@@ -25,7 +25,7 @@ from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.train import train
 
 #: networks by kind (:data:`tinyfoa_np.catalogue.KINDS`); None stands for a random fully connected one
-NETWORKS = {"fc": (None,), "lc": ("lc:8,16", "lc:12", "lc:4x3"), "graph": (None, "cnn", "fc:24,12")}
+NETWORKS = {"fc": (None,), "lc": ("lc:8,16", "lc:12", "lc:4x3"), "graph": (None, "cnn", "fc:24,12", "conv:12,p2,24")}
 
 
 def dataset(draw: np.random.Generator, images: bool) -> Dataset:
@@ -78,7 +78,7 @@ def drawn(draw: np.random.Generator) -> tuple[Recipe, Dataset]:
             if option.choices and draw.random() < 0.5
         },
     }
-    images = kind == "lc" or network == "cnn"
+    images = not network.startswith("fc")
     return Recipe(dataset="made", **{k: v for k, v in options.items() if v is not None}), dataset(draw, images)
 
 

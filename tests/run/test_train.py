@@ -118,6 +118,15 @@ def test_more_threads_than_work_are_audited_too(tmp_path):
 
 
 @pytest.mark.usefixtures("no_waiting_for_the_disk")
+def test_the_widest_step_is_audited_with_a_full_batch_where_another_comes_first(tmp_path):
+    """Batches are in another order in every epoch; with this seed, the widest slice begins with the incomplete one."""
+    which = recipe(network="fc:77", batch=45, epochs=4, reshuffle=True, seed=96, binary_activations=False)
+    which = replace(which, binary_weights=False, optimizer="momentum", moments="int8")
+    dataset = made("real", samples=54, inputs=67, classes=4)
+    assert run(tmp_path, which, dataset, audit=True, threads=2, ram=24_004)["findings"] == []
+
+
+@pytest.mark.usefixtures("no_waiting_for_the_disk")
 def test_an_arena_too_large_to_be_guarded_in_every_step_is_audited_without_findings(tmp_path):
     """Unguarded steps poison regions at the end of their lives, with masks that are not allocated in the step."""
     which, dataset = recipe(network="fc:600x2", slices=1, batch=10), made()

@@ -296,15 +296,19 @@ class _Run(Loading):
         """Run one training step, the k-th of its epoch; return its number of samples and its outcome."""
         samples, outcome = 0, Outcome(0.0, 0)
         epoch, records = step // self.train_records.batches, self.train_records
-        if self.recipe.reshuffle and self.recipe.rule.by_layer:
-            k = random_kernels.turn(k, records.batches, epoch, np.uint64(self.recipe.seed))
-        for part in self._parts(records, k, epoch):
+        for part in self._parts(records, self._batch_at(k, epoch), epoch):
             samples, done = samples + part.samples, outcome
             outcome = self.stage.train_step(self.flash, part, step)
             outcome = Outcome(done.loss + outcome.loss, done.wrong + outcome.wrong, outcome.diverged)
             if outcome.diverged:
                 break
         return samples, outcome
+
+    def _batch_at(self, k: int, epoch: int) -> int:
+        """The batch of the k-th step of an epoch."""
+        if not (self.recipe.reshuffle and self.recipe.rule.by_layer):
+            return k
+        return random_kernels.turn(k, self.train_records.batches, epoch, np.uint64(self.recipe.seed))
 
     def _train_epoch(self, number: int) -> bool:
         """Train for one epoch; return whether the listener asked to end the stage."""
@@ -458,6 +462,11 @@ class _Run(Loading):
                 return self.on_event(event)
         return self.on_event(event)
 
+    def _full_batch(self, epoch: int) -> int:
+        """The first step of an epoch whose batch is full; the first of all if none is."""
+        records = self.train_records
+        return next((k for k in range(records.batches) if records.count(self._batch_at(k, epoch)) == records.batch), 0)
+
     def _examined_step(self, step: int, k: int) -> tuple[int, Outcome]:
         """Run one training step, rehearsed before if it was chosen for it."""
         exam, meta = self.exam, self.meta
@@ -468,8 +477,11 @@ class _Run(Loading):
         exam.step(index)
         work = partial(_Run._step, step=step, k=k)
         if index == 0:
-            for widest in sorted(self.stage.widest_steps() - {step}):
-                exam.rehearse(f"step {widest + 1}", partial(_Run._step, step=widest, k=k), _Run._rehearsed_commit)
+            for widest in sorted(self.stage.widest_steps()):
+                full = self._full_batch(widest // self.train_records.batches)
+                if (widest, full) == (step, k):
+                    continue
+                exam.rehearse(f"step {widest + 1}", partial(_Run._step, step=widest, k=full), _Run._rehearsed_commit)
                 exam.left = None
         if index in exam.drawn:
             exam.rehearse(now, work, _Run._rehearsed_commit)
