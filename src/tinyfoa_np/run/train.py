@@ -308,7 +308,7 @@ class _Run(Loading):
         """The batch of the k-th step of an epoch."""
         if not (self.recipe.reshuffle and self.recipe.rule.by_layer):
             return k
-        return random_kernels.turn(k, self.train_records.batches, epoch, np.uint64(self.recipe.seed))
+        return int(random_kernels.turn(k, self.train_records.batches, epoch, np.uint64(self.recipe.seed)))
 
     def _train_epoch(self, number: int) -> bool:
         """Train for one epoch; return whether the listener asked to end the stage."""
