@@ -7,6 +7,7 @@ later, and a run that is interrupted before it reaches a layer still has them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,7 @@ from .encoding import Encoding
 Initializer = Callable[[np.ndarray, int, int, int, int], None]
 
 
-class Given:
+class Given(ABC):
     """What :class:`.parameters.Parameters` needs to begin with given weights (O, I) and biases; it sets the attributes.
 
     Attributes
@@ -38,12 +39,12 @@ class Given:
     limit: float
 
     @property
-    def biases(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def biases(self) -> int: ...
 
+    @abstractmethod
     def name(self, what: str) -> str:
         """Name of an object of this layer in flash."""
-        raise NotImplementedError
 
     def given_objects(self) -> dict[str, list[int]]:
         """Objects in flash that hold given weights (O, I) and biases, with the sizes of their items."""
@@ -80,13 +81,13 @@ class GivenByPlace(Given):
     shape: LocalShape
     grid: Groups
 
+    @abstractmethod
     def places_of(self, first: int, last: int) -> tuple[int, int, int]:
         """The slice that these rows belong to, and their first and last position."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bias_rows(self, group: int) -> tuple[int, int]:
         """First and last bias of a group."""
-        raise NotImplementedError
 
     def given_objects(self) -> dict[str, list[int]]:
         """Objects in flash that hold given weights (P, O, F), biases, gamma and beta (P + 2, O), and statistics."""
