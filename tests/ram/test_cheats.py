@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from train_tools import made, recipe, run
 
+from tinyfoa_np.model import writing
 from tinyfoa_np.ram.packing import Region
 from tinyfoa_np.rules import bp, giff, tinyfoa
 from tinyfoa_np.rules.fit import Layout
+from tinyfoa_np.run import train
 from tinyfoa_np.run.events import Diverged
 from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
+from tinyfoa_np.run.session import Session
+from tinyfoa_np.storage import root
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
@@ -191,6 +195,67 @@ def a_kernel_that_allocates(patches):
     return "bytes were allocated beside the arena"
 
 
+def a_megabyte_in_a_commit(patches):
+    commit = Session._commit
+
+    def hungry(run):
+        np.zeros(10**6, np.uint8).sum()
+        commit(run)
+
+    patches.patch.setattr(Session, "_commit", hungry)
+    return "1,000,000"
+
+
+def a_root_that_is_whole_in_ram(patches):
+    """The record of a commit in one piece, and as many bytes again behind it."""
+    write = root.Body.write
+    patches.patch.setattr(root.Body, "write", lambda *args: (bytes(20_000), write(*args)))
+    return "bytes were allocated beside the arena at a time, 16,384 are allowed; the largest block had 20,033"
+
+
+def a_commit_that_writes_elsewhere(patches):
+    commit = Session._commit
+
+    def spoil(run):
+        commit(run)
+        if run.meta["stage"] == "train" and run.meta["epoch"] == 2:
+            patches.bytes_of(run.stage, patches.region)[:8] ^= 1
+
+    patches.patch.setattr(Session, "_commit", spoil)
+    return f"bytes of region {patches.region} were written"
+
+
+def a_batch_kept_while_saving(patches):
+    kept, save = [], writing.save
+
+    def keep(*args):
+        kept.append(np.array(args[1:2] * 200, object))
+        save(*args)
+
+    patches.patch.setattr(writing, "save", keep)
+    return "saving the model: 1,600 bytes of arrays were allocated beside the arena at a time"
+
+
+def a_model_that_is_whole_in_ram(patches):
+    """Python's own bytes, in front of the file."""
+    save = writing.save
+    patches.patch.setattr(writing, "save", lambda *args: (bytearray(300_000), save(*args)))
+    return "saving the model: 3"
+
+
+def saving_writes_elsewhere(patches):
+    """Eight bytes of the arena, outside the buffer that it is given."""
+    save, whole = writing.save, train._Run._save
+
+    def spoil(*args):
+        save(*args)
+        patches.bytes_of(patches.run.stage, patches.region)[:8] ^= 1
+
+    patches.patch.setattr(train._Run, "_save", lambda run: (setattr(patches, "run", run), whole(run)))
+    patches.patch.setattr(writing, "save", spoil)
+    return "saving the model, load: 8 of "
+
+
 CHEATS = [
     a_megabyte_in_every_step,
     weights_and_moments_in_an_attribute,
@@ -206,6 +271,12 @@ CHEATS = [
     a_region_for_nothing,
     a_kernel_that_allocates,
     a_hidden_counter_decides,
+    a_megabyte_in_a_commit,
+    a_root_that_is_whole_in_ram,
+    a_commit_that_writes_elsewhere,
+    a_batch_kept_while_saving,
+    a_model_that_is_whole_in_ram,
+    saving_writes_elsewhere,
 ]
 
 

@@ -296,7 +296,7 @@ def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network
                     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6)
             new = {name: optimizers[name].step(parameters[name], slope) for name, slope in slopes.items()}
             parameters |= moved | new
-    assert own.stage.known() == [{"alpha": 1.0, "scale": 1.0}]
+    assert list(own.stage.known()) == [{"alpha": 1.0, "scale": 1.0}]
 
 
 def test_what_a_run_writes_down(trained):
