@@ -111,11 +111,6 @@ class LayerStage(Stage):
 
     # -- the head ------------------------------------------------------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def pass_rows(self) -> int:
-        """Rows of the head that a pass needs at a time."""
-
     @staticmethod
     @abstractmethod
     def head_rows(out: np.ndarray, first: int, outputs: int, number: int, recipe: Recipe) -> np.ndarray:
@@ -246,7 +241,7 @@ class LayerStage(Stage):
         found = super().inference_regions()
         if not self.tiling.regenerate:
             return found
-        tile = self.pass_rows, self.C  # an update can need more rows
+        tile = self.parameters.pass_rows, self.C  # an update can need more rows
         return [replace(region, shape=tile) if region.name == "projection" else region for region in found]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:

@@ -85,10 +85,6 @@ class Layer(LayerStage):
         return slice_ladder(recipe)
 
     @property
-    def pass_rows(self) -> int:
-        return self.stretch
-
-    @property
     def handed_samples(self) -> int:
         return -(-self.tiling.samples // 2) if self.tiling.tight else self.tiling.samples
 

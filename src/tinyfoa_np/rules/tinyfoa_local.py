@@ -113,10 +113,6 @@ class Layer(LayerStage):
             Region("commit", (own.commit_bytes,), "uint8", ("load",)),
         ]
 
-    @property
-    def pass_rows(self) -> int:
-        return self.parameters.pass_places * self.shape.channels
-
     def carried(self) -> frozenset[str]:
         return super().carried() | {"head_bias"}
 
