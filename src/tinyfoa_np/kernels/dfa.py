@@ -60,7 +60,7 @@ def _scaled(z, scale, binary):
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def project(z, samples, error, feedback, size, binary, relu, threads):
     # z (O, B), becomes dz; error (C, B); feedback (O, C)
-    """dz from dh = feedback error by :func:`.drtp.sent`, which has the other arguments; z holds h, or with ``binary`` z.
+    """dz from dh = feedback error by :func:`.drtp.sent` with the other arguments; z holds h, or with ``binary`` z.
 
     The classes are added in their order.
     """

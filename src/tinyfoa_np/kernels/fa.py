@@ -13,7 +13,7 @@ from .simd import share
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
 def send_back(z, samples, error, feedback, size, binary, relu, sums, threads):
     # z (O, B), becomes dz; error (A, B); feedback (O, A); sums (T, B) scratch
-    """dz from dh = feedback error by :func:`.drtp.sent`, which has the other arguments; z holds h, or with ``binary`` z.
+    """dz from dh = feedback error by :func:`.drtp.sent` with the other arguments; z holds h, or with ``binary`` z.
 
     The A neurons above are added in their order.
     """
