@@ -37,10 +37,10 @@ def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] |
         ``error_pct``, ``wrong`` and ``samples``; ``majority_error_pct``, the error of always predicting the most
         frequent class; ``confusion`` (C, C), a row per true class and a column per prediction, None for more than
         :data:`MOST_CONFUSED` classes; ``mistakes``, the most frequent ones, with ``samples``, the true ``label`` and
-        the ``answer``; ``classes``, with ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None if the divisor is 0; ``macro_f1``,
-        the mean of those that are not None; and ``calibration``, with ``expected_error_pct``, the mean difference
-        between confidence (the softmax of the scores) and accuracy over :data:`BINS` intervals of confidence, and these
-        ``bins``. Shares are from 0 to 1, errors in %.
+        the ``answer``; ``classes``, with ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None if
+        the divisor is 0; ``macro_f1``, the mean of those that are not None; and ``calibration``, with
+        ``expected_error_pct``, the mean difference between confidence (the softmax of the scores) and accuracy over
+        :data:`BINS` intervals of confidence, and these ``bins``. Shares are from 0 to 1, errors in %.
 
     Raises
     ------
