@@ -266,7 +266,7 @@ def runs(folder: Path, name: str, leave_at: int | None) -> tuple[Path, Damage, C
         result = train(read_recipe(path), None, path, threads=1, resume=True)
         model.load(path / "model.safetensors")
         results.figures(path), results.epochs(path)
-        if result["recipe"]["network"].startswith("fc"):
+        if result["recipe"]["network"].startswith("fc") and result["recipe"]["algorithm"] != "giff":
             results.weights(path, results.layers(path, results.model(path))[0])
 
     return path, damage, read
