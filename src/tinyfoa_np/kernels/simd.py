@@ -160,12 +160,6 @@ class Lanes:
         call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.fma.v16f32")
         return self.builder.call(call, [a, b, c])
 
-    def shift_down(self, values: Any, counts: Any) -> Any:
-        """16 integers, each shifted right by its own count, below 32."""
-        if WIDE:  # for equal counts, LLVM would choose an instruction that Intel's processors split in two
-            return self.call("llvm.x86.avx512.psrlv.d.512", INTS16, values, counts)
-        return self.builder.lshr(values, counts)
-
     def nothing(self) -> Any:
         return self.context.get_dummy_value()
 
