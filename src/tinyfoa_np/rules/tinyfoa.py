@@ -59,7 +59,7 @@ class Layer(LayerStage):
         threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
-        tiling, self.given_threads = tiling or Tiling(recipe.batch), threads  # by default the fastest tiling
+        tiling, self.given_threads = tiling or Tiling(recipe.batch), threads  # by default the fastest
         # neurons per kernel call, and neurons whose z is held at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
@@ -73,9 +73,6 @@ class Layer(LayerStage):
         self.cores, self.I = max(self.threads, parameters.threads), inputs.width
         self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # placeholder for unused masks
         self.build()
-
-    def build(self) -> None:
-        """Make further layers, if the rule has any; they may use :attr:`given_threads`."""
 
     @staticmethod
     def clamp(recipe: Recipe) -> float:
