@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyfoa_np import defaults
-from tinyfoa_np.data import Dataset, Reading, is_files, load, short
+from tinyfoa_np import data, defaults
+from tinyfoa_np.data import Dataset, Reading, is_files, short
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
@@ -205,7 +205,7 @@ def _continued(
     if dataset and is_files(dataset):
         if reading is not None:
             raise BadRequest("a run keeps its way to read data: leave options such as --label out")
-        if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
+        if data.load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
             raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
         given["dataset"] = recipe.dataset  # the same samples, wherever they are now
     if preset:
@@ -223,7 +223,7 @@ def _samples(
     from .progress import Counting
 
     with contextlib.nullcontext() if quiet else Counting() as counting:
-        samples = load(dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
+        samples = data.load(dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
     if is_files(dataset) and not quiet:
         click.echo(printable(described(samples)), err=True)
     return samples
