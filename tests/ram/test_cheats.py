@@ -17,10 +17,7 @@ from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
 from tinyfoa_np.run.session import Session
 from tinyfoa_np.storage import root
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 IMAGES = replace(made(inputs=64), image=(1, 8, 8))
 #: of each algorithm: the class of its stage, a recipe, the data; a region that an update may write and a pass may not
