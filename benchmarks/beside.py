@@ -1,9 +1,9 @@
-"""What would a device need for a training: the arena, and what is allocated beside it? Writes the table of docs/memory.md.
+"""What would a device need for a training, the arena and what is allocated beside it? Prints docs/memory.md's table.
 
     python benchmarks/beside.py [--json]
 
-Each training is audited, with one thread, on a few random samples of the data set's shape. Budgets lie between the least
-that the recipe needs and what it takes without one.
+Each training is audited, with one thread, on a few samples. Budgets lie between the least that the recipe needs and
+what it takes without one.
 """
 
 from __future__ import annotations

@@ -81,8 +81,7 @@ def save(
         stage, n = layers[int(number)]
         layer, (shape, dtype) = stage.layers[n], form_of(stage, n).tensors(int(number))[name]
         item = ("weights", "bias", "running").index(what)
-        by_position = what == "bias" and isinstance(layer, Local)
-        runs = layer.runs_by_position if by_position else lambda: [(0, prod(shape))]
+        runs = layer.runs_by_position() if what == "bias" and isinstance(layer, Local) else [(0, prod(shape))]
         return Tensor(shape, dtype, partial(_stored, flash, layer.name("trained"), item, runs, np.dtype(dtype), view))
 
     def known() -> Iterator[dict[str, Any]]:
@@ -96,12 +95,12 @@ def _stored(
     flash: Flash,
     name: str,
     item: int,
-    runs: Callable[[], Iterable[tuple[int, int]]],
+    runs: Iterable[tuple[int, int]],
     dtype: np.dtype,
     view: memoryview,
 ) -> Iterator[memoryview]:
     """Bytes of an item in flash, read through a buffer: of runs of numbers, each with its begin and length."""
-    for begin, count in runs():
+    for begin, count in runs:
         for at in range(0, count * dtype.itemsize, len(view)):
             piece = view[: min(len(view), count * dtype.itemsize - at)]
             flash.read(name, item, [piece], begin * dtype.itemsize + at)
@@ -139,28 +138,33 @@ def _write(
         said = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known()}
         return said | {name: origin[name] for name in NAMED if origin.get(name)}
 
-    sealed = digest(about(), sorted(ordered), find)
-    with writing_whole(path) as file:
-        file.write(bytes(8))
-        file.write(f'{{"__metadata__":{{"{METADATA}":"'.encode())
+    sealed, length = digest(about(), sorted(ordered), find), 0
+
+    def write_header(write: Callable[[str], object]) -> None:
+        write(f'{{"__metadata__":{{"{METADATA}":"')
         # one key, as the library orders several of them randomly: a text within the text
-        write_json({**about(), "sha256": sealed}, lambda piece: file.write(json.dumps(piece)[1:-1].encode()))
-        file.write(b'"}')
+        write_json({**about(), "sha256": sealed}, lambda piece: write(json.dumps(piece)[1:-1]))
+        write('"}')
         place = 0
         for name in ordered:
             shape, dtype, _ = one = find(name)
-            sides = ",".join(map(str, shape))
             place, begin = place + one.nbytes, place
-            known_as = f'"dtype":"{_NAMES[dtype]}","shape":[{sides}],"data_offsets":[{begin},{place}]'
-            file.write(f',"{name}":{{{known_as}}}'.encode())
-        file.write(b"}")
-        file.write(b" " * (-file.tell() % 8))
-        length = file.tell() - 8
+            sides = ",".join(map(str, shape))
+            write(f',"{name}":{{"dtype":"{_NAMES[dtype]}","shape":[{sides}],"data_offsets":[{begin},{place}]}}')
+        write("}")
+
+    def measure(piece: str) -> None:
+        nonlocal length
+        length += len(piece)  # all ASCII
+
+    write_header(measure)
+    with writing_whole(path) as file:
+        file.write((length + -length % 8).to_bytes(8, "little"))
+        write_header(lambda piece: file.write(piece.encode()))
+        file.write(b" " * (-length % 8))
         for name in ordered:
             for piece in find(name).pieces():
                 file.write(piece)
-        file.seek(0)
-        file.write(length.to_bytes(8, "little"))
 
 
 def _scaling(columns: Columns, normalize: str, which: int) -> Iterator[memoryview]:

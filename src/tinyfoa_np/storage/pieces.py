@@ -12,7 +12,7 @@ from .files import put
 FEW, LONG = 8, 256
 
 
-def write_json(value: Any, write: Callable[[str], None], depth: int = 4, before: str = "") -> None:
+def write_json(value: Any, write: Callable[[str], object], depth: int = 4, before: str = "") -> None:
     """Write the text of ``json.dumps(value)`` in pieces of some 100 characters.
 
     Parameters
