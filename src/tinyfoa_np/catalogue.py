@@ -229,18 +229,21 @@ _OWN = (
     Algorithm(
         name="drtp",
         title="DRTP",
-        homes={"fc": _RULES + "drtp:Network"},
+        homes={"fc": _RULES + "drtp:Network", "graph": _RULES + "feedback_graph:DRTP"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         real_defaults=("binary_weights", "binary_activations"),
-        why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
     ),
     Algorithm(
         name="dfa",
         title="DFA",
-        homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
+        homes={
+            "fc": _RULES + "dfa:Network",
+            "lc": _RULES + "dfa_local:Network",
+            "graph": _RULES + "feedback_graph:DFA",
+        },
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={
@@ -249,12 +252,11 @@ _OWN = (
         },
         answers="targets",
         real_defaults=("binary_activations",),
-        why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
         name="fa",
         title="FA",
-        homes={"fc": _RULES + "fa:Network"},
+        homes={"fc": _RULES + "fa:Network", "graph": _RULES + "feedback_graph:FA"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         options={
             "feedback": Option(
@@ -267,7 +269,6 @@ _OWN = (
         },
         answers="targets",
         real_defaults=("binary_weights", "binary_activations"),
-        why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
         name="pepita",

@@ -25,7 +25,7 @@ class Run:
     recipe : Recipe
         A validated one: ``network`` and ``groups`` are not looked at.
     chains : list of lists of descriptions
-        Groups of layers; of backpropagation one, its head included.
+        Groups of layers; of backpropagation one, its head included; of feedback alignment units, then the head.
     shape : tuple of int
         Of a sample: (I,) or (channels, rows, columns).
     """
@@ -39,6 +39,9 @@ class Run:
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
         elif recipe.algorithm == "deeperforward":
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), deeperforward.Network
+        elif recipe.algorithm in ("fa", "dfa", "drtp"):
+            *units, head = map(tuple, chains)
+            network, kind = Architecture(tuple(units), head, maps), recipe.rule.home("graph")
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
         self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
@@ -90,6 +93,13 @@ class Run:
         rows, columns, channels = program.shapes[one.source]
         return (channels, rows, columns) if rows * columns > 1 and one.weight[0] == rows * columns * channels else None
 
+    def laid_out(self, g, name, where, shape, axes, value):
+        """A parameter as the kernels have it, or another array of its shape."""
+        maps = self._flattened(g, name, value)
+        if maps:
+            value = value.reshape(len(value), *maps).transpose(0, 2, 3, 1).reshape(len(value), -1)
+        return value.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+
     def get(self, g, arrays=None):
         """A group's parameters and statistics, or other arrays like them, by the reference's names."""
         ram, named = self.stage.layers[g].ram, {}
@@ -111,11 +121,7 @@ class Run:
         self.arena.enter("initialize")
         group = self.stage.layers[g]
         for name, where, at, shape, axes in self._places(g):
-            value = named[name]
-            maps = self._flattened(g, name, value)
-            if maps:
-                value = value.reshape(len(value), *maps).transpose(0, 2, 3, 1).reshape(len(value), -1)
-            value = value.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+            value = self.laid_out(g, name, where, shape, axes, named[name])
             getattr(group.ram, where)[at : at + value.size] = value.ravel()
         if W is not None:
             group.label[0][...], group.label[1][...] = W.T, b
