@@ -32,6 +32,7 @@ ALGORITHMS = {
     "dfa": "forward output_loss gradient",
     "dfa_local": "gradient",
     "fa": "forward gradient",
+    "feedback_graph": "forward gradient",
     "pepita": "forward modulate ascent",
     "pepita_tl": "forward hebbian anti_hebbian modulated",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
@@ -45,12 +46,13 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback", "fa": "feedback", "biofo": "tinyfoa"}
+REFERENCES = {"dfa": "feedback", "fa": "feedback", "feedback_graph": "feedback", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
     "tinyfoa_local": LOCAL,
     "bp_local": {**LOCAL, "algorithm": "bp"},
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
+    "feedback_graph": {"dataset": "mnist", "network": "conv:32k5,m2,f1000", "algorithm": "dfa"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
 }

@@ -112,7 +112,8 @@ class Algorithm:
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     graphs : tuple of str
-        Which graphs of layers it trains, if any: ``named`` ones, or chains of convolutions (``conv``).
+        Which graphs of layers it trains, if any: ``named`` ones, or one of that name, and chains of convolutions
+        (``conv``).
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
     paper : str or None
@@ -230,6 +231,7 @@ _OWN = (
         name="drtp",
         title="DRTP",
         homes={"fc": _RULES + "drtp:Network", "graph": _RULES + "feedback_graph:DRTP"},
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         real_defaults=("binary_weights", "binary_activations"),
@@ -244,6 +246,7 @@ _OWN = (
             "lc": _RULES + "dfa_local:Network",
             "graph": _RULES + "feedback_graph:DFA",
         },
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={

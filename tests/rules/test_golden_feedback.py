@@ -1,4 +1,4 @@
-"""FA, DFA, sDFA and DRTP through convolutions by the compiled kernels: golden trajectories, and others by the reference.
+"""FA, DFA, sDFA and DRTP through convolutions by the compiled kernels, beside golden files and the reference.
 
 Golden files are judged as in :mod:`test_golden`; the reference reproduces them in test_golden_forward_only.
 """
