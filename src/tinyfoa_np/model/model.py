@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..data.dataset import on_scale
+from ..data.dataset import not_finite, on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels.launching import launched
@@ -125,12 +125,15 @@ class Model:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Like :meth:`logits`, (N, C) in float64, at full precision."""
-        x = self.encoded(x)
         out = np.zeros((len(x), self.classes))
-        for part, scores in self._unscaled(x):
-            out[part] = scores.T
-        out *= np.float32(self.layers[-1].scale)
+        for part, scores in self.scores_by_part(x):
+            out[part] = scores
         return out
+
+    def scores_by_part(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """:meth:`scores` of a few samples at a time: which, and their scores (n, C)."""
+        for part, scores in self._unscaled(self.encoded(x)):
+            yield part, scores.T.astype(np.float64) * np.float32(self.layers[-1].scale)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predict class numbers (N,), int64; the first of equal scores wins; ``x`` and errors as in :meth:`logits`."""
@@ -154,7 +157,7 @@ class Model:
             with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused
                 narrow = x.astype(np.float32)
             if not np.isfinite(narrow).all():
-                raise BadRequest("the samples hold NaN or infinite values")
+                raise BadRequest(f"the samples hold {not_finite(x)}")
             x = on_scale(x, *self.affine) if self.affine else narrow
         return x
 
