@@ -202,14 +202,14 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
                 raise BadRequest(
                     f"network {network} pools {layer[1]} x {layer[2]} positions: these images leave it fewer"
                 )
-    units = tuple(tuple(unit) for unit in layers)
+    built = tuple(tuple(unit) for unit in layers)
     if layers[-1][-1][0] == "dense":
-        return Architecture(units, (("linear", top[2], classes),), shape)
+        return Architecture(built, (("linear", top[2], classes),), shape)
     size = (2, 2) if network == "cnn" else top[:2]
     pooled = shape_after(("pool", *size), top)
     if not prod(pooled):
         raise BadRequest(f"network {network} pools {size[0]} x {size[1]} positions: these images leave it fewer")
-    return Architecture(units, (("pool", *size), ("linear", prod(pooled), classes)), shape)
+    return Architecture(built, (("pool", *size), ("linear", prod(pooled), classes)), shape)
 
 
 def _parts(layer: Description) -> tuple[str, list[int]]:
