@@ -350,7 +350,7 @@ _RECIPE_OPTIONS = (
         "--decay",
         type=float,
         metavar="RATE",
-        help=f"ff, pepita_tl, deeperforward: weight decay. {_defaults('decay')}",
+        help=f"ff, pepita_tl, pepita_wm, deeperforward: weight decay. {_defaults('decay')}",
     ),
     click.option(
         "--classifier-lr",

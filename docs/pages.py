@@ -35,6 +35,7 @@ ALGORITHMS = {
     "feedback_graph": "forward gradient",
     "pepita": "forward modulate ascent",
     "pepita_tl": "forward hebbian anti_hebbian modulated",
+    "pepita_wm": "forward modulated train_mirrored",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "lightff": "activations multi_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
@@ -46,7 +47,7 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback", "fa": "feedback", "feedback_graph": "feedback", "biofo": "tinyfoa"}
+REFERENCES = {"dfa": "feedback", "fa": "feedback", "feedback_graph": "feedback", "pepita_wm": "pepita_tl", "biofo": "tinyfoa"}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
     "tinyfoa_local": LOCAL,

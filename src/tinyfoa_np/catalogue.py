@@ -300,6 +300,28 @@ _OWN = (
         why_not="modulates the inputs of fully connected layers",
     ),
     Algorithm(
+        name="pepita_wm",
+        title="PEPITA-WM",
+        homes={"fc": _RULES + "pepita_wm:Network"},
+        defaults={
+            "lr": 1e-2,
+            "optimizer": "momentum",
+            "normalize": "unit",
+            "shuffle": True,
+            "dropout": 0.1,
+            "decay": 1e-4,
+        },
+        options={
+            "mirror_lr": Option(0.05, "learning rate of the feedback matrices.", least=1e-9, most=10.0),
+            "mirror_decay": Option(1e-3, "weight decay of the feedback matrices.", most=1.0),
+            "deviation": Option(0.05, "size of the feedback, relative to sqrt(2 / inputs).", least=1e-6, most=100.0),
+        },
+        micro_batches=False,
+        real=True,
+        freezes=False,
+        why_not="modulates the inputs of fully connected layers",
+    ),
+    Algorithm(
         name="ff",
         title="FF",
         homes={"fc": _RULES + "ff:Network"},
