@@ -47,7 +47,13 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback", "fa": "feedback", "feedback_graph": "feedback", "pepita_wm": "pepita_tl", "biofo": "tinyfoa"}
+REFERENCES = {
+    "dfa": "feedback",
+    "fa": "feedback",
+    "feedback_graph": "feedback",
+    "pepita_wm": "pepita_tl",
+    "biofo": "tinyfoa",
+}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
     "tinyfoa_local": LOCAL,

@@ -67,12 +67,12 @@ class Network(pepita.Network):
 
     def extra(self) -> list[Region]:
         """As with PEPITA, but F exists during a step only; rows of products, and noise."""
-        widest = max(self.inputs.width, *self.widths)
-        changed = {"feedback"}
+        widest, below = max(self.inputs.width, *self.widths), [self.inputs.width, *self.widths[:-1]]
         return [
-            *(region for region in super().extra() if region.name not in changed),
+            *(region for region in super().extra() if region.name != "feedback"),
             Region("feedback", (self.inputs.width, self.C), "float32", ("gradient", "update")),
-            Region("rows", (2, self.C, max(widest, self.C)), "float32", ("gradient", "update")),
+            Region("rows_even", (self.C, max(below[0::2])), "float32", ("gradient", "update")),
+            Region("rows_odd", (self.C, max(below[1::2], default=0)), "float32", ("gradient", "update")),
             Region("noise", (self.B * widest,), "float32", STEP),
             Region("sent", (self.C, self.B), "float32", COMPUTING),
         ]
@@ -129,8 +129,9 @@ class Network(pepita.Network):
         top = mirrors[-1]
         rows = top.ram.slice.reshape(top.O, top.I)
         for k, layer in reversed([*enumerate(mirrors[:-1])]):
-            kernels.times(rows, layer.ram.slice, layer.I, ram.rows[k % 2])
-            rows = ram.rows[k % 2]
+            product = ram.rows_odd if k % 2 else ram.rows_even
+            kernels.times(rows, layer.ram.slice, layer.I, product)
+            rows = product
         np.negative(rows[:, : self.inputs.width].T, out=ram.feedback)
 
     def _mirror_all(self, flash: Flash, samples: int, step: int) -> bool:
