@@ -40,6 +40,7 @@ ALGORITHMS = {
     "lightff": "activations multi_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
+    "biofo_graph": "forward_map gradient_map",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
@@ -53,6 +54,7 @@ REFERENCES = {
     "feedback_graph": "feedback",
     "pepita_wm": "pepita_tl",
     "biofo": "tinyfoa",
+    "biofo_graph": "biofo",
 }
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
@@ -60,6 +62,7 @@ RECIPES = {
     "bp_local": {**LOCAL, "algorithm": "bp"},
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
     "feedback_graph": {"dataset": "mnist", "network": "conv:32k5,m2,f1000", "algorithm": "dfa"},
+    "biofo_graph": {"dataset": "mnist", "network": "conv:16,m2,32,m2,64", "algorithm": "biofo"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
 }

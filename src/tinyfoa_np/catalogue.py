@@ -8,7 +8,7 @@ planned, audited and drawn in the same way. Such a package registers its :class:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -142,6 +142,13 @@ class Algorithm:
     graphs: tuple[str, ...] = ("named", "conv")
     freezes: bool = True
     paper: str | None = None
+
+    def on(self, kind: str) -> Algorithm:
+        """The rule on a kind of network: graphs of layers train as one stage, whole, even if layer by layer."""
+        if kind != "graph" or not self.by_layer:
+            return self
+        own = {"schedules": ("none",), "recompute": False, "projected": False, "answers": None, "freezes": False}
+        return replace(self, by_layer=False, **own)  # type: ignore[arg-type]
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """Check the rule's own options and fill in defaults.
@@ -360,7 +367,8 @@ _OWN = (
     Algorithm(
         name="biofo",
         title="Bio-FO",
-        homes={"fc": _RULES + "biofo:Layer"},
+        homes={"fc": _RULES + "biofo:Layer", "graph": _RULES + "biofo_graph:Network"},
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "standard", "shuffle": False},
         options={"head": Option("ternary", "the fixed head: +1, -1 and 0, or normals.", choices=("ternary", "normal"))},
         schedules=("stream", "slice"),
@@ -368,7 +376,6 @@ _OWN = (
         recompute=True,
         projected=True,
         answers="projection",
-        why_not="trains fully connected layers",
     ),
     Algorithm(
         name="deeperforward",

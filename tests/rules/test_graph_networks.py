@@ -61,6 +61,8 @@ RECIPES = {
     "fa_resnet8": ((3, 8, 8), {"algorithm": "fa", "network": "resnet8"}),
     "dfa_conv": ((2, 9, 8), {"algorithm": "dfa", "network": "conv:6k5,m2,8s2,f10x2", "options": {"signal": "sign"}}),
     "drtp_conv": ((2, 9, 8), {"algorithm": "drtp", "network": "conv:6k5,m2,8,m2,f10"}),
+    "biofo_conv": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
+    "biofo_cnn": ((2, 9, 8), {"algorithm": "biofo", "network": "cnn", "epochs": 3}),
     "drtp_cnn": ((2, 9, 8), {"algorithm": "drtp", "network": "cnn"}),
 }
 
@@ -102,7 +104,9 @@ def test_planned_is_accounted_is_watermark(trained, name):
     assert report.audit(result["run_dir"])["problems"] == []
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv", "biofo_conv"]
+)
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
     dataset, which = of(name)
     same(until_done(which, dataset, tmp_path / "run", [2, 5], commit_every=1, threads=2), trained(name))

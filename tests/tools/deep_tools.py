@@ -12,7 +12,7 @@ from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.ram.arena import Arena
 from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules import bp_graph as deep_bp
-from tinyfoa_np.rules import deeperforward, giff
+from tinyfoa_np.rules import giff
 
 THREADS = 2
 
@@ -37,8 +37,8 @@ class Run:
         if recipe.algorithm == "giff":
             patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
-        elif recipe.algorithm == "deeperforward":
-            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), deeperforward.Network
+        elif recipe.algorithm in ("deeperforward", "biofo"):
+            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), recipe.rule.home("graph")
         elif recipe.algorithm in ("fa", "dfa", "drtp"):
             *units, head = map(tuple, chains)
             network, kind = Architecture(tuple(units), head, maps), recipe.rule.home("graph")
