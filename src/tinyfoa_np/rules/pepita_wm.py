@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -47,16 +48,16 @@ class Network(pepita.Network):
         self.layers = [*self.layers, *map(self._mirror, self.layers)]
 
     def _layer(self, k: int, width: int) -> Dense:
-        reads, plain = self.reads[k] if k else self.modulated, {"binary_weights": False, "biased": False}
-        return self.dense(k, width, reads, straight=False, limit=inf, decay=self.recipe.decay or 0.0, **plain)
+        plain: dict[str, Any] = {"binary_weights": False, "biased": False, "straight": False, "limit": inf}
+        return self.dense(k, width, self.reads[k] if k else self.modulated, decay=self.recipe.decay or 0.0, **plain)
 
     def _mirror(self, layer: Dense) -> Dense:
         """F_k^T, like the weights."""
         own, k = self.recipe.options, layer.number
-        reads, plain = Encoding("real", layer.I), {"binary_weights": False, "vertical": False, "biased": False}
         rates = {"lr": own["mirror_lr"], "decay": own["mirror_decay"], "optimizer": "sgd"}
-        about = {"straight": False, "limit": inf, "prefix": f"mirror{k}.", **rates, **plain}
-        return self.dense(MIRRORS + k, layer.O, reads, **about)
+        plain = {"binary_weights": False, "vertical": False, "biased": False, "straight": False, "limit": inf}
+        about: dict[str, Any] = {"prefix": f"mirror{k}.", **rates, **plain}
+        return self.dense(MIRRORS + k, layer.O, Encoding("real", layer.I), **about)
 
     @property
     def answering(self) -> Sequence[Dense]:
