@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod, sqrt
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class Network(GroupStage):
     """
 
     beside_answers = GroupStage.beside_answers | {"lower_head", "lower_bias", "panel"}
-    turn = 0  # the layer that trains
+    trained = False  # whether all layers are
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         groups: list[list[Description]] = []
@@ -121,23 +120,17 @@ class Network(GroupStage):
             uniform_rows(head, 0, len(head), g, self.recipe.seed, bound)
             uniform_rows(bias[None], 0, 1, BIASES + g, self.recipe.seed, bound)
 
-    # -- state ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return {**super().state, "turn": self.turn}
-
-    @state.setter
-    def state(self, known: dict[str, Any]) -> None:
-        self.t, self.turn = known["steps"], known["turn"]
-        for group, dirty in zip(self.layers, known["dirty"], strict=True):
-            group.dirty = dirty
-
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)
-        self.turn = self.count - 1
+        self.trained = True
 
     # -- one batch -----------------------------------------------------------------------------------------------------
+
+    @property
+    def turn(self) -> int:
+        """The layer that trained in the last step; the last one once all are trained."""
+        epoch, last = max(0, self.t - 1) // self.batches, self.count - 1
+        return last if self.trained else min(epoch * self.count // self.recipe.epochs, last)
 
     def forward(self, samples: int, phase: str, top: str) -> Group:
         """Run the layers up to the one in training, and its head; return the layer."""
@@ -157,8 +150,7 @@ class Network(GroupStage):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, in the layer whose turn it is."""
-        samples, epoch = part.samples, step // self.batches
-        self.turn = epoch * self.count // self.recipe.epochs
+        samples, self.t = part.samples, step + 1
         group = self.forward(samples, "forward", "gradient")
         loss, wrong = self._judge(samples, part.of)
         if not np.isfinite(loss):
@@ -166,7 +158,7 @@ class Network(GroupStage):
         head, panel = self.ram[self._names(group)[0]], self.ram[f"panel{group.number}"]
         dh = group.error(group.program.output).reshape(self.B, -1)
         backward_kernels.connect_back(self.ram.error, samples, head, False, panel, dh)
-        move = optimizer_step(self.recipe, step - self.start(self.turn) + 1, epoch)
+        move = optimizer_step(self.recipe, self.t - self.start(self.turn), step // self.batches)
         return Outcome.of(loss, wrong, group.backward(part, move))
 
     def look(self, samples: int, phase: str) -> None:
