@@ -114,15 +114,23 @@ class Network(GroupStage):
 
     def project(self) -> None:
         """Generate the heads."""
-        for g, group in enumerate(self.layers):
-            head, bias = (self.ram[name] for name in self._names(group))
-            bound = 1 / sqrt(len(head))
-            uniform_rows(head, 0, len(head), g, self.recipe.seed, bound)
-            uniform_rows(bias[None], 0, 1, BIASES + g, self.recipe.seed, bound)
+        for group in self.layers:
+            self._generate(group)
+
+    def _generate(self, group: Group) -> None:
+        head, bias = (self.ram[name] for name in self._names(group))
+        number, seed, bound = group.number, self.recipe.seed, 1 / sqrt(len(head))
+        uniform_rows(head, 0, len(head), number, seed, bound)
+        uniform_rows(bias[None], 0, 1, BIASES + number, seed, bound)
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)
+        self._generate(self.layers[-1])
         self.trained = True
+
+    def begin_hand_over(self, flash: Flash) -> list[str]:
+        self.trained = True
+        return super().begin_hand_over(flash)
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +158,7 @@ class Network(GroupStage):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, in the layer whose turn it is."""
-        samples, self.t = part.samples, step + 1
+        samples, self.t, self.trained = part.samples, step + 1, False
         group = self.forward(samples, "forward", "gradient")
         loss, wrong = self._judge(samples, part.of)
         if not np.isfinite(loss):
