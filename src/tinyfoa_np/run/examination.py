@@ -72,7 +72,8 @@ class Examination:
 
     def views(self) -> AbstractContextManager[None]:
         """Discount what views of the arena and tables of their names take, as objects of Python."""
-        kept, at_a_time = (size * len(self.plan.regions) for size in VIEWS)
+        regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
+        kept, at_a_time = (size * regions for size in VIEWS)
         return self.trace.discounted(kept, at_a_time)
 
     def tell(self, now: str) -> None:
