@@ -10,7 +10,8 @@ layers of M x M slices:
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
     bits      activations and weights are real if I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, in fully
-              connected networks, and where the catalogue's entry says so (``real_defaults``)
+              connected networks, and where the catalogue's entry says so (``real_defaults``); otherwise weights are
+              signs, and activations real for your own data, bits for digits
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
 
 A neuron with signs for weights sees only the directions of a cube's corners: few if there are few inputs, and with few
@@ -126,7 +127,7 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
-    for name in _real(entry, fields, samples, inputs):
+    for name in _real(entry, fields, samples, inputs, own):
         fields.setdefault(name, False)
     if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
@@ -140,14 +141,17 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     return fields
 
 
-def _real(entry: catalogue.Algorithm, fields: dict[str, Any], samples: int, inputs: int) -> tuple[str, ...]:
+def _real(entry: catalogue.Algorithm, fields: dict[str, Any], samples: int, inputs: int, own: bool) -> tuple[str, ...]:
     """The fields among ``binary_weights`` and ``binary_activations`` that are off unless they are given."""
     if is_local(fields["network"]):
         return tuple(name for name in entry.real_defaults if name == "binary_weights")
     if entry.signs_first and fields.get("binary_activations"):
         return ()  # signs of outputs need signs of weights
-    few = inputs < FEW_INPUTS or samples < PER_INPUT * inputs
-    return ("binary_weights", "binary_activations") if few else entry.real_defaults
+    if fields.get("optimizer") == "bop":
+        return ("binary_activations",)  # it trains signs
+    if inputs < FEW_INPUTS or samples < PER_INPUT * inputs:
+        return "binary_weights", "binary_activations"
+    return entry.real_defaults or (("binary_activations",) if own else ())
 
 
 def _with(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
