@@ -9,9 +9,9 @@ layers of M x M slices:
     epochs    enough for :data:`STEPS` steps, between 20 and 100
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
-    bits      activations and weights are real if I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, in fully
-              connected networks, and where the catalogue's entry says so (``real_defaults``); otherwise weights are
-              signs, and activations real for your own data, bits for digits
+    bits      on your own data, in fully connected networks: activations are real, and weights, too, if
+              I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, or where the catalogue's entry says so
+              (``real_defaults``); on digits and in other networks as the entry says
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
 
 A neuron with signs for weights sees only the directions of a cube's corners: few if there are few inputs, and with few
@@ -147,11 +147,13 @@ def _real(entry: catalogue.Algorithm, fields: dict[str, Any], samples: int, inpu
         return tuple(name for name in entry.real_defaults if name == "binary_weights")
     if entry.signs_first and fields.get("binary_activations"):
         return ()  # signs of outputs need signs of weights
+    if not own:
+        return entry.real_defaults
     if fields.get("optimizer") == "bop":
         return ("binary_activations",)  # it trains signs
     if inputs < FEW_INPUTS or samples < PER_INPUT * inputs:
         return "binary_weights", "binary_activations"
-    return entry.real_defaults or (("binary_activations",) if own else ())
+    return entry.real_defaults or ("binary_activations",)
 
 
 def published(given: dict[str, Any]) -> dict[str, Any]:
