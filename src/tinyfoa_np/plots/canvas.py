@@ -46,6 +46,7 @@ def style() -> Iterator[None]:
                 "font.size": NORMAL,
                 "svg.hashsalt": "tinyfoa-np",
                 "path.simplify": False,
+                "text.parse_math": False,  # a name may contain dollar signs
             }
         ),
     ):
