@@ -417,13 +417,14 @@ def _own_options() -> list[Callable[[Command], Command]]:
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
             _, lines = found.setdefault(name, (option, {}))
-            lines.setdefault(f"{option.help} [default: {option.default}]", []).append(entry.name)
+            default = f" [default: {option.default}]" if option.default != "" else ""
+            lines.setdefault(option.help + default, []).append(entry.name)
     return [
         click.option(
             f"--{name.replace('_', '-')}",
             name,
             type=click.Choice(option.choices) if option.choices else type(option.default),
-            metavar=None if option.choices else "NUMBER",
+            metavar=None if option.choices else "TEXT" if option.pattern else "NUMBER",
             help=" ".join(f"{', '.join(rules)}: {line}" for line, rules in lines.items()),
         )
         for name, (option, lines) in found.items()

@@ -49,6 +49,12 @@ RECIPES = {
     "conv": ((2, 9, 8), {"algorithm": "giff", "network": "conv:6k5,p2,8x2", "theta": 3.0}),
     "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
     "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
+    "cwcomp": ((2, 9, 8), {"algorithm": "cwcomp", "network": "conv:6,9,12k5s2"}),
+    "cwcomp_windows": (
+        (1, 8, 9),
+        {"algorithm": "cwcomp", "network": "conv:6,12", "options": {"windows": "1-1|2-2", "predictor": "goodness"}},
+    ),
+    "cwcomp_fc": ((1, 3, 5), {"algorithm": "cwcomp", "network": "fc:21,12"}),
     "bp_conv": ((2, 9, 8), {"algorithm": "bp", "network": "conv:6k5s2,p2,8k1,5"}),
     "bp_cnn": ((2, 9, 8), {"algorithm": "bp", "network": "cnn"}),
     "bp_resnet8": ((3, 8, 8), {"algorithm": "bp", "network": "resnet8"}),
@@ -93,7 +99,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
     assert report.audit(result["run_dir"])["problems"] == []
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn"])
+@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "deep", "cwcomp", "cwcomp_windows", "bp_cnn"])
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
     dataset, which = of(name)
     same(until_done(which, dataset, tmp_path / "run", [2, 5], commit_every=1, threads=2), trained(name))
@@ -112,7 +118,7 @@ def test_a_model_answers_as_training_measured(trained, name):
     assert (one_by_one == loaded.logits(dataset.test.inputs)).all()
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn", "deep", "bp_cnn"])
+@pytest.mark.parametrize("name", ["fc", "cnn", "deep", "cwcomp", "cwcomp_windows", "bp_cnn"])
 def test_it_learns(tmp_path, name):
     dataset, which = of(name)
     dataset = images(dataset.image, samples=200, tests=50)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..kernels import conv_backward as backward_kernels
 from ..kernels import conv_forward as forward_kernels
+from ..kernels import conv_grouped as grouped_kernels
 from ..kernels import conv_norm_pool as map_kernels
 from ..kernels import conv_update as update_kernels
 from ..kernels import random as random_kernels
@@ -29,7 +30,7 @@ from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
 from .encoding import Encoding, empty
-from .graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
+from .graph import CONNECT, CONV, DEPTHWISE, GROUPED, MAX_POOL, NORM, POOL, Operation, Program
 from .layer import Part
 from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
@@ -142,6 +143,10 @@ class Group:
                     Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
                 ]
                 continue
+            if one.kind == GROUPED:
+                packed = min(self.threads, self.B), prod(program.shapes[one.source]) // one.weight[0]
+                kept = of([f"{phase}:{k}" for phase in PASSES])
+                found.append(Region(f"g{g}.packed{k}", packed, "float32", kept))
             if one.source in program.error_of and one.weight:
                 panel = self.threads, backward_kernels.panel_width(one.weight)
                 found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
@@ -169,6 +174,8 @@ class Group:
 
     def _run(self, one: Operation) -> tuple[int, int]:
         """Threads that share a gradient, and run length per thread: its whole share if the gradient is kept."""
+        if one.kind == GROUPED:
+            return min(self.threads, one.weight[0]), prod(one.weight[1:])
         rows = prod(one.weight[:-1])
         return min(self.threads, rows), update_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
 
@@ -326,29 +333,33 @@ class Group:
         count = samples * prod(target.shape[1:3])
         if one.kind == POOL:
             map_kernels.pool(source, samples, *one.window, target, threads)
+        elif one.kind == MAX_POOL:
+            map_kernels.max_pool(source, samples, *one.window, target, threads)
         elif one.kind == NORM:
             gamma, beta = _weight(one, weights)
             width = gamma.size
             mean, variance = self.ram.running[one.running : one.running + 2 * width].reshape(2, width)
             statistics = self.ram[f"statistics{k}"]
             if training:
-                partial = self.ram[f"partial{k}"]
-                map_kernels.batch_stats(_flat(source), count, gamma, beta, mean, variance, partial, statistics, threads)
+                moved = gamma, beta, mean, variance, one.epsilon, self.ram[f"partial{k}"], statistics
+                map_kernels.batch_stats(_flat(source), count, *moved, threads)
             else:
-                map_kernels.running_stats(gamma, beta, mean, variance, statistics)
+                map_kernels.running_stats(gamma, beta, mean, variance, one.epsilon, statistics)
             beside = empty((0, width)) if one.shortcut is None else _flat(self.value(one.shortcut))
             map_kernels.normalize(_flat(source), count, statistics, beside, one.relu, _flat(target), threads)
         elif one.kind == DEPTHWISE:
             forward_kernels.convolve_depthwise(source, samples, _weight(one, weights), one.stride, target, threads)
         else:
             end = one.at + prod(one.weight)
-            bias = weights[end : end + (one.weight[-1] if one.biased else 0)]
-            if one.kind == CONV:
-                weight = _weight(one, weights)
+            bias, weight = weights[end : end + one.biases], _weight(one, weights)
+            if one.kind == GROUPED:
+                packed = self.ram[f"packed{k}"]
+                grouped_kernels.convolve_grouped(source, samples, weight, bias, one.stride, one.relu, packed, target)
+            elif one.kind == CONV:
                 forward_kernels.convolve(source, samples, weight, bias, one.stride, one.relu, target, threads)
             else:
                 flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
-                forward_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
+                forward_kernels.connect(flat[0], count, weight, bias, one.relu, flat[1], threads)
 
     def backward(self, part: Part, step: Step) -> bool:
         """Pass the output's error down, training each operation after it; return False if a number is not finite.
@@ -394,6 +405,9 @@ class Group:
         if one.kind == POOL:
             map_kernels.pool_back(above, samples, *one.window, below, T)
             return
+        if one.kind == MAX_POOL:
+            map_kernels.max_pool_back(above, self.value(one.source), samples, *one.window, below, T)
+            return
         weight = _weight(one, self.ram.weights)
         panel, carry = self.ram[f"panel{k}"], k in program.carried
         if one.kind == CONV:
@@ -420,7 +434,7 @@ class Group:
         if one.biased:
             slopes = self.ram[f"slopes{k}"]
             map_kernels.sums(_flat(above), count, first, of, self.ram[f"partial{k}"], slopes, self.threads)
-            tensor = self.tensor(one.at + prod(one.weight), one.weight[-1:])
+            tensor = self.tensor(one.at + prod(one.weight), (one.biases,))
             if part.ends and not train_whole(tensor, slopes, step):
                 return False
         tensor, lost = self.tensor(one.at, one.weight), self.ram[f"lost{k}"]
@@ -428,6 +442,9 @@ class Group:
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
             update_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
+        elif one.kind == GROUPED:
+            about = one.weight[0], one.weight[1:3], one.stride
+            grouped_kernels.train_grouped(source, samples, above, *about, tensor, step, run, lost)
         else:
             kernel = update_kernels.train_convolution if one.kind == CONV else update_kernels.train_depthwise
             kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)
