@@ -200,8 +200,8 @@ _RECIPE_OPTIONS = (
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
         "connected, 3x3, on images (tinyfoa, bp): lc:16,32 is two layers with 16 and 32 output channels. With "
-        "deeperforward, giff and bp, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, means of 2x2, and "
-        f"one of 3x3 to 64 with stride 2. With giff and bp, the name of a network: {', '.join(NAMES)}. "
+        "deeperforward, cwcomp, giff and bp, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, means of "
+        f"2x2, and one of 3x3 to 64 with stride 2. With giff and bp, the name of a network: {', '.join(NAMES)}. "
         f"[default: {Recipe.network}]",
     ),
     click.option(
@@ -435,8 +435,8 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
-    "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. Options given explicitly "
-    "override it. "
+    "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. authors: the recipe of "
+    f"the rule's own authors, for {', '.join(presets.AUTHORS)}. Options given explicitly override it. "
     "[default: the defaults below]",
 )
 

@@ -39,6 +39,7 @@ ALGORITHMS = {
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
+    "cwcomp": "grouped forward class_goodness gradient",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
 #: a page's figures are of this training
@@ -53,6 +54,7 @@ RECIPES = {
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
+    "cwcomp": {"dataset": "mnist", "network": "conv:20,80,240,480", "algorithm": "cwcomp", "batch": 128},
 }
 
 

@@ -182,6 +182,9 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "giff", "network": "conv:8,p2"}, "ends in pooling"),
         ({"algorithm": "giff", "network": "conv:8k16"}, "not understood"),
         ({"algorithm": "deeperforward", "network": "conv:8", "options": {"first_layer": 0}}, "from 1 to"),
+        ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": "1 to 2"}}, "1-11|1-16"),
+        ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": 3}}, "1-11|1-16"),
+        ({"algorithm": "cwcomp", "network": "resnet8"}, "cwcomp"),
     ],
 )
 def test_what_has_no_meaning_is_refused(options, words):
@@ -209,6 +212,21 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)
     what, message = outcome(run, tmp_path, which, images((2, 16, 16)))
+    assert what is BadRequest and words in message
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "words"),
+    [
+        ("conv:6,8", {}, "multiples of 3"),
+        ("conv:6,9", {"windows": "1-2"}, "each of 2 layers, as 1-2|1-3"),
+        ("conv:6,9", {"windows": "1-2|2-1"}, "each of 2 layers, as 1-2|1-3"),
+        ("conv:6x6", {}, "these images leave it fewer"),
+    ],
+)
+def test_what_cannot_compete_is_refused(tmp_path, network, options, words):
+    _, which = of("cwcomp", network=network, options=options)
+    what, message = outcome(run, tmp_path, which, images((2, 4, 5)))
     assert what is BadRequest and words in message
 
 
