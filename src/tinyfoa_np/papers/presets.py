@@ -92,7 +92,7 @@ AUTHORS: dict[str, dict[str, Any]] = {
     "fa": _FEEDBACK,
     "dfa": _FEEDBACK,
     "pepita_tl": {"network": "fc:1024", "epochs": 100, "batch": 64, "lr_schedule": "drop:60,90:0.1"},
-    "biofo": {"network": "fc:2000x4", "epochs": 100, "batch": 100, "options": {"head": "normal"}, **_REAL},
+    "biofo": {"network": "fc:2000x4", "epochs": 100, "batch": 100, "head": "normal", **_REAL},
     "deeperforward": {
         "network": "conv:100k5,p2,200k5,p2,400x2",
         "epochs": 150,
@@ -105,13 +105,13 @@ AUTHORS: dict[str, dict[str, Any]] = {
         "network": "conv:20,80,240,480",
         "epochs": 20,
         "batch": 128,
-        "options": {"windows": "1-2|1-3|1-4|1-5"},
+        "windows": "1-2|1-3|1-4|1-5",
     },
 }
 #: what differs on CIFAR
 _AUTHORS_CIFAR: dict[str, dict[str, Any]] = {
-    "biofo": {"network": "fc:2000x6", "options": {"head": "ternary"}},
-    "cwcomp": {"epochs": 25, "options": {"windows": "1-11|1-16|1-21|1-25"}},
+    "biofo": {"network": "fc:2000x6", "head": "ternary"},
+    "cwcomp": {"epochs": 25, "windows": "1-11|1-16|1-21|1-25"},
 }
 _PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
 
@@ -226,8 +226,8 @@ def authors(given: dict[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> authors({"dataset": "cifar10", "algorithm": "cwcomp", "epochs": 30})["options"]
-    {'windows': '1-11|1-16|1-21|1-25'}
+    >>> authors({"dataset": "cifar10", "algorithm": "cwcomp", "epochs": 30})["windows"]
+    '1-11|1-16|1-21|1-25'
     """
     rule = given.get("algorithm", Recipe.algorithm)
     if rule not in AUTHORS:
