@@ -111,6 +111,11 @@ class Dense(Parameters):
             )
         return int(sums.sum()) / self.z_unit
 
+    @property
+    def pass_rows(self) -> int:
+        """Neurons of a kernel call in a pass."""
+        return self.stretch
+
     def no_head(self, first: int, last: int) -> np.ndarray:
         """Rows (n, 0) for a layer without a head."""
         return empty((last - first, 0))

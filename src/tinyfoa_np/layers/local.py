@@ -324,6 +324,11 @@ class Local(GivenByPlace, Dense):
         )
         self.fresh = False
 
+    @property
+    def pass_rows(self) -> int:
+        """Channels, at all positions, of a kernel call in a pass."""
+        return self.pass_places * self.shape.channels
+
     def no_head(self, first: int, last: int) -> np.ndarray:
         """Rows (n O, 0) for a layer without a head."""
         return empty(((last - first) * self.shape.channels, 0))
