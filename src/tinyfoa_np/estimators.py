@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,10 @@ from .recipe import Recipe
 from .reports import audit as report
 from .run import directory, results
 from .run.advice import advice
-from .run.events import Event, Interrupted
+from .run.events import Interrupted
+from .run.start import Start, further
 from .run.train import train
+from .run.watch import Watch
 from .storage.files import unsynced
 
 #: ratio of columns' standard deviations above which a warning is given
@@ -70,7 +73,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     network, epochs, batch, lr, lr_schedule, binary_weights, binary_activations
         See :class:`.recipe.Recipe`. None is replaced by a value that depends on the number of samples and on the
         algorithm: :mod:`.defaults`.
-    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., augment, reshuffle
+    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., augment, reshuffle, freeze
         See :class:`.recipe.Recipe`. None is the algorithm's own default; for ``slices`` it is 1 if there is only one
         feature.
     normalize : {"standard", "unit"}, optional
@@ -78,6 +81,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         exports. None takes float samples as they are (scale them in a Pipeline) and bytes as "standard".
     options : dict, optional
         The algorithm's own options, if it is from a package that defines some.
+    start : path or Model, optional
+        Fine-tuning: the run directory, model file or model (such as ``model_`` of another estimator) whose weights the
+        first call begins with; :mod:`.run.start` says which layers are taken. Parameters that have their defaults here
+        are those of the model, and inputs are scaled as the model scales them. ``freeze="1,2"`` keeps layers 1 and 2.
     image : (int, int, int), optional
         Channels, rows and columns of samples that are images, with features channel by channel and row by row. Required
         for networks with convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``).
@@ -165,6 +172,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         lc_connect: str | None = Recipe.lc_connect,
         augment: str | None = Recipe.augment,
         reshuffle: bool = Recipe.reshuffle,
+        freeze: str | None = Recipe.freeze,
+        start: str | os.PathLike[str] | model.Model | None = None,
         options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
         class_weight: Any = None,
@@ -209,6 +218,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.lc_connect = lc_connect
         self.augment = augment
         self.reshuffle = reshuffle
+        self.freeze = freeze
+        self.start = start
         self.options = options
         self.image = image
         self.class_weight = class_weight
@@ -383,8 +394,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("there is only one class: at least two are needed")
         if not len(X):
             raise ValueError("all samples have the weight 0")
-        params = self.get_params()
-        given = {name: params[name] for name in Recipe.__dataclass_fields__ if params.get(name) is not None}
+        params, fields = self.get_params(), Recipe.__dataclass_fields__.keys() - {"start"}
+        given = {name: params[name] for name in fields if params.get(name) is not None}
         if self.slices is None and X.shape[1] == 1:
             given["slices"] = 1
         given["options"] = self.options or {}
@@ -396,8 +407,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         try:
             if not isinstance(given.get("network", ""), str) or not isinstance(given.get("batch", 1), int):
                 raise BadRequest(f"network must be text, and batch a whole number: not {self.network}, {self.batch}")
-            chosen = defaults.completed(given, *X.shape)
-            self.recipe_ = Recipe(**chosen).validated()
+            self._beginning = None if self.start is None else Start.of(self.start)
+            self.recipe_ = self._recipe(given, X.shape)
             self._shape = self._shaped(X.shape[1])
             self._place(keep=stream)
         except BadRequest as error:
@@ -418,6 +429,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 "a StandardScaler",
                 stacklevel=3,
             )
+
+    def _recipe(self, given: dict[str, Any], shape: tuple[int, int]) -> Recipe:
+        """The validated recipe: chosen for the samples, or that of the model from which the training starts."""
+        if self._beginning is None:
+            return Recipe(**defaults.completed(given, *shape)).validated()
+        usual = {name: parameter.default for name, parameter in signature(Classifier.__init__).parameters.items()}
+        changed = {name: value for name, value in given.items() if name not in usual or value != usual[name]}
+        own = changed.pop("options")
+        return further(self._beginning.model, **changed, **own)
 
     def _shaped(self, features: int) -> tuple[int, int, int] | None:
         """Channels, rows and columns of the samples; None if they are not images, or not used as such."""
@@ -459,11 +479,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with contextlib.ExitStack() as stack:
             if self.run_dir is None:
                 stack.enter_context(unsynced())
-            watch = _Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
+            watch = Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
+            start, self._beginning = self._beginning, None  # a further call continues from its own weights
+            how: dict[str, Any] = {"ram": self.ram, "threads": self.threads, "stream": stream, "on_event": watch}
             try:
-                result = train(
-                    self.recipe_, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream, on_event=watch
-                )
+                result = train(self.recipe_, dataset, self._run, start=start, **how)
             except BadRequest as error:
                 raise ValueError(str(error)) from error
             except Interrupted as error:
@@ -514,32 +534,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
         state = super().__getstate__()
         left = ("_temporary", "_run") if "_temporary" in state else ()
         return {name: value for name, value in state.items() if name not in left}
-
-
-class _Watch:
-    """Listener of a training: prints its epochs, and stops it early."""
-
-    def __init__(self, stopping: bool, patience: int, verbose: bool) -> None:
-        self.stopping, self.patience, self.verbose = stopping, patience, verbose
-        self.layer, self.best, self.since = -1, np.inf, 0
-
-    def __call__(self, event: Event) -> bool:
-        if event.kind != "epoch":
-            return False
-        error = event.test_error_pct
-        if self.verbose:
-            tested = "" if error is None else f", error on eval_set {error:.2f} %"
-            print(
-                f"layer {event.layer + 1}, epoch {event.epoch + 1}: loss {event.loss:.4f}, "
-                f"training error {event.train_error_pct:.2f} %{tested}"
-            )
-        if not self.stopping or error is None:
-            return False
-        if event.layer != self.layer:
-            self.layer, self.best, self.since = event.layer, np.inf, 0
-        self.since = 0 if error < self.best else self.since + 1
-        self.best = min(self.best, error)
-        return self.since >= self.patience
 
 
 def _remove(directory: str, owner: int) -> None:

@@ -184,7 +184,6 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "deeperforward", "network": "conv:8", "options": {"first_layer": 0}}, "from 1 to"),
         ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": "1 to 2"}}, "1-11|1-16"),
         ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": 3}}, "1-11|1-16"),
-        ({"algorithm": "cwcomp", "network": "resnet8"}, "cwcomp"),
     ],
 )
 def test_what_has_no_meaning_is_refused(options, words):
@@ -222,6 +221,7 @@ def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words
         ("conv:6,9", {"windows": "1-2"}, "each of 2 layers, as 1-2|1-3"),
         ("conv:6,9", {"windows": "1-2|2-1"}, "each of 2 layers, as 1-2|1-3"),
         ("conv:6x6", {}, "these images leave it fewer"),
+        ("resnet8", {}, "its own batch norm"),
     ],
 )
 def test_what_cannot_compete_is_refused(tmp_path, network, options, words):
