@@ -483,6 +483,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
             start, self._beginning = self._beginning, None  # a further call continues from its own weights
             how: dict[str, Any] = {"ram": self.ram, "threads": self.threads, "stream": stream, "on_event": watch}
             try:
+                if start:  # samples of further calls are scaled alike
+                    self.recipe_, dataset = start.planned(self.recipe_, dataset)
+                    self._affine, self._columns = (dataset.scale, dataset.offset, dataset.unit), dataset.columns
                 result = train(self.recipe_, dataset, self._run, start=start, **how)
             except BadRequest as error:
                 raise ValueError(str(error)) from error
