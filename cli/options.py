@@ -473,6 +473,8 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
         fields = presets.chosen(preset, given)
     elif shape and defaults.apply(given["dataset"], given.get("network")):
         fields = defaults.completed(given, *shape, own=is_files(given["dataset"]))
+    elif given.get("dataset") and not defaults.apply(given["dataset"], given.get("network")):
+        fields = defaults.published(given)
     recipe = Recipe().changed(fields).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if (recipe.deep or recipe.rule.real) and bits:

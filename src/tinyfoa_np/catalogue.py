@@ -115,7 +115,7 @@ class Algorithm:
         these are not supported.
     real_defaults : tuple of str
         The fields among ``binary_weights`` and ``binary_activations`` that are off by default for your own data: with
-        binary ones the scores are ties of signs, or little is learned.
+        binary ones the scores are ties of signs, or little is learned. Without ``paper``, also for published data sets.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     graphs : tuple of str
@@ -262,7 +262,7 @@ _OWN = (
         name="fa",
         title="FA",
         homes={"fc": _RULES + "fa:Network"},
-        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         options={
             "feedback": Option(
                 "masked",
@@ -336,6 +336,7 @@ _OWN = (
         schedules=("stream", "slice"),
         by_layer=True,
         answers="heads",
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(

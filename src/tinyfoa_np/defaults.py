@@ -45,7 +45,7 @@ RATES = {
     "bp": 1e-3,
     "dfa": 1e-3,
     "drtp": 1e-2,
-    "fa": 1e-2,
+    "fa": 1e-3,
     "pepita": 3e-2,
     "ff": 1e-2,
     "deeperforward": 1e-3,
@@ -130,6 +130,17 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
         fields.setdefault("lr_schedule", "cooldown")
         fields["lr"] = rates[algorithm]
     return fields
+
+
+def published(given: dict[str, Any]) -> dict[str, Any]:
+    """Complete the given fields of a recipe for a published data set.
+
+    The recipes of TinyFoA's paper have binary weights and activations. An algorithm that is not in that paper has real
+    ones where it learns little with binary ones, as in its own publication.
+    """
+    entry = catalogue.find(given.get("algorithm") or catalogue.DEFAULT)
+    real = dict.fromkeys(entry.real_defaults if entry.paper is None else (), False)
+    return {**real, **{name: value for name, value in given.items() if value is not None}}
 
 
 def _with(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

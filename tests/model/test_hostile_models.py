@@ -13,10 +13,7 @@ from train_tools import made, outcome, recipe, run
 from tinyfoa_np.errors import CheckFailed, TinyFoAError
 from tinyfoa_np.model import form, model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 IMAGE = (1, 8, 8)
 RECIPES = {

@@ -74,6 +74,9 @@ class LayerStage(Stage):
         self.sum_abs_z = 0.0  # of the training samples, during hand-over
         self.nothing = np.zeros((0, 0), self.emitted.dtype)  # placeholder for unused outputs
 
+    def build(self) -> None:
+        """Make the layers of the rule beside its first, if there are any."""
+
     @property
     def hands_on(self) -> Encoding:
         return self.emitted
