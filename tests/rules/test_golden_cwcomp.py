@@ -65,7 +65,7 @@ def test_golden(path, tmp_path, monkeypatch):
         options={"predictor_lr": meta["lr_softmax"]},
     ).validated()
     with Flash.create(tmp_path / "flash", "golden") as flash:
-        run = Run(recipe, layers, tuple(image), meta["classes"], steps, flash, monkeypatch, threads=1)
+        run = Run(recipe, layers, tuple(image), meta["classes"], steps, flash, monkeypatch)
         stage, forward = run.stage, run.stage._forward
         stage.windows = [tuple(window) for window in windows]
         seen = {}
