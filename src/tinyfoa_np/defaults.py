@@ -52,7 +52,16 @@ RATES = {
     "cwcomp": 5e-3,
     "giff": 1e-3,
 }
-GRAPH_RATES = {"bp": 4e-3, "deeperforward": 2e-2, "cwcomp": 5e-3, "giff": 4e-3}
+GRAPH_RATES = {
+    "bp": 4e-3,
+    "fa": 4e-3,
+    "dfa": 4e-3,
+    "drtp": 1e-2,
+    "biofo": 3e-3,
+    "deeperforward": 2e-2,
+    "cwcomp": 5e-3,
+    "giff": 4e-3,
+}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 10
 _SOFTMAX = {"loss": "softmax", "negatives": "all", "answer": "last"}

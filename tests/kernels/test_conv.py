@@ -16,6 +16,7 @@ from kernel_tools import EPS, Blank, in_one_block, on_threads, only_samples, run
 from tinyfoa_np.kernels import conv_backward as backward_kernels
 from tinyfoa_np.kernels import conv_forward as forward_kernels
 from tinyfoa_np.kernels import conv_norm_pool as maps
+from tinyfoa_np.kernels import conv_tanh_pool as further
 from tinyfoa_np.kernels import conv_update as update_kernels
 from tinyfoa_np.kernels.optimizers import NUMBERS
 from tinyfoa_np.reference import conv as reference
@@ -409,10 +410,10 @@ def test_pool(samples, rows, columns, width, K, L, threads):
 
     X = np.maximum(X, 0)  # with ties
     z, about = reference.max_pool(X, K), {"x": inner(X), "samples": samples, "rows": K, "columns": K}
-    done = on_threads(maps.max_pool, "z", threads, **about, z=Blank(inner(z).shape, "float32"))
+    done = on_threads(further.largest, "z", threads, **about, z=Blank(inner(z).shape, "float32"))
     assert same_bits(done.z[:samples], inner(z)[:samples])
     dz = numbers(rng, *z.shape)
-    back = on_threads(maps.max_pool_back, "dx", threads, dz=inner(dz), **about, dx=Blank(inner(X).shape, "float32"))
+    back = on_threads(further.largest_back, "dx", threads, dz=inner(dz), **about, dx=Blank(inner(X).shape, "float32"))
     only_samples(back, "dx", samples)
     assert same_bits(back.dx[:samples] + 0, inner(reference.max_pool_gradient(X, K, dz))[:samples] + 0)
 

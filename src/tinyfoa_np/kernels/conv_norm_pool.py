@@ -1,4 +1,4 @@
-"""Operations between convolutions: batch norm, ReLU, pooling by means or maxima, forward and gradient side by side.
+"""Operations between convolutions: batch norm, ReLU, average pooling, forward and gradient side by side.
 
 Maps are (N, C), positions of all samples by channels, float32. Sums over positions are computed in float64, separately
 for a fixed number of chunks, which are then added in order, so that results do not depend on threads.
@@ -195,40 +195,3 @@ def pool_back(dz, samples, rows, columns, dx, threads):
                     inside = p < dz.shape[1] and q < dz.shape[2]
                     for c in range(dx.shape[3]):
                         dx[s, i, j, c] = dz[s, p, q, c] * over if inside else np.float32(0)
-
-
-@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def max_pool(x, samples, rows, columns, z, threads):
-    # as pool
-    """Maxima of ``rows`` x ``columns`` positions side by side; NaN stays."""
-    for lane in prange(threads):
-        begin, end = share(np.int64(lane), threads, samples, 1)
-        for s in range(begin, end):
-            for p in range(z.shape[1]):
-                for q in range(z.shape[2]):
-                    for c in range(z.shape[3]):
-                        top = x[s, p * rows, q * columns, c]
-                        for i in range(rows):
-                            for j in range(columns):
-                                value = x[s, p * rows + i, q * columns + j, c]
-                                top = value if value > top or value != value else top
-                        z[s, p, q, c] = top
-
-
-@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def max_pool_back(dz, x, samples, rows, columns, dx, threads):
-    # dz as z of pool, x and dx as its x
-    """Errors of the inputs x of :func:`max_pool`: all of it for the first maximum of a window, 0 elsewhere."""
-    for lane in prange(threads):
-        begin, end = share(np.int64(lane), threads, samples, 1)
-        for s in range(begin, end):
-            dx[s] = np.float32(0)
-            for p in range(dz.shape[1]):
-                for q in range(dz.shape[2]):
-                    for c in range(dz.shape[3]):
-                        row, column = p * rows, q * columns
-                        for i in range(p * rows, (p + 1) * rows):
-                            for j in range(q * columns, (q + 1) * columns):
-                                if x[s, i, j, c] > x[s, row, column, c]:
-                                    row, column = i, j
-                        dx[s, row, column, c] = dz[s, p, q, c]

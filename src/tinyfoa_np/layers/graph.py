@@ -8,8 +8,9 @@ train right after it has passed its error on.
     forward 0 ... forward n-1, gradient n, update n, gradient n-1, update n-1, ... gradient 0, update 0
 
 A value is kept from the operation that computes it to the last step that reads it; so is an error. Errors pass through
-ReLU and batch norm in place; the error of a sum is the error of both its terms. Below the lowest parameters there are
-no errors.
+ReLU, tanh and batch norm in place; the error of a sum is the error of both its terms. Below the lowest parameters there
+are no errors. In a program with direct errors, each output of parameters has an error of its own, which comes from
+outside and is not sent on.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Any
 
 from ..architectures import Description, Shape, shape_after
 
-CONV, CONNECT, DEPTHWISE, NORM, POOL = "conv", "connect", "depthwise", "norm", "pool"
-#: convolutions in groups of channels, and pooling by maxima; no errors pass through a grouped convolution
-GROUPED, MAX_POOL = "grouped", "max_pool"
+CONV, CONNECT, DEPTHWISE, NORM, POOL, LARGEST = "conv", "connect", "depthwise", "norm", "pool", "maxpool"
+#: a convolution in groups of channels, through which no errors pass
+GROUPED = "grouped"
 #: added to the variances of batch norm, unless an operation says otherwise
 EPSILON = 1e-5
 
@@ -36,7 +37,7 @@ class Operation:
     ----------
     kind : str
         ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``grouped``, a convolution in groups of
-        channels; ``norm``, batch norm plus an optional shortcut; ``pool``, by means; ``max_pool``.
+        channels; ``norm``, batch norm plus an optional shortcut; ``pool``, by means; ``maxpool``.
     source, target : int
         Numbers of values.
     weight : tuple of int
@@ -48,8 +49,9 @@ class Operation:
         For ``norm``: index of its running mean and variance among the program's statistics.
     stride : int
     window : (int, int)
-        For ``pool`` and ``max_pool``.
-    relu : bool
+        For ``pool`` and ``maxpool``.
+    relu, tanh : bool
+        The activation, if any.
     shortcut : int or None
         For ``norm``: a value added before the ReLU.
     epsilon : float
@@ -71,6 +73,7 @@ class Operation:
     shortcut: int | None = None
     epsilon: float = EPSILON
     name: str = ""
+    tanh: bool = False
 
     @property
     def biases(self) -> int:
@@ -107,8 +110,10 @@ class Program:
     layers : sequence of descriptions
     shape : (int, int, int)
         Rows, columns and channels of a sample of its input.
-    sends_back : bool
-        Whether the error of the input is computed.
+    tanh : bool
+        Whether outputs of linear layers and convolutions pass tanh instead of ReLU; those of batch norm do not.
+    direct : bool
+        Whether errors are direct; a program with batch norm has none that are.
 
     Attributes
     ----------
@@ -126,6 +131,8 @@ class Program:
 
     layers: Sequence[Description]
     shape: Shape
+    tanh: bool = False
+    direct: bool = False
     operations: list[Operation] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     parameters: int = 0
@@ -150,8 +157,9 @@ class Program:
     def _add(self, layer: Description, name: str) -> None:
         kind, *rest = layer
         source = len(self.shapes) - 1
-        if kind == "pool":
-            self._operation(POOL, source, shape_after(layer, self.shapes[source]), window=(rest[0], rest[1]))
+        if kind in ("pool", "maxpool"):
+            how = POOL if kind == "pool" else LARGEST
+            self._operation(how, source, shape_after(layer, self.shapes[source]), window=(rest[0], rest[1]))
             return
         below, width = rest[:2]
         if kind in ("dense", "linear"):
@@ -163,8 +171,9 @@ class Program:
         stride = rest[2]
         if kind == "conv":
             self._convolve(source, below, width, stride, 3, 3, name + "c", biased=True, relu=True)
-        elif kind == "plain":
-            self._convolve(source, below, width, stride, rest[3], rest[4], name + "c", relu=True)
+        elif kind in ("plain", "biased"):
+            about = source, below, width, stride, rest[3], rest[4], name + "c"
+            self._convolve(*about, biased=kind == "biased", relu=True)
         elif kind == "normed":
             z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c")
             self._normalize(z, name + "b1")
@@ -172,7 +181,7 @@ class Program:
             z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c", True, True, rest[5])
             rows, columns, _ = self.shapes[z]
             if rest[6]:
-                z = self._operation(MAX_POOL, z, (rows // 2, columns // 2, width), window=(2, 2))
+                z = self._operation(LARGEST, z, (rows // 2, columns // 2, width), window=(2, 2))
             self._normalize(z, name + "b1", relu=False, epsilon=1e-4)
         elif kind == "dsconv":
             rows, columns, _ = self.shapes[source]
@@ -229,6 +238,8 @@ class Program:
         """Append an operation, with further fields of it; return the number of its target."""
         target = len(self.shapes)
         self.shapes.append(shape)
+        if self.tanh and about.get("relu") and kind != NORM:
+            about |= {"relu": False, "tanh": True}
         made = Operation(kind, source, target, weight, self.parameters, **about)
         self.operations.append(made)
         self.parameters += made.size
@@ -256,7 +267,8 @@ class Program:
                 reads.append(f"forward:{k}")
             if number == one.source and one.kind in (CONV, CONNECT, DEPTHWISE, GROUPED):
                 reads.append(f"update:{k}")
-            if number == one.source and one.kind in (NORM, MAX_POOL) or number == one.target and one.relu:
+            pooled = number == one.source and one.kind == LARGEST and number in self.error_of and not self.direct
+            if number == one.source and one.kind == NORM or pooled or number == one.target and (one.relu or one.tanh):
                 reads.append(f"gradient:{k}")
         if number == self.output:
             reads.append(f"update:{len(self.operations)}")
@@ -272,6 +284,9 @@ class Program:
     def _plan_errors(self) -> None:
         """Assign errors to arrays: the output's exists from the top on; errors are computed in place where possible."""
         count = len(self.operations)
+        if self.direct:
+            self._plan_direct_errors()
+            return
         trained = {0: False}  # whether a value depends on parameters
         for one in self.operations:
             trained[one.target] = bool(one.weight) or trained[one.source]
@@ -295,3 +310,12 @@ class Program:
                 spans[self.error_of[one.source]][2] = f"gradient:{k}"
             spans[own][2] = f"update:{k}"
         self.errors = [Span(*span) for span in spans]  # type: ignore[arg-type]
+
+    def _plan_direct_errors(self) -> None:
+        """An array for the error of each output of parameters, from the operation's gradient to its update."""
+        for k in reversed(range(len(self.operations))):
+            one = self.operations[k]
+            if one.weight:
+                first = f"gradient:{len(self.operations) if one.target == self.output else k}"
+                self.error_of[one.target] = len(self.errors)
+                self.errors.append(Span(self.shapes[one.target], first, f"update:{k}"))

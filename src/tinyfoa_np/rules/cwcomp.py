@@ -55,7 +55,7 @@ def chain(unit: Sequence[Description], grouped: bool, classes: int) -> list[Desc
     """The layers of a unit: its convolution with biases, pooling and batch norm; refuses what has no blocks."""
     layers: list[Description] = []
     for kind, *rest in unit:
-        if kind == "pool":
+        if kind in ("pool", "maxpool"):
             layers.append((kind, *rest))
             continue
         if kind not in ("conv", "dense", "plain"):
@@ -95,6 +95,10 @@ class Network(Scored, GroupStage):
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         own, shape, layers = self.recipe.options, architecture.shape, []
+        if {unit[-1][0] for unit in architecture.units} > {"dense"}:
+            raise BadRequest(
+                "algorithm cwcomp has no fully connected layers on convolutions: leave f out of the network"
+            )
         for number, unit in enumerate(architecture.units):
             layers.append(chain(unit, number % 2 == 1, self.C))
             shape = self._pooled(layers[-1], shape)

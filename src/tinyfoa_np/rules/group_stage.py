@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..architectures import Architecture, Description
+from ..architectures import Architecture, Description, Shape
 from ..kernels.conv_update import Step
 from ..layers.encoding import Encoding, empty
 from ..layers.graph import Program
@@ -58,7 +58,7 @@ class GroupStage(Stage):
         self.layers = []
         shape, below = self.shape, None
         for chain in self.build(architecture):
-            program = Program(chain, shape)
+            program = self.program(chain, shape)
             frozen = len(self.layers) in self.frozen_groups
             own = self.recipe_of(len(self.layers))
             below = Group(own, program, below, self.beside(program), batches, threads, self.B, frozen)
@@ -72,6 +72,10 @@ class GroupStage(Stage):
     def recipe_of(self, number: int) -> Recipe:
         """The recipe by which a group trains: its optimizer and rate may be its own."""
         return self.recipe
+
+    def program(self, chain: Sequence[Description], shape: Shape) -> Program:
+        """The program of a group's layers."""
+        return Program(chain, shape)
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the parameters trained in addition to a program's layers."""
