@@ -15,15 +15,12 @@ in turn:
     predictor       p = softmax(S y + t) on the last layer's outputs
                     loss: cross-entropy of p taken as logits, as published: a second softmax
                     da = p (dp - sum dp p), dp = (softmax(p) - Y) / B; gradient descent with ``predictor_lr``
-    prediction      the class with the largest p, or with the largest G of the last layer (``predictor`` goodness; then
-                    there is no S)
+    prediction      the class with the largest p, or (``predictor`` goodness, without S) with the last layer's largest G
 
-No error passes from a layer to the one below: a step needs the arrays of one layer. ``windows`` names the epochs in
-which each layer trains, for interleaved or layer-by-layer training: ``1-11|1-16|1-21|1-25``. In other epochs a layer
-only passes its outputs on, still with the statistics of the batch. A fully connected layer is a convolution of one
-position; its channels are not grouped and there is nothing to pool.
-
-The authors train four layers, ``conv:20,80,240,480``, in batches of 128 with Adam at 0.01.
+No error passes to the layer below: a step needs the arrays of one layer. ``windows`` names the epochs in which each
+layer trains, for interleaved or layer-by-layer training: ``1-11|1-16|1-21|1-25``. In other epochs a layer only passes
+its outputs on, still with the statistics of the batch. A fully connected layer is a convolution of one position, not
+grouped, with nothing to pool. The authors train ``conv:20,80,240,480`` in batches of 128 with Adam at 0.01.
 """
 
 from __future__ import annotations
@@ -154,9 +151,8 @@ class Network(Scored, GroupStage):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, layer by layer."""
-        samples, wrong = part.samples, 0
+        samples, wrong, self.losses = part.samples, 0, []
         self.next_step(step, part)
-        self.losses = []
         for group in self.layers:
             y = self._forward(group, samples, "forward")
             group.dirty = True  # at least its running statistics
