@@ -52,8 +52,8 @@ from .run import directory, results
 from .run.advice import advice
 from .run.events import Interrupted
 from .run.start import Start, further
+from .run.stopping import Patience, Watch
 from .run.train import train
-from .run.watch import Watch
 from .storage.files import unsynced
 
 #: ratio of columns' standard deviations above which a warning is given
@@ -96,7 +96,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     n_iter_no_change : int
     warm_start : bool
         Whether a further :meth:`fit` continues from the weights, moments and step counts of the last one. It then
-        equals one call of :meth:`partial_fit` per epoch.
+        equals one call of :meth:`partial_fit` per epoch; ``early_stopping`` then looks at the last layer's errors.
     shuffle : bool
         Shuffle the samples once before they are divided into batches, as sorted samples cannot be learned. The result
         then does not depend on the order of the samples.
@@ -274,8 +274,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if not further:
             self._begin(X)
             return self._train(X, labels, checked)
+        patience = Patience(self.n_iter_no_change)
         for _ in range(self.recipe_.epochs):
             self._train(X, labels, checked, stream=True)
+            error = self.history_[-1].test_error_pct
+            if self.early_stopping and error is not None and patience.ends(error):
+                break
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Classifier:
