@@ -356,7 +356,37 @@ def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network
                     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6)
             new = {name: optimizers[name].step(parameters[name], slope) for name, slope in slopes.items()}
             parameters |= moved | new
-    assert own.stage.known() == [{"alpha": 1.0, "scale": 1.0}]
+    assert list(own.stage.known()) == [{"alpha": 1.0, "scale": 1.0}]
+
+
+@pytest.mark.parametrize(("network", "image"), [("resnet8", (3, 8, 8)), ("dscnn", (1, 9, 4)), ("cnn", (2, 9, 8))])
+def test_feedback_alignment_is_that_of_the_reference(tmp_path, monkeypatch, network, image):
+    """Gradients of the first step, by Adam's first moment: the chain rule with fixed arrays in place of weights."""
+    classes, samples = 3, 40
+    built = architecture(network, math.prod(image), image, classes)
+    chain = [*(layer for unit in built.units for layer in unit), *built.head]
+    options = {"hidden": "relu", "loss": "softmax"}
+    recipe = Recipe(algorithm="fa", network=network, batch=samples, epochs=1, options=options).validated()
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((samples, *image)).astype(np.float32), rng.integers(0, classes, samples)
+    with Flash.create(tmp_path / "flash", "test") as flash:
+        own = Run(recipe, [*built.units, built.head], image, classes, 1, flash, monkeypatch)
+        parameters = {name: value.astype(np.float64) for name, value in own.get(0).items()}
+        (group,), flat = own.stage.layers, np.zeros_like(own.stage.layers[0].ram.weights)
+        for k, array in group.feedback.items():
+            at = group.program.operations[k].at
+            flat[at : at + array.size] = array.ravel()
+        named = own.get(0, {"weights": flat})
+        sent = {f"{group.program.operations[k].name}.weight" for k in group.feedback}
+        feedback = {name: named[name].astype(np.float64) for name in sent}
+        assert len(feedback) == sum(name.endswith(".weight") and value.ndim > 1 for name, value in named.items()) - 1
+        logits, back, _ = blocks.forward(X.astype(np.float64), chain, parameters, training=True, feedback=feedback)
+        _, slopes = blocks.gradient(back, error(logits.reshape(samples, classes), labels))
+        assert not own.step(0, X, labels).diverged
+        first = own.get(0, {"weights": 10 * group.ram.moment1})
+        largest = max(np.abs(slope).max() for slope in slopes.values())
+        for name, slope in slopes.items():
+            assert np.abs(first[name] - slope).max() <= 5e-5 * np.abs(slope).max() + 1e-6 * largest, name
 
 
 def test_what_a_run_writes_down(trained):
