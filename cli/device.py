@@ -1,9 +1,10 @@
-"""The plan of the C trainer, printed by ``tinyfoa plan --to c-trainer``."""
+"""The C trainer: its recipes and its flash, and its plan as printed by ``tinyfoa plan --to c-trainer``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tinyfoa_np import catalogue
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.text import size
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from tinyfoa_np.data import Dataset
     from tinyfoa_np.model.c_layout import Store
     from tinyfoa_np.recipe import Recipe
+
+
+def of_trainer(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
+    """The given options of a recipe, with binary weights and activations by default: the trainer has no others."""
+    if preset or given.get("algorithm", catalogue.DEFAULT) != catalogue.DEFAULT:
+        return given
+    return {"binary_weights": True, "binary_activations": True, **given}
 
 
 def store_of(board: str | None, flash: str | None, ram: int | None, reserve: int | None) -> tuple[Store, int | None]:

@@ -10,7 +10,7 @@ import click
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
 
-from .device import store_of
+from .device import of_trainer, store_of
 from .options import (
     Bytes,
     asked,
@@ -156,10 +156,14 @@ def _trainer(
         dataset = dataset_of(source, files)
         if not dataset:
             raise BadRequest("name a data set (digits, mnist, data.csv) or a run")
-        recipe = asked({**given, "dataset": dataset}, preset)
+        given = of_trainer({"dataset": dataset, **given}, preset)
+        recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
     c_layout.check_scope(recipe)
     store, ram = store_of(board, flash, ram, None)
     loaded = data.load(recipe.dataset, data_dir)
+    if not run:  # the defaults depend on the data, as in training
+        recipe = asked(given, preset, loaded.train.inputs.shape)
+        c_layout.check_scope(recipe)
     layout = c_layout.fit(recipe, loaded, store, samples == "mapped", ram)
     if store.nbytes and layout.flash_bytes > store.nbytes:
         raise BadRequest(

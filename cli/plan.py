@@ -11,7 +11,7 @@ import click
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.text import size
 
-from .device import device_plan, print_device_plan
+from .device import device_plan, of_trainer, print_device_plan
 from .options import (
     Bytes,
     CommandOfRecipes,
@@ -144,6 +144,7 @@ def plan(
         raise BadRequest("name a data set (digits, mnist, data.csv)")
     reading = reading_of(given)
     given = {"dataset": dataset, **{name: value for name, value in given.items() if value is not None}}
+    given = of_trainer(given, preset) if to else given
     beginning = None
     if start:
         recipe, beginning, reading = started(start, preset, dataset, given, reading)

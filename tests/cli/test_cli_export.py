@@ -9,7 +9,8 @@ pytest.importorskip("tinyfoa_cli", reason="the command line is not installed: ru
 from cli_tools import one_error_line
 from tinyfoa_cli.export import FORMATS
 
-from tinyfoa_np.model import export
+from tinyfoa_np.model import c_trainer, export
+from tinyfoa_np.run.directory import read_recipe
 
 
 def test_formats_are_the_packages():
@@ -82,3 +83,17 @@ def test_a_damaged_model_is_refused(run, trained, tmp_path):
     (tmp_path / "bent.safetensors").write_bytes(content)
     code, _, err = run("export", "bent.safetensors", "--to", "npz")
     assert code == 1 and "altered" in one_error_line(err) and not (tmp_path / "model.npz").exists()
+
+
+def test_a_trainer_of_own_data_has_the_recipe_of_training_with_signs(run, tmp_path, monkeypatch):
+    rows = ["a,b,c,label", *(f"{k * 7 % 13},{k * k % 17 / 3:.3f},{k % 5},{'xy'[k % 2]}" for k in range(60))]
+    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n")
+    layouts = []
+    monkeypatch.setattr(c_trainer, "write", lambda layout, *_: layouts.append(layout))
+    small = ("--network", "fc:20x2", "--epochs", "1")
+    code, _, err = run("export", "own.csv", "--to", "c-trainer", *small)
+    assert (code, err) == (0, "")
+    bits = ("--binary-weights", "--binary-activations")
+    assert run("train", "own.csv", *small, *bits, "--out", "signs", "--quiet")[0] == 0
+    assert layouts[0].recipe == read_recipe(tmp_path / "signs")
+    assert layouts[0].recipe.shuffle  # a default for own data
