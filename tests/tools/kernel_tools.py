@@ -4,9 +4,11 @@ Whatever a kernel reads beyond its arrays, or takes from memory that nobody wrot
 twice, on two kinds of garbage, and must leave the same. What it writes beyond its arrays shows in the garbage around.
 """
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from tinyfoa_np.kernels import dense_backward as backward
@@ -29,6 +31,12 @@ KINDS = "bits", "bytes", "real"  # of inputs
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
 RESIDENT = "".join(f"resident.{name} " for name in Resident._fields)  # what an update may write
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
+
+
+@lru_cache
+def called(helper):
+    """A function that Python may call, around one that only kernels call."""
+    return numba.njit(lambda *arguments: helper(*arguments))
 
 
 class Blank(NamedTuple):

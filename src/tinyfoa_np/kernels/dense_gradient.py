@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .gradients import (
     GRADIENT_COLUMNS,
     copy_errors,
@@ -46,7 +46,7 @@ def _errors(source, row, start, samples, dz, at):
     raise TypeError
 
 
-@overload(_errors, inline="always")
+@overload(_errors, INLINED)
 def _errors_by_source(source, row, start, samples, dz, at):
     return _given_errors if source.instance_class is Given else _projected_errors
 
@@ -80,7 +80,7 @@ def _times_factor(source, value, s):
     raise TypeError
 
 
-@overload(_times_factor, inline="always")
+@overload(_times_factor, INLINED)
 def _times_factor_by_source(source, value, s):
     if source.instance_class is Given:
         return lambda source, value, s: value * source.factor[s] if source.factor.size else value
@@ -92,7 +92,7 @@ def _has_factor(source):
     raise TypeError
 
 
-@overload(_has_factor, inline="always")
+@overload(_has_factor, INLINED)
 def _has_factor_by_source(source):
     if source.instance_class is Given:
         return lambda source: source.factor.size > 0
@@ -133,7 +133,7 @@ def row_errors(values, source, row, samples, dz, listed, thread, at, total):
     raise TypeError
 
 
-@overload(row_errors, inline="always")
+@overload(row_errors, INLINED)
 def _row_errors_by_kind(values, source, row, samples, dz, listed, thread, at, total):
     if values.dtype == types.uint32:
         return _tabled_errors
@@ -186,7 +186,7 @@ def gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
     raise TypeError
 
 
-@overload(gradient_run, inline="always")
+@overload(gradient_run, INLINED)
 def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, gradient):
     if values.dtype == types.uint32:
         return _run_of_bits
@@ -224,7 +224,7 @@ def run_columns(values):
     raise TypeError
 
 
-@overload(run_columns, inline="always")
+@overload(run_columns, INLINED)
 def _run_columns_by_kind(values):
     if values.dtype == types.uint32:
         return lambda values: BIT_RUN
@@ -236,7 +236,7 @@ def tile_neurons(values, dz):
     raise TypeError
 
 
-@overload(tile_neurons, inline="always")
+@overload(tile_neurons, INLINED)
 def _tile_neurons_by_kind(values, dz):
     if values.dtype == types.uint32:
         return lambda values, dz: 1

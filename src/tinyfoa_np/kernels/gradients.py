@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import AVX2, F32, FLOATS16, I8, I16, I32, I64, INTS16, MASK16, WIDE, Lanes
 
 #: vectors of 16 gradients of packed inputs that one pass over the tables of sums serves
@@ -218,7 +218,7 @@ _sum_tables_whole, _sum_tables_some = _sum_tables(GRADIENT_VECTORS, False), _sum
 _sum_tables_few = _sum_tables(1, True)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def sum_tables(tables, t0, groups, x, x0, stride, gradient, g0, columns):
     # as _sum_tables, for any number of columns
     k = 0

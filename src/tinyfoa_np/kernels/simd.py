@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import njit
+from .compiling import INLINED, njit
 
 I1, I8, I16, I32, I64, F32 = (*(ir.IntType(n) for n in (1, 8, 16, 32, 64)), ir.FloatType())
 WORDS8 = ir.VectorType(I64, 8)  # one 64-bit word of eight neurons
@@ -243,7 +243,7 @@ def write_signs(typing: Any, word: Any, out: Any, start: Any) -> Any:
     return signature, codegen
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def share(thread, threads, count, step):
     """The part of ``count`` for ``thread``: its first and its end, at multiples of ``step``."""
     blocks = (count + step - 1) // step
