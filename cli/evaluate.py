@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tinyfoa_np.model import Model
 
 #: with more classes, the confusion matrix does not fit a terminal, and the most frequent mistakes are listed instead
-MOST_CLASSES, MISTAKES = 12, 10
+MOST_CLASSES = 12
 #: deviations below the mean at which --exit stops; the paper's is 1
 FACTORS = (2.0, 1.0, 0.0, -1.0)
 
@@ -63,12 +63,12 @@ def evaluate(
     """
     path = model_file(run)
     from tinyfoa_np.model import model as models
-    from tinyfoa_np.reports.evaluation import evaluation
+    from tinyfoa_np.reports.evaluation import of_model
 
     model = models.load(path)
     name = dataset_of(dataset, files) or model.recipe.dataset
     inputs, labels = _samples(run, model, name, data_dir, max_bytes)
-    found = {**evaluation(model.scores(inputs), labels, model.labels), "dataset": name}
+    found = {**of_model(model, inputs, labels), "dataset": name}
     if early:
         found["exit"] = _exits(model, path, inputs, labels, data_dir, max_bytes)
     if as_json:
@@ -133,6 +133,8 @@ def _samples(
 
 
 def _print(found: dict[str, Any], name: str) -> None:
+    from tinyfoa_np.reports.evaluation import occurring
+
     console = output(WIDTH)
     wrong, count = found["wrong"], found["samples"]
     click.echo(f"test error  {found['error_pct']:.2f} %  ({wrong:,} of {count:,} {name} test samples wrong)")
@@ -149,21 +151,19 @@ def _print(found: dict[str, Any], name: str) -> None:
     shares = ("precision", "recall", "f1")
     click.echo()
     table = empty_table("By class", "class", "samples >", "precision >", "recall >", "F1 >")
-    for row in found["classes"]:
+    for row in occurring(found):
         table.add_row(str(row["label"]), f"{row['samples']:,}", *(_share(row[share]) for share in shares))
     console.print(table)
     labels = [str(row["label"]) for row in found["classes"]]
-    confusion = found["confusion"]
     if len(labels) <= MOST_CLASSES:
         columns = [f"{label[:6]} >" for label in labels]
         table = empty_table("Confusion matrix", "right class", *columns)
-        for label, row in zip(labels, confusion, strict=True):
+        for label, row in zip(labels, found["confusion"], strict=True):
             table.add_row(label[:12], *(str(count) if count else "." for count in row))
     else:
-        mistakes = [(n, a, b) for a, row in enumerate(confusion) for b, n in enumerate(row) if n and a != b]
         table = empty_table("Most frequent mistakes", "samples >", "right class", "answer")
-        for count, right, answer in sorted(mistakes, key=lambda m: (-m[0], m[1], m[2]))[:MISTAKES]:
-            table.add_row(f"{count:,}", labels[right], labels[answer])
+        for row in found["mistakes"]:
+            table.add_row(f"{row['samples']:,}", str(row["label"]), str(row["answer"]))
     console.print(table)
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyfoa_np import defaults
-from tinyfoa_np.data import is_files, load, short
+from tinyfoa_np import data, defaults
+from tinyfoa_np.data import Dataset, Reading, is_files, short
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets
@@ -126,18 +126,10 @@ def train(
 
     Options marked with an algorithm (for example giff:) only work with that algorithm.
     """
-    if start and resume:
-        raise BadRequest("--from and --resume both determine the weights: give one of them")
-    if given.get("freeze") and not (start or resume):
-        raise BadRequest("--freeze keeps layers of a model: name it with --from MODEL")
-    if resume and lean:
-        raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
-    if resume and out:
-        raise BadRequest("--resume continues in its own directory; leave --out out")
+    _refuse_together(start, resume, out, lean, given)
     dataset = dataset_of(dataset, files)
     if not resume and not dataset:
         raise BadRequest("name a data set (digits, mnist, data.csv), or a run to continue with --resume DIR")
-
     reading = reading_of(given)
     given = {name: value for name, value in given.items() if value is not None}
     if dataset:
@@ -146,47 +138,26 @@ def train(
     beginning: Start | None = None
     if resume:
         run = old_run(resume)
-        from tinyfoa_np.run.directory import read_recipe
-
-        recipe = read_recipe(run)
-        if dataset and is_files(dataset):
-            if reading is not None:
-                raise BadRequest("a run keeps its way to read data: leave options such as --label out")
-            if load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
-                raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
-            given["dataset"] = recipe.dataset  # the same samples, wherever they are now
-        if preset:
-            given = presets.chosen(preset, {**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
-        _refuse_contradictions(recipe, given)
+        recipe = _continued(run, given, preset, reading, max_bytes)
         directory = contextlib.nullcontext(run)
-    elif start:
-        assert dataset
-        recipe, beginning, reading = started(start, preset, dataset, given, reading)
-        directory = new_run(out, short(recipe.dataset), recipe.algorithm)
     else:
-        recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
+        if start:
+            recipe, beginning, reading = started(start, preset, given["dataset"], given, reading)
+        else:
+            recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
         directory = new_run(out, short(recipe.dataset), recipe.algorithm)
 
     # Imports that take a second come after everything that can be refused at once.
-    from tinyfoa_np import data
-    from tinyfoa_np.data.user_files import described
-    from tinyfoa_np.run import advice
     from tinyfoa_np.run import train as training
     from tinyfoa_np.run.events import ignored
 
-    from .progress import Counting, TrainingProgress
+    from .progress import TrainingProgress
 
     samples, chosen = None, ""  # a resumed run has them in flash
     if not resume:
-        with contextlib.nullcontext() if quiet else Counting() as counting:
-            samples = data.load(recipe.dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
-        if is_files(recipe.dataset) and not quiet:
-            click.echo(printable(described(samples)), err=True)
+        samples = _samples(recipe.dataset, data_dir, reading, max_bytes, quiet)
         recipe = recipe if start else asked(given, preset, samples.train.inputs.shape)
-        if not start and not preset and (defaulted := defaults.described(recipe, given)):
-            chosen = f"chosen: {defaulted}"
-        elif preset == presets.PRESETS[0]:
-            chosen = f"preset: {presets.described(recipe)}"
+        chosen = _chosen(recipe, given, preset, start)
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext(ignored) if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
@@ -204,14 +175,76 @@ def train(
             start=beginning,
         )
     if samples is not None and result["error_pct"] is not None:
-        import numpy as np
-
-        told = advice.advice(result["error_pct"], np.bincount(samples.test.labels), "test")
-        if told:
-            warnings.warn(told, stacklevel=1)
+        _warn_of_chance(result["error_pct"], samples)
     click.echo(json.dumps(result) if as_json else _summary(result))
     if result.get("findings"):
         raise CheckFailed(f"the audit failed: {'; '.join(result['findings'])}")
+
+
+def _refuse_together(
+    start: str | None, resume: str | None, out: str | None, lean: bool | None, given: dict[str, Any]
+) -> None:
+    """Refuse options that exclude each other."""
+    if start and resume:
+        raise BadRequest("--from and --resume both determine the weights: give one of them")
+    if given.get("freeze") and not (start or resume):
+        raise BadRequest("--freeze keeps layers of a model: name it with --from MODEL")
+    if resume and lean:
+        raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
+    if resume and out:
+        raise BadRequest("--resume continues in its own directory; leave --out out")
+
+
+def _continued(
+    run: Path, given: dict[str, Any], preset: str | None, reading: Reading | None, max_bytes: int | None
+) -> Recipe:
+    """The recipe of a run to continue; options that contradict it are refused."""
+    from tinyfoa_np.run.directory import read_recipe
+
+    recipe, dataset = read_recipe(run), given.get("dataset")
+    if dataset and is_files(dataset):
+        if reading is not None:
+            raise BadRequest("a run keeps its way to read data: leave options such as --label out")
+        if data.load(dataset, reading=reading_before(run), max_bytes=max_bytes).digest != recipe.digest:
+            raise BadRequest(f"{dataset} does not contain the samples of this run: leave it out or start a new run")
+        given["dataset"] = recipe.dataset  # the same samples, wherever they are now
+    if preset:
+        given = presets.chosen(preset, {**{name: getattr(recipe, name) for name in _SYSTEM}, **given})
+    _refuse_contradictions(recipe, given)
+    return recipe
+
+
+def _samples(
+    dataset: str, data_dir: str | None, reading: Reading | None, max_bytes: int | None, quiet: bool
+) -> Dataset:
+    """Load a data set, with progress, and say what a file of the user's was taken for."""
+    from tinyfoa_np.data.user_files import described
+
+    from .progress import Counting
+
+    with contextlib.nullcontext() if quiet else Counting() as counting:
+        samples = data.load(dataset, data_dir, reading=reading, max_bytes=max_bytes, on_progress=counting)
+    if is_files(dataset) and not quiet:
+        click.echo(printable(described(samples)), err=True)
+    return samples
+
+
+def _chosen(recipe: Recipe, given: dict[str, Any], preset: str | None, start: str | None) -> str:
+    """What the defaults or the paper's preset chose, for the first line of the progress."""
+    if not start and not preset and (defaulted := defaults.described(recipe, given)):
+        return f"chosen: {defaulted}"
+    return f"preset: {presets.described(recipe)}" if preset == presets.PRESETS[0] else ""
+
+
+def _warn_of_chance(error_pct: float, samples: Dataset) -> None:
+    """Warn if a test error is no better than a guess."""
+    import numpy as np
+
+    from tinyfoa_np.run import advice
+
+    told = advice.advice(error_pct, np.bincount(samples.test.labels), "test")
+    if told:
+        warnings.warn(told, stacklevel=1)
 
 
 def _refuse_contradictions(recipe: Recipe, given: dict[str, Any]) -> None:

@@ -11,10 +11,7 @@ from train_tools import made, recipe, run
 
 from tinyfoa_np.model import c_layout, c_trainer, export, model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 ROOT = Path(__file__).resolve().parents[1]
 

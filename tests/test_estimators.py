@@ -29,10 +29,7 @@ from tinyfoa_np.model import model
 from tinyfoa_np.reports import audit as report
 from tinyfoa_np.run.train import train
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 CLASSIFIERS = [getattr(tinyfoa_np, name) for name in tinyfoa_np.ESTIMATORS]
 REAL = {"binary_weights": False, "binary_activations": False}

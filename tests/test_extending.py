@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 
 from tinyfoa_np import catalogue
 from tinyfoa_np.data import Dataset, Split
+from tinyfoa_np.errors import CheckFailed
+from tinyfoa_np.kernels import optimizers
+from tinyfoa_np.model import export as exports
 from tinyfoa_np.model.model import load
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import monoforward, random
@@ -86,17 +91,74 @@ def example(monkeypatch):
     return module
 
 
-def test_what_the_page_shows_runs(example):
-    """The Python blocks of docs/extending.md, one after the other."""
+@pytest.fixture(scope="module")
+def page():
+    """What the Python blocks of docs/extending.md define, run one after the other, in tables of their own."""
     pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn 1.6 is not installed (extra sklearn)")
-    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
-    shown = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
-    assert len(shown) == 6
-    names = {}
-    for block in shown:
-        exec(block, names)
+    text = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    shown = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(shown) == 9
+    module = types.ModuleType("shown")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLE)
+        patch.setitem(sys.modules, "shown", module)  # the catalogue imports the rule from there
+        patch.setattr(catalogue, "_known", dict(catalogue._known))
+        catalogue.register(pytest.importorskip("tinyfoa_monoforward").MONOFORWARD)
+        for table in ("WRITERS", "FORMATS"):
+            patch.setattr(exports, table, dict(getattr(exports, table)))
+        for block in shown:
+            exec(block, vars(module))
+        yield module
+
+
+def test_the_shown_classifier_and_export_work(page):
     x = np.random.default_rng(0).standard_normal((40, 5))
-    assert set(names["classifier"].fit(x, x[:, 0] > 0).predict(x)) <= {False, True}
+    assert set(page.classifier.fit(x, x[:, 0] > 0).predict(x)) <= {False, True}
+    (content,) = exports.export(page.classifier.model_, "biases").values()
+    assert [len(line.split(",")) for line in content.decode().splitlines()] == [20]  # heads have none
+
+
+def test_the_shown_layer_starts_at_zero_and_learns(page, tmp_path):
+    draw = np.random.default_rng(3)
+    x = draw.standard_normal((60, 12)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.uint16)
+    dataset = Dataset("made", Split(x, y), Split(x[:6], y[:6]), 2, 1.0, 0.0, 1.0)
+    real = {"binary_weights": False, "binary_activations": False}
+    recipe = Recipe(algorithm="zerotop", network="fc:16", epochs=8, batch=10, lr=0.01, **real).validated()
+    events = []
+    train(recipe, dataset, tmp_path / "run", threads=1, on_event=events.append)
+    batches = [event.loss for event in events if event.kind == "batch"]
+    epochs = [event.loss for event in events if event.kind == "epoch"]
+    assert batches[0] == pytest.approx(np.log(2)) and epochs[-1] < 0.7 * epochs[0]
+
+
+def test_the_shown_optimizer_equals_its_counterpart(page, monkeypatch):
+    monkeypatch.setattr(optimizers, "RULES", (*optimizers.RULES, page.ROW))  # the code of a step is made from it
+    number = len(optimizers.RULES) - 1
+
+    @njit
+    def step(slope, m, rate):
+        return optimizers.step_one(number, slope, m, np.float32(0), rate, np.float32(1))
+
+    theirs, w, m = page.Average(lr=0.1), np.float32(1), np.float32(0)
+    for g in np.random.default_rng(0).standard_normal(9).astype(np.float32):
+        move, m, _ = step(g, m, np.float32(0.1))
+        assert move == pytest.approx(w - theirs.step(w, g), abs=1e-6) and m == pytest.approx(theirs.m, abs=1e-6)
+
+
+def test_the_shown_data_set_is_read_and_verified(page, tmp_path):
+    lines = [f"{k % 2} " + " ".join(f"{k * j % 7 / 7:.3f}" for j in range(1, 9)) for k in range(20)]
+    path = tmp_path / "sonar" / "sonar.txt"
+    path.parent.mkdir()
+    path.write_text("\n".join(lines) + "\n")
+    sonar = page.SETS["sonar"]
+    dataset = sonar.load(tmp_path)
+    assert dataset.train.inputs.shape == (16, 8) and dataset.test.labels.tolist() == [0, 1, 0, 1]
+    assert [ok for _, ok, _ in sonar.verify(tmp_path)] == [True]
+    path.write_text("\n".join(lines[::-1]) + "\n")
+    with pytest.raises(CheckFailed, match="is not the published file"):
+        sonar.load(tmp_path)
+    assert sonar.load(tmp_path, unverified=True).test.labels.tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("bw", "ba"), [(False, False), (True, True)])

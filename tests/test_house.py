@@ -94,7 +94,6 @@ LONG_FUNCTIONS = {
     "src/tinyfoa_np/kernels/optimizers.py": {"_coded_stepper", "step_coded", "codegen"},
     "src/tinyfoa_np/kernels/products.py": {"finish_rows"},
     "src/tinyfoa_np/kernels/local.py": {"update"},
-    "cli/train.py": {"train"},
 }
 
 

@@ -14,10 +14,7 @@ from tinyfoa_np.run.progress import ProgressLine
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "examples" / "notebooks"
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture(scope="module")

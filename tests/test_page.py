@@ -17,10 +17,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.reports import audit as report
 from tinyfoa_np.run import results as finished
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

@@ -39,13 +39,15 @@ NO_FACTOR = np.zeros(0, np.float32)
 
 
 class Layer(tinyfoa.Layer):
-    def __init__(self, recipe, number, inputs, outputs, classes, batches, threads=1, tiling=None):
-        super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
-        self.parameters.limit = 1.0 if recipe.binary_weights else inf
+    def build(self):
         plain = {"binary_weights": False, "vertical": False, "biased": False, "limit": inf, "prefix": "head."}
-        shape = HEADS + number, self.emitted, classes
-        self.head = Dense(recipe, *shape, batches, threads, lr=recipe.options["head_lr"], **plain)
+        about = self.recipe, HEADS + self.number, self.emitted, self.C, self.batches, self.given_threads
+        self.head = Dense(*about, lr=self.recipe.options["head_lr"], **plain)
         self.layers = [self.parameters, self.head]
+
+    @staticmethod
+    def clamp(recipe):
+        return 1.0 if recipe.binary_weights else inf
 
     @classmethod
     def ladder(cls, recipe):  # the projection cannot be made anew from the seed, and the head needs all of a batch's h

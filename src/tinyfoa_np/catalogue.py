@@ -188,6 +188,16 @@ _BOP = {
     "gamma": Option(1e-3, "with optimizer bop, how fast moments follow the gradient.", 1e-9, 1.0, unsaid=1e-3),
     "tau": Option(1e-4, "with optimizer bop, the size of a moment beyond which a sign flips.", most=1.0, unsaid=1e-4),
 }
+#: options of rules that send errors back through fixed matrices
+_SENT = {
+    "hidden": Option("tanh", "activation function of hidden layers.", choices=("tanh", "relu"), unsaid="tanh"),
+    "loss": Option(
+        "logistic",
+        "logistic: binary cross-entropy of sigmoids; softmax: cross-entropy of their softmax.",
+        choices=("logistic", "softmax"),
+        unsaid="logistic",
+    ),
+}
 _RULES = "tinyfoa_np.rules."
 _OWN = (
     Algorithm(
@@ -234,9 +244,9 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={
-            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign"))
+            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign")),
+            **_SENT,
         },
-        signs_first=True,
         answers="targets",
         real_defaults=("binary_activations",),
         why_not="sends the output's error to fully or locally connected layers only",
@@ -246,7 +256,15 @@ _OWN = (
         title="FA",
         homes={"fc": _RULES + "fa:Network"},
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
-        signs_first=True,
+        options={
+            "feedback": Option(
+                "masked",
+                "with binary activations, whether an error is sent on after its layer's mask or before.",
+                choices=("masked", "unmasked"),
+                unsaid="masked",
+            ),
+            **_SENT,
+        },
         answers="targets",
         real_defaults=("binary_weights", "binary_activations"),
         why_not="sends errors back through fully connected layers only",

@@ -15,7 +15,7 @@ from .data import short
 from .errors import BadRequest
 from .model.export import fully_connected
 from .reports import audit as report
-from .reports.evaluation import evaluation
+from .reports.evaluation import occurring, of_model
 from .run import results as finished
 from .run.directory import stand_in
 from .run.outcome import Epoch
@@ -176,10 +176,10 @@ def _answers(run_dir: str | os.PathLike[str], result: dict[str, Any]) -> list[st
     if result["error_pct"] is None:
         return []
     trained = finished.model(run_dir)
-    found = evaluation(*finished.tested(run_dir, trained), trained.labels)
+    found = of_model(*finished.tested(run_dir, trained))
     by_class = [
         [row["label"], f"{row['samples']:,}", *(_share(row[name]) for name in ("precision", "recall", "f1"))]
-        for row in found["classes"]
+        for row in occurring(found)
     ]
     wrong, count, apart = found["wrong"], found["samples"], found["calibration"]["expected_error_pct"]
     told = (

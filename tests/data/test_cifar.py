@@ -17,15 +17,6 @@ from tinyfoa_np.data import cifar, pickles
 from tinyfoa_np.errors import BadRequest, CheckFailed
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Nothing of this computer's data in sight: an empty cache directory, no TINYFOA_DATA."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("TINYFOA_DATA", raising=False)
-    return tmp_path
-
-
 def content(which, pixels, labels):
     """A file's content in the layout that its name says, by data set."""
     name, file = which

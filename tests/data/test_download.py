@@ -57,14 +57,11 @@ class Server:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Nothing of this computer's data in sight, and no proxy on the way to it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+def home(home, monkeypatch):
+    """Nothing of this computer's data in sight, and no proxy on the way to them."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv("TINYFOA_DATA", raising=False)
     monkeypatch.setattr(download, "PATIENCE", (20, 20))  # a busy computer may take a while
-    return tmp_path
+    return home
 
 
 @pytest.fixture

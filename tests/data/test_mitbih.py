@@ -20,15 +20,6 @@ SYMBOLS = "NLRejAaJSVEF/fQ"  # every beat there is
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Nothing of this computer's data in sight: an empty cache directory, no TINYFOA_DATA."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("TINYFOA_DATA", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def records(home, monkeypatch):
     """A directory with three records of 40 s in MIT-BIH's layout, known to the module by their digests."""
     wfdb = pytest.importorskip("wfdb", reason="wfdb, which reads the records, is not installed")

@@ -30,15 +30,6 @@ def to_idx(array):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Nothing of this computer's data in sight: an empty cache directory, no TINYFOA_DATA."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("TINYFOA_DATA", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def small_mnist(home, monkeypatch):
     """A directory with four tiny files in MNIST's layout, known to the module by their digests."""
     rng = np.random.default_rng(0)

@@ -206,6 +206,22 @@ def test_a_frame_is_read_as_its_file(log):
         data.from_frame(frame)
 
 
+def test_texts_and_times_of_a_frame_that_are_none():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame({"a": np.arange(9) % 7, "y": ["one", "two", "three"] * 3, "t": np.arange(9.0)})
+    for column, row, value, says in (
+        ("y", 4, "two\0", "column 'y', row 5: 'two.x00' is not text"),
+        ("t", 2, np.nan, "column 't', row 3: a value is missing"),
+        ("t", 2, pandas.Timestamp("NaT"), "column 't', row 3: a value is missing"),
+    ):
+        other = frame.copy()
+        if value is pandas.NaT:
+            other["t"] = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(other["t"], unit="h")
+        other.loc[row, column] = value
+        with pytest.raises(BadRequest, match=says):
+            data.from_frame(other, time="t")
+
+
 # Sizes
 
 

@@ -395,13 +395,30 @@ def test_gradient_of_given_errors_equals_its_reference(kind, factor, data):
     assert (np.abs(db - dz.sum(axis=1)) <= samples * EPS * np.abs(dz).sum(axis=1)).all()
 
 
-def test_an_error_that_is_not_a_number_is_not_left_out():
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_that_is_not_a_number_is_not_left_out(kind):
     rng = np.random.default_rng(0)
-    inputs, W = make_inputs(rng, "real", 4, 5), np.zeros((2, 5), np.float32)
+    inputs, W = make_inputs(rng, kind, 4, 5), np.zeros((2, 5), np.float32)
     dz = np.array([[0, np.nan, 0, 0], [0, 0, 1, 0]], np.float32)
     dW, db = run_gradient(inputs, 4, Given(dz, 0, np.zeros(0, np.float32)), W, (0, 2, 0, 5))
     assert np.isnan(dW[0]).all() and np.isnan(db[0])
     assert np.isfinite(dW[1]).all() and db[1] == 1
+
+
+@njit
+def _tabled(values, source, samples, dz, listed):
+    return gradient_kernels.row_errors(values, source, 0, samples, dz, listed, 0, 0, np.float32(0))[0]
+
+
+def test_groups_of_four_samples_without_errors_have_no_table():
+    errors = np.zeros((1, 42), np.float32)
+    errors[0, [5, 17, 19, 41]] = 1, 2, 3, 4
+    dz = np.full((1, gradient_kernels.table_width(42)), np.nan, np.float32)
+    source, nothing = Given(errors, 0, np.zeros(0, np.float32)), np.zeros((1, 0), np.int32)
+    count = _tabled(np.zeros((2, 1), np.uint32), source, 42, dz, nothing)
+    tables, groups = np.split(dz[0], [16 * 11])
+    assert groups.view(np.int32)[:count].tolist() == [1, 4, 10]
+    assert (tables.reshape(11, 16)[:3, [0, 2, 8, 10, 15]] == [[0, 1, 0, 1, 1], [0, 2, 3, 5, 5], [0, 4, 0, 4, 4]]).all()
 
 
 @given(st.integers(0, 500), st.integers(1, 9), st.sampled_from([1, 16]))

@@ -23,8 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import random_recipes  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained")  # these runs are short
-
 COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
 QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm", "make"))
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off"]

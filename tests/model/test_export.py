@@ -18,10 +18,7 @@ from tinyfoa_np.model import export, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 KINDS = [*product(("bytes", "real"), (True, False), (True, False)), ("columns", True, True), ("columns", False, False)]
 

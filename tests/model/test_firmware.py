@@ -14,10 +14,7 @@ from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.model import export
 from tinyfoa_np.model.export.c_text import c_string, number
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 QEMU = all(shutil.which(name) for name in ("arm-none-eabi-gcc", "qemu-system-arm"))

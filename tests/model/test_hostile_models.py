@@ -11,12 +11,9 @@ from safetensors.numpy import save
 from train_tools import made, outcome, recipe, run
 
 from tinyfoa_np.errors import CheckFailed, TinyFoAError
-from tinyfoa_np.model import model
+from tinyfoa_np.model import form, model
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 IMAGE = (1, 8, 8)
 RECIPES = {
@@ -25,6 +22,7 @@ RECIPES = {
     "local": recipe(network="lc:3,2", epochs=1, slices=2),
     "ff": recipe(network="fc:21,9", epochs=1, algorithm="ff"),
     "drtp": recipe(network="fc:21,9", epochs=1, algorithm="drtp"),
+    "biofo": recipe(network="fc:21,9", epochs=1, algorithm="biofo"),
     "giff": recipe(network="cnn", epochs=1, algorithm="giff"),
     "bp": recipe(network="resnet8", epochs=1, algorithm="bp"),
 }
@@ -83,6 +81,23 @@ def test_more_outputs_and_biases_than_weights(trained):
 def test_classes(trained, classes):
     path, (tensors, about), _ = trained("bits")
     assert "classes" in refused(path, sealed(tensors, changing(about, classes=classes)))
+
+
+@pytest.mark.parametrize("name", ["bits", "real", "local", "biofo"])
+def test_many_classes_take_little_memory(trained, name, monkeypatch):
+    """No tensor depends on the number of classes, as the head is generated: a small file took 69 MB more."""
+    path, (tensors, about), samples = trained(name)
+    hostile = path.with_name("hostile.safetensors")
+    hostile.write_bytes(sealed(tensors, changing(about, classes=65535)))
+    ours, x = model.load(hostile), np.resize(samples, (40, 64))
+    answers = ours.predict(x)
+    assert ours.memory["planned_bytes"] < 12e6
+    assert ours.memory["planned_bytes"] == ours.memory["accounted_bytes"] == ours.memory["watermark_bytes"]
+    monkeypatch.setattr(form, "HEAD", 1 << 40)
+    monkeypatch.setattr(model, "SCORES", 1 << 40)
+    whole = model.load(hostile)
+    assert (whole.predict(x) == answers).all() and whole.memory["planned_bytes"] > ours.memory["planned_bytes"]
+    assert (whole.scores(x[:20]) == ours.scores(x[:20])).all()
 
 
 @pytest.mark.parametrize(

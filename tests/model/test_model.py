@@ -17,10 +17,7 @@ from tinyfoa_np.errors import BadRequest, CheckFailed, OtherNumerics
 from tinyfoa_np.model import model
 from tinyfoa_np.reference import random, tinyfoa
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 KINDS = list(product(("bytes", "real"), (True, False), (True, False)))
 FILE = "model.safetensors"

@@ -9,10 +9,7 @@ from tinyfoa_np.model import export
 pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra test)")
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 def answered(ours, x):

@@ -150,18 +150,30 @@ def test_what_is_given_comes_first(given, expected):
     assert {name: getattr(recipe, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("network, rates", [("dscnn", [5e-4, 1e-4, 2e-5]), ("mobilenetv1", [1e-3, 5e-4, 2.5e-4])])
-def test_mlperf_has_other_networks(network, rates):
+@pytest.mark.parametrize(
+    "network, batch, augment, rates",
+    [
+        ("dscnn", 100, None, {0: 5e-4, 11: 5e-4, 12: 1e-4, 23: 1e-4, 24: 2e-5, 35: 2e-5}),
+        (
+            "mobilenetv1",
+            32,
+            "flip,shift:5%,rotate:10",
+            {0: 1e-3, 19: 1e-3, 20: 5e-4, 29: 5e-4, 30: 2.5e-4, 49: 2.5e-4},
+        ),
+    ],
+)
+def test_mlperf_has_other_networks(network, batch, augment, rates):
     recipe = Recipe(**presets.chosen("mlperf", {"dataset": "cifar10", "network": network})).validated()
-    ends = {"dscnn": (0, 11, 12, 23, 24, 35), "mobilenetv1": (0, 19, 20, 29, 30, 49)}[network]
-    assert recipe.epochs == ends[-1] + 1 and (recipe.augment is None) == (network == "dscnn")
-    assert [recipe.lr * recipe.lr_at(epoch) for epoch in ends] == pytest.approx(sorted(2 * rates, reverse=True))
+    assert (recipe.optimizer, recipe.epochs, recipe.batch) == ("adam", max(rates) + 1, batch)
+    assert recipe.augment == augment and recipe.reshuffle
+    assert {epoch: recipe.lr * recipe.lr_at(epoch) for epoch in rates} == pytest.approx(rates)
 
 
 def test_mlperf_is_of_resnet8():
     fields = presets.chosen("mlperf", {"dataset": "cifar10", "batch": 64})
     recipe = Recipe(**fields).validated()
     assert (recipe.algorithm, recipe.network, recipe.batch, recipe.epochs) == ("bp", "resnet8", 64, 500)
+    assert fields["lr"] == 1e-3 and presets.MLPERF["resnet8"]["batch"] == 32
     assert recipe.augment == "flip,shift:10%,rotate:15" and recipe.reshuffle
     assert recipe.lr_at(100) == pytest.approx(0.99**100)
     assert Recipe(**presets.chosen("mlperf", {"dataset": "cifar10", "algorithm": "giff"})).validated().merge == "mul"

@@ -20,10 +20,7 @@ from tinyfoa_np.reference import random
 from tinyfoa_np.run import results as finished
 from tinyfoa_np.run.results import Epoch
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 IMAGE = (1, 7, 10)
 RUNS = {

@@ -13,10 +13,7 @@ from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.events import Diverged
 from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 IMAGES = replace(made(inputs=64), image=(1, 8, 8))
 #: of each algorithm: the class of its stage, a recipe, the data; a region that an update may write and a pass may not

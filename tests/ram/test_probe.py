@@ -14,10 +14,7 @@ from tinyfoa_np.ram.packing import PHASES, Region, pack, spread
 from tinyfoa_np.ram.probe import Findings, Guard, Left, Probe
 from tinyfoa_np.rules.tinyfoa import Layer
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 REGIONS = [
     Region("weights", (100,), "uint8", writes=("initialize", "update")),

@@ -14,7 +14,6 @@ from tinyfoa_np.model import c_layout, c_trainer
 from tinyfoa_np.reports.boards import board
 from tinyfoa_np.reports.device_plan import device_plan, internal, room, traffic
 
-pytestmark = pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained")
 COMPILER = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
 #: recipes, and the flash, whose arena and wear are compared
 RECIPES = [

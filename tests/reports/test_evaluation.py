@@ -5,7 +5,7 @@ import pytest
 from train_tools import recipe
 
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.reports.evaluation import evaluation
+from tinyfoa_np.reports.evaluation import evaluation, occurring, of_model
 from tinyfoa_np.run import results
 
 DRAW = np.random.default_rng(0)
@@ -50,6 +50,19 @@ def test_the_test_samples_of_a_run_come_from_its_flash(algorithm, kind, tmp_path
     data = made(kind)
     result = train(recipe(dataset="made", algorithm=algorithm, network="fc:20", epochs=2), data, tmp_path, threads=1)
     trained = results.model(tmp_path)
-    scores, labels = results.tested(tmp_path, trained)
-    assert labels.tolist() == data.test.labels.tolist() and (scores == trained.scores(data.test.inputs)).all()
-    assert evaluation(scores, labels)["error_pct"] == result["error_pct"]
+    unscaled, inputs, labels = results.tested(tmp_path, trained)
+    scores = trained.scores(data.test.inputs)
+    assert labels.tolist() == data.test.labels.tolist() and (unscaled.scores(inputs) == scores).all()
+    found = of_model(unscaled, inputs, labels)
+    assert found == evaluation(scores, labels, trained.labels) and found["error_pct"] == result["error_pct"]
+
+
+def test_very_many_classes_take_little_memory():
+    """A confusion matrix of 65,536 classes would take 34 GB."""
+    scores, labels = DRAW.normal(size=(5, 65536)), np.array([0, 1, 1, 65535, 7])
+    scores[range(5), [0, 2, 2, 65535, 9]] = 100
+    found = evaluation(scores, labels)
+    assert found["confusion"] is None and found["wrong"] == 3 and len(found["classes"]) == 65536
+    assert [row["label"] for row in occurring(found)] == [0, 1, 2, 7, 9, 65535]
+    mistakes = [tuple(row.values()) for row in found["mistakes"]]
+    assert mistakes == [(2, 1, 2), (1, 7, 9)]

@@ -16,10 +16,7 @@ from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.rules.stored import root_bytes
 from tinyfoa_np.storage.flash import Flash
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 RECIPES = {
     "slice": {"slices": 3, "hold": "2"},

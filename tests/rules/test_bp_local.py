@@ -37,10 +37,7 @@ from tinyfoa_np.reports import audit as report
 from tinyfoa_np.rules.bp_local import SIDE
 from tinyfoa_np.storage.flash import Flash
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 few = settings(deadline=None, max_examples=20)
 NO_MASK = np.zeros((0, 0), np.uint64)
 

@@ -19,10 +19,7 @@ from tinyfoa_np.run.train import train
 from tinyfoa_np.slices import ORDERS
 from tinyfoa_np.storage.flash import Flash
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @st.composite

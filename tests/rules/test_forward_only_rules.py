@@ -18,6 +18,8 @@ RULES = {
     "fa": {"algorithm": "fa"},
     "dfa": {"algorithm": "dfa"},
     "sdfa": {"algorithm": "dfa", "options": {"signal": "sign"}},
+    "fa_unmasked": {"algorithm": "fa", "options": {"feedback": "unmasked", "loss": "softmax"}},
+    "dfa_relu": {"algorithm": "dfa", "options": {"hidden": "relu", "loss": "softmax"}},
     "pepita_tl": {"algorithm": "pepita_tl", "dropout": 0.25},
     "biofo": {"algorithm": "biofo"},
     "biofo_normal": {"algorithm": "biofo", "options": {"head": "normal"}, "recompute": True},
@@ -31,8 +33,11 @@ def of(name, toggles, **options):
     return Recipe(**{**fields, **RULES[name], "binary_weights": bw, "binary_activations": ba, **options})
 
 
-@pytest.mark.parametrize("toggles", TOGGLES[:1] + TOGGLES[3:], ids=str)
-@pytest.mark.parametrize("name", RULES)
+CASES = [(name, toggles) for name in RULES for toggles in TOGGLES[:1] + TOGGLES[3:]]
+CASES += [(name, TOGGLES[1]) for name in ("fa_unmasked", "dfa", "dfa_relu")]
+
+
+@pytest.mark.parametrize("name, toggles", CASES, ids=str)
 def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, toggles):
     which, dataset = of(name, toggles), made()
     audited = run(tmp_path, which, dataset, audit=True, threads=2)
@@ -42,7 +47,7 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, 
     small = run(tmp_path, which, dataset, ram=budget, threads=1)
     assert small["arena"]["watermark_bytes"] <= budget
     # the scale of bits needs a whole batch, and so do two steps
-    one_by_one = which.rule.signs_first and toggles == (True, True) or not which.rule.micro_batches
+    one_by_one = "fa" in name and toggles[1] or not which.rule.micro_batches
     assert one_by_one or budget < audited["arena"]["watermark_bytes"]
     crashed = until_done(which, dataset, tmp_path / "run", [2, 9], commit_every=1, threads=3)
     assert small["model_sha256"] == audited["model_sha256"] == crashed["model_sha256"]
@@ -53,7 +58,7 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, 
 
 @pytest.mark.parametrize("name", RULES)
 def test_it_learns(tmp_path, name):
-    lr = 0.3 if name == "fa" else 1e-2  # its errors are averaged over batch and classes
+    lr = 0.3 if "fa" in name[:2] else 1e-2  # its errors are averaged over batch and classes
     slow = name == "pepita_tl"
     which = of(name, (False, False), epochs=20 if slow else 8, lr=0.03 if slow else lr)
     result = run(tmp_path, which, made(samples=300, tests=100))

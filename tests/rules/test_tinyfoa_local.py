@@ -18,10 +18,7 @@ from tinyfoa_np.model import model
 from tinyfoa_np.reports import audit as report
 from tinyfoa_np.rules.fit import Layout
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 NAMES = ("gW", "gb", "loss", "W", "b", "bn_weight", "bn_bias", "bn_mean", "bn_var")
 

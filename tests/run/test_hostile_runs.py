@@ -23,9 +23,7 @@ from tinyfoa_np.storage.sizes import Sizes
 from tinyfoa_np.storage.whole_file import write_whole
 
 pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:only .* slices per layer will be trained", "ignore:.*going on from the commit before"
-    ),
+    pytest.mark.filterwarnings("ignore:.*going on from the commit before"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

@@ -23,9 +23,7 @@ from tinyfoa_np.run.train import train
 
 pytestmark = [
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "strace is here"),
-    pytest.mark.filterwarnings(
-        "ignore:only .* slices per layer will be trained", "ignore:.*going on from the commit before"
-    ),
+    pytest.mark.filterwarnings("ignore:.*going on from the commit before"),
     pytest.mark.usefixtures("no_waiting_for_the_disk"),
 ]
 

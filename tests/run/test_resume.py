@@ -42,10 +42,7 @@ from tinyfoa_np.run.directory import BEGUN
 from tinyfoa_np.run.events import Diverged, Interrupted
 from tinyfoa_np.run.train import train
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 WHICH = recipe(epochs=3, slices=2)
 OPTIONS = [

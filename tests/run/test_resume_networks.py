@@ -21,10 +21,7 @@ from train_tools import (
 from tinyfoa_np.run.events import Interrupted
 from tinyfoa_np.run.train import train
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 #: with what each carries from step to step: slices and moments, momentum that a change of the rate rescales, running
 #: means, the scales of an epoch

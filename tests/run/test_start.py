@@ -15,10 +15,7 @@ from tinyfoa_np.run.directory import read_recipe
 from tinyfoa_np.run.start import Start, further
 from tinyfoa_np.run.train import train
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 REAL = {"binary_weights": False, "binary_activations": False}
 #: a rule on a network, and layers to freeze

@@ -25,10 +25,7 @@ from tinyfoa_np.model import model
 from tinyfoa_np.reports import record
 from tinyfoa_np.run.train import train
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 #: those whose layers train together are the same whether their epochs come one by one or not
 ALONE = [

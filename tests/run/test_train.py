@@ -36,10 +36,7 @@ from tinyfoa_np.run.examination import GUARDED
 from tinyfoa_np.run.train import train
 from tinyfoa_np.slices import ORDERS
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:only .* slices per layer will be trained"),  # these runs are short
-    pytest.mark.usefixtures("no_waiting_for_the_disk"),
-]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 TOGGLES = list(product((True, False), repeat=2))
 EVERYTHING = list(product(("slice", "stream", "frozen"), ("adam", "momentum", "sgd"), (False, True)))

@@ -359,6 +359,13 @@ def test_an_older_copy_of_a_file_is_no_part_of_a_commit(where):
         assert contents(flash) == newer
 
 
+def test_damage_that_two_commits_share_is_named_once(where):
+    files, _ = damaged_flash(where, busy=False)
+    lay(where, {name: data for name, data in files.items() if name != "w"})
+    with pytest.raises(FlashError, match=r"is damaged \(w is missing\): restore"):
+        Flash.open(where, ME, scratch())
+
+
 def test_falls_back_by_name(where):
     """Damage that only the newest commit names leads to the one before it, and is named."""
     files, states = damaged_flash(where, busy=False)

@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
+from arena_tools import begun
 
 from tinyfoa_np.architectures import Architecture
 from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, NORM
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
-from tinyfoa_np.ram.arena import Arena
-from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules import bp_graph as deep_bp
 from tinyfoa_np.rules import deeperforward, giff
 
@@ -42,14 +41,7 @@ class Run:
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
         self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
-        plan = pack(self.stage.regions())
-        self.arena = Arena(plan.nbytes, poison=True)
-        self.arena.lay_out(plan)
-        self.arena.enter("initialize")
-        self.stage.open(self.arena)
-        self.stage.create(flash)
-        self.stage.initialize(flash)
-        self.stage.restore(flash)
+        self.arena = begun(self.stage, flash)
 
     def load(self, X, labels):
         self.arena.enter("load")

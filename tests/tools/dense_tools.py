@@ -59,7 +59,7 @@ def make_errors(rng, samples, B, O, C, binary):
 
 
 def given_errors(rng, B, O, factor):
-    """Errors as another kernel may have computed them: some of a neuron's are zero, or none, or all."""
-    open_share = rng.choice([0, 0.5, 1], (O, 1))
+    """Errors as another kernel may have computed them: some of a neuron's are zero, or most, or none, or all."""
+    open_share = rng.choice([0, 0.1, 0.5, 1], (O, 1))
     dz = (rng.standard_normal((O, B)) * (rng.random((O, B)) < open_share)).astype(np.float32)
     return Given(dz, 0, rng.uniform(0.1, 2, B if factor else 0).astype(np.float32))

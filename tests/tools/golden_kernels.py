@@ -4,13 +4,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from arena_tools import arena_of
 from network_tools import given, weights
 
 from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import Part
 from tinyfoa_np.layers.tiling import Tiling
-from tinyfoa_np.ram.arena import Arena
-from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 from tinyfoa_np.rules.tinyfoa import Layer
@@ -89,10 +88,7 @@ def _open(golden, k, samples, steps, streamed):
         tiling = Tiling(16 if gather else samples, 8, 2, stream_weights=True, stream_slice=True, gather=gather)
     classes = len(golden.arrays[f"B{k}"])
     layer = Layer(recipe, k, Encoding(kind, inputs), outputs, classes, steps, threads=2, tiling=tiling)
-    plan = pack(layer.regions())
-    arena = Arena(plan.nbytes, poison=True)
-    arena.lay_out(plan)
-    layer.open(arena)
+    arena_of(layer)
     return layer
 
 

@@ -4,13 +4,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from arena_tools import arena_of
 
 from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import LocalShape
-from tinyfoa_np.ram.arena import Arena
-from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 from tinyfoa_np.reference import tinyfoa_local as local
@@ -122,10 +121,7 @@ def _open(golden, k, x, tiling):
     shape = LocalShape(below * places, len(W) * places, below, len(W), rows, columns, connect)
     cut = Tiling(samples, **{"neurons": 3, "rows": 5, **tiling})
     layer = Layer(recipe, k, Encoding(kind, below * places), shape, len(H), steps, 2, cut)
-    arena = Arena(pack(layer.regions()).nbytes, poison=True)
-    arena.lay_out(pack(layer.regions()))
-    arena.enter("initialize")
-    layer.open(arena)
+    arena_of(layer)
     return layer
 
 

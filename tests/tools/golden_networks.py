@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from network_tools import Network
 
-from tinyfoa_np.kernels import drtp as drtp_kernels
 from tinyfoa_np.layers.encoding import Encoding
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
@@ -30,7 +29,6 @@ class Run(Network):
 
     def _recipe(self):
         meta, weights = self.golden.meta, self.golden.all("W")
-        signal = {"signal": "sign" if meta["system"] == "sdfa" else "error"}
         hidden = weights if meta["system"] == "ff" else weights[:-1]
         options = {}
         if meta["system"] == "bp":
@@ -38,14 +36,20 @@ class Run(Network):
             hold = None if schedule == "none" else "1"  # every golden trajectory moves on after each step
             options = {"schedule": schedule, "slices": 1 if schedule == "none" else meta["M"], "hold": hold}
             options["optimizer"] = next(name for name in ("momentum", "adam", "sgd") if name in meta["optimizer"])
-        if meta["system"] in ("drtp", "dfa"):
+        if meta["system"] == "drtp":
             options["optimizer"] = "nesterov"
         if meta["system"] == "pepita":
             options["dropout"] = float(1 - 1 / max(1, self.golden.arrays["masks"].max()))
         if meta["system"] == "ff":
             options["classifier_lr"] = meta["lr_classifier"]
-        if "dfa" in meta["system"]:
-            options |= {"options": signal, "optimizer": "nesterov"}
+        if "fa" in meta["system"]:
+            options["optimizer"] = next(name for name in ("nesterov", "adam") if name in meta["optimizer"])
+            own = {"hidden": meta["hidden"], "loss": "logistic" if meta["loss"] == "bce" else "softmax"}
+            if meta["system"] == "fa":
+                own["feedback"] = "unmasked" if meta["feedback_mask"] == "wrapper" else "masked"
+            else:
+                own["signal"] = "sign" if meta["system"] == "sdfa" else "error"
+            options["options"] = own
         return Recipe(
             algorithm=meta["system"].removeprefix("s"),
             network="fc:" + ",".join(str(len(W)) for W in hidden),
@@ -108,18 +112,25 @@ def _drtp(run):
     found = {int(key[1:]): B for key, B in run.golden.arrays.items() if re.fullmatch(r"B\d+", key)}
     for k, B in found.items():  # of FA, B_k stands in for W_k, on the way to the layer below
         getattr(run.stage.ram, f"feedback{k - min(found)}")[:] = B.T
-    outputs = []
+    outputs, stage, compute = [], run.stage, run.stage._output
+    logits = run.golden.meta.get("loss") == "ce"
 
-    def output(z, samples, labels, scale, binary, result, of):
-        q = np.where(z >= 0, scale, -scale) if binary else z.astype(np.float64)
-        outputs.append(1 / (1 + np.exp(-q)).T)
-        return kernel(z, samples, labels, scale, binary, result, of)
+    def output(samples, given):
+        compute(samples, given)
+        z = stage.ram.z[: run.classes, :samples].T.astype(np.float64)
+        q = np.where(z >= 0, stage.s, -stage.s) if stage.binary else z
+        outputs.append(q if logits else 1 / (1 + np.exp(-q)))
 
-    kernel = drtp_kernels.output
-    run.patch.setattr(drtp_kernels, "output", output)
+    run.patch.setattr(stage, "_output", output)
     run.ours["loss"] = np.array([outcome.loss / run.samples for _, outcome in run.steps()])
     run.ours["out_step0"] = outputs[0]
     run.end()
+    if "out_last_batch" in run.golden.expected:
+        run._start(*zip(*run.golden.layers_at_end))
+        run.load(*run.golden.batches[-1])
+        run.arena.enter("evaluate")
+        stage.look(run.samples, None)
+        run.ours["out_last_batch"] = outputs[-1]
 
 
 def _pepita(run):

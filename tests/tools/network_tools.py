@@ -1,12 +1,11 @@
 """A network that trains as a whole, in an arena of its own, its parameters in flash, one step at a time."""
 
 import numpy as np
+from arena_tools import begun
 
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.network import layer_shapes
-from tinyfoa_np.ram.arena import Arena
-from tinyfoa_np.ram.packing import pack
 from tinyfoa_np.rules.build import makers
 
 THREADS = 2
@@ -36,14 +35,7 @@ class Network:
         self.recipe, self.flash = recipe, flash
         shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
         self.stage = makers(recipe, inputs, shapes, classes, batches, threads)[0](Tiling(held or recipe.batch, **cut))
-        plan = pack(self.stage.regions())
-        self.arena = Arena(plan.nbytes, poison=True)
-        self.arena.lay_out(plan)
-        self.arena.enter("initialize")
-        self.stage.open(self.arena)
-        self.stage.create(flash)
-        self.stage.initialize(flash)
-        self.stage.restore(flash)
+        self.arena = begun(self.stage, flash)
 
     def start(self, layers):
         """These parameters, in flash and in the arena: (W, b) of each layer, b None where it has no biases."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from unicodedata import category
 
 #: lower-case texts that stand for a missing value, in inputs and labels alike
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?"))
@@ -19,6 +20,13 @@ _TIME = re.compile(rf"(?:(?:{_DATE})(?:(?:T|,? +){_CLOCK})?|{_CLOCK}){_ZONE}", r
 def is_missing(field: str) -> bool:
     """Whether a field stands for a missing value."""
     return field.strip().lower() in MISSING
+
+
+def control_character(text: str) -> str:
+    """The first character that no text contains, such as a zero byte; empty if there is none."""
+    if text.isprintable():
+        return ""
+    return next((each for each in text if category(each) == "Cc" and each not in "\t\n\r"), "")
 
 
 def is_number(field: str) -> bool:

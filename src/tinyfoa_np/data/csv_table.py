@@ -220,6 +220,8 @@ class _Taken:
             raise BadRequest(
                 f"{self._where(line, place)}: a value is missing{means}; fill it in, or leave the line out"
             )
+        if control := cells.control_character(field):
+            raise BadRequest(f"{self._where(line, place)}: {field[:40]!r} is not text: it contains {control!r}")
         return field
 
     def _numbers(self, fields: Sequence[str], line: int) -> None:

@@ -169,6 +169,15 @@ def fingerprint(train: Split, test: Split) -> str:
     return hashed.hexdigest()
 
 
+def not_finite(values: np.ndarray) -> str:
+    """What is wrong with values that float32 cannot hold as finite numbers."""
+    import numpy as np
+
+    wide = values.astype(np.float64)
+    too_large = np.isfinite(wide) & (np.abs(wide) > np.finfo(np.float32).max)
+    return "values beyond 3.4e38" if too_large.any() else "NaN or infinite values"
+
+
 def check_split(dataset: Dataset, name: str, split: Split) -> None:
     """Refuse samples that cannot be trained on, with a one-line reason."""
     import numpy as np
@@ -181,7 +190,7 @@ def check_split(dataset: Dataset, name: str, split: Split) -> None:
     if inputs.dtype not in kinds or inputs.dtype != dataset.train.inputs.dtype:
         raise BadRequest(f"{what} has {inputs.dtype} inputs: use uint8 or float32 in both splits")
     if inputs.dtype != np.uint8 and not np.isfinite(inputs).all():
-        raise BadRequest(f"{what} holds NaN or infinite values: remove or replace them")
+        raise BadRequest(f"{what} holds {not_finite(inputs)}: remove or replace them")
     if inputs.shape[1] != dataset.train.inputs.shape[1]:
         raise BadRequest(f"{what} has {inputs.shape[1]} inputs per sample, not {dataset.train.inputs.shape[1]}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

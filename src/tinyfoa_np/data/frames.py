@@ -86,6 +86,8 @@ def _numbers(column: np.ndarray, what: str) -> np.ndarray:
 
 
 def _times(column: np.ndarray, what: str) -> np.ndarray:
+    if column.dtype.kind in "fM" and (missing := np.isnan(column)).any():
+        raise _missing(what, int(missing.argmax()))
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
     if column.dtype.kind == "M":
@@ -101,8 +103,15 @@ def _given(column: np.ndarray, what: str) -> list[str]:
     texts = _texts(column)
     missing = next((n for n, text in enumerate(texts) if cells.is_missing(text)), None)
     if missing is not None:
-        raise BadRequest(f"{what}, row {missing + 1}: a value is missing; fill it in, or leave the row out")
+        raise _missing(what, missing)
+    for n, text in enumerate(texts):
+        if control := cells.control_character(text):
+            raise BadRequest(f"{what}, row {n + 1}: {text[:40]!r} is not text: it contains {control!r}")
     return texts
+
+
+def _missing(what: str, row: int) -> BadRequest:
+    return BadRequest(f"{what}, row {row + 1}: a value is missing; fill it in, or leave the row out")
 
 
 def _texts(column: np.ndarray) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyfoa_np.data.arrays import shown
-from tinyfoa_np.data.cells import is_missing, is_number, number, whole
+from tinyfoa_np.data.cells import control_character, is_missing, is_number, number, whole
 from tinyfoa_np.data.csv_table import MOST_CLASSES, Coded
 from tinyfoa_np.errors import BadRequest
 
@@ -31,6 +31,9 @@ def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
         if missing is not None:
             first = int((codes == values.index(missing)).argmax()) + 1
             raise BadRequest(f"{name}: sample {first} has no label, but {missing!r}; give it one, or leave it out")
+        for label in values:
+            if control := control_character(label):
+                raise BadRequest(f"{name} has a label {label[:40]!r}, which is not text: it contains {control!r}")
         return Coded(codes.reshape(-1), values)
     with np.errstate(invalid="ignore", over="ignore"):
         near = known.astype(np.int64) if known.dtype.kind != "u" else known

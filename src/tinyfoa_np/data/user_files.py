@@ -30,7 +30,7 @@ from tinyfoa_np.data import csv_table, frames, splits, windows
 from tinyfoa_np.data import labels as labelling
 from tinyfoa_np.data.arrays import from_archive, from_npy, shown
 from tinyfoa_np.data.csv_table import Coded, Table
-from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint
+from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint, not_finite
 from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
 from tinyfoa_np.data.reading import Reading
@@ -480,7 +480,8 @@ def _rows(part: Part, gaps: bool, limit: int) -> Part:
             narrow = rows.astype(np.float32)
             finite = np.isfinite(narrow) | (np.isnan(narrow) if gaps else False)
             if not (whole := finite.all(axis=1)).all():
-                raise BadRequest(f"{name}: sample {int(whole.argmin()) + 1} holds NaN or infinite values")
+                row = int(whole.argmin())
+                raise BadRequest(f"{name}: sample {row + 1} holds {not_finite(rows[row])}")
             wide = rows.astype(np.float64, copy=False)
             rows = narrow if ((narrow == wide) | np.isnan(wide)).all() else wide
     return part._replace(inputs=np.ascontiguousarray(rows))

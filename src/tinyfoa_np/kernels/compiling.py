@@ -39,7 +39,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py", PACKAGE / "kernels" / "linking.py"}
 #: number of directories kept per module, the last used: other copies of the package may have other sources
 KEPT = 4
-#: options of functions that LLVM inlines into kernels; numba's own inlining takes several times longer to compile
+#: options of helpers that LLVM is to inline into kernels: numba's own inlining infers the types of all that it inlines
+#: again at each call
 INLINED = {"forceinline": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 #: called with "module.function" before a kernel is compiled
 LISTENERS: list[Callable[[str], None]] = []
@@ -47,7 +48,10 @@ _IMPORTS = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n#]*))",
 
 
 def njit(signature: str | None = None, **options: Any) -> Any:
-    """As ``numba.njit``; with ``cache=True``, the compiled code is stored in this module's cache."""
+    """As ``numba.njit``; with ``cache=True`` a kernel, whose compiled code is stored in this module's cache.
+
+    Other functions are helpers: they are compiled with the kernels that call them, and Python cannot call them.
+    """
     cache = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:

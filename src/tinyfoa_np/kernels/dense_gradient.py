@@ -4,7 +4,7 @@ The errors at a layer's outputs are projected from those at the logits (TinyFoA,
 zero contribute nothing. With bytes and real inputs, gradients of weights and biases are summed over the samples in
 their order; with bits in groups of four: of samples 4 g to 4 g + 3 those that count are added in their order, and the
 groups' sums are added in theirs. Four errors have 16 possible sums: they are computed once per neuron, and the four
-samples' bits of an input select one.
+samples' bits of an input select one. A group without errors is left out: its sum is 0.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def row_errors(values, source, row, samples, dz, listed, thread, at, total):
     """One neuron's dz in the form the gradient reads: the number of entries, and ``total`` + the sum of dz.
 
     With bytes or floats the samples whose dz is not zero, in order, and their dz: listed and dz [thread, at : at +
-    count]. With bits the tables of sums, 16 floats for each group of four samples: dz[thread, : 16 count].
+    count]. With bits the tables of sums, 16 floats for each group of four samples with an error, in dz[thread, : 16
+    count], and the groups' numbers, int32, in dz[thread] from :func:`_behind_tables` on.
     """
     raise TypeError
 
@@ -140,9 +141,15 @@ def _row_errors_by_kind(values, source, row, samples, dz, listed, thread, at, to
     return _listed_errors
 
 
+@njit(**INLINED)
+def _behind_tables(dz):
+    """Where the errors of a neuron, then the numbers of the groups that have one, begin in its part of dz."""
+    return dz.shape[1] // 20 * 16
+
+
 def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
     groups, tables = (samples + 3) // 4, thread * dz.shape[1]
-    own = tables + dz.shape[1] // 20 * 16  # errors stand behind the tables
+    own = tables + _behind_tables(dz)
     for start in range(0, samples, 64):
         few = min(64, samples - start)
         bits = _errors(source, row, start, few, dz, own + start)
@@ -151,8 +158,7 @@ def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
         flat = dz.reshape(dz.size)
         for s in range(samples):
             flat[own + s] = _times_factor(source, flat[own + s], s) if flat[own + s] != 0 else np.float32(0)
-    make_tables(dz, own, groups, tables)
-    return groups, total
+    return make_tables(dz, own, groups, tables), total
 
 
 def _listed_errors(values, source, row, samples, dz, listed, thread, at, total):
@@ -195,9 +201,9 @@ def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, grad
 
 def _run_of_bits(values, low, high, count, thread, at, dz, listed, gradient):
     # values (ceil(B / 32), I) uint32
-    sum_tables(
-        dz, thread * dz.shape[1], count, values, low, values.shape[1], gradient, thread * gradient.shape[1], high - low
-    )
+    tables, stride, out = thread * dz.shape[1], values.shape[1], thread * gradient.shape[1]
+    numbers = tables + _behind_tables(dz)
+    sum_tables(dz, tables, numbers, count, values, low, stride, gradient, out, high - low)
 
 
 def _run_of_columns(values, low, high, count, thread, at, dz, listed, gradient):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
-from .maths import tanh
+from .compiling import INLINED, njit
+from .drtp import sent
+from .maths import exp, log, tanh
 from .simd import share
 
 
@@ -23,10 +24,43 @@ def difference(z, samples, labels, scale, binary, error):
             error[c, s] = np.float32(y - (1.0 if labels[s] == c else 0.0))
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def softmax(z, samples, labels, scale, binary, masked, error, result, of):
+    # z, error (C, B), error may be z; labels (B,) uint16; result (2,) float64
+    """error = (p - Y) / ``of``, p = softmax(z), with ``binary`` of scale sign(z); result += loss, wrong.
+
+    The loss is the cross-entropy; the answer is the class with the largest p, the first of equals. With ``masked``,
+    errors count only where |z| < 1.
+    """
+    for s in range(samples):
+        best, top, total, right = 0, -np.inf, 0.0, 0.0
+        for c in range(z.shape[0]):
+            q = _scaled(z[c, s], scale, binary)
+            if q > top:
+                best, top = c, q
+            if labels[s] == c:
+                right = q
+        for c in range(z.shape[0]):
+            total += exp(_scaled(z[c, s], scale, binary) - top)
+        for c in range(z.shape[0]):
+            p = exp(_scaled(z[c, s], scale, binary) - top) / total
+            passes = not masked or abs(z[c, s]) < np.float32(1)
+            error[c, s] = np.float32((p - (1.0 if labels[s] == c else 0.0)) / of) if passes else np.float32(0)
+        result[0] += log(total) - (right - top)
+        result[1] += 1.0 if best != labels[s] else 0.0
+
+
+@njit(**INLINED)
+def _scaled(z, scale, binary):
+    if binary:
+        return scale if z >= 0 else -scale
+    return np.float64(z)
+
+
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def project(z, samples, error, feedback, step, binary, threads):
+def project(z, samples, error, feedback, size, binary, relu, threads):
     # z (O, B), becomes dz; error (C, B); feedback (O, C)
-    """dz = (feedback error) (1 - t^2), t = tanh z, which is in z already; with ``binary`` t = ``step``, where |z| < 1.
+    """dz from dh = feedback error by :func:`.drtp.sent` with the other arguments; z holds h, or with ``binary`` z.
 
     The classes are added in their order.
     """
@@ -35,9 +69,7 @@ def project(z, samples, error, feedback, step, binary, threads):
         for o in range(first, last):
             row, own = z[o], feedback[o]
             for s in range(samples):
-                t = step if binary else row[s]
-                passes = not binary or abs(row[s]) < np.float32(1)
                 total = np.float32(0)
                 for c in range(own.shape[0]):
                     total += own[c] * error[c, s]
-                row[s] = total * (np.float32(1) - t * t) if passes else np.float32(0)
+                row[s] = sent(total, row[s], size, binary, relu)

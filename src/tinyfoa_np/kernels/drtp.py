@@ -1,4 +1,4 @@
-"""What only direct random target projection computes: tanh and sigmoid activations, and errors computed from labels."""
+"""What only direct random target projection and its relatives compute: activations, and errors computed from labels."""
 
 from __future__ import annotations
 
@@ -6,60 +6,80 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .maths import log, tanh
 from .simd import share
 
 
-def _activate(outputs, first, last, samples, step, z):
-    """Replace z by the activation, and store the outputs for the layer above (an overload for bits, one for values)."""
+def _activate(outputs, first, last, samples, size, binary, relu, z):
+    """Store the outputs for the layer above; unless ``binary``, also in z (an overload for bits, one for values)."""
     raise TypeError
 
 
 @overload(_activate, inline="never")
-def _activate_by_kind(outputs, first, last, samples, step, z):
+def _activate_by_kind(outputs, first, last, samples, size, binary, relu, z):
     if outputs.dtype == types.uint64:
 
-        def bits(outputs, first, last, samples, step, z):
-            # outputs (B, ceil(O / 64)) uint64, z (O, B): sign(z) as a bit, 1 for 0; first is a multiple of 64
+        def bits(outputs, first, last, samples, size, binary, relu, z):
+            # outputs (B, ceil(O / 64)) uint64, z (O, B): sign(z) as a bit, 1 for 0 (ReLU: 0); first is a multiple of 64
             for o0 in range(first, last, 64):
                 for s in range(samples):
                     word = np.uint64(0)
                     for o in range(o0, min(o0 + 64, last)):
-                        word |= np.uint64(z[o, s] >= 0) << np.uint64(o - o0)
+                        word |= np.uint64(z[o, s] > 0 if relu else z[o, s] >= 0) << np.uint64(o - o0)
                     outputs[s, o0 // 64] = word
 
         return bits
 
-    def values(outputs, first, last, samples, step, z):
+    def values(outputs, first, last, samples, size, binary, relu, z):
         # outputs (B, O) float32
         for o in range(first, last):
             row = z[o]
-            for s in range(samples):
-                row[s] = np.float32(tanh(np.float64(row[s])))
+            if binary:
+                below = np.float32(0) if relu else -size
+                for s in range(samples):
+                    outputs[s, o] = size if (row[s] > 0 if relu else row[s] >= 0) else below
+                continue
+            if relu:
+                for s in range(samples):
+                    row[s] = np.float32(0) if row[s] < 0 else row[s]  # a NaN stays
+            else:
+                for s in range(samples):
+                    row[s] = np.float32(tanh(np.float64(row[s])))
             for s in range(samples):
                 outputs[s, o] = row[s]
 
     return values
 
 
-@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def hidden(z, samples, labels, feedback, step, binary, outputs, threads):
-    # z (O, B), becomes dz; labels (B,) uint16; feedback (O, C); outputs (B, ceil(O / 64)) uint64 | (B, O) float32
-    """A hidden layer's outputs, tanh z, and its errors dz = feedback[label] (1 - tanh^2 z).
+@njit(**INLINED)
+def sent(error, value, size, binary, relu):
+    """The error of z, from that of the output h: error (1 - h^2), or error [h > 0] with ``relu``.
 
-    With ``binary``, the activation is sign(z) tanh(s): ``step`` is tanh(s), and errors count only where |z| < 1.
-    Without labels, (0,), no errors are computed and z is left unspecified.
+    ``value`` is h. With ``binary`` it is z, |h| is ``size``, and errors count only where |z| < 1.
+    """
+    passes = not binary or abs(value) < np.float32(1)
+    if relu:
+        return error if passes and value > np.float32(0) else np.float32(0)
+    t = size if binary else value
+    return error * (np.float32(1) - t * t) if passes else np.float32(0)
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def hidden(z, samples, labels, feedback, size, binary, relu, outputs, threads):
+    # z (O, B), becomes dz; labels (B,) uint16; feedback (O, C); outputs (B, ceil(O / 64)) uint64 | (B, O) float32
+    """A hidden layer's outputs h = tanh z, or max(z, 0) with ``relu``, and its errors by :func:`sent`.
+
+    dh is feedback[label]. With ``binary``, h is sign(z) ``size``, or [z > 0] ``size`` with ``relu``. Without labels,
+    (0,), no errors are computed; z is then h, or with ``binary`` as it was.
     """
     for lane in prange(threads):
         first, last = share(np.int64(lane), threads, z.shape[0], 64)
-        _activate(outputs, first, last, samples, step, z)
+        _activate(outputs, first, last, samples, size, binary, relu, z)
         for o in range(first, last if labels.shape[0] else first):
             row, own = z[o], feedback[o]
             for s in range(samples):
-                t = step if binary else row[s]
-                passes = not binary or abs(row[s]) < np.float32(1)
-                row[s] = own[labels[s]] * (np.float32(1) - t * t) if passes else np.float32(0)
+                row[s] = sent(own[labels[s]], row[s], size, binary, relu)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -6,13 +6,14 @@ import numpy as np
 from numba import prange
 
 from .compiling import njit
+from .drtp import sent
 from .simd import share
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def send_back(z, samples, error, feedback, step, binary, sums, threads):
+def send_back(z, samples, error, feedback, size, binary, relu, sums, threads):
     # z (O, B), becomes dz; error (A, B); feedback (O, A); sums (T, B) scratch
-    """dz = (feedback error) (1 - t^2), t = tanh z, which is in z already; with ``binary`` t = ``step``, where |z| < 1.
+    """dz from dh = feedback error by :func:`.drtp.sent` with the other arguments; z holds h, or with ``binary`` z.
 
     The A neurons above are added in their order.
     """
@@ -28,6 +29,25 @@ def send_back(z, samples, error, feedback, step, binary, sums, threads):
                 for s in range(samples):
                     total[s] += weight * above[s]
             for s in range(samples):
-                t = step if binary else row[s]
-                passes = not binary or abs(row[s]) < np.float32(1)
-                row[s] = total[s] * (np.float32(1) - t * t) if passes else np.float32(0)
+                row[s] = sent(total[s], row[s], size, binary, relu)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def take_masks(z, samples, passes):
+    # z (O, B), passes (O, ceil(B / 16)) uint16
+    """Store the bits |z| < 1, and replace z by its sign over 2, which every mask passes."""
+    for o in range(z.shape[0]):
+        passes[o] = 0
+        for s in range(samples):
+            passes[o, s // 16] |= np.uint16(abs(z[o, s]) < np.float32(1)) << np.uint16(s % 16)
+            z[o, s] = np.float32(0.5) if z[o, s] >= 0 else np.float32(-0.5)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def apply_masks(dz, samples, passes):
+    # as take_masks
+    """dz where its bit is set, else 0: in place."""
+    for o in range(dz.shape[0]):
+        for s in range(samples):
+            kept = passes[o, s // 16] >> np.uint16(s % 16) & np.uint16(1)
+            dz[o, s] = dz[o, s] if kept else np.float32(0)

@@ -95,26 +95,41 @@ def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any
 
 @intrinsic
 def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
-    """All possible sums of four samples' errors: dz[t0 + 16 g + n] of those of dz[d0 + 4 g + j] with bit j of n set.
+    """All possible sums of four samples' errors, in tables of 16: entry n sums those whose bit is set in n, in order.
 
-    Each is summed in order of j. dz float32.
+    dz float32: the errors of group g from d0 + 4 g. Groups without errors need no table: the others' tables follow one
+    another from t0 on, and the groups' numbers, int32, replace the errors from d0 on. Returns the number of tables.
     """
-    signature = types.void(dz, types.intp, types.intp, types.intp)
+    signature = types.int64(dz, types.intp, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = Lanes(context, builder, signature, args)
         errors, tables, zero = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32), lanes.constant(0.0)
+        numbers, count = lanes.pointer(0, args[1], I32), cgutils.alloca_once_value(builder, I64(0))
         masks = [ir.Constant(MASK16, [n >> j & 1 for n in range(16)]) for j in range(4)]
+        floats4 = ir.VectorType(F32, 4)
         with cgutils.for_range(builder, args[2]) as loop:
-            own = lanes.at(errors, builder.shl(loop.index, I64(2)))
-            ones = [lanes.splat(builder.load(lanes.at(own, j)), 16) for j in range(4)]
+            own = lanes.load(lanes.at(errors, builder.shl(loop.index, I64(2))), floats4, 4)
+            ones = [lanes.splat(builder.extract_element(own, I32(j)), 16) for j in range(4)]
             first, *others = (builder.select(mask, one, zero) for mask, one in zip(masks, ones))
             for other in others:
                 first = builder.fadd(first, other)
-            lanes.store(first, lanes.at(tables, builder.shl(loop.index, I64(4))), 4)
-        return lanes.nothing()
+            at = builder.load(count)
+            lanes.store(first, lanes.at(tables, builder.shl(at, I64(4))), 4)
+            builder.store(builder.trunc(loop.index, I32), lanes.at(numbers, at))  # at <= the group: its errors are read
+            some = builder.bitcast(builder.fcmp_unordered("!=", own, ir.Constant(floats4, None)), ir.IntType(4))
+            some = builder.icmp_unsigned("!=", some, ir.Constant(ir.IntType(4), 0))
+            builder.store(builder.add(at, builder.zext(some, I64)), count)
+        return builder.load(count)
 
     return signature, codegen
+
+
+def _shift_down(lanes: Lanes, values: Any, counts: Any) -> Any:
+    """16 integers, each shifted right by its own count, below 32."""
+    if WIDE:  # for equal counts, LLVM would choose an instruction that Intel's processors split in two
+        return lanes.call("llvm.x86.avx512.psrlv.d.512", INTS16, values, counts)
+    return lanes.builder.lshr(values, counts)
 
 
 def _picker(lanes: Lanes, table: Any) -> Any:
@@ -155,7 +170,8 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
         typing: Any,
         tables: Any,
         t0: Any,
-        groups: Any,
+        numbers: Any,
+        count: Any,
         x: Any,
         x0: Any,
         stride: Any,
@@ -165,46 +181,29 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
     ) -> Any:
         """gradient[g0 + i] = the sum over groups of four samples, in order, of each group's table entry for input i.
 
-        tables float32 from t0, 16 a group; x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's
-        bit of input i; gradient float32: 16 for each of the vectors; if ``masked``, only the first ``columns``.
+        tables as made by make_tables: ``count`` of 16 float32 from t0 on, their groups' numbers from ``numbers`` on;
+        x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's bit of input i; gradient float32: 16
+        for each of the vectors; if ``masked``, only the first ``columns``.
         """
         place = types.intp
-        signature = types.void(tables, place, place, x, place, place, gradient, place, place)
+        signature = types.void(tables, place, place, place, x, place, place, gradient, place, place)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = Lanes(context, builder, signature, args)
-            _, t0, groups, _, x0, stride, _, g0, columns = args
-            entries, bits, out = lanes.pointer(0, t0, F32), lanes.pointer(3, x0, I32), lanes.pointer(6, g0, F32)
+            _, t0, numbers, count, _, x0, stride, _, g0, columns = args
+            entries, groups = lanes.pointer(0, t0, F32), lanes.pointer(0, numbers, I32)
+            bits, out = lanes.pointer(4, x0, I32), lanes.pointer(7, g0, F32)
             starts = [16 * v for v in range(vectors)]
             few = [lanes.first(builder.sub(columns, I64(at)), 16) if masked else None for at in starts]
             sums = lanes.registers(vectors, FLOATS16)
-
-            def words(row: Any) -> list[Any]:
-                here = lanes.at(bits, builder.mul(row, stride))
-                return [
-                    lanes.load(lanes.at(here, at), INTS16, 4)
-                    if own is None
-                    else lanes.masked_load(lanes.at(here, at), own, INTS16)
-                    for at, own in zip(starts, few)
-                ]
-
-            def add(group: Any, indices: list[Any]) -> None:
-                pick = _picker(lanes, lanes.at(entries, builder.shl(group, I64(4))))
-                for slot, index in zip(sums, indices):
-                    lanes.add_to(slot, pick(index))
-
-            whole = builder.lshr(groups, I64(3))
-            with cgutils.for_range(builder, whole) as loop:
-                own, first = words(loop.index), builder.shl(loop.index, I64(3))
-                for n in range(8):
-                    add(builder.add(first, I64(n)), [builder.lshr(word, lanes.integers(4 * n)) for word in own])
-            first = builder.shl(whole, I64(3))
-            rest = builder.sub(groups, first)
-            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
-                last = words(whole)
-                with cgutils.for_range(builder, rest) as loop:
-                    down = lanes.splat(builder.trunc(builder.shl(loop.index, I64(2)), I32), 16)
-                    add(builder.add(first, loop.index), [builder.lshr(word, down) for word in last])
+            with cgutils.for_range(builder, count) as loop:
+                group = builder.load(lanes.at(groups, loop.index))
+                row = lanes.at(bits, builder.mul(builder.zext(builder.lshr(group, I32(3)), I64), stride))
+                down = lanes.splat(builder.shl(builder.and_(group, I32(7)), I32(2)), 16)
+                pick = _picker(lanes, lanes.at(entries, builder.shl(loop.index, I64(4))))
+                for slot, at, part in zip(sums, starts, few):
+                    word = lanes.load_few(lanes.at(row, at), part, INTS16)
+                    lanes.add_to(slot, pick(_shift_down(lanes, word, down)))
             for slot, at, part in zip(sums, starts, few):
                 lanes.store_few(builder.load(slot), lanes.at(out, at), part)
             return lanes.nothing()
@@ -219,18 +218,18 @@ _sum_tables_few = _sum_tables(1, True)
 
 
 @njit(**INLINED)
-def sum_tables(tables, t0, groups, x, x0, stride, gradient, g0, columns):
+def sum_tables(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
     # as _sum_tables, for any number of columns
     k = 0
     while k < columns:
         if columns - k >= 16 * GRADIENT_VECTORS:
-            _sum_tables_whole(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, 0)
+            _sum_tables_whole(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, 0)
             k += 16 * GRADIENT_VECTORS
         elif columns - k > 16:
-            _sum_tables_some(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            _sum_tables_some(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, columns - k)
             k += 16 * (GRADIENT_VECTORS // 2)
         else:
-            _sum_tables_few(tables, t0, groups, x, x0 + k, stride, gradient, g0 + k, columns - k)
+            _sum_tables_few(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, columns - k)
             k += 16
 
 

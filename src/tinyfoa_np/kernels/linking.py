@@ -1,7 +1,7 @@
-"""Compile a kernel as one piece: the functions it calls are linked into it first, then optimized and emitted once.
+"""Compile a kernel as one piece: the functions that it calls are linked into it, then optimized and emitted once.
 
-numba optimizes every function and emits machine code for it, and again together with each function that calls it, and
-with the three functions that it makes of a parallel loop. Most of that code is never called by itself.
+numba optimizes each function and emits machine code for it, then again within each function that calls it, and within
+the three functions that it makes of a parallel loop. Hardly any of that code is ever called by itself.
 """
 
 from __future__ import annotations
@@ -18,45 +18,57 @@ from numba.core.compiler import Compiler
 
 
 class Part(JITCodeLibrary):
-    """Code of a function that a kernel calls, as it was written down: neither optimized nor callable from Python."""
+    """A function that a kernel calls, as it was lowered: it is optimized and emitted with the kernel.
+
+    Other functions that numba compiles may call it, too, but not Python.
+    """
 
     def _optimize_final_module(self) -> None:
-        """The kernel's optimization covers it."""
+        """Left to the kernel."""
 
     def _finalize_final_module(self) -> None:
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
-        """Called from Python, it is a TypeError: this function of Python's returns NULL after setting one."""
+        """The address of what Python would call: a function of Python's that sets a TypeError and returns NULL."""
         return ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value or 0
 
     @property
     def codegen(self) -> Any:
-        """For `CPUContext.get_executable`, which tells it the environment of a function that Python calls."""
-        return SimpleNamespace(set_env=lambda name, env: None)
+        """Only asked to store the environment in which Python calls a function."""
+        return SimpleNamespace(set_env=lambda name, environment: None)
+
+
+class Kernel(Compiler):
+    """numba's compiler for a function that Python calls (``pipeline_class``)."""
+
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
+        """Compile a function, and as its parts those that it calls, except kernels."""
+        codegen = self.state.targetctx.codegen()
+        self.state.library = JITCodeLibrary(codegen, func.__qualname__)
+        self.state.library.enable_object_caching()
+        with _parts(codegen), _no_collection():
+            return super().compile_extra(func)
 
 
 @contextmanager
 def _parts(codegen: Any) -> Iterator[None]:
-    """A context in which all code is made for a kernel. Garbage is collected later: it takes a sixth of the time."""
-    before, collects = codegen._library_class, gc.isenabled()
+    """A context in which code is compiled as parts of a kernel. numba compiles in one thread at a time."""
+    before = codegen._library_class
     codegen._library_class = Part
-    gc.disable()
     try:
         yield
     finally:
         codegen._library_class = before
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A context without garbage collection, which would take a sixth of a compilation."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
         if collects:
             gc.enable()
-
-
-class Kernel(Compiler):
-    """numba's compiler, for a function that Python calls."""
-
-    def compile_extra(self, func: Callable[..., Any]) -> Any:
-        """Compile a function, and with it those that it calls and that are not kernels themselves."""
-        codegen = self.state.targetctx.codegen()
-        self.state.library = JITCodeLibrary(codegen, func.__qualname__)
-        self.state.library.enable_object_caching()
-        with _parts(codegen):
-            return super().compile_extra(func)

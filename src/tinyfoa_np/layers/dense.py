@@ -48,6 +48,21 @@ class Operands(NamedTuple):
     abs_w: np.ndarray  # (T,) int64: sums of |W|
 
 
+class Rows(NamedTuple):
+    """Rows ``first`` to ``last`` of slice ``k``, which train in one call of a kernel, and the numbers of this step."""
+
+    k: int
+    first: int
+    last: int
+    given: Operands
+    resident: Resident
+    published: Published
+    still: tuple[int, int, int, int]  # the rectangle whose weights stay
+    weight_step: Step
+    bias_step: Step
+    train_bias: bool
+
+
 class Lost(Exception):
     """A weight or a moment is no longer a finite number."""
 
@@ -70,7 +85,7 @@ class Dense(Parameters):
         kind = self.published_shape(self.O)[1]
         return forward_kernels.scratch_shape(np.dtype(inputs.dtype), np.dtype(kind), rows, words(self.I), threads)
 
-    def forward(self, flash: Flash, x: Batch, part: Part, out: Out, bits: bool = False, biased: bool = True) -> float:
+    def forward(self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False) -> float:
         """Compute z = gain alpha (x . w) + b and its outputs; return the summed |z| of the batch so far.
 
         Parameters
@@ -81,10 +96,8 @@ class Dense(Parameters):
         part : Part
             The part of the batch that these samples are.
         out : Out
-        bits : bool
-            Whether outputs are z > 0 and masks 0 < z < 1; otherwise max(z, 0) and 0 < z.
-        biased : bool
-            Whether to add b.
+        training : bool
+            Whether this is the pass of a training step; it makes a difference to layers with batch norm only.
         """
         rows, held, ram = out.z.shape[1], x.inputs, self.ram
         sums = self.work.sums[: -(-rows // 16)]  # a thread takes at least 16 samples
@@ -92,7 +105,7 @@ class Dense(Parameters):
             sums[:] = 0
         scratch = view(self.work.scratch, *self.pass_scratch(held, rows, len(sums)))
         results = Results(part.first, out.active, out.first, out.logits, out.values, sums)
-        gain, bias = np.float32(x.gain * self.alpha), ram.bias if biased else ram.bias[:0]
+        gain, bias = np.float32(x.gain * self.alpha), ram.bias if out.biased else ram.bias[:0]
         for first in range(0, self.O, self.stretch):
             last = min(first + self.stretch, self.O)
             neurons = Neurons(first, last, self.weights(flash, first, last), bias, gain, out.head(first, last))
@@ -103,13 +116,18 @@ class Dense(Parameters):
                 np.float32(held.offset),
                 self.I,
                 neurons,
-                bits,
+                out.bits,
                 self.z_unit,
                 scratch,
                 out.z,
                 results,
             )
         return int(sums.sum()) / self.z_unit
+
+    @property
+    def pass_rows(self) -> int:
+        """Neurons of a kernel call in a pass."""
+        return self.stretch
 
     def no_head(self, first: int, last: int) -> np.ndarray:
         """Rows (n, 0) for a layer without a head."""
@@ -209,7 +227,7 @@ class Dense(Parameters):
         weight_step = bias_step = self._step(state.steps, step)
         if (t := max(1, state.bias_steps)) != state.steps:  # usually equal
             bias_step = self._step(t, step)
-        total = 0
+        steps, total = (still, weight_step, bias_step, train_bias), 0
         for first, last in self.tiles(part.first, part.last):
             at = first - part.first
             if self.tiling.stream_slice:
@@ -217,8 +235,7 @@ class Dense(Parameters):
             resident = self._resident(0 if self.tiling.stream_slice else at, part.high - part.low)
             published = self._published(flash, first, last)
             given.abs_w[:] = 0
-            numbers = still, weight_step, bias_step, train_bias
-            self._train_rows(k, first, last, given, resident, published, numbers)
+            self._train_rows(Rows(k, first, last, given, resident, published, *steps))
             sums = given.abs_w.tolist()
             if min(sums) < 0:
                 raise Lost
@@ -229,38 +246,32 @@ class Dense(Parameters):
         state.total += total - state.sum
         state.sum = total
 
-    def _train_rows(
-        self,
-        k: int,
-        first: int,
-        last: int,
-        given: Operands,
-        resident: Resident,
-        published: Published,
-        numbers: tuple[Any, ...],
-    ) -> None:
-        """Train rows of slice k; ``numbers``: frozen block, steps of weights and biases, whether biases train."""
-        ram, part, (still, weight_step, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
-        inputs, samples, errors, scratch, abs_w = given
-        at, to = first - part.first, last - part.first
-        biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
+    def biases_of(self, rows: Rows) -> Biases:
+        """The biases, with the moments of those that belong to some rows of a slice."""
+        begin = self.grid.slice(rows.k).first
+        own = slice(rows.first - begin, rows.last - begin)
+        return Biases(self.ram.bias, self.ram.bias_moment1[own], self.ram.bias_moment2[own])
+
+    def _train_rows(self, rows: Rows) -> None:
+        """Run the kernel that trains these rows."""
+        ram, part, (inputs, samples, errors, scratch, abs_w) = self.ram, self.grid.slice(rows.k), rows.given
         what = (
-            (first, last, part.low, part.high),
-            resident,
-            self._draws(k, at),
-            published,
-            still,
-            biases,
-            weight_step,
-            bias_step,
-            train_bias,
+            (rows.first, rows.last, part.low, part.high),
+            rows.resident,
+            self._draws(rows.k, rows.first - part.first),
+            rows.published,
+            rows.still,
+            self.biases_of(rows),
+            rows.weight_step,
+            rows.bias_step,
+            rows.train_bias,
             self.straight,
             self.unit,
         )
         if self.partial:
             update_kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
         else:
-            update_kernels.update(inputs, samples, errors(first, last), *what, scratch, abs_w)
+            update_kernels.update(inputs, samples, errors(rows.first, rows.last), *what, scratch, abs_w)
 
     def slice_gradient(
         self, flash: Flash, inputs: Inputs, samples: int, errors: Errors, k: int, scratch: Scratch

@@ -59,12 +59,16 @@ class Out(NamedTuple):
     z: np.ndarray = np.zeros((0, 0), np.float32)  # (To, B) for a tile of neurons, or for all of them
     active: np.ndarray = np.zeros((0, 0), np.uint16)  # masks (O', G), 16 samples per word, for the gradient
     first: int = 0  # the first neuron that has a mask
+    bits: bool = False  # whether outputs are z > 0 and masks 0 < z < 1; otherwise max(z, 0) and 0 < z
+    biased: bool = True  # whether z includes b
 
 
 class Layer(Protocol):
     """A layer in training, or a group of layers: its regions in the arena and its objects in flash.
 
-    It does not depend on the loss or on other layers.
+    It does not depend on the loss or on other layers. Dense and locally connected layers also share their passes:
+    ``forward(flash, x, part, out, training)`` and ``backward(dz, samples, active, scratch, dx)``; see
+    :class:`.dense.Dense`. Groups run programs of operations instead: :class:`.group.Group`.
     """
 
     number: int

@@ -21,13 +21,13 @@ from ..kernels import local_norm as norm_kernels
 from ..kernels import random as random_kernels
 from ..kernels.local import Head, Weights
 from ..kernels.local_patches import Images
-from ..kernels.operands import Biases, Published, Resident, Scratch
+from ..kernels.operands import Biases, Published, Scratch
 from ..network import CONNECTIONS, LocalShape
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..slices import Groups
 from ..storage.flash import Flash
-from .dense import Dense, Lost, Operands
+from .dense import Dense, Lost, Operands, Rows
 from .encoding import Encoding, empty, nbytes, view, weights_shape
 from .given import GivenByPlace
 from .layer import Batch, Out, Part
@@ -324,6 +324,11 @@ class Local(GivenByPlace, Dense):
         )
         self.fresh = False
 
+    @property
+    def pass_rows(self) -> int:
+        """Channels, at all positions, of a kernel call in a pass."""
+        return self.pass_places * self.shape.channels
+
     def no_head(self, first: int, last: int) -> np.ndarray:
         """Rows (n O, 0) for a layer without a head."""
         return empty(((last - first) * self.shape.channels, 0))
@@ -351,9 +356,7 @@ class Local(GivenByPlace, Dense):
             kernels.products(self.images, samples, self.layer, held, *some, work.patch, work.scratch, u)
         return u
 
-    def forward(  # type: ignore[override]
-        self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False
-    ) -> float:
+    def forward(self, flash: Flash, x: Batch, part: Part, out: Out, training: bool = False) -> float:
         """Pass a batch through the layer; return the summed max(v, 0).
 
         In training, the batch's mean and deviation are used and the running ones updated; the batch is then kept for
@@ -404,12 +407,13 @@ class Local(GivenByPlace, Dense):
         kind, depthwise = np.dtype(self.published_shape(1)[1]), self.shape.connect == CONNECTIONS[1]
         return backward_kernels.scratch_shape(kind, self.shape.channels, depthwise, self.threads)
 
-    def backward(  # type: ignore[override]
-        self, samples: int, scratch: np.ndarray, dx: np.ndarray
-    ) -> None:
-        """Compute the errors dx (P, I, B) of the layer's inputs from du, stored in place of u; scratch in bytes."""
+    def backward(self, dz: np.ndarray, samples: int, active: np.ndarray, scratch: np.ndarray, dx: np.ndarray) -> None:
+        """Compute the errors dx (P, I, B) of the layer's inputs from du (P, O, B), which takes the place of dz.
+
+        ``active`` must be empty: batch norm and ReLU below have masks of their own. Scratch is in bytes.
+        """
         backward_kernels.backward(
-            self.work.u,
+            dz,
             samples,
             self.shape.rows,
             self.shape.columns,
@@ -453,23 +457,14 @@ class Local(GivenByPlace, Dense):
         if kernels.update_norm(given.inputs.layer, k, given.inputs.totals, biases, bias_step):
             raise Lost
 
-    def _train_rows(
-        self,
-        k: int,
-        first: int,
-        last: int,
-        given: Operands,
-        resident: Resident,
-        published: Published,
-        numbers: tuple[Any, ...],
-    ) -> None:
-        ram, sent, (still, weight_step, bias_step, _) = self.ram, given.inputs, numbers
-        _, begin, end = self.places_of(first, last)
-        biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), first - self.grid.rows(k)[0]
+    def _train_rows(self, rows: Rows) -> None:
+        ram, sent, given, k = self.ram, rows.given.inputs, rows.given, rows.k
+        _, begin, end = self.places_of(rows.first, rows.last)
+        biases, top = Biases(ram.bias, ram.bias_moment1, ram.bias_moment2), rows.first - self.grid.rows(k)[0]
         held = 0 if self.tiling.stream_slice else top  # the tile's first row in RAM
         for place in range(begin, end, self.pass_places):
-            stop, row = min(place + self.pass_places, end), (place - begin) * (last - first) // (end - begin)
-            weights = published.weights[place - begin : stop - begin]
+            stop, row = min(place + self.pass_places, end), (place - begin) * (rows.last - rows.first) // (end - begin)
+            weights = rows.published.weights[place - begin : stop - begin]
             kernels.update(
                 sent.errors(place, stop, weights),
                 sent.images,
@@ -481,9 +476,9 @@ class Local(GivenByPlace, Dense):
                 self._resident(held + row, self.I),
                 self._draws(k, top + row),
                 biases,
-                still[:2],
-                weight_step,
-                bias_step,
+                rows.still[:2],
+                rows.weight_step,
+                rows.bias_step,
                 self.straight,
                 self.unit,
                 given.scratch,

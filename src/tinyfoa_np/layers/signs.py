@@ -16,11 +16,10 @@ import numpy as np
 
 from ..kernels import bop as kernels
 from ..kernels import random as random_kernels
-from ..kernels.operands import Biases, Published, Resident
 from ..ram.packing import Region
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .dense import Dense, Operands
+from .dense import Dense, Operands, Rows
 from .given import Initializer
 
 
@@ -123,24 +122,19 @@ class Signs(Dense):
         super()._update_slice(flash, k, given, step, train_bias)
         self.changed = True
 
-    def _train_rows(
-        self,
-        k: int,
-        first: int,
-        last: int,
-        given: Operands,
-        resident: Resident,
-        published: Published,
-        numbers: tuple[Any, ...],
-    ) -> None:
-        ram, part, (_, _, bias_step, train_bias) = self.ram, self.grid.slice(k), numbers
-        inputs, samples, errors, scratch, abs_w = given
-        at, to = first - part.first, last - part.first
-        biases = Biases(ram.bias, ram.bias_moment1[at:to], ram.bias_moment2[at:to])
-        where, what = (first, last, part.low, part.high), (resident.moment1, published, biases, bias_step, train_bias)
-        own = self.rate, self.tau
+    def _train_rows(self, rows: Rows) -> None:
+        ram, part, (inputs, samples, errors, scratch, abs_w) = self.ram, self.grid.slice(rows.k), rows.given
+        what = (
+            (rows.first, rows.last, part.low, part.high),
+            rows.resident.moment1,
+            rows.published,
+            self.biases_of(rows),
+            rows.bias_step,
+            rows.train_bias,
+            self.rate,
+            self.tau,
+        )
         if self.partial:
-            sums = ram.sums, ram.bias_sums, inputs.scale, inputs.offset
-            kernels.update_from(*sums, where, *what, *own, abs_w)
+            kernels.update_from(ram.sums, ram.bias_sums, inputs.scale, inputs.offset, *what, abs_w)
         else:
-            kernels.update(inputs, samples, errors(first, last), where, *what, *own, scratch, abs_w)
+            kernels.update(inputs, samples, errors(rows.first, rows.last), *what, scratch, abs_w)

@@ -6,7 +6,7 @@ what training with this recipe would have written; otherwise the file is refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite, prod
 from typing import Any
@@ -17,14 +17,16 @@ from ..architectures import architecture
 from ..layers.encoding import TILES, Encoding
 from ..layers.layer import Layer
 from ..layers.local import Local
-from ..layers.tiling import PLACES, Tiling
-from ..network import LocalShape, is_local, layer_shapes
+from ..layers.tiling import NEURONS, PLACES, Tiling
+from ..network import LayerShape, LocalShape, is_local, layer_shapes
 from ..recipe import Recipe
 from ..rules.build import deep_maker, makers
 from ..rules.stage import Stage
 
 #: labels are 16 bits
 MOST_CLASSES = 65536
+#: numbers of a fixed head that inference keeps in RAM
+HEAD = 1 << 20
 #: tensor dtypes by their names in a file
 DTYPES = {"F32": "float32", "F64": "float64", "U64": "uint64"}
 
@@ -82,8 +84,21 @@ def stages_of(recipe: Recipe, inputs: Encoding, classes: int, batch: int) -> lis
         network = architecture(recipe.network, inputs.width, inputs.image, classes)
         return [deep_maker(plain, inputs, network, classes, 1, 1)(Tiling(batch))]
     shapes = layer_shapes(recipe.network, inputs.width, inputs.image, recipe.lc_connect)
-    tile = PLACES[-4] if is_local(recipe.network) else TILES[-1]
-    return [make(Tiling(batch, tile)) for make in makers(plain, inputs, shapes, classes, 1, 1)]
+    tiling, made = tiling_of(plain, shapes, classes), makers(plain, inputs, shapes, classes, 1, 1)
+    return [make(tiling) for make in made]
+
+
+def tiling_of(recipe: Recipe, shapes: Sequence[LayerShape], classes: int) -> Tiling:
+    """The tiles of inference: a fixed head of many classes is generated tile by tile, like in a small budget."""
+    local = is_local(recipe.network)
+    usual = Tiling(recipe.batch, PLACES[-4] if local else TILES[-1])
+    generated = any(rung.tiling.regenerate for rung in recipe.rule.home(recipe.kind).ladder(recipe))
+    if not generated or classes * max(shape.outputs for shape in shapes) <= HEAD:
+        return usual
+    stride = max(shape.channels if isinstance(shape, LocalShape) else 1 for shape in shapes)
+    sizes = [size for size in (PLACES if local else NEURONS) if size <= usual.neurons]
+    fitting = (size for size in sizes if size * stride * classes <= HEAD)
+    return replace(usual, neurons=next(fitting, sizes[-1]), regenerate=True)
 
 
 def forms(recipe: Recipe, inputs: Encoding, classes: int) -> list[Form]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..data.dataset import on_scale
+from ..data.dataset import not_finite, on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels.launching import launched
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 FORMAT = "tinyfoa-np model 1"
 METADATA = "tinyfoa_np"
 BATCH = 256
+#: maximum number of scores in the arena: with very many classes, fewer samples are answered at a time
+SCORES = 1 << 20
 #: maximum header size in bytes: the description of a model, with the names of classes and columns
 HEADER_LIMIT = 1 << 23
 #: metadata of a table that a model keeps
@@ -122,11 +125,22 @@ class Model:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Like :meth:`logits`, (N, C) in float64, at full precision."""
-        return self._unscaled(x) * np.float32(self.layers[-1].scale)
+        out = np.zeros((len(x), self.classes))
+        for part, scores in self.scores_by_part(x):
+            out[part] = scores
+        return out
+
+    def scores_by_part(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """:meth:`scores` of a few samples at a time: which, and their scores (n, C)."""
+        for part, scores in self._unscaled(self.encoded(x)):
+            yield part, scores.T.astype(np.float64) * np.float32(self.layers[-1].scale)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predict class numbers (N,), int64; the first of equal scores wins; ``x`` and errors as in :meth:`logits`."""
-        classes: np.ndarray = self._unscaled(x).argmax(axis=1)  # rounding with the scale could change a prediction
+        x = self.encoded(x)
+        classes = np.zeros(len(x), np.int64)
+        for part, scores in self._unscaled(x):
+            scores.argmax(axis=0, out=classes[part])  # rounding with the scale could change a prediction
         return classes
 
     def encoded(self, x: np.ndarray) -> np.ndarray:
@@ -143,18 +157,17 @@ class Model:
             with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused
                 narrow = x.astype(np.float32)
             if not np.isfinite(narrow).all():
-                raise BadRequest("the samples hold NaN or infinite values")
+                raise BadRequest(f"the samples hold {not_finite(x)}")
             x = on_scale(x, *self.affine) if self.affine else narrow
         return x
 
-    def _unscaled(self, x: np.ndarray) -> np.ndarray:
-        x = self.encoded(x)
+    def _unscaled(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Scores (C, n) of encoded samples without the last layer's scale, some samples at a time."""
         with launched():
-            out, inference = np.zeros((len(x), self.classes)), self.inference(len(x))
-            for start in range(0, len(x), BATCH):
-                part = np.ascontiguousarray(x[start : start + BATCH])
-                out[start : start + BATCH] = inference.scores(part).T
-        return out
+            inference = self.inference(len(x))
+            for start in range(0, len(x), inference.batch):
+                part = slice(start, start + inference.batch)
+                yield part, inference.scores(np.ascontiguousarray(x[part]))
 
     @property
     def memory(self) -> dict[str, int] | None:
@@ -166,7 +179,7 @@ class Model:
 
     def inference(self, samples: int) -> Inference:
         """The model in an arena for up to :data:`BATCH` samples; the last arena is reused if it fits."""
-        batch = min(max(samples, 1), BATCH)
+        batch = min(max(samples, 1), BATCH, max(1, SCORES // self.classes))
         if not self._at_work or self._at_work[0].batch != batch:
             self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
         return self._at_work[0]

@@ -153,33 +153,21 @@ def points(
     """
     if Path(out).exists() and not Path(out).is_dir():
         raise BadRequest(f"--out {out} is a file; give a directory")
-    chosen = [line for line in LINES[study] if not lines or any(line.name.startswith(name) for name in lines)]
     for name in lines:
         if not any(line.name.startswith(name) for line in LINES[study]):
             raise BadRequest(f"no line begins with {name!r}; there are {'; '.join(line.name for line in LINES[study])}")
     if study == "giff" and at:
         raise BadRequest("study giff has lines over theta, label width and groups: --at does not apply, use --lines")
+    chosen = [line for line in LINES[study] if not lines or any(line.name.startswith(name) for name in lines)]
     found = []
     for dataset in dict.fromkeys(datasets):
         data.samples(dataset)  # refuses unknown data sets
         for line in chosen:
             for value in at or _values(study, line, changes or {}):
-                usual: dict[str, Any] = {"dataset": dataset, "epochs": EPOCHS}
-                usual |= {"network": CNN} if line.axis else {}
+                usual = {"dataset": dataset, "epochs": EPOCHS, **({"network": CNN} if line.axis else {})}
                 fields = {**usual, **line.fields, line.axis or study: value, **(changes or {})}
-                rates = line.rates if "lr" not in fields else ()
-                found.append(
-                    Point(
-                        line.name,
-                        dataset,
-                        value,
-                        {
-                            rate: _runs(line, dataset, value, {**fields, **changed}, seeds, Path(out), data_dir)
-                            for changed in ([{"lr": rate} for rate in rates] or [{}])
-                            for rate in [Recipe(**{**fields, **changed}).validated().lr or 0.0]
-                        },
-                    )
-                )
+                runs = _runs(line, dataset, value, fields, seeds, Path(out), data_dir)
+                found.append(Point(line.name, dataset, value, runs))
     for dataset in dict.fromkeys(point.dataset for point in found):
         every = [run for point in found if point.dataset == dataset for runs in point.runs.values() for run in runs]
         if not all([workers.finished(run) or workers.begun(run) for run in every]):
@@ -202,15 +190,20 @@ def _runs(
     seeds: int,
     out: Path,
     data_dir: str | None,
-) -> tuple[Run, ...]:
-    recipe = Recipe(**fields).validated()
+) -> dict[float, tuple[Run, ...]]:
+    """The runs of a point, one per seed, for each of the line's rates unless the fields have one."""
     way, where = line.name.replace(" ", "-").replace(",", ""), str(at).replace("|", "-")
-    place = out / dataset / way / where / f"lr-{recipe.lr:g}"
-    name = f"{dataset}, {line.name}, {at}, lr {recipe.lr:g}"
-    return tuple(
-        Run(f"{name}, seed {seed}", replace(recipe, seed=seed), place / f"seed-{seed}", data_dir)
-        for seed in range(seeds)
-    )
+    rates = [{"lr": rate} for rate in line.rates] if "lr" not in fields else []
+    runs = {}
+    for rate in rates or [{}]:
+        recipe = Recipe(**{**fields, **rate}).validated()
+        place = out / dataset / way / where / f"lr-{recipe.lr:g}"
+        name = f"{dataset}, {line.name}, {at}, lr {recipe.lr:g}"
+        runs[recipe.lr or 0.0] = tuple(
+            Run(f"{name}, seed {seed}", replace(recipe, seed=seed), place / f"seed-{seed}", data_dir)
+            for seed in range(seeds)
+        )
+    return runs
 
 
 def carry_out(

@@ -82,8 +82,12 @@ class Board:
 
 def boards() -> dict[str, Board]:
     """All boards by name, in the order of the table."""
-    text = resources.files(__package__).joinpath("boards.csv").read_text()
-    return {line["name"]: Board(**_typed(line)) for line in csv.DictReader(text.splitlines())}
+    return read(resources.files(__package__).joinpath("boards.csv").read_text())
+
+
+def read(table: str) -> dict[str, Board]:
+    """Read a table in the form of ``boards.csv``: one line per board, under the names of the columns."""
+    return {line["name"]: Board(**_typed(line)) for line in csv.DictReader(table.splitlines())}
 
 
 def board(name: str) -> Board:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import BadRequest
 from ..run.advice import majority_error
 
+if TYPE_CHECKING:
+    from ..model import Model
+
 #: number of confidence intervals for calibration
 BINS = 10
+#: maximum number of classes of a confusion matrix, and of a table with a row for every class; number of mistakes listed
+MOST_CONFUSED, MANY, MISTAKES = 1000, 100, 10
 
 
 def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] | None = None) -> dict[str, Any]:
@@ -30,11 +35,12 @@ def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] |
     -------
     dict
         ``error_pct``, ``wrong`` and ``samples``; ``majority_error_pct``, the error of always predicting the most
-        frequent class; ``confusion`` (C, C), a row per true class and a column per prediction; ``classes``, with
-        ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None if the divisor is 0; ``macro_f1``,
-        the mean of those that are not None; and ``calibration``, with ``expected_error_pct``, the mean difference
-        between confidence (the softmax of the scores) and accuracy over :data:`BINS` intervals of confidence, and these
-        ``bins``. Shares are from 0 to 1, errors in %.
+        frequent class; ``confusion`` (C, C), a row per true class and a column per prediction, None for more than
+        :data:`MOST_CONFUSED` classes; ``mistakes``, the most frequent ones, with ``samples``, the true ``label`` and
+        the ``answer``; ``classes``, with ``label``, ``samples``, ``precision``, ``recall`` and ``f1`` of each, None if
+        the divisor is 0; ``macro_f1``, the mean of those that are not None; and ``calibration``, with
+        ``expected_error_pct``, the mean difference between confidence (the softmax of the scores) and accuracy over
+        :data:`BINS` intervals of confidence, and these ``bins``. Shares are from 0 to 1, errors in %.
 
     Raises
     ------
@@ -47,13 +53,26 @@ def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] |
     >>> found["wrong"], found["confusion"], found["classes"][1]["recall"]
     (1, [[1, 0], [1, 1]], 0.5)
     """
-    count, classes = scores.shape
+    return _evaluation([(slice(0, len(scores)), scores)], labels, scores.shape[1], names)
+
+
+def of_model(model: Model, inputs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """:func:`evaluation` of a model's answers to samples (N, I); only some samples' scores are in memory at a time."""
+    return _evaluation(model.scores_by_part(inputs), labels, model.classes, model.labels)
+
+
+def _evaluation(
+    parts: Iterable[tuple[slice, np.ndarray]], labels: np.ndarray, classes: int, names: Sequence[object] | None
+) -> dict[str, Any]:
+    count = len(labels)
     if not count:
         raise BadRequest("there are no samples to evaluate")
-    answers = scores.argmax(axis=1)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, answers), 1)
-    right, are, said = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    answers, sure = np.zeros(count, np.int64), np.zeros(count)
+    for part, scores in parts:
+        answers[part] = scores.argmax(axis=1)
+        sure[part] = 1 / np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True)).sum(axis=1)
+    good = answers == labels
+    right, are, said = (np.bincount(each, minlength=classes) for each in (labels[good], labels, answers))
     called = list(range(classes)) if names is None else list(names)
     rows = [
         {
@@ -74,18 +93,39 @@ def evaluation(scores: np.ndarray, labels: np.ndarray, names: Sequence[object] |
         "majority_error_pct": majority_error(are),
         "macro_f1": float(np.mean(f1)),
         "classes": rows,
-        "confusion": confusion.tolist(),
-        "calibration": _calibration(scores, answers == labels),
+        "confusion": _confusion(labels, answers, classes),
+        "mistakes": _mistakes(labels[~good], answers[~good], called),
+        "calibration": _calibration(sure, good),
     }
+
+
+def occurring(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows ``classes`` of an evaluation; of very many, those with samples or answers."""
+    rows: list[dict[str, Any]] = found["classes"]
+    return rows if len(rows) <= MANY else [row for row in rows if row["f1"] is not None]
+
+
+def _confusion(labels: np.ndarray, answers: np.ndarray, classes: int) -> list[list[int]] | None:
+    if classes > MOST_CONFUSED:
+        return None
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    return confusion.tolist()
+
+
+def _mistakes(labels: np.ndarray, answers: np.ndarray, called: Sequence[object]) -> list[dict[str, Any]]:
+    pairs, counts = np.unique(np.stack([labels, answers]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MISTAKES]  # pairs are sorted
+    return [
+        {"samples": int(counts[k]), "label": called[pairs[0, k]], "answer": called[pairs[1, k]]} for k in order.tolist()
+    ]
 
 
 def _share(part: Any, whole: Any) -> float | None:
     return float(part / whole) if whole else None
 
 
-def _calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    raised = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    sure = raised.max(axis=1) / raised.sum(axis=1)
+def _calibration(sure: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     bins, apart = [], 0.0
     for k in range(BINS):

@@ -170,7 +170,7 @@ class Network(bp.Network):
         dh = self._dh(own.shape.channels)
         self.slopes(k, samples, lambda first, last: Above(first, dh[first:last]))
         if k > self.lowest:
-            own.backward(samples, self.ram.backward, self._dh(own.shape.below))
+            own.backward(own.work.u, samples, empty((0, 0), "uint16"), self.ram.backward, self._dh(own.shape.below))
 
     def slopes(self, k: int, samples: int, above: Callable[[int, int], Above | Head]) -> None:
         """Compute du, in place of u, from the errors at layer k's outputs, by tiles of positions."""

@@ -7,8 +7,11 @@ Layers, activations and fixed projections B_k are those of direct random target 
 
 ([|z| < 1] only with binary activations.) With ``--signal sign`` the signs of e are sent (sDFA). A hidden layer's error
 is not averaged over the batch, as in the published code of DRTP. The error is known only after the forward pass of the
-whole network, so the inputs and z of all layers are kept until then, and all layers are updated afterwards. As in DRTP,
-activations are binary only if weights are.
+whole network, so the inputs and z of all layers are kept until then, and all layers are updated afterwards. Activations
+can be binary whether or not weights are. Two further options:
+
+    --hidden relu       h_k+1 = max(q_k, 0), and [q_k > 0] in place of 1 - h_k+1^2
+    --loss softmax      y = softmax(q) on top, the loss its mean cross-entropy, on top dz = (y - Y) / B [|z| < 1]
 """
 
 from __future__ import annotations
@@ -28,6 +31,11 @@ class Network(drtp.Network):
     """A network trained by direct feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = drtp.Network.beside_answers | {"error"}
+
+    def build(self) -> None:
+        own = self.recipe.options
+        self.relu, self.softmax = own["hidden"] == "relu", own["loss"] == "softmax"
+        super().build()
 
     def extra(self) -> list[Region]:
         own = {"h_even", "h_odd", "z"}
@@ -52,10 +60,11 @@ class Network(drtp.Network):
         """Run one training step on the loaded batch."""
         ram, (samples, first, of) = self.ram, part
         self.arena.enter("forward")
-        gains, sums = [1.0], []
+        gains, sizes, sums = [1.0], [], []
         for k in range(self.top):
             total, s = self._layer(k, samples, gains[k], drtp.NO_LABELS, None)
-            gains.append(drtp.gain(s, self.binary))
+            gains.append(self.gain(s))
+            sizes.append(np.float32(self.size(s)))
             sums.append(total)
         self._output(samples, gains[-1])
         self.note(samples, step, sums)
@@ -65,7 +74,7 @@ class Network(drtp.Network):
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
         for k in reversed(range(self.top)):
-            self.send_back(k, samples, np.float32(gains[k + 1] / 2))  # a gain is 2 tanh(s)
+            self.send_back(k, samples, sizes[k])
         self.arena.enter("update")
         for k in range(self.top + 1):
             dz = ram.z if k == self.top else self._z(k)
@@ -76,11 +85,22 @@ class Network(drtp.Network):
     def keep_error(self, samples: int) -> None:
         """Store the error sent to the hidden layers, before the output's z is overwritten by its errors."""
         ram = self.ram
-        kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
+        if self.softmax:
+            kernels.softmax(ram.z, samples, ram.labels, self.s, self.binary, False, ram.error, ram.result, 1)
+        else:
+            kernels.difference(ram.z, samples, ram.labels, self.s, self.binary, ram.error)
         if self.recipe.options["signal"] == "sign":
             np.sign(ram.error, out=ram.error)
 
-    def send_back(self, k: int, samples: int, tanh_s: np.float32) -> None:
-        """Replace the z of hidden layer k with its errors; ``tanh_s`` is the size of binary activations."""
-        feedback = self.ram[f"feedback{k}"]
-        kernels.project(self._z(k), samples, self.ram.error, feedback, tanh_s, self.binary, self.cores)
+    def _error(self, samples: int, of: int) -> tuple[float, int]:
+        if not self.softmax:
+            return super()._error(samples, of)
+        z, result = self.ram.z, self.ram.result
+        result[:] = 0
+        kernels.softmax(z, samples, self.ram.labels, self.s, self.binary, self.binary, z, result, of)
+        return float(result[0]), int(result[1])
+
+    def send_back(self, k: int, samples: int, size: np.float32) -> None:
+        """Replace the z of hidden layer k with its errors; ``size`` is that of binary activations."""
+        feedback, how = self.ram[f"feedback{k}"], (size, self.binary, self.relu, self.cores)
+        kernels.project(self._z(k), samples, self.ram.error, feedback, *how)

@@ -9,7 +9,7 @@ there is a fixed B_k (P, O, C), uniform in +-1 / sqrt(P O):
                         du_k by the gradient of batch norm
 
 The classifier is trained with da. No error is passed from layer to layer, so no errors of outputs are stored. Unlike in
-:mod:`.dfa`, activations may be binary whether or not weights are, and errors are averaged over the batch.
+:mod:`.dfa`, errors are averaged over the batch.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ class Network(bp_local.Network):
     Raises
     ------
     BadRequest
-        If the signs of the error are to be sent.
+        For options that only fully connected networks have.
     """
 
     beside_answers = bp_local.Network.beside_answers | {"feedback"}
 
     def __init__(self, recipe: Recipe, *about: Any) -> None:
-        if recipe.options["signal"] != "error":
-            raise BadRequest("signal sign applies only to fully connected networks: leave it out")
+        for name, usual in recipe.rule.options.items():
+            if recipe.options[name] != usual.default:
+                raise BadRequest(
+                    f"{name} {recipe.options[name]} applies only to fully connected networks: leave it out"
+                )
         super().__init__(recipe, *about)
 
     def extra(self) -> list[Region]:

@@ -37,28 +37,30 @@ from .stage import Outcome
 NO_LABELS = np.zeros(0, np.uint16)
 
 
-def reads(inputs: Encoding, widths: Sequence[int], binary: bool) -> list[Encoding]:
-    """Encodings of each layer's inputs: above the first layer +-1 times tanh(s), or real numbers."""
-    hidden = [Encoding("bits", width, offset=-0.5) if binary else Encoding("real", width) for width in widths]
-    return [inputs, *hidden]
-
-
-def gain(s: float, binary: bool) -> float:
-    """Value of a bit minus one half: 2 tanh(s)."""
-    return 2 * tanh(s) if binary else 1.0
-
-
 class Network(NetworkStage):
     """A network trained by DRTP; parameters as for :class:`.network_stage.NetworkStage`."""
 
     beside_answers = NetworkStage.beside_answers | {"feedback"}
+    relu = False  # or tanh
 
     def build(self) -> None:
-        self.binary = binary(self.recipe)
-        self.reads = reads(self.inputs, self.widths, self.binary)
-        signs = self.recipe.binary_weights
+        self.binary, signs = binary(self.recipe), self.recipe.binary_weights
+        self.packed = self.binary and (signs or self.relu)  # a product with real weights takes bits for 0 and 1 only
+        offset = 0.0 if self.relu else -0.5
+        self.reads = [self.inputs, *(self._encoded(width, offset) for width in self.widths)]
         outputs = [*self.widths, self.C]
         self.layers = [self.dense(k, width, binary_weights=signs, limit=inf) for k, width in enumerate(outputs)]
+
+    def _encoded(self, width: int, offset: float) -> Encoding:
+        return Encoding("bits", width, offset=offset) if self.packed else Encoding("real", width)
+
+    def size(self, s: float) -> float:
+        """The size of binary outputs."""
+        return s if self.relu else tanh(s)
+
+    def gain(self, s: float) -> float:
+        """Value of a bit, or of a bit minus one half, in a hidden layer's outputs; otherwise 1."""
+        return (s if self.relu else 2 * tanh(s)) if self.packed else 1.0
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
@@ -107,8 +109,9 @@ class Network(NetworkStage):
             samples,
             labels,
             feedback,
-            np.float32(tanh(s)),
+            np.float32(self.size(s)),
             self.binary,
+            self.relu,
             self._values(k + 1),
             self.cores,
         )
@@ -138,7 +141,7 @@ class Network(NetworkStage):
             self.arena.enter("update")
             if not self.train_layer(flash, k, self._values(k), given, samples, ram.z[:width], step, None, begun, ended):
                 return Outcome.of(0.0, 0, False)
-            given = gain(s, self.binary)
+            given = self.gain(s)
         self.note(samples, step, sums)
         self.arena.enter("forward")
         self._output(samples, given)
@@ -156,7 +159,7 @@ class Network(NetworkStage):
         for k in range(self.top):
             total, s = self._layer(k, samples, given, NO_LABELS, None if scales is None else scales[k])
             sums.append(total)
-            given = gain(s, self.binary)
+            given = self.gain(s)
         self._output(samples, given)
         return sums
 

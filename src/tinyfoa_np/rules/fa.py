@@ -8,9 +8,12 @@ matrix B_k+1, of the shape of W_k+1, replaces the weights:
     gradient, update    as in DRTP
 
 ([|z| < 1] only with binary activations.) Errors are averaged over the batch, as those of the output are. The error is
-known only after the forward pass of the whole network, so the inputs and z of all layers are kept until then. Binary
-feedback alignment is not published; the masks follow from the chain rule with B instead of W. As in DRTP, activations
-are binary only if weights are.
+known only after the forward pass of the whole network, so the inputs and z of all layers are kept until then.
+``--hidden relu`` and ``--loss softmax`` are those of :mod:`.dfa`. Activations can be binary whether or not weights are,
+which is not published: the masks follow from the chain rule with B instead of W. The published code can wrap TinyFoA's
+binarized layer, and then sends the error on before its own mask:
+
+    --feedback unmasked dh_k = d_k+1 B_k+1 instead of dz_k+1 B_k+1, with dz_k = d_k [|z_k| < 1]
 """
 
 from __future__ import annotations
@@ -28,13 +31,19 @@ from . import dfa
 class Network(dfa.Network):
     """A network trained by feedback alignment; parameters as for :class:`.network_stage.NetworkStage`."""
 
+    def build(self) -> None:
+        super().build()
+        self.unmasked = self.binary and self.recipe.options["feedback"] == "unmasked"
+
     def extra(self) -> list[Region]:
-        """Regions as in DFA, but feedback matrices are (O, neurons above), and each thread has a row of sums."""
+        """As in DFA, but feedback matrices are (O, neurons above), each thread has sums, and masks can be kept."""
         above = [*self.widths[1:], self.C]
+        kept = [*self.widths, self.C] if self.unmasked else []
         return [
             *(r for r in super().extra() if not r.name.startswith("feedback") and r.name != "error"),
             *(Region(f"feedback{k}", shape, "float32") for k, shape in enumerate(zip(self.widths, above, strict=True))),
             Region("sums", (self.cores, self.B), "float32", ("gradient",)),
+            *(Region(f"passes{k}", (width, self.groups), "uint16", ("gradient",)) for k, width in enumerate(kept)),
         ]
 
     def project(self) -> None:
@@ -43,9 +52,19 @@ class Network(dfa.Network):
             uniform_rows(self.ram[f"feedback{k}"], 0, width, k, self.recipe.seed, sqrt(6 / width))
 
     def keep_error(self, samples: int) -> None:
-        """Do nothing, as the error of the output is in its z."""
+        """Store the masks that errors are sent before; the error itself is in the output's z."""
+        if self.unmasked:
+            for k in range(self.top + 1):
+                kernels.take_masks(self._z(k), samples, self.ram[f"passes{k}"])
 
-    def send_back(self, k: int, samples: int, tanh_s: np.float32) -> None:
-        above = self.ram.z if k + 1 == self.top else self._z(k + 1)
-        feedback, sums = self.ram[f"feedback{k}"], self.ram.sums
-        kernels.send_back(self._z(k), samples, above, feedback, tanh_s, self.binary, sums, self.cores)
+    def _z(self, k: int) -> np.ndarray:
+        return self.ram.z if k == self.top else super()._z(k)
+
+    def send_back(self, k: int, samples: int, size: np.float32) -> None:
+        ram, own, above = self.ram, self._z(k), self._z(k + 1)
+        how = size, self.binary, self.relu, ram.sums, self.cores
+        kernels.send_back(own, samples, above, ram[f"feedback{k}"], *how)
+        if self.unmasked:
+            kernels.apply_masks(above, samples, ram[f"passes{k + 1}"])
+            if k == 0:
+                kernels.apply_masks(own, samples, ram.passes0)

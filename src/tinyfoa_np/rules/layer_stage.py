@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,9 @@ class LayerStage(Stage):
         self.scale = 1.0  # s of the batch, or the stored one
         self.sum_abs_z = 0.0  # of the training samples, during hand-over
         self.nothing = np.zeros((0, 0), self.emitted.dtype)  # placeholder for unused outputs
+
+    def build(self) -> None:
+        """Make the layers of the rule beside its first, if there are any."""
 
     @property
     def hands_on(self) -> Encoding:
@@ -236,6 +239,13 @@ class LayerStage(Stage):
     def known(self) -> list[dict[str, Any]]:
         """Values that inference needs, besides weights, of the trained layer and of a head trained with it."""
         return [{"alpha": layer.alpha, "scale": self.scale} for layer in self.layers]
+
+    def inference_regions(self) -> list[Region]:
+        found = super().inference_regions()
+        if not self.tiling.regenerate:
+            return found
+        tile = self.parameters.pass_rows, self.C  # an update can need more rows
+        return [replace(region, shape=tile) if region.name == "projection" else region for region in found]
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)

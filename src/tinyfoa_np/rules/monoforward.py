@@ -24,9 +24,8 @@ import numpy as np
 
 from ..kernels.operands import Given, Inputs, Scratch
 from ..layers.dense import Dense
-from ..layers.encoding import Encoding, empty
+from ..layers.encoding import empty
 from ..layers.layer import Part
-from ..layers.tiling import Tiling
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE, STEP
 from ..recipe import Recipe
@@ -42,31 +41,21 @@ SCRATCH = (*Scratch._fields, "abs_w")
 class Layer(tinyfoa.Layer):
     """One layer in training, with its head; parameters as for :class:`.tinyfoa.Layer`."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        number: int,
-        inputs: Encoding,
-        outputs: int,
-        classes: int,
-        batches: int,
-        threads: int = 1,
-        tiling: Tiling | None = None,
-    ) -> None:
-        super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling)
+    def build(self) -> None:
+        """Make the head."""
         self.head = Dense(
-            recipe,
-            HEADS + number,
+            self.recipe,
+            HEADS + self.number,
             self.emitted,
-            classes,
-            batches,
-            threads,
+            self.C,
+            self.batches,
+            self.given_threads,
             binary_weights=False,
             vertical=False,
             biased=False,
             limit=inf,
             prefix="head.",
-            lr=recipe.options["head_lr"],
+            lr=self.recipe.options["head_lr"],
         )
         self.layers = [self.parameters, self.head]
 

@@ -87,10 +87,15 @@ class NetworkStage(Stage):
     def build(self) -> None:
         """Make the layers, and the encodings that they read."""
 
-    def dense(self, k: int, outputs: int, reads: Encoding | None = None, **options: Any) -> Dense:
-        """Make layer k with inputs ``reads``, by default ``reads[k]``; options as for :class:`.dense.Dense`."""
+    def dense(
+        self, k: int, outputs: int, reads: Encoding | None = None, kind: type[Dense] | None = None, **options: Any
+    ) -> Dense:
+        """Make layer k with inputs ``reads``, by default ``reads[k]``; options as for :class:`.dense.Dense`.
+
+        ``kind`` is the class, by default the one for its weights and the recipe's optimizer.
+        """
         own = {"prefix": f"layer{k}.", "rows": self.B, "partial": self.micro, **options}
-        kind = dense_class(self.recipe, own["binary_weights"])
+        kind = kind or dense_class(self.recipe, own["binary_weights"])
         return kind(self.recipe, k, reads or self.reads[k], outputs, self.batches, self.cores, **own)
 
     @classmethod
@@ -209,8 +214,8 @@ class NetworkStage(Stage):
         """
         layer = self.layers[k]
         held = next(kind for kind in self.scratch_kinds(k) if values.dtype == kind.dtype)
-        out = Out(outputs, empty((0, z.shape[1])), layer.no_head, z, active)
-        return layer.forward(NO_FLASH, Batch(values, held, gain), whole(samples), out, self.binary, biased)
+        out = Out(outputs, empty((0, z.shape[1])), layer.no_head, z, active, 0, self.binary, biased)
+        return layer.forward(NO_FLASH, Batch(values, held, gain), whole(samples), out)
 
     def whole_pass(
         self, k: int, values: np.ndarray, samples: int, z: np.ndarray, gain: float = 1.0, biased: bool = True

@@ -59,7 +59,7 @@ class Layer(LayerStage):
         threads: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
-        tiling = tiling or Tiling(recipe.batch)  # by default the fastest
+        tiling, self.given_threads = tiling or Tiling(recipe.batch), threads  # by default the fastest
         # neurons per kernel call, and neurons whose z is held at a time
         self.stretch = min(outputs, tiling.neurons) if tiling.stream_weights or tiling.regenerate else outputs
         self.tile = min(self.stretch, z_tile(min(tiling.neurons, TILES[0]), inputs, outputs, recipe.binary_weights))
@@ -72,6 +72,7 @@ class Layer(LayerStage):
         super().__init__(recipe, number, inputs, outputs, classes, batches, threads, tiling, parameters)
         self.cores, self.I = max(self.threads, parameters.threads), inputs.width
         self.no_rows = np.zeros((0, -(-self.B // 16)), np.uint16)  # placeholder for unused masks
+        self.build()
 
     @staticmethod
     def clamp(recipe: Recipe) -> float:
@@ -153,8 +154,8 @@ class Layer(LayerStage):
                 begin, end = own.column_range(k)
                 kept[part.first : part.first + part.samples] = ram.inputs[: part.samples, begin:end]
         handed, active = ram.outputs if emit else self.nothing, self.no_rows if step is None else ram.active
-        out = Out(handed, ram.logits, self.projection, ram.z, active, own.first_trained(step))
-        total = own.forward(flash, self.batch, part, out, binary)
+        out = Out(handed, ram.logits, self.projection, ram.z, active, own.first_trained(step), binary)
+        total = own.forward(flash, self.batch, part, out, step is not None)
         if binary:
             self.scale = total / (part.of * self.O) if stored_scale is None else stored_scale
         return total

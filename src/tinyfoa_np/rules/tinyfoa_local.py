@@ -75,6 +75,7 @@ class Layer(LayerStage):
             recipe, number, inputs, shape.outputs, classes, batches, parameters.threads, tiling, parameters
         )
         self.shape, self.head_stride = shape, shape.channels
+        self.build()
 
     # -- regions -------------------------------------------------------------------------------------------------------
 

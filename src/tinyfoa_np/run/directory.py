@@ -180,19 +180,29 @@ def _check(about: Any) -> None:
     ):
         raise ValueError(f"{inputs} inputs are not images of {str(image)[:40]!r}")
     if columns is not None:
-        if set(columns) != {"mean", "deviation", "low", "high"}:
-            raise ValueError("its columns are described otherwise")
-        for values in columns.values():
-            if len(values) != inputs or not all(type(v) in (int, float) and isfinite(v) for v in values):
-                raise ValueError(f"its columns are not {inputs} numbers")
+        _check_columns(columns, inputs)
     for name, kind in (("digest", str), ("origin", dict)):
         if not isinstance(about.get(name), (kind, type(None))):
             raise ValueError(f"{name} is {str(about[name])[:40]!r}")
+    _check_origin(about.get("origin") or {})
+
+
+def _check_columns(columns: dict[str, Any], inputs: int) -> None:
+    """Validate the statistics of a data set's columns."""
+    if set(columns) != {"mean", "deviation", "low", "high"}:
+        raise ValueError("its columns are described otherwise")
+    for values in columns.values():
+        if len(values) != inputs or not all(type(v) in (int, float) and isfinite(v) for v in values):
+            raise ValueError(f"its columns are not {inputs} numbers")
+
+
+def _check_origin(origin: dict[str, Any]) -> None:
+    """Validate the names of columns and labels, and the way in which a user's files were read."""
     for name in ("columns", "labels"):
-        names = (about.get("origin") or {}).get(name)
+        names = origin.get(name)
         if names is not None and not (isinstance(names, list) and all(type(each) in (str, int) for each in names)):
-            raise ValueError(f"the names of its {name} are no list")
-    if (reading := (about.get("origin") or {}).get("reading")) is not None:
+            raise ValueError(f"the names of its {name} are not a list")
+    if (reading := origin.get("reading")) is not None:
         try:
             from ..data.roles import Known
 

@@ -105,8 +105,8 @@ def model(run_dir: str | os.PathLike[str]) -> Model:
     return load(Path(run_dir) / "model.safetensors")
 
 
-def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float64 of a finished run's model for its test samples, and labels (N,), from its flash.
+def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[Model, np.ndarray, np.ndarray]:
+    """A finished run's model, for samples as flash holds them, with its test samples (N, I) and labels (N,) from there.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def tested(run_dir: str | os.PathLike[str], trained: Model) -> tuple[np.ndarray,
             rows = slice(k * records.batch, k * records.batch + records.count(k))
             records.read(flash, k, held[rows], labels[rows], scale)
     # columns in flash are already scaled
-    return replace(trained, affine=None).scores(held), labels.astype(np.int64)
+    return replace(trained, affine=None), held, labels.astype(np.int64)
 
 
 def layers(run_dir: str | os.PathLike[str], trained: Model) -> list[Parameters]:

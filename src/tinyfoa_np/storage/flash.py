@@ -411,7 +411,8 @@ class Flash:
                 self.fallback = "; ".join(problems)
                 return
             problems.append(problem)
-        raise FlashError(f"{self._path} is damaged ({'; '.join(problems)}): restore it from a copy or train again")
+        told = "; ".join(dict.fromkeys(problems))  # two commits can share what is damaged
+        raise FlashError(f"{self._path} is damaged ({told}): restore it from a copy or train again")
 
     def _adopt(self, record: root.Record, view: memoryview) -> str:
         """Open and verify all objects that a root names; return a description of the damage, or an empty string."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import prod
+from math import prod, tanh
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ...layers.graph import CONNECT, CONV, DEPTHWISE, NORM, Operation
 from ...layers.group import Group
 from ...layers.trained import TrainedLayer, input_scales
 from ...network import LocalShape, is_local
-from ...rules import bp_local, drtp
+from ...rules import bp_local
 from ...rules.cuts import binary
 from ..form import stages_of
 from ..model import Model
@@ -324,14 +324,17 @@ def _logits(model: Model, found: Answer) -> None:
 
 
 def _targets(model: Model, found: Answer) -> None:
-    """DRTP and DFA: hidden layers with tanh, or its sign; if locally connected, the network of backpropagation."""
+    """DRTP, DFA and FA: hidden layers with tanh or ReLU, or of two values; lc networks as backpropagation's."""
     if is_local(model.recipe.network):
         _logits(model, found)
         return
-    signed, gain = binary(model.recipe), 1.0
+    recipe, signed, gain = model.recipe, binary(model.recipe), 1.0
+    relu = recipe.options.get("hidden") == "relu"
+    tanh_of = "tanh" if not signed else "signs" if recipe.binary_weights else "sign"
     for layer in model.layers[:-1]:
-        _dense(found, layer, gain, "signs" if signed else "tanh")
-        gain = drtp.gain(layer.scale, signed)
+        _dense(found, layer, gain, _hidden(model) if relu else tanh_of)
+        gain = layer.scale if relu else tanh(layer.scale) * (2 if recipe.binary_weights else 1)
+        gain = gain if signed else 1.0
     _dense(found, model.layers[-1], gain, "sign" if signed else "values")
 
 
