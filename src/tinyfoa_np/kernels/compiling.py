@@ -41,7 +41,7 @@ NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py", PACKAGE / "kern
 KEPT = 4
 #: options of helpers that LLVM is to inline into kernels: numba's own inlining infers the types of all that it inlines
 #: again at each call
-INLINED = {"forceinline": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+INLINED: dict[str, Any] = {"forceinline": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 #: called with "module.function" before a kernel is compiled
 LISTENERS: list[Callable[[str], None]] = []
 _IMPORTS = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n#]*))", re.MULTILINE)
