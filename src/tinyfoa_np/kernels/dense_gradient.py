@@ -18,16 +18,14 @@ from .gradients import (
     GRADIENT_COLUMNS,
     copy_errors,
     count_up,
-    make_tables,
     move_up,
     project_errors,
     sum_columns,
     sum_in_fours,
-    sum_tables,
-    turn_word,
 )
 from .operands import Given
 from .simd import COMPRESSES, trailing_zeros
+from .tables import make_tables, sum_tables, turn_word
 
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one
 #: run overlaps the gradient of the next, and of bytes or floats, of which 100 samples then stay in the nearest cache
@@ -119,7 +117,9 @@ def turn(values, samples, low, high, out):
                 down,
                 down > 0 and word + 1 < stride,
                 out,
-                block * width + column - low,
+                block * width,
+                width,
+                column - low,
                 high - column,
             )
 
@@ -155,9 +155,9 @@ def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
         bits = _errors(source, row, start, few, dz, own + start)
         total = sum_in_fours(dz, own + start, bits, (few + 3) // 4 * 4, total)
     if _has_factor(source):
-        flat = dz.reshape(dz.size)
-        for s in range(samples):
-            flat[own + s] = _times_factor(source, flat[own + s], s) if flat[own + s] != 0 else np.float32(0)
+        for s in range(_behind_tables(dz), _behind_tables(dz) + samples):
+            value = dz[thread, s]
+            dz[thread, s] = _times_factor(source, value, s - _behind_tables(dz)) if value != 0 else np.float32(0)
     return make_tables(dz, own, groups, tables), total
 
 
