@@ -199,9 +199,10 @@ _RECIPE_OPTIONS = (
         "--network",
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
-        "connected, 3x3, on images (tinyfoa, bp): lc:16,32 is two layers with 16 and 32 output channels. With "
-        "deeperforward, giff and bp, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, means of 2x2, and "
-        f"one of 3x3 to 64 with stride 2. With giff and bp, the name of a network: {', '.join(NAMES)}. "
+        "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
+        "bp, fa, dfa, drtp, deeperforward and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, "
+        "means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer. "
+        f"With giff, bp and fa, the name of a network: {', '.join(NAMES)} (cnn also with dfa and drtp). "
         f"[default: {Recipe.network}]",
     ),
     click.option(
@@ -349,7 +350,7 @@ _RECIPE_OPTIONS = (
         "--decay",
         type=float,
         metavar="RATE",
-        help=f"ff, pepita_tl, deeperforward: weight decay. {_defaults('decay')}",
+        help=f"ff, pepita_tl, pepita_wm, deeperforward: weight decay. {_defaults('decay')}",
     ),
     click.option(
         "--classifier-lr",
@@ -472,6 +473,8 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
         fields = presets.chosen(preset, given)
     elif shape and defaults.apply(given["dataset"], given.get("network")):
         fields = defaults.completed(given, *shape, own=is_files(given["dataset"]))
+    elif given.get("dataset") and not defaults.apply(given["dataset"], given.get("network")):
+        fields = defaults.published(given)
     recipe = Recipe().changed(fields).validated()
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if (recipe.deep or recipe.rule.real) and bits:

@@ -32,12 +32,15 @@ ALGORITHMS = {
     "dfa": "forward output_loss gradient",
     "dfa_local": "gradient",
     "fa": "forward gradient",
+    "feedback_graph": "forward gradient",
     "pepita": "forward modulate ascent",
     "pepita_tl": "forward hebbian anti_hebbian modulated",
+    "pepita_wm": "forward modulated train_mirrored",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "lightff": "activations multi_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
+    "biofo_graph": "forward_map gradient_map",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
@@ -45,12 +48,21 @@ ALGORITHMS = {
 EXAMPLE = {"dataset": "mnist", "network": "fc:2000x4"}
 LOCAL = {"dataset": "mnist", "network": "lc:16,32,64,64"}
 #: the reference module of an algorithm, where it serves several
-REFERENCES = {"dfa": "feedback", "fa": "feedback", "biofo": "tinyfoa"}
+REFERENCES = {
+    "dfa": "feedback",
+    "fa": "feedback",
+    "feedback_graph": "feedback",
+    "pepita_wm": "pepita_tl",
+    "biofo": "tinyfoa",
+    "biofo_graph": "biofo",
+}
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
     "tinyfoa_local": LOCAL,
     "bp_local": {**LOCAL, "algorithm": "bp"},
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
+    "feedback_graph": {"dataset": "mnist", "network": "conv:32k5,m2,f1000", "algorithm": "dfa"},
+    "biofo_graph": {"dataset": "mnist", "network": "conv:16,m2,32,m2,64", "algorithm": "biofo"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
 }

@@ -9,6 +9,7 @@ of RAM beyond what the genuine file takes. Anything else is printed, with the fi
 directory, and the exit code is 1. Each kind is read in a process of its own, which is begun again where it ends.
 """
 
+import contextlib
 import faulthandler
 import io
 import itertools
@@ -40,13 +41,16 @@ from pickle_tools import GENUINE
 from tinyfoa_np import data, page
 from tinyfoa_np.data import cifar, idx, pickles
 from tinyfoa_np.data.dataset import Dataset, Split
-from tinyfoa_np.errors import TinyFoAError
-from tinyfoa_np.model import export, model
+from tinyfoa_np.errors import BadRequest, TinyFoAError
+from tinyfoa_np.model import c_layout, c_trainer, exits, export, model
+from tinyfoa_np.model.model import Model
 from tinyfoa_np.model.weights import load_weights
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reports import audit
-from tinyfoa_np.run import results
+from tinyfoa_np.run import device, results
 from tinyfoa_np.run.directory import read_recipe, startable
+from tinyfoa_np.run.start import Start
+from tinyfoa_np.run.start import further as following
 from tinyfoa_np.run.train import train
 from tinyfoa_np.storage.flash import Flash
 
@@ -92,6 +96,15 @@ RECIPES = {
     "ff": Recipe("fuzz", "fc:21,9", "ff"),
     "giff": Recipe("fuzz", "cnn", "giff"),
     "resnet8": Recipe("fuzz", "resnet8", "bp"),
+    "bop": Recipe("fuzz", "fc:21,9", slices=2, optimizer="bop"),
+    "biofo": Recipe("fuzz", "fc:21,9", "biofo"),
+    "monoforward": Recipe("fuzz", "fc:21,9", "monoforward"),
+    "dfa": Recipe("fuzz", "fc:21,9", "dfa"),
+    "dfa-lc": Recipe("fuzz", "lc:3,2", "dfa"),
+    "fa": Recipe("fuzz", "fc:21,9", "fa"),
+    "pepita_tl": Recipe("fuzz", "fc:21,9", "pepita_tl"),
+    "deeperforward": Recipe("fuzz", "conv:6,p2,6", "deeperforward"),
+    "giff-fc": Recipe("fuzz", "fc:20,10", "giff"),
 }
 Damage = Callable[[random.Random], None]  # puts a damaged file or directory in its place
 
@@ -164,17 +177,72 @@ def models(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]
     run, path = trained(folder / "run", name), folder / "hostile.safetensors"
     known, x = opened_model(run / "model.safetensors"), samples("real" if name == "real" else "bytes").test.inputs
     shutil.copy(run / "model.safetensors", path)
+    formats = export_formats(model.load(path)) if name != "resnet8" else []  # its text takes seconds
 
     def read() -> None:
         ours = model.load(path)
         answers = ours.predict(x)
         if not (0 <= answers.min() and answers.max() < ours.classes):
             raise AssertionError(f"answers {answers}")
-        if name in ("tinyfoa", "real") and ours.classes < 1000:
-            for to in ("npz", "c-header"):
+        if name == "ff" and ours.classes < 100:
+            answers, _ = exits.predict(ours, x, np.ones(2))
+        if ours.classes < 1000:
+            for to in formats:
                 export.export(ours, to)
 
     return path, lambda rng: None if path.write_bytes(changed_model(*known, rng)) else None, read
+
+
+def export_formats(ours: Model) -> list[str]:
+    """Forms in which such a model can be exported."""
+    found = []
+    for to in export.FORMATS:
+        with contextlib.suppress(BadRequest):
+            export.export(ours, to)
+            found.append(to)
+    return found
+
+
+def starts(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]:
+    """A finished run in which something is not what it was, its model included: another training begins with it."""
+    genuine, path, further = trained(folder / "genuine", name), folder / "hostile", folder / "further"
+    known, dataset = opened_model(genuine / "model.safetensors"), samples()
+    shutil.copytree(genuine, path)
+
+    def damage(rng: random.Random) -> None:
+        shutil.rmtree(path)
+        shutil.copytree(genuine, path)
+        if rng.random() < 0.5:
+            changed_run(path, rng)
+        else:
+            (path / "model.safetensors").write_bytes(changed_model(*known, rng))
+
+    def read() -> None:
+        shutil.rmtree(further, ignore_errors=True)
+        start = Start.of(path)
+        recipe = following(start.model, "fuzz", epochs=1, batch=16, freeze="1")
+        train(recipe, dataset, further, threads=1, start=start)
+
+    return path, damage, read
+
+
+def trainers(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]:
+    """A finished run in which something is not what it was: it becomes a trainer in C."""
+    genuine, path, dataset = trained(folder / "genuine", name), folder / "hostile", samples()
+    shutil.copytree(genuine, path)
+
+    def damage(rng: random.Random) -> None:
+        shutil.rmtree(path)
+        shutil.copytree(genuine, path)
+        changed_run(path, rng)
+
+    def read() -> None:
+        recipe = read_recipe(path).validated()
+        c_layout.check_scope(recipe)
+        layout = c_layout.fit(recipe, dataset, c_layout.NOR, True, None)
+        c_trainer.write(layout, dataset, folder / "trainer", *device.images(path, layout))
+
+    return path, damage, read
 
 
 def runs(folder: Path, name: str, leave_at: int | None) -> tuple[Path, Damage, Callable[[], object]]:
@@ -198,7 +266,7 @@ def runs(folder: Path, name: str, leave_at: int | None) -> tuple[Path, Damage, C
         result = train(read_recipe(path), None, path, threads=1, resume=True)
         model.load(path / "model.safetensors")
         results.figures(path), results.epochs(path)
-        if result["recipe"]["network"].startswith("fc"):
+        if result["recipe"]["network"].startswith("fc") and result["recipe"]["algorithm"] != "giff":
             results.weights(path, results.layers(path, results.model(path))[0])
 
     return path, damage, read
@@ -238,7 +306,17 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     initializers = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
     graph = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], initializers)).SerializeToString()
     flash = {f"flash-{p.name}": (p.read_bytes(), opened(p.name)) for p in (run / "flash").iterdir() if p.stat().st_size}
+    stopping = trained(folder / "stopping", "ff") / "model.safetensors"
+    thresholds = exits.Thresholds([1.0, 2.0], [0.5, 0.25])
+    thresholds.save(stopping)
+
+    def stopped(content: bytes) -> None:
+        stopping.with_name(exits.NAME).write_bytes(content)
+        ours = model.load(stopping)
+        exits.predict(ours, samples().test.inputs, exits.Thresholds.load(stopping, ours).limits())
+
     return {
+        "exit": (stopping.with_name(exits.NAME).read_bytes(), stopped),
         "idx": (b"\0\0\x08\x02" + bytes([0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(12)), lambda c: idx.parse(c, "file")),
         "cifar": (bytes([3]) + bytes(3072), lambda c: cifar.SETS["cifar10"].parse(c, "file.bin")),
         "pickle": (GENUINE, lambda c: pickles.load(c, "file")),
@@ -278,6 +356,8 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
     if what in ("begun", "done"):
         by_layer = RECIPES[name].algorithm == "tinyfoa"  # it is left in the second layer then
         return runs(folder, name, {"begun": 7 if by_layer else 3}.get(what))
+    if what in ("start", "trainer"):
+        return {"start": starts, "trainer": trainers}[what](folder, name)
     if kind == "header":
         return arrays(folder)
     genuine, read = files(folder)[kind]
@@ -288,6 +368,12 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
 
 KINDS = (
     *(f"{what}-{name}" for what in ("model", "begun", "done") for name in RECIPES),
+    "start-tinyfoa",
+    "start-lc",
+    "start-bp",
+    "start-giff",
+    "trainer-tinyfoa",
+    "trainer-int8",
     "header",
     "idx",
     "cifar",
@@ -299,6 +385,7 @@ KINDS = (
     "model",
     "weights",
     "onnx",
+    "exit",
     "flash-root.0",
     "flash-root.1",
     "flash-layer0.slices",

@@ -77,9 +77,34 @@ def test_a_chain_of_convolutions_is_read_from_its_text():
     layers = [layer for unit in network.units for layer in unit]
     assert sum(map(weights, layers)) == Program(layers, network.shape).parameters == 25 * 30 + 9 * 200 + 9 * 400
     assert units_of("conv:10k5,p2,20s2x2") == 3 and vector_width("conv:8") == 0
-    for text in ("conv:", "conv:8,", "conv:p2", "conv:0", "conv:8x0", "conv:8k16", "conv:8s0", "conv:a", "conv:8k"):
+    wrong = ("conv:f5", "conv:8,f0", "conv:8,f5,9", "conv:8,f5,m2", "conv:8,m1", "conv:8,f5x0")
+    for text in (
+        "conv:",
+        "conv:8,",
+        "conv:p2",
+        "conv:0",
+        "conv:8x0",
+        "conv:8k16",
+        "conv:8s0",
+        "conv:a",
+        "conv:8k",
+        *wrong,
+    ):
         what, message = outcome(architecture, text, 64, (1, 8, 8), 7)
         assert what is BadRequest and text in message
+
+
+def test_a_chain_can_end_in_layers():
+    network = architecture("conv:10k5,m2,20,m2,f30x2", 3 * 33 * 32, (3, 33, 32), 7)
+    assert network.units[1:] == (
+        (("maxpool", 2, 2), ("plain", 10, 20, 1, 3, 3)),
+        (("maxpool", 2, 2), ("dense", 8 * 8 * 20, 30)),
+        (("dense", 30, 30),),
+    )
+    assert network.head == (("linear", 30, 7),)
+    layers = [*(layer for unit in network.units for layer in unit), *network.head]
+    assert sum(map(weights, layers)) == Program(layers, network.shape).parameters
+    assert vector_width("conv:8,f30") == 30 and units_of("conv:8,m2,f30x2") == 3
 
 
 def test_no_errors_are_kept_below_the_lowest_parameters():

@@ -46,6 +46,17 @@ def test_which_data_sets_the_rule_is_for():
     assert "normalize" not in chosen(500, own=False) and "shuffle" not in chosen(500, own=False)
 
 
+def test_published_data_sets_keep_the_papers_bits():
+    assert defaults.published({"algorithm": "fa", "lr": None}) == {
+        "algorithm": "fa",
+        "binary_weights": False,
+        "binary_activations": False,
+    }
+    assert defaults.published({"algorithm": "fa", "binary_weights": True})["binary_weights"]
+    assert defaults.published({"algorithm": "pepita"}) == {"algorithm": "pepita"}  # in TinyFoA's paper
+    assert defaults.published({"epochs": 3}) == {"epochs": 3}
+
+
 @pytest.mark.parametrize("algorithm", ["drtp", "dfa"])
 def test_answers_that_would_be_ties_of_signs_come_from_real_activations(algorithm):
     assert chosen(500, algorithm=algorithm)["binary_activations"] is False

@@ -7,7 +7,8 @@ follows every convolution except those of ``cnn``, and makes their biases superf
 
 ``conv:100k5,p2,200,400s2x2`` is a chain of convolutions with ReLU, without biases and batch norm: 100 channels by a
 window of 5 x 5 (3 x 3 if not given), the means of 2 x 2 positions, 200 channels, then two convolutions of 400 with
-stride 2. Each convolution is a unit, with the pooling in front of it.
+stride 2. ``m2`` instead of ``p2`` takes the largest of 2 x 2 positions; at the end ``f1000x2`` are two fully connected
+layers of 1000 neurons. Each convolution and each layer is a unit, with the pooling in front of it.
 
 GIFF trains groups of units. Backpropagation trains all units and a head, a linear layer on pooled feature maps.
 """
@@ -74,7 +75,8 @@ _MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn":
 NAMES = ("mlp", *_MAPS)
 _MLP = "fc:1000x3"
 _PLAIN = "conv:"
-_POOL = re.compile(r"p([2-9])")
+_POOL = re.compile(r"([pm])([2-9])")
+_DENSE = re.compile(r"f(\d{1,6})(?:x(\d{1,3}))?")
 _CONVOLUTION = re.compile(r"(\d{1,6})(?:k(\d{1,2}))?(?:s([1-9]))?(?:x(\d{1,3}))?")
 #: largest side of a convolution's window
 LARGEST_WINDOW = 15
@@ -84,20 +86,26 @@ def _plain(network: str, channels: int) -> list[list[Description]]:
     """Units of a chain of convolutions, from its text; raises BadRequest if that is invalid."""
     units: list[list[Description]] = []
     pools: list[Description] = []
+    flat = False
     for part in network.removeprefix(_PLAIN).split(","):
-        pool, convolution = _POOL.fullmatch(part), _CONVOLUTION.fullmatch(part)
-        if pool:
-            pools.append(("pool", int(pool[1]), int(pool[1])))
+        pool, convolution, dense = (form.fullmatch(part) for form in (_POOL, _CONVOLUTION, _DENSE))
+        if pool and not flat:
+            pools.append(("pool" if pool[1] == "p" else "maxpool", int(pool[2]), int(pool[2])))
+            continue
+        if dense and units and int(dense[1]) and 1 <= (times := int(dense[2] or 1)) <= 1000:
+            for _ in range(times):  # the first one's inputs depend on the images
+                units.append([*pools, ("dense", channels if flat else 0, int(dense[1]))])
+                pools, channels, flat = [], int(dense[1]), True
             continue
         width, side, stride, times = (
             (int(number or usual) for number, usual in zip(convolution.groups(), (0, 3, 1, 1)))
-            if convolution
+            if convolution and not flat
             else (0, 0, 0, 0)
         )
         if not width or not 1 <= side <= LARGEST_WINDOW or not 1 <= times <= 1000:
             raise BadRequest(
                 f"network {network[:60]!r} is not understood: write channels, k and the window's side, s and the"
-                " stride, p2 for pooling, as in 'conv:100k5,p2,200,400s2x2'"
+                " stride, p2 or m2 for pooling, f and neurons at the end, as in 'conv:100k5,p2,200,400s2x2,f500'"
             )
         for _ in range(times):
             units.append([*pools, ("plain", channels, width, stride, side, side)])
@@ -142,7 +150,10 @@ def units_of(network: str) -> int:
 
 def vector_width(network: str) -> int:
     """Outputs of a network's last fully connected layer; 0 if it makes feature maps."""
-    return 0 if convolutional(network) else layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
+    if convolutional(network):
+        kind, *rest = _units(network, 1)[-1][-1]
+        return int(rest[1]) if kind == "dense" else 0
+    return layer_shapes(_MLP if network == "mlp" else network, 1)[-1].outputs
 
 
 def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, classes: int) -> Architecture:
@@ -181,19 +192,24 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
         )
     channels, rows, columns = image
     shape = top = (rows, columns, channels)
-    layers = tuple(map(tuple, _units(network, channels)))
+    layers = _units(network, channels)
     for unit in layers:
-        for layer in unit:
+        for number, layer in enumerate(unit):
+            if layer[0] == "dense":
+                unit[number] = layer = ("dense", prod(top), layer[2])
             top = shape_after(layer, top)
             if not prod(top):
                 raise BadRequest(
                     f"network {network} pools {layer[1]} x {layer[2]} positions: these images leave it fewer"
                 )
+    built = tuple(tuple(unit) for unit in layers)
+    if layers[-1][-1][0] == "dense":
+        return Architecture(built, (("linear", top[2], classes),), shape)
     size = (2, 2) if network == "cnn" else top[:2]
     pooled = shape_after(("pool", *size), top)
     if not prod(pooled):
         raise BadRequest(f"network {network} pools {size[0]} x {size[1]} positions: these images leave it fewer")
-    return Architecture(layers, (("pool", *size), ("linear", prod(pooled), classes)), shape)
+    return Architecture(built, (("pool", *size), ("linear", prod(pooled), classes)), shape)
 
 
 def _parts(layer: Description) -> tuple[str, list[int]]:
@@ -205,7 +221,7 @@ def shape_after(layer: Description, shape: Shape) -> Shape:
     """Rows, columns and channels after a layer."""
     kind, rest = _parts(layer)
     rows, columns, channels = shape
-    if kind == "pool":
+    if kind in ("pool", "maxpool"):
         return rows // rest[0], columns // rest[1], channels
     if kind in ("dense", "linear"):
         return 1, 1, rest[1]
@@ -216,7 +232,7 @@ def shape_after(layer: Description, shape: Shape) -> Shape:
 def weights(layer: Description) -> int:
     """Number of trained parameters of a layer: weights, biases, batch norm's gamma and beta."""
     kind, rest = _parts(layer)
-    if kind == "pool":
+    if kind in ("pool", "maxpool"):
         return 0
     below, width = rest[:2]
     if kind in ("dense", "linear"):
@@ -225,6 +241,8 @@ def weights(layer: Description) -> int:
         return (9 * below + 1) * width
     if kind in ("normed", "plain"):
         return rest[3] * rest[4] * below * width + (2 * width if kind == "normed" else 0)
+    if kind == "biased":
+        return (rest[3] * rest[4] * below + 1) * width
     if kind == "dsconv":
         return 9 * below + 2 * below + below * width + 2 * width
     shortcut = 0 if below == width and rest[2] == 1 else below * width

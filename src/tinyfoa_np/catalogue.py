@@ -8,7 +8,7 @@ planned, audited and drawn in the same way. Such a package registers its :class:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -108,11 +108,12 @@ class Algorithm:
         these are not supported.
     real_defaults : tuple of str
         The fields among ``binary_weights`` and ``binary_activations`` that are off by default for your own data: with
-        binary ones the scores are ties of signs, or little is learned.
+        binary ones the scores are ties of signs, or little is learned. Without ``paper``, also for published data sets.
     why_not : str
         Why it does not train graphs of layers, to continue "algorithm NAME ...".
     graphs : tuple of str
-        Which graphs of layers it trains, if any: ``named`` ones, or chains of convolutions (``conv``).
+        Which graphs of layers it trains, if any: ``named`` ones, or one of that name, and chains of convolutions
+        (``conv``).
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
     paper : str or None
@@ -141,6 +142,13 @@ class Algorithm:
     graphs: tuple[str, ...] = ("named", "conv")
     freezes: bool = True
     paper: str | None = None
+
+    def on(self, kind: str) -> Algorithm:
+        """The rule on a kind of network: graphs of layers train as one stage, whole, even if layer by layer."""
+        if kind != "graph" or not self.by_layer:
+            return self
+        own = {"schedules": ("none",), "recompute": False, "projected": False, "answers": None, "freezes": False}
+        return replace(self, by_layer=False, **own)  # type: ignore[arg-type]
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """Check the rule's own options and fill in defaults.
@@ -229,18 +237,23 @@ _OWN = (
     Algorithm(
         name="drtp",
         title="DRTP",
-        homes={"fc": _RULES + "drtp:Network"},
+        homes={"fc": _RULES + "drtp:Network", "graph": _RULES + "feedback_graph:DRTP"},
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
         signs_first=True,
         real_defaults=("binary_weights", "binary_activations"),
-        why_not="sends errors to fully connected layers only",
         answers="targets",
         paper="tinyfoa_memory",
     ),
     Algorithm(
         name="dfa",
         title="DFA",
-        homes={"fc": _RULES + "dfa:Network", "lc": _RULES + "dfa_local:Network"},
+        homes={
+            "fc": _RULES + "dfa:Network",
+            "lc": _RULES + "dfa_local:Network",
+            "graph": _RULES + "feedback_graph:DFA",
+        },
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={
@@ -249,13 +262,12 @@ _OWN = (
         },
         answers="targets",
         real_defaults=("binary_activations",),
-        why_not="sends the output's error to fully or locally connected layers only",
     ),
     Algorithm(
         name="fa",
         title="FA",
-        homes={"fc": _RULES + "fa:Network"},
-        defaults={"lr": 1e-4, "optimizer": "nesterov", "normalize": "unit", "shuffle": True},
+        homes={"fc": _RULES + "fa:Network", "graph": _RULES + "feedback_graph:FA"},
+        defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         options={
             "feedback": Option(
                 "masked",
@@ -267,7 +279,6 @@ _OWN = (
         },
         answers="targets",
         real_defaults=("binary_weights", "binary_activations"),
-        why_not="sends errors back through fully connected layers only",
     ),
     Algorithm(
         name="pepita",
@@ -293,6 +304,28 @@ _OWN = (
         },
         micro_batches=False,
         real=True,
+        why_not="modulates the inputs of fully connected layers",
+    ),
+    Algorithm(
+        name="pepita_wm",
+        title="PEPITA-WM",
+        homes={"fc": _RULES + "pepita_wm:Network"},
+        defaults={
+            "lr": 1e-2,
+            "optimizer": "momentum",
+            "normalize": "unit",
+            "shuffle": True,
+            "dropout": 0.1,
+            "decay": 1e-4,
+        },
+        options={
+            "mirror_lr": Option(0.05, "learning rate of the feedback matrices.", least=1e-9, most=10.0),
+            "mirror_decay": Option(1e-3, "weight decay of the feedback matrices.", most=1.0),
+            "deviation": Option(0.05, "size of the feedback, relative to sqrt(2 / inputs).", least=1e-6, most=100.0),
+        },
+        micro_batches=False,
+        real=True,
+        freezes=False,
         why_not="modulates the inputs of fully connected layers",
     ),
     Algorithm(
@@ -329,12 +362,14 @@ _OWN = (
         schedules=("stream", "slice"),
         by_layer=True,
         answers="heads",
+        real_defaults=("binary_weights", "binary_activations"),
         why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(
         name="biofo",
         title="Bio-FO",
-        homes={"fc": _RULES + "biofo:Layer"},
+        homes={"fc": _RULES + "biofo:Layer", "graph": _RULES + "biofo_graph:Network"},
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-4, "optimizer": "adam", "normalize": "standard", "shuffle": False},
         options={"head": Option("ternary", "the fixed head: +1, -1 and 0, or normals.", choices=("ternary", "normal"))},
         schedules=("stream", "slice"),
@@ -342,7 +377,6 @@ _OWN = (
         recompute=True,
         projected=True,
         answers="projection",
-        why_not="trains fully connected layers",
     ),
     Algorithm(
         name="deeperforward",

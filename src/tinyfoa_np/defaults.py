@@ -45,13 +45,13 @@ RATES = {
     "bp": 1e-3,
     "dfa": 1e-3,
     "drtp": 1e-2,
-    "fa": 1e-2,
+    "fa": 1e-3,
     "pepita": 3e-2,
     "ff": 1e-2,
     "deeperforward": 1e-3,
     "giff": 1e-3,
 }
-GRAPH_RATES = {"bp": 4e-3, "deeperforward": 2e-2, "giff": 4e-3}
+GRAPH_RATES = {"bp": 4e-3, "fa": 4e-3, "dfa": 4e-3, "drtp": 1e-2, "biofo": 3e-3, "deeperforward": 2e-2, "giff": 4e-3}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 10
 _SOFTMAX = {"loss": "softmax", "negatives": "all", "answer": "last"}
@@ -129,6 +129,17 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
         fields.setdefault("lr_schedule", "cooldown")
         fields["lr"] = rates[algorithm]
     return fields
+
+
+def published(given: dict[str, Any]) -> dict[str, Any]:
+    """Complete the given fields of a recipe for a published data set.
+
+    The recipes of TinyFoA's paper have binary weights and activations. An algorithm that is not in that paper has real
+    ones where it learns little with binary ones, as in its own publication.
+    """
+    entry = catalogue.find(given.get("algorithm") or catalogue.DEFAULT)
+    real = dict.fromkeys(entry.real_defaults if entry.paper is None else (), False)
+    return {**real, **{name: value for name, value in given.items() if value is not None}}
 
 
 def _with(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

@@ -331,15 +331,15 @@ class Recipe:
 
     @property
     def rule(self) -> Algorithm:
-        """The algorithm's entry in the catalogue; raises BadRequest if there is none."""
-        return catalogue.find(self.algorithm)
+        """The algorithm's entry in the catalogue, as it is on this network; raises BadRequest if there is none."""
+        return catalogue.find(self.algorithm).on(self.kind)
 
     @property
     def kind(self) -> str:
         """Kind of the network for the algorithm, one of :data:`tinyfoa_np.catalogue.KINDS`."""
         if is_local(self.network):
             return "lc"
-        return "graph" if named(self.network) or "fc" not in self.rule.homes else "fc"
+        return "graph" if named(self.network) or "fc" not in catalogue.find(self.algorithm).homes else "fc"
 
     @property
     def deep(self) -> bool:

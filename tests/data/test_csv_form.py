@@ -173,6 +173,17 @@ def test_decimal_commas_in_quotes(read):
     np.testing.assert_array_equal(read(text(*lines)).inputs, read(text(*rows())).inputs)
 
 
+def test_commas_that_may_separate_thousands(read):
+    """In quotes between commas, 1,234 is an English spreadsheet's thousand; another number can show that it is not."""
+    lines = [f'"1,{234 + n}",{n % 7},{"ab"[n % 2]}' for n in range(12)]
+    with pytest.raises(BadRequest, match="line 1, column 1: '1,234' may mean thousands or decimals: use a decimal"):
+        read(text(*lines))
+    found = read(text(*lines, '"0,500",1,a'))
+    assert found.inputs[0, 0] == 1.234 and found.inputs[-1, 0] == 0.5
+    found = read(text(*(f"1,{234 + n};{n % 7};{'ab'[n % 2]}" for n in range(12))))
+    assert found.inputs[0, 0] == 1.234  # between semicolons, commas are decimal
+
+
 @pytest.mark.parametrize("field", ["1.234,5", "1,234.5", "1,234,567", "1'234.5", "0.5", "1 234,5"])
 def test_mixed_decimals_and_thousands_are_refused(read, field):
     with pytest.raises(BadRequest, match="line 31, column 2: .*decimal point"):

@@ -1,8 +1,11 @@
 """A model answers in an arena that holds what inference needs: planned = accounted = watermark, and no more bytes."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from train_tools import made, recipe, run
 
@@ -53,7 +56,8 @@ def test_less_than_training_took(trained):
     batch = result["recipe"]["batch"]
     ours.predict(dataset.test.inputs[:batch])
     assert ours.memory["planned_bytes"] < result["arena"]["planned_bytes"]
-    regions = ours.inference(batch).arena.plan.regions
+    with ours.inference(batch) as at_work:
+        regions = at_work.arena.plan.regions
     assert not [region.name for region in regions for name in TRAINING_ONLY if name in region.name]
 
 
@@ -69,10 +73,29 @@ def test_a_model_answers_alike_in_arenas_of_any_size(trained, monkeypatch):
 def test_nothing_is_left_of_a_larger_batch(trained):
     """What one batch wrote must not show in the answers to the next, smaller one."""
     dataset, _, ours = trained
-    at_work = ours.inference(21)
-    alone = at_work.scores(dataset.test.inputs[:3]).copy()
-    at_work.scores(dataset.test.inputs[::-1].copy())
-    assert (at_work.scores(dataset.test.inputs[:3]) == alone).all()
+    with ours.inference(21) as at_work:
+        alone = at_work.scores(dataset.test.inputs[:3]).copy()
+        at_work.scores(dataset.test.inputs[::-1].copy())
+        assert (at_work.scores(dataset.test.inputs[:3]) == alone).all()
+
+
+def test_threads_that_share_a_model_get_their_own_answers(trained):
+    """An arena of one for all gave wrong ones, silently."""
+    dataset, _, ours = trained
+    samples = [np.roll(dataset.test.inputs, n, axis=0) for n in range(3)]
+    right = [ours.scores(x) for x in samples]
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(10):
+            found = list(threads.map(ours.scores, samples))
+            assert all((one == other).all() for one, other in zip(found, right, strict=True))
+    assert len(ours._at_work) == 1
+
+
+def test_a_copy_has_no_arena(trained):
+    dataset, _, ours = trained
+    right = ours.scores(dataset.test.inputs)
+    again = pickle.loads(pickle.dumps(ours))
+    assert again.memory is None and (again.scores(dataset.test.inputs) == right).all()
 
 
 def test_a_rule_that_reaches_for_a_region_of_training_is_told(trained, monkeypatch):

@@ -116,7 +116,8 @@ def test_logits_are_those_of_its_own_passes(trained, algorithm, binary_weights, 
     scale = np.float32(ours.layers[-1].scale) if algorithm == "tinyfoa" else np.float32(1)
     assert (logits == own.astype(np.float32) * scale).all()
     for part in (slice(0, 150), slice(150, 300)):
-        exactly = ours.inference(150).scores(dataset.test.inputs[part]).T  # FF's in double precision
+        with ours.inference(150) as at_work:
+            exactly = at_work.scores(dataset.test.inputs[part]).T  # FF's in double precision
         assert exactly.dtype == own.dtype and (exactly == own[part]).all()
 
 

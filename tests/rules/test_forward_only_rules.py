@@ -21,6 +21,7 @@ RULES = {
     "fa_unmasked": {"algorithm": "fa", "options": {"feedback": "unmasked", "loss": "softmax"}},
     "dfa_relu": {"algorithm": "dfa", "options": {"hidden": "relu", "loss": "softmax"}},
     "pepita_tl": {"algorithm": "pepita_tl", "dropout": 0.25},
+    "pepita_wm": {"algorithm": "pepita_wm", "dropout": 0.25},
     "biofo": {"algorithm": "biofo"},
     "biofo_normal": {"algorithm": "biofo", "options": {"head": "normal"}, "recompute": True},
 }
@@ -58,8 +59,7 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name, 
 
 @pytest.mark.parametrize("name", RULES)
 def test_it_learns(tmp_path, name):
-    lr = 0.3 if "fa" in name[:2] else 1e-2  # its errors are averaged over batch and classes
-    slow = name == "pepita_tl"
-    which = of(name, (False, False), epochs=20 if slow else 8, lr=0.03 if slow else lr)
+    slow = "pepita" in name
+    which = of(name, (False, False), epochs=20 if slow else 8, lr=0.03 if slow else 1e-2)
     result = run(tmp_path, which, made(samples=300, tests=100))
     assert result["error_pct"] <= (55 if slow else 20)  # 67, by chance

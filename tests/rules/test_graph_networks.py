@@ -23,6 +23,7 @@ from train_tools import (
 )
 
 from tinyfoa_np.architectures import architecture
+from tinyfoa_np.data import load
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import model
 from tinyfoa_np.recipe import Recipe
@@ -53,6 +54,16 @@ RECIPES = {
     "bp_cnn": ((2, 9, 8), {"algorithm": "bp", "network": "cnn"}),
     "bp_resnet8": ((3, 8, 8), {"algorithm": "bp", "network": "resnet8"}),
     "bp_dscnn": ((1, 9, 4), {"algorithm": "bp", "network": "dscnn"}),
+    "bp_max": ((2, 9, 8), {"algorithm": "bp", "network": "conv:6k5,m2,8,m2,f10"}),
+    "giff_max": ((2, 9, 8), {"algorithm": "giff", "network": "conv:6,m2,f10x2", "theta": 3.0}),
+    "deep_max": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6,m2,9"}),
+    "fa_conv": ((2, 9, 8), {"algorithm": "fa", "network": "conv:6k5,m2,8,p2,f10"}),
+    "fa_resnet8": ((3, 8, 8), {"algorithm": "fa", "network": "resnet8"}),
+    "dfa_conv": ((2, 9, 8), {"algorithm": "dfa", "network": "conv:6k5,m2,8s2,f10x2", "options": {"signal": "sign"}}),
+    "drtp_conv": ((2, 9, 8), {"algorithm": "drtp", "network": "conv:6k5,m2,8,m2,f10"}),
+    "biofo_conv": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
+    "biofo_cnn": ((2, 9, 8), {"algorithm": "biofo", "network": "cnn", "epochs": 3}),
+    "drtp_cnn": ((2, 9, 8), {"algorithm": "drtp", "network": "cnn"}),
 }
 
 
@@ -93,7 +104,9 @@ def test_planned_is_accounted_is_watermark(trained, name):
     assert report.audit(result["run_dir"])["problems"] == []
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv", "biofo_conv"]
+)
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
     dataset, which = of(name)
     same(until_done(which, dataset, tmp_path / "run", [2, 5], commit_every=1, threads=2), trained(name))
@@ -118,6 +131,12 @@ def test_it_learns(tmp_path, name):
     dataset = images(dataset.image, samples=200, tests=50)
     result = run(tmp_path, replace(which, epochs=8, batch=20, lr=1e-2), dataset)
     assert result["error_pct"] <= 34  # two thirds, by chance
+
+
+@pytest.mark.parametrize("algorithm, lr", [("bp", 3e-3), ("fa", 4e-3), ("dfa", 4e-3), ("drtp", 1e-2)])
+def test_max_pooling_and_layers_on_top_learn(tmp_path, algorithm, lr):
+    which = Recipe(algorithm=algorithm, network="conv:16,m2,f100", epochs=6, batch=10, lr=lr, lr_schedule="cooldown")
+    assert run(tmp_path, which, load("digits"))["error_pct"] <= 25  # 90, by chance
 
 
 def test_the_paper_s_networks_take_less_with_giff_than_with_bp():
@@ -220,7 +239,9 @@ def test_too_little_ram_is_refused_with_the_least_that_would_do(tmp_path):
 LARGE = {"batch": 60, "epochs": 2}
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn"])
+@pytest.mark.parametrize(
+    "name", ["fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv"]
+)
 def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
     """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""
     _, which = of(name, **LARGE)
@@ -261,6 +282,7 @@ def test_a_run_goes_on_in_another_arena(tmp_path):
         ("mlp", (7,)),
         ("cnn", (2, 9, 8)),
         ("conv:6k5s2,p2,8k1,5", (2, 9, 8)),
+        ("conv:6k5,m2,8,m2,f10", (2, 9, 8)),
         ("resnet8", (3, 8, 8)),
         ("dscnn", (1, 9, 4)),
         ("mobilenetv1", (3, 16, 16)),

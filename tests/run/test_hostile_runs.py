@@ -13,9 +13,9 @@ from hostile_tools import SEAL, changed_run, opened_root, resealed_items, sealed
 from train_tools import Crash, crash_at, made, outcome, recipe
 
 from tinyfoa_np.errors import CheckFailed, TinyFoAError
-from tinyfoa_np.model import model
+from tinyfoa_np.model import c_layout, model
 from tinyfoa_np.reports import audit
-from tinyfoa_np.run import results
+from tinyfoa_np.run import device, results
 from tinyfoa_np.run.directory import read_recipe, stand_in
 from tinyfoa_np.run.train import train
 from tinyfoa_np.storage.files import JSON_LIMIT, RECIPE_LIMIT, ROWS_LIMIT
@@ -330,6 +330,19 @@ def test_changed_at_random(genuine, tmp_path, name, finished):
         except TinyFoAError as error:
             assert "\n" not in str(error) and str(error)
         shutil.rmtree(path)
+
+
+def test_weights_that_are_not_finite_become_no_trainer(copied):
+    path = copied(finished=True)
+    slices = path / "flash" / "layer1.slices"
+    _, fields = opened_root((path / "flash" / "root.0").read_bytes())
+    content, size = bytearray(slices.read_bytes()), Sizes.parsed(fields["objects"]["layer1.slices"]["sizes"])[0]
+    for at, _ in slots_of(0, size, 2):
+        content[at : at + 4] = b"\0\0\xc0\x7f"
+    slices.write_bytes(content)
+    resealed_items(path / "flash")
+    layout = c_layout.CLayout(RUNS["bits"].validated(), replace(made(inputs=64), image=(1, 8, 8)))
+    assert "not finite" in outcome(device.images, path, layout)[1]
 
 
 def test_a_first_commit_that_was_torn(copied, tmp_path):

@@ -11,7 +11,7 @@ from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, NORM
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.rules import bp_graph as deep_bp
-from tinyfoa_np.rules import deeperforward, giff
+from tinyfoa_np.rules import giff
 
 THREADS = 2
 
@@ -24,7 +24,7 @@ class Run:
     recipe : Recipe
         A validated one: ``network`` and ``groups`` are not looked at.
     chains : list of lists of descriptions
-        Groups of layers; of backpropagation one, its head included.
+        Groups of layers; of backpropagation one, its head included; of feedback alignment units, then the head.
     shape : tuple of int
         Of a sample: (I,) or (channels, rows, columns).
     """
@@ -36,8 +36,11 @@ class Run:
         if recipe.algorithm == "giff":
             patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
-        elif recipe.algorithm == "deeperforward":
-            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), deeperforward.Network
+        elif recipe.algorithm in ("deeperforward", "biofo"):
+            network, kind = Architecture(tuple(map(tuple, chains)), (), maps), recipe.rule.home("graph")
+        elif recipe.algorithm in ("fa", "dfa", "drtp"):
+            *units, head = map(tuple, chains)
+            network, kind = Architecture(tuple(units), head, maps), recipe.rule.home("graph")
         else:
             network, kind = Architecture(tuple((layer,) for layer in chains[0]), (), maps), deep_bp.Network
         self.stage = kind(recipe, inputs, network, classes, batches, threads, Tiling(recipe.batch))
@@ -82,6 +85,13 @@ class Run:
         rows, columns, channels = program.shapes[one.source]
         return (channels, rows, columns) if rows * columns > 1 and one.weight[0] == rows * columns * channels else None
 
+    def laid_out(self, g, name, where, shape, axes, value):
+        """A parameter as the kernels have it, or another array of its shape."""
+        maps = self._flattened(g, name, value)
+        if maps:
+            value = value.reshape(len(value), *maps).transpose(0, 2, 3, 1).reshape(len(value), -1)
+        return value.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+
     def get(self, g, arrays=None):
         """A group's parameters and statistics, or other arrays like them, by the reference's names."""
         ram, named = self.stage.layers[g].ram, {}
@@ -103,11 +113,7 @@ class Run:
         self.arena.enter("initialize")
         group = self.stage.layers[g]
         for name, where, at, shape, axes in self._places(g):
-            value = named[name]
-            maps = self._flattened(g, name, value)
-            if maps:
-                value = value.reshape(len(value), *maps).transpose(0, 2, 3, 1).reshape(len(value), -1)
-            value = value.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+            value = self.laid_out(g, name, where, shape, axes, named[name])
             getattr(group.ram, where)[at : at + value.size] = value.ravel()
         if W is not None:
             group.label[0][...], group.label[1][...] = W.T, b

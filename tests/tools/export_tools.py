@@ -40,6 +40,8 @@ CASES = [
     ("dscnn", (1, 21, 10), {"algorithm": "bp"}),
     ("conv:10k5,p2,8s2", (2, 12, 11), {"algorithm": "bp"}),
     ("conv:10k5,p2,8k1", (1, 12, 11), {"algorithm": "giff"}),
+    ("conv:10k5,m2,8,f20", (2, 12, 11), {"algorithm": "dfa"}),
+    ("conv:10k5,m2,8,f20", (1, 12, 11), {"algorithm": "fa", "options": {"hidden": "relu"}}),
     ("fc:33,20", None, {"optimizer": "bop"}),
 ]
 

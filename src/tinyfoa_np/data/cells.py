@@ -10,6 +10,7 @@ from unicodedata import category
 #: lower-case texts that stand for a missing value, in inputs and labels alike
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?"))
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+|\d*,\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _WHOLE = re.compile(r"([+-]?(?:0|[1-9]\d{0,18}))(?:\.0*)?", re.ASCII)
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?"
 _ZONE = r"(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}))?"
@@ -32,6 +33,11 @@ def control_character(text: str) -> str:
 def is_number(field: str) -> bool:
     """Whether text is a decimal number in ASCII, with a decimal point or comma; 1_000 and inf are not."""
     return _NUMBER.fullmatch(field.strip()) is not None
+
+
+def may_be_thousands(field: str) -> bool:
+    """Whether the comma of a number can be a thousands separator, as in 1,234."""
+    return _THOUSANDS.fullmatch(field.strip()) is not None
 
 
 def is_time(field: str) -> bool:

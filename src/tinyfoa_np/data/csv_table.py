@@ -182,6 +182,8 @@ class _Taken:
         self.labels, self.groups = _Codes(), _Codes()
         self.times: list[str] = []
         self.mark = ""  # decimal mark, once one is seen
+        # whether a number shows that commas are decimal, not thousands separators; where such a comma was seen first
+        self.decimal, self.thousands = False, ""
 
     def take(self, lines: Iterator[str], header: bool) -> None:
         """Read all rows, after the header if there is one."""
@@ -257,6 +259,9 @@ class _Taken:
                 f"{self._where(line, place)}: {field[:40]!r} is not written as other numbers are: use a decimal point "
                 "everywhere, or a comma, and no thousands separators"
             )
+        if mark == "," and self.form.delimiter == "," and not self.decimal:
+            self.decimal = not cells.may_be_thousands(field)
+            self.thousands = self.thousands or f"{self._where(line, place)}: {field[:40]!r}"
         self.mark = self.mark or mark
         value = cells.number(field)
         if value - value != 0:
@@ -280,7 +285,9 @@ class _Taken:
         return f"{self.path}, line {line}, {roles.called(self.form.names, place)}"
 
     def columns(self) -> Columns:
-        """Inputs, labels, groups and times."""
+        """Inputs, labels, groups and times; raises `BadRequest` if all commas may be thousands separators."""
+        if self.thousands and not self.decimal:
+            raise BadRequest(f"{self.thousands} may mean thousands or decimals: use a decimal point, and no separators")
         width = max(1, len(self.which.inputs))
         inputs = np.frombuffer(self.values, np.float64).reshape(-1, width) if self.values else np.zeros((0, width))
         labels, groups = (

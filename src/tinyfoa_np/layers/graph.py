@@ -8,8 +8,9 @@ train right after it has passed its error on.
     forward 0 ... forward n-1, gradient n, update n, gradient n-1, update n-1, ... gradient 0, update 0
 
 A value is kept from the operation that computes it to the last step that reads it; so is an error. Errors pass through
-ReLU and batch norm in place; the error of a sum is the error of both its terms. Below the lowest parameters there are
-no errors.
+ReLU, tanh and batch norm in place; the error of a sum is the error of both its terms. Below the lowest parameters there
+are no errors. In a program with direct errors, each output of parameters has an error of its own, which comes from
+outside and is not sent on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from math import prod, sqrt
 
 from ..architectures import Description, Shape, shape_after
 
-CONV, CONNECT, DEPTHWISE, NORM, POOL = "conv", "connect", "depthwise", "norm", "pool"
+CONV, CONNECT, DEPTHWISE, NORM, POOL, LARGEST = "conv", "connect", "depthwise", "norm", "pool", "maxpool"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Operation:
     ----------
     kind : str
         ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``norm``, batch norm plus an optional
-        shortcut; ``pool``.
+        shortcut; ``pool``, by means; ``maxpool``.
     source, target : int
         Numbers of values.
     weight : tuple of int
@@ -43,8 +44,9 @@ class Operation:
         For ``norm``: index of its running mean and variance among the program's statistics.
     stride : int
     window : (int, int)
-        For ``pool``.
-    relu : bool
+        For ``pool`` and ``maxpool``.
+    relu, tanh : bool
+        The activation, if any.
     shortcut : int or None
         For ``norm``: a value added before the ReLU.
     name : str
@@ -63,6 +65,7 @@ class Operation:
     relu: bool = False
     shortcut: int | None = None
     name: str = ""
+    tanh: bool = False
 
     @property
     def size(self) -> int:
@@ -94,8 +97,10 @@ class Program:
     layers : sequence of descriptions
     shape : (int, int, int)
         Rows, columns and channels of a sample of its input.
-    sends_back : bool
-        Whether the error of the input is computed.
+    tanh : bool
+        Whether outputs of linear layers and convolutions pass tanh instead of ReLU; those of batch norm do not.
+    direct : bool
+        Whether errors are direct; a program with batch norm has none that are.
 
     Attributes
     ----------
@@ -113,6 +118,8 @@ class Program:
 
     layers: Sequence[Description]
     shape: Shape
+    tanh: bool = False
+    direct: bool = False
     operations: list[Operation] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     parameters: int = 0
@@ -137,8 +144,9 @@ class Program:
     def _add(self, layer: Description, name: str) -> None:
         kind, *rest = layer
         source = len(self.shapes) - 1
-        if kind == "pool":
-            self._operation(POOL, source, shape_after(layer, self.shapes[source]), window=(rest[0], rest[1]))
+        if kind in ("pool", "maxpool"):
+            how = POOL if kind == "pool" else LARGEST
+            self._operation(how, source, shape_after(layer, self.shapes[source]), window=(rest[0], rest[1]))
             return
         below, width = rest[:2]
         if kind in ("dense", "linear"):
@@ -150,8 +158,9 @@ class Program:
         stride = rest[2]
         if kind == "conv":
             self._convolve(source, below, width, stride, 3, 3, name + "c", biased=True, relu=True)
-        elif kind == "plain":
-            self._convolve(source, below, width, stride, rest[3], rest[4], name + "c", relu=True)
+        elif kind in ("plain", "biased"):
+            about = source, below, width, stride, rest[3], rest[4], name + "c"
+            self._convolve(*about, biased=kind == "biased", relu=True)
         elif kind == "normed":
             z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c")
             self._normalize(z, name + "b1")
@@ -212,9 +221,9 @@ class Program:
     ) -> int:
         target = len(self.shapes)
         self.shapes.append(shape)
-        made = Operation(
-            kind, source, target, weight, self.parameters, biased, running, stride, window, relu, shortcut, name
-        )
+        tanh = self.tanh and relu and kind != NORM
+        about = kind, source, target, weight, self.parameters, biased, running, stride, window, relu and not tanh
+        made = Operation(*about, shortcut, name, tanh)
         self.operations.append(made)
         self.parameters += made.size
         return target
@@ -241,7 +250,8 @@ class Program:
                 reads.append(f"forward:{k}")
             if number == one.source and one.kind in (CONV, CONNECT, DEPTHWISE):
                 reads.append(f"update:{k}")
-            if number == one.source and one.kind == NORM or number == one.target and one.relu:
+            pooled = number == one.source and one.kind == LARGEST and number in self.error_of and not self.direct
+            if number == one.source and one.kind == NORM or pooled or number == one.target and (one.relu or one.tanh):
                 reads.append(f"gradient:{k}")
         if number == self.output:
             reads.append(f"update:{len(self.operations)}")
@@ -257,6 +267,9 @@ class Program:
     def _plan_errors(self) -> None:
         """Assign errors to arrays: the output's exists from the top on; errors are computed in place where possible."""
         count = len(self.operations)
+        if self.direct:
+            self._plan_direct_errors()
+            return
         trained = {0: False}  # whether a value depends on parameters
         for one in self.operations:
             trained[one.target] = bool(one.weight) or trained[one.source]
@@ -280,3 +293,12 @@ class Program:
                 spans[self.error_of[one.source]][2] = f"gradient:{k}"
             spans[own][2] = f"update:{k}"
         self.errors = [Span(*span) for span in spans]  # type: ignore[arg-type]
+
+    def _plan_direct_errors(self) -> None:
+        """An array for the error of each output of parameters, from the operation's gradient to its update."""
+        for k in reversed(range(len(self.operations))):
+            one = self.operations[k]
+            if one.weight:
+                first = f"gradient:{len(self.operations) if one.target == self.output else k}"
+                self.error_of[one.target] = len(self.errors)
+                self.errors.append(Span(self.shapes[one.target], first, f"update:{k}"))

@@ -18,6 +18,7 @@ import numpy as np
 from ..kernels import conv_backward as backward_kernels
 from ..kernels import conv_forward as forward_kernels
 from ..kernels import conv_norm_pool as map_kernels
+from ..kernels import conv_tanh_pool as tanh_kernels
 from ..kernels import conv_update as update_kernels
 from ..kernels import random as random_kernels
 from ..kernels.conv_update import Step, Tensor
@@ -29,7 +30,7 @@ from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
 from .encoding import Encoding, empty
-from .graph import CONNECT, CONV, DEPTHWISE, NORM, POOL, Operation, Program
+from .graph import CONNECT, CONV, DEPTHWISE, LARGEST, NORM, POOL, Operation, Program
 from .layer import Part
 from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
@@ -64,6 +65,8 @@ class Group:
         Number of the group, from 0.
     above : Group or None
         The group that reads this one's output.
+    feedback : dict of int to ndarray
+        By operation, fixed arrays like its weights, which errors pass down through instead; empty for the gradient.
     """
 
     binary_weights, alpha = False, 1.0
@@ -94,6 +97,7 @@ class Group:
         self.inputs = Encoding("real", prod(program.shape))
         self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
         self.dirty = False
+        self.feedback: dict[int, np.ndarray] = {}
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -142,7 +146,7 @@ class Group:
                     Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
                 ]
                 continue
-            if one.source in program.error_of and one.weight:
+            if self.sends(one):
                 panel = self.threads, backward_kernels.panel_width(one.weight)
                 found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
             if one.weight:
@@ -157,6 +161,10 @@ class Group:
                     Region(f"g{g}.slopes{k}", (width,), "float32", of([f"update:{k}"])),
                 ]
         return found
+
+    def sends(self, one: Operation) -> bool:
+        """Whether an operation's weights, or what stands in for them, send an error down."""
+        return bool(one.weight) and one.kind != NORM and one.source in self.program.error_of and not self.program.direct
 
     def steps(self, steps: Sequence[str]) -> tuple[str, ...]:
         """Convert steps of the program to steps of the group: ``update:4`` of group 1 is ``update:1.4``."""
@@ -326,6 +334,8 @@ class Group:
         count = samples * prod(target.shape[1:3])
         if one.kind == POOL:
             map_kernels.pool(source, samples, *one.window, target, threads)
+        elif one.kind == LARGEST:
+            tanh_kernels.largest(source, samples, *one.window, target, threads)
         elif one.kind == NORM:
             gamma, beta = _weight(one, weights)
             width = gamma.size
@@ -349,16 +359,22 @@ class Group:
             else:
                 flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
                 forward_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
+            if one.tanh:
+                tanh_kernels.activate(_flat(target), count, threads)
 
-    def backward(self, part: Part, step: Step) -> bool:
+    def backward(self, part: Part, step: Step, direct: Callable[[int], None] | None = None) -> bool:
         """Pass the output's error down, training each operation after it; return False if a number is not finite.
 
         For all micro-batches of a batch but the last, gradients are accumulated and nothing trains. The error of the
-        output is masked and overwritten.
+        output is masked and overwritten. ``direct`` writes the error of an operation's output, in a program with direct
+        errors, at each operation with parameters but the last.
         """
         g = self.number
         for k in reversed(range(len(self.program.operations))):
             self.arena.enter(f"gradient:{g}.{k}")
+            one = self.program.operations[k]
+            if direct and one.weight and one.target != self.program.output:
+                direct(k)
             self._send_back(k, part.samples)
             self.arena.enter(f"update:{g}.{k}")
             if not self._train(k, part, step):
@@ -376,6 +392,8 @@ class Group:
         flat, count = _flat(above), samples * prod(program.shapes[one.target][:2])
         if one.relu:
             map_kernels.rectify_back(flat, _flat(target), count, T)
+        if one.tanh:
+            tanh_kernels.activate_back(flat, _flat(target), count, T)
         if one.kind == NORM:
             map_kernels.normalize_back(
                 flat,
@@ -388,13 +406,16 @@ class Group:
                 T,
             )
             return
-        if one.source not in program.error_of:
+        if program.direct or one.source not in program.error_of:
             return
         below = self.error(one.source)
+        if one.kind == LARGEST:
+            tanh_kernels.largest_back(above, self.value(one.source), samples, *one.window, below, T)
+            return
         if one.kind == POOL:
             map_kernels.pool_back(above, samples, *one.window, below, T)
             return
-        weight = _weight(one, self.ram.weights)
+        weight = self.feedback[k] if k in self.feedback else _weight(one, self.ram.weights)
         panel, carry = self.ram[f"panel{k}"], k in program.carried
         if one.kind == CONV:
             backward_kernels.convolve_back(above, samples, weight, one.stride, carry, panel, below)

@@ -72,6 +72,8 @@ class Parameters(Turns, Given):
         Whether the gradient of a weight is used only where |w| < 1.
     lr, decay : float
         Step size and weight decay of this layer, before the recipe's schedule.
+    optimizer : str, optional
+        By default the recipe's.
     prefix : str
         Prefix of its regions' names.
     rows : int, optional
@@ -103,6 +105,7 @@ class Parameters(Turns, Given):
         straight: bool | None = None,
         lr: float | None = None,
         decay: float = 0.0,
+        optimizer: str | None = None,
         prefix: str = "",
         rows: int | None = None,
         tiling: Tiling | None = None,
@@ -134,7 +137,8 @@ class Parameters(Turns, Given):
         self.tile_rows = min(self.cut, rows)
         # a thread takes at least one neuron
         self.T, self.threads = threads, min(threads, self.O // self.grid.side, self.tile_rows)
-        self.optimizer = "adam" if recipe.optimizer == "bop" else recipe.optimizer  # of all but the signs
+        usual = "adam" if recipe.optimizer == "bop" else recipe.optimizer  # of all but the signs
+        self.optimizer = optimizer or usual
         # a frozen layer keeps its weights: no moments, and its slices are in RAM during initialization only
         self.frozen = number in recipe.frozen
         self.moments, self.partial = 0 if self.frozen else MOMENTS[self.optimizer], partial and not self.frozen

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -10,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadRequest, CheckFailed
-from ..kernels.launching import launched
 from ..rules import lightff
 from ..rules.goodness import GoodnessStage
 from ..storage.files import open_file, parse_json
@@ -56,15 +57,18 @@ class Thresholds:
             with open(open_file(path), "rb") as file:
                 known = parse_json(file.read(LARGEST))
             found = cls(list(known["mean"]), list(known["deviation"]))
+            with _stage(model, 1) as stage:
+                layers = stage.top
             for values in (found.mean, found.deviation):
-                if len(values) != _stage(model, 1).top or not all(type(v) is float and isfinite(v) for v in values):
+                if len(values) != layers or not all(type(v) is float and isfinite(v) for v in values):
                     raise ValueError("its numbers are not those of this network")
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CheckFailed(f"{path} does not hold a model's thresholds: {error}") from error
         return found
 
 
-def _stage(model: Model, samples: int) -> GoodnessStage:
+@contextmanager
+def _stage(model: Model, samples: int) -> Iterator[GoodnessStage]:
     """The network in its arena, with room for all labels of a sample.
 
     Raises
@@ -74,17 +78,17 @@ def _stage(model: Model, samples: int) -> GoodnessStage:
     """
     if model.classes > 2 * BATCH:
         raise BadRequest(f"--exit takes models of at most {2 * BATCH} classes, not {model.classes}")
-    (stage, *others) = model.inference(max(samples, -(-model.classes // 2))).stages
-    if others or not isinstance(stage, GoodnessStage):
-        raise BadRequest(f"--exit applies to models of ff, not of {model.recipe.algorithm}")
-    return stage
+    with model.inference(max(samples, -(-model.classes // 2))) as inference:
+        (stage, *others) = inference.stages
+        if others or not isinstance(stage, GoodnessStage):
+            raise BadRequest(f"--exit applies to models of ff, not of {model.recipe.algorithm}")
+        yield stage
 
 
 def calibrated(model: Model, x: np.ndarray, labels: np.ndarray) -> Thresholds:
     """Thresholds from the training set: samples (N, I) as for :meth:`.model.Model.predict`, and their classes (N,)."""
     samples = model.encoded(x)
-    with launched():
-        stage = _stage(model, len(samples))
+    with _stage(model, len(samples)) as stage:
         parts = [slice(start, start + stage.B) for start in range(0, len(samples), stage.B)]
         found = np.concatenate([lightff.right_scores(stage, samples[own], labels[own]) for own in parts], axis=1)
     return Thresholds(found.mean(axis=1).tolist(), found.std(axis=1).tolist())
@@ -93,10 +97,11 @@ def calibrated(model: Model, x: np.ndarray, labels: np.ndarray) -> Thresholds:
 def predict(model: Model, x: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Class numbers (N,) and the layers (N,) at which the samples stop, from 0."""
     samples = model.encoded(x)
-    with launched():
-        return lightff.answers(_stage(model, len(samples)), samples, limits)
+    with _stage(model, len(samples)) as stage:
+        return lightff.answers(stage, samples, limits)
 
 
 def products(model: Model) -> np.ndarray:
     """Multiplications of an answer that stops at each layer (L,): one pass per label through the layers so far."""
-    return model.classes * np.cumsum([layer.I * layer.O for layer in _stage(model, 1).answering])
+    with _stage(model, 1) as stage:
+        return model.classes * np.cumsum([layer.I * layer.O for layer in stage.answering])

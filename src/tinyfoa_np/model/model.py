@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -163,8 +164,7 @@ class Model:
 
     def _unscaled(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Scores (C, n) of encoded samples without the last layer's scale, some samples at a time."""
-        with launched():
-            inference = self.inference(len(x))
+        with self.inference(len(x)) as inference:
             for start in range(0, len(x), inference.batch):
                 part = slice(start, start + inference.batch)
                 yield part, inference.scores(np.ascontiguousarray(x[part]))
@@ -175,14 +175,27 @@ class Model:
 
         ``planned_bytes``, ``accounted_bytes`` (regions handed out) and ``watermark_bytes`` (the last byte touched).
         """
-        return self._at_work[0].measured() if self._at_work else None
+        return next((one.measured() for one in self._at_work), None)
 
-    def inference(self, samples: int) -> Inference:
-        """The model in an arena for up to :data:`BATCH` samples; the last arena is reused if it fits."""
+    @contextmanager
+    def inference(self, samples: int) -> Iterator[Inference]:
+        """The model in an arena for up to :data:`BATCH` samples, which is kept for the next prediction if it fits.
+
+        Predictions in several threads at once have an arena each.
+        """
         batch = min(max(samples, 1), BATCH, max(1, SCORES // self.classes))
-        if not self._at_work or self._at_work[0].batch != batch:
-            self._at_work[:] = [Inference(self.recipe, self.inputs, self.classes, self.layers, batch)]
-        return self._at_work[0]
+        with launched():
+            try:
+                found = self._at_work.pop()
+            except IndexError:
+                found = None
+            if found is None or found.batch != batch:
+                found = Inference(self.recipe, self.inputs, self.classes, self.layers, batch)
+            yield found
+            self._at_work[:] = [found]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_at_work": []}  # arrays that share an arena's bytes would not do so in a copy
 
 
 def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash) -> None:

@@ -11,6 +11,7 @@ A description is a tuple that begins with its kind:
                                     strided 1 x 1 convolution of it if shapes differ
     ("dsconv", I, O, stride)        ReLU of batch norm of a depthwise 3 x 3, then of a 1 x 1 convolution
     ("pool", K, L)                  average pooling of K x L positions
+    ("maxpool", K, K)               max pooling of K x K positions
 
 Only "conv", "dense" and "linear" have biases. Parameters are arrays under PyTorch's names for them, prefixed by the
 number of their layer: "0.c.weight".
@@ -32,6 +33,8 @@ from .conv import (
     convolution_gradient,
     depthwise,
     depthwise_gradient,
+    max_pool,
+    max_pool_gradient,
 )
 
 Description = tuple[Any, ...]
@@ -163,6 +166,8 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
     kind, *rest = description
     if kind == "pool":
         return _pool(X, (rest[0], rest[1]))
+    if kind == "maxpool":
+        return max_pool(X, rest[0]), lambda dout: (max_pool_gradient(X, rest[0], dout), {})
     if kind in ("dense", "linear"):
         return (_dense if kind == "dense" else _linear)(X, own)
     inputs, outputs, stride = rest[:3]

@@ -12,7 +12,7 @@ Every activation that a gradient reads is kept until that gradient is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from .group_stage import GroupStage
 from .stage import Outcome
 
 
-def _unchanged(maps: np.ndarray) -> None:
+def unchanged(maps: np.ndarray) -> None:
     """The output of a group is the input of the next as it is."""
 
 
@@ -61,7 +61,7 @@ class Network(GroupStage):
         prepare = self.unpack(samples)
         for group in self.layers:
             group.forward(samples, phase, prepare)
-            prepare = _unchanged
+            prepare = unchanged
 
     def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
         """Compute the logits' errors (B, C) for a batch of ``of``; return the summed loss and wrong predictions."""
@@ -72,9 +72,13 @@ class Network(GroupStage):
         group, move = self.layers[-1], self.next_step(step, part)
         self.forward(part.samples, "forward")
         self.arena.enter(f"gradient:{group.top}")
-        error = group.error(group.program.output).reshape(self.B, self.C)
+        error, direct = group.error(group.program.output).reshape(self.B, self.C), self.direct(group, part.samples)
         loss, wrong = self._cross_entropy(part.samples, part.of, error)
-        return Outcome.of(loss, wrong, bool(np.isfinite(loss)) and group.backward(part, move))
+        return Outcome.of(loss, wrong, bool(np.isfinite(loss)) and group.backward(part, move, direct))
+
+    def direct(self, group: Group, samples: int) -> Callable[[int], None] | None:
+        """A function that writes the error of an operation's output, if errors are not sent down."""
+        return None
 
     def look(self, samples: int, phase: str) -> None:
         self.forward(samples, phase)

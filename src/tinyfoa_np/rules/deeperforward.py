@@ -50,10 +50,10 @@ def chains(network: Architecture, classes: int) -> Iterator[list[Description]]:
     for unit in network.units:
         layers: list[Description] = []
         for kind, *rest in unit:
-            if kind in ("conv", "dense"):
+            if kind == "conv" or kind == "dense" and network.shape[:2] == (1, 1):
                 stride, side = (rest[2], 3) if kind == "conv" else (1, 1)
                 layers.append(("plain", *rest[:2], stride, side, side))
-            elif kind in ("plain", "pool"):
+            elif kind in ("plain", "pool", "maxpool"):
                 layers.append((kind, *rest))
             else:
                 raise BadRequest(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..architectures import Architecture, Description
+from ..architectures import Architecture, Description, Shape
 from ..kernels.conv_update import Step
 from ..layers.encoding import Encoding, empty
 from ..layers.graph import Program
@@ -58,7 +58,7 @@ class GroupStage(Stage):
         self.layers = []
         shape, below = self.shape, None
         for chain in self.build(architecture):
-            program = Program(chain, shape)
+            program = self.program(chain, shape)
             frozen = len(self.layers) in self.frozen_groups
             below = Group(recipe, program, below, self.beside(program), batches, threads, self.B, frozen)
             self.layers.append(below)
@@ -67,6 +67,10 @@ class GroupStage(Stage):
     @abstractmethod
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         """Read the recipe's options; return the layers of each group."""
+
+    def program(self, chain: Sequence[Description], shape: Shape) -> Program:
+        """The program of a group's layers."""
+        return Program(chain, shape)
 
     def beside(self, program: Program) -> tuple[int, int]:
         """Shape of the parameters trained in addition to a program's layers."""

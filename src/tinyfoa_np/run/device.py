@@ -65,6 +65,8 @@ def _items(flash: Flash, layer: Layer, trained: dict[str, str]) -> list[Item]:
         b[first:last] = content[: 4 * (last - first)].view("<f4")
         flash.read(f"layer{layer.number}.biases", j, [tail[:1]], content.nbytes)
         items.append((content.tobytes(), int(tail[0]), 0))
+    if not (np.isfinite(W).all() and np.isfinite(b).all()):
+        raise ValueError("its weights are not finite")
     about = struct.pack("<dd32s", trained["alpha"], trained["scale"], bytes.fromhex(trained["digest"]))
     return [*items, (about + b.tobytes() + packed(W >= 0, side).tobytes(), 0, 0)]
 

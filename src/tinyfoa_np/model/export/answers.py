@@ -16,7 +16,7 @@ from ...architectures import architecture
 from ...errors import BadRequest
 from ...kernels import conv_norm_pool as map_kernels
 from ...kernels import giff as giff_kernels
-from ...layers.graph import CONNECT, CONV, DEPTHWISE, NORM, Operation
+from ...layers.graph import CONNECT, CONV, DEPTHWISE, LARGEST, NORM, Operation
 from ...layers.group import Group
 from ...layers.trained import TrainedLayer, input_scales
 from ...network import LocalShape, is_local
@@ -128,6 +128,7 @@ class Convolve(Step):
     bias: np.ndarray | None
     stride: int
     relu: bool
+    tanh: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +143,10 @@ class Normalize(Step):
 
 @dataclass(frozen=True, eq=False)
 class Pool(Step):
-    """Means of adjacent windows."""
+    """Means of adjacent windows, or their maxima."""
 
     window: tuple[int, int]
+    largest: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,7 +327,7 @@ def _logits(model: Model, found: Answer) -> None:
 
 def _targets(model: Model, found: Answer) -> None:
     """DRTP, DFA and FA: hidden layers with tanh or ReLU, or of two values; lc networks as backpropagation's."""
-    if is_local(model.recipe.network):
+    if is_local(model.recipe.network) or model.recipe.deep:
         _logits(model, found)
         return
     recipe, signed, gain = model.recipe, binary(model.recipe), 1.0
@@ -398,8 +400,8 @@ def _operation(one: Operation, trained: TrainedLayer, first: int) -> Step:
         scale, shift = statistics[map_kernels.SCALE], statistics[map_kernels.SHIFT]
         return Normalize(source, target, scale, shift, beside, one.relu)
     if one.kind in (CONV, CONNECT, DEPTHWISE):
-        return Convolve(source, target, weights["weight"], weights.get("bias"), one.stride, one.relu)
-    return Pool(source, target, one.window)
+        return Convolve(source, target, weights["weight"], weights.get("bias"), one.stride, one.relu, one.tanh)
+    return Pool(source, target, one.window, one.kind == LARGEST)
 
 
 def parameters(one: Operation, trained: TrainedLayer) -> dict[str, np.ndarray]:

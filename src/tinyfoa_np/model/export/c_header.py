@@ -333,13 +333,14 @@ def _convolve(writer: Writer, k: int, step: Convolve) -> Iterable[str]:
     source, shape = writer.answer.values[step.source], step.weights.shape
     weights, bias = writer._constant(f"weights{k}", step.weights), writer._constant(f"bias{k}", step.bias)
     ends = f"{int(step.relu)}, {writer._value(step.target)}"
-    x = writer._value(step.source)
+    x, n = writer._value(step.source), writer.answer.values[step.target].size
+    then = [f"tanh_of_all({writer._value(step.target)}, {n});"] if step.tanh else []
     if len(shape) == 2:
-        return [f"connect({x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {ends});"]
+        return [f"connect({x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {ends});", *then]
     about = f"{x}, {', '.join(map(str, source.shape))}, {weights}, {shape[0]}, {shape[1]}"
     if len(shape) == 3:
         return [f"convolve_each({about}, {step.stride}, {writer._value(step.target)});"]
-    return [f"convolve({about}, {bias}, {step.stride}, {shape[3]}, {ends});"]
+    return [f"convolve({about}, {bias}, {step.stride}, {shape[3]}, {ends});", *then]
 
 
 def _normalize(writer: Writer, k: int, step: Normalize) -> Iterable[str]:
@@ -353,7 +354,8 @@ def _normalize(writer: Writer, k: int, step: Normalize) -> Iterable[str]:
 def _pool(writer: Writer, k: int, step: Pool) -> Iterable[str]:
     shape = ", ".join(map(str, writer.answer.values[step.source].shape))
     about = f"{shape}, {step.window[0]}, {step.window[1]}"
-    return [f"pool({writer._value(step.source)}, {about}, {writer._value(step.target)});"]
+    what = "pool_largest" if step.largest else "pool"
+    return [f"{what}({writer._value(step.source)}, {about}, {writer._value(step.target)});"]
 
 
 def _rms(writer: Writer, k: int, step: Rms) -> Iterable[str]:

@@ -247,7 +247,7 @@ class _Graph:
                 pads=[pads[0][0], pads[1][0], pads[0][1], pads[1][1]],
                 group=channels if each else 1,
             )
-        return self.node("Relu", z) if step.relu else z
+        return self.node("Relu" if step.relu else "Tanh", z) if step.relu or step.tanh else z
 
     def _normalize(self, step: Normalize, x: str) -> str:
         z = self.node("Mul", x, step.scale[:, None, None])
@@ -257,7 +257,8 @@ class _Graph:
         return self.node("Relu", z) if step.relu else z
 
     def _pool(self, step: Pool, x: str) -> str:
-        return self.node("AveragePool", x, kernel_shape=list(step.window), strides=list(step.window))
+        what = "MaxPool" if step.largest else "AveragePool"
+        return self.node(what, x, kernel_shape=list(step.window), strides=list(step.window))
 
     def _over_rms(self, x: str, *axes: int) -> str:
         mean = self.node("ReduceMean", self.node("Mul", x, x), axes=list(axes), keepdims=1)

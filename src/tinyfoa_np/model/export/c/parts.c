@@ -271,6 +271,28 @@ static void pool(const float *x, int rows, int columns, int channels, int high, 
             }
 }
 
+/* Maxima of windows side by side. */
+static void pool_largest(const float *x, int rows, int columns, int channels, int high, int wide, float *z) {
+    int r, c, k, l, i;
+    for (r = 0; r < rows / high; r++)
+        for (c = 0; c < columns / wide; c++)
+            for (i = 0; i < channels; i++) {
+                float top = x[(r * high * columns + c * wide) * channels + i];
+                for (k = 0; k < high; k++)
+                    for (l = 0; l < wide; l++) {
+                        float value = x[((r * high + k) * columns + c * wide + l) * channels + i];
+                        top = value <= top ? top : value;
+                    }
+                *z++ = top;
+            }
+}
+
+/* tanh of n numbers, in place. */
+static void tanh_of_all(float *x, int n) {
+    int i;
+    for (i = 0; i < n; i++) x[i] = (float)tanh_of((double)x[i]);
+}
+
 /* The sum of n squares. */
 static double sum_of_squares(const float *x, int n) {
     int i;
