@@ -1,9 +1,9 @@
 """Vector building blocks that numba lacks, written as LLVM IR and shared by all kernels.
 
-Functions here and in :mod:`.products`, :mod:`.gradients`, :mod:`.tables` and :mod:`.optimizers` work on flat positions in C-contiguous
-arrays (``array, start`` pairs) and keep their accumulators in vector registers. LLVM lowers the fixed vector types
-(``<8 x i64>``, ``<16 x float>``) for the instructions of the CPU: AVX-512, AVX2 or NEON. The number of accumulators
-kept at a time depends on the CPU, their content does not.
+Functions here and in :mod:`.products`, :mod:`.gradients`, :mod:`.tables` and :mod:`.optimizers` work on flat positions
+in C-contiguous arrays (``array, start`` pairs) and keep their accumulators in vector registers. LLVM lowers the fixed
+vector types (``<8 x i64>``, ``<16 x float>``) for the instructions of the CPU: AVX-512, AVX2 or NEON. The number of
+accumulators kept at a time depends on the CPU, their content does not.
 
 No function uses fast-math; every floating-point sum runs in the order its docstring states.
 """
