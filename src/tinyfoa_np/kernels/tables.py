@@ -312,8 +312,8 @@ def _merged(lanes: Lanes, a: Any, b: Any, vector: ir.VectorType) -> list[Any]:
 
 def _floats(lanes: Lanes, planes: list[Any]) -> list[Any]:
     """Four vectors of float32 from the four planes of their bytes: vector k has elements 4 k .. of each 128 bits."""
-    lower, upper = (_merged(lanes, *planes[k : k + 2], BYTES32) for k in (0, 2))
-    merged = [one for pair in zip(lower, upper) for one in _merged(lanes, *pair, WORDS16)]
+    lower, upper = (_merged(lanes, planes[k], planes[k + 1], BYTES32) for k in (0, 2))
+    merged = [one for a, b in zip(lower, upper) for one in _merged(lanes, a, b, WORDS16)]
     return [lanes.builder.bitcast(one, FLOATS8) for one in merged]
 
 
