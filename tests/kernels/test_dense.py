@@ -43,6 +43,7 @@ from kernel_tools import (
     run_gradient,
     same_bits,
     stored,
+    turned,
 )
 from numba import njit
 
@@ -371,11 +372,7 @@ def test_bits_are_turned_as_the_reference_turns_them(data):
         high=high,
         out=Blank(gradient_kernels.turned_shape(samples, high - low), "uint32"),
     )
-    turned = done.out
-    if PLANES:  # byte k of an input's word is in plane k
-        planes = turned.view(np.uint8).reshape(len(turned), 4, high - low)
-        turned = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(np.uint32)[:, :, 0]
-    assert same_bits(turned, bits.turn(bits.unpack(inputs.operand, I)[:samples, low:high]))
+    assert same_bits(done.out, turned(bits.unpack(inputs.operand, I)[:samples, low:high]))
 
 
 @pytest.mark.parametrize("factor", [False, True], ids=["batch_scale", "sample_scales"])

@@ -18,6 +18,7 @@ from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels import operands
 from tinyfoa_np.kernels.operands import Biases, Draws, Given, Projected, Published, Resident, Scratch, Step
 from tinyfoa_np.kernels.optimizers import NUMBERS
+from tinyfoa_np.kernels.tables import PLANES
 from tinyfoa_np.reference import bits, tinyfoa
 from tinyfoa_np.slices import Slice
 
@@ -31,6 +32,15 @@ KINDS = "bits", "bytes", "real"  # of inputs
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
 RESIDENT = "".join(f"resident.{name} " for name in Resident._fields)  # what an update may write
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
+
+
+def turned(X):
+    """Bits (B, I) as the kernels of this processor read them; with AVX2 byte k of an input's word is in plane k."""
+    words = bits.turn(X)
+    if not PLANES:
+        return words
+    planes = words.view(np.uint8).reshape(*words.shape, 4).transpose(0, 2, 1)
+    return np.ascontiguousarray(planes).view(np.uint32).reshape(words.shape)
 
 
 @lru_cache
@@ -438,7 +448,7 @@ def held(inputs, first=0):
     """A batch of inputs from column ``first`` on, as the update takes them."""
     scale = np.float32(inputs.gain * inputs.scale)
     if inputs.operand.dtype == np.uint64:
-        values = bits.turn(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
+        values = turned(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
     else:
         values = np.ascontiguousarray(inputs.operand[:, first:])
     return operands.Inputs(values, scale, inputs.offset, first)
