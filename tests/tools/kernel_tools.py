@@ -40,7 +40,7 @@ def turned(X):
     if not PLANES:
         return words
     planes = words.view(np.uint8).reshape(*words.shape, 4).transpose(0, 2, 1)
-    return np.ascontiguousarray(planes).view(np.uint32).reshape(words.shape)
+    return planes.ravel().view(np.uint32).reshape(words.shape)
 
 
 @lru_cache
