@@ -220,7 +220,7 @@ def starts(folder: Path, name: str) -> tuple[Path, Damage, Callable[[], object]]
     def read() -> None:
         shutil.rmtree(further, ignore_errors=True)
         start = Start.of(path)
-        recipe = following(start.model, "fuzz", epochs=1, batch=16, freeze="1")
+        recipe = following(start.model, "fuzz", epochs=1, batch=16, freeze=None if name == "giff" else "1")
         train(recipe, dataset, further, threads=1, start=start)
 
     return path, damage, read

@@ -73,6 +73,26 @@ def test_rules_that_learn_little_with_signs_have_real_weights(algorithm):
     assert chosen(500, algorithm=algorithm, binary_weights=True)["binary_weights"]
 
 
+@pytest.mark.parametrize(
+    "samples, inputs, real", [(100, 4, True), (50_000, 63, True), (500, 64, False), (300, 64, True), (9999, 2000, True)]
+)
+def test_few_inputs_or_few_samples_for_each_have_real_weights(samples, inputs, real):
+    for algorithm in ("tinyfoa", "bp"):
+        fields = chosen(samples, inputs, algorithm=algorithm)
+        assert fields.get("binary_weights", True) is not real and not fields["binary_activations"]
+    assert chosen(samples, inputs, binary_weights=True)["binary_weights"]
+    assert Recipe(**chosen(samples, inputs, optimizer="bop")).validated().binary_weights
+    assert "binary_activations" not in chosen(samples, inputs, own=False)
+    recipe = Recipe(**chosen(samples, inputs, algorithm="drtp", binary_activations=True)).validated()
+    assert recipe.binary_weights and recipe.binary_activations
+    assert "binary_activations" not in chosen(samples, inputs, network="lc:3")
+
+
+def test_the_network_grows_with_the_samples():
+    assert [chosen(n)["network"] for n in (199, 200, 999, 1000)] == ["fc:300", "fc:300x2", "fc:300x2", "fc:500x2"]
+    assert chosen(50, algorithm="giff")["network"] == "fc:300x2"
+
+
 def test_a_rule_that_streams_by_itself_has_a_rate_of_its_own():
     assert chosen(20_000, algorithm="monoforward")["lr"] == defaults.RATES["monoforward"]
     assert "slices" not in chosen(20_000, algorithm="biofo")

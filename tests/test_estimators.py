@@ -442,6 +442,15 @@ def test_a_warm_start_goes_on(digits):
         twice.fit(X, y + 5)
 
 
+def test_a_warm_start_stops_early_by_the_last_layers_error(digits):
+    X, y, tests, truth = digits
+    fitted = small(network="fc:40x2", epochs=40, lr=0.02, n_iter_no_change=2, warm_start=True, early_stopping=True)
+    fitted.fit(X, y, eval_set=(tests, truth)).fit(X, y, eval_set=(tests, truth))
+    further = [row for row in fitted.history_ if row.layer == 1]
+    errors = [row.test_error_pct for row in further]
+    assert len(errors) < 40
+
+
 def test_the_decision_is_that_of_the_logits(digits):
     X, y, tests, _ = digits
     for labels in (y, y > 4):

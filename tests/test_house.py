@@ -31,7 +31,7 @@ ALLOWED = {
     "run": "architectures catalogue data errors kernels layers model network numerics ram recipe rules slices storage",
     "reports": "architectures catalogue data errors layers model network numerics papers ram recipe rules run storage",
     "papers": "architectures catalogue data errors layers model network plots recipe reports rules run storage",
-    "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage",
+    "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage text",
     "page": "catalogue data errors model plots reports run text",
     "notebook": "model plots reports run",
     "estimators": "data defaults errors model recipe reports run storage",

@@ -41,7 +41,9 @@ def test_metrics_are_a_frame_where_pandas_is_and_rows_elsewhere(finished, monkey
 
 def test_pictures_are_figures(finished):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
-    assert finished.plot("memory").axes and finished.plot("training").axes
+    for kind in ("memory", "training"):
+        figure = finished.plot(kind)
+        assert figure.axes and figure._repr_png_().startswith(b"\x89PNG")  # by which Jupyter shows it
 
 
 def test_what_is_no_run_is_refused(tmp_path):

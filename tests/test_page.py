@@ -165,3 +165,11 @@ def test_what_runs_are_compared_by(written):
     assert row["flash_bytes"] == result["flash"]["bytes"] and row["model_sha256"] == result["model_sha256"]
     assert row["seconds_per_epoch"] == sum(result["seconds_per_epoch"]) > 0
     assert {name: result["recipe"][name] for name in finished.SHOWN}.items() <= row.items()
+
+
+@pytest.mark.parametrize("algorithm", ["giff", "deeperforward"])
+def test_a_network_of_groups_has_no_weights_to_draw(algorithm, tmp_path):
+    """Its layers are fully connected, but not stored as rows of weights: the page failed."""
+    which = recipe(algorithm=algorithm, network="fc:21,9", epochs=1, slices=1)
+    result = run(tmp_path, which, replace(made(samples=70, inputs=64), image=(1, 8, 8)))
+    assert len(Outline(page.write(result["run_dir"])).all("svg")) == 2

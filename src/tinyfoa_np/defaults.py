@@ -1,16 +1,21 @@
 """Defaults that depend on the data: network, batch, epochs and learning rate of a training without options.
 
 The published recipes are made for MNIST: with 60,000 samples and 100 epochs, a rate of 1e-4 moves every weight far
-enough; with 150 samples no sign would change. One rule covers all other data. With N training samples and layers of
-M x M slices:
+enough; with 150 samples no sign would change. One rule covers all other data. With N training samples, I inputs and
+layers of M x M slices:
 
-    network   fc:300x2 for fewer than 1,000 samples, else fc:500x2
+    network   fc:300 for fewer than 200 samples (GIFF: fc:300x2), fc:300x2 for fewer than 1,000, else fc:500x2
     batch     N / 100, between 20 and 100
     epochs    enough for :data:`STEPS` steps, between 20 and 100
     lr        3 over the number of steps in which a slice trains, at most 0.01, if slices train one at a time;
               otherwise the algorithm's rate in :data:`RATES`, decreasing to zero over the second half
-    bits      activations and weights are real where the catalogue's entry says so (``real_defaults``)
+    bits      on your own data, in fully connected networks: activations are real, and weights, too, if
+              I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, or where the catalogue's entry says so
+              (``real_defaults``); on digits and in other networks as the entry says
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
+
+A neuron with signs for weights sees only the directions of a cube's corners: few if there are few inputs, and with few
+samples in many inputs most of them follow noise.
 
 GIFF's goodness is a mean over all outputs, so the scores of all labels are nearly the same at first. The sharpness, and
 many small steps, end this plateau early.
@@ -35,8 +40,12 @@ from .recipe import Recipe
 STEPS, EPOCHS, BATCH = 4000, (20, 100), (20, 100)
 #: maximum total movement of a slice's weights, and maximum learning rate
 TRAVEL, LARGEST_LR = 3.0, 0.01
-#: the default network, and a smaller one for few samples, for which larger ones train less steadily
-NETWORK, SMALL_NETWORK, FEW = "fc:500x2", "fc:300x2", 1000
+#: the default network, and smaller ones below these numbers of samples, for which larger ones train less steadily
+NETWORK, SMALLER = "fc:500x2", ((200, "fc:300"), (1000, "fc:300x2"))
+#: algorithms that learn little with a single layer
+TWO_LAYERS = ("giff",)
+#: weights and activations are real for fewer inputs than this, or fewer samples per input than this
+FEW_INPUTS, PER_INPUT = 64, 5
 #: learning rates if all weights train in every step, and those of networks with convolutions
 RATES = {
     "tinyfoa": 3e-3,
@@ -97,15 +106,17 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     --------
     >>> chosen = completed({"dataset": "iris.csv", "batch": 25}, samples=120, inputs=4)
     >>> chosen["network"], chosen["batch"], chosen["epochs"], chosen["lr"]
-    ('fc:300x2', 25, 100, 0.01)
+    ('fc:300', 25, 100, 0.01)
     >>> completed({"algorithm": "bp"}, samples=50_000, inputs=30)["lr"]
     0.001
     """
     known = {name: value for name, value in given.items() if value is not None}
     samples = max(1, min(samples, known.get("limit", samples)))
     usual = {"normalize": "standard", "shuffle": True} if own else {}
-    fields: dict[str, Any] = {"network": NETWORK if samples >= FEW else SMALL_NETWORK, **usual, **known}
-    algorithm = fields.get("algorithm") or catalogue.DEFAULT
+    algorithm = known.get("algorithm") or catalogue.DEFAULT
+    fits = SMALLER[1:] if algorithm in TWO_LAYERS else SMALLER
+    network = next((smaller for below, smaller in fits if samples < below), NETWORK)
+    fields: dict[str, Any] = {"network": network, **usual, **known}
     convolutions = convolutional(fields["network"])
     if convolutions:
         of_graphs = NORMED if batch_normed(fields["network"]) else UNNORMED
@@ -116,9 +127,8 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     least, most = EPOCHS
     fields.setdefault("epochs", min(max(ceil(STEPS / batches), least), most))
     entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
-    for name in entry.real_defaults:
-        if name == "binary_weights" or not is_local(fields["network"]):
-            fields.setdefault(name, False)
+    for name in _real(entry, fields, samples, inputs, own):
+        fields.setdefault(name, False)
     if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
@@ -129,6 +139,21 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
         fields.setdefault("lr_schedule", "cooldown")
         fields["lr"] = rates[algorithm]
     return fields
+
+
+def _real(entry: catalogue.Algorithm, fields: dict[str, Any], samples: int, inputs: int, own: bool) -> tuple[str, ...]:
+    """The fields among ``binary_weights`` and ``binary_activations`` that are off unless they are given."""
+    if is_local(fields["network"]):
+        return tuple(name for name in entry.real_defaults if name == "binary_weights")
+    if entry.signs_first and fields.get("binary_activations"):
+        return ()  # signs of outputs need signs of weights
+    if not own:
+        return entry.real_defaults
+    if fields.get("optimizer") == "bop":
+        return ("binary_activations",)  # it trains signs
+    if inputs < FEW_INPUTS or samples < PER_INPUT * inputs:
+        return "binary_weights", "binary_activations"
+    return entry.real_defaults or ("binary_activations",)
 
 
 def published(given: dict[str, Any]) -> dict[str, Any]:

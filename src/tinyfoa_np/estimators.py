@@ -49,7 +49,8 @@ from .recipe import Recipe
 from .reports import audit as report
 from .run import directory, results
 from .run.advice import advice
-from .run.events import Event, Interrupted
+from .run.events import Interrupted
+from .run.stopping import Patience, Watch
 from .run.train import train
 from .storage.files import unsynced
 
@@ -89,7 +90,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     n_iter_no_change : int
     warm_start : bool
         Whether a further :meth:`fit` continues from the weights, moments and step counts of the last one. It then
-        equals one call of :meth:`partial_fit` per epoch.
+        equals one call of :meth:`partial_fit` per epoch; ``early_stopping`` then looks at the last layer's errors.
     shuffle : bool
         Shuffle the samples once before they are divided into batches, as sorted samples cannot be learned. The result
         then does not depend on the order of the samples.
@@ -263,8 +264,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if not further:
             self._begin(X)
             return self._train(X, labels, checked)
+        patience = Patience(self.n_iter_no_change)
         for _ in range(self.recipe_.epochs):
             self._train(X, labels, checked, stream=True)
+            error = self.history_[-1].test_error_pct
+            if self.early_stopping and error is not None and patience.ends(error):
+                break
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Classifier:
@@ -459,7 +464,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with contextlib.ExitStack() as stack:
             if self.run_dir is None:
                 stack.enter_context(unsynced())
-            watch = _Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
+            watch = Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
             try:
                 result = train(
                     self.recipe_, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream, on_event=watch
@@ -514,32 +519,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
         state = super().__getstate__()
         left = ("_temporary", "_run") if "_temporary" in state else ()
         return {name: value for name, value in state.items() if name not in left}
-
-
-class _Watch:
-    """Listener of a training: prints its epochs, and stops it early."""
-
-    def __init__(self, stopping: bool, patience: int, verbose: bool) -> None:
-        self.stopping, self.patience, self.verbose = stopping, patience, verbose
-        self.layer, self.best, self.since = -1, np.inf, 0
-
-    def __call__(self, event: Event) -> bool:
-        if event.kind != "epoch":
-            return False
-        error = event.test_error_pct
-        if self.verbose:
-            tested = "" if error is None else f", error on eval_set {error:.2f} %"
-            print(
-                f"layer {event.layer + 1}, epoch {event.epoch + 1}: loss {event.loss:.4f}, "
-                f"training error {event.train_error_pct:.2f} %{tested}"
-            )
-        if not self.stopping or error is None:
-            return False
-        if event.layer != self.layer:
-            self.layer, self.best, self.since = event.layer, np.inf, 0
-        self.since = 0 if error < self.best else self.since + 1
-        self.best = min(self.best, error)
-        return self.since >= self.patience
 
 
 def _remove(directory: str, owner: int) -> None:

@@ -13,11 +13,10 @@ from typing import Any
 from . import catalogue, plots
 from .data import short
 from .errors import BadRequest
-from .model.export import fully_connected
 from .reports import audit as report
 from .reports.evaluation import occurring, of_model
 from .run import results as finished
-from .run.directory import stand_in
+from .run.directory import read_recipe, stand_in
 from .run.outcome import Epoch
 from .text import printable, size
 
@@ -71,7 +70,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     recipe = result["recipe"]
     known = stand_in(Path(run_dir))
     weights = ["signs", "fields"] if known.image else ["signs"]
-    if not fully_connected(recipe["network"]):
+    if not finished.drawable(read_recipe(Path(run_dir))):
         weights = []
     title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
     body = [

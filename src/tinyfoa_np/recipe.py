@@ -394,7 +394,7 @@ class Recipe:
         if not plain and not _DROPS.fullmatch(self.lr_schedule) and not _EXPONENTIAL.fullmatch(self.lr_schedule):
             raise BadRequest(
                 f"lr_schedule is {self.lr_schedule[:40]!r}: write 'constant', 'cooldown', 'cosine', 'exponential:0.99'"
-                " or epochs as in 'drop:60%,90%'"
+                " or epochs as in 'drop:60%,90%' or 'drop:12,24:0.2'"
             )
 
     def _usual(self, name: str) -> Any:

@@ -100,7 +100,8 @@ def test_options_that_are_not_given_follow_from_the_file(run, flowers):
     samples = json.loads(Path("one/data.json").read_text())["train"]
     expected = defaults.completed({"epochs": 2}, samples=samples, inputs=3)
     assert {name: recipe[name] for name in expected} == expected and recipe["shuffle"]
-    assert chosen == f"chosen: network {recipe['network']}, batch {recipe['batch']}, lr {recipe['lr']:.3g}"
+    numbers = f"network {recipe['network']}, batch {recipe['batch']}, lr {recipe['lr']:.3g}"
+    assert chosen == f"chosen: {numbers}, real weights, real activations"
     planned = json.loads(run("plan", "flowers.csv", "--epochs", 2, "--json")[1])
     assert planned["recipe"]["lr"] == recipe["lr"] and planned["recipe"]["batch"] == recipe["batch"]
 

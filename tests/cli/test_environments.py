@@ -14,6 +14,10 @@ import pytest
 from cli_tools import tinyfoa
 from hostile_tools import opened_model, sealed
 
+from tinyfoa_np import data, page, plots
+from tinyfoa_np.recipe import Recipe
+from tinyfoa_np.run.train import train
+
 pytest.importorskip("tinyfoa_cli.main", reason="the command line is not installed: run make test")
 
 COMMAND = [sys.executable, "-m", "tinyfoa_cli"]
@@ -126,6 +130,23 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path):
     code = "import sys; sys.path.insert(0, sys.argv[1]); from tinyfoa_cli.entry import main; main()"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr == "tinyfoa: interrupted\n"
+
+
+@pytest.mark.parametrize("name", [b"t\xff,\xe9 x.csv", b"$\\frac{$_^.csv"])
+def test_a_file_whose_name_is_not_utf_8_or_not_mathematics(tmp_path, name):
+    """Pictures show the data set's name."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        odd.write_text("a,b,c\n" + "".join(f"{n * 7 % 11},{n * 5 % 13},{'xyz'[n % 3]}\n" for n in range(40)))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    run = odd.with_suffix("")
+    with pytest.warns(UserWarning, match="slices per layer"):
+        train(Recipe(str(odd), "fc:9", epochs=1, batch=8).validated(), data.load(str(odd)), run, threads=1)
+    for kind in ("memory", "training"):
+        assert plots.draw(run, kind).stat().st_size > 10000
+    assert plots.draw_compared([run, run], tmp_path / "two.svg").exists()
+    assert "<svg" in page.write(run) or "<img" in page.write(run)
 
 
 def test_a_directory_whose_name_is_not_utf_8(own, tmp_path):

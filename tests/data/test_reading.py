@@ -206,6 +206,60 @@ def test_a_frame_is_read_as_its_file(log):
         data.from_frame(frame)
 
 
+class Column:
+    """A column as polars has it: no index, texts and missing ones as objects."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_numpy(self):
+        return np.array(self.values)
+
+
+class Frame:
+    """A frame with the methods that pandas and polars share."""
+
+    def __init__(self, **columns):
+        self.held, self.columns = columns, list(columns)
+        self.shape = len(next(iter(columns.values()))), len(columns)
+
+    def __getitem__(self, name):
+        return Column(self.held[name])
+
+
+class Lazy:
+    def __init__(self, frame):
+        self.frame = frame
+
+    def collect_schema(self):
+        raise AssertionError("a schema says nothing about the values")
+
+    def collect(self):
+        return self.frame
+
+
+def test_frames_of_other_libraries_lazy_or_not(log):
+    texts = ["sit", "walk"] * 30
+    frame = Frame(a=[k % 7 for k in range(60)], b=[None, 2.5, *range(58)], activity=np.array(texts, object))
+    known = data.from_frame(frame, missing="median", label="activity")
+    assert data.from_frame(Lazy(frame), missing="median").digest == known.digest
+    assert known.origin["columns"] == ["a", "b"] and known.origin["labels"] == ["sit", "walk"]
+    new = user_files.samples_of(Lazy(Frame(b=[1.0], a=[2])), model_of(known))
+    assert new.inputs.tolist() == [[2, 1]]
+    for other in ({"a": [1]}, np.zeros((3, 2)), "data.csv"):
+        with pytest.raises(BadRequest, match="frame is of type .*: give a frame of pandas or polars"):
+            data.from_frame(other)
+
+
+def test_a_frame_of_polars_is_read_as_its_file(log):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    frame = polars.DataFrame({"a": range(60), "b": [None, 2.5] * 30, "kind": ["x", "y", "z"] * 20})
+    frame.write_csv("frame.csv")
+    of_file = data.load("frame.csv", reading=Reading(missing="median", keep=("a",)))
+    for one in (frame, frame.lazy(), frame.with_columns(polars.col("kind").cast(polars.Categorical))):
+        assert data.from_frame(one, missing="median", keep=("a",)).digest == of_file.digest
+
+
 def test_texts_and_times_of_a_frame_that_are_none():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame({"a": np.arange(9) % 7, "y": ["one", "two", "three"] * 3, "t": np.arange(9.0)})

@@ -16,8 +16,9 @@ _SAMPLE = 200
 
 
 def is_frame(source: object) -> bool:
-    """Whether this is a pandas or polars frame, or has a similar interface."""
-    return hasattr(source, "columns") and hasattr(source, "shape") and hasattr(source, "__getitem__")
+    """Whether this is a pandas or polars frame, lazy or not, or has a similar interface."""
+    lazy = hasattr(source, "collect_schema")
+    return lazy or hasattr(source, "columns") and hasattr(source, "shape") and hasattr(source, "__getitem__")
 
 
 def read(frame: Any, name: str, reading: Reading | None = None) -> Table:
@@ -44,7 +45,10 @@ def read_new(frame: Any, name: str, known: Known) -> Table:
 
 
 def _columns(frame: Any, name: str) -> tuple[list[str], list[np.ndarray]]:
-    """Names and contents of a frame's columns."""
+    """Names and contents of a frame's columns; a lazy frame is collected."""
+    if not is_frame(frame):
+        raise BadRequest(f"{name} is of type {type(frame).__name__}: give a frame of pandas or polars")
+    frame = frame.collect() if hasattr(frame, "collect") else frame
     names = [str(column).strip() for column in frame.columns]
     if len(set(names)) < len(names):
         raise BadRequest(f"{name} has two columns of one name: give each its own")

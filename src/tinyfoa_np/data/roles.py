@@ -199,7 +199,8 @@ def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[s
     name = names[place] if names and names[place] else place + 1
     raise BadRequest(
         f"{path}: {called(names, place)} holds text ({fields[0][:40]!r}), not numbers; is it the label (--label "
-        f"{name}), whom samples are from (--group {name}), or to be left out (--drop {name})?"
+        f"{name}), whom samples are from (--group {name}), or to be left out (--drop {name})? As an input, it needs a "
+        "column of 0 and 1 per value"
     )
 
 

@@ -380,7 +380,7 @@ def check_scope(recipe: Recipe) -> None:
     if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
-        raise BadRequest(f"{only}binary weights and activations: leave --no-binary-* out")
+        raise BadRequest(f"{only}binary weights and activations: train with --binary-weights --binary-activations")
     if recipe.schedule not in ("slice", "stream"):
         raise BadRequest(f"{only}schedules slice, auto and stream, not {recipe.schedule}")
     if recipe.optimizer == "bop":

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..data import Dataset, short
 from ..kernels import random as random_kernels
+from ..kernels.launching import launched
 from ..kernels.optimizers import NUMBERS
 from ..recipe import Recipe
 from ..storage.whole_file import write_whole
@@ -89,15 +90,18 @@ def write(
         Whether the data set has samples, or only a shape.
     """
     source = resources.files(__package__).joinpath("c_trainer")
+    with launched():  # the projection and the order of samples are generated
+        header, tables = _header(layout, dataset, images, before), _source(layout, dataset, images)
+        content = data_bytes(layout, dataset) if samples else b""
     (target / "example").mkdir(parents=True, exist_ok=True)
     for name in LIBRARY:
         write_whole(target / name, source.joinpath(name).read_bytes())
     for name in EXAMPLE:
         write_whole(target / "example" / name, source.joinpath("example", name).read_bytes())
-    write_whole(target / "tinyfoa_config.h", _header(layout, dataset, images, before).encode("ascii"))
-    write_whole(target / "tinyfoa_config.c", _source(layout, dataset, images).encode("ascii"))
+    write_whole(target / "tinyfoa_config.h", header.encode("ascii"))
+    write_whole(target / "tinyfoa_config.c", tables.encode("ascii"))
     if samples:
-        write_whole(target / "example" / "data.bin", data_bytes(layout, dataset))
+        write_whole(target / "example" / "data.bin", content)
     counts = layout.N, len(dataset.test.labels)
     defines = zip(("TRAINING", "TESTS"), counts)
     text = "".join(f"#define EXAMPLE_{name} {count}\n" for name, count in defines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import IO, Any
 
 import matplotlib
@@ -35,6 +36,16 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 GREY, DARK = "#BBBBBB", "#555555"
 
 
+class Picture(Figure):
+    """A figure that notebooks show inline, although pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        held = BytesIO()
+        with style():
+            save(self, held, "png")
+        return held.getvalue()
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """Use matplotlib's default style, whatever the user's settings, as all measures here depend on its font."""
@@ -46,6 +57,7 @@ def style() -> Iterator[None]:
                 "font.size": NORMAL,
                 "svg.hashsalt": "tinyfoa-np",
                 "path.simplify": False,
+                "text.parse_math": False,  # a name may contain dollar signs
             }
         ),
     ):
@@ -57,7 +69,7 @@ def blank() -> tuple[Figure, Axes]:
 
     Drawing on it requires :func:`style`.
     """
-    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white")
+    figure = Picture(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     sheet = figure.add_axes((0, 0, 1, 1))
     sheet.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))

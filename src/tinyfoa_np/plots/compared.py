@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ..errors import BadRequest
 from ..run import results as finished
+from ..text import printable
 from . import canvas
 from .training import scale
 
@@ -52,7 +53,7 @@ def figure(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
     sheet.text(40, 36, f"{len(ends)} runs", fontsize=canvas.LARGE, va="center")
     y = TOP
     for n, (name, end) in enumerate(zip(names, ends, strict=True)):
-        told = f"{name}: {end['algorithm']}, {end['error_pct']:.2f} % in {end['ram_bytes']:,} bytes"
+        told = f"{printable(name)}: {end['algorithm']}, {end['error_pct']:.2f} % in {end['ram_bytes']:,} bytes"
         _, colour, line = _look(n)
         canvas.key(sheet, 40 + 780 * (n % 2), y + 20, "line" if line == "-" else "dashes", colour, told[:80])
         y += LINE if n % 2 else 0

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from ..data import short
 from ..network import is_local
 from ..recipe import Recipe
+from ..text import printable
 from . import canvas
 
 
@@ -15,7 +16,7 @@ def words(recipe: Recipe, layers: int | None = None) -> list[str]:
     network = recipe.network
     if len(network) > 40:
         network = f"{network[:32]}..." + (f" ({layers} layers)" if layers else "")
-    parts = [f"{recipe.rule.title} on {short(recipe.dataset)}: {network}"]
+    parts = [f"{recipe.rule.title} on {printable(short(recipe.dataset))}: {network}"]
     local = is_local(recipe.network)
     parts += [f"connected {recipe.lc_connect}"] if local else []
     if recipe.schedule != "none":

@@ -15,6 +15,7 @@ from ..layers.parameters import Parameters
 from ..model.export import fully_connected, signs, unpacked
 from ..model.model import Model, load
 from ..network import widths
+from ..recipe import Recipe
 from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
@@ -142,6 +143,11 @@ def hidden_layers(trained: Model) -> int:
     return len(widths(trained.recipe.network))
 
 
+def drawable(recipe: Recipe) -> bool:
+    """Whether the weights of such a run can be drawn: a row for each neuron of each layer."""
+    return not recipe.deep and fully_connected(recipe.network)
+
+
 def trained_signs(trained: Model, number: int) -> np.ndarray:
     """Signs (O, I) int8 of a trained layer's weights, +1 or -1; the sign of 0 is +1.
 
@@ -150,7 +156,7 @@ def trained_signs(trained: Model, number: int) -> np.ndarray:
     BadRequest
         If the network is not fully connected.
     """
-    if trained.recipe.deep or not fully_connected(trained.recipe.network):
+    if not drawable(trained.recipe):
         raise BadRequest(f"{trained.recipe.network} is not fully connected: its weights cannot be drawn")
     layer = trained.layers[number]
     if layer.weights.dtype == np.uint64:

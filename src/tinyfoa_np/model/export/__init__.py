@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import BadRequest
+from ...kernels.launching import launched
 from ..model import Model
 from . import c_header, npz, onnx_graph
 from .packed import fully_connected, signs, unpacked
@@ -41,4 +42,5 @@ def export(model: Model, to: str) -> dict[str, bytes]:
     """
     if to not in WRITERS:
         raise BadRequest(f"there is no export to {to!r}: it must be one of {', '.join(WRITERS)}")
-    return WRITERS[to](model)
+    with launched():  # fixed heads are generated
+        return WRITERS[to](model)
