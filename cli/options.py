@@ -200,9 +200,9 @@ _RECIPE_OPTIONS = (
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
         "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
-        "bp, fa, dfa, drtp, deeperforward and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 channels, "
-        "means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer. "
-        f"With giff, bp and fa, the name of a network: {', '.join(NAMES)} (cnn also with dfa and drtp). "
+        "bp, fa, dfa, drtp, deeperforward, cwcomp and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
+        "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer."
+        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (cnn also with dfa and drtp). "
         f"[default: {Recipe.network}]",
     ),
     click.option(
@@ -418,13 +418,14 @@ def _own_options() -> list[Callable[[Command], Command]]:
     for entry in catalogue.algorithms():
         for name, option in entry.options.items():
             _, lines = found.setdefault(name, (option, {}))
-            lines.setdefault(f"{option.help} [default: {option.default}]", []).append(entry.name)
+            default = f" [default: {option.default}]" if option.default != "" else ""
+            lines.setdefault(option.help + default, []).append(entry.name)
     return [
         click.option(
             f"--{name.replace('_', '-')}",
             name,
             type=click.Choice(option.choices) if option.choices else type(option.default),
-            metavar=None if option.choices else "NUMBER",
+            metavar=None if option.choices else "TEXT" if option.pattern else "NUMBER",
             help=" ".join(f"{', '.join(rules)}: {line}" for line, rules in lines.items()),
         )
         for name, (option, lines) in found.items()
@@ -435,8 +436,8 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(PRESETS),
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
-    "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. Options given explicitly "
-    "override it. "
+    "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. authors: the recipe of "
+    f"the rule's own authors, for {', '.join(presets.AUTHORS)}. Options given explicitly override it. "
     "[default: the defaults below]",
 )
 

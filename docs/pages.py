@@ -42,6 +42,7 @@ ALGORITHMS = {
     "biofo": "forward logits loss error gradient",
     "biofo_graph": "forward_map gradient_map",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
+    "cwcomp": "grouped forward class_goodness gradient",
     "giff": "latent latent_gradient goodness loss class_scores passed handed_on",
 }
 #: a page's figures are of this training
@@ -65,6 +66,7 @@ RECIPES = {
     "biofo_graph": {"dataset": "mnist", "network": "conv:16,m2,32,m2,64", "algorithm": "biofo"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
+    "cwcomp": {"dataset": "mnist", "network": "conv:20,80,240,480", "algorithm": "cwcomp", "batch": 128},
 }
 
 

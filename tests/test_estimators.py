@@ -22,11 +22,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import tinyfoa_np
-from tinyfoa_np import TinyFoAClassifier
+from tinyfoa_np import BPClassifier, TinyFoAClassifier
 from tinyfoa_np.data import Dataset, Split
 from tinyfoa_np.data.weights import in_order, repeats
 from tinyfoa_np.model import model
 from tinyfoa_np.reports import audit as report
+from tinyfoa_np.run.start import further
 from tinyfoa_np.run.train import train
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -100,7 +101,6 @@ def test_the_constructor_only_stores():
 
 def test_every_field_of_a_recipe_is_a_parameter():
     fields = set(recipe().__dataclass_fields__) - {"dataset", "digest", "algorithm", "seed", "limit"}
-    fields -= {"start", "freeze"}  # training from another model's weights is for `train`
     own = {"image", "random_state", "ram", "threads", "run_dir", "class_weight", "early_stopping", "n_iter_no_change"}
     assert fields | own | {"warm_start", "verbose"} == set(TinyFoAClassifier().get_params())
 
@@ -127,6 +127,26 @@ def test_fit_is_train(kind, digits, tmp_path):
         assert (fitted.predict(tests) == answers).all()
     audited = report.audit(tmp_path / "run")
     assert fitted.memory_["ok"] and fitted.memory_["arena"] == audited["arena"]
+
+
+def test_fine_tuning_is_that_of_train(digits, tmp_path):
+    """From a model, with its recipe and scaling; a frozen layer keeps its weights; a further call goes on."""
+    X, y, *_ = digits
+    old = small(BPClassifier, network="fc:40,30", run_dir=tmp_path / "old", **REAL).fit(X[:300], y[:300])
+    fitted = BPClassifier(start=tmp_path / "old", freeze="1", epochs=2, random_state=5, threads=1).fit(X[300:], y[300:])
+    assert fitted.recipe_.network == "fc:40,30" and fitted.recipe_.lr == 0.01 and not fitted.recipe_.binary_weights
+    assert (fitted.model_.layers[0].weights == old.model_.layers[0].weights).all()
+    assert (fitted.model_.layers[1].weights != old.model_.layers[1].weights).any()
+    order, split = in_order(X[300:], y[300:]), (X[300:], y[300:])
+    held = Dataset("samples", Split(*(part[order] for part in split)), Split(X[:0], y[:0]), 10, 1.0, 0.0, 1.0)
+    which = further(old.model_, "samples", epochs=2, freeze="1", seed=5)
+    assert train(which, held, tmp_path / "new", start=old.model_)["model_sha256"] == fitted.model_sha256_
+    again = clone(fitted).set_params(start=old.model_, warm_start=True, epochs=1).fit(*split).fit(*split)
+    assert (again.model_.layers[0].weights == old.model_.layers[0].weights).all()
+    with pytest.raises(ValueError, match="takes 64 inputs"):
+        clone(fitted).fit(X[:, :20], y)
+    with pytest.raises(ValueError, match="whose lower layers are not those"):
+        clone(fitted).set_params(network="fc:41,30").fit(X, y)
 
 
 def test_a_budget_changes_the_memory_and_nothing_else(digits):

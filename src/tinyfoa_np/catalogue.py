@@ -7,6 +7,7 @@ planned, audited and drawn in the same way. Such a package registers its :class:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -39,6 +40,8 @@ class Option:
         The range of numbers, both included.
     choices : tuple of str
         Possible values of a text.
+    pattern, form : str
+        Of a text without choices: the regular expression for all of it, and what to write, for messages and ``--help``.
     unsaid : int, float, str or None
         The value meant by a recipe that does not contain the option: the behaviour before the option existed. If set,
         recipes record only other values.
@@ -49,12 +52,16 @@ class Option:
     least: float = 0.0
     most: float = 1e30
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    form: str = ""
     unsaid: int | float | str | None = None
 
     def check(self, name: str, value: Any) -> None:
         """Refuse an invalid value."""
         if isinstance(self.default, str):
-            if value not in self.choices:
+            if self.pattern and not (isinstance(value, str) and re.fullmatch(self.pattern, value)):
+                raise BadRequest(f"{name} is {str(value)[:40]!r}: write {self.form}")
+            if self.choices and value not in self.choices:
                 raise BadRequest(f"{name} is {str(value)[:40]!r}: it must be one of {', '.join(self.choices)}")
             return
         whole = isinstance(self.default, int)
@@ -393,6 +400,29 @@ _OWN = (
             "decay": 5e-4,
         },
         options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
+    ),
+    Algorithm(
+        name="cwcomp",
+        title="CwComp",
+        homes={"graph": _RULES + "cwcomp:Network"},
+        graphs=("conv",),
+        freezes=False,
+        micro_batches=False,
+        defaults={"lr": 0.01, "optimizer": "adam", "normalize": "standard", "shuffle": True},
+        options={
+            "predictor": Option(
+                "softmax",
+                "what answers: a softmax layer on the last layer's outputs, or the last layer's goodness.",
+                choices=("softmax", "goodness"),
+            ),
+            "predictor_lr": Option(0.01, "learning rate of the softmax predictor.", least=1e-9, most=1.0),
+            "windows": Option(
+                "",
+                "first and last epoch in which each layer trains; all epochs if not given.",
+                pattern=r"(\d{1,6}-\d{1,6}(\|\d{1,6}-\d{1,6})*)?",
+                form="first and last epoch of each layer, as 1-11|1-16|1-21|1-25",
+            ),
+        },
     ),
     Algorithm(
         name="giff",

@@ -58,9 +58,19 @@ RATES = {
     "pepita": 3e-2,
     "ff": 1e-2,
     "deeperforward": 1e-3,
+    "cwcomp": 5e-3,
     "giff": 1e-3,
 }
-GRAPH_RATES = {"bp": 4e-3, "fa": 4e-3, "dfa": 4e-3, "drtp": 1e-2, "biofo": 3e-3, "deeperforward": 2e-2, "giff": 4e-3}
+GRAPH_RATES = {
+    "bp": 4e-3,
+    "fa": 4e-3,
+    "dfa": 4e-3,
+    "drtp": 1e-2,
+    "biofo": 3e-3,
+    "deeperforward": 2e-2,
+    "cwcomp": 5e-3,
+    "giff": 4e-3,
+}
 #: samples per step for networks with convolutions, whose steps take longer than Python's overhead
 GRAPH_BATCH = 10
 _SOFTMAX = {"loss": "softmax", "negatives": "all", "answer": "last"}

@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from .reports import audit as report
 from .run import directory, results
 from .run.advice import advice
 from .run.events import Interrupted
+from .run.start import Start, further
 from .run.stopping import Patience, Watch
 from .run.train import train
 from .storage.files import unsynced
@@ -71,7 +73,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     network, epochs, batch, lr, lr_schedule, binary_weights, binary_activations
         See :class:`.recipe.Recipe`. None is replaced by a value that depends on the number of samples and on the
         algorithm: :mod:`.defaults`.
-    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., augment, reshuffle
+    slices, schedule, hold, exchanges, visits, order, optimizer, moments, ..., augment, reshuffle, freeze
         See :class:`.recipe.Recipe`. None is the algorithm's own default; for ``slices`` it is 1 if there is only one
         feature.
     normalize : {"standard", "unit"}, optional
@@ -79,6 +81,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         exports. None takes float samples as they are (scale them in a Pipeline) and bytes as "standard".
     options : dict, optional
         The algorithm's own options, if it is from a package that defines some.
+    start : path or Model, optional
+        Fine-tuning: the run directory, model file or model (such as ``model_`` of another estimator) whose weights the
+        first call begins with; :mod:`.run.start` says which layers are taken. Parameters that have their defaults here
+        are those of the model, and inputs are scaled as the model scales them. ``freeze="1,2"`` keeps layers 1 and 2.
     image : (int, int, int), optional
         Channels, rows and columns of samples that are images, with features channel by channel and row by row. Required
         for networks with convolutions (``"cnn"``, ``"resnet8"``) and locally connected ones (``"lc:16,32"``).
@@ -166,6 +172,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         lc_connect: str | None = Recipe.lc_connect,
         augment: str | None = Recipe.augment,
         reshuffle: bool = Recipe.reshuffle,
+        freeze: str | None = Recipe.freeze,
+        start: str | os.PathLike[str] | model.Model | None = None,
         options: dict[str, Any] | None = None,
         image: tuple[int, int, int] | None = None,
         class_weight: Any = None,
@@ -210,6 +218,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.lc_connect = lc_connect
         self.augment = augment
         self.reshuffle = reshuffle
+        self.freeze = freeze
+        self.start = start
         self.options = options
         self.image = image
         self.class_weight = class_weight
@@ -388,8 +398,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("there is only one class: at least two are needed")
         if not len(X):
             raise ValueError("all samples have the weight 0")
-        params = self.get_params()
-        given = {name: params[name] for name in Recipe.__dataclass_fields__ if params.get(name) is not None}
+        params, fields = self.get_params(), Recipe.__dataclass_fields__.keys() - {"start"}
+        given = {name: params[name] for name in fields if params.get(name) is not None}
         if self.slices is None and X.shape[1] == 1:
             given["slices"] = 1
         given["options"] = self.options or {}
@@ -401,8 +411,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         try:
             if not isinstance(given.get("network", ""), str) or not isinstance(given.get("batch", 1), int):
                 raise BadRequest(f"network must be text, and batch a whole number: not {self.network}, {self.batch}")
-            chosen = defaults.completed(given, *X.shape)
-            self.recipe_ = Recipe(**chosen).validated()
+            self._beginning = None if self.start is None else Start.of(self.start)
+            self.recipe_ = self._recipe(given, X.shape)
             self._shape = self._shaped(X.shape[1])
             self._place(keep=stream)
         except BadRequest as error:
@@ -423,6 +433,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 "a StandardScaler",
                 stacklevel=3,
             )
+
+    def _recipe(self, given: dict[str, Any], shape: tuple[int, int]) -> Recipe:
+        """The validated recipe: chosen for the samples, or that of the model from which the training starts."""
+        if self._beginning is None:
+            return Recipe(**defaults.completed(given, *shape)).validated()
+        usual = {name: parameter.default for name, parameter in signature(Classifier.__init__).parameters.items()}
+        changed = {name: value for name, value in given.items() if name not in usual or value != usual[name]}
+        own = changed.pop("options")
+        return further(self._beginning.model, **changed, **own)
 
     def _shaped(self, features: int) -> tuple[int, int, int] | None:
         """Channels, rows and columns of the samples; None if they are not images, or not used as such."""
@@ -465,10 +484,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if self.run_dir is None:
                 stack.enter_context(unsynced())
             watch = Watch(self.early_stopping and not stream, self.n_iter_no_change, self.verbose)
+            start, self._beginning = self._beginning, None  # a further call continues from its own weights
+            how: dict[str, Any] = {"ram": self.ram, "threads": self.threads, "stream": stream, "on_event": watch}
             try:
-                result = train(
-                    self.recipe_, dataset, self._run, ram=self.ram, threads=self.threads, stream=stream, on_event=watch
-                )
+                if start:  # samples of further calls are scaled alike
+                    self.recipe_, dataset = start.planned(self.recipe_, dataset)
+                    self._affine, self._columns = (dataset.scale, dataset.offset, dataset.unit), dataset.columns
+                result = train(self.recipe_, dataset, self._run, start=start, **how)
             except BadRequest as error:
                 raise ValueError(str(error)) from error
             except Interrupted as error:

@@ -171,6 +171,7 @@ X, Y = samples()
     [
         ({"x": X}, "holds x: x and y"),
         ({"a": X, "b": Y}, "holds a, b: x and y"),
+        ({"x": X, "y": Y, "X": X + 1}, "holds two arrays called x"),
         ({"x": X, "y": Y, "x_test": X}, "x_test and y_test"),
         ({"x": X, "y": Y[1:]}, "one label per sample"),
         ({"x": X, "y": np.stack([Y, Y], 1)}, "one label per sample"),
@@ -185,6 +186,8 @@ X, Y = samples()
         ({"x": X.astype(complex), "y": Y}, "complex"),
         ({"x": X.astype("U9"), "y": Y}, "numbers are needed"),
         ({"x": X, "y": Y + 0.5}, "0.5, which is not a whole number"),
+        ({"x": X, "y": Y * 1e17}, "labels beyond 2**53, where float64 skips whole numbers: use integers"),
+        ({"x": X, "y": (Y + 2.0**24 + 2).astype("f4")}, "labels beyond 2**24, where float32 skips whole numbers"),
         ({"x": X, "y": Y * np.nan}, "nan, which is not a whole number"),
         ({"x": X, "y": np.arange(40)}, "40 classes in 40 samples"),
         ({"x": X, "y": np.zeros(40, int)}, "only one class, 0"),

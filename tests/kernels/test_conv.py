@@ -16,6 +16,7 @@ from kernel_tools import EPS, Blank, in_one_block, on_threads, only_samples, run
 from tinyfoa_np.kernels import conv_backward as backward_kernels
 from tinyfoa_np.kernels import conv_forward as forward_kernels
 from tinyfoa_np.kernels import conv_norm_pool as maps
+from tinyfoa_np.kernels import conv_tanh_pool as further
 from tinyfoa_np.kernels import conv_update as update_kernels
 from tinyfoa_np.kernels.optimizers import NUMBERS
 from tinyfoa_np.reference import conv as reference
@@ -322,7 +323,9 @@ def test_batch_norm(count, width, threads, training, seed):
     gamma, beta, mean = (numbers(rng, width) for _ in range(3))
     variance, beside = np.abs(numbers(rng, width)) + 0.1, numbers(rng, count + 1, width)
     partial, statistics = Blank((maps.CHUNKS, 2, width), "float64"), Blank((4, width), "float32")
-    own = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance, "statistics": statistics}
+    epsilon = 1e-5 if count % 2 else 1e-4
+    own = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance, "epsilon": epsilon}
+    own |= {"statistics": statistics}
     if training:
         looked = on_threads(
             maps.batch_stats, "mean variance partial statistics", threads, z=z, count=count, partial=partial, **own
@@ -331,7 +334,7 @@ def test_batch_norm(count, width, threads, training, seed):
         looked = run(maps.running_stats, "statistics", **own)
     X = z[:count].T[None, :, :, None].astype(np.float64)  # (1, C, N, 1)
     wide = [value.astype(np.float64) for value in (gamma, beta, mean, variance)]
-    theirs = reference.batch_norm(X, *wide, training=training)
+    theirs = reference.batch_norm(X, *wide, training=training, epsilon=epsilon)
     np.testing.assert_allclose(looked.mean, theirs.mean, rtol=4 * EPS, atol=4 * EPS)
     np.testing.assert_allclose(looked.variance, theirs.variance, rtol=4 * EPS, atol=1e-6)
     done = on_threads(
@@ -404,6 +407,15 @@ def test_pool(samples, rows, columns, width, K, L, threads):
     only_samples(back, "dx", samples)
     theirs = reference.average_pool_gradient(X, (K, L), dz)
     np.testing.assert_allclose(back.dx[:samples], inner(theirs)[:samples], rtol=4 * EPS, atol=0)
+
+    X = np.maximum(X, 0)  # with ties
+    z, about = reference.max_pool(X, K), {"x": inner(X), "samples": samples, "rows": K, "columns": K}
+    done = on_threads(further.largest, "z", threads, **about, z=Blank(inner(z).shape, "float32"))
+    assert same_bits(done.z[:samples], inner(z)[:samples])
+    dz = numbers(rng, *z.shape)
+    back = on_threads(further.largest_back, "dx", threads, dz=inner(dz), **about, dx=Blank(inner(X).shape, "float32"))
+    only_samples(back, "dx", samples)
+    assert same_bits(back.dx[:samples] + 0, inner(reference.max_pool_gradient(X, K, dz))[:samples] + 0)
 
 
 @few

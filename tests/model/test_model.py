@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
 from safetensors.numpy import save_file
 from train_tools import WIDTH, made, outcome, recipe, run, seen, weights
 
+from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.errors import BadRequest, CheckFailed, OtherNumerics
 from tinyfoa_np.model import model
 from tinyfoa_np.reference import random, tinyfoa
+from tinyfoa_np.rules.fit import Layout
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -249,6 +253,44 @@ def test_recipes_of_all_kinds_survive_the_file(tmp_path):
         assert json.loads(loaded.recipe.to_json()) == result["recipe"]
         wrong = np.count_nonzero(loaded.predict(dataset.test.inputs) != dataset.test.labels)
         assert 100.0 * wrong / 20 == result["error_pct"]
+
+
+CASES = {
+    "real weights": {"binary_weights": False, "lr": 3e-3},
+    "one thread, smallest budget": {"network": "fc:133,20", "ram": 0},
+    "a column for each input": {"kind": "real", "binary_activations": False},
+    "positions in slices": {"network": "lc:4,6", "slices": 2, "schedule": "slice", "image": (1, 8, 8)},
+    "whole": {"algorithm": "bp", "network": "resnet8", "image": (1, 12, 12)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_in_pieces_is_what_safetensors_writes(tmp_path, case):
+    """Also where the buffer holds 256 bytes, and with names and statistics of columns."""
+    options = {"epochs": 2, "batch": 16, **CASES[case]}
+    image, kind, ram = options.pop("image", None), options.pop("kind", "bytes"), options.pop("ram", None)
+    dataset = made(kind, inputs=int(np.prod(image or 70)))
+    if image:
+        dataset = replace(dataset, image=image)
+    if kind == "real":
+        names = [f'Spalte "{k}" \\ é\n' for k in range(70)]
+        dataset = replace(
+            dataset,
+            columns=Columns.of(dataset.train.inputs),
+            origin={"columns": names, "labels": ["a", "b", "ç" * 300]},
+        )
+    which = recipe(**options)
+    budget = Layout(which.validated(), dataset, 1).least() if ram == 0 else None
+    path = Path(run(tmp_path, which, dataset, ram=budget, threads=1)["run_dir"]) / FILE
+    with safe_open(path, "numpy") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    assert path.read_bytes() == to_bytes(tensors, about)
+    sealed = json.loads(about[model.METADATA])
+    assert about[model.METADATA] == json.dumps(sealed) and sealed["sha256"] == model._digest(tensors, sealed)
+    if kind == "real":
+        shift, factor = dataset.columns.affine("standard")
+        assert (tensors["inputs.shift"] == shift).all() and (tensors["inputs.factor"] == factor).all()
+        assert sealed["columns"] == names and model.load(path).labels == ["a", "b", "ç" * 300]
 
 
 def test_the_digest_covers_names_kinds_and_shapes():

@@ -180,3 +180,25 @@ def test_mlperf_is_of_resnet8():
     with pytest.raises(BadRequest, match="for networks resnet8, dscnn, mobilenetv1, not cnn"):
         presets.chosen("mlperf", {"dataset": "cifar10", "network": "cnn"})
     assert presets.chosen("paper", {"dataset": "mnist"}) == presets.around({"dataset": "mnist"})
+
+
+@pytest.mark.parametrize("rule", presets.AUTHORS)
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_the_recipes_of_a_rule_s_authors(rule, dataset):
+    """They are possible; what is given overrides them, a rule's own option, too."""
+    recipe = Recipe().changed(presets.chosen("authors", {"dataset": dataset, "algorithm": rule})).validated()
+    assert recipe.epochs >= 20 and not recipe.binary_weights and not recipe.binary_activations
+    given = {"dataset": dataset, "algorithm": rule, "epochs": 3, "lr": 0.25}
+    changed = Recipe().changed(presets.chosen("authors", given)).validated()
+    assert (changed.epochs, changed.lr, changed.network) == (3, 0.25, recipe.network)
+
+
+def test_options_of_a_rule_s_authors():
+    def options(**given):
+        return Recipe().changed(presets.chosen("authors", {"algorithm": "cwcomp", **given})).validated().options
+
+    assert options(dataset="mnist")["windows"] == "1-2|1-3|1-4|1-5"
+    assert options(dataset="cifar100-unverified")["windows"] == "1-11|1-16|1-21|1-25"
+    assert options(dataset="mnist", windows="1-1|2-2|3-3|4-4")["windows"] == "1-1|2-2|3-3|4-4"
+    with pytest.raises(BadRequest, match="algorithms fa, dfa"):
+        presets.chosen("authors", {"dataset": "mnist", "algorithm": "giff"})

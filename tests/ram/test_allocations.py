@@ -101,23 +101,31 @@ def test_paused_nothing_counts_and_what_goes_does():
         with trace.paused():
             two = np.zeros(5000, np.uint8)
             del one
-            with trace.paused(small=500):  # inside, it stays paused
+            with trace.paused():
                 three = np.zeros(7000, np.uint8)
         four = np.zeros(1000, np.uint8)
     assert trace.traced().arrays_peak == 1000
     assert sum(each.size for each in (two, three, four)) == 13_000
 
 
-def test_small_objects_can_be_left_out_and_arrays_cannot():
-    block = np.zeros(100)
-    kept = [None] * 50
+def test_a_discount_is_for_so_many_bytes_that_remain_and_at_a_time():
+    block, kept = np.zeros(100), [None] * 50
     with Trace() as trace:
-        with trace.paused(small=500):
+        with trace.discounted(50 * 120, 20_000):
+            passing = bytearray(9000)
+            del passing
             kept[:] = [block[k:] for k in range(50)]
-        assert trace.traced().peak < 1000  # the pause itself
-        with trace.paused(small=500):
+        assert trace.traced().peak < 1500 and trace.traced().largest < 1000  # of the discount itself
+        with trace.discounted(2000, 20_000):
+            remains = bytearray(5000)
+        assert 3000 <= trace.traced().peak < 5000 and trace.traced().largest == len(remains) + 1
+        with trace.discounted(2000, 20_000):
+            passing = bytearray(50_000)
+            del passing
+        assert 30_000 <= trace.traced().peak < 36_000 and trace.traced().largest == 50_001
+        with trace.discounted(2000, 20_000):
             own = np.zeros(9)
-        assert trace.traced().arrays_peak == own.nbytes
+    assert trace.traced().arrays_peak == own.nbytes
 
 
 def test_tiny_objects_do_not_count_but_what_holds_many_does():

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from train_tools import made, recipe, run
 
+from tinyfoa_np.model import writing
 from tinyfoa_np.ram.packing import Region
-from tinyfoa_np.rules import bp, giff, tinyfoa
+from tinyfoa_np.rules import biofo, bp, dfa, drtp, fa, ff, giff, monoforward, pepita, pepita_tl, tinyfoa
 from tinyfoa_np.rules.fit import Layout
+from tinyfoa_np.run import train
 from tinyfoa_np.run.events import Diverged
 from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
+from tinyfoa_np.run.session import Session
+from tinyfoa_np.storage import root
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -188,6 +192,67 @@ def a_kernel_that_allocates(patches):
     return "bytes were allocated beside the arena"
 
 
+def a_megabyte_in_a_commit(patches):
+    commit = Session._commit
+
+    def hungry(run):
+        np.zeros(10**6, np.uint8).sum()
+        commit(run)
+
+    patches.patch.setattr(Session, "_commit", hungry)
+    return "1,000,000"
+
+
+def a_root_that_is_whole_in_ram(patches):
+    """The record of a commit in one piece, and as many bytes again behind it."""
+    write = root.Body.write
+    patches.patch.setattr(root.Body, "write", lambda *args: (bytes(20_000), write(*args)))
+    return "bytes were allocated beside the arena at a time, 16,384 are allowed; the largest block had 20,033"
+
+
+def a_commit_that_writes_elsewhere(patches):
+    commit = Session._commit
+
+    def spoil(run):
+        commit(run)
+        if run.meta["stage"] == "train" and run.meta["epoch"] == 2:
+            patches.bytes_of(run.stage, patches.region)[:8] ^= 1
+
+    patches.patch.setattr(Session, "_commit", spoil)
+    return f"bytes of region {patches.region} were written"
+
+
+def a_batch_kept_while_saving(patches):
+    kept, save = [], writing.save
+
+    def keep(*args):
+        kept.append(np.array(args[1:2] * 200, object))
+        save(*args)
+
+    patches.patch.setattr(writing, "save", keep)
+    return "saving the model: 1,600 bytes of arrays were allocated beside the arena at a time"
+
+
+def a_model_that_is_whole_in_ram(patches):
+    """Python's own bytes, in front of the file."""
+    save = writing.save
+    patches.patch.setattr(writing, "save", lambda *args: (bytearray(300_000), save(*args)))
+    return "saving the model: 3"
+
+
+def saving_writes_elsewhere(patches):
+    """Eight bytes of the arena, outside the buffer that it is given."""
+    save, whole = writing.save, train._Run._save
+
+    def spoil(*args):
+        save(*args)
+        patches.bytes_of(patches.run.stage, patches.region)[:8] ^= 1
+
+    patches.patch.setattr(train._Run, "_save", lambda run: (setattr(patches, "run", run), whole(run)))
+    patches.patch.setattr(writing, "save", spoil)
+    return "saving the model, load: 8 of "
+
+
 CHEATS = [
     a_megabyte_in_every_step,
     weights_and_moments_in_an_attribute,
@@ -203,6 +268,12 @@ CHEATS = [
     a_region_for_nothing,
     a_kernel_that_allocates,
     a_hidden_counter_decides,
+    a_megabyte_in_a_commit,
+    a_root_that_is_whole_in_ram,
+    a_commit_that_writes_elsewhere,
+    a_batch_kept_while_saving,
+    a_model_that_is_whole_in_ram,
+    saving_writes_elsewhere,
 ]
 
 
@@ -220,6 +291,81 @@ def test_a_cheat_is_found_and_named(tmp_path, monkeypatch, algorithm, cheat):
     except Diverged as error:  # which ends with 1, too, and tells what was found until then
         findings = [str(error)]
     assert any(named in line for line in findings), (named, findings)
+
+
+#: the same forms in other rules: the cheat, the algorithm, the class of its stage, a region
+ELSEWHERE = [
+    ("its_own_projection", "drtp", drtp.Network, "feedback0"),
+    ("its_own_projection", "dfa", dfa.Network, "feedback0"),
+    ("its_own_projection", "biofo", biofo.Layer, "projection"),
+    ("weights_and_moments_in_an_attribute", "ff", ff.Network, "layer0.slice"),
+    ("weights_and_moments_in_an_attribute", "pepita", pepita.Network, "layer1.slice"),
+    ("weights_and_moments_in_an_attribute", "monoforward", monoforward.Layer, "slice"),
+    ("dead_where_it_is_written", "fa", fa.Network, "result"),
+    ("dead_where_it_is_written", "pepita_tl", pepita_tl.Network, "logits"),
+    ("step_six_writes_elsewhere", "monoforward", monoforward.Layer, "weights"),
+    ("eight_megabytes_in_one_step", "dfa", dfa.Network, "layer0.slice"),
+    ("restored_where_it_is_dead", "ff", ff.Network, "update.gradient"),
+    ("restored_where_it_is_dead", "drtp", drtp.Network, "z"),
+]
+
+
+def its_own_projection(patches):
+    """The plan has none; the stage makes an array when it takes its views."""
+    regions, extra = patches.kind.regions, patches.kind.extra
+    patches.patch.setattr(
+        patches.kind, "regions", lambda stage: [r for r in regions(stage) if r.name != patches.region]
+    )
+
+    def make(stage, *_):
+        (region,) = (r for r in extra(stage) if r.name == patches.region)
+        setattr(stage.ram, patches.region, np.zeros(region.shape, region.dtype))
+
+    patches.around("take", after=make)
+    return "bytes of arrays were allocated beside the arena at a time, 512 are allowed"
+
+
+def its_own_lists(patches):
+    """The same numbers as lists of Python, none of them large."""
+    patches.around("open", after=lambda stage, arena: setattr(stage, "own", [[0.5] * 16 for _ in range(200)]))
+    return "bytes were allocated beside the arena at a time, 16,384 are allowed"
+
+
+def dead_where_it_is_written(patches):
+    regions = patches.kind.regions
+    patches.patch.setattr(
+        patches.kind,
+        "regions",
+        lambda stage: [
+            replace(r, phases=("forward", "gradient", "update"), writes=None) if r.name == patches.region else r
+            for r in regions(stage)
+        ],
+    )
+    return f"region {patches.region} were written, which does not live then"
+
+
+def restored_where_it_is_dead(patches):
+    patches.around("restore", after=lambda stage, flash: patches.bytes_of(stage, patches.region).fill(1))
+    return f"region {patches.region} were written"
+
+
+@pytest.mark.parametrize("cheat, algorithm, kind, region", ELSEWHERE)
+def test_the_same_forms_are_found_in_other_rules(tmp_path, monkeypatch, cheat, algorithm, kind, region):
+    which = recipe(algorithm=algorithm, network="fc:96,20", schedule="auto", epochs=4, batch=16)
+    patches = Patches(monkeypatch, kind, region)
+    patches.name = algorithm
+    named = globals()[cheat](patches)
+    try:
+        findings = run(tmp_path, which, made(), audit=True, threads=1)["findings"]
+    except Diverged as error:
+        findings = [str(error)]
+    assert any(named in line for line in findings), (named, findings)
+
+
+def test_small_objects_of_an_opened_stage_are_found(tmp_path, monkeypatch):
+    named = its_own_lists(Patches(monkeypatch, tinyfoa.Layer, ""))
+    findings = run(tmp_path, recipe(epochs=1, batch=16), made(), audit=True, threads=1)["findings"]
+    assert any(named in line for line in findings), findings
 
 
 @pytest.mark.parametrize("algorithm", STAGES)

@@ -50,6 +50,12 @@ RECIPES = {
     "conv": ((2, 9, 8), {"algorithm": "giff", "network": "conv:6k5,p2,8x2", "theta": 3.0}),
     "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
     "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
+    "cwcomp": ((2, 9, 8), {"algorithm": "cwcomp", "network": "conv:6,9,12k5s2"}),
+    "cwcomp_windows": (
+        (1, 8, 9),
+        {"algorithm": "cwcomp", "network": "conv:6,12", "options": {"windows": "1-1|2-2", "predictor": "goodness"}},
+    ),
+    "cwcomp_fc": ((1, 3, 5), {"algorithm": "cwcomp", "network": "fc:21,12"}),
     "bp_conv": ((2, 9, 8), {"algorithm": "bp", "network": "conv:6k5s2,p2,8k1,5"}),
     "bp_cnn": ((2, 9, 8), {"algorithm": "bp", "network": "cnn"}),
     "bp_resnet8": ((3, 8, 8), {"algorithm": "bp", "network": "resnet8"}),
@@ -105,7 +111,20 @@ def test_planned_is_accounted_is_watermark(trained, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "resnet8", "dscnn", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv", "biofo_conv"]
+    "name",
+    [
+        "cnn",
+        "resnet8",
+        "dscnn",
+        "deep",
+        "cwcomp",
+        "cwcomp_windows",
+        "bp_cnn",
+        "fa_conv",
+        "dfa_conv",
+        "drtp_conv",
+        "biofo_conv",
+    ],
 )
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
     dataset, which = of(name)
@@ -125,7 +144,7 @@ def test_a_model_answers_as_training_measured(trained, name):
     assert (one_by_one == loaded.logits(dataset.test.inputs)).all()
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn", "deep", "bp_cnn"])
+@pytest.mark.parametrize("name", ["fc", "cnn", "deep", "cwcomp", "cwcomp_windows", "bp_cnn"])
 def test_it_learns(tmp_path, name):
     dataset, which = of(name)
     dataset = images(dataset.image, samples=200, tests=50)
@@ -195,6 +214,8 @@ def test_the_audit_has_evidence(trained):
         ({"algorithm": "giff", "network": "conv:8,p2"}, "ends in pooling"),
         ({"algorithm": "giff", "network": "conv:8k16"}, "not understood"),
         ({"algorithm": "deeperforward", "network": "conv:8", "options": {"first_layer": 0}}, "from 1 to"),
+        ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": "1 to 2"}}, "1-11|1-16"),
+        ({"algorithm": "cwcomp", "network": "conv:8", "options": {"windows": 3}}, "1-11|1-16"),
     ],
 )
 def test_what_has_no_meaning_is_refused(options, words):
@@ -222,6 +243,23 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)
     what, message = outcome(run, tmp_path, which, images((2, 16, 16)))
+    assert what is BadRequest and words in message
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "words"),
+    [
+        ("conv:6,8", {}, "multiples of 3"),
+        ("conv:6,9", {"windows": "1-2"}, "each of 2 layers, as 1-2|1-3"),
+        ("conv:6,9", {"windows": "1-2|2-1"}, "each of 2 layers, as 1-2|1-3"),
+        ("conv:6x6", {}, "these images leave it fewer"),
+        ("resnet8", {}, "its own batch norm"),
+        ("conv:6,f9", {}, "leave f out"),
+    ],
+)
+def test_what_cannot_compete_is_refused(tmp_path, network, options, words):
+    _, which = of("cwcomp", network=network, options=options)
+    what, message = outcome(run, tmp_path, which, images((2, 4, 5)))
     assert what is BadRequest and words in message
 
 
@@ -318,7 +356,37 @@ def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network
                     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6)
             new = {name: optimizers[name].step(parameters[name], slope) for name, slope in slopes.items()}
             parameters |= moved | new
-    assert own.stage.known() == [{"alpha": 1.0, "scale": 1.0}]
+    assert list(own.stage.known()) == [{"alpha": 1.0, "scale": 1.0}]
+
+
+@pytest.mark.parametrize(("network", "image"), [("resnet8", (3, 8, 8)), ("dscnn", (1, 9, 4)), ("cnn", (2, 9, 8))])
+def test_feedback_alignment_is_that_of_the_reference(tmp_path, monkeypatch, network, image):
+    """Gradients of the first step, by Adam's first moment: the chain rule with fixed arrays in place of weights."""
+    classes, samples = 3, 40
+    built = architecture(network, math.prod(image), image, classes)
+    chain = [*(layer for unit in built.units for layer in unit), *built.head]
+    options = {"hidden": "relu", "loss": "softmax"}
+    recipe = Recipe(algorithm="fa", network=network, batch=samples, epochs=1, options=options).validated()
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((samples, *image)).astype(np.float32), rng.integers(0, classes, samples)
+    with Flash.create(tmp_path / "flash", "test") as flash:
+        own = Run(recipe, [*built.units, built.head], image, classes, 1, flash, monkeypatch)
+        parameters = {name: value.astype(np.float64) for name, value in own.get(0).items()}
+        (group,), flat = own.stage.layers, np.zeros_like(own.stage.layers[0].ram.weights)
+        for k, array in group.feedback.items():
+            at = group.program.operations[k].at
+            flat[at : at + array.size] = array.ravel()
+        named = own.get(0, {"weights": flat})
+        sent = {f"{group.program.operations[k].name}.weight" for k in group.feedback}
+        feedback = {name: named[name].astype(np.float64) for name in sent}
+        assert len(feedback) == sum(name.endswith(".weight") and value.ndim > 1 for name, value in named.items()) - 1
+        logits, back, _ = blocks.forward(X.astype(np.float64), chain, parameters, training=True, feedback=feedback)
+        _, slopes = blocks.gradient(back, error(logits.reshape(samples, classes), labels))
+        assert not own.step(0, X, labels).diverged
+        first = own.get(0, {"weights": 10 * group.ram.moment1})
+        largest = max(np.abs(slope).max() for slope in slopes.values())
+        for name, slope in slopes.items():
+            assert np.abs(first[name] - slope).max() <= 5e-5 * np.abs(slope).max() + 1e-6 * largest, name
 
 
 def test_what_a_run_writes_down(trained):

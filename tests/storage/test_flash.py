@@ -336,6 +336,26 @@ def test_nothing_the_size_of_the_data_is_allocated(where):
             tracemalloc.stop()
 
 
+def test_a_commit_never_holds_the_whole_root(where):
+    meta = {"regions": [{"name": f"region {k}", "shape": [k, 3], "phases": ["load", "update"]} for k in range(1000)]}
+    buffer = scratch(256)
+    with Flash.create(where, ME) as flash:
+        flash.new("w", [5000] * 40)
+        for item in range(40):
+            flash.write("w", item, [pattern(5000, item)])
+        flash.commit(meta, buffer)  # json's encoder is made
+        flash.write("w", 0, [pattern(5000, 50)])
+        tracemalloc.start()
+        try:
+            flash.commit(meta, buffer)
+            assert tracemalloc.get_traced_memory()[1] < 12 * 1024
+        finally:
+            tracemalloc.stop()
+        assert (where / "root.0").stat().st_size > 80_000
+    with Flash.open(where, ME, scratch()) as flash:
+        assert flash.meta == meta
+
+
 # Against a model, with kills anywhere between two operations
 
 

@@ -7,7 +7,7 @@ from arena_tools import begun
 
 from tinyfoa_np.architectures import Architecture
 from tinyfoa_np.layers.encoding import Encoding
-from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, NORM
+from tinyfoa_np.layers.graph import CONNECT, DEPTHWISE, GROUPED, NORM
 from tinyfoa_np.layers.layer import whole
 from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.rules import bp_graph as deep_bp
@@ -36,7 +36,7 @@ class Run:
         if recipe.algorithm == "giff":
             patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
-        elif recipe.algorithm in ("deeperforward", "biofo"):
+        elif recipe.algorithm in ("deeperforward", "biofo", "cwcomp"):
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), recipe.rule.home("graph")
         elif recipe.algorithm in ("fa", "dfa", "drtp"):
             *units, head = map(tuple, chains)
@@ -69,11 +69,11 @@ class Run:
                 for number, name in enumerate(("running_mean", "running_var")):
                     found.append((f"{one.name}.{name}", "running", one.running + number * width, (width,), (0,)))
             elif one.weight:
-                axes = {CONNECT: (1, 0), DEPTHWISE: (2, 0, 1)}.get(one.kind, (3, 2, 0, 1))
+                axes = {CONNECT: (1, 0), DEPTHWISE: (2, 0, 1), GROUPED: (0, 4, 3, 1, 2)}.get(one.kind, (3, 2, 0, 1))
                 found.append((f"{one.name}.weight", "weights", one.at, one.weight, axes))
                 if one.biased:
                     at = one.at + math.prod(one.weight)
-                    found.append((f"{one.name}.bias", "weights", at, one.weight[-1:], (0,)))
+                    found.append((f"{one.name}.bias", "weights", at, (one.biases,), (0,)))
         return found
 
     def _flattened(self, g, name, value):
@@ -103,6 +103,8 @@ class Run:
                 value = value.reshape(-1, *maps[1:], maps[0]).transpose(0, 3, 1, 2).reshape(len(value), -1)
             if name.endswith(("pw.weight", "sc.weight", ".c.weight")) and value.ndim == 2:
                 value = value[:, :, None, None]
+            if value.ndim == 5:  # groups, and their outputs
+                value = value.reshape(-1, *value.shape[2:])
             if name.endswith("dw.weight"):
                 value = value[:, None]
             named[name] = value.copy()

@@ -62,6 +62,8 @@ def from_archive(path: Path, wanted: Sequence[str] = (), limit: int = LIMIT) -> 
                 with zipfile.ZipFile(file) as archive:
                     for member in archive.infolist():
                         name = member.filename.removesuffix(".npy").lower()
+                        if name in arrays:
+                            raise BadRequest(f"{path} holds two arrays called {shown(name)}, perhaps in capitals")
                         arrays[name] = np.zeros(0)
                         if not wanted or name in wanted:
                             arrays[name] = _member(archive, member, f"{path}, {shown(name)}", limit)

@@ -41,6 +41,8 @@ def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
     if len(wrong) or known.dtype.kind == "f" and (np.abs(known) >= 2**63).any():
         value = wrong[0] if len(wrong) else known[-1]
         raise BadRequest(f"{name} has a label {value}, which is not a whole number: is it the label? {_WHICH}")
+    if known.dtype.kind == "f" and np.abs(known).max() > 2.0 ** (bits := np.finfo(known.dtype).nmant + 1):
+        raise BadRequest(f"{name} has labels beyond 2**{bits}, where {known.dtype} skips whole numbers: use integers")
     return Coded(codes.reshape(-1), [str(int(value)) for value in near.tolist()])
 
 

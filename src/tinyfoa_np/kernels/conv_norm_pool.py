@@ -62,7 +62,7 @@ def sums(dz, count, before, of, partial, out, threads):
 
 
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy")
-def batch_stats(z, count, gamma, beta, mean, variance, partial, statistics, threads):
+def batch_stats(z, count, gamma, beta, mean, variance, epsilon, partial, statistics, threads):
     # z (N, C), gamma, beta, mean, variance (C,), partial (CHUNKS, 2, C) float64, statistics (4, C) float32
     """Batch norm in training: compute the batch's statistics, and move the running ones a tenth of the way to them."""
     for lane in prange(threads):
@@ -84,20 +84,20 @@ def batch_stats(z, count, gamma, beta, mean, variance, partial, statistics, thre
         unbiased = spread * count / max(1, count - 1)
         mean[c] += np.float32(MOMENTUM * (own - np.float64(mean[c])))
         variance[c] += np.float32(MOMENTUM * (unbiased - np.float64(variance[c])))
-        _fold(own, spread, gamma, beta, statistics, c)
+        _fold(own, spread, gamma, beta, epsilon, statistics, c)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def running_stats(gamma, beta, mean, variance, statistics):
-    # as look
+def running_stats(gamma, beta, mean, variance, epsilon, statistics):
+    # as batch_stats
     """Batch norm in inference: the running statistics."""
     for c in range(mean.size):
-        _fold(np.float64(mean[c]), np.float64(variance[c]), gamma, beta, statistics, c)
+        _fold(np.float64(mean[c]), np.float64(variance[c]), gamma, beta, epsilon, statistics, c)
 
 
 @njit(**INLINED)
-def _fold(mean, variance, gamma, beta, statistics, c):
-    inverse = 1.0 / np.sqrt(variance + EPSILON)
+def _fold(mean, variance, gamma, beta, epsilon, statistics, c):
+    inverse = 1.0 / np.sqrt(variance + epsilon)
     scale = np.float64(gamma[c]) * inverse
     statistics[MEAN, c], statistics[INVERSE, c] = np.float32(mean), np.float32(inverse)
     statistics[SCALE, c], statistics[SHIFT, c] = np.float32(scale), np.float32(np.float64(beta[c]) - mean * scale)

@@ -18,10 +18,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod, sqrt
+from typing import Any
 
 from ..architectures import Description, Shape, shape_after
 
 CONV, CONNECT, DEPTHWISE, NORM, POOL, LARGEST = "conv", "connect", "depthwise", "norm", "pool", "maxpool"
+#: a convolution in groups of channels, through which no errors pass
+GROUPED = "grouped"
+#: added to the variances of batch norm, unless an operation says otherwise
+EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Operation:
     Attributes
     ----------
     kind : str
-        ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``norm``, batch norm plus an optional
-        shortcut; ``pool``, by means; ``maxpool``.
+        ``conv``; ``connect``, a linear layer at every position; ``depthwise``; ``grouped``, a convolution in groups of
+        channels; ``norm``, batch norm plus an optional shortcut; ``pool``, by means; ``maxpool``.
     source, target : int
         Numbers of values.
     weight : tuple of int
@@ -49,6 +54,8 @@ class Operation:
         The activation, if any.
     shortcut : int or None
         For ``norm``: a value added before the ReLU.
+    epsilon : float
+        For ``norm``: added to the variances.
     name : str
         Prefix of its parameters, as in :mod:`tinyfoa_np.reference.graph`.
     """
@@ -64,18 +71,24 @@ class Operation:
     window: tuple[int, int] = (1, 1)
     relu: bool = False
     shortcut: int | None = None
+    epsilon: float = EPSILON
     name: str = ""
     tanh: bool = False
 
     @property
+    def biases(self) -> int:
+        """Number of biases: one per output channel."""
+        return self.weight[-1] * (self.weight[0] if self.kind == GROUPED else 1) if self.biased else 0
+
+    @property
     def size(self) -> int:
         """Number of parameters."""
-        return prod(self.weight) + (self.weight[-1] if self.biased else 0) if self.weight else 0
+        return prod(self.weight) + self.biases if self.weight else 0
 
     @property
     def bound(self) -> float:
         """Bound of the uniform initial weights and biases: one over the root of the number of inputs per output."""
-        inputs = self.weight[:-1] if self.kind != DEPTHWISE else self.weight[:2]
+        inputs = {DEPTHWISE: self.weight[:2], GROUPED: self.weight[1:-1]}.get(self.kind, self.weight[:-1])
         return 1 / sqrt(prod(inputs))
 
 
@@ -164,6 +177,12 @@ class Program:
         elif kind == "normed":
             z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c")
             self._normalize(z, name + "b1")
+        elif kind == "competing":
+            z = self._convolve(source, below, width, stride, rest[3], rest[4], name + "c", True, True, rest[5])
+            rows, columns, _ = self.shapes[z]
+            if rest[6]:
+                z = self._operation(LARGEST, z, (rows // 2, columns // 2, width), window=(2, 2))
+            self._normalize(z, name + "b1", relu=False, epsilon=1e-4)
         elif kind == "dsconv":
             rows, columns, _ = self.shapes[source]
             shape = (-(-rows // stride), -(-columns // stride), below)
@@ -188,21 +207,25 @@ class Program:
         name: str,
         biased: bool = False,
         relu: bool = False,
+        groups: int = 1,
     ) -> int:
         R, S, _ = self.shapes[source]
         shape = (-(-R // stride), -(-S // stride), width)
+        if groups > 1:
+            weight: tuple[int, ...] = (groups, rows, columns, below // groups, width // groups)
+            return self._operation(GROUPED, source, shape, weight, biased=biased, relu=relu, stride=stride, name=name)
         if rows == columns == stride == 1:
             return self._operation(CONNECT, source, shape, (below, width), biased=biased, relu=relu, name=name)
-        weight = (rows, columns, below, width)
+        weight = rows, columns, below, width
         return self._operation(CONV, source, shape, weight, biased=biased, relu=relu, stride=stride, name=name)
 
-    def _normalize(self, source: int, name: str, shortcut: int | None = None) -> int:
+    def _normalize(
+        self, source: int, name: str, shortcut: int | None = None, relu: bool = True, epsilon: float = EPSILON
+    ) -> int:
         shape = self.shapes[source]
-        running = self.statistics
+        about = {"running": self.statistics, "relu": relu, "shortcut": shortcut, "epsilon": epsilon, "name": name}
         self.statistics += 2 * shape[2]
-        return self._operation(
-            NORM, source, shape, (2, shape[2]), running=running, relu=True, shortcut=shortcut, name=name
-        )
+        return self._operation(NORM, source, shape, (2, shape[2]), **about)
 
     def _operation(
         self,
@@ -210,20 +233,14 @@ class Program:
         source: int,
         shape: Shape,
         weight: tuple[int, ...] = (),
-        *,
-        biased: bool = False,
-        running: int = 0,
-        stride: int = 1,
-        window: tuple[int, int] = (1, 1),
-        relu: bool = False,
-        shortcut: int | None = None,
-        name: str = "",
+        **about: Any,
     ) -> int:
+        """Append an operation, with further fields of it; return the number of its target."""
         target = len(self.shapes)
         self.shapes.append(shape)
-        tanh = self.tanh and relu and kind != NORM
-        about = kind, source, target, weight, self.parameters, biased, running, stride, window, relu and not tanh
-        made = Operation(*about, shortcut, name, tanh)
+        if self.tanh and about.get("relu") and kind != NORM:
+            about |= {"relu": False, "tanh": True}
+        made = Operation(kind, source, target, weight, self.parameters, **about)
         self.operations.append(made)
         self.parameters += made.size
         return target
@@ -248,7 +265,7 @@ class Program:
         for k, one in enumerate(self.operations):
             if number in (one.source, one.shortcut):
                 reads.append(f"forward:{k}")
-            if number == one.source and one.kind in (CONV, CONNECT, DEPTHWISE):
+            if number == one.source and one.kind in (CONV, CONNECT, DEPTHWISE, GROUPED):
                 reads.append(f"update:{k}")
             pooled = number == one.source and one.kind == LARGEST and number in self.error_of and not self.direct
             if number == one.source and one.kind == NORM or pooled or number == one.target and (one.relu or one.tanh):

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..kernels import conv_backward as backward_kernels
 from ..kernels import conv_forward as forward_kernels
+from ..kernels import conv_grouped as grouped_kernels
 from ..kernels import conv_norm_pool as map_kernels
 from ..kernels import conv_tanh_pool as tanh_kernels
 from ..kernels import conv_update as update_kernels
@@ -30,7 +31,7 @@ from ..recipe import Recipe
 from ..slices import Grid
 from ..storage.flash import Flash
 from .encoding import Encoding, empty
-from .graph import CONNECT, CONV, DEPTHWISE, LARGEST, NORM, POOL, Operation, Program
+from .graph import CONNECT, CONV, DEPTHWISE, GROUPED, LARGEST, NORM, POOL, Operation, Program
 from .layer import Part
 from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
@@ -146,6 +147,10 @@ class Group:
                     Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
                 ]
                 continue
+            if one.kind == GROUPED:
+                packed = min(self.threads, self.B), prod(program.shapes[one.source]) // one.weight[0]
+                kept = of([f"{phase}:{k}" for phase in PASSES])
+                found.append(Region(f"g{g}.packed{k}", packed, "float32", kept))
             if self.sends(one):
                 panel = self.threads, backward_kernels.panel_width(one.weight)
                 found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
@@ -177,6 +182,8 @@ class Group:
 
     def _run(self, one: Operation) -> tuple[int, int]:
         """Threads that share a gradient, and run length per thread: its whole share if the gradient is kept."""
+        if one.kind == GROUPED:
+            return min(self.threads, one.weight[0]), prod(one.weight[1:])
         rows = prod(one.weight[:-1])
         return min(self.threads, rows), update_kernels.run_width(one.weight, min(self.threads, rows), self.micro)
 
@@ -342,23 +349,25 @@ class Group:
             mean, variance = self.ram.running[one.running : one.running + 2 * width].reshape(2, width)
             statistics = self.ram[f"statistics{k}"]
             if training:
-                partial = self.ram[f"partial{k}"]
-                map_kernels.batch_stats(_flat(source), count, gamma, beta, mean, variance, partial, statistics, threads)
+                moved = gamma, beta, mean, variance, one.epsilon, self.ram[f"partial{k}"], statistics
+                map_kernels.batch_stats(_flat(source), count, *moved, threads)
             else:
-                map_kernels.running_stats(gamma, beta, mean, variance, statistics)
+                map_kernels.running_stats(gamma, beta, mean, variance, one.epsilon, statistics)
             beside = empty((0, width)) if one.shortcut is None else _flat(self.value(one.shortcut))
             map_kernels.normalize(_flat(source), count, statistics, beside, one.relu, _flat(target), threads)
         elif one.kind == DEPTHWISE:
             forward_kernels.convolve_depthwise(source, samples, _weight(one, weights), one.stride, target, threads)
         else:
             end = one.at + prod(one.weight)
-            bias = weights[end : end + (one.weight[-1] if one.biased else 0)]
-            if one.kind == CONV:
-                weight = _weight(one, weights)
+            bias, weight = weights[end : end + one.biases], _weight(one, weights)
+            if one.kind == GROUPED:
+                packed = self.ram[f"packed{k}"]
+                grouped_kernels.convolve_grouped(source, samples, weight, bias, one.stride, one.relu, packed, target)
+            elif one.kind == CONV:
                 forward_kernels.convolve(source, samples, weight, bias, one.stride, one.relu, target, threads)
             else:
                 flat = source.reshape(-1, one.weight[0]), target.reshape(-1, one.weight[1])
-                forward_kernels.connect(flat[0], count, _weight(one, weights), bias, one.relu, flat[1], threads)
+                forward_kernels.connect(flat[0], count, weight, bias, one.relu, flat[1], threads)
             if one.tanh:
                 tanh_kernels.activate(_flat(target), count, threads)
 
@@ -441,7 +450,7 @@ class Group:
         if one.biased:
             slopes = self.ram[f"slopes{k}"]
             map_kernels.sums(_flat(above), count, first, of, self.ram[f"partial{k}"], slopes, self.threads)
-            tensor = self.tensor(one.at + prod(one.weight), one.weight[-1:])
+            tensor = self.tensor(one.at + prod(one.weight), (one.biases,))
             if part.ends and not train_whole(tensor, slopes, step):
                 return False
         tensor, lost = self.tensor(one.at, one.weight), self.ram[f"lost{k}"]
@@ -449,6 +458,9 @@ class Group:
         if one.kind == CONNECT:
             flat = source.reshape(-1, one.weight[0]), count, above.reshape(-1, one.weight[1])
             update_kernels.train_connection(*flat, tensor, step, *turn, run, lost)
+        elif one.kind == GROUPED:
+            about = one.weight[0], one.weight[1:3], one.stride
+            grouped_kernels.train_grouped(source, samples, above, *about, tensor, step, run, lost)
         else:
             kernel = update_kernels.train_convolution if one.kind == CONV else update_kernels.train_depthwise
             kernel(source, samples, above, one.weight[:2], one.stride, tensor, step, *turn, run, lost)

@@ -171,13 +171,16 @@ class Local(GivenByPlace, Dense):
         first, last = self.grid.bounds(group)
         return (self.shape.places + 2) * first, (self.shape.places + 2) * last
 
+    def runs_by_position(self) -> Iterator[tuple[int, int]]:
+        """Begin and length of each run of biases, gamma and beta, position by position, which no slices change."""
+        for place in range(self.shape.places + 2):
+            for k in range(len(self.grid)):
+                first, last = self.grid.bounds(k)
+                yield self.bias_rows(k)[0] + place * (last - first), last - first
+
     def by_position(self, biases: np.ndarray) -> np.ndarray:
-        """Biases, gamma and beta ((P + 2) O,) in an order independent of slices: position by position."""
-        ordered = np.empty((self.shape.places + 2, self.shape.channels), np.float32)
-        for k in range(len(self.grid)):
-            first, last = self.grid.bounds(k)
-            ordered[:, first:last] = biases[slice(*self.bias_rows(k))].reshape(-1, last - first)
-        return ordered.ravel()
+        """Biases, gamma and beta ((P + 2) O,) in an order independent of slices."""
+        return np.concatenate([biases[begin : begin + count] for begin, count in self.runs_by_position()])
 
     def regions(self) -> list[Region]:
         """The regions of the parameters, with their phases."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(slots=True)
 class State:
     """State of a layer's parameters outside the arena; stored in the root of a commit.
 

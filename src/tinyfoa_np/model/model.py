@@ -1,4 +1,4 @@
-"""A trained model: save, load, predict.
+"""A trained model: load, predict.
 
 A model contains what inference needs. For each layer these are the weights as the forward pass reads them (packed
 signs, or float32 rows), the bias, alpha and the stored scale s; for a locally connected layer also batch norm's
@@ -7,47 +7,33 @@ statistics. The prediction for a sample depends on that sample alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
 from ..data.dataset import not_finite, on_scale
 from ..data.roles import Known
 from ..errors import BadRequest, CheckFailed, OtherNumerics
 from ..kernels.launching import launched
 from ..layers.encoding import Encoding
-from ..layers.local import Local
 from ..layers.trained import TrainedLayer
 from ..recipe import Recipe
 from ..storage.files import open_file, parse_json
-from ..storage.whole_file import write_whole
-from .form import DTYPES, MOST_CLASSES, Form, check_layer, check_values, form_of, forms, inputs_of, is_count
+from .form import DTYPES, MOST_CLASSES, Form, check_layer, check_values, forms, inputs_of, is_count
 from .inference import Inference
+from .writing import FORMAT, METADATA, NAMED, Tensor, digest
 
-if TYPE_CHECKING:
-    from ..data import Dataset
-    from ..rules.stage import Stage
-    from ..storage.flash import Flash
-
-FORMAT = "tinyfoa-np model 1"
-METADATA = "tinyfoa_np"
 BATCH = 256
 #: maximum number of scores in the arena: with very many classes, fewer samples are answered at a time
 SCORES = 1 << 20
 #: maximum header size in bytes: the description of a model, with the names of classes and columns
 HEADER_LIMIT = 1 << 23
-#: metadata of a table that a model keeps
-_NAMED = ("labels", "columns", "reading")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,67 +184,13 @@ class Model:
         return {**self.__dict__, "_at_work": []}  # arrays that share an arena's bytes would not do so in a copy
 
 
-def save(path: Path, recipe: Recipe, dataset: Dataset, stages: list[Stage], meta: dict[str, Any], flash: Flash) -> None:
-    """Write ``model.safetensors`` atomically from the trained layers in flash."""
-    tensors: dict[str, np.ndarray] = {}
-    known = []
-    layers = [(layer, form_of(stage, n)) for stage in stages for n, layer in enumerate(stage.layers)]
-    for number, ((layer, form), trained) in enumerate(zip(layers, meta["trained"], strict=True)):
-        name = f"layer{number}"
-        weights, bias = np.zeros(*form.weights), np.zeros(form.bias, np.float32)
-        flash.read(layer.name("trained"), 0, [weights])
-        flash.read(layer.name("trained"), 1, [bias])
-        tensors[f"{name}.weights"], tensors[f"{name}.bias"] = weights, bias
-        known.append(described(form, trained))
-        if isinstance(layer, Local):
-            running = np.zeros((2, layer.shape.channels), np.float32)
-            flash.read(layer.name("trained"), 2, [running])
-            tensors[f"{name}.bias"], tensors[f"{name}.running"] = layer.by_position(bias), running
-    write(path, recipe, dataset, tensors, known)
-
-
-def described(form: Form, trained: dict[str, Any]) -> dict[str, Any]:
-    """A layer's form and the numbers beside its tensors (``alpha``, ``scale``, ``digest``), as a model records them."""
-    inputs = form.inputs
-    return {
-        "kind": inputs.kind,
-        "width": inputs.width,
-        "input_scale": inputs.scale,
-        "input_offset": inputs.offset,
-        "image": inputs.image,
-        "outputs": form.outputs,
-        **{name: trained[name] for name in ("alpha", "scale", "digest")},
-        **({"shape": asdict(form.shape)} if form.shape else {}),
-    }
-
-
-def write(
-    path: Path, recipe: Recipe, dataset: Dataset, tensors: dict[str, np.ndarray], known: list[dict[str, Any]]
-) -> None:
-    """Write a model atomically: its layers' tensors, their descriptions, and the scaling of the data set's columns."""
-    if dataset.columns:
-        shift, factor = dataset.columns.affine(str(recipe.normalize))
-        tensors = {"inputs.shift": shift, "inputs.factor": factor, **tensors}
-    about: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known}
-    about |= {name: names for name in _NAMED if (names := (dataset.origin or {}).get(name))}
-    sealed = json.dumps({**about, "sha256": _digest(tensors, about)})
-    write_whole(path, to_bytes(tensors, {METADATA: sealed}))  # one key, as files with several keys order them randomly
-
-
 def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
-    """SHA-256 of a model's description and every tensor's name, dtype, shape and bytes."""
-    said = {k: about[k] for k in ("format", "recipe", "classes", "layers")}
-    said |= {name: about[name] for name in _NAMED if name in about}
-    hashed = hashlib.sha256(json.dumps(said).encode())
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        hashed.update(f"{name} {array.dtype} {array.shape}".encode())
-        hashed.update(array.data)
-    return hashed.hexdigest()
+    """SHA-256 of a model's description and of its tensors."""
+    return digest(about, sorted(tensors), lambda name: Tensor.of(tensors[name]))
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Load a model written by :func:`save`; the file is untrusted.
+    """Load a model written by :func:`.writing.save`; the file is untrusted.
 
     Raises
     ------
@@ -292,7 +224,7 @@ def load(path: str | os.PathLike[str]) -> Model:
                 affine = tensors["inputs.shift"], tensors["inputs.factor"]
                 for name, part in zip(("inputs.shift", "inputs.factor"), affine, strict=True):
                     check_values(name, part)
-            labels, columns, reading = (about.get(name) for name in _NAMED)
+            labels, columns, reading = (about.get(name) for name in NAMED)
             _check_names("classes", labels, classes, (str, int))
             _check_names("inputs", columns, inputs.width, (str,))
             if reading is not None:

@@ -33,7 +33,8 @@ from ..network import is_local
 from ..recipe import Recipe
 from ..rules.fit import encoding_of
 from .form import form_of, stages_of
-from .model import check_size, described, write
+from .model import check_size
+from .writing import described, write
 
 Shape = tuple[int, ...]
 #: the last parts of tensors' names that are understood, and one that is only a count

@@ -42,6 +42,10 @@ The numbers are those of ``image_classification/train.py``, ``keyword_spotting/k
 ``visual_wake_words/train_vww.py``. Some settings differ here: no weight decay (1e-4) and no dropout; pixels of CIFAR-10
 are scaled to 0 to 1, not 0 to 255; noise is not added to speech, whose features are standardized; images of visual wake
 words are not zoomed, none is kept for validation, and Adam is not reset when the learning rate falls.
+
+Other rules train as their own authors' code does by default (:data:`AUTHORS`), with real weights and activations. Some
+settings differ here, too: DeeperForward's rate ends at 0 instead of a tenth and its answering layers are not chosen by
+held-out samples; PEPITA-TL's feedback is not the product of a matrix per layer.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ from ..recipe import Recipe
 BASELINES = {"ff"}
 #: systems run by TinyFoA's authors
 SYSTEMS = ("tinyfoa", "bp", "drtp", "pepita", "ff")
-PRESETS = ("paper", "mlperf")
+PRESETS = ("paper", "mlperf", "authors")
 LOCAL_NETWORK = "lc:16,32,64,64"
 #: the data set whose recipe is used for data sets without a published recipe
 USUAL = "mnist"
@@ -82,6 +86,34 @@ MLPERF: dict[str, dict[str, Any]] = {
         "normalize": "unit",
         "augment": "flip,shift:5%,rotate:10",
     },
+}
+_REAL = {"binary_weights": False, "binary_activations": False}
+_FEEDBACK = {"network": "fc:500x2", "epochs": 100, "batch": 100, "lr": 1e-4, "optimizer": "nesterov", **_REAL}
+#: fields of the recipes of other rules' authors, for MNIST
+AUTHORS: dict[str, dict[str, Any]] = {
+    "fa": _FEEDBACK,
+    "dfa": _FEEDBACK,
+    "pepita_tl": {"network": "fc:1024", "epochs": 100, "batch": 64, "lr_schedule": "drop:60,90:0.1"},
+    "biofo": {"network": "fc:2000x4", "epochs": 100, "batch": 100, "head": "normal", **_REAL},
+    "deeperforward": {
+        "network": "conv:100k5,p2,200k5,p2,400x2",
+        "epochs": 150,
+        "batch": 128,
+        "lr": 0.08,
+        "lr_schedule": "cosine",
+        "dropout": 0.2,
+    },
+    "cwcomp": {
+        "network": "conv:20,80,240,480",
+        "epochs": 20,
+        "batch": 128,
+        "windows": "1-2|1-3|1-4|1-5",
+    },
+}
+#: what differs on CIFAR
+_AUTHORS_CIFAR: dict[str, dict[str, Any]] = {
+    "biofo": {"network": "fc:2000x6", "head": "ternary"},
+    "cwcomp": {"epochs": 25, "windows": "1-11|1-16|1-21|1-25"},
 }
 _PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}
 
@@ -186,9 +218,29 @@ def mlperf(given: dict[str, Any]) -> dict[str, Any]:
     return {**shared, **MLPERF[network], **given}
 
 
+def authors(given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a rule's own authors, one of :data:`AUTHORS`, as defaults for the given fields.
+
+    Raises
+    ------
+    BadRequest
+        If another rule is given.
+
+    Examples
+    --------
+    >>> authors({"dataset": "cifar10", "algorithm": "cwcomp", "epochs": 30})["windows"]
+    '1-11|1-16|1-21|1-25'
+    """
+    rule = given.get("algorithm", Recipe.algorithm)
+    if rule not in AUTHORS:
+        raise BadRequest(f"preset authors is for algorithms {', '.join(AUTHORS)}, not {rule}")
+    cifar = _AUTHORS_CIFAR.get(rule, {}) if given["dataset"].startswith("cifar") else {}
+    return {**find(rule).defaults, **AUTHORS[rule], **cifar, **given}
+
+
 def chosen(preset: str, given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a preset, one of :data:`PRESETS`, as defaults for the given ones."""
-    return mlperf(given) if preset == "mlperf" else around(given)
+    return {"mlperf": mlperf, "authors": authors}.get(preset, around)(given)
 
 
 def around(given: dict[str, Any]) -> dict[str, Any]:

@@ -39,8 +39,8 @@ ENTRIES = 1 << 17
 #: objects of up to this many bytes never count: numbers and names, which the interpreter creates for every operation
 #: and caches for a while. A container of many of them is larger and counts.
 TINY = 64
-#: words before the table: lock; which blocks count (0: none, 1: those beyond TINY, else those beyond it); the tracing
-#: thread; blocks without an entry; then, in bytes, all blocks now, their peak, and the largest; the same for arrays
+#: words before the table: lock; whether blocks count; the tracing thread; blocks without an entry; then, in bytes, all
+#: blocks now, their peak, and the largest; the same for arrays
 _LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
 _HEAD = 128
 _ARRAY = 1 << 62  # marks the size of an array's block
@@ -156,9 +156,7 @@ def _note(own: int, before: int, block: int, size: int) -> None:
         pass
     if before != 0:
         _forget(books, before)
-    counts = _load(books + _ON)
-    least = counts if counts > 1 else TINY
-    if block != 0 and counts != 0 and (size > least or _load(own + _KIND) != 0):
+    if block != 0 and _load(books + _ON) != 0 and (size > TINY or _load(own + _KIND) != 0):
         thread = _this_thread()
         if thread == 0 or thread == _load(books + _THREAD):
             _forget(books, block)  # one allocator may have called another: only the outer one counts
@@ -328,14 +326,31 @@ class Trace:
         self._table[_ON // 8] = before
 
     @contextmanager
-    def paused(self, small: int = 0) -> Iterator[None]:
-        """Do not count allocations inside the block; with ``small``, only ignore objects of up to that many bytes."""
+    def paused(self) -> Iterator[None]:
+        """Do not count allocations inside the block."""
         before = self.pause()
-        self._table[_ON // 8] = small if before else 0
         try:
             yield
         finally:
             self.resume(before)
+
+    @contextmanager
+    def discounted(self, kept: int, at_a_time: int) -> Iterator[None]:
+        """Count allocations inside the block only beyond so many bytes: those that remain, and those at a time.
+
+        Arrays count in full among the arrays.
+        """
+        table = self._table
+        before, most, largest = (int(table[place // 8]) for place in (_NOW, _PEAK, _LARGEST))
+        table[_PEAK // 8] = before
+        try:
+            yield
+        finally:
+            remain, inside = int(table[_NOW // 8]) - before, int(table[_PEAK // 8]) - before
+            table[_NOW // 8] -= max(0, min(remain, kept))
+            table[_PEAK // 8] = max(most, int(table[_NOW // 8]), before + inside - at_a_time)
+            if remain <= kept and inside <= at_a_time:
+                table[_LARGEST // 8] = largest
 
     def traced(self) -> Traced:
         """Allocations since the trace was last entered."""

@@ -46,8 +46,15 @@ Back = Callable[[np.ndarray], tuple[np.ndarray, Arrays]]
 class _Own:
     """The parameters of one layer, and its updated running statistics."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], number: int, training: bool) -> None:
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], number: int, training: bool, feedback: Mapping[str, np.ndarray]
+    ) -> None:
         self.arrays, self.prefix, self.training, self.moved = arrays, f"{number}.", training, Arrays()
+        self.feedback = feedback
+
+    def down(self, name: str) -> np.ndarray:
+        """What an error passes down through: the weights, or a fixed array in their place."""
+        return self.feedback.get(self.prefix + name, self.arrays[self.prefix + name])
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[self.prefix + name]
@@ -68,7 +75,7 @@ class _Own:
         W = self[f"{name}.weight"]
 
         def back(dz: np.ndarray) -> tuple[np.ndarray, Arrays]:
-            dX, dW, db = convolution_gradient(X, W, dz, stride)
+            dX, dW, db = convolution_gradient(X, self.down(f"{name}.weight"), dz, stride)
             return dX, {f"{name}.weight": dW} | ({f"{name}.bias": db} if biased else {})
 
         return convolution(X, W, self[f"{name}.bias"] if biased else 0.0, stride), back
@@ -77,7 +84,7 @@ class _Own:
         W = self[f"{name}.weight"]
 
         def back(dz: np.ndarray) -> tuple[np.ndarray, Arrays]:
-            dX, dW = depthwise_gradient(X, W, dz, stride)
+            dX, dW = depthwise_gradient(X, self.down(f"{name}.weight"), dz, stride)
             return dX, {f"{name}.weight": dW}
 
         return depthwise(X, W, stride), back
@@ -104,7 +111,7 @@ def _linear(X: np.ndarray, own: _Own) -> tuple[np.ndarray, Back]:
     W, flat = own["fc.weight"], X.reshape(len(X), -1)
 
     def back(dz: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        return (dz @ W).reshape(X.shape), {"fc.weight": dz.T @ flat, "fc.bias": dz.sum(axis=0)}
+        return (dz @ own.down("fc.weight")).reshape(X.shape), {"fc.weight": dz.T @ flat, "fc.bias": dz.sum(axis=0)}
 
     return flat @ W.T + own["fc.bias"], back
 
@@ -177,7 +184,12 @@ def _layer(X: np.ndarray, description: Description, own: _Own) -> tuple[np.ndarr
 
 
 def forward(
-    X: np.ndarray, layers: Sequence[Description], parameters: Mapping[str, np.ndarray], *, training: bool = False
+    X: np.ndarray,
+    layers: Sequence[Description],
+    parameters: Mapping[str, np.ndarray],
+    *,
+    training: bool = False,
+    feedback: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, list[Back], Arrays]:
     """Pass a batch through layers.
 
@@ -188,6 +200,8 @@ def forward(
     parameters : mapping of str to ndarray
     training : bool
         Whether batch norm uses the batch's statistics and updates the running ones.
+    feedback : mapping of str to ndarray, optional
+        Arrays in place of weights, for the backward pass only: feedback alignment.
 
     Returns
     -------
@@ -200,7 +214,7 @@ def forward(
     """
     backs, moved = [], Arrays()
     for number, description in enumerate(layers):
-        own = _Own(parameters, number, training)
+        own = _Own(parameters, number, training, feedback or {})
         X, back = _layer(X, description, own)
         backs.append(back)
         moved |= own.moved

@@ -60,13 +60,18 @@ class GroupStage(Stage):
         for chain in self.build(architecture):
             program = self.program(chain, shape)
             frozen = len(self.layers) in self.frozen_groups
-            below = Group(recipe, program, below, self.beside(program), batches, threads, self.B, frozen)
+            own = self.recipe_of(len(self.layers))
+            below = Group(own, program, below, self.beside(program), batches, threads, self.B, frozen)
             self.layers.append(below)
             shape = program.shapes[program.output]
 
     @abstractmethod
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         """Read the recipe's options; return the layers of each group."""
+
+    def recipe_of(self, number: int) -> Recipe:
+        """The recipe by which a group trains: its optimizer and rate may be its own."""
+        return self.recipe
 
     def program(self, chain: Sequence[Description], shape: Shape) -> Program:
         """The program of a group's layers."""

@@ -6,7 +6,7 @@ The head has a row of C numbers for each neuron. It is stored, or regenerated wh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
@@ -236,9 +236,9 @@ class LayerStage(Stage):
         """Fix the stored s: the mean |z| over all ``samples`` of the training set."""
         self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
 
-    def known(self) -> list[dict[str, Any]]:
+    def known(self) -> Iterator[dict[str, Any]]:
         """Values that inference needs, besides weights, of the trained layer and of a head trained with it."""
-        return [{"alpha": layer.alpha, "scale": self.scale} for layer in self.layers]
+        return ({"alpha": layer.alpha, "scale": self.scale} for layer in self.layers)
 
     def inference_regions(self) -> list[Region]:
         found = super().inference_regions()

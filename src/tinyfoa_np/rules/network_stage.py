@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from itertools import chain, repeat
 from math import prod
 from typing import Any
 
@@ -344,7 +345,7 @@ class NetworkStage(Stage):
         if self.seen:
             self._settle()
 
-    def known(self) -> list[dict[str, Any]]:
+    def known(self) -> Iterator[dict[str, Any]]:
         """Values of each trained layer that inference needs besides its weights."""
-        scales = [*self.scales, *[1.0] * (len(self.layers) - len(self.scales))]
-        return [{"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=True)]
+        scales = chain(self.scales, repeat(1.0))
+        return ({"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=False))

@@ -8,7 +8,7 @@ Everything else is here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -251,9 +251,9 @@ class Stage(ABC):
     def settle(self, samples: int) -> None:  # noqa: B027 (most rules need nothing)
         """Fix the values that inference takes from all ``samples`` of the training set."""
 
-    def known(self) -> list[dict[str, Any]]:
+    def known(self) -> Iterator[dict[str, Any]]:
         """Values of each trained layer that inference needs besides its weights."""
-        return [{"alpha": layer.alpha, "scale": 1.0} for layer in self.layers]
+        return ({"alpha": layer.alpha, "scale": 1.0} for layer in self.layers)
 
     # -- inference -----------------------------------------------------------------------------------------------------
 

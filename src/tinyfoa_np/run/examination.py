@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: bytes that may be allocated outside the arena at a time, and by arrays among them
 ALLOWANCE, ARRAYS = 16 * 1024, 512
+#: bytes per region that are not counted as views of the arena are taken: those that remain, and those at a time
+VIEWS = 256, 768
 #: steps of a stage that are rehearsed in addition to the first, the widest and the last; drawn from the seed
 DRAWN = 4
 #: arenas of up to this many bytes are guarded in every step; larger ones in fewer steps, at the same cost
@@ -67,6 +69,12 @@ class Examination:
                 yield
             finally:
                 self.guard.disarm()
+
+    def views(self) -> AbstractContextManager[None]:
+        """Discount what views of the arena and tables of their names take, as objects of Python."""
+        regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
+        kept, at_a_time = (size * regions for size in VIEWS)
+        return self.trace.discounted(kept, at_a_time)
 
     def tell(self, now: str) -> None:
         """Announce the next activity of the training."""
@@ -144,13 +152,18 @@ class Examination:
 
     def finish(self) -> dict[str, int]:
         """Finish the examination of a trained stage; return the bytes allocated outside the arena."""
-        traced = self.trace.traced()
-        if traced.peak > ALLOWANCE:
-            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {ALLOWANCE:,} are allowed"
-            self.findings.add("allocated", "", f"{line}; the largest block had {traced.largest:,}")
-        if traced.arrays_peak > ARRAYS:
-            line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
-            self.findings.add("arrays", "", f"{line}, {ARRAYS} are allowed; the largest had {traced.arrays_largest:,}")
         if self.fresh:
             self.probe.finish()
+        return self.allocated()
+
+    def allocated(self, now: str = "") -> dict[str, int]:
+        """The bytes allocated outside the arena since the instruments were activated; too many are a finding."""
+        traced, where = self.trace.traced(), f"{now}: " if now else ""
+        if traced.peak > ALLOWANCE:
+            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {ALLOWANCE:,} are allowed"
+            self.findings.add("allocated", now, f"{where}{line}; the largest block had {traced.largest:,}")
+        if traced.arrays_peak > ARRAYS:
+            line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
+            line += f", {ARRAYS} are allowed; the largest had {traced.arrays_largest:,}"
+            self.findings.add("arrays", now, where + line)
         return {f"{name}_bytes": value for name, value in traced._asdict().items()}

@@ -345,6 +345,7 @@ class Session:
                 f"{where} cannot be written: {error.strerror}: the last commit is intact, resume from it"
             ) from error
         self.flash.commit(self.meta, self.commit_buffer.data)
+        self.meta["state"] = None  # the stage has it
 
 
 def stop_signals() -> list[signal.Signals]:

@@ -202,7 +202,7 @@ class Start:
         """Objects of a graph: operations in order, and the head or the labels of groups if these are the same."""
         olds, news = list(_operations(trained)), list(_operations(layers))
         old_head, new_head = (
-            [each.pop()] if r.rule.answers == "logits" else []
+            [each.pop()] if r.rule.answers in ("logits", "targets") else []
             for each, r in ((olds, self.model.recipe), (news, recipe))
         )
         objects: Objects = {}

@@ -33,9 +33,10 @@ from ..kernels import random as random_kernels
 from ..kernels.launching import Team, launched
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
-from ..model import model
+from ..model import writing
 from ..model.model import Model
 from ..network import is_local
+from ..ram.probe import Findings
 from ..recipe import Recipe
 from ..rules.stage import Outcome, Stage
 from ..slices import ORDERS, Schedule
@@ -48,6 +49,9 @@ from .loading import Loading
 from .outcome import audit_of, measured, result_of
 from .progress import ProgressLine
 from .start import Start
+
+#: what a run does after its last stage, as findings say it
+SAVING = "saving the model"
 
 
 def train(
@@ -219,14 +223,31 @@ class _Run(Loading):
         self.tell(Event("start", batches=self.train_set.batches, note=self._cuts()))
         for number in range(self.meta["layer"], len(self.stages)):
             self._train_stage(number)
+        self._save()
         result = result_of(self)
-        before = self.arena.block.copy() if self.audit else None
-        model.save(self.directory / "model.safetensors", self.recipe, self.dataset, self.stages, self.meta, self.flash)
-        if before is not None and (before != self.arena.block).any():
-            self.meta["findings"].append("saving the model changed bytes of the arena")  # the result contains this too
         write_whole(self.directory / "audit.json", json.dumps(audit_of(self, result), indent=1).encode() + b"\n")
         self.tell(Event("done", test_error_pct=result["error_pct"]))
         return result
+
+    def _save(self) -> None:
+        """Write the model through the commit buffer; the reads do not count as training's."""
+        last, counted = len(self.stages) - 1, self.flash.read_bytes
+        if not hasattr(self, "stage"):  # all stages were trained by an earlier process
+            self.arena.lay_out(self.chosen[last].plan)
+            self._open_stage(self.stages[last], last)
+        self.arena.enter("load")
+        exam = (self.exam or Examination(self, last, False)) if self.audit else None
+        if exam:
+            exam.findings = Findings()  # those of the stage are recorded
+        with exam.opened() if exam else contextlib.nullcontext():
+            if exam:
+                exam.tell(SAVING)
+            path, view = self.directory / "model.safetensors", self.commit_buffer.data
+            writing.save(path, self.recipe, self.dataset, self.stages, self.meta, self.flash, view)
+        self.flash.read_bytes = counted
+        if exam:
+            allocated = exam.allocated(SAVING)
+            self._add_findings(list(exam.findings), last, allocated)
 
     def _train_stage(self, number: int) -> None:
         meta, plan = self.meta, self.chosen[number].plan
@@ -244,8 +265,7 @@ class _Run(Loading):
         before, seen = meta.get("watermark", (0, 0))
         self.arena.lay_out(plan, seen if not fresh and before == plan.nbytes else 0)
         with self.exam.opened() if self.exam else contextlib.nullcontext():
-            # views of the arena are small objects, and there are tables of their names
-            with self._untraced(small=max(2048, 128 * len(plan.regions))):
+            with self.exam.views() if self.exam else contextlib.nullcontext():
                 self._open_stage(self.stages[number], number)
             begin(self)
             if self.exam:
@@ -410,7 +430,8 @@ class _Run(Loading):
             meta["arena"].append(measured(self.arena, self.chosen[number].tiling))
         if self.exam:
             self._note(number)
-        meta["trained"] += [{"digest": d, **known} for d, known in zip(digests, stage.known(), strict=True)]
+        for digest, known in zip(digests, stage.known(), strict=True):
+            meta["trained"].append({"digest": digest, "alpha": known["alpha"], "scale": known["scale"]})
         meta["errors"].append(error)
         meta["states"][number : number + 1] = [stage.state]
         for name in ("outputs", "test_outputs"):
@@ -447,20 +468,14 @@ class _Run(Loading):
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _untraced(self, small: int = 0) -> contextlib.AbstractContextManager[None]:
-        """Do not count allocations inside as training's; with ``small``, ignore only those of up to that many bytes."""
-        return self.exam.trace.paused(small) if self.exam else contextlib.nullcontext()
-
-    def _commit(self) -> None:
-        with self._untraced():
-            super()._commit()
+    def _untraced(self) -> contextlib.AbstractContextManager[None]:
+        """Do not count allocations inside as training's."""
+        return self.exam.trace.paused() if self.exam else contextlib.nullcontext()
 
     def tell(self, event: Event) -> Any:
         """Report an event and return the listener's answer; allocations of the listener are not counted."""
-        if self.exam:
-            with self.exam.trace.paused():
-                return self.on_event(event)
-        return self.on_event(event)
+        with self._untraced():
+            return self.on_event(event)
 
     def _full_batch(self, epoch: int) -> int:
         """The first step of an epoch whose batch is full; the first of all if none is."""
@@ -523,7 +538,13 @@ class _Run(Loading):
         """Record the findings of a stage's examination."""
         assert self.exam is not None
         with self.exam.trace.paused():
-            self.meta["arena"][number]["beside"] = self.exam.finish()
+            allocated = self.exam.finish()
             where = f"layer {number + 1}: " if self.recipe.rule.by_layer else ""
-            found = [f"{where}{line}" for line in self.exam.findings]
-            self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]
+            self._add_findings([f"{where}{line}" for line in self.exam.findings], number, allocated)
+
+    def _add_findings(self, found: list[str], number: int, allocated: dict[str, int]) -> None:
+        """Add findings to those of the run, and the bytes allocated to a stage's, which keep the largest."""
+        arena = self.meta["arena"][number]
+        before = arena.get("beside") or {}
+        arena["beside"] = {name: max(value, before.get(name, 0)) for name, value in allocated.items()}
+        self.meta["findings"] += [line for line in found if line not in self.meta["findings"]]

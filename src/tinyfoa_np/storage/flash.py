@@ -39,7 +39,7 @@ from typing import Any
 
 from ..errors import CheckFailed
 from . import root
-from .files import Buffers, flat, open_file, put, refuse_link, sync_directory, sync_file
+from .files import Buffers, flat, open_file, refuse_link, sync_directory, sync_file
 from .item_file import SEAL_BYTES, CutShort, ItemFile
 from .sizes import Sizes
 
@@ -84,7 +84,7 @@ class Flash:
         self._dropped: dict[str, ItemFile] = {}
         self._roots: list[int] = []
         self._sequence = 0
-        self._meta = "{}"
+        self._meta: str | None = "{}"  # of the commit that was opened; a later one is only in its root
         self._stopped = ""  # why writing is no longer allowed
         self._listing_changed = True  # whether the directory must be synced before the next root
         self.read_bytes = self.written_bytes = self.exchanges = self.wear = 0
@@ -181,8 +181,13 @@ class Flash:
 
     @property
     def meta(self) -> Any:
-        """The meta of the last commit, as parsed from JSON: a new copy; empty before the first commit."""
-        return json.loads(self._meta)
+        """The meta of the last commit, parsed from its root: a new copy; empty before the first commit."""
+        if self._meta is not None:
+            return json.loads(self._meta)
+        record = root.read(self._path, self._sequence % 2)
+        if not isinstance(record, root.Record):
+            raise FlashError(f"{self._path}: {record or 'a root is gone'}: open it again")
+        return json.loads(record.meta)
 
     @property
     def bytes(self) -> int:
@@ -346,11 +351,10 @@ class Flash:
             If the disk reports an error. Opening again gives the last commit (or this one, if its root was written).
         """
         self._refuse_if_stopped()
-        text = json.dumps(meta)
         view = _scratch(buffer)
+        body = root.Body(self._identity, meta)  # raises before anything is written
         with self._careful("commit"):
-            lasting = {name: entry for name, entry in self._objects.items() if entry.lasting}
-            for name, entry in lasting.items():
+            for name, entry in self._lasting():
                 try:
                     entry.commit(self._sequence + 1, view)
                 except CutShort as cut:
@@ -358,10 +362,10 @@ class Flash:
             if self._listing_changed:  # the root must not name files that a power cut could remove
                 sync_directory(self._path)
                 self._listing_changed = False
-            self._write_root(text)
+            self._write_root(body, view)
             self._sequence += 1
-            self._meta = text
-            for entry in lasting.values():
+            self._meta = None
+            for _, entry in self._lasting():
                 entry.committed()
             while self._dropped:
                 name, entry = self._dropped.popitem()
@@ -369,18 +373,20 @@ class Flash:
                 os.close(entry.fd)
                 os.unlink(self._path / name)
 
-    def _write_root(self, meta: str) -> None:
-        objects = {
-            name: root.Object(entry.sizes, entry.slots, entry.commits, entry.checksums)
-            for name, entry in self._objects.items()
-            if entry.lasting
-        }
-        counters = {name: getattr(self, name) for name in root.COUNTERS}
-        record = root.Record(self._sequence + 1, self._identity, meta, counters, objects)
-        fd = self._roots[record.sequence % 2]  # by parity, never the root that was opened or committed last
-        views, total = flat(root.packed(record))
-        put(fd, views, 0, total)
+    def _write_root(self, body: root.Body, view: memoryview) -> None:
+        counters, sequence = {name: getattr(self, name) for name in root.COUNTERS}, self._sequence + 1
+        fd = self._roots[sequence % 2]  # by parity, never the root that was opened or committed last
+        body.write(fd, sequence, counters, self._known, view)
         sync_file(fd)
+
+    def _known(self) -> Iterator[tuple[str, root.Object]]:
+        """What the next root says about each object."""
+        for name, entry in self._lasting():
+            yield name, root.Object(entry.sizes, entry.slots, entry.commits, entry.checksums)
+
+    def _lasting(self) -> Iterator[tuple[str, ItemFile]]:
+        """The objects that are part of commits."""
+        return ((name, entry) for name, entry in self._objects.items() if entry.lasting)
 
     def _load(self, view: memoryview, check: Check | None) -> None:
         """Load the newest intact root whose data are intact; the lock is held."""

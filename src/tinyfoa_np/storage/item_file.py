@@ -88,6 +88,12 @@ class ItemFile:
         While the item is rewritten in pieces: bytes written so far.
     """
 
+    __slots__ = (
+        *("fd", "sizes", "lasting", "slots", "nbytes", "count", "commits", "checksums", "named", "changed"),
+        *("item", "size", "slot", "unsaved", "seal", "target", "rewritten"),
+        *("_lines", "_written", "_first", "_last", "_buffer", "_begin", "_middle", "_wear", "_other", "_end"),
+    )
+
     def __init__(self, fd: int, sizes: Sizes, slots: int) -> None:
         self.fd, self.sizes = fd, sizes
         self.lasting, self.slots = slots > 0, max(1, slots)
@@ -112,6 +118,7 @@ class ItemFile:
     def leave(self) -> None:
         """Forget the current item; its pending seal is lost."""
         self.item, self.unsaved = NEVER, False
+        self.seal: Seal | None = None
         self.rewritten: int | None = None
 
     # -- places and seals ----------------------------------------------------------------------------------------------
@@ -245,6 +252,8 @@ class ItemFile:
     def commit(self, number: int, view: memoryview) -> None:
         """Seal everything written since the last commit, with checksums of what is on the disk, and sync it.
 
+        There is no current item afterwards.
+
         Raises
         ------
         CutShort
@@ -267,12 +276,12 @@ class ItemFile:
             raise CutShort("an item")
         if self.changed or not self.named:
             sync_data(self.fd)
+        self.leave()
 
     def committed(self) -> None:
         """A root names what :meth:`commit` has sealed."""
         self.named, self.changed, self._written = True, False, 0
         self._first, self._last = sys.maxsize, -1
-        self.leave()
 
     def verify(self, last: int, view: memoryview) -> str:
         """Compare all items with the sums of commit ``last``; return a description of the damage, or an empty string.

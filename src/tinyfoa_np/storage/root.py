@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import parse_json, read_whole, size_of
+from .files import parse_json, put, read_whole, size_of
+from .pieces import Through, write_json
 from .sizes import Sizes
 
 NAMES = ("root.0", "root.1")
@@ -28,9 +30,10 @@ LIMIT = 1 << 24
 _HEADER = struct.Struct("<8sQQ")  # magic and format, sequence number, length of the body
 _CRC = struct.Struct("<I")  # of header and body
 _MAGIC = b"TFOAFL\x00" + bytes([FORMAT])
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Object:
     """What a root says about an object.
 
@@ -69,13 +72,70 @@ class Record:
     objects: dict[str, Object]
 
 
-def packed(record: Record) -> list[bytes]:
-    """The record as bytes, in pieces."""
-    objects = {name: {**vars(one), "sizes": one.sizes.lines} for name, one in record.objects.items()}
-    fields = {"identity": record.identity, "meta": record.meta, "counters": record.counters, "objects": objects}
-    body = json.dumps(fields, separators=(",", ":")).encode()
-    header = _HEADER.pack(_MAGIC, record.sequence, len(body))
-    return [header, _CRC.pack(zlib.crc32(body, zlib.crc32(header))), body]
+class Body:
+    """The body of a record, which is never in RAM as a whole: it is written in pieces, after its length is known.
+
+    Parameters
+    ----------
+    identity : str
+    meta : dict
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``meta`` is not JSON-compatible.
+    """
+
+    def __init__(self, identity: str, meta: Any) -> None:
+        self.identity, self.meta, self._length = identity, meta, 0
+        self._write_run(self._measure)
+
+    def write(
+        self,
+        fd: int,
+        sequence: int,
+        counters: dict[str, int],
+        objects: Callable[[], Iterable[tuple[str, Object]]],
+        view: memoryview,
+    ) -> None:
+        """Write a record with this body through a buffer; the header, which makes it valid, comes last.
+
+        ``objects()`` gives the names of the objects, and what the record says about each. Raises OSError.
+        """
+        self._write_store(self._measure, counters, objects())
+        header = _HEADER.pack(_MAGIC, sequence, self._length)
+        self._crc, self._out = zlib.crc32(header), Through(fd, view, _HEADER.size + _CRC.size)
+        self._write_run(self._put)
+        self._write_store(self._put, counters, objects())
+        self._out.flush()
+        put(fd, [memoryview(header), memoryview(_CRC.pack(self._crc))], 0, _HEADER.size + _CRC.size)
+
+    def _measure(self, piece: str) -> None:
+        self._length += len(piece)  # all ASCII
+
+    def _put(self, piece: str) -> None:
+        data = piece.encode()
+        self._crc = zlib.crc32(data, self._crc)
+        self._out.write(data)
+
+    def _write_run(self, write: Callable[[str], None]) -> None:
+        write('{"identity":')
+        write_json(self.identity, write)
+        write(',"meta":"')
+        write_json(self.meta, lambda piece: write(json.dumps(piece)[1:-1]))  # a text within the text
+        write('"')
+
+    @staticmethod
+    def _write_store(
+        write: Callable[[str], None], counters: dict[str, int], objects: Iterable[tuple[str, Object]]
+    ) -> None:
+        write(f',"counters":{_COMPACT(counters)},"objects":{{')
+        comma = ""
+        for name, one in objects:
+            known = {"sizes": one.sizes.lines, "slots": one.slots, "commits": one.commits, "checksums": one.checksums}
+            write(f"{comma}{_COMPACT(name)}:{_COMPACT(known)}")
+            comma = ","
+        write("}}")
 
 
 def read(directory: Path, parity: int) -> Record | str | None:

@@ -11,7 +11,7 @@ from typing import Any, overload
 MOST_ITEMS = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sizes(Sequence[int]):
     """Sizes of items in bytes: lines of runs, as the slices of a layer have at most four different sizes.
 

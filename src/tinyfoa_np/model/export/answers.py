@@ -395,7 +395,7 @@ def _operation(one: Operation, trained: TrainedLayer, first: int) -> Step:
     if one.kind == NORM:
         statistics = np.zeros((4, one.weight[1]), np.float32)
         names = ("gamma", "beta", "mean", "variance")
-        map_kernels.running_stats(*(weights[name] for name in names), statistics)
+        map_kernels.running_stats(*(weights[name] for name in names), one.epsilon, statistics)
         beside = None if one.shortcut is None else first + one.shortcut
         scale, shift = statistics[map_kernels.SCALE], statistics[map_kernels.SHIFT]
         return Normalize(source, target, scale, shift, beside, one.relu)
