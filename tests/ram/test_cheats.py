@@ -362,6 +362,18 @@ def test_the_same_forms_are_found_in_other_rules(tmp_path, monkeypatch, cheat, a
     assert any(named in line for line in findings), (named, findings)
 
 
+def test_tiny_objects_of_an_opened_stage_are_found(tmp_path, monkeypatch):
+    """A projection as rows of eight numbers of Python: none has more than 64 bytes, which are not traced."""
+    patches = Patches(monkeypatch, tinyfoa.Layer, "")
+
+    def project(stage, arena):
+        stage.own = np.random.default_rng(0).normal(size=(60, 8)).tolist()
+
+    patches.around("open", after=project)
+    findings = run(tmp_path, recipe(epochs=1, batch=16), made(), audit=True, threads=1)["findings"]
+    assert any("objects of Python were left when the stage was opened, " in line for line in findings), findings
+
+
 def test_small_objects_of_an_opened_stage_are_found(tmp_path, monkeypatch):
     named = its_own_lists(Patches(monkeypatch, tinyfoa.Layer, ""))
     findings = run(tmp_path, recipe(epochs=1, batch=16), made(), audit=True, threads=1)["findings"]

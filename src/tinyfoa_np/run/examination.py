@@ -8,8 +8,9 @@ be equal. Data kept anywhere else would be missing in the rehearsal.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ALLOWANCE, ARRAYS = 16 * 1024, 512
 #: bytes per region that are not counted as views of the arena are taken: those that remain, and those at a time
 VIEWS = 256, 768
+#: objects of Python per region that a stage may have when it is opened
+OBJECTS = 8
 #: steps of a stage that are rehearsed in addition to the first, the widest and the last; drawn from the seed
 DRAWN = 4
 #: arenas of up to this many bytes are guarded in every step; larger ones in fewer steps, at the same cost
@@ -70,11 +73,18 @@ class Examination:
             finally:
                 self.guard.disarm()
 
-    def views(self) -> AbstractContextManager[None]:
-        """Discount what views of the arena and tables of their names take, as objects of Python."""
+    @contextmanager
+    def views(self) -> Iterator[None]:
+        """Discount what views of the arena and tables of their names take, as objects of Python; more is a finding."""
         regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
         kept, at_a_time = (size * regions for size in VIEWS)
-        return self.trace.discounted(kept, at_a_time)
+        before = sys.getallocatedblocks()
+        with self.trace.discounted(kept, at_a_time):
+            yield
+        # tiny objects are not traced; what is made once per process was made by the rehearsal of the beginning
+        if self.fresh and (more := sys.getallocatedblocks() - before) > OBJECTS * regions:
+            line = f"{more:,} objects of Python were left when the stage was opened, {OBJECTS * regions:,} are allowed"
+            self.findings.add("objects", "", line)
 
     def tell(self, now: str) -> None:
         """Announce the next activity of the training."""
