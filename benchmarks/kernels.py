@@ -37,6 +37,7 @@ from tinyfoa_np.rules.tinyfoa import TILES, Layer, z_tile
 from tinyfoa_np.kernels import dense_backward as backward_kernels
 from tinyfoa_np.kernels import dense_forward as forward_kernels
 from tinyfoa_np.kernels import dense_gradient as gradient_kernels
+from tinyfoa_np.kernels.linking import Kernel
 from tinyfoa_np.kernels.operands import Given
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits as reference_bits
@@ -51,7 +52,7 @@ Result = dict[str, float | None]
 # -- the package's kernels, alone ------------------------------------------------------------------------------------
 
 
-@njit(nogil=True)
+@njit(nogil=True, pipeline_class=Kernel)
 def _product(inputs, weights, outputs, tile, columns, scale, offset, scratch, z):
     # inputs (B, W) uint64 | (B, I) uint8, weights (panels, W, 8) uint64, z (O, B): tile by tile, as forward goes
     for first in range(0, outputs, tile):
@@ -83,7 +84,7 @@ def product(inputs: np.ndarray, weights: np.ndarray, kind: Encoding, z: np.ndarr
     return lambda: _product(inputs, weights, len(z), tile, kind.width, scale, offset, scratch, z)
 
 
-@njit(nogil=True)
+@njit(nogil=True, pipeline_class=Kernel)
 def _gradient(turned, samples, columns, source, dz, listed, gradient):
     # turned (ceil(B / 32), I) uint32; source: Given; dz (1, table_width); gradient (O, I): each neuron's run of columns
     for row in range(source.dz.shape[0]):

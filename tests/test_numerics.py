@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_tools import Inputs, exact_sum, run_gradient
+from kernel_tools import Inputs, called, exact_sum, run_gradient
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -147,7 +147,7 @@ def test_random_numbers_are_those_of_the_page(vectors):
 
 
 def test_functions_are_those_of_the_page(vectors):
-    for name, ours, platform in (("exp", maths.exp, math.exp), ("log", maths.log, math.log)):
+    for name, ours, platform in (("exp", called(maths.exp), math.exp), ("log", called(maths.log), math.log)):
         for x, y in vectors[name].items():
             assert ours(double(x)) == double(y)
             assert math.isclose(platform(double(x)), double(y), rel_tol=1e-15, abs_tol=1e-300)
@@ -162,7 +162,7 @@ def test_a_step_of_adam_is_that_of_the_page(vectors):
     assert rate_and_root("adam", known["lr"], known["t"]) == (np.float32(rate), np.float32(root))
     step = Step(NUMBERS["adam"], *map(np.float32, (rate, root, 0, 1)))
     biases = Biases(*(np.array([value]) for value in (w, m, v)))
-    assert update.take_bias_step(step, biases, 0, 0, g) == 0
+    assert called(update.take_bias_step)(step, biases, 0, 0, g) == 0
     new = [single(known[f"new_{name}"]) for name in "wmv"]
     assert [float(view[0]) for view in biases] == new
     adam = optimizers.Adam(known["lr"])

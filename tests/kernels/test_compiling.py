@@ -1,16 +1,20 @@
 """Compiled kernels on disk: never those of other sources, shared by copies of the package, written by two at once."""
 
 import ast
+import gc
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 import tinyfoa_np
 from tinyfoa_np.kernels import compiling
+from tinyfoa_np.kernels.linking import Kernel, Part
 
 PACKAGE = Path(tinyfoa_np.__file__).parent
 #: prints what a kernel gives for some numbers, and the kernels that were compiled for it
@@ -23,7 +27,7 @@ logits, labels = np.array([[1], [2]], np.float32), np.zeros(1, np.uint16)
 loss.softmax_cross_entropy(logits, 1, np.float32(1), labels, np.zeros((2, 1), np.float32), result, 1)
 print(float(result[0]).hex(), *heard)
 """
-COMPILED = ["loss.softmax_cross_entropy", "maths.log"]
+COMPILED = ["loss.softmax_cross_entropy"]
 #: terms of log's series, and fewer
 TERMS, FEWER = "for k in range(11, -1, -1))", "for k in range(3, -1, -1))"
 
@@ -121,3 +125,38 @@ def test_kernels_of_sources_that_are_not_used_any_more_are_deleted(tmp_path, mon
     left = {path.name for path in tmp_path.iterdir()}
     newest = {f"maths-{k:016x}" for k in range(8 - compiling.KEPT + 1, 8)}
     assert left == newest | {own.name, "random-0000000000000000", "maths-notes"}
+
+
+def test_what_a_kernel_calls_is_compiled_as_its_part_and_callable_by_others_but_not_by_python():
+    @numba.njit
+    def helper(x):
+        return x + 1
+
+    @numba.njit(pipeline_class=Kernel, parallel=True)
+    def kernel(x):
+        for k in numba.prange(x.size):
+            x[k] = 2 * helper(x[k])
+
+    numbers = np.arange(10)
+    kernel(numbers)
+    np.testing.assert_array_equal(numbers, 2 * np.arange(1, 11))
+    (compiled,) = helper.overloads.values()
+    assert isinstance(compiled.library, Part)
+    assert not isinstance(kernel.overloads[kernel.signatures[0]].library, Part)
+    with pytest.raises(TypeError):
+        helper(3)
+    assert numba.njit(lambda x: helper(x))(3) == 4
+
+
+def test_a_kernel_that_cannot_be_compiled_leaves_the_compiler_as_it_was():
+    @numba.njit(pipeline_class=Kernel)
+    def kernel(x):
+        return x.nothing
+
+    @numba.njit
+    def function(x):
+        return -x
+
+    with pytest.raises(numba.TypingError):
+        kernel(1)
+    assert gc.isenabled() and function(1) == -1

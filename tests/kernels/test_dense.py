@@ -43,6 +43,7 @@ from kernel_tools import (
     run_gradient,
     same_bits,
     stored,
+    turned,
 )
 from numba import njit
 
@@ -50,6 +51,7 @@ from tinyfoa_np.kernels import dense_forward as forward
 from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import loss, simd
 from tinyfoa_np.kernels.operands import Given, Projected
+from tinyfoa_np.kernels.tables import PLANES
 from tinyfoa_np.reference import bits, tinyfoa
 
 # Forward --------------------------------------------------------------------------------------------------------------
@@ -370,7 +372,7 @@ def test_bits_are_turned_as_the_reference_turns_them(data):
         high=high,
         out=Blank(gradient_kernels.turned_shape(samples, high - low), "uint32"),
     )
-    assert same_bits(done.out, bits.turn(bits.unpack(inputs.operand, I)[:samples, low:high]))
+    assert same_bits(done.out, turned(bits.unpack(inputs.operand, I)[:samples, low:high]))
 
 
 @pytest.mark.parametrize("factor", [False, True], ids=["batch_scale", "sample_scales"])
@@ -410,6 +412,7 @@ def _tabled(values, source, samples, dz, listed):
     return gradient_kernels.row_errors(values, source, 0, samples, dz, listed, 0, 0, np.float32(0))[0]
 
 
+@pytest.mark.skipif(PLANES, reason="with AVX2 all groups have one")
 def test_groups_of_four_samples_without_errors_have_no_table():
     errors = np.zeros((1, 42), np.float32)
     errors[0, [5, 17, 19, 41]] = 1, 2, 3, 4

@@ -47,24 +47,38 @@ pytestmark = [
 ]
 
 
-def trained(tmp_path, processor, what="whole", folder="run"):
-    """A training in a process of its own that believes in another processor; what it printed."""
+def believing(processor, *arguments):
+    """Run Python in a process that believes in another processor; the lines it printed."""
     name, features = PROCESSORS[processor]
     environment = os.environ | {
         "NUMBA_CPU_NAME": name,
         "NUMBA_CPU_FEATURES": features,
         "PYTHONPATH": os.pathsep.join([str(TOOLS), *filter(None, sys.path)]),
     }
-    command = [sys.executable, "-c", RUN, CASE, str(tmp_path / folder), what]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def trained(tmp_path, processor, what="whole", folder="run"):
+    """A training on another processor; what it printed last."""
+    return json.loads(believing(processor, "-c", RUN, CASE, tmp_path / folder, what)[-1])
 
 
 def test_avx2_gives_the_same_model(tmp_path):
     found = trained(tmp_path, "avx2")
     assert found["avx2"] and not found["wide"]
     assert found["sha"][:16] == PINNED
+
+
+def test_gradients_of_bits_with_avx2_equal_their_reference():
+    tests = "summed_in_fours or bits_are_turned"
+    lines = believing(
+        "avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).with_name("test_dense.py"), "-k", tests
+    )
+    assert "2 passed" in lines[-1]
 
 
 @pytest.mark.skipif(os.environ.get("TINYFOA_PINS") != "all", reason="takes a minute: TINYFOA_PINS=all runs it")

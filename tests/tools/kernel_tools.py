@@ -4,9 +4,11 @@ Whatever a kernel reads beyond its arrays, or takes from memory that nobody wrot
 twice, on two kinds of garbage, and must leave the same. What it writes beyond its arrays shows in the garbage around.
 """
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from tinyfoa_np.kernels import dense_backward as backward
@@ -16,6 +18,7 @@ from tinyfoa_np.kernels import dense_update as update
 from tinyfoa_np.kernels import operands
 from tinyfoa_np.kernels.operands import Biases, Draws, Given, Projected, Published, Resident, Scratch, Step
 from tinyfoa_np.kernels.optimizers import NUMBERS
+from tinyfoa_np.kernels.tables import PLANES
 from tinyfoa_np.reference import bits, tinyfoa
 from tinyfoa_np.slices import Slice
 
@@ -29,6 +32,21 @@ KINDS = "bits", "bytes", "real"  # of inputs
 STORED = "signs", "floats"  # of weights, as the forward pass reads them
 RESIDENT = "".join(f"resident.{name} " for name in Resident._fields)  # what an update may write
 NO_DRAWS = Draws(*[np.uint64(0)] * 5)
+
+
+def turned(X):
+    """Bits (B, I) as the kernels of this processor read them; with AVX2 byte k of an input's word is in plane k."""
+    words = bits.turn(X)
+    if not PLANES:
+        return words
+    planes = words.view(np.uint8).reshape(*words.shape, 4).transpose(0, 2, 1)
+    return planes.ravel().view(np.uint32).reshape(words.shape)
+
+
+@lru_cache
+def called(helper):
+    """A function that Python may call, around one that only kernels call."""
+    return numba.njit(lambda *arguments: helper(*arguments))
 
 
 class Blank(NamedTuple):
@@ -430,7 +448,7 @@ def held(inputs, first=0):
     """A batch of inputs from column ``first`` on, as the update takes them."""
     scale = np.float32(inputs.gain * inputs.scale)
     if inputs.operand.dtype == np.uint64:
-        values = bits.turn(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
+        values = turned(bits.unpack(inputs.operand, inputs.X.shape[1])[:, first:])
     else:
         values = np.ascontiguousarray(inputs.operand[:, first:])
     return operands.Inputs(values, scale, inputs.offset, first)

@@ -7,7 +7,7 @@ The division of work into threads and tiles never changes a result: integers are
 one stated order. The kernels of one step follow each other in :mod:`.dense_forward`, :mod:`.loss`,
 :mod:`.dense_backward` (where errors are passed down through the layers), :mod:`.dense_gradient` and
 :mod:`.dense_update`. Their building blocks are written as vectors in LLVM IR: :mod:`.simd`, :mod:`.products`,
-:mod:`.gradients`, :mod:`.optimizers`.
+:mod:`.gradients`, :mod:`.tables`, :mod:`.optimizers`.
 """
 
 import os

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .maths import cos_turn
 from .random import block
 from .simd import share
@@ -41,13 +41,13 @@ class Augmentation(NamedTuple):
     degrees: float
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _offset(word, most):
     # uniform over -most .. most
     return np.int64((word * np.uint64(2 * most + 1)) >> np.uint64(32)) - most
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _pixel(image, at, rows, columns, r, c, zeros):
     # one channel's pixel; outside 0, or the nearest
     if zeros and (r < 0 or r >= rows or c < 0 or c >= columns):

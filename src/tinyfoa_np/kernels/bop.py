@@ -17,7 +17,7 @@ from .random import block
 from .simd import share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _take(moment, at, gradient, g0, column, stop, scale, shift, gamma, tau, weights, panel, lane):
     """The step of columns ``column`` to ``stop`` of a neuron: whether a moment is no finite number any more."""
     lost = False

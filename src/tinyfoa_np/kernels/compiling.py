@@ -32,22 +32,31 @@ from numba.core.caching import Cache, CompileResultCacheImpl, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 
+from .linking import Kernel
+
 PACKAGE = Path(__file__).resolve().parents[1]
 #: modules without code that is compiled into a kernel
-NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py"}
+NOT_COMPILED = {Path(__file__).resolve(), PACKAGE / "errors.py", PACKAGE / "kernels" / "linking.py"}
 #: number of directories kept per module, the last used: other copies of the package may have other sources
 KEPT = 4
+#: options of helpers that LLVM is to inline into kernels: numba's own inlining infers the types of all that it inlines
+#: again at each call
+INLINED: dict[str, Any] = {"forceinline": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 #: called with "module.function" before a kernel is compiled
 LISTENERS: list[Callable[[str], None]] = []
 _IMPORTS = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n#]*))", re.MULTILINE)
 
 
 def njit(signature: str | None = None, **options: Any) -> Any:
-    """As ``numba.njit``; with ``cache=True``, the compiled code is stored in this module's cache."""
+    """As ``numba.njit``; with ``cache=True`` a kernel, whose compiled code is stored in this module's cache.
+
+    Other functions are helpers: they are compiled with the kernels that call them, and Python cannot call them.
+    """
     cache = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(**options)(function)
+        own = {"pipeline_class": Kernel, "no_cfunc_wrapper": True} if cache else {}
+        dispatcher = numba.njit(**options, **own)(function)
         if numba.config.DISABLE_JIT:
             return dispatcher
         if cache:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .conv_products import NO_FLOOR, Plane, Window, correlate, multiply
 from .simd import share
 
@@ -23,7 +23,7 @@ def panel_width(weights: tuple[int, ...]) -> int:
     return int(np.prod(weights[:-2], dtype=int)) * weights[-1] * min(PANEL, weights[-2])
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _backward_window(base, stride, taps):
     """For each ``stride``-th input from ``base``: how many taps see it, the last one, and its output for the first.
 
@@ -35,7 +35,7 @@ def _backward_window(base, stride, taps):
     return number, last, (base + before - last) // stride
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _turn_over(weight, K, L, I, O, first, width, stride, panel, at):
     """Weights of inputs first .. first + width, last tap first, as (class of inputs, taps, O, width) from panel[at] on.
 
@@ -55,7 +55,7 @@ def _turn_over(weight, K, L, I, O, first, width, stride, panel, at):
             at += rows * columns * O * width
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _back(dz, s, K, L, I, O, first, width, stride, carry, panel, at, dx, R, S, P, Q, each):
     """One sample's dx for inputs first .. first + width, by weights that are turned over."""
     depth, step = (1, O) if each else (O, 1)

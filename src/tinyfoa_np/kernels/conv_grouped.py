@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .conv_products import NO_FLOOR, Plane, Window, correlate, multiply
 from .conv_update import Tensor, train
 from .simd import share
@@ -54,7 +54,7 @@ def convolve_grouped(x, samples, weight, bias, stride, relu, packed, z):
                 )
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _reached(tap, before, stride, size, outputs):
     """First and last output whose window has element ``tap`` inside a side of ``size`` inputs."""
     return max(0, (before - tap + stride - 1) // stride), min(outputs, (size - 1 + before - tap) // stride + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import share
 
 EPSILON, MOMENTUM = 1e-5, 0.1
@@ -32,7 +32,7 @@ def spread(inputs, samples, scale, offset, channels, maps, threads):
                     maps[s, p, c] = scale * np.float32(inputs[s, c * size + p]) + offset
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _together(partial, row, c):
     total = 0.0
     for chunk in range(CHUNKS):
@@ -95,7 +95,7 @@ def running_stats(gamma, beta, mean, variance, epsilon, statistics):
         _fold(np.float64(mean[c]), np.float64(variance[c]), gamma, beta, epsilon, statistics, c)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _fold(mean, variance, gamma, beta, epsilon, statistics, c):
     inverse = 1.0 / np.sqrt(variance + epsilon)
     scale = np.float64(gamma[c]) * inverse

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import F32, FLOATS16, I64, WIDE, Lanes
 
 NO_FLOOR = np.float32(-np.inf)
@@ -153,7 +153,7 @@ _products4 = _products(4, (6, 3, 1) if WIDE else (1,))
 _each1 = _products(1, (8, 3, 1) if WIDE else (4, 1), masked=True, each=True)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def multiply(
     x,
     x0,
@@ -197,7 +197,7 @@ def multiply(
             o += 16
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def multiply_each(
     x,
     x0,
@@ -229,7 +229,7 @@ def multiply_each(
         _each1(*left, *right, *first, *out, *(min(16, width - o), floor, again))
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def part_seen(number, step, base, taps, size):
     """Which part of its window output ``number`` sees: window element t is element number * step + base + t of size."""
     at = number * step + base
@@ -256,7 +256,7 @@ class Window(NamedTuple):
     step: int
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def correlate(x, seen, window, depth, x_step, w, w0, w_row, w_column, w_step, f, f0, begun, z, out, width, floor, each):
     """One map: every output of the plane ``out`` is the sum over its window, from f or, if not ``begun``, from 0.
 

@@ -42,7 +42,7 @@ class Step(NamedTuple):
     root: Any
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _step(tensor, at, gradient, g0, count, step):
     # whether a moment or a weight is lost
     one, none, all_of_them = np.float32(1), np.float32(0), np.float32(np.inf)
@@ -58,7 +58,7 @@ def train(tensor, gradient, step):
     return _step(tensor, 0, gradient, 0, gradient.size, step)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, out, at, begun, each):
     """Rows ``low`` to ``high`` of the gradient, of K L I (or, with ``each``, of K L), into out[at :]."""
     top, left, depth = (K - 1) // 2, (L - 1) // 2, 1 if each else I
@@ -135,7 +135,7 @@ def _gradient_rows(x, R, S, I, dz, P, Q, O, K, L, stride, samples, low, high, ou
             c0 = c1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _train_rows(
     x, R, S, I, dz, P, Q, O, K, L, stride, samples, tensor, step, begun, ended, scratch, s0, run, low, high, each
 ):

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .gradients import scale_where
 from .products import DENSE_ROWS, dense_product
 from .simd import prefetch_read, share, write_signs
@@ -41,7 +41,7 @@ def _at_hand(weights, neuron, neurons, column, scratch, thread):
     raise TypeError
 
 
-@overload(_at_hand, inline="always")
+@overload(_at_hand, INLINED)
 def _at_hand_by_kind(weights, neuron, neurons, column, scratch, thread):
     if weights.dtype == types.float32:
 
@@ -68,7 +68,7 @@ def _ask_for(weights, neuron, neurons, column):
     raise TypeError
 
 
-@overload(_ask_for, inline="always")
+@overload(_ask_for, INLINED)
 def _ask_for_by_kind(weights, neuron, neurons, column):
     if weights.dtype == types.uint64:
         return lambda weights, neuron, neurons, column: None
@@ -80,7 +80,7 @@ def _ask_for_by_kind(weights, neuron, neurons, column):
     return rows
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def carry_back(dz, samples, weights, column, width, thread, scratch, out, at, begun):
     # dz (O, B); weights of backward; out flat from ``at`` on: ``width`` rows (B,), at most WORD
     """out[i] = sum of w[o, column + i] dz[o], neuron by neuron; continues an earlier sum if ``begun``."""
@@ -108,7 +108,7 @@ def carry_back(dz, samples, weights, column, width, thread, scratch, out, at, be
             )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _backward_share(thread, begin, end, dz, samples, weights, gain, active, scratch, out):
     # inputs begin..end: see backward
     batch = dz.shape[1]

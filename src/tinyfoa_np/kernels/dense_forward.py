@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .products import (
     BYTE_NEURONS,
     BYTE_SAMPLES,
@@ -55,7 +55,7 @@ def scratch_shape(inputs: np.dtype, weights: np.dtype, batch: int, words: int, t
     return (threads, _room.py_func(batch, threads) * DENSE_INPUTS + signs), "float32"
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _room(batch, threads):
     # samples that a thread turns over: the most that fall to one, in whole vectors
     return (batch + 16 * threads - 1) // (16 * threads) * 16
@@ -211,7 +211,7 @@ def _rows(weights, neuron, rows, column, columns, flat, signs):
     raise TypeError
 
 
-@overload(_rows, inline="always")
+@overload(_rows, INLINED)
 def _rows_by_kind(weights, neuron, rows, column, columns, flat, signs):
     if weights.dtype == types.float32:
 
@@ -289,7 +289,7 @@ class Results(NamedTuple):
     abs_z: np.ndarray  # (T,) int64
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _forward_share(
     thread, begin, end, inputs, scale, offset, columns, neurons, binary, unit, scratch, z, z0, row, tile, results
 ):

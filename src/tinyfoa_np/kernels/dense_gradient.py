@@ -13,21 +13,19 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .gradients import (
     GRADIENT_COLUMNS,
     copy_errors,
     count_up,
-    make_tables,
     move_up,
     project_errors,
     sum_columns,
     sum_in_fours,
-    sum_tables,
-    turn_word,
 )
 from .operands import Given
 from .simd import COMPRESSES, trailing_zeros
+from .tables import make_tables, sum_tables, turn_word
 
 #: columns of a neuron's gradient that exist at a time, per thread: a run; of packed bits, so few that the step of one
 #: run overlaps the gradient of the next, and of bytes or floats, of which 100 samples then stay in the nearest cache
@@ -46,7 +44,7 @@ def _errors(source, row, start, samples, dz, at):
     raise TypeError
 
 
-@overload(_errors, inline="always")
+@overload(_errors, INLINED)
 def _errors_by_source(source, row, start, samples, dz, at):
     return _given_errors if source.instance_class is Given else _projected_errors
 
@@ -80,7 +78,7 @@ def _times_factor(source, value, s):
     raise TypeError
 
 
-@overload(_times_factor, inline="always")
+@overload(_times_factor, INLINED)
 def _times_factor_by_source(source, value, s):
     if source.instance_class is Given:
         return lambda source, value, s: value * source.factor[s] if source.factor.size else value
@@ -92,7 +90,7 @@ def _has_factor(source):
     raise TypeError
 
 
-@overload(_has_factor, inline="always")
+@overload(_has_factor, INLINED)
 def _has_factor_by_source(source):
     if source.instance_class is Given:
         return lambda source: source.factor.size > 0
@@ -119,7 +117,9 @@ def turn(values, samples, low, high, out):
                 down,
                 down > 0 and word + 1 < stride,
                 out,
-                block * width + column - low,
+                block * width,
+                width,
+                column - low,
                 high - column,
             )
 
@@ -134,14 +134,14 @@ def row_errors(values, source, row, samples, dz, listed, thread, at, total):
     raise TypeError
 
 
-@overload(row_errors, inline="always")
+@overload(row_errors, INLINED)
 def _row_errors_by_kind(values, source, row, samples, dz, listed, thread, at, total):
     if values.dtype == types.uint32:
         return _tabled_errors
     return _listed_errors
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _behind_tables(dz):
     """Where the errors of a neuron, then the numbers of the groups that have one, begin in its part of dz."""
     return dz.shape[1] // 20 * 16
@@ -155,9 +155,9 @@ def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
         bits = _errors(source, row, start, few, dz, own + start)
         total = sum_in_fours(dz, own + start, bits, (few + 3) // 4 * 4, total)
     if _has_factor(source):
-        flat = dz.reshape(dz.size)
-        for s in range(samples):
-            flat[own + s] = _times_factor(source, flat[own + s], s) if flat[own + s] != 0 else np.float32(0)
+        for s in range(_behind_tables(dz), _behind_tables(dz) + samples):
+            value = dz[thread, s]
+            dz[thread, s] = _times_factor(source, value, s - _behind_tables(dz)) if value != 0 else np.float32(0)
     return make_tables(dz, own, groups, tables), total
 
 
@@ -192,7 +192,7 @@ def gradient_run(values, low, high, count, thread, at, dz, listed, gradient):
     raise TypeError
 
 
-@overload(gradient_run, inline="always")
+@overload(gradient_run, INLINED)
 def _gradient_run_by_kind(values, low, high, count, thread, at, dz, listed, gradient):
     if values.dtype == types.uint32:
         return _run_of_bits
@@ -230,7 +230,7 @@ def run_columns(values):
     raise TypeError
 
 
-@overload(run_columns, inline="always")
+@overload(run_columns, INLINED)
 def _run_columns_by_kind(values):
     if values.dtype == types.uint32:
         return lambda values: BIT_RUN
@@ -242,7 +242,7 @@ def tile_neurons(values, dz):
     raise TypeError
 
 
-@overload(tile_neurons, inline="always")
+@overload(tile_neurons, INLINED)
 def _tile_neurons_by_kind(values, dz):
     if values.dtype == types.uint32:
         return lambda values, dz: 1

@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .dense_gradient import BIT_RUN, gradient_run, row_errors, run_columns, tile_neurons
 from .gradients import GRADIENT_COLUMNS, sum_columns
 from .optimizers import multiply_coded, publish_run, step_coded, step_one, step_run
@@ -23,7 +23,7 @@ BLOCK = 32
 LARGEST = 256.0
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, straight):
     """The optimizer's step on ``count`` weights, at ``rate`` instead of its own; return whether a moment is lost."""
     weight, moment1, moment2, _, _ = resident
@@ -32,7 +32,7 @@ def _step(step, rate, resident, at, gradient, g0, count, ahead, scale, shift, st
     return step_run(step.optimizer, weight, moment1, moment2, at, gradient, g0, count, ahead, *numbers)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def take_bias_step(step, biases, row, k, slope):
     # the same for one bias, of neuron ``row``, with its moments at k; no mask. Returns 0, or -1 if the bias is lost
     bias, m, v = biases.bias, biases.moment1, biases.moment2
@@ -49,13 +49,13 @@ def take_bias_step(step, biases, row, k, slope):
     return np.int64(0) if abs(new) <= step.limit and abs(new) < np.float32(np.inf) else np.int64(-1)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _plus(total, part):
     # sums of |w|, of which one below 0 says that numbers were lost
     return np.int64(-1) if total < 0 or part < 0 else total + part
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def publish_row(weight, at, low, high, largest, unit, published, row):
     """Publish columns ``low`` to ``high`` of a neuron for the forward pass; return their sum of |w|, or -1 if lost."""
     weights = published.weights
@@ -72,7 +72,7 @@ def _published_at(weights, row):
     raise TypeError
 
 
-@overload(_published_at, inline="always")
+@overload(_published_at, INLINED)
 def _published_at_by_kind(weights, row):
     if weights.dtype == types.float32:
         return lambda weights, row: row * weights.shape[1]  # (O, I)
@@ -88,7 +88,7 @@ def _step_run(step, resident, draws, part, row, column, stop, still, gradient, o
     raise TypeError
 
 
-@overload(_step_run, inline="always")
+@overload(_step_run, INLINED)
 def _step_run_by_kind(
     step, resident, draws, part, row, column, stop, still, gradient, origin, ahead, scale, shift, straight
 ):
@@ -125,7 +125,7 @@ def _step_codes(step, resident, draws, part, row, column, stop, still, gradient,
     return step_coded(step.optimizer, *arrays, *place, *source, *numbers)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def update_rows(
     thread,
     begin,
@@ -241,7 +241,7 @@ def update(
         abs_w[thread] = _plus(abs_w[thread], total)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_rows(thread, begin, end, values, samples, source, part, scratch, sums, bias_sums, begun):
     # as add_gradient
     first, _, low, high = part
@@ -281,7 +281,7 @@ def add_gradient(values, samples, source, part, scratch, sums, bias_sums, begun,
         _add_rows(thread, first + begin, first + end, values, samples, source, part, scratch, sums, bias_sums, begun)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _update_rows_from(
     begin,
     end,

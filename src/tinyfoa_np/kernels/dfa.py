@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .drtp import sent
 from .maths import exp, log, tanh
 from .simd import share
@@ -50,7 +50,7 @@ def softmax(z, samples, labels, scale, binary, masked, error, result, of):
         result[1] += 1.0 if best != labels[s] else 0.0
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _scaled(z, scale, binary):
     if binary:
         return scale if z >= 0 else -scale

@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .maths import log, tanh
 from .simd import share
 
@@ -52,7 +52,7 @@ def _activate_by_kind(outputs, first, last, samples, size, binary, relu, z):
     return values
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def sent(error, value, size, binary, relu):
     """The error of z, from that of the output h: error (1 - h^2), or error [h > 0] with ``relu``.
 

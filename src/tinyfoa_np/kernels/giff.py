@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .maths import exp, log, tanh
 from .simd import share
 
@@ -63,13 +63,13 @@ def measure(d, samples, merge, moments, squares, threads):
             squares[s] = total
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _over(d):
     # the mean of feature maps, the sum of vectors
     return 1.0 / (d.shape[1] * d.shape[2]) if d.shape[1] > 1 else 1.0
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _goodness(d, moments, squares, s, q, label, merge):
     total, positions = 0.0, d.shape[1]
     if positions == 1:
@@ -98,7 +98,7 @@ def score(d, samples, merge, moments, squares, q, scores, threads):
                 scores[c, s] += _goodness(d, moments, squares, s, q, c, merge)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _listed(labels, wrong, s, k):
     # the k-th label of sample s in the loss: its own, then its wrong one or, without any, all others in their order
     own = np.int64(labels[s])
@@ -151,7 +151,7 @@ def margins(d, samples, merge, moments, squares, q, labels, margin, threads):
             margin[s] += -largest
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _softmax(values, sharpness, factor):
     # goodness, the right label's first, to slopes times factor; the cross-entropy of sharpness * goodness
     top, total = -np.inf, 0.0

@@ -9,56 +9,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import njit
-from .simd import AVX2, F32, FLOATS16, I8, I16, I32, I64, INTS16, MASK16, WIDE, Lanes
+from .simd import F32, FLOATS16, I8, I16, I32, I64, INTS16, MASK16, WIDE, Lanes
 
-#: vectors of 16 gradients of packed inputs that one pass over the tables of sums serves
-GRADIENT_VECTORS = 8 if WIDE else 2
 #: columns of byte or float inputs that one pass over the active samples serves
 GRADIENT_COLUMNS = 96 if WIDE else 32
-
-
-@intrinsic
-def turn_word(
-    typing: Any, x: Any, x0: Any, stride: Any, samples: Any, down: Any, beyond: Any, out: Any, o0: Any, columns: Any
-) -> Any:
-    """Bit s of out[o0 + i] = bit ``down`` + i of sample s: up to 32 samples' packed bits by up to 64 ``columns``.
-
-    x (.., stride) uint64, the samples' words from x0 on, each with the next one if it goes ``beyond``; out uint32.
-    """
-    place = types.intp
-    signature = types.void(x, place, place, place, place, types.boolean, out, place, place)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, signature, args)
-        _, x0, stride, samples, down, beyond, _, o0, columns = args
-        words, turned = lanes.pointer(0, x0, I64), lanes.pointer(6, o0, I32)
-        slots, none = lanes.registers(4, INTS16), ir.Constant(INTS16, None)
-
-        def all_samples(two: bool) -> None:
-            with cgutils.for_range(builder, samples) as loop:
-                here = lanes.at(words, builder.mul(loop.index, stride))
-                word = builder.lshr(builder.load(here), down)
-                if two:
-                    upper = builder.shl(builder.load(lanes.at(here, 1)), builder.sub(I64(64), down))
-                    word = builder.or_(word, upper)
-                bit = lanes.splat(builder.shl(I32(1), builder.trunc(loop.index, I32)), 16)
-                for k, slot in enumerate(slots):
-                    part = builder.bitcast(builder.trunc(builder.lshr(word, I64(16 * k)), I16), MASK16)
-                    builder.store(builder.or_(builder.load(slot), builder.select(part, bit, none)), slot)
-
-        with builder.if_else(beyond) as (then, otherwise):
-            with then:
-                all_samples(True)
-            with otherwise:
-                all_samples(False)
-        for k, slot in enumerate(slots):
-            lanes.masked_store(
-                builder.load(slot), lanes.at(turned, 16 * k), lanes.first(builder.sub(columns, I64(16 * k)), 16)
-            )
-        return lanes.nothing()
-
-    return signature, codegen
 
 
 @intrinsic
@@ -76,10 +30,10 @@ def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any
         builder.store(total, sums)
         with cgutils.for_range(builder, builder.lshr(builder.add(room, I64(15)), I64(4))) as loop:
             start = builder.shl(loop.index, I64(4))
-            here, few = lanes.at(errors, start), lanes.first(builder.sub(room, start), 16)
+            here = lanes.at(errors, start)
             mask = builder.bitcast(builder.trunc(builder.lshr(bits, start), I16), MASK16)
             values = lanes.masked_load(here, mask)
-            lanes.masked_store(values, here, few)
+            lanes.store_first(values, here, builder.sub(room, start))
             nth = [ir.Constant(ir.VectorType(I32, 4), [n, n + 4, n + 8, n + 12]) for n in range(4)]
             first, *others = (builder.shuffle_vector(values, ir.Constant(FLOATS16, ir.Undefined), n) for n in nth)
             for other in others:
@@ -91,146 +45,6 @@ def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any
         return builder.load(sums)
 
     return signature, codegen
-
-
-@intrinsic
-def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
-    """All possible sums of four samples' errors, in tables of 16: entry n sums those whose bit is set in n, in order.
-
-    dz float32: the errors of group g from d0 + 4 g. Groups without errors need no table: the others' tables follow one
-    another from t0 on, and the groups' numbers, int32, replace the errors from d0 on. Returns the number of tables.
-    """
-    signature = types.int64(dz, types.intp, types.intp, types.intp)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, signature, args)
-        errors, tables, zero = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32), lanes.constant(0.0)
-        numbers, count = lanes.pointer(0, args[1], I32), cgutils.alloca_once_value(builder, I64(0))
-        masks = [ir.Constant(MASK16, [n >> j & 1 for n in range(16)]) for j in range(4)]
-        floats4 = ir.VectorType(F32, 4)
-        with cgutils.for_range(builder, args[2]) as loop:
-            own = lanes.load(lanes.at(errors, builder.shl(loop.index, I64(2))), floats4, 4)
-            ones = [lanes.splat(builder.extract_element(own, I32(j)), 16) for j in range(4)]
-            first, *others = (builder.select(mask, one, zero) for mask, one in zip(masks, ones))
-            for other in others:
-                first = builder.fadd(first, other)
-            at = builder.load(count)
-            lanes.store(first, lanes.at(tables, builder.shl(at, I64(4))), 4)
-            builder.store(builder.trunc(loop.index, I32), lanes.at(numbers, at))  # at <= the group: its errors are read
-            some = builder.bitcast(builder.fcmp_unordered("!=", own, ir.Constant(floats4, None)), ir.IntType(4))
-            some = builder.icmp_unsigned("!=", some, ir.Constant(ir.IntType(4), 0))
-            builder.store(builder.add(at, builder.zext(some, I64)), count)
-        return builder.load(count)
-
-    return signature, codegen
-
-
-def _shift_down(lanes: Lanes, values: Any, counts: Any) -> Any:
-    """16 integers, each shifted right by its own count, below 32."""
-    if WIDE:  # for equal counts, LLVM would choose an instruction that Intel's processors split in two
-        return lanes.call("llvm.x86.avx512.psrlv.d.512", INTS16, values, counts)
-    return lanes.builder.lshr(values, counts)
-
-
-def _picker(lanes: Lanes, table: Any) -> Any:
-    """Of a table of 16 float32 numbers, which is read here: those that the low four bits of 16 integers select."""
-    build = lanes.builder
-    if WIDE:
-        row = lanes.load(table, FLOATS16, 4)
-        return lambda index: lanes.call("llvm.x86.avx512.permvar.sf.512", FLOATS16, row, index)
-    if AVX2:
-        floats8, ints8 = ir.VectorType(F32, 8), ir.VectorType(I32, 8)
-        low, high = (lanes.load(lanes.at(table, at), floats8, 4) for at in (0, 8))
-        orders = [ir.Constant(ints8, list(range(at, at + 8))) for at in (0, 8)]
-
-        def picked(index: Any) -> Any:
-            halves = []
-            for order in orders:
-                own = build.shuffle_vector(index, ir.Constant(INTS16, ir.Undefined), order)
-                two = [lanes.call("llvm.x86.avx2.permps", floats8, half, own) for half in (low, high)]
-                upper = build.icmp_signed("<", build.shl(own, ir.Constant(ints8, [28] * 8)), ir.Constant(ints8, None))
-                halves.append(build.select(upper, two[1], two[0]))
-            return build.shuffle_vector(*halves, ir.Constant(INTS16, list(range(16))))
-
-        return picked
-
-    def looked_up(index: Any) -> Any:
-        own, values = build.and_(index, lanes.integers(15)), ir.Constant(FLOATS16, ir.Undefined)
-        for lane in range(16):
-            at = build.zext(build.extract_element(own, I32(lane)), I64)
-            values = build.insert_element(values, build.load(lanes.at(table, at)), I32(lane))
-        return values
-
-    return looked_up
-
-
-def _sum_tables(vectors: int, masked: bool) -> Any:
-    @intrinsic
-    def sum_tables(
-        typing: Any,
-        tables: Any,
-        t0: Any,
-        numbers: Any,
-        count: Any,
-        x: Any,
-        x0: Any,
-        stride: Any,
-        gradient: Any,
-        g0: Any,
-        columns: Any,
-    ) -> Any:
-        """gradient[g0 + i] = the sum over groups of four samples, in order, of each group's table entry for input i.
-
-        tables as made by make_tables: ``count`` of 16 float32 from t0 on, their groups' numbers from ``numbers`` on;
-        x (.., stride) uint32, from x0 on: bit s % 32 of [s // 32, i] is sample s's bit of input i; gradient float32: 16
-        for each of the vectors; if ``masked``, only the first ``columns``.
-        """
-        place = types.intp
-        signature = types.void(tables, place, place, place, x, place, place, gradient, place, place)
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(context, builder, signature, args)
-            _, t0, numbers, count, _, x0, stride, _, g0, columns = args
-            entries, groups = lanes.pointer(0, t0, F32), lanes.pointer(0, numbers, I32)
-            bits, out = lanes.pointer(4, x0, I32), lanes.pointer(7, g0, F32)
-            starts = [16 * v for v in range(vectors)]
-            few = [lanes.first(builder.sub(columns, I64(at)), 16) if masked else None for at in starts]
-            sums = lanes.registers(vectors, FLOATS16)
-            with cgutils.for_range(builder, count) as loop:
-                group = builder.load(lanes.at(groups, loop.index))
-                row = lanes.at(bits, builder.mul(builder.zext(builder.lshr(group, I32(3)), I64), stride))
-                down = lanes.splat(builder.shl(builder.and_(group, I32(7)), I32(2)), 16)
-                pick = _picker(lanes, lanes.at(entries, builder.shl(loop.index, I64(4))))
-                for slot, at, part in zip(sums, starts, few):
-                    word = lanes.load_few(lanes.at(row, at), part, INTS16)
-                    lanes.add_to(slot, pick(_shift_down(lanes, word, down)))
-            for slot, at, part in zip(sums, starts, few):
-                lanes.store_few(builder.load(slot), lanes.at(out, at), part)
-            return lanes.nothing()
-
-        return signature, codegen
-
-    return sum_tables
-
-
-_sum_tables_whole, _sum_tables_some = _sum_tables(GRADIENT_VECTORS, False), _sum_tables(GRADIENT_VECTORS // 2, True)
-_sum_tables_few = _sum_tables(1, True)
-
-
-@njit(inline="always")
-def sum_tables(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
-    # as _sum_tables, for any number of columns
-    k = 0
-    while k < columns:
-        if columns - k >= 16 * GRADIENT_VECTORS:
-            _sum_tables_whole(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, 0)
-            k += 16 * GRADIENT_VECTORS
-        elif columns - k > 16:
-            _sum_tables_some(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, columns - k)
-            k += 16 * (GRADIENT_VECTORS // 2)
-        else:
-            _sum_tables_few(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, columns - k)
-            k += 16
 
 
 @intrinsic
@@ -327,7 +141,7 @@ def project_errors(
             for k, slot in enumerate(sums):
                 lanes.add_to(slot, builder.fmul(lanes.masked_load(lanes.at(start, 16 * k), few[k]), weight))
         for k, slot in enumerate(sums):
-            lanes.masked_store(builder.load(slot), lanes.at(out, 16 * k), few[k])
+            lanes.store_first(builder.load(slot), lanes.at(out, 16 * k), builder.sub(args[10], I64(16 * k)))
         groups = lanes.first(builder.udiv(builder.add(args[10], I64(15)), I64(16)), 4)
         words = lanes.masked_load(lanes.pointer(6, args[7], I16), groups, ir.VectorType(I16, 4))
         return builder.and_(builder.bitcast(words, I64), builder.bitcast(lanes.first(args[10], 64), I64))
@@ -344,9 +158,9 @@ def copy_errors(typing: Any, errors: Any, start: Any, dz: Any, d0: Any, samples:
         lanes = Lanes(context, builder, signature, args)
         source, target, word = lanes.pointer(0, args[1], F32), lanes.pointer(2, args[3], F32), I64(0)
         for k in range(4):
-            few = lanes.first(builder.sub(args[4], I64(16 * k)), 16)
-            values = lanes.masked_load(lanes.at(source, 16 * k), few)
-            lanes.masked_store(values, lanes.at(target, 16 * k), few)
+            count = builder.sub(args[4], I64(16 * k))
+            values = lanes.masked_load(lanes.at(source, 16 * k), lanes.first(count, 16))
+            lanes.store_first(values, lanes.at(target, 16 * k), count)
             bits = builder.bitcast(builder.fcmp_unordered("!=", values, ir.Constant(FLOATS16, None)), I16)
             word = builder.or_(word, builder.shl(builder.zext(bits, I64), I64(16 * k)))
         return word

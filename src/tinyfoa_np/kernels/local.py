@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from . import dense_gradient as gradient_kernels
 from . import dense_update as dense
-from .compiling import njit
+from .compiling import INLINED, njit
 from .dense_forward import ABS_Z_RANGE, emit, linear
 from .dense_update import publish_row, take_bias_step, update_rows
 from .local_norm import add_up
@@ -66,7 +66,7 @@ class Above(NamedTuple):
     values: np.ndarray  # (n, O, B) float32
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def bounds(layer, group):
     """First and last channel of a group."""
     short, longer = layer.channels // layer.groups, layer.channels % layer.groups
@@ -74,7 +74,7 @@ def bounds(layer, group):
     return first, first + short + (1 if group < longer else 0)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _biases_at(places, first, last, place):
     # where b of a group's channels begin at a position; gamma and beta are those of two more
     return (places + 2) * first + place * (last - first)
@@ -85,7 +85,7 @@ def _from_channel(weights, first):
     raise TypeError
 
 
-@overload(_from_channel, inline="always")
+@overload(_from_channel, INLINED)
 def _from_channel_by_kind(weights, first):
     if weights.dtype == types.uint64:
         return lambda weights, first: weights[first // 8 :]
@@ -116,12 +116,12 @@ def _channel_products_by_kind(patch, samples, weights, first, last, scratch, u, 
     return of_others
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _input_channel(images, layer, o):
     return o * images.channels // layer.channels
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _place_products(images, samples, layer, place, weights, first, last, patch, scratch, u):
     # u (O, B) of channels ``first`` to ``last`` at a position; of packed signs also those of the first panel before it
     one, none, row, flat = np.float32(1), np.float32(0), u.shape[1], u.reshape(u.size)
@@ -190,7 +190,7 @@ def products(images, samples, layer, weights, first, last, patch, scratch, u):
             )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _forward_share(thread, begin, end, u, layer, head, unit, v, logits, outputs, abs_r):
     # samples begin..end: see forward
     channels, classes, row = layer.channels, logits.shape[0], end - begin
@@ -281,7 +281,7 @@ def scale_logits(logits, samples, scale, shift):
             logits[c, s] = scale * logits[c, s] + shift[c]
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _normal(layer, u, o):
     return (u - layer.norm[0, o]) * layer.norm[1, o]
 
@@ -291,7 +291,7 @@ def _sent_back(source, n, layer, o, error, dv):
     raise TypeError
 
 
-@overload(_sent_back, inline="always")
+@overload(_sent_back, INLINED)
 def _sent_back_by_source(source, n, layer, o, error, dv):
     if source.instance_class is Above:
 
@@ -313,7 +313,7 @@ def _sent_back_by_source(source, n, layer, o, error, dv):
     return projected
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _errors(layer, group, n, o, source, error, u, dv):
     # dv (B,) of one output from its u (B,): what is sent back where 0 < v, and v < 1 if activations are binary
     c0, c1 = bounds(layer, group)
@@ -327,7 +327,7 @@ def _errors(layer, group, n, o, source, error, u, dv):
     return gamma
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _error_sums(layer, o, dv, u):
     """The sums of dv and of dv times the normalized u, as :func:`_sums` adds."""
     a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -361,7 +361,7 @@ def slopes(u, samples, layer, group, source, error, dv, sums, totals):
     add_up(source.first > 0, sums, count, first, last, totals)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _errors_below(n, u, samples, layer, group, source, error, dv, totals):
     # du in the place of a group's u (O, B) at a position: what batch norm sends back of dv
     first, last = bounds(layer, group)
@@ -391,7 +391,7 @@ def _taken(patch, samples, width, turned, thread):
     raise TypeError
 
 
-@overload(_taken, inline="always")
+@overload(_taken, INLINED)
 def _taken_by_kind(patch, samples, width, turned, thread):
     if patch.dtype != types.uint64:
         return lambda patch, samples, width, turned, thread: patch

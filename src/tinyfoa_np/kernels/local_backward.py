@@ -12,7 +12,7 @@ from numba import prange, types
 from numba.extending import overload
 
 from . import dense_backward as dense
-from .compiling import njit
+from .compiling import INLINED, njit
 from .dense_backward import WORD, carry_back
 from .simd import share
 
@@ -38,7 +38,7 @@ def _weight(weights, o, tap):
     raise TypeError
 
 
-@overload(_weight, inline="always")
+@overload(_weight, INLINED)
 def _weight_by_kind(weights, o, tap):
     if weights.dtype == types.float32:
         return lambda weights, o, tap: weights[o, tap]
@@ -49,7 +49,7 @@ def _weight_by_kind(weights, o, tap):
     return of_sign
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _from_own_channels(du, samples, weights, tap, out):
     # du (O, B), weights of one position; out (I, B): each output of a depthwise layer has one input
     outputs, channels = du.shape[0], out.shape[0]
@@ -59,7 +59,7 @@ def _from_own_channels(du, samples, weights, tap, out):
             own[s] += weight * error[s]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _errors_at(place, rows, columns, du, samples, depthwise, weights, gain, thread, scratch, out):
     # one position of backward
     channels, batch = out.shape[1], out.shape[2]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import share
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch norm
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _sums(values):
     """The sum of some values and of their squares, in double precision: of every fourth, then of the four."""
     a0, a1, a2, a3, b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -28,7 +28,7 @@ def _sums(values):
     return (a0 + a1) + (a2 + a3), (b0 + b1) + (b2 + b3)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def add_up(begun, sums, count, first, last, totals):
     # totals (2, O) begin, or go on, over the positions of a tile, in their order
     for o in range(first, last):

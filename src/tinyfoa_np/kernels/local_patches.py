@@ -12,6 +12,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from .compiling import INLINED
+
 
 class Images(NamedTuple):
     """A batch of images as stored; an input is scale * value + offset, or the value alone for bits.
@@ -90,7 +92,7 @@ def patch_scale(images, patch):
     raise TypeError
 
 
-@overload(patch_scale, inline="always")
+@overload(patch_scale, INLINED)
 def _patch_scale_by_kind(images, patch):
     if patch.dtype == types.uint64:
         return lambda images, patch: images.scale
@@ -102,7 +104,7 @@ def own_patch(patch):
     raise TypeError
 
 
-@overload(own_patch, inline="always")
+@overload(own_patch, INLINED)
 def _own_patch_by_kind(patch):
     if patch.dtype == types.uint64:
         # patch (B, 1 + W) holds nine bits of one channel (B, 1), and then those of all channels, as words (W, B)

@@ -10,17 +10,17 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import share
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _bounds(k, side, size):
     """First and last row, or column, of a bin."""
     return k * size // side, ((k + 1) * size + side - 1) // side
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _kept(mask, s, f):
     """Whether dropout keeps a feature."""
     return mask.shape[0] == 0 or (mask[s, f >> 6] >> np.uint64(f & 63)) & np.uint64(1) != 0
@@ -31,7 +31,7 @@ def _add_place(values, s, at, out):
     raise TypeError
 
 
-@overload(_add_place, inline="always")
+@overload(_add_place, INLINED)
 def _add_place_by_kind(values, s, at, out):
     if values.dtype == types.uint64:
 
@@ -50,7 +50,7 @@ def _add_place_by_kind(values, s, at, out):
     return numbers
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _pool_sample(s, values, rows, columns, channels, side, gain, mask, out):
     for place in range(side * side):
         y0, y1 = _bounds(place // side, side, rows)
@@ -85,7 +85,7 @@ def drop_errors(errors, samples, mask, gain):
             errors[f, s] = errors[f, s] * gain if _kept(mask, s, f) else np.float32(0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _errors_at(place, errors, samples, rows, columns, side, out):
     row, column, channels = place // columns, place % columns, out.shape[1]
     out[place, :, :samples] = np.float32(0)

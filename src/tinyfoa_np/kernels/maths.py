@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .simd import I64
 
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 = high + low
@@ -41,7 +41,7 @@ def _of_bits(typing: Any, bits: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def exp(x):
     """e**x in float64, within 2 units in the last place for x in [-700, 700]; 0 below."""
     y = (-700.0 if x < -700.0 else x) / (_LN2_HIGH + _LN2_LOW) + 0.5
@@ -54,7 +54,7 @@ def exp(x):
     return total * power_of_two(k) if not x < -700.0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def log(x):
     """ln x in float64, within 3 units in the last place, for x > 0."""
     if not x < np.inf:
@@ -64,14 +64,14 @@ def log(x):
     return _log_of(_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)), (bits >> 52) - (1022 + 54 if tiny else 1022))
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def log_of_normal(x):
     """Like :func:`log`, bit for bit, for x that is neither subnormal nor infinite: a loop of them is vectorized."""
     bits = _bits_of(x)
     return _log_of(_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)), (bits >> 52) - 1022)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _log_of(mantissa, k):
     small = mantissa < 0.7071067811865476
     mantissa, k = (mantissa * 2.0 if small else mantissa), (k - 1 if small else k)
@@ -85,7 +85,7 @@ def _log_of(mantissa, k):
 _COS_TERMS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(13, -1, -1))
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def cos_turn(turn):
     """cos(2 pi turn) in float64, within 4e-16 of it, for turn in [0, 1); without branches."""
     turn = turn if turn < 1.0 - turn else 1.0 - turn
@@ -98,7 +98,7 @@ def cos_turn(turn):
     return sign * total
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def tanh(x):
     """tanh x in float64, within 1e-15 of it; without branches, so that a loop of them is vectorized."""
     x = min(max(x, -20.0), 20.0)  # beyond, it is 1 to the last place

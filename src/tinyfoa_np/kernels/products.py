@@ -345,7 +345,7 @@ _dense_rows, _dense_row = _dense(DENSE_ROWS, DENSE_VECTORS), _dense(1, DENSE_VEC
 _dense_rows_few, _dense_row_few = _dense(DENSE_ROWS, 1, masked=True), _dense(1, 1, masked=True)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def dense_product(w, w0, w_row, w_step, rows, x, x0, x_step, steps, z, z0, z_row, samples, carry):
     # as _dense, for any number of rows and samples
     b = 0

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .compiling import njit
+from .compiling import INLINED, njit
 from .maths import cos_turn, log_of_normal
 from .simd import share
 
@@ -20,7 +20,7 @@ WEIGHT, BIAS, PROJECTION, SHUFFLE, MASK, WRONG, MOMENT, RESCALE = 1, 2, 3, 4, 5,
 ORDER, TERNARY = 10, 11  # 9 is augmentation's
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def philox(c0, c1, c2, c3, k0, k1):
     """One block: four uint32 from a counter of four and a key of two words, all held in uint64."""
     low = np.uint64(0xFFFFFFFF)
@@ -32,7 +32,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def block(index, layer, purpose, seed):
     """The block of one index, keyed and counted as the project does everywhere."""
     low, seed, index = np.uint64(0xFFFFFFFF), np.uint64(seed), np.uint64(index)
@@ -58,7 +58,7 @@ def uniform(out, first, last, low, high, columns, layer, purpose, seed, bound):
             k += 1
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def _two_normals(k, layer, purpose, seed, deviation):
     # both branches of Box and Muller, so that a block makes two
     a, b, c, _ = block(k, layer, purpose, seed)
@@ -69,7 +69,7 @@ def _two_normals(k, layer, purpose, seed, deviation):
     return np.float32(radius * deviation * cos_turn(turn)), np.float32(radius * deviation * cos_turn(before))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _normal(flat, first, layer, purpose, seed, deviation):
     # elements first.. of a sequence whose elements 2 k and 2 k + 1 come from block k
     skip = first % 2
@@ -117,7 +117,7 @@ def ternary(out, first, outputs, layer, seed):
             out[o, c] = 1.0 if place < count // 6 else (-1.0 if place < 2 * (count // 6) else 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _permuted(place, count, epoch, purpose, seed):
     """The image of ``place`` under a random permutation of 0 .. ``count`` - 1.
 
