@@ -42,8 +42,8 @@ STEPS, EPOCHS, BATCH = 4000, (20, 100), (20, 100)
 TRAVEL, LARGEST_LR = 3.0, 0.01
 #: the default network, and smaller ones below these numbers of samples, for which larger ones train less steadily
 NETWORK, SMALLER = "fc:500x2", ((200, "fc:300"), (1000, "fc:300x2"))
-#: algorithms that learn little with a single layer
-TWO_LAYERS = ("giff",)
+#: the same for algorithms that learn little with a single layer
+SMALLER_OF = {"giff": SMALLER[1:]}
 #: weights and activations are real for fewer inputs than this, or fewer samples per input than this
 FEW_INPUTS, PER_INPUT = 64, 5
 #: learning rates if all weights train in every step, and those of networks with convolutions
@@ -124,7 +124,7 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     samples = max(1, min(samples, known.get("limit", samples)))
     usual = {"normalize": "standard", "shuffle": True} if own else {}
     algorithm = known.get("algorithm") or catalogue.DEFAULT
-    fits = SMALLER[1:] if algorithm in TWO_LAYERS else SMALLER
+    fits = SMALLER_OF.get(algorithm, SMALLER)
     network = next((smaller for below, smaller in fits if samples < below), NETWORK)
     fields: dict[str, Any] = {"network": network, **usual, **known}
     convolutions = convolutional(fields["network"])

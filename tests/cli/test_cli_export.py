@@ -1,6 +1,7 @@
 """``tinyfoa export``: where it writes, what it prints, how it ends."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -95,5 +96,5 @@ def test_a_trainer_of_own_data_has_the_recipe_of_training_with_signs(run, tmp_pa
     assert (code, err) == (0, "")
     bits = ("--binary-weights", "--binary-activations")
     assert run("train", "own.csv", *small, *bits, "--out", "signs", "--quiet")[0] == 0
-    assert layouts[0].recipe == read_recipe(tmp_path / "signs")
+    assert layouts[0].recipe == replace(read_recipe(tmp_path / "signs"), digest=None)
     assert layouts[0].recipe.shuffle  # a default for own data
