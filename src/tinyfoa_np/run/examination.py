@@ -76,7 +76,8 @@ class Examination:
     @contextmanager
     def views(self) -> Iterator[None]:
         """Discount what views of the arena and tables of their names take, as objects of Python; more is a finding."""
-        regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
+        with self.trace.paused():
+            regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
         kept, at_a_time = (size * regions for size in VIEWS)
         before = sys.getallocatedblocks()
         with self.trace.discounted(kept, at_a_time):
