@@ -47,6 +47,8 @@ def run(tmp_path_factory):
 
 
 def test_a_power_is_made_by_squaring_from_the_lowest_bit_on():
+    with pytest.raises(ValueError, match="exponent -1 is negative"):
+        power(0.9, -1)
     assert power(0.9, 0) == 1 and power(0.9, 1) == 0.9 and power(3.0, 13) == 3.0**13
     squares = [0.999]
     for _ in range(3):

@@ -31,7 +31,15 @@ def check(number: object) -> None:
 
 
 def power(base: float, exponent: int) -> float:
-    """base**exponent by repeated squaring in float64, starting at the exponent's lowest bit; ``exponent`` >= 0."""
+    """base**exponent by repeated squaring in float64, starting at the exponent's lowest bit.
+
+    Raises
+    ------
+    ValueError
+        If the exponent is negative: its lowest bits would never end.
+    """
+    if exponent < 0:
+        raise ValueError(f"exponent {exponent} is negative")
     result = 1.0
     while exponent:
         if exponent & 1:
