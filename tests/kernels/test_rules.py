@@ -47,17 +47,18 @@ def only_columns(before, after, columns):
 # DRTP -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("binary", [True, False], ids=["bits", "values"])
+@pytest.mark.parametrize("kind", ["bits", "signs", "values"])
+@pytest.mark.parametrize("relu", [False, True], ids=["tanh", "relu"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "looking"])
 @few
 @given(shapes())
 @example((1, 1, 1, 2, 3, 0))
-def test_drtp_hidden(binary, training, shape):
+def test_drtp_hidden(kind, relu, training, shape):
     samples, B, O, C, threads, seed = shape
     rng = np.random.default_rng(seed)
     z, feedback = made_z(rng, O, B, 2), rng.standard_normal((O, C)).astype(np.float32)
     labels = rng.integers(0, C, B).astype(np.uint16)
-    step = np.float32(rng.uniform(0.1, 0.9))
+    size, binary = np.float32(rng.uniform(0.1, 0.9)), kind != "values"
     done = on_threads(
         drtp.hidden,
         "z outputs",
@@ -66,21 +67,26 @@ def test_drtp_hidden(binary, training, shape):
         samples=samples,
         labels=labels if training else NO_LABELS,
         feedback=feedback,
-        step=step,
+        size=size,
         binary=binary,
-        outputs=kept_as(binary, B, O),
+        relu=relu,
+        outputs=kept_as(kind == "bits", B, O),
     )
     only_samples(done, "outputs", samples)
     only_columns(z, done.z, samples)
     before, own = z[:, :samples].T.astype(np.float64), labels[:samples]
+    active = before > 0 if relu else before >= 0
     if binary:
-        assert (bits.unpack(done.outputs[:samples], O) == (before >= 0)).all()
-        h = step * np.where(before >= 0, 1.0, -1.0)
+        h = size * np.where(active, 1.0, 0.0 if relu else -1.0)
     else:
-        h = np.tanh(before)
+        h = np.maximum(before, 0) if relu else np.tanh(before)
+    if kind == "bits":
+        assert (bits.unpack(done.outputs[:samples], O) == active).all()
+    else:
         np.testing.assert_allclose(done.outputs[:samples], h, rtol=2 * EPS, atol=0)
     if training:
-        theirs = feedback.astype(np.float64)[:, own].T * (1 - h * h)
+        slope = h > 0 if relu else 1 - h * h
+        theirs = feedback.astype(np.float64)[:, own].T * slope
         theirs = theirs * (np.abs(before) < 1) if binary else theirs
         assert (np.abs(done.z[:, :samples].T - theirs) <= 4 * EPS * np.abs(feedback[:, own].T)).all()
     elif binary:
