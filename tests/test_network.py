@@ -38,6 +38,8 @@ def test_locally_connected_layers_read_images(channels, below, rows, columns, co
         assert shape.fan_in == 9 * (I if connect == "full" else 1)
     with pytest.raises(BadRequest, match="not images"):
         layer_shapes(text, below * rows * columns)
+    with pytest.raises(BadRequest, match="do not have"):
+        layer_shapes(text, below * rows * columns + 1, image)
 
 
 def test_the_papers_network():

@@ -121,7 +121,7 @@ def layer_shapes(
     ------
     BadRequest
         If the text is not of that form, a width or count is zero or too large, or the inputs of a locally connected
-        network are not images.
+        network are not images, or images of another size.
 
     Examples
     --------
@@ -138,7 +138,8 @@ def layer_shapes(
             f"network {network!r} is locally connected, and these samples are not images: write 'fc:2000x4' for them"
         )
     below, rows, columns = image
-    assert below * rows * columns == inputs
+    if below * rows * columns != inputs:
+        raise BadRequest(f"images of {below} x {rows} x {columns} do not have {inputs:,} inputs")
     places, connect = rows * columns, connect or CONNECTIONS[0]
     return tuple(
         LocalShape(i * places, o * places, i, o, rows, columns, connect)

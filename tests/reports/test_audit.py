@@ -338,6 +338,8 @@ def test_what_does_not_agree_is_said(run, tmp_path, name):
 
 
 DAMAGED = {
+    "an image of words": lambda c: c.update(image=[1, "cnn", 8]),
+    "an image of two numbers": lambda c: c.update(image=[8, 8]),
     "no layers": lambda c: c.update(layers=[]),
     "a layer too few": lambda c: c["layers"].pop(),
     "no arena": lambda c: c.pop("arena"),

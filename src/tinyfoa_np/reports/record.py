@@ -144,9 +144,8 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
         written = checked_result(read_json(path))
         recipe = Recipe.from_json(json.dumps(written["recipe"]))
         plans = [_plan(layer["regions"]) for layer in written["layers"]]
-        image = written.get("image")
         inputs = plans[0].region("inputs").shape[1]
-        known = image and tuple(image)
+        known = _image(written.get("image"))
         shapes = () if recipe.deep else layer_shapes(recipe.network, inputs, known, recipe.lc_connect)
         stages = len(shapes) if recipe.rule.by_layer else 1
         if len(plans) != stages:
@@ -165,7 +164,7 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
             [_tiling(layer["tiling"]) for layer in written["layers"]] if "tiling" in written["layers"][0] else None,
             [bool(seen) for seen in written.get("probed", [False] * len(plans))],
             [str(line) for line in written["findings"]],
-            tuple(written["image"]) if written.get("image") else None,
+            known,
             {name: int(value) for name, value in written["beside"].items()} if written.get("beside") else None,
         )
     except OtherNumerics as error:
@@ -173,6 +172,14 @@ def read(run_dir: str | os.PathLike[str]) -> Record:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, BadRequest) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckFailed(f"{path} is not the record of a run: {reason}") from error
+
+
+def _image(written: Any) -> tuple[int, int, int] | None:
+    """Channels, rows and columns of the samples, if they are images."""
+    if not written:
+        return None
+    channels, rows, columns = (_count(number, 65536) for number in written)
+    return channels, rows, columns
 
 
 def _count(value: Any, most: int = 2**60, least: int = 1) -> int:
