@@ -351,9 +351,8 @@ def test_validation_changes_nothing_the_second_time(recipe):
     assert once.schedule in catalogue.find(recipe.algorithm).schedules
     given_, made = asdict(recipe), asdict(once)
     resolved = {"schedule", "options", "augment"}
-    resolved |= (
-        {"binary_weights", "binary_activations"} if once.deep or catalogue.find(recipe.algorithm).real else set()
-    )
+    always_real = once.deep or catalogue.find(recipe.algorithm).real
+    resolved |= {"binary_weights", "binary_activations"} if always_real else set()
     assert all(made[name] == given_[name] for name in NAMES if name not in resolved and given_[name] is not None)
     assert all(made[name] is not None for name in ("slices", *catalogue.find(recipe.algorithm).defaults))
 

@@ -159,9 +159,7 @@ def _tabled_errors(values, source, row, samples, dz, listed, thread, at, total):
             value = dz[thread, s]
             dz[thread, s] = _times_factor(source, value, s - _behind_tables(dz)) if value != 0 else np.float32(0)
     count = make_tables(dz, own, groups, tables)
-    for k in range(
-        16 * count, 16 * groups
-    ):  # behind the tables, too, every byte is to be written: an audit looks for it
+    for k in range(16 * count, 16 * groups):  # every byte behind the tables is written, too: an audit looks for it
         dz[thread, k] = 0
     return count, total
 
