@@ -105,6 +105,11 @@ RECIPES = {
     "pepita_tl": Recipe("fuzz", "fc:21,9", "pepita_tl"),
     "deeperforward": Recipe("fuzz", "conv:6,p2,6", "deeperforward"),
     "giff-fc": Recipe("fuzz", "fc:20,10", "giff"),
+    "pepita_wm": Recipe("fuzz", "fc:21,9", "pepita_wm"),
+    "cwcomp": Recipe("fuzz", "conv:6,p2,9", "cwcomp"),
+    "fa-conv": Recipe("fuzz", "conv:6,m2,f9", "fa"),
+    "drtp-conv": Recipe("fuzz", "conv:6,m2,f9", "drtp"),
+    "biofo-conv": Recipe("fuzz", "conv:6,m2,9", "biofo"),
 }
 Damage = Callable[[random.Random], None]  # puts a damaged file or directory in its place
 

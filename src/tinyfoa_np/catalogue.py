@@ -213,6 +213,15 @@ _SENT = {
         unsaid="logistic",
     ),
 }
+#: defaults of the variants of PEPITA, whose authors share a script
+_MODULATED = {
+    "lr": 1e-2,
+    "optimizer": "momentum",
+    "normalize": "unit",
+    "shuffle": True,
+    "dropout": 0.1,
+    "decay": 1e-4,
+}
 _RULES = "tinyfoa_np.rules."
 _OWN = (
     Algorithm(
@@ -301,14 +310,7 @@ _OWN = (
         name="pepita_tl",
         title="PEPITA-TL",
         homes={"fc": _RULES + "pepita_tl:Network"},
-        defaults={
-            "lr": 1e-2,
-            "optimizer": "momentum",
-            "normalize": "unit",
-            "shuffle": True,
-            "dropout": 0.1,
-            "decay": 1e-4,
-        },
+        defaults=_MODULATED,
         micro_batches=False,
         real=True,
         why_not="modulates the inputs of fully connected layers",
@@ -317,14 +319,7 @@ _OWN = (
         name="pepita_wm",
         title="PEPITA-WM",
         homes={"fc": _RULES + "pepita_wm:Network"},
-        defaults={
-            "lr": 1e-2,
-            "optimizer": "momentum",
-            "normalize": "unit",
-            "shuffle": True,
-            "dropout": 0.1,
-            "decay": 1e-4,
-        },
+        defaults=_MODULATED,
         options={
             "mirror_lr": Option(0.05, "learning rate of the feedback matrices.", least=1e-9, most=10.0),
             "mirror_decay": Option(1e-3, "weight decay of the feedback matrices.", most=1.0),
