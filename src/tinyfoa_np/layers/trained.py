@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..network import LocalShape
 from .encoding import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a commit says of a trained layer; read from a root, it is a dictionary with the same names.
+
+    Attributes
+    ----------
+    digest : bytes
+        SHA-256 of its parameters; hexadecimal in a root, and as an item.
+    alpha, scale : float
+        As in :class:`TrainedLayer`.
+    """
+
+    digest: bytes
+    alpha: float
+    scale: float
+
+    def __getitem__(self, name: str) -> Any:
+        value = getattr(self, name)
+        return value.hex() if isinstance(value, bytes) else value
 
 
 @dataclass(frozen=True, eq=False)
