@@ -59,12 +59,12 @@ FULLY_CONNECTED = table("Fully connected")
 CONVOLUTIONS = table("Through convolutions")
 
 
-@pytest.mark.parametrize("slices", [1, 4])
-@pytest.mark.parametrize("algorithm", FULLY_CONNECTED)
+@pytest.mark.parametrize(
+    "algorithm, slices",
+    [(rule, slices) for rule in FULLY_CONNECTED for slices in ((1, 4) if catalogue.find(rule).by_layer else (1,))],
+)
 def test_fully_connected(algorithm, slices):
     rule = catalogue.find(algorithm)
-    if slices > 1 and not rule.by_layer:
-        pytest.skip("only layers that train one after another have slices in closed form")
     recipe, nbytes = planned(FLAT, algorithm, **({"slices": slices} if rule.by_layer else {}))
     sides = [PIXELS, *map(int, FLAT[3:].split(","))]
     pairs = list(pairwise(sides))
