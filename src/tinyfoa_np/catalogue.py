@@ -123,6 +123,8 @@ class Algorithm:
         (``conv``).
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
+    in_c : bool
+        Whether the trainer in C trains its fully connected networks, with binary weights and activations.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -148,6 +150,7 @@ class Algorithm:
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
     freezes: bool = True
+    in_c: bool = False
     paper: str | None = None
 
     def on(self, kind: str) -> Algorithm:
@@ -237,6 +240,7 @@ _OWN = (
         projected=True,
         answers="projection",
         why_not="trains fully connected layers, in slices",
+        in_c=True,
         paper="tinyfoa_memory",
     ),
     Algorithm(

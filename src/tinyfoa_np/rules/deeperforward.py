@@ -109,11 +109,11 @@ class Network(Scored, GroupStage):
 
     def _forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
         """Run a layer on what the one below hands on; return its outputs y (B, P, O)."""
-        unpack = self.unpack(samples)
+        unpack = self.unpack(group, samples)
 
         def prepare(maps: np.ndarray) -> None:
             blocks = self.C
-            if group.below is None:
+            if unpack:
                 unpack(maps)
                 blocks = 1
                 self._measure(maps, samples, blocks)
