@@ -38,7 +38,7 @@ Examples:
   tinyfoa export runs/digits-tinyfoa-1 --to onnx --out digits.onnx
   tinyfoa export digits --to c-trainer --network fc:100x2 --batch 10 --out trainer
   tinyfoa export log.csv --group person --window 50 --to c-trainer --network fc:40 --out trainer
-  tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5"""
+  tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5""",
 )
 @click.argument("source", metavar="RUN|DATASET", required=False)
 @click.option(
@@ -188,8 +188,8 @@ def _trainer(
         raise BadRequest(f"--out {target} is a file; give a directory")
     images, before = device.images(str(source), layout) if run else (None, 0)
     c_trainer.write(layout, loaded, target, images, before)
-    streamed = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
+    cuts = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
     return (
-        f"{target}: {layout.arena_bytes:,} bytes of RAM{streamed}; {layout.flash_bytes:,} bytes of {store.name} in pages of"
-        f" {store.page:,}"
+        f"{target}: {layout.arena_bytes:,} bytes of RAM{cuts}; {layout.flash_bytes:,} bytes of {store.name} in pages"
+        f" of {store.page:,}"
     )

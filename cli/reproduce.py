@@ -76,7 +76,7 @@ Examples:
     "--quick",
     is_flag=True,
     help="A first look at a table in minutes, not a reproduction: one seed, layers of 300 neurons (table3: 4 to 8 "
-    "channels), 5,000 samples, 4 epochs, 10 times the learning rate. Other options override this.",
+    "channels), 5,000 samples, 4 epochs, batch 20, 10 times the learning rate. Other options override this.",
 )
 @click.option(
     "--epochs",
@@ -106,7 +106,9 @@ Examples:
     help="Runs at the same time, each in a process with one thread. [default: all cores]",
 )
 @data_dir_option
-@click.option("--out", metavar="DIR", help="Directory of the runs and the table. [default: runs/TABLE or runs/TABLE-quick]")
+@click.option(
+    "--out", metavar="DIR", help="Directory of the runs and the table. [default: runs/TABLE or runs/TABLE-quick]"
+)
 @json_option
 @click.option("--quiet", is_flag=True, help="Print only the table, no progress.")
 @debug_option

@@ -37,9 +37,9 @@ from . import tinyfoa_tables as tables
 #: a row: the columns of the CSV file, and ``runs`` and ``notes``
 Summary = dict[str, Any]
 PEPITA = "fc:2000x3"  # as published
-#: a quick look: smaller layers by published network, fewer samples and epochs, and so a larger learning rate
+#: a quick look: smaller layers by published network, fewer samples, and yet enough steps to learn something
 QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4,8x3"}
-QUICK, QUICK_LR = {"epochs": 4, "limit": 5000}, 10
+QUICK, QUICK_LR = {"epochs": 4, "limit": 5000, "batch": 20}, 10
 
 
 @dataclass(frozen=True)
@@ -339,6 +339,8 @@ def caption(table: str, todo: Sequence[Task]) -> str:
     networks = dict.fromkeys(task.recipe.network for task in todo)
     if any(task.recipe.network != task.published.network for task in todo):
         parts.append(f"network{'s' * (len(networks) > 1)} {' and '.join(networks)} instead of the published ones")
+    if recipe.batch != published.batch:
+        parts.append(f"batch {recipe.batch} instead of {published.batch}")
     if recipe.lr != published.lr:
         parts.append(f"{recipe.lr / published.lr:.3g} times the published learning rates")
     if recipe.limit is not None:
