@@ -500,8 +500,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.model_sha256_, self.history_ = result["model_sha256"], results.epochs(self._run)
         self.loss_curve_ = [epoch.loss for epoch in self.history_]
         self.n_iter_ = max(epoch.epoch for epoch in self.history_) + 1
-        error, counts = self.history_[-1].train_error_pct, np.bincount(labels)
-        if not stream and (told := advice(error, counts, "training", self.recipe_)):
+        last, counts = self.history_[-1].train_error_pct, np.bincount(labels)
+        if not stream and (told := advice(last, counts, "training", self.recipe_)):
             warnings.warn(told, stacklevel=3)
         return self
 

@@ -341,7 +341,7 @@ def caption(table: str, todo: Sequence[Task]) -> str:
         parts.append(f"network{'s' * (len(networks) > 1)} {' and '.join(networks)} instead of the published ones")
     if recipe.batch != published.batch:
         parts.append(f"batch {recipe.batch} instead of {published.batch}")
-    if recipe.lr != published.lr:
+    if recipe.lr != published.lr and recipe.lr and published.lr:
         parts.append(f"{recipe.lr / published.lr:.3g} times the published learning rates")
     if recipe.limit is not None:
         parts.append(f"the first {recipe.limit:,} training samples only")
