@@ -21,6 +21,7 @@ from ...ram.packing import Plan, Region, pack
 from ..model import Model
 from .answers import (
     Answer,
+    Blocks,
     Convolve,
     Dense,
     Embed,
@@ -33,6 +34,7 @@ from .answers import (
     Rms,
     Scale,
     Spread,
+    Standardize,
     Value,
     answer_of,
 )
@@ -332,15 +334,27 @@ def _spread(writer: Writer, k: int, step: Spread) -> Iterable[str]:
 def _convolve(writer: Writer, k: int, step: Convolve) -> Iterable[str]:
     source, shape = writer.answer.values[step.source], step.weights.shape
     weights, bias = writer._constant(f"weights{k}", step.weights), writer._constant(f"bias{k}", step.bias)
-    ends = f"{int(step.relu)}, {writer._value(step.target)}"
-    x, n = writer._value(step.source), writer.answer.values[step.target].size
-    then = [f"tanh_of_all({writer._value(step.target)}, {n});"] if step.tanh else []
+    x, to, relu = writer._value(step.source), writer._value(step.target), int(step.relu)
+    then = [f"tanh_of_all({to}, {writer.answer.values[step.target].size});"] if step.tanh else []
     if len(shape) == 2:
-        return [f"connect({x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {ends});", *then]
-    about = f"{x}, {', '.join(map(str, source.shape))}, {weights}, {shape[0]}, {shape[1]}"
+        about = f"{x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {relu}, {to}"
+        return [f"connect({about});", *then]
     if len(shape) == 3:
-        return [f"convolve_each({about}, {step.stride}, {writer._value(step.target)});"]
-    return [f"convolve({about}, {bias}, {step.stride}, {shape[3]}, {ends});", *then]
+        about = f"{x}, {', '.join(map(str, source.shape))}, {weights}, {shape[0]}, {shape[1]}"
+        return [f"convolve_each({about}, {step.stride}, {to});"]
+    groups, (high, wide, depth, width) = shape[0] if len(shape) == 5 else 1, shape[-4:]
+    rows, columns, channels = source.shape
+    size, ends = f"{high}, {wide}", f"{step.stride}, {groups * width}, {width}, {relu}"
+    about = f"{rows}, {columns}, {channels}, {depth}"
+    if groups == 1:
+        return [f"convolve({x}, {about}, {weights}, {size}, {bias}, {ends}, {to});", *then]
+    own = f"{weights} + p * {high * wide * depth * width}, {size}, {bias} + p * {width}"
+    return [
+        f"for (p = 0; p < {groups}; p++)",
+        f"    convolve({x} + p * {depth}, {about}, {own},",
+        f"             {ends}, {to} + p * {width});",
+        *then,
+    ]
 
 
 def _normalize(writer: Writer, k: int, step: Normalize) -> Iterable[str]:
@@ -371,6 +385,17 @@ def _goodness(writer: Writer, k: int, step: Goodness) -> Iterable[str]:
         return [f"add_goodness({x}, {about}, goodness);"]
     sums = writer._at(f"beside{k}", "sums")
     return [f"add_goodness_of_maps({x}, {rows * columns}, {about}, {sums}, goodness);"]
+
+
+def _standardize(writer: Writer, k: int, step: Standardize) -> Iterable[str]:
+    rows, columns, width = writer.answer.values[step.source].shape
+    return [f"standardize({writer._value(step.source)}, {rows * columns}, {width}, {step.blocks});"]
+
+
+def _blocks(writer: Writer, k: int, step: Blocks) -> Iterable[str]:
+    rows, columns, width = writer.answer.values[step.source].shape
+    about = f"{writer._value(step.source)}, {rows * columns}, {width}, {writer.answer.classes}"
+    return [f"add_block_{'squares' if step.squared else 'means'}({about}, goodness);"]
 
 
 def _embed(writer: Writer, k: int, step: Embed) -> Iterable[str]:
@@ -414,6 +439,8 @@ _WRITERS: dict[type, Any] = {
     Pool: _pool,
     Rms: _rms,
     Goodness: _goodness,
+    Standardize: _standardize,
+    Blocks: _blocks,
     Embed: _embed,
     Length: _length,
 }
