@@ -408,6 +408,8 @@ def _blocks(model: Model, found: Answer) -> None:
     """DeeperForward: the means of the classes' blocks of channels, summed over layers."""
     found.precise = True
     groups = _groups(model, found, copied=True)
+    if any(group.lent or group.number and group.apart for group in groups):
+        raise BadRequest("a network with shortcuts that deeperforward trains is exported as npz only")
     first = min(model.recipe.options["first_layer"], len(groups)) - 1
     for number, group in enumerate(groups):
         found.change(Standardize, model.classes if number else 1)
