@@ -85,7 +85,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
         _picture(run_dir, "memory"),
         _phases(audit),
         _peak(audit),
-        _paper(audit),
+        *([_paper(audit)] if audit["paper"] else []),
         *(["<h2>Weights</h2>"] if weights else []),
         *(_picture(run_dir, kind) for kind in weights),
         "<h2>Recipe</h2>",
@@ -214,13 +214,13 @@ def _verdict(audit: dict[str, Any]) -> str:
 
 
 def _phases(audit: dict[str, Any]) -> str:
-    table = []
+    paper, table = audit["paper"], []
     for phase, row in audit["phases"].items():
-        paper = audit["paper"].get(phase)
-        theirs = f"{paper['paper_bytes']:,}" if paper else ""
-        table.append([phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", theirs])
+        theirs = [f"{paper[phase]['paper_bytes']:,}" if phase in paper else ""] if paper else []
+        table.append([phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", *theirs])
     most = "" if audit["whole_network"] else ", the most of any layer"
-    return _table(f"Bytes by phase{most}", ["phase", "planned >", "accounted for >", "the paper's formula >"], table)
+    columns = ["phase", "planned >", "accounted for >", *(["the paper's formula >"] if paper else [])]
+    return _table(f"Bytes by phase{most}", columns, table)
 
 
 def _peak(audit: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyfoa_np.data.arrays import shown
 
-#: share of test values outside the training range, minimum number of them and of samples per group on average, and share
+#: share of test values outside the training range; minimum number of them, and of samples per group on average; share
 #: of variance between groups
 OUTSIDE, LEAST, BETWEEN = 0.25, 10, 0.9
 #: minimum number of groups, and maximum share of the variance that classes explain
