@@ -121,6 +121,8 @@ class Algorithm:
     graphs : tuple of str
         Which graphs of layers it trains, if any: ``named`` ones, or one of that name, and chains of convolutions
         (``conv``).
+    norms : bool
+        Whether it trains the batch norm that a network has; otherwise this is left out.
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
     in_c : bool
@@ -149,6 +151,7 @@ class Algorithm:
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
+    norms: bool = True
     freezes: bool = True
     in_c: bool = False
     paper: str | None = None
@@ -390,7 +393,8 @@ _OWN = (
         name="deeperforward",
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
-        graphs=("conv",),
+        graphs=("resnet8", "conv"),
+        norms=False,
         freezes=False,
         defaults={
             "lr": 0.02,

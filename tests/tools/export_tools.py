@@ -58,6 +58,7 @@ CASES = [
     ("conv:10k5,m2,8,f20", (1, 12, 11), {"algorithm": "drtp"}),
     ("cnn", (2, 12, 11), {"algorithm": "dfa", "options": {"signal": "sign"}}),
     ("resnet8", (3, 8, 8), {"algorithm": "fa"}),
+    ("resnet8", (3, 8, 8), {"algorithm": "deeperforward"}),
 ]
 
 

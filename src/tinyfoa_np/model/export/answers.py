@@ -6,7 +6,7 @@ product is rounded, then scaled, then has its bias added, unless a step says oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod, tanh
 
@@ -20,7 +20,7 @@ from ...layers.graph import CONNECT, CONV, DEPTHWISE, GROUPED, LARGEST, NORM, Op
 from ...layers.group import Group
 from ...layers.trained import TrainedLayer, input_scales
 from ...network import LocalShape, is_local
-from ...rules import bp_local
+from ...rules import bp_local, deeperforward
 from ...rules.cuts import binary
 from ..form import stages_of
 from ..model import Model
@@ -150,6 +150,14 @@ class Pool(Step):
 
     window: tuple[int, int]
     largest: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Shortcut(Step):
+    """Add value ``beside``, in place, or write its channels behind those of the source."""
+
+    beside: int
+    joined: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,9 +417,23 @@ def _blocks(model: Model, found: Answer) -> None:
     found.precise = True
     groups = _groups(model, found, copied=True)
     first = min(model.recipe.options["first_layer"], len(groups)) - 1
+    (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
+    assert isinstance(stage, deeperforward.Network)
+    kept = 0
     for number, group in enumerate(groups):
         found.change(Standardize, model.classes if number else 1)
-        _program(model, found, group, number)
+        x = len(found.values) - 1
+        if number in stage.kept_by:
+            if group.apart:
+                found.values.append(Value("real", group.program.shape))
+            found.steps.append(Shortcut(x, len(found.values) - 1, kept, group.apart))
+            x = len(found.values) - 1
+        if number in stage.kept_by.values():
+            kept = x
+            if stage.layout[number].keep == 2:
+                rows, columns, channels = group.program.shape
+                kept = found.add(Pool, "real", (rows // 2, columns // 2, channels), (2, 2))
+        _program(model, found, group, number, x)
         if number >= first:
             found.change(Blocks, False)
 
@@ -435,22 +457,24 @@ def _groups(model: Model, found: Answer, copied: bool = False) -> list[Group]:
     return [group for group in stage.layers if isinstance(group, Group)]
 
 
-def _program(model: Model, found: Answer, group: Group, number: int) -> None:
-    """The operations of a group."""
+def _program(model: Model, found: Answer, group: Group, number: int, x: int | None = None) -> None:
+    """The operations of a group, whose input is value ``x``, the last one if not given."""
     trained, program = model.layers[number], group.program
-    first = len(found.values) - 1
+    first = len(found.values)
+    numbers = [first - 1 if x is None else x, *range(first, first + len(program.operations))]
     for one in program.operations:
         found.values.append(Value("real", program.shapes[one.target]))
-        found.steps.append(_operation(one, trained, first))
+        found.steps.append(_operation(one, trained, numbers))
 
 
-def _operation(one: Operation, trained: TrainedLayer, first: int) -> Step:
-    source, target, weights = first + one.source, first + one.target, parameters(one, trained)
+def _operation(one: Operation, trained: TrainedLayer, numbers: Sequence[int]) -> Step:
+    """An operation as a step; ``numbers`` are those of the program's values."""
+    source, target, weights = numbers[one.source], numbers[one.target], parameters(one, trained)
     if one.kind == NORM:
         statistics = np.zeros((4, one.weight[1]), np.float32)
         names = ("gamma", "beta", "mean", "variance")
         map_kernels.running_stats(*(weights[name] for name in names), one.epsilon, statistics)
-        beside = None if one.shortcut is None else first + one.shortcut
+        beside = None if one.shortcut is None else numbers[one.shortcut]
         scale, shift = statistics[map_kernels.SCALE], statistics[map_kernels.SHIFT]
         return Normalize(source, target, scale, shift, beside, one.relu)
     if one.kind in (CONV, CONNECT, DEPTHWISE, GROUPED):

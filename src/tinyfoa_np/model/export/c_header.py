@@ -33,6 +33,7 @@ from .answers import (
     Pool,
     Rms,
     Scale,
+    Shortcut,
     Spread,
     Standardize,
     Value,
@@ -150,8 +151,7 @@ class Writer:
         found = self.answer
         lives: dict[int, list[int]] = {}
         for k, step in enumerate(found.steps):
-            beside = step.beside if isinstance(step, Normalize) else None
-            for value in (step.source, step.target, beside):
+            for value in (step.source, step.target, getattr(step, "beside", None)):
                 if value:
                     lives.setdefault(value, []).append(k)
         last = len(found.values) - 1
@@ -372,6 +372,20 @@ def _pool(writer: Writer, k: int, step: Pool) -> Iterable[str]:
     return [f"{what}({writer._value(step.source)}, {about}, {writer._value(step.target)});"]
 
 
+def _shortcut(writer: Writer, k: int, step: Shortcut) -> Iterable[str]:
+    values, x, beside = writer.answer.values, writer._value(step.source), writer._value(step.beside)
+    if not step.joined:
+        return [f"for (o = 0; o < {values[step.source].size}; o++) ({x})[o] += ({beside})[o];"]
+    (rows, columns, own), (*_, more) = values[step.source].shape, values[step.beside].shape
+    to, width = f"({writer._value(step.target)})[p * {own + more} + ", f"{own} + "
+    return [
+        f"for (p = 0; p < {rows * columns}; p++) {{",
+        f"    for (o = 0; o < {own}; o++) {to}o] = ({x})[p * {own} + o];",
+        f"    for (o = 0; o < {more}; o++) {to}{width}o] = ({beside})[p * {more} + o];",
+        "}",
+    ]
+
+
 def _rms(writer: Writer, k: int, step: Rms) -> Iterable[str]:
     x, n = writer._value(step.source), writer.answer.values[step.source].size
     return [f"unit = over_rms(1.0, sum_of_squares({x}, {n}), {n});", f"for (o = 0; o < {n}; o++) ({x})[o] *= unit;"]
@@ -437,6 +451,7 @@ _WRITERS: dict[type, Any] = {
     Convolve: _convolve,
     Normalize: _normalize,
     Pool: _pool,
+    Shortcut: _shortcut,
     Rms: _rms,
     Goodness: _goodness,
     Standardize: _standardize,

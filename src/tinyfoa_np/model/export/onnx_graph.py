@@ -30,6 +30,7 @@ from .answers import (
     Pool,
     Rms,
     Scale,
+    Shortcut,
     Spread,
     Standardize,
     answer_of,
@@ -98,6 +99,7 @@ class _Graph:
             Convolve: self._convolve,
             Normalize: self._normalize,
             Pool: self._pool,
+            Shortcut: self._shortcut,
             Rms: self._rms,
             Goodness: self._goodness,
             Standardize: self._standardize,
@@ -265,6 +267,10 @@ class _Graph:
     def _pool(self, step: Pool, x: str) -> str:
         what = "MaxPool" if step.largest else "AveragePool"
         return self.node(what, x, kernel_shape=list(step.window), strides=list(step.window))
+
+    def _shortcut(self, step: Shortcut, x: str) -> str:
+        beside = self.names[step.beside]
+        return self.node("Concat", x, beside, axis=1) if step.joined else self.node("Add", x, beside)
 
     def _over_rms(self, x: str, *axes: int) -> str:
         mean = self.node("ReduceMean", self.node("Mul", x, x), axes=list(axes), keepdims=1)
