@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -147,7 +148,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     """
     if len(parts) > 2:
         raise BadRequest(f"{name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
-    reading = known.reading
+    reading, image = known.reading, None if known.reading.window else _image(parts[0].inputs.shape[1:])
     parts = [_rows(part, reading.missing == "median", limit) for part in parts]
     width = parts[0].inputs.shape[1]
     if reading.window:
@@ -177,7 +178,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if origin.get("columns") and reading.window:
         origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
     origin["reading"] = known.to_record()
-    return scaled(name, train, test, classes, width, origin)
+    return replace(scaled(name, train, test, classes, width, origin), image=image)
 
 
 def _drift(
@@ -491,6 +492,15 @@ def _new_arrays(path: Path, limit: int) -> Part:
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Channels, rows and columns of samples in that order, or of rows and columns; None of others."""
+    if len(shape) == 2:
+        return 1, *shape
+    if len(shape) != 3 or shape[2] <= 4 < min(shape[:2]):  # some files have channels last
+        return None
+    return shape[0], shape[1], shape[2]
 
 
 def _rows(part: Part, gaps: bool, limit: int) -> Part:
