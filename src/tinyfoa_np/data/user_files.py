@@ -34,7 +34,7 @@ from tinyfoa_np.data.csv_table import Coded, Table
 from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint, not_finite
 from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
-from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.reading import LISTS, Reading
 from tinyfoa_np.data.roles import Known
 from tinyfoa_np.data.search_path import Place, listed
 from tinyfoa_np.errors import BadRequest
@@ -276,7 +276,10 @@ def described(dataset: Dataset) -> str:
     names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
     window = (reading.get("reading") or {}).get("window")
     if window and names:
-        told = f"{inputs // window} inputs{_listed(reading.get('names') or ())} in windows of {window} rows"
+        width = inputs // window
+        told = (
+            f"{width} inputs{_listed([each.removesuffix('[0]') for each in names[:width]])} in windows of {window} rows"
+        )
     else:
         told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
     told += f", label {shown(label)!r}" if label else ""
@@ -325,8 +328,10 @@ def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part],
             parts.append(Part(str(path), inputs, labelling.coded(str(path), given, _count(str(path), inputs))))
         else:
             raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
-        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", "drop", "keep", "time", "header"}):
-            raise BadRequest(f"--{min(told)} applies to tables only, and {path} is not a table: leave it out")
+        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", *LISTS, "time", "header"}):
+            raise BadRequest(
+                f"--{min(told).replace('_', '-')} applies to tables only, and {path} is not a table: leave it out"
+            )
     for part in parts:
         if part.labels is None:
             raise BadRequest(f"{part.name} has no labels")
