@@ -13,7 +13,7 @@ import click
 from tinyfoa_np import catalogue, defaults
 from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.data import is_files
-from tinyfoa_np.data.reading import MISSING, Reading
+from tinyfoa_np.data.reading import LISTS, MISSING, Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.papers import presets
@@ -102,6 +102,12 @@ _READING_OPTIONS = (
         help="Own data: train on these columns even if they look like times or identifiers, which are left out.",
     ),
     click.option(
+        "--one-hot",
+        metavar="COLUMNS",
+        multiple=True,
+        help="Own data: columns of text, or of numbers that are codes; each value becomes an input of 0 or 1.",
+    ),
+    click.option(
         "--group",
         metavar="COLUMN",
         help="Own data: the person or thing that a sample comes from. One fifth of the groups becomes the test set.",
@@ -156,7 +162,7 @@ def reading_of(given: dict[str, Any]) -> Reading | None:
     """
     names = [field.name for field in fields(Reading)]
     said = {name: value for name in names if (value := given.pop(name, None)) not in (None, ())}
-    for name in ("drop", "keep"):
+    for name in LISTS:
         if name in said:
             said[name] = tuple(column.strip() for part in said[name] for column in next(csv.reader([part])))
     return Reading(**said).validated() if said else None
@@ -202,8 +208,8 @@ _RECIPE_OPTIONS = (
         "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
         "bp, fa, dfa, drtp, deeperforward, cwcomp and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
         "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer."
-        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (cnn also with dfa and drtp). "
-        f"[default: {Recipe.network}]",
+        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (cnn also with dfa and drtp, "
+        f"resnet8 also with deeperforward). [default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",

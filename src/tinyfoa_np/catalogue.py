@@ -121,8 +121,12 @@ class Algorithm:
     graphs : tuple of str
         Which graphs of layers it trains, if any: ``named`` ones, or one of that name, and chains of convolutions
         (``conv``).
+    norms : bool
+        Whether it trains the batch norm that a network has; otherwise this is left out.
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
+    in_c : bool
+        Whether the trainer in C trains its fully connected networks, with binary weights and activations.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -147,14 +151,16 @@ class Algorithm:
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
+    norms: bool = True
     freezes: bool = True
+    in_c: bool = False
     paper: str | None = None
 
     def on(self, kind: str) -> Algorithm:
         """The rule on a kind of network: graphs of layers train as one stage, whole, even if layer by layer."""
         if kind != "graph" or not self.by_layer:
             return self
-        own = {"schedules": ("none",), "recompute": False, "projected": False, "answers": None, "freezes": False}
+        own = {"schedules": ("none",), "recompute": False, "freezes": False}
         return replace(self, by_layer=False, **own)  # type: ignore[arg-type]
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +243,7 @@ _OWN = (
         projected=True,
         answers="projection",
         why_not="trains fully connected layers, in slices",
+        in_c=True,
         paper="tinyfoa_memory",
     ),
     Algorithm(
@@ -311,6 +318,7 @@ _OWN = (
         title="PEPITA-TL",
         homes={"fc": _RULES + "pepita_tl:Network"},
         defaults=_MODULATED,
+        answers="logits",
         micro_batches=False,
         real=True,
         why_not="modulates the inputs of fully connected layers",
@@ -320,6 +328,7 @@ _OWN = (
         title="PEPITA-WM",
         homes={"fc": _RULES + "pepita_wm:Network"},
         defaults=_MODULATED,
+        answers="logits",
         options={
             "mirror_lr": Option(0.05, "learning rate of the feedback matrices.", least=1e-9, most=10.0),
             "mirror_decay": Option(1e-3, "weight decay of the feedback matrices.", most=1.0),
@@ -344,6 +353,15 @@ _OWN = (
             "classifier_decay": 3e-3,
             "label_scale": 1.0,
             "peer": 0.03,
+        },
+        options={
+            "classifiers": Option(
+                "all",
+                "softmax classifiers beside: one of all layers' outputs, or each layer has one of the outputs so far,"
+                " for evaluate --exit in one pass.",
+                choices=("all", "each"),
+                unsaid="all",
+            )
         },
         micro_batches=False,
         signs_first=True,
@@ -384,7 +402,8 @@ _OWN = (
         name="deeperforward",
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
-        graphs=("conv",),
+        graphs=("resnet8", "conv"),
+        norms=False,
         freezes=False,
         defaults={
             "lr": 0.02,
@@ -394,6 +413,7 @@ _OWN = (
             "dropout": 0.0,
             "decay": 5e-4,
         },
+        answers="blocks",
         options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
     ),
     Algorithm(
@@ -404,6 +424,7 @@ _OWN = (
         freezes=False,
         micro_batches=False,
         defaults={"lr": 0.01, "optimizer": "adam", "normalize": "standard", "shuffle": True},
+        answers="competing",
         options={
             "predictor": Option(
                 "softmax",

@@ -21,19 +21,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinyfoa_np.data import csv_table, frames, splits, windows
+from tinyfoa_np.data import csv_table, drift, frames, splits, windows
 from tinyfoa_np.data import labels as labelling
 from tinyfoa_np.data.arrays import from_archive, from_npy, shown
 from tinyfoa_np.data.csv_table import Coded, Table
 from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint, not_finite
 from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
-from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.reading import LISTS, Reading
 from tinyfoa_np.data.roles import Known
 from tinyfoa_np.data.search_path import Place, listed
 from tinyfoa_np.errors import BadRequest
@@ -147,7 +148,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     """
     if len(parts) > 2:
         raise BadRequest(f"{name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
-    reading = known.reading
+    reading, image = known.reading, None if known.reading.window else _image(parts[0].inputs.shape[1:])
     parts = [_rows(part, reading.missing == "median", limit) for part in parts]
     width = parts[0].inputs.shape[1]
     if reading.window:
@@ -170,12 +171,34 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if reading.missing == "median":
         known = known._replace(medians=_medians(name, train.inputs, width))
         train, test = (Split(filled(split.inputs, known.medians), split.labels) for split in (train, test))
+    if told := _drift(name, train, test, parts[0], numbers[0], width, origin, reading):
+        warnings.warn(told, stacklevel=2)
     if named:
         origin["labels"] = named
     if origin.get("columns") and reading.window:
         origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
     origin["reading"] = known.to_record()
-    return scaled(name, train, test, classes, width, origin)
+    return replace(scaled(name, train, test, classes, width, origin), image=image)
+
+
+def _drift(
+    name: str,
+    train: Split,
+    test: Split,
+    part: Part,
+    labels: np.ndarray,
+    width: int,
+    origin: dict[str, Any],
+    reading: Reading,
+) -> str:
+    """A warning about columns that drift between training and test samples, or between groups; empty if none do."""
+    if train.inputs.dtype == np.uint8:
+        return ""
+    found = drift.outside(train.inputs, test.inputs, width)
+    if part.groups is not None and not np.isnan(part.inputs).any():
+        of_groups = drift.between(part.inputs, labels, part.groups.codes, width, str(reading.group))
+        found |= of_groups
+    return drift.warning(name, found, origin.get("columns"))
 
 
 def scaled(name: str, train: Split, test: Split, classes: int, width: int, origin: dict[str, Any]) -> Dataset:
@@ -253,7 +276,10 @@ def described(dataset: Dataset) -> str:
     names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
     window = (reading.get("reading") or {}).get("window")
     if window and names:
-        told = f"{inputs // window} inputs{_listed(reading.get('names') or ())} in windows of {window} rows"
+        width = inputs // window
+        told = (
+            f"{width} inputs{_listed([each.removesuffix('[0]') for each in names[:width]])} in windows of {window} rows"
+        )
     else:
         told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
     told += f", label {shown(label)!r}" if label else ""
@@ -302,8 +328,10 @@ def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part],
             parts.append(Part(str(path), inputs, labelling.coded(str(path), given, _count(str(path), inputs))))
         else:
             raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
-        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", "drop", "keep", "time", "header"}):
-            raise BadRequest(f"--{min(told)} applies to tables only, and {path} is not a table: leave it out")
+        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", *LISTS, "time", "header"}):
+            raise BadRequest(
+                f"--{min(told).replace('_', '-')} applies to tables only, and {path} is not a table: leave it out"
+            )
     for part in parts:
         if part.labels is None:
             raise BadRequest(f"{part.name} has no labels")
@@ -464,6 +492,15 @@ def _new_arrays(path: Path, limit: int) -> Part:
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Channels, rows and columns of samples in that order, or of rows and columns; None of others."""
+    if len(shape) == 2:
+        return 1, *shape
+    if len(shape) != 3 or shape[2] <= 4 < min(shape[:2]):  # some files have channels last
+        return None
+    return shape[0], shape[1], shape[2]
 
 
 def _rows(part: Part, gaps: bool, limit: int) -> Part:

@@ -31,8 +31,8 @@ from ..layers.layer import Part
 from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
+from ..recipe import Recipe
 from ..storage.flash import Flash
-from .bp_graph import unchanged
 from .feedback_graph import biased
 from .group_stage import GroupStage
 from .stage import Outcome
@@ -119,9 +119,14 @@ class Network(GroupStage):
 
     def _generate(self, group: Group) -> None:
         head, bias = (self.ram[name] for name in self._names(group))
-        number, seed, bound = group.number, self.recipe.seed, 1 / sqrt(len(head))
-        uniform_rows(head, 0, len(head), number, seed, bound)
-        uniform_rows(bias[None], 0, 1, BIASES + number, seed, bound)
+        self.head(head, bias, group.number, self.recipe)
+
+    @staticmethod
+    def head(head: np.ndarray, bias: np.ndarray, number: int, recipe: Recipe) -> None:
+        """Generate the head (N, C) of a layer, and its biases (C,)."""
+        bound = 1 / sqrt(len(head))
+        uniform_rows(head, 0, len(head), number, recipe.seed, bound)
+        uniform_rows(bias[None], 0, 1, BIASES + number, recipe.seed, bound)
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)
@@ -142,10 +147,8 @@ class Network(GroupStage):
 
     def forward(self, samples: int, phase: str, top: str) -> Group:
         """Run the layers up to the one in training, and its head; return the layer."""
-        prepare = self.unpack(samples)
         for group in self.layers[: self.turn + 1]:
-            group.forward(samples, phase, prepare)
-            prepare = unchanged
+            group.forward(samples, phase, self.unpack(group, samples))
         self.arena.enter(f"{top}:{group.top}")
         head, bias = (self.ram[name] for name in self._names(group))
         h = group.output.reshape(self.B, -1)
