@@ -15,7 +15,7 @@ from tinyfoa_np.rules import biofo, bp, dfa, drtp, fa, ff, giff, monoforward, pe
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run import train
 from tinyfoa_np.run.events import Diverged
-from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS
+from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS, BUILT, TABLE, VIEWS
 from tinyfoa_np.run.session import Session
 from tinyfoa_np.storage import item_file, root
 
@@ -465,6 +465,19 @@ def test_without_a_cheat_it_ends_with_0(run, samples, algorithm):
     assert run("audit", "honest", "--quick")[0] == 0
 
 
+DEEP = [("bp", 32), *((name, 16) for name in ("ff", "giff", "drtp", "dfa", "fa", "pepita", "pepita_wm", "tinyfoa"))]
+
+
+@pytest.mark.parametrize("algorithm, layers", DEEP)
+def test_deep_networks_stay_within_the_same_limits(tmp_path, algorithm, layers):
+    which = recipe(algorithm=algorithm, network=f"fc:8x{layers}", batch=10, epochs=1)
+    result = run(tmp_path, which, made(samples=20, tests=5, inputs=9), audit=True, threads=1)
+    beside = result["beside"]
+    assert result["findings"] == [] and beside["peak_bytes"] <= ALLOWANCE
+    assert 0 < beside["described_bytes"] <= beside["described_limit_bytes"]
+
+
 def test_the_limits_are_those_of_the_documentation():
     """docs/memory.md and the help promise 16 KiB beside any arena; a larger limit would hide what is kept there."""
     assert (ALLOWANCE, ARRAYS) == (16 * 1024, 512)
+    assert (BUILT, VIEWS, TABLE) == ((2048, 224), (2048, 192), 288)
