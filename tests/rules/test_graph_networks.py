@@ -70,6 +70,7 @@ RECIPES = {
     "drtp_conv": ((2, 9, 8), {"algorithm": "drtp", "network": "conv:6k5,m2,8,m2,f10"}),
     "biofo_conv": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
     "biofo_cnn": ((2, 9, 8), {"algorithm": "biofo", "network": "cnn", "epochs": 3}),
+    "monoforward_conv": ((2, 9, 8), {"algorithm": "monoforward", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
     "drtp_cnn": ((2, 9, 8), {"algorithm": "drtp", "network": "cnn"}),
 }
 
@@ -126,6 +127,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
         "dfa_conv",
         "drtp_conv",
         "biofo_conv",
+        "monoforward_conv",
     ],
 )
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):

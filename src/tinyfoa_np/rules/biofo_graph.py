@@ -12,12 +12,13 @@ train one after another, lowest first, in equal shares of the epochs; only one t
 
 Heads are those of the published scripts for convolutions, linear layers as PyTorch makes them. The batch norm that
 these scripts declare is never used. Outputs of lower layers are computed again in every step: all weights are in RAM.
+A schedule of the learning rate runs once for each layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod, sqrt
+from math import sqrt
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from ..architectures import Architecture, Description
 from ..errors import BadRequest
 from ..kernels import conv_backward as backward_kernels
 from ..kernels import conv_forward as forward_kernels
+from ..kernels.conv_update import Step
 from ..layers.group import Group, optimizer_step
 from ..layers.head import cross_entropy, uniform_rows
 from ..layers.layer import Part
@@ -52,6 +54,7 @@ class Network(GroupStage):
 
     beside_answers = GroupStage.beside_answers | {"lower_head", "lower_bias", "panel"}
     trained = False  # whether all layers are
+    error_phases: tuple[str, ...] = ("gradient", *INFERENCE)  # phases that read the logits' error
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         groups: list[list[Description]] = []
@@ -59,7 +62,8 @@ class Network(GroupStage):
             for layer in unit:
                 if layer[0] in ("normed", "residual", "dsconv"):
                     raise BadRequest(
-                        "algorithm biofo trains layers without batch norm: choose 'conv:32k5,m2,f500' or cnn"
+                        f"algorithm {self.recipe.algorithm} trains layers without batch norm: choose"
+                        " 'conv:32k5,m2,f500' or cnn"
                     )
                 if layer[0] in ("pool", "maxpool"):
                     groups[-1].append(layer)  # no network begins with a pooling
@@ -68,10 +72,10 @@ class Network(GroupStage):
         self.count, epochs = len(groups), self.recipe.epochs
         if epochs < self.count:
             raise BadRequest(
-                f"epochs is {epochs}: algorithm biofo trains {self.count} layers one after another, so use --epochs"
-                f" {self.count} or more"
+                f"epochs is {epochs}: algorithm {self.recipe.algorithm} trains {self.count} layers one after another, so"
+                f" use --epochs {self.count} or more"
             )
-        if self.recipe.options["head"] != "ternary":
+        if self.recipe.options.get("head", "ternary") != "ternary":
             raise BadRequest("head applies to fully connected networks: leave it out")
         return groups
 
@@ -85,41 +89,45 @@ class Network(GroupStage):
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def extra(self) -> list[Region]:
-        phases = tuple(f"{p}:{group.top}" for group in self.layers for p in ("gradient", *INFERENCE))
+        phases, read = (
+            tuple(f"{phase}:{group.top}" for group in self.layers for phase in some)
+            for some in (("gradient", *INFERENCE), self.error_phases)
+        )
         return [
             *super().extra(),
             Region("logits", (self.B, self.C), "float32", phases),
-            Region("error", (self.B, self.C), "float32", phases),
+            Region("error", (self.B, self.C), "float32", read),
             Region("result", (2,), "float64", phases),
         ]
 
     def top_regions(self, group: Group) -> list[Region]:
         """Regions of a layer's head."""
+        panel = self.cores, backward_kernels.panel_width((group.O, self.C))
+        sent = Region(f"panel{group.number}", panel, "float32", (f"gradient:{group.top}",))
+        return [*self.head_regions(group), sent]
+
+    def head_regions(self, group: Group) -> list[Region]:
+        """Regions of a layer's head that are kept from batch to batch."""
         head, bias = self._names(group)
-        shape = prod(group.program.shapes[-1]), self.C
-        panel = self.cores, backward_kernels.panel_width(shape)
-        return [
-            Region(head, shape, "float32"),
-            Region(bias, (self.C,), "float32"),
-            Region(f"panel{group.number}", panel, "float32", (f"gradient:{group.top}",)),
-        ]
+        return [Region(head, (group.O, self.C), "float32"), Region(bias, (self.C,), "float32")]
 
     def _names(self, group: Group) -> tuple[str, str]:
         """Names of the arrays of a layer's head."""
         g = group.number
         return (f"lower_head{g}", f"lower_bias{g}") if group.above else ("head", "bias")
 
+    def head_of(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
+        """A layer's head (N, C), and its biases (C,)."""
+        head, bias = (self.ram[name] for name in self._names(group))
+        return head, bias
+
     def carried(self) -> frozenset[str]:
-        return super().carried() | {name for group in self.layers for name in self._names(group)}
+        return super().carried() | {region.name for group in self.layers for region in self.head_regions(group)}
 
     def project(self) -> None:
         """Generate the heads."""
         for group in self.layers:
-            self._generate(group)
-
-    def _generate(self, group: Group) -> None:
-        head, bias = (self.ram[name] for name in self._names(group))
-        self.head(head, bias, group.number, self.recipe)
+            self.head(*self.head_of(group), group.number, self.recipe)
 
     @staticmethod
     def head(head: np.ndarray, bias: np.ndarray, number: int, recipe: Recipe) -> None:
@@ -130,8 +138,12 @@ class Network(GroupStage):
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)
-        self._generate(self.layers[-1])
+        self.generate_answering()
         self.trained = True
+
+    def generate_answering(self) -> None:
+        """Generate the head that answers."""
+        self.head(*self.head_of(self.layers[-1]), self.count - 1, self.recipe)
 
     def begin_hand_over(self, flash: Flash) -> list[str]:
         self.trained = True
@@ -150,9 +162,8 @@ class Network(GroupStage):
         for group in self.layers[: self.turn + 1]:
             group.forward(samples, phase, self.unpack(group, samples))
         self.arena.enter(f"{top}:{group.top}")
-        head, bias = (self.ram[name] for name in self._names(group))
         h = group.output.reshape(self.B, -1)
-        forward_kernels.connect(h, samples, head, bias, False, self.ram.logits, self.cores)
+        forward_kernels.connect(h, samples, *self.head_of(group), False, self.ram.logits, self.cores)
         return group
 
     def _judge(self, samples: int, of: int) -> tuple[float, int]:
@@ -166,11 +177,21 @@ class Network(GroupStage):
         loss, wrong = self._judge(samples, part.of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
-        head, panel = self.ram[self._names(group)[0]], self.ram[f"panel{group.number}"]
+        head, panel = self.head_of(group)[0], self.ram[f"panel{group.number}"]
         dh = group.error(group.program.output).reshape(self.B, -1)
         backward_kernels.connect_back(self.ram.error, samples, head, False, panel, dh)
-        move = optimizer_step(self.recipe, self.t - self.start(self.turn), step // self.batches)
-        return Outcome.of(loss, wrong, group.backward(part, move))
+        kept = self.train_head(group, part, step) and group.backward(part, self.move(self.recipe, step))
+        return Outcome.of(loss, wrong, kept)
+
+    def move(self, recipe: Recipe, step: int) -> Step:
+        """Optimizer settings of the layer in training; the schedule of its epochs is that of the run."""
+        begin, end = (self.start(layer) // self.batches for layer in (self.turn, self.turn + 1))
+        epoch = (step // self.batches - begin) * self.recipe.epochs // (end - begin)
+        return optimizer_step(recipe, self.t - self.start(self.turn), epoch)
+
+    def train_head(self, group: Group, part: Part, step: int) -> bool:
+        """Run one training step of a layer's head, if it has any; return False if a number is not finite."""
+        return True
 
     def look(self, samples: int, phase: str) -> None:
         self.forward(samples, phase, phase)
