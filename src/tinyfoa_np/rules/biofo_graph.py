@@ -72,8 +72,8 @@ class Network(GroupStage):
         self.count, epochs = len(groups), self.recipe.epochs
         if epochs < self.count:
             raise BadRequest(
-                f"epochs is {epochs}: algorithm {self.recipe.algorithm} trains {self.count} layers one after another, so"
-                f" use --epochs {self.count} or more"
+                f"epochs is {epochs}: algorithm {self.recipe.algorithm} trains {self.count} layers one after another,"
+                f" so use --epochs {self.count} or more"
             )
         if self.recipe.options.get("head", "ternary") != "ternary":
             raise BadRequest("head applies to fully connected networks: leave it out")

@@ -80,8 +80,8 @@ class Network(biofo_graph.Network):
 
     def train_head(self, group: Group, part: Part, step: int) -> bool:
         self.arena.enter(f"update:{group.top}")
-        g, h, tensor = group.number, group.output.reshape(self.B, -1), group.tensor(group.program.parameters, group.extra)
-        run, lost = self.ram[f"head_gradient{g}"], self.ram[f"head_lost{g}"]
+        head, h = group.tensor(group.program.parameters, group.extra), group.output.reshape(self.B, -1)
+        run, lost = self.ram[f"head_gradient{group.number}"], self.ram[f"head_lost{group.number}"]
         move, turn = self.move(self.head_recipe, step), (part.first > 0, part.ends)
-        update_kernels.train_connection(h, part.samples, self.ram.error, tensor, move, *turn, run, lost)
+        update_kernels.train_connection(h, part.samples, self.ram.error, head, move, *turn, run, lost)
         return not lost.any()
