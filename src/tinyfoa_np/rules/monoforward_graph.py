@@ -11,9 +11,9 @@ the epochs; only one trains in a step:
     gradient, update    ordinary, within the layer; the optimizer begins anew with each layer
     prediction          the class with the largest G of the layer in training; in the end of the last one
 
-This is Bio-FO's training (:mod:`.biofo_graph`) with heads that learn, real weights and activations. Heads have no
-biases; as on fully connected networks, the order of training, the optimizer and the biases of layers are choices of
-this project.
+Weights and activations are real, and heads have no biases. Outputs of lower layers are computed again in every step:
+all weights are in RAM. A schedule of the learning rate runs once for each layer. As on fully connected networks, the
+order of training, the optimizer and the biases of layers are choices of this project.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from ..layers.group import Group
 from ..layers.layer import Part
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
-from . import biofo_graph
-from .group_stage import GroupStage
+from .head_stage import HeadStage
 
 
-class Network(biofo_graph.Network):
+class Network(HeadStage):
     """A network trained by Mono-Forward; parameters as for :class:`.group_stage.GroupStage`.
 
     Raises
@@ -44,7 +43,6 @@ class Network(biofo_graph.Network):
         If the network has batch norm, or there are fewer epochs than layers.
     """
 
-    beside_answers = GroupStage.beside_answers | {"panel"}
     extra_biased, error_phases = False, ("gradient", "update", *INFERENCE)
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
@@ -66,17 +64,8 @@ class Network(biofo_graph.Network):
             Region(f"head_lost{group.number}", (threads,), "bool", group.steps([f"update:{top}"])),
         ]
 
-    def head_regions(self, group: Group) -> list[Region]:
-        return []  # heads are parameters of their layers
-
     def head_of(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
         return group.ram.weights[group.program.parameters :].reshape(group.extra), empty((0,))
-
-    def project(self) -> None:
-        """Nothing: heads are initialized with their layers."""
-
-    def generate_answering(self) -> None:
-        """Nothing: the head that answers is loaded with its layer."""
 
     def train_head(self, group: Group, part: Part, step: int) -> bool:
         self.arena.enter(f"update:{group.top}")
