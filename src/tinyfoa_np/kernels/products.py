@@ -260,7 +260,7 @@ def turn_over(
                 first = builder.mul(stride, builder.add(sample, I64(s)))
                 if kind == types.uint64:
                     place = lanes.at(lanes.pointer(0, first, I16), builder.lshr(column, I64(4)))
-                    value = builder.uitofp(builder.bitcast(builder.load(place), ir.VectorType(I1, 16)), FLOATS16)
+                    value = builder.uitofp(lanes.mask(builder.load(place)), FLOATS16)
                 elif kind == types.uint8:
                     place = lanes.at(lanes.pointer(0, first, I8), column)
                     number = builder.uitofp(lanes.masked_load(place, few, ir.VectorType(I8, 16)), FLOATS16)
