@@ -95,18 +95,19 @@ def _verdict(result: dict[str, Any]) -> list[str]:
 
 
 def _phases(result: dict[str, Any]) -> Table:
-    columns = ["phase", "planned >", "accounted for >", "size >", "the paper >", "in layer >"]
-    columns = columns[:-1] if result["whole_network"] else columns
+    paper = result["paper"]
+    columns = ["phase", "planned >", "accounted for >", "size >"]
+    columns += [*(["the paper >"] if paper else []), *([] if result["whole_network"] else ["in layer >"])]
     most = "" if result["whole_network"] else ", the most of any layer"
     table = empty_table(f"Bytes by phase{most}", *columns)
     for phase, row in result["phases"].items():
-        paper = result["paper"].get(phase)
+        theirs = [size(paper[phase]["paper_bytes"]) if phase in paper else ""] if paper else []
         table.add_row(
             phase,
             f"{row['planned_bytes']:,}",
             f"{row['accounted_bytes']:,}",
             size(row["planned_bytes"]),
-            size(paper["paper_bytes"]) if paper else "",
+            *theirs,
             *([] if result["whole_network"] else [str(row["layer"])]),
         )
     return table

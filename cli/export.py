@@ -13,27 +13,32 @@ from tinyfoa_np.storage.whole_file import write_whole
 from .device import of_trainer, store_of
 from .options import (
     Bytes,
+    CommandOfRecipes,
     asked,
     data_dir_option,
     dataset_of,
     debug_option,
     files_option,
     preset_option,
+    reading_of,
+    reading_options,
     recipe_options,
 )
-from .runs import model_file, path_of
+from .runs import model_file, path_of, reading_before
 
 FORMATS = ("npz", "c-header", "onnx")
 TRAINER = "c-trainer"
 
 
 @click.command(
+    cls=CommandOfRecipes,
     epilog="""\b
 Examples:
   tinyfoa export runs/digits-tinyfoa-1 --to c-header
   tinyfoa export runs/digits-tinyfoa-1 --to onnx --out digits.onnx
   tinyfoa export digits --to c-trainer --network fc:100x2 --batch 10 --out trainer
-  tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5"""
+  tinyfoa export log.csv --group person --window 50 --to c-trainer --network fc:40 --out trainer
+  tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5""",
 )
 @click.argument("source", metavar="RUN|DATASET", required=False)
 @click.option(
@@ -50,6 +55,7 @@ Examples:
     "trainer]",
 )
 @files_option
+@reading_options
 @preset_option
 @recipe_options
 @click.option("--ram", type=Bytes(), metavar="SIZE", help="c-trainer: RAM available for the arena. [default: no limit]")
@@ -74,6 +80,7 @@ def export(
     to: str,
     out: str | None,
     files: str | None,
+    max_bytes: int | None,
     preset: str | None,
     ram: int | None,
     board: str | None,
@@ -88,13 +95,14 @@ def export(
     and networks. With --to c-trainer, give a data set and the options of a recipe, or a run to continue; see
     docs/device.md.
     """
+    reading = reading_of(given)
     given = {name: value for name, value in given.items() if value is not None}
     if to == TRAINER:
-        target = Path(out or "trainer")
-        click.echo(_trainer(source, target, files, preset, ram, board, flash, samples, data_dir, given))
+        how = {"data_dir": data_dir, "reading": reading, "max_bytes": max_bytes}
+        click.echo(_trainer(source, Path(out or "trainer"), files, preset, ram, board, flash, samples, how, given))
         return
-    if given or files or preset or ram or board or flash:
-        raise BadRequest(f"--to {to} writes a trained model: recipe and device options are for --to {TRAINER}")
+    if given or reading or files or max_bytes or preset or ram or board or flash:
+        raise BadRequest(f"--to {to} writes a trained model: data, recipe and device options are for --to {TRAINER}")
     if not source:
         raise BadRequest("name a run to export")
     path = model_file(source)
@@ -136,10 +144,13 @@ def _trainer(
     board: str | None,
     flash: str | None,
     samples: str,
-    data_dir: str | None,
+    how: dict[str, Any],
     given: dict[str, Any],
 ) -> str:
-    """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs."""
+    """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs.
+
+    ``how`` has the arguments of `data.load` beside the name.
+    """
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
     from tinyfoa_np.run import device
@@ -148,10 +159,11 @@ def _trainer(
     run = source is not None and not files and Path(source).is_dir()
     if run:
         assert source is not None
-        if given or preset:
-            raise BadRequest(f"{source} has a recipe of its own: leave recipe options out")
+        if given or preset or how["reading"]:
+            raise BadRequest(f"{source} has a recipe of its own: leave options of data and recipe out")
         model_file(source)
         recipe = read_recipe(Path(source)).validated()
+        how["reading"] = reading_before(Path(source))
     else:
         dataset = dataset_of(source, files)
         if not dataset:
@@ -160,7 +172,9 @@ def _trainer(
         recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
     c_layout.check_scope(recipe)
     store, ram = store_of(board, flash, ram, None)
-    loaded = data.load(recipe.dataset, data_dir)
+    loaded = data.load(recipe.dataset, **how)
+    if run and recipe.digest not in (None, loaded.digest):
+        raise BadRequest(f"{recipe.dataset} does not contain the samples that {source} was trained on")
     if not run:  # the defaults depend on the data, as in training
         recipe = asked(given, preset, loaded.train.inputs.shape)
         c_layout.check_scope(recipe)
@@ -174,8 +188,8 @@ def _trainer(
         raise BadRequest(f"--out {target} is a file; give a directory")
     images, before = device.images(str(source), layout) if run else (None, 0)
     c_trainer.write(layout, loaded, target, images, before)
-    how = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
+    cuts = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
     return (
-        f"{target}: {layout.arena_bytes:,} bytes of RAM{how}; {layout.flash_bytes:,} bytes of {store.name} in pages of"
-        f" {store.page:,}"
+        f"{target}: {layout.arena_bytes:,} bytes of RAM{cuts}; {layout.flash_bytes:,} bytes of {store.name} in pages"
+        f" of {store.page:,}"
     )

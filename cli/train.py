@@ -175,7 +175,7 @@ def train(
             start=beginning,
         )
     if samples is not None and result["error_pct"] is not None:
-        _warn_of_chance(result["error_pct"], samples)
+        _warn_of_chance(result["error_pct"], samples, recipe)
     click.echo(json.dumps(result) if as_json else _summary(result))
     if result.get("findings"):
         raise CheckFailed(f"the audit failed: {'; '.join(result['findings'])}")
@@ -236,13 +236,13 @@ def _chosen(recipe: Recipe, given: dict[str, Any], preset: str | None, start: st
     return f"preset: {presets.described(recipe)}" if preset == presets.PRESETS[0] else ""
 
 
-def _warn_of_chance(error_pct: float, samples: Dataset) -> None:
+def _warn_of_chance(error_pct: float, samples: Dataset, recipe: Recipe) -> None:
     """Warn if a test error is no better than a guess."""
     import numpy as np
 
     from tinyfoa_np.run import advice
 
-    told = advice.advice(error_pct, np.bincount(samples.test.labels), "test")
+    told = advice.advice(error_pct, np.bincount(samples.test.labels), "test", recipe)
     if told:
         warnings.warn(told, stacklevel=1)
 

@@ -172,4 +172,13 @@ def test_a_network_of_groups_has_no_weights_to_draw(algorithm, tmp_path):
     """Its layers are fully connected, but not stored as rows of weights: the page failed."""
     which = recipe(algorithm=algorithm, network="fc:21,9", epochs=1, slices=1)
     result = run(tmp_path, which, replace(made(samples=70, inputs=64), image=(1, 8, 8)))
-    assert len(Outline(page.write(result["run_dir"])).all("svg")) == 2
+    text = page.write(result["run_dir"])
+    assert len(Outline(text).all("svg")) == 2
+    assert "Bytes by phase" in text and "paper's f" not in text  # which counts nothing of such a network
+
+
+def test_a_chain_of_convolutions_has_one_row(tmp_path):
+    """Bio-FO's fully connected layers have a row each, its chains of convolutions share one."""
+    which = recipe(algorithm="biofo", network="conv:3,p2,4", epochs=2, slices=1)
+    result = run(tmp_path, which, replace(made(samples=70, inputs=64), image=(1, 8, 8)))
+    assert '<th scope="row">all</th><td class="n">2</td>' in page.write(result["run_dir"])

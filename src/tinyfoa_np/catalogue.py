@@ -121,6 +121,8 @@ class Algorithm:
     graphs : tuple of str
         Which graphs of layers it trains, if any: ``named`` ones, or one of that name, and chains of convolutions
         (``conv``).
+    norms : bool
+        Whether it trains the batch norm that a network has; otherwise this is left out.
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
     paper : str or None
@@ -147,6 +149,7 @@ class Algorithm:
     real_defaults: tuple[str, ...] = ()
     why_not: str = "trains no graphs of layers"
     graphs: tuple[str, ...] = ("named", "conv")
+    norms: bool = True
     freezes: bool = True
     paper: str | None = None
 
@@ -154,7 +157,7 @@ class Algorithm:
         """The rule on a kind of network: graphs of layers train as one stage, whole, even if layer by layer."""
         if kind != "graph" or not self.by_layer:
             return self
-        own = {"schedules": ("none",), "recompute": False, "projected": False, "answers": None, "freezes": False}
+        own = {"schedules": ("none",), "recompute": False, "freezes": False}
         return replace(self, by_layer=False, **own)  # type: ignore[arg-type]
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -311,6 +314,7 @@ _OWN = (
         title="PEPITA-TL",
         homes={"fc": _RULES + "pepita_tl:Network"},
         defaults=_MODULATED,
+        answers="logits",
         micro_batches=False,
         real=True,
         why_not="modulates the inputs of fully connected layers",
@@ -320,6 +324,7 @@ _OWN = (
         title="PEPITA-WM",
         homes={"fc": _RULES + "pepita_wm:Network"},
         defaults=_MODULATED,
+        answers="logits",
         options={
             "mirror_lr": Option(0.05, "learning rate of the feedback matrices.", least=1e-9, most=10.0),
             "mirror_decay": Option(1e-3, "weight decay of the feedback matrices.", most=1.0),
@@ -384,7 +389,8 @@ _OWN = (
         name="deeperforward",
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
-        graphs=("conv",),
+        graphs=("resnet8", "conv"),
+        norms=False,
         freezes=False,
         defaults={
             "lr": 0.02,
@@ -394,6 +400,7 @@ _OWN = (
             "dropout": 0.0,
             "decay": 5e-4,
         },
+        answers="blocks",
         options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
     ),
     Algorithm(
@@ -404,6 +411,7 @@ _OWN = (
         freezes=False,
         micro_batches=False,
         defaults={"lr": 0.01, "optimizer": "adam", "normalize": "standard", "shuffle": True},
+        answers="competing",
         options={
             "predictor": Option(
                 "softmax",

@@ -497,11 +497,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 raise KeyboardInterrupt(str(error)) from error
         self.model_ = model.load(Path(self._run) / "model.safetensors")
         self.memory_ = report.audit(self._run)
-        self.model_sha256_ = result["model_sha256"]
-        self.history_ = results.epochs(self._run)
+        self.model_sha256_, self.history_ = result["model_sha256"], results.epochs(self._run)
         self.loss_curve_ = [epoch.loss for epoch in self.history_]
         self.n_iter_ = max(epoch.epoch for epoch in self.history_) + 1
-        if not stream and (told := advice(self.history_[-1].train_error_pct, np.bincount(labels), "training")):
+        last, counts = self.history_[-1].train_error_pct, np.bincount(labels)
+        if not stream and (told := advice(last, counts, "training", self.recipe_)):
             warnings.warn(told, stacklevel=3)
         return self
 

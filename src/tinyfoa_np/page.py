@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import catalogue, plots
+from . import plots
 from .data import short
 from .errors import BadRequest
 from .reports import audit as report
@@ -67,10 +67,10 @@ def write(run_dir: str | os.PathLike[str]) -> str:
         If its data are damaged.
     """
     result, audit, rows = finished.result(run_dir), report.audit(run_dir), finished.epochs(run_dir)
-    recipe = result["recipe"]
+    recipe, own = result["recipe"], read_recipe(Path(run_dir))
     known = stand_in(Path(run_dir))
     weights = ["signs", "fields"] if known.image else ["signs"]
-    if not finished.drawable(read_recipe(Path(run_dir))):
+    if not finished.drawable(own):
         weights = []
     title = f"{recipe['algorithm']} on {short(recipe['dataset'])}, {recipe['network']}"
     body = [
@@ -78,14 +78,14 @@ def write(run_dir: str | os.PathLike[str]) -> str:
         _summary(result, audit),
         "<h2>Training</h2>",
         _picture(run_dir, "training"),
-        _layers(result, rows),
+        _layers(result, rows, own.rule.by_layer),
         *_answers(run_dir, result),
         "<h2>Memory</h2>",
         _verdict(audit),
         _picture(run_dir, "memory"),
         _phases(audit),
         _peak(audit),
-        _paper(audit),
+        *([_paper(audit)] if audit["paper"] else []),
         *(["<h2>Weights</h2>"] if weights else []),
         *(_picture(run_dir, kind) for kind in weights),
         "<h2>Recipe</h2>",
@@ -150,8 +150,7 @@ def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
     )
 
 
-def _layers(result: dict[str, Any], rows: Sequence[Epoch]) -> str:
-    one_by_one = catalogue.find(result["recipe"]["algorithm"]).by_layer
+def _layers(result: dict[str, Any], rows: Sequence[Epoch], one_by_one: bool) -> str:
     table = []
     for number, (error, seconds) in enumerate(zip(result["layer_errors_pct"], result["seconds_per_epoch"])):
         own = [row for row in rows if row.layer == number]
@@ -215,13 +214,13 @@ def _verdict(audit: dict[str, Any]) -> str:
 
 
 def _phases(audit: dict[str, Any]) -> str:
-    table = []
+    paper, table = audit["paper"], []
     for phase, row in audit["phases"].items():
-        paper = audit["paper"].get(phase)
-        theirs = f"{paper['paper_bytes']:,}" if paper else ""
-        table.append([phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", theirs])
+        theirs = [f"{paper[phase]['paper_bytes']:,}" if phase in paper else ""] if paper else []
+        table.append([phase, f"{row['planned_bytes']:,}", f"{row['accounted_bytes']:,}", *theirs])
     most = "" if audit["whole_network"] else ", the most of any layer"
-    return _table(f"Bytes by phase{most}", ["phase", "planned >", "accounted for >", "the paper's formula >"], table)
+    columns = ["phase", "planned >", "accounted for >", *(["the paper's formula >"] if paper else [])]
+    return _table(f"Bytes by phase{most}", columns, table)
 
 
 def _peak(audit: dict[str, Any]) -> str:

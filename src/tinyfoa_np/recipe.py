@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from . import catalogue
-from .architectures import grouped, named, units_of
+from .architectures import batch_normed, grouped, named, units_of
 from .augmentation import canonical
 from .catalogue import Algorithm
 from .errors import BadRequest, OtherNumerics
@@ -345,6 +345,11 @@ class Recipe:
     def deep(self) -> bool:
         """Whether the network is a graph of layers of any kind; weights and activations are then real."""
         return self.kind == "graph"
+
+    @property
+    def normed(self) -> bool:
+        """Whether batch norm is trained, which needs all samples of a batch at once."""
+        return self.deep and self.rule.norms and batch_normed(self.network)
 
     def _wrong_network(self) -> BadRequest:
         """The error for a network that the algorithm does not train."""

@@ -98,3 +98,25 @@ def test_a_trainer_of_own_data_has_the_recipe_of_training_with_signs(run, tmp_pa
     assert run("train", "own.csv", *small, *bits, "--out", "signs", "--quiet")[0] == 0
     assert layouts[0].recipe == replace(read_recipe(tmp_path / "signs"), digest=None)
     assert layouts[0].recipe.shuffle  # a default for own data
+
+
+def test_a_trainer_reads_a_log_as_training_does(run, tmp_path, monkeypatch):
+    rows = ["who,place,x,y,z,move"]
+    rows += [f"{k // 60},{'wb'[k // 60]},{k % 7},{k % 5},{k * k % 11},{'xy'[k // 30 % 2]}" for k in range(120)]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    layouts = []
+    monkeypatch.setattr(c_trainer, "write", lambda layout, *_: layouts.append(layout))
+    read = ("--group", "who", "--drop", "place", "--window", "5", "--step", "3")
+    small = ("--network", "fc:10", "--epochs", "1", "--binary-weights", "--binary-activations")
+    assert run("export", "log.csv", "--to", "c-trainer", *small, *read)[::2] == (0, "")
+    assert run("train", "log.csv", *small, *read, "--out", "run", "--quiet")[0] == 0
+    assert run("export", "run", "--to", "c-trainer")[::2] == (0, "")
+    first, again = (layout.layers[0] for layout in layouts)
+    assert first.I == again.I == 15 and layouts[0].arena_bytes == layouts[1].arena_bytes
+    code, _, err = run("export", "run", "--to", "c-trainer", "--group", "who")
+    assert code == 2 and "has a recipe of its own" in one_error_line(err)
+    code, _, err = run("export", "run", "--to", "npz", "--drop", "place")
+    assert code == 2 and "data, recipe and device options are for --to c-trainer" in one_error_line(err)
+    (tmp_path / "log.csv").write_text("\n".join([*rows, *["1,b,0,0,0,x"] * 9]) + "\n")
+    code, _, err = run("export", "run", "--to", "c-trainer")
+    assert code == 2 and "does not contain the samples" in one_error_line(err)

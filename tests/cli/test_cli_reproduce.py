@@ -47,6 +47,15 @@ def test_reproduce_prints_writes_and_trains_nothing_twice(run, tmp_path):
     assert code == 2 and "epochs 2, not 3: give another --out" in one_error_line(err)
 
 
+def test_a_quick_look_has_its_own_place(run, tmp_path):
+    small = ["--network", "fc:20", "--limit", "100", "--epochs", "1", "--systems", "bp", "--jobs", "1", "--quiet"]
+    code, out, err = run("reproduce", "table1", "--quick", "--datasets", "digits", *small)
+    assert (code, err) == (0, "") and "10 times the published learning rates" in out.splitlines()[0]
+    assert "1 seed " in out and "runs/table1-quick/table1.csv" in out
+    code, _, err = run("reproduce", "slices", "--quick")
+    assert code == 2 and "--quick is for tables" in one_error_line(err)
+
+
 def test_a_run_that_fails_is_an_exit_code_and_one_that_diverges_is_not(run, tmp_path, monkeypatch):
     paper = presets.paper
 

@@ -49,7 +49,7 @@ def test_blocks(samples, places, size, blocks, shift, threads, seed):
     st.integers(1, 4),
     st.integers(0, 2**32 - 1),
 )
-def test_errors_and_dropout(samples, places, size, blocks, threads, seed):
+def test_errors_shortcuts_and_dropout(samples, places, size, blocks, threads, seed):
     rng, B, width = np.random.default_rng(seed), samples + 1, size * blocks
     slopes = rng.standard_normal((blocks, B)).astype(np.float32)
     errors = Blank((B, places, width), "float32")
@@ -58,6 +58,15 @@ def test_errors_and_dropout(samples, places, size, blocks, threads, seed):
     only_samples(done, "dy", samples)
     expected = np.repeat(slopes.T, size, axis=1)[:samples, None] * 1.25 / (size * places)
     np.testing.assert_allclose(done.dy[:samples], np.broadcast_to(expected, done.dy[:samples].shape), rtol=1e-6)
+
+    y, kept = rng.standard_normal((2, B, places, width)).astype(np.float32)
+    done = on_threads(deeperforward.add, "y", threads, y=y, samples=samples, kept=kept)
+    assert same_bits(done.y, np.concatenate([(y + kept)[:samples], y[samples:]]))
+    done = on_threads(
+        deeperforward.join, "x", threads, y=y, samples=samples, kept=kept, x=Blank((B, places, 2 * width), "float32")
+    )
+    only_samples(done, "x", samples)
+    assert same_bits(done.x[:samples], np.concatenate([y, kept], axis=2)[:samples])
 
     y, kept = rng.standard_normal((B, width)).astype(np.float32), rng.random((B, width)) < 0.5
     about = {"samples": samples, "grown": np.float32(2)}

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export_tools import CASES
 from train_tools import made, recipe, run, seen
 
 from tinyfoa_np import catalogue
 from tinyfoa_np.data.dataset import Columns
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.model import export, model
+from tinyfoa_np.model.export.answers import answer_of
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import bits
 
@@ -123,7 +125,27 @@ def test_npz_holds_the_batch_norm_of_locally_connected_layers(tmp_path):
             assert (held["variance"] > 0).all() and not np.array_equal(held["mean"], held["variance"])
 
 
+@pytest.mark.parametrize("algorithm, network", [("tinyfoa", "lc:4,6"), ("biofo", "conv:6k5,m2,f10")])
+def test_npz_holds_all_of_a_fixed_projection(tmp_path, algorithm, network):
+    images = replace(made(inputs=64), image=(1, 8, 8))
+    result = run(tmp_path, recipe(algorithm=algorithm, network=network, epochs=2, schedule="auto"), images)
+    ours = model.load(Path(result["run_dir"]) / "model.safetensors")
+    with np.load(io.BytesIO(export.export(ours, "npz")["model.npz"])) as arrays:
+        held, bias = arrays["projection"], arrays["projection_bias"]
+    last = answer_of(ours).steps[-1]
+    scale = np.float32(ours.layers[-1].scale or 1.0)
+    weights, wanted = (last.weights.T, last.bias * scale) if algorithm == "tinyfoa" else (last.weights, last.bias)
+    assert held.shape == weights.shape and (held == weights).all()
+    assert bias.any() and np.allclose(bias, wanted, rtol=1e-6)
+
+
 # ONNX
+
+
+def test_every_rule_of_the_catalogue_is_exported():
+    tested = {options.get("algorithm", "tinyfoa") for _, _, options in CASES}
+    assert all(entry.answers for entry in catalogue._OWN)
+    assert tested == {entry.name for entry in catalogue._OWN}
 
 
 @pytest.mark.parametrize("kind, binary_weights, binary_activations", KINDS)

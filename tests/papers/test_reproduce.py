@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.network import widths
 from tinyfoa_np.papers import presets, reproduce
 from tinyfoa_np.papers import tinyfoa_tables as tables
 from tinyfoa_np.recipe import Recipe
@@ -76,6 +77,21 @@ def test_rows_may_be_chosen_by_name_and_pattern_and_changed(tmp_path):
     assert [task.row.name for task in found] == ["tinyfoa-v-ba-bw", "bp", "tinyfoa-v-ba", "tinyfoa-v", "tinyfoa"]
     assert {(task.recipe.epochs, task.recipe.network) for task in found} == {(7, "fc:30x2")}
     assert {(task.published.epochs, task.published.network) for task in found} == {(100, "fc:2000x4")}
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3"])
+def test_a_quick_look_shrinks_every_row_and_says_so(tmp_path, table):
+    found = tasks(tmp_path, table=table, seeds=1, quick=True, changes={"batch": 25})
+    published = tasks(tmp_path, table=table, seeds=1)
+    assert [task.row.name for task in found] == [task.row.name for task in published]
+    for quick, whole in zip(found, published):
+        assert quick.published == whole.recipe and quick.recipe.limit == 5000 and quick.recipe.epochs == 4
+        assert quick.recipe.batch == 25 and quick.recipe.lr == reproduce.QUICK_LR * whole.recipe.lr
+        assert len(widths(quick.recipe.network)) == len(widths(whole.recipe.network))
+        assert sum(widths(quick.recipe.network)) < sum(widths(whole.recipe.network)) / 5
+    told = reproduce.caption(table, found)
+    assert "batch 25 instead of 100; 10 times the published learning rates; the first 5,000" in told
+    assert "networks" in told if table != "table3" else "network lc:4,8x3 instead" in told
 
 
 @pytest.mark.parametrize(

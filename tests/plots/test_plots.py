@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from plot_tools import assert_legible, said
 
-from tinyfoa_np import plots
+from tinyfoa_np import catalogue, plots
 from tinyfoa_np.data.dataset import shaped
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.network import layer_shapes
@@ -253,6 +253,25 @@ def test_bars_and_the_papers_figures():
     assert marks == [compared[step]["paper_bytes"] / 1e6 for step in ("forward", "gradient", "update")]
     assert [f"{mark:.2f}" for mark in marks] == ["0.50", "4.01", "8.00"]  # as printed in Table 1
     assert {"0.50", "4.01", "8.00"} <= {text.get_text() for text in axes.texts}
+
+
+def test_the_papers_formula_is_named_where_there_is_one():
+    for options, there in (({}, True), ({"algorithm": "dfa"}, False), ({"algorithm": "pepita_wm"}, False)):
+        run = recorded(**options)
+        said = {text.get_text() for axes in memory.drawn(run, 0).axes for text in axes.texts}
+        assert bool(report.compare(run)) == there == ("the paper's formula" in said)
+
+
+@pytest.mark.parametrize("entry", catalogue._OWN, ids=lambda entry: entry.name)
+def test_every_region_has_its_colour(entry):
+    for network, image in (("fc:20x2", None), ("conv:20,20", (1, 12, 12)), ("lc:4,6", (1, 12, 12))):
+        kind = {"f": "fc", "c": "graph", "l": "lc"}[network[0]]
+        if kind not in entry.homes or kind == "graph" and "conv" not in entry.graphs:
+            continue
+        recipe = Recipe(algorithm=entry.name, network=network, epochs=2).validated()
+        layout = Layout(recipe, shaped("made up", 300, 20, 144, "uint8", 10, image=image), threads=2)
+        names = {region.name for one in layout.fit(None) for region in one.plan.regions}
+        assert not [name for name in names if memory.what(name) == memory.OTHER]
 
 
 def test_sizes():

@@ -12,8 +12,17 @@ from tinyfoa_np.storage.flash import Flash
 
 
 def chains(layers):
-    """The file's layers, pooling with the convolution behind it."""
+    """The file's layers, pooling with the convolution behind it, shortcuts with the layer that reads them."""
     made, pools = [], []
+    if isinstance(layers, dict):
+        shortcut, keep = "none", 0  # of the layer before
+        for number, (below, width, side, stride, padding) in enumerate(layers["layers"]):
+            assert padding == (side - 1) // 2
+            before = [(shortcut,)] * (shortcut != "none") + [("keep", keep)] * (keep > 0)
+            made.append([*before, ("plain", below, width, stride, side, side)])
+            shortcut = layers["shortcut"][number]
+            keep = layers["keep"][number] * (1 + layers["halve_kept"][number])
+        return made
     for kind, *rest in layers:
         if kind == "avgpool":
             pools.append(("pool", rest[0], rest[0]))
@@ -25,7 +34,7 @@ def chains(layers):
     return made
 
 
-@pytest.mark.parametrize("path", golden_files("deeperforward_cnn*.npz"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files("deeperforward_*.npz"), ids=lambda path: path.stem)
 def test_golden(path, tmp_path, monkeypatch):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
@@ -51,7 +60,7 @@ def test_golden(path, tmp_path, monkeypatch):
             ours.setdefault(f"goodness{g}_step0", stage.ram.mean.T.copy())
 
         monkeypatch.setattr(stage, "_judge", look)
-        names = [f"{len(chain) - 1}.c.weight" for chain in layers]
+        names = [f"{len(own.chain) - 1}.c.weight" for own in stage.layout]
         for g, name in enumerate(names):
             run.put(g, {name: arrays[f"W{g}"]})
         losses = []

@@ -50,6 +50,7 @@ RECIPES = {
     "conv": ((2, 9, 8), {"algorithm": "giff", "network": "conv:6k5,p2,8x2", "theta": 3.0}),
     "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
     "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
+    "deep_resnet8": ((3, 8, 8), {"algorithm": "deeperforward", "network": "resnet8", "dropout": 0.25}),
     "cwcomp": ((2, 9, 8), {"algorithm": "cwcomp", "network": "conv:6,9,12k5s2"}),
     "cwcomp_windows": (
         (1, 8, 9),
@@ -117,6 +118,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
         "resnet8",
         "dscnn",
         "deep",
+        "deep_resnet8",
         "cwcomp",
         "cwcomp_windows",
         "bp_cnn",
@@ -238,7 +240,7 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("network", "words"), [("conv:6,8", "multiples of 3"), ("resnet8", "without batch norm"), ("cnn", "multiples of 3")]
+    ("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "without batch norm"), ("cnn", "multiples of 3")]
 )
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)

@@ -43,6 +43,22 @@ CASES = [
     ("conv:10k5,m2,8,f20", (2, 12, 11), {"algorithm": "dfa"}),
     ("conv:10k5,m2,8,f20", (1, 12, 11), {"algorithm": "fa", "options": {"hidden": "relu"}}),
     ("fc:33,20", None, {"optimizer": "bop"}),
+    ("fc:33", None, {"optimizer": "bop", "algorithm": "bp"}),
+    ("fc:33,20", None, {"algorithm": "pepita_tl"}),
+    ("fc:33,20", None, {"algorithm": "pepita_wm"}),
+    ("fc:33,20", None, {"algorithm": "fa", "options": {"feedback": "unmasked"}}),
+    ("fc:30,20", None, {"algorithm": "deeperforward"}),
+    ("conv:10k5,p2,20,20s2", (2, 12, 11), {"algorithm": "deeperforward", "options": {"first_layer": 1}}),
+    ("conv:10,p2,20", (1, 12, 11), {"algorithm": "deeperforward", "dropout": 0.2}),
+    ("conv:10,20,10k5,20", (2, 13, 12), {"algorithm": "cwcomp"}),
+    ("conv:10,20", (1, 12, 11), {"algorithm": "cwcomp", "options": {"predictor": "goodness"}}),
+    ("fc:20,10", None, {"algorithm": "cwcomp", "options": {"predictor": "goodness"}}),
+    ("conv:10k5,m2,8,f20", (2, 12, 11), {"algorithm": "biofo", "epochs": 4}),
+    ("cnn", (1, 12, 11), {"algorithm": "biofo", "epochs": 4}),
+    ("conv:10k5,m2,8,f20", (1, 12, 11), {"algorithm": "drtp"}),
+    ("cnn", (2, 12, 11), {"algorithm": "dfa", "options": {"signal": "sign"}}),
+    ("resnet8", (3, 8, 8), {"algorithm": "fa"}),
+    ("resnet8", (3, 8, 8), {"algorithm": "deeperforward"}),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What only DeeperForward computes: means and deviations of blocks of channels, and the errors of these means.
+"""What only DeeperForward computes: means and deviations of blocks of channels, errors of these means, shortcuts.
 
 Maps y are (B, P, O): samples, positions, channels. O is divided into C blocks of neighbouring channels, one per class.
 """
@@ -93,3 +93,30 @@ def drop(y, samples, mask, grown, threads):
             for n in range(y.shape[1]):
                 kept = (mask[s, n // 64] >> np.uint64(n % 64)) & np.uint64(1)
                 y[s, n] = y[s, n] * grown if kept else np.float32(0)
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def add(y, samples, kept, threads):
+    # y, kept (B, P, O) float32
+    """A shortcut: y += kept, in place."""
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            for p in range(y.shape[1]):
+                for o in range(y.shape[2]):
+                    y[s, p, o] += kept[s, p, o]
+
+
+@njit(nogil=True, cache=True, parallel=True, error_model="numpy")
+def join(y, samples, kept, x, threads):
+    # y (B, P, O), kept (B, P, K), x (B, P, O + K) float32
+    """A shortcut: x = the channels of y, then those of kept."""
+    width = y.shape[2]
+    for lane in prange(threads):
+        begin, end = share(np.int64(lane), threads, samples, 1)
+        for s in range(begin, end):
+            for p in range(y.shape[1]):
+                for o in range(width):
+                    x[s, p, o] = y[s, p, o]
+                for o in range(kept.shape[2]):
+                    x[s, p, width + o] = kept[s, p, o]

@@ -68,6 +68,10 @@ class Group:
         The group that reads this one's output.
     feedback : dict of int to ndarray
         By operation, fixed arrays like its weights, which errors pass down through instead; empty for the gradient.
+    apart : bool
+        Whether the input is an array of its own, and not the output of the group below: its shape is another one.
+    lent : Group or None
+        A group further up that reads this one's input again, in its first step: a shortcut.
     """
 
     binary_weights, alpha = False, 1.0
@@ -99,6 +103,8 @@ class Group:
         self.O, self.tiling, self.grid = prod(program.shapes[-1]), Tiling(recipe.batch), Grid(1, 1, 1)
         self.dirty = False
         self.feedback: dict[int, np.ndarray] = {}
+        self.apart = below is None or program.shape != below.program.shapes[below.program.output]
+        self.lent: Group | None = None
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -122,7 +128,7 @@ class Group:
         program, g, of = self.program, self.number, self.steps
         found = [
             Region(f"g{g}.v{v}", (self.B, *program.shapes[v]), "float32", self._value_steps(v))
-            for v in range(1 if g else 0, len(program.shapes))
+            for v in range(0 if self.apart else 1, len(program.shapes))
         ]
         found += [
             Region(f"g{g}.e{k}", (self.B, *span.shape), "float32", of(program.between(span.first, span.last)))
@@ -194,14 +200,37 @@ class Group:
     def _value_steps(self, v: int) -> tuple[str, ...]:
         """Phases and steps in which a value is kept; the top value is also kept during the next group's turn."""
         program, steps = self.program, self.program.steps
+        if v == 0:
+            return self._input_steps()
         span, handed = program.value(v), self.above if v == program.output else None
         found = list(self.steps(program.between(span.first, steps[-1] if handed else span.last)))
         found += self.steps([f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(v)])
         if handed:
-            above = handed.program
-            found += handed.steps(above.between(steps[0], above.value(0).last))
-            found += handed.steps([f"{phase}:{k}" for phase in INFERENCE for k in above.looked_at(0)])
+            found += handed.first_steps if handed.apart else handed._input_steps()
         return tuple(found)
+
+    def _input_steps(self) -> tuple[str, ...]:
+        """Phases and steps in which the input is kept."""
+        program = self.program
+        passes = [f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(0)]
+        found = self.steps([*program.between(program.steps[0], program.value(0).last), *passes])
+        return (*found, *self.until(self.lent)) if self.lent else found
+
+    @property
+    def first_steps(self) -> tuple[str, ...]:
+        """The first step of each pass."""
+        return self.steps([f"{phase}:0" for phase in PASSES])
+
+    def until(self, last: Group) -> list[str]:
+        """All steps from this group's first to the first one of a group further up."""
+        found: list[str] = []
+        group = self
+        while group is not last:
+            passes = [f"{phase}:{k}" for phase in INFERENCE for k in range(len(group.program.operations) + 1)]
+            found += group.steps([*group.program.steps, *passes])
+            assert group.above is not None
+            group = group.above
+        return [*found, *last.first_steps]
 
     def open(self, arena: Arena) -> None:
         """Take the views from an arena laid out with the regions."""
@@ -305,8 +334,8 @@ class Group:
     # -- passes --------------------------------------------------------------------------------------------------------
 
     def value(self, v: int) -> np.ndarray:
-        """A value (B, rows, columns, channels); the input is the output of the group below."""
-        return self.below.output if v == 0 and self.below else self.ram[f"v{v}"]
+        """A value (B, rows, columns, channels); the input is usually the output of the group below."""
+        return self.below.output if v == 0 and self.below and not self.apart else self.ram[f"v{v}"]
 
     @property
     def output(self) -> np.ndarray:

@@ -37,6 +37,9 @@ from . import tinyfoa_tables as tables
 #: a row: the columns of the CSV file, and ``runs`` and ``notes``
 Summary = dict[str, Any]
 PEPITA = "fc:2000x3"  # as published
+#: a quick look: smaller layers by published network, fewer samples, and yet enough steps to learn something
+QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4,8x3"}
+QUICK, QUICK_LR = {"epochs": 4, "limit": 5000, "batch": 20}, 10
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def tasks(
     datasets: Sequence[str] = ("mnist",),
     systems: Sequence[str] = (),
     seeds: int = 3,
+    quick: bool = False,
     changes: dict[str, Any] | None = None,
     data_dir: str | None = None,
 ) -> list[Task]:
@@ -77,6 +81,8 @@ def tasks(
         Names of rows, or patterns such as ``bp*``; by default all rows.
     seeds : int
         Number of seeds; they are 0, 1, 2, ...
+    quick : bool
+        Whether small networks train for a few epochs, in minutes: a look at the table, not a reproduction.
     changes : dict, optional
         Fields of the recipe that replace the published ones, such as ``epochs``.
     data_dir : str, optional
@@ -108,12 +114,13 @@ def tasks(
                 vertical=system.vertical,
                 local=table in tables.LOCAL,
             )
-            widths_of(str((changes or {}).get("network", fields["network"])))
+            own = {**(_quick(fields) if quick else {}), **(changes or {})}
+            widths_of(str(own.get("network", fields["network"])))
             place = Path(out) / dataset / row.name
             runs = tuple(
                 Run(
                     f"{dataset} {row.name} seed {seed}",
-                    Recipe(**{**fields, **(changes or {}), "seed": seed}).validated(),
+                    Recipe(**{**fields, **own, "seed": seed}).validated(),
                     place / f"seed-{seed}",
                     data_dir,
                 )
@@ -127,6 +134,11 @@ def tasks(
         if fresh:
             data.find(dataset, data_dir)
     return found
+
+
+def _quick(published: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a published recipe that differ for a quick look."""
+    return {**QUICK, "network": QUICK_NETWORKS[published["network"]], "lr": QUICK_LR * published["lr"]}
 
 
 def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
@@ -324,8 +336,13 @@ def caption(table: str, todo: Sequence[Task]) -> str:
     recipe, published = todo[0].recipe, todo[0].published
     if recipe.epochs != published.epochs:
         parts.append(f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} instead of the published {published.epochs}")
+    networks = dict.fromkeys(task.recipe.network for task in todo)
     if any(task.recipe.network != task.published.network for task in todo):
-        parts.append(f"network {recipe.network} instead of the published ones")
+        parts.append(f"network{'s' * (len(networks) > 1)} {' and '.join(networks)} instead of the published ones")
+    if recipe.batch != published.batch:
+        parts.append(f"batch {recipe.batch} instead of {published.batch}")
+    if recipe.lr != published.lr and recipe.lr and published.lr:
+        parts.append(f"{recipe.lr / published.lr:.3g} times the published learning rates")
     if recipe.limit is not None:
         parts.append(f"the first {recipe.limit:,} training samples only")
     borrowed = [name for name in dict.fromkeys(task.dataset for task in todo) if name not in tables.DATASETS]

@@ -66,9 +66,14 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
             "latent",
             "latent_error",
             "margin",
+            "inverse",
+            "sent",
+            "signal",
+            "top",
+            "unused_error",
         ),
     ),
-    "projection": (canvas.PURPLE, ("projection", "head_bias", "feedback")),
+    "projection": (canvas.PURPLE, ("projection", "head_bias", "feedback", "head", "lower_head", "lower_bias")),
     "gradients and scratch": (
         canvas.YELLOW,
         (
@@ -100,6 +105,11 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
             "totals",
             "place_sums",
             "abs_r",
+            "noise",
+            "packed",
+            "rows_even",
+            "rows_odd",
+            "size",
         ),
     ),
 }
@@ -309,7 +319,7 @@ def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
 
 
 def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
-    """Draw planned and accounted bytes by phase and in total, the watermark, and the paper's figures."""
+    """Draw planned and accounted bytes by phase and in total, the watermark, and the paper's figures, if any."""
     layer, compared = run.layers[number], report.compare(run)
     rows: dict[str, list[tuple[str, int]]] = {}
     for phase in COLUMNS:
@@ -344,7 +354,8 @@ def _columns(axes: Axes, sheet: Axes, run: Record, number: int) -> None:
     x = canvas.key(sheet, left, TOP - 44, "box", COLOURS["planned"], "planned")
     canvas.key(sheet, x, TOP - 44, "box", COLOURS["accounted"], "accounted for")
     x = canvas.key(sheet, left, TOP - 18, "box", COLOURS["watermark"], "watermark")
-    canvas.key(sheet, x, TOP - 18, "D", COLOURS["paper"], "the paper's formula")
+    if compared:
+        canvas.key(sheet, x, TOP - 18, "D", COLOURS["paper"], "the paper's formula")
 
 
 def _number(value: float) -> str:

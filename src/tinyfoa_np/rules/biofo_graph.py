@@ -31,6 +31,7 @@ from ..layers.layer import Part
 from ..layers.trained import TrainedLayer
 from ..ram.packing import Region
 from ..ram.phases import INFERENCE
+from ..recipe import Recipe
 from ..storage.flash import Flash
 from .bp_graph import unchanged
 from .feedback_graph import biased
@@ -119,9 +120,14 @@ class Network(GroupStage):
 
     def _generate(self, group: Group) -> None:
         head, bias = (self.ram[name] for name in self._names(group))
-        number, seed, bound = group.number, self.recipe.seed, 1 / sqrt(len(head))
-        uniform_rows(head, 0, len(head), number, seed, bound)
-        uniform_rows(bias[None], 0, 1, BIASES + number, seed, bound)
+        self.head(head, bias, group.number, self.recipe)
+
+    @staticmethod
+    def head(head: np.ndarray, bias: np.ndarray, number: int, recipe: Recipe) -> None:
+        """Generate the head (N, C) of a layer, and its biases (C,)."""
+        bound = 1 / sqrt(len(head))
+        uniform_rows(head, 0, len(head), number, recipe.seed, bound)
+        uniform_rows(bias[None], 0, 1, BIASES + number, recipe.seed, bound)
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         super().load(trained)

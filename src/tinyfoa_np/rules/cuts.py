@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
-from ..architectures import batch_normed
 from ..layers.tiling import NEURONS, PLACES, ROWS, Tiling
 from ..recipe import Recipe
 
@@ -38,7 +37,7 @@ def micro_batches(recipe: Recipe) -> list[int]:
     """
     if recipe.rule.by_layer:
         return [size for size in (16 * 2**k for k in range(11, -1, -1)) if size < recipe.batch]
-    if not recipe.rule.micro_batches or binary(recipe) or recipe.deep and batch_normed(recipe.network):
+    if not recipe.rule.micro_batches or binary(recipe) or recipe.normed:
         return []
     sizes, size = [], recipe.batch
     while size > 1:

@@ -16,7 +16,8 @@ channels of each layer are divided into C blocks, one per class. In a step the l
 Deviations are sqrt(variance + 1e-5). Each layer hands on blocks of mean 0, so that the goodness of the layer below
 tells the next one nothing. No error passes through a layer: a step needs the inputs, the outputs and the errors of one
 layer. Means of 2 x 2 positions (``p2``) may stand in front of a convolution. A fully connected layer is a convolution
-of one position.
+of one position. In ``resnet8`` some inputs are sums or concatenations, as :mod:`.shortcuts` says; batch norm is left
+out, and 16, 32 and 64 channels are rounded up to multiples of the classes.
 
 The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and dropout
 0.2, and choose the layers that answer by 5,000 held-out samples. Their four layers: ``conv:100k5,p2,200k5,p2,400x2``.
@@ -24,16 +25,18 @@ The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from ..architectures import Architecture, Description
-from ..errors import BadRequest
+from ..architectures import Architecture, Description, Shape
+from ..kernels import conv_norm_pool as map_kernels
 from ..kernels import deeperforward as own_kernels
 from ..kernels import random as random_kernels
 from ..layers.encoding import words
+from ..layers.graph import Program
 from ..layers.group import Group
 from ..layers.head import cross_entropy
 from ..layers.layer import Part
@@ -42,29 +45,8 @@ from ..ram.phases import BACKWARD, COMPUTING
 from ..storage.flash import Flash
 from .goodness import Scored
 from .group_stage import GroupStage
+from .shortcuts import input_shapes, layers_of
 from .stage import Outcome
-
-
-def chains(network: Architecture, classes: int) -> Iterator[list[Description]]:
-    """The layers of each unit, all without biases; refuses what has no blocks of channels."""
-    for unit in network.units:
-        layers: list[Description] = []
-        for kind, *rest in unit:
-            if kind == "conv" or kind == "dense" and network.shape[:2] == (1, 1):
-                stride, side = (rest[2], 3) if kind == "conv" else (1, 1)
-                layers.append(("plain", *rest[:2], stride, side, side))
-            elif kind in ("plain", "pool", "maxpool"):
-                layers.append((kind, *rest))
-            else:
-                raise BadRequest(
-                    "algorithm deeperforward trains convolutions without batch norm: write 'conv:100k5,p2,200'"
-                )
-        if layers[-1][2] % classes:
-            raise BadRequest(
-                f"algorithm deeperforward gives each of {classes} classes a block of channels: a layer has"
-                f" {layers[-1][2]}, but multiples of {classes} are possible"
-            )
-        yield layers
 
 
 class Network(Scored, GroupStage):
@@ -73,16 +55,31 @@ class Network(Scored, GroupStage):
     Raises
     ------
     BadRequest
-        If a layer's channels are not a multiple of the classes, or the network has batch norm.
+        If a layer's channels are not a multiple of the classes, or the network is of another kind.
     """
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        begin = 0
+        for number, own in enumerate(self.layout):
+            if own.shortcut:
+                self.kept_by[number] = begin
+                if self.layout[begin].keep == 1:
+                    self.layers[begin].lent = self.layers[number]
+            begin = number if own.keep else begin
 
     def build(self, architecture: Architecture) -> Sequence[Sequence[Description]]:
         stays = 1 - (self.recipe.dropout or 0.0)
         self.kept, self.grown = np.uint64(round(stays * 65536)), np.float32(1 / stays)
         self.losses: list[float] = []  # of each layer in the last step
-        layers = list(chains(architecture, self.C))
-        self.first = min(self.recipe.options["first_layer"], len(layers)) - 1
-        return layers
+        self.layout = layers_of(architecture, self.C)
+        self.read = list(input_shapes(self.layout, architecture.shape))
+        self.kept_by: dict[int, int] = {}  # layers with a shortcut, and the layer whose input each reads
+        self.first = min(self.recipe.options["first_layer"], len(self.layout)) - 1
+        return [own.chain for own in self.layout]
+
+    def program(self, chain: Sequence[Description], shape: Shape) -> Program:
+        return super().program(chain, self.read[len(self.layers)])
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -97,7 +94,14 @@ class Network(Scored, GroupStage):
             Region("slopes", (self.C, self.B), "float32", BACKWARD),
             Region("scores", (self.C, self.B), "float32", COMPUTING),
             Region("result", (2,), "float64", BACKWARD),
+            *(self._halved(begin, number) for number, begin in self.kept_by.items() if self.layout[begin].keep == 2),
         ]
+
+    def _halved(self, begin: int, number: int) -> Region:
+        """The region of what is kept of a layer's input, as means of 2 x 2 positions, for a shortcut."""
+        rows, columns, channels = self.read[begin]
+        steps = self.layers[begin].until(self.layers[number])
+        return Region(f"g{begin}.kept", (self.B, rows // 2, columns // 2, channels), "float32", tuple(steps))
 
     def top_regions(self, group: Group) -> list[Region]:
         """The region of a layer's dropout mask."""
@@ -109,18 +113,29 @@ class Network(Scored, GroupStage):
 
     def _forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
         """Run a layer on what the one below hands on; return its outputs y (B, P, O)."""
-        unpack = self.unpack(samples)
+        return _places(group.forward(samples, phase, lambda maps: self._prepare(group, maps, samples)))
 
-        def prepare(maps: np.ndarray) -> None:
-            blocks = self.C
-            if group.below is None:
-                unpack(maps)
-                blocks = 1
-                self._measure(maps, samples, blocks)
-            known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums
-            own_kernels.normalize(_places(maps), samples, *known)
+    def _prepare(self, group: Group, maps: np.ndarray, samples: int) -> None:
+        """Compute a layer's input, normalized, with its shortcut; halve it for a later one."""
+        number, blocks, below = group.number, self.C, group.below.output if group.below else maps
+        if group.below is None:
+            self.unpack(samples)(maps)
+            blocks = 1
+            self._measure(maps, samples, blocks)
+        known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums
+        own_kernels.normalize(_places(below), samples, *known)
+        if number in self.kept_by:
+            kept, x = _places(self._kept(self.kept_by[number])), _places(maps)
+            if group.apart:
+                own_kernels.join(_places(below), samples, kept, x, self.cores)
+            else:
+                own_kernels.add(x, samples, kept, self.cores)
+        if self.layout[number].keep == 2 and number in self.kept_by.values():
+            map_kernels.pool(maps, samples, 2, 2, self._kept(number), self.cores)
 
-        return _places(group.forward(samples, phase, prepare))
+    def _kept(self, number: int) -> np.ndarray:
+        """What is kept of a layer's input."""
+        return self.ram[f"g{number}.kept"] if self.layout[number].keep == 2 else self.layers[number].value(0)
 
     def _measure(self, maps: np.ndarray, samples: int, blocks: int) -> None:
         """Compute means and deviations of each sample's blocks of channels."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..architectures import architecture, batch_normed
+from ..architectures import architecture
 from ..data import Dataset
 from ..errors import BadRequest
 from ..layers.encoding import Encoding
@@ -238,7 +238,7 @@ class Layout:
             what = f"{fewer}a smaller batch or narrower layers need less"
             return f"{self.recipe.algorithm} holds the weights of all layers: {what}"
         why = f"{self.recipe.algorithm} holds the weights of all layers"
-        if batch_normed(self.recipe.network):
+        if self.recipe.normed:
             why = f"batch norm, which {self.recipe.network} has, looks at a whole batch, so it is not cut"
         if self.recipe.groups is not None:
             return f"{why}: {fewer}a smaller batch or smaller groups need less"

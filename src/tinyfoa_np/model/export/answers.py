@@ -6,7 +6,7 @@ product is rounded, then scaled, then has its bias added, unless a step says oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod, tanh
 
@@ -16,11 +16,11 @@ from ...architectures import architecture
 from ...errors import BadRequest
 from ...kernels import conv_norm_pool as map_kernels
 from ...kernels import giff as giff_kernels
-from ...layers.graph import CONNECT, CONV, DEPTHWISE, LARGEST, NORM, Operation
+from ...layers.graph import CONNECT, CONV, DEPTHWISE, GROUPED, LARGEST, NORM, Operation
 from ...layers.group import Group
 from ...layers.trained import TrainedLayer, input_scales
 from ...network import LocalShape, is_local
-from ...rules import bp_local
+from ...rules import bp_local, deeperforward
 from ...rules.cuts import binary
 from ..form import stages_of
 from ..model import Model
@@ -122,7 +122,10 @@ class Spread(Step):
 
 @dataclass(frozen=True, eq=False)
 class Convolve(Step):
-    """Convolution with weights (K, L, I, O), if depthwise (K, L, C), and a stride; sums begin with the bias, fused."""
+    """Convolution with weights (K, L, I, O) and a stride; sums begin with the bias, fused.
+
+    Depthwise ones have (K, L, C), those in G groups of channels (G, K, L, I / G, O / G), connections (I, O).
+    """
 
     weights: np.ndarray
     bias: np.ndarray | None
@@ -150,6 +153,14 @@ class Pool(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class Shortcut(Step):
+    """Add value ``beside``, in place, or write its channels behind those of the source."""
+
+    beside: int
+    joined: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Rms(Step):
     """Divide the whole value by its root mean square, in place."""
 
@@ -160,6 +171,20 @@ class Goodness(Step):
 
     latent: np.ndarray
     multiplied: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Standardize(Step):
+    """(x - mean) / sqrt(variance + 1e-5) of each of ``blocks`` blocks of neighbouring channels, in place."""
+
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks(Step):
+    """Add to each label's score the mean of its block of neighbouring channels, or of their squares, in float32."""
+
+    squared: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +215,8 @@ class Answer:
     scale : numpy.float32
         Factor of the final scores.
     precise : bool
-        Whether the scores are sums in float64, computed by :class:`Goodness` and :class:`Length`; otherwise they are
-        the last value.
+        Whether the scores are sums in float64, computed by :class:`Goodness`, :class:`Length` and :class:`Blocks`;
+        otherwise they are the last value.
     each_label : bool
         Whether all steps are run once per label.
     """
@@ -270,29 +295,40 @@ def _hidden(model: Model) -> str:
 def _projected(model: Model, found: Answer) -> None:
     """TinyFoA and Bio-FO: the fixed projection of the last layer's outputs."""
     recipe, layers, bias = model.recipe, model.layers, None
+    if recipe.deep:
+        for number, group in enumerate(_groups(model, found)):
+            _program(model, found, group, number)
+        found.add(Convolve, "real", (1, 1, model.classes), *projection(model), 1, False)
+        return
     scales = input_scales(layers, recipe.binary_activations)
     for number, (scale, layer) in enumerate(zip(scales, layers, strict=True)):
         if is_local(recipe.network):
             _local(model, found, number, scale, _hidden(model))
         else:
             _dense(found, layer, scale, _hidden(model))
-    last, head = layers[-1], projection(model)
-    if last.shape:
-        outputs, number = last.shape.outputs, len(layers) - 1
-        shift = np.zeros((1, model.classes), np.float32)
-        recipe.rule.home("lc").head_rows(shift, outputs, outputs, number, recipe)
-        bias = shift[0] / np.float32(last.scale or 1.0)
+    head, shift = projection(model)
+    if shift is not None:
+        bias = shift / np.float32(layers[-1].scale or 1.0)
     weights = np.ascontiguousarray(head.T)
     found.add(Dense, "real", (model.classes,), weights, np.float32(1), bias, "values")
 
 
-def projection(model: Model) -> np.ndarray:
-    """Projection (O, C) of the last layer, whose logits decide the class; if locally connected, by position."""
+def projection(model: Model) -> tuple[np.ndarray, np.ndarray | None]:
+    """Projection (O, C) of the last layer, whose logits decide the class, and what is added to these (C,), if anything.
+
+    Of a locally connected layer it is by position.
+    """
     last, number, recipe = model.layers[-1], len(model.layers) - 1, model.recipe
-    outputs = last.shape.outputs if last.shape else last.outputs
-    rows = np.zeros((outputs, model.classes), np.float32)
-    made: np.ndarray = recipe.rule.home(recipe.kind).head_rows(rows, 0, outputs, number, recipe)
-    return made
+    outputs, home = last.shape.outputs if last.shape else last.outputs, recipe.rule.home(recipe.kind)
+    rows, shift = np.zeros((outputs, model.classes), np.float32), np.zeros((1, model.classes), np.float32)
+    if recipe.deep:
+        home.head(rows, shift[0], number, recipe)
+        return rows, shift[0]
+    home.head_rows(rows, 0, outputs, number, recipe)
+    if not last.shape:
+        return rows, None
+    home.head_rows(shift, outputs, outputs, number, recipe)
+    return rows, shift[0]
 
 
 def _heads(model: Model, found: Answer) -> None:
@@ -305,7 +341,7 @@ def _heads(model: Model, found: Answer) -> None:
 
 def _logits(model: Model, found: Answer) -> None:
     """Backpropagation and PEPITA: a classifier on top."""
-    recipe, layers = model.recipe, model.layers
+    recipe, layers = model.recipe, _answering(model)
     if recipe.deep:
         for number, group in enumerate(_groups(model, found)):
             _program(model, found, group, number)
@@ -323,6 +359,12 @@ def _logits(model: Model, found: Answer) -> None:
         found.add(Means, "real", (width,), shape, bp_local.SIDE, np.float32(gain))
         gain = 1.0
     _dense(found, layers[-1], gain, "values")
+
+
+def _answering(model: Model) -> list[TrainedLayer]:
+    """The layers that a prediction reads: not mirrored ones."""
+    (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
+    return model.layers[: len(stage.answering)]
 
 
 def _targets(model: Model, found: Answer) -> None:
@@ -370,36 +412,72 @@ def _goodness(model: Model, found: Answer) -> None:
         found.change(Goodness, latent, recipe.merge == "mul")
 
 
-def _groups(model: Model, found: Answer) -> list[Group]:
-    """The groups of a deep network, after the sample is converted to maps."""
+def _blocks(model: Model, found: Answer) -> None:
+    """DeeperForward: the means of the classes' blocks of channels, summed over layers."""
+    found.precise = True
+    groups = _groups(model, found, copied=True)
+    first = min(model.recipe.options["first_layer"], len(groups)) - 1
+    (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
+    assert isinstance(stage, deeperforward.Network)
+    kept = 0
+    for number, group in enumerate(groups):
+        found.change(Standardize, model.classes if number else 1)
+        x = len(found.values) - 1
+        if number in stage.kept_by:
+            if group.apart:
+                found.values.append(Value("real", group.program.shape))
+            found.steps.append(Shortcut(x, len(found.values) - 1, kept, group.apart))
+            x = len(found.values) - 1
+        if number in stage.kept_by.values():
+            kept = x
+            if stage.layout[number].keep == 2:
+                rows, columns, channels = group.program.shape
+                kept = found.add(Pool, "real", (rows // 2, columns // 2, channels), (2, 2))
+        _program(model, found, group, number, x)
+        if number >= first:
+            found.change(Blocks, False)
+
+
+def _competing(model: Model, found: Answer) -> None:
+    """CwComp: a classifier on top, or the mean squares of the last layer's blocks of channels."""
+    _logits(model, found)
+    if model.recipe.options["predictor"] == "goodness":
+        found.precise = True
+        found.change(Blocks, True)
+
+
+def _groups(model: Model, found: Answer, copied: bool = False) -> list[Group]:
+    """The groups of a deep network, after the sample is converted to maps, ``copied`` if these are to be changed."""
     (stage,) = stages_of(model.recipe, model.inputs, model.classes, 1)
     shape = architecture(model.recipe.network, model.inputs.width, model.inputs.image, model.classes).shape
-    if model.inputs.kind == "bytes" or shape[2] > 1 and shape[:2] != (1, 1):
+    if copied or model.inputs.kind == "bytes" or shape[2] > 1 and shape[:2] != (1, 1):
         found.add(Spread, "real", shape, *_affine(model))
     else:
         found.values[-1] = Value("real", shape)
     return [group for group in stage.layers if isinstance(group, Group)]
 
 
-def _program(model: Model, found: Answer, group: Group, number: int) -> None:
-    """The operations of a group."""
+def _program(model: Model, found: Answer, group: Group, number: int, x: int | None = None) -> None:
+    """The operations of a group, whose input is value ``x``, the last one if not given."""
     trained, program = model.layers[number], group.program
-    first = len(found.values) - 1
+    first = len(found.values)
+    numbers = [first - 1 if x is None else x, *range(first, first + len(program.operations))]
     for one in program.operations:
         found.values.append(Value("real", program.shapes[one.target]))
-        found.steps.append(_operation(one, trained, first))
+        found.steps.append(_operation(one, trained, numbers))
 
 
-def _operation(one: Operation, trained: TrainedLayer, first: int) -> Step:
-    source, target, weights = first + one.source, first + one.target, parameters(one, trained)
+def _operation(one: Operation, trained: TrainedLayer, numbers: Sequence[int]) -> Step:
+    """An operation as a step; ``numbers`` are those of the program's values."""
+    source, target, weights = numbers[one.source], numbers[one.target], parameters(one, trained)
     if one.kind == NORM:
         statistics = np.zeros((4, one.weight[1]), np.float32)
         names = ("gamma", "beta", "mean", "variance")
         map_kernels.running_stats(*(weights[name] for name in names), one.epsilon, statistics)
-        beside = None if one.shortcut is None else first + one.shortcut
+        beside = None if one.shortcut is None else numbers[one.shortcut]
         scale, shift = statistics[map_kernels.SCALE], statistics[map_kernels.SHIFT]
         return Normalize(source, target, scale, shift, beside, one.relu)
-    if one.kind in (CONV, CONNECT, DEPTHWISE):
+    if one.kind in (CONV, CONNECT, DEPTHWISE, GROUPED):
         return Convolve(source, target, weights["weight"], weights.get("bias"), one.stride, one.relu, one.tanh)
     return Pool(source, target, one.window, one.kind == LARGEST)
 
@@ -425,4 +503,6 @@ _FORMS: dict[str | None, Callable[[Model, Answer], None]] = {
     "targets": _targets,
     "labels": _labels,
     "goodness": _goodness,
+    "blocks": _blocks,
+    "competing": _competing,
 }

@@ -21,6 +21,7 @@ from ...ram.packing import Plan, Region, pack
 from ..model import Model
 from .answers import (
     Answer,
+    Blocks,
     Convolve,
     Dense,
     Embed,
@@ -32,7 +33,9 @@ from .answers import (
     Pool,
     Rms,
     Scale,
+    Shortcut,
     Spread,
+    Standardize,
     Value,
     answer_of,
 )
@@ -148,8 +151,7 @@ class Writer:
         found = self.answer
         lives: dict[int, list[int]] = {}
         for k, step in enumerate(found.steps):
-            beside = step.beside if isinstance(step, Normalize) else None
-            for value in (step.source, step.target, beside):
+            for value in (step.source, step.target, getattr(step, "beside", None)):
                 if value:
                     lives.setdefault(value, []).append(k)
         last = len(found.values) - 1
@@ -332,15 +334,27 @@ def _spread(writer: Writer, k: int, step: Spread) -> Iterable[str]:
 def _convolve(writer: Writer, k: int, step: Convolve) -> Iterable[str]:
     source, shape = writer.answer.values[step.source], step.weights.shape
     weights, bias = writer._constant(f"weights{k}", step.weights), writer._constant(f"bias{k}", step.bias)
-    ends = f"{int(step.relu)}, {writer._value(step.target)}"
-    x, n = writer._value(step.source), writer.answer.values[step.target].size
-    then = [f"tanh_of_all({writer._value(step.target)}, {n});"] if step.tanh else []
+    x, to, relu = writer._value(step.source), writer._value(step.target), int(step.relu)
+    then = [f"tanh_of_all({to}, {writer.answer.values[step.target].size});"] if step.tanh else []
     if len(shape) == 2:
-        return [f"connect({x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {ends});", *then]
-    about = f"{x}, {', '.join(map(str, source.shape))}, {weights}, {shape[0]}, {shape[1]}"
+        about = f"{x}, {source.size // shape[0]}, {shape[0]}, {weights}, {bias}, {shape[1]}, {relu}, {to}"
+        return [f"connect({about});", *then]
     if len(shape) == 3:
-        return [f"convolve_each({about}, {step.stride}, {writer._value(step.target)});"]
-    return [f"convolve({about}, {bias}, {step.stride}, {shape[3]}, {ends});", *then]
+        about = f"{x}, {', '.join(map(str, source.shape))}, {weights}, {shape[0]}, {shape[1]}"
+        return [f"convolve_each({about}, {step.stride}, {to});"]
+    groups, (high, wide, depth, width) = shape[0] if len(shape) == 5 else 1, shape[-4:]
+    rows, columns, channels = source.shape
+    size, ends = f"{high}, {wide}", f"{step.stride}, {groups * width}, {width}, {relu}"
+    about = f"{rows}, {columns}, {channels}, {depth}"
+    if groups == 1:
+        return [f"convolve({x}, {about}, {weights}, {size}, {bias}, {ends}, {to});", *then]
+    own = f"{weights} + p * {high * wide * depth * width}, {size}, {bias} + p * {width}"
+    return [
+        f"for (p = 0; p < {groups}; p++)",
+        f"    convolve({x} + p * {depth}, {about}, {own},",
+        f"             {ends}, {to} + p * {width});",
+        *then,
+    ]
 
 
 def _normalize(writer: Writer, k: int, step: Normalize) -> Iterable[str]:
@@ -358,6 +372,20 @@ def _pool(writer: Writer, k: int, step: Pool) -> Iterable[str]:
     return [f"{what}({writer._value(step.source)}, {about}, {writer._value(step.target)});"]
 
 
+def _shortcut(writer: Writer, k: int, step: Shortcut) -> Iterable[str]:
+    values, x, beside = writer.answer.values, writer._value(step.source), writer._value(step.beside)
+    if not step.joined:
+        return [f"for (o = 0; o < {values[step.source].size}; o++) ({x})[o] += ({beside})[o];"]
+    (rows, columns, own), (*_, more) = values[step.source].shape, values[step.beside].shape
+    to, width = f"({writer._value(step.target)})[p * {own + more} + ", f"{own} + "
+    return [
+        f"for (p = 0; p < {rows * columns}; p++) {{",
+        f"    for (o = 0; o < {own}; o++) {to}o] = ({x})[p * {own} + o];",
+        f"    for (o = 0; o < {more}; o++) {to}{width}o] = ({beside})[p * {more} + o];",
+        "}",
+    ]
+
+
 def _rms(writer: Writer, k: int, step: Rms) -> Iterable[str]:
     x, n = writer._value(step.source), writer.answer.values[step.source].size
     return [f"unit = over_rms(1.0, sum_of_squares({x}, {n}), {n});", f"for (o = 0; o < {n}; o++) ({x})[o] *= unit;"]
@@ -371,6 +399,17 @@ def _goodness(writer: Writer, k: int, step: Goodness) -> Iterable[str]:
         return [f"add_goodness({x}, {about}, goodness);"]
     sums = writer._at(f"beside{k}", "sums")
     return [f"add_goodness_of_maps({x}, {rows * columns}, {about}, {sums}, goodness);"]
+
+
+def _standardize(writer: Writer, k: int, step: Standardize) -> Iterable[str]:
+    rows, columns, width = writer.answer.values[step.source].shape
+    return [f"standardize({writer._value(step.source)}, {rows * columns}, {width}, {step.blocks});"]
+
+
+def _blocks(writer: Writer, k: int, step: Blocks) -> Iterable[str]:
+    rows, columns, width = writer.answer.values[step.source].shape
+    about = f"{writer._value(step.source)}, {rows * columns}, {width}, {writer.answer.classes}"
+    return [f"add_block_{'squares' if step.squared else 'means'}({about}, goodness);"]
 
 
 def _embed(writer: Writer, k: int, step: Embed) -> Iterable[str]:
@@ -412,8 +451,11 @@ _WRITERS: dict[type, Any] = {
     Convolve: _convolve,
     Normalize: _normalize,
     Pool: _pool,
+    Shortcut: _shortcut,
     Rms: _rms,
     Goodness: _goodness,
+    Standardize: _standardize,
+    Blocks: _blocks,
     Embed: _embed,
     Length: _length,
 }

@@ -21,8 +21,9 @@ def file(model: Model) -> bytes:
     For each layer ``layerN.signs`` or ``.weights``, ``.bias``, ``.alpha``, ``.scale``; if locally connected also
     ``.gamma``, ``.beta``, ``.mean`` and ``.variance``. For deep networks ``groupN.OPERATION.weight`` and so on, with
     the names of the plain NumPy reference, and GIFF's ``groupN.label.weight`` and ``.bias``. For byte samples
-    ``input_scale`` and ``input_offset``; for scaled columns ``input_shift`` and ``input_factor``; TinyFoA's last
-    ``projection`` (O, C); ``classes``, and ``labels`` if classes have names; ``recipe``, a JSON text.
+    ``input_scale`` and ``input_offset``; for scaled columns ``input_shift`` and ``input_factor``; the last layer's
+    fixed ``projection`` (O, C) and its ``projection_bias`` (C,), if any; ``classes``, and ``labels`` if classes have
+    names; ``recipe``, a JSON text.
     """
     inputs = model.inputs
     arrays: dict[str, Any] = {
@@ -41,7 +42,8 @@ def file(model: Model) -> bytes:
         for number, layer in enumerate(model.layers):
             arrays |= {f"layer{number}.{name}": array for name, array in _of_layer(layer).items()}
     if model.recipe.rule.projected:
-        arrays["projection"] = projection(model)
+        arrays["projection"], shift = projection(model)
+        arrays |= {} if shift is None else {"projection_bias": shift}
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()

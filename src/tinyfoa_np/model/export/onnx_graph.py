@@ -18,6 +18,7 @@ import numpy as np
 from ...errors import BadRequest
 from ..model import Model
 from .answers import (
+    Blocks,
     Convolve,
     Dense,
     Embed,
@@ -29,7 +30,9 @@ from .answers import (
     Pool,
     Rms,
     Scale,
+    Shortcut,
     Spread,
+    Standardize,
     answer_of,
 )
 from .packed import unpacked
@@ -96,8 +99,11 @@ class _Graph:
             Convolve: self._convolve,
             Normalize: self._normalize,
             Pool: self._pool,
+            Shortcut: self._shortcut,
             Rms: self._rms,
             Goodness: self._goodness,
+            Standardize: self._standardize,
+            Blocks: self._blocks,
             Embed: self._embed,
             Length: self._length,
         }
@@ -233,8 +239,10 @@ class _Graph:
             z = self.node("Add", z, *biases) if biases else z
             z = self.reshaped(z, -1, shape[2], 1, 1)
         else:
-            each = weights.ndim == 3
+            each, groups = weights.ndim == 3, 1
             kernel = weights[None, None] if weights.ndim == 2 else weights[:, :, None] if each else weights
+            if weights.ndim == 5:  # the groups' outputs side by side
+                groups, kernel = len(weights), np.concatenate(weights, axis=3)
             kernel = kernel.transpose(3, 2, 0, 1)
             high, wide = kernel.shape[2:]
             pads = _padding(rows, high, step.stride), _padding(columns, wide, step.stride)
@@ -245,7 +253,7 @@ class _Graph:
                 *biases,
                 strides=[step.stride] * 2,
                 pads=[pads[0][0], pads[1][0], pads[0][1], pads[1][1]],
-                group=channels if each else 1,
+                group=channels if each else groups,
             )
         return self.node("Relu" if step.relu else "Tanh", z) if step.relu or step.tanh else z
 
@@ -259,6 +267,10 @@ class _Graph:
     def _pool(self, step: Pool, x: str) -> str:
         what = "MaxPool" if step.largest else "AveragePool"
         return self.node(what, x, kernel_shape=list(step.window), strides=list(step.window))
+
+    def _shortcut(self, step: Shortcut, x: str) -> str:
+        beside = self.names[step.beside]
+        return self.node("Concat", x, beside, axis=1) if step.joined else self.node("Add", x, beside)
 
     def _over_rms(self, x: str, *axes: int) -> str:
         mean = self.node("ReduceMean", self.node("Mul", x, x), axes=list(axes), keepdims=1)
@@ -279,6 +291,21 @@ class _Graph:
             own = self.node("Add", own, (places * over * (q**2).sum(axis=1)).astype(np.float32))
             alike = self.node("ReduceSum", squares, np.array([1], np.int64), keepdims=1)
             own = self.node("Add", own, self.node("Mul", alike, np.float32(over)))
+        self.goodness = self.node("Add", self.goodness, own) if self.goodness else own
+        return x
+
+    def _standardize(self, step: Standardize, x: str) -> str:
+        rows, columns, channels = self.answer.values[step.source].shape
+        blocks = self.reshaped(x, -1, step.blocks, rows * columns * channels // step.blocks)
+        blocks = self.node("Sub", blocks, self.node("ReduceMean", blocks, axes=[2], keepdims=1))
+        variance = self.node("ReduceMean", self.node("Mul", blocks, blocks), axes=[2], keepdims=1)
+        blocks = self.node("Div", blocks, self.node("Sqrt", self.node("Add", variance, np.float32(1e-5))))
+        return self.reshaped(blocks, -1, channels, rows, columns)
+
+    def _blocks(self, step: Blocks, x: str) -> str:
+        classes, size = self.answer.classes, self.answer.values[step.source].size
+        seen = self.node("Mul", x, x) if step.squared else x
+        own = self.node("ReduceMean", self.reshaped(seen, -1, classes, size // classes), axes=[2], keepdims=0)
         self.goodness = self.node("Add", self.goodness, own) if self.goodness else own
         return x
 

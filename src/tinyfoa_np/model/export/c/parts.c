@@ -205,19 +205,20 @@ static void connect(const float *x, int rows, int inputs, const float *w, const 
     }
 }
 
-/* A convolution of maps (rows, columns, inputs) by weights (high, wide, inputs, outputs), zeros beyond the border. */
-static void convolve(const float *x, int rows, int columns, int inputs, const float *w, int high, int wide,
-                     const float *bias, int stride, int outputs, int relu, float *z) {
+/* A convolution of maps by weights (high, wide, inputs, outputs), zeros beyond the border. Each position has `below`
+   channels, of which the first `inputs` are read, and z `above`, of which the first `outputs` are written. */
+static void convolve(const float *x, int rows, int columns, int below, int inputs, const float *w, int high, int wide,
+                     const float *bias, int stride, int above, int outputs, int relu, float *z) {
     int r, c, k, l, i, o;
     for (r = 0; r < (rows + stride - 1) / stride; r++)
-        for (c = 0; c < (columns + stride - 1) / stride; c++, z += outputs) {
+        for (c = 0; c < (columns + stride - 1) / stride; c++, z += above) {
             for (o = 0; o < outputs; o++) z[o] = bias ? bias[o] : 0.0f;
             for (k = 0; k < high; k++)
                 for (l = 0; l < wide; l++) {
                     int y = r * stride - (high - 1) / 2 + k, p = c * stride - (wide - 1) / 2 + l;
                     const float *from, *by = w + (k * wide + l) * inputs * outputs;
                     if (y < 0 || y >= rows || p < 0 || p >= columns) continue;
-                    from = x + (y * columns + p) * inputs;
+                    from = x + (y * columns + p) * below;
                     for (i = 0; i < inputs; i++)
                         for (o = 0; o < outputs; o++) z[o] = fused(from[i], by[i * outputs + o], z[o]);
                 }
@@ -334,6 +335,58 @@ static void add_goodness_of_maps(const float *d, int positions, int width, const
             sum += multiplied ? sums[o] * (value * value) : value * (2.0 * sums[o] + positions * value);
         }
         goodness[c] += (sum + squares) * (1.0 / (positions * width));
+    }
+}
+
+/* The mean of some channels over all positions, from the channel `first` on, and one over their deviation. */
+static float mean_of_block(const float *x, int positions, int width, int first, int size, float *inverse) {
+    int o, p;
+    double over = 1.0 / (size * positions), total = 0.0, squares = 0.0, mean, variance;
+    for (o = first; o < first + size; o++) {
+        double once = 0.0, twice = 0.0;
+        for (p = 0; p < positions; p++) {
+            double value = (double)x[p * width + o];
+            once += value;
+            twice += value * value;
+        }
+        total += once;
+        squares += twice;
+    }
+    mean = total * over;
+    variance = squares * over - mean * mean;
+    *inverse = (float)(1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + 1e-5));
+    return (float)mean;
+}
+
+/* x = (x - mean) / deviation of each block of channels. */
+static void standardize(float *x, int positions, int width, int blocks) {
+    int c, o, p, size = width / blocks;
+    for (c = 0; c < blocks; c++) {
+        float inverse, mean = mean_of_block(x, positions, width, c * size, size, &inverse);
+        for (p = 0; p < positions; p++)
+            for (o = p * width + c * size; o < p * width + (c + 1) * size; o++)
+                x[o] = (float)(((double)x[o] - (double)mean) * (double)inverse);
+    }
+}
+
+/* Adds the mean of each label's block of channels, rounded to float like the sum. */
+static void add_block_means(const float *x, int positions, int width, int classes, double *goodness) {
+    int c;
+    float inverse;
+    for (c = 0; c < classes; c++) {
+        float mean = mean_of_block(x, positions, width, c * (width / classes), width / classes, &inverse);
+        goodness[c] = (double)(float)(goodness[c] + (double)mean);
+    }
+}
+
+/* The same of squares. */
+static void add_block_squares(const float *x, int positions, int width, int classes, double *goodness) {
+    int c, o, p, size = width / classes;
+    for (c = 0; c < classes; c++) {
+        double sum = 0.0;
+        for (p = 0; p < positions; p++)
+            for (o = p * width + c * size; o < p * width + (c + 1) * size; o++) sum += (double)x[o] * (double)x[o];
+        goodness[c] = (double)(float)(goodness[c] + (double)(float)(sum * (1.0 / (size * positions))));
     }
 }
 
