@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def of_trainer(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
     """The given options of a recipe, with binary weights and activations by default: the trainer has no others."""
-    if preset or given.get("algorithm", catalogue.DEFAULT) != catalogue.DEFAULT:
+    if preset or not catalogue.find(given.get("algorithm", catalogue.DEFAULT)).in_c:
         return given
     return {"binary_weights": True, "binary_activations": True, **given}
 

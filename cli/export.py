@@ -54,6 +54,12 @@ Examples:
     help="The file; with c-header and c-trainer, the directory. [default: model.npz, firmware or model.onnx in RUN; "
     "trainer]",
 )
+@click.option(
+    "--exit",
+    "stops",
+    is_flag=True,
+    help="c-header, ff: the C stops at the first confident layer, by the thresholds of tinyfoa evaluate RUN --exit.",
+)
 @files_option
 @reading_options
 @preset_option
@@ -79,6 +85,7 @@ def export(
     source: str | None,
     to: str,
     out: str | None,
+    stops: bool,
     files: str | None,
     max_bytes: int | None,
     preset: str | None,
@@ -98,6 +105,8 @@ def export(
     reading = reading_of(given)
     given = {name: value for name, value in given.items() if value is not None}
     if to == TRAINER:
+        if stops:
+            raise BadRequest(f"--exit is for answers: it applies to --to c-header, not --to {TRAINER}")
         how = {"data_dir": data_dir, "reading": reading, "max_bytes": max_bytes}
         click.echo(_trainer(source, Path(out or "trainer"), files, preset, ram, board, flash, samples, how, given))
         return
@@ -109,7 +118,12 @@ def export(
     from tinyfoa_np.model import export as exports
     from tinyfoa_np.model import model as models
 
-    files_of = exports.export(models.load(path), to)
+    model, limits = models.load(path), None
+    if stops:
+        from tinyfoa_np.model.exits import Thresholds
+
+        limits = Thresholds.load(path, model).limits()
+    files_of = exports.export(model, to, limits)
     target = path_of(out) if out else path.parent / exports.FORMATS[to]
     if len(files_of) == 1:
         (content,) = files_of.values()

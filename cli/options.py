@@ -13,7 +13,7 @@ import click
 from tinyfoa_np import catalogue, defaults
 from tinyfoa_np.architectures import NAMES
 from tinyfoa_np.data import is_files
-from tinyfoa_np.data.reading import MISSING, Reading
+from tinyfoa_np.data.reading import LISTS, MISSING, Reading
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.network import CONNECTIONS
 from tinyfoa_np.papers import presets
@@ -102,6 +102,12 @@ _READING_OPTIONS = (
         help="Own data: train on these columns even if they look like times or identifiers, which are left out.",
     ),
     click.option(
+        "--one-hot",
+        metavar="COLUMNS",
+        multiple=True,
+        help="Own data: columns of text, or of numbers that are codes; each value becomes an input of 0 or 1.",
+    ),
+    click.option(
         "--group",
         metavar="COLUMN",
         help="Own data: the person or thing that a sample comes from. One fifth of the groups becomes the test set.",
@@ -156,7 +162,7 @@ def reading_of(given: dict[str, Any]) -> Reading | None:
     """
     names = [field.name for field in fields(Reading)]
     said = {name: value for name in names if (value := given.pop(name, None)) not in (None, ())}
-    for name in ("drop", "keep"):
+    for name in LISTS:
         if name in said:
             said[name] = tuple(column.strip() for part in said[name] for column in next(csv.reader([part])))
     return Reading(**said).validated() if said else None

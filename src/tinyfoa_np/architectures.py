@@ -188,7 +188,8 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
         return Architecture(units, (("linear", shapes[-1].outputs, classes),), (1, 1, inputs))
     if image is None:
         raise BadRequest(
-            f"network {network} takes images, and these samples are not images: write 'mlp' or 'fc:2000x4'"
+            f"network {network} takes images, and these samples are not images (in your own files: arrays N x channels"
+            " x rows x columns): write 'mlp' or 'fc:2000x4'"
         )
     channels, rows, columns = image
     shape = top = (rows, columns, channels)

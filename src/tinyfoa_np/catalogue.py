@@ -125,6 +125,8 @@ class Algorithm:
         Whether it trains the batch norm that a network has; otherwise this is left out.
     freezes : bool
         Whether it can train a network whose lower layers keep their weights.
+    in_c : bool
+        Whether the trainer in C trains its fully connected networks, with binary weights and activations.
     paper : str or None
         The module of :mod:`tinyfoa_np.papers` with closed forms of its memory.
     """
@@ -151,6 +153,7 @@ class Algorithm:
     graphs: tuple[str, ...] = ("named", "conv")
     norms: bool = True
     freezes: bool = True
+    in_c: bool = False
     paper: str | None = None
 
     def on(self, kind: str) -> Algorithm:
@@ -240,6 +243,7 @@ _OWN = (
         projected=True,
         answers="projection",
         why_not="trains fully connected layers, in slices",
+        in_c=True,
         paper="tinyfoa_memory",
     ),
     Algorithm(

@@ -135,7 +135,8 @@ def layer_shapes(
         return tuple(LayerShape(i, o) for i, o in zip([inputs, *found], found, strict=False))
     if image is None:
         raise BadRequest(
-            f"network {network!r} is locally connected, and these samples are not images: write 'fc:2000x4' for them"
+            f"network {network!r} is locally connected, and these samples are not images (in your own files: arrays N"
+            " x channels x rows x columns): write 'fc:2000x4' for them"
         )
     below, rows, columns = image
     if below * rows * columns != inputs:

@@ -62,6 +62,21 @@ def test_a_csv_and_its_split(folder):
     assert data.samples("d.csv") == (32, 8) and data.find("d.csv") == "d.csv" and data.shape("d.csv").classes == 3
 
 
+@pytest.mark.parametrize(
+    "shape, image",
+    [((3, 6, 5), (3, 6, 5)), ((1, 8, 2), (1, 8, 2)), ((6, 5), (1, 6, 5)), ((6, 5, 3), None), ((30,), None)],
+)
+def test_arrays_of_images(folder, shape, image):
+    """Channels, rows and columns in this order; channels that come last are not guessed."""
+    x = np.random.default_rng(0).integers(0, 256, (40, *shape)).astype(np.uint8)
+    loaded = data.load(npz("d.npz", x=x, y=np.arange(40) % 3))
+    assert loaded.image == image and loaded.train.inputs.shape == (32, np.prod(shape))
+    assert rows_of(loaded.train)[0][0] in {row.tobytes() for row in x}
+    if image == (3, 6, 5):
+        recipe = Recipe(dataset="d.npz", algorithm="bp", network="conv:4,p2,6", epochs=1, batch=8)
+        assert train(recipe, loaded, folder / "run")["error_pct"] <= 100
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("header", [None, "a,b,c", "a,Class,c", " LABEL ,b,c", "\ufeffx,target,z", '"y","b","c"'])

@@ -11,7 +11,8 @@ import pytest
 from export_tools import CASE_NAMES, CASES, data_for, mixed, trained
 
 from tinyfoa_np.data.dataset import Columns
-from tinyfoa_np.model import export
+from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.model import exits, export
 from tinyfoa_np.model.export.c_text import c_string, number
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -101,6 +102,29 @@ def test_nothing_is_undefined(tmp_path, number):
     written(ours, tmp_path)
     compiled(tmp_path, COMPILERS[0], "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     check(subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True).stdout, ours, x)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("toggles", [(False, False), (True, False), (True, True)], ids=str)
+def test_answers_stop_at_the_first_confident_layer(tmp_path, toggles):
+    dataset = data_for(None, "bytes" if toggles[0] else "real")
+    fields = {"algorithm": "ff", "binary_weights": toggles[0], "binary_activations": toggles[1]}
+    ours, x = trained(tmp_path, "fc:33,20,11", dataset, **fields), mixed(dataset.test.inputs)
+    known = exits.calibrated(ours, dataset.train.inputs, dataset.train.labels)
+    for factor in np.linspace(1, -4, 26):  # until some answers stop at each layer
+        answers, stops = exits.predict(ours, x, limits := known.limits(factor))
+        if np.bincount(stops, minlength=3).min() > 20:
+            break
+    else:
+        pytest.fail("no threshold lets samples stop at each layer")
+    for name, content in export.export(ours, "c-header", limits).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    compiled(tmp_path, COMPILERS[0], "-Os")
+    done = subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True)
+    assert [int(line.split()[0]) for line in done.stdout.decode().splitlines()] == answers.tolist()
+    with pytest.raises(BadRequest, match="--to c-header writes one, --to onnx does not"):
+        export.export(ours, "onnx", limits)
 
 
 #: what newlib's start needs around it: vectors, an FPU that is on, a heap

@@ -1,5 +1,6 @@
 """Weights of PyTorch: names, shapes and layouts, against a forward pass as PyTorch defines it, in plain NumPy."""
 
+import warnings
 from itertools import count
 
 import numpy as np
@@ -110,7 +111,7 @@ def resnet(bias):
         T |= {**conv(f"blocks.{k}.conv1", width, below, bias=bias), **norm(f"blocks.{k}.bn1", width)}
         T |= {**conv(f"blocks.{k}.conv2", width, width, bias=bias), **norm(f"blocks.{k}.bn2", width)}
         if below != width:
-            T |= conv(f"blocks.{k}.shortcut", width, below, 1, 1)
+            T |= conv(f"blocks.{k}.shortcut", width, below, 1, 1, bias=bias)
     return T | linear("head", 5, 64)
 
 
@@ -130,11 +131,13 @@ def test_resnet8(tmp_path, bias):
     for k in range(3):
         name, stride = f"blocks.{k}.", 1 if k == 0 else 2
         z = both(relu(both(h, name, ("conv1", "bn1"), stride)), name, ("conv2", "bn2"), 1)
-        h = relu(z + (correlate(h, T[f"{name}shortcut.weight"], stride) if k else h))
+        short = f"{name}shortcut"
+        h = relu(z + (correlate(h, T[f"{short}.weight"], stride, T.get(f"{short}.bias", 0.0)) if k else h))
     right = h.mean(axis=(2, 3)) @ T["head.weight"].T + T["head.bias"]
     assert np.allclose(model.logits(x.reshape(3, -1)), right, rtol=1e-3, atol=2e-3 * np.abs(right).max())
 
 
+@pytest.mark.filterwarnings("ignore:.*by the alphabet")
 def test_dscnn(tmp_path):
     T = {**conv("a0", 64, 3, 10, 4), **norm("a1", 64)}
     for k in range(4):
@@ -179,6 +182,47 @@ def test_a_network_that_is_exported_to_onnx(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"\xff" * 100)
     with pytest.raises(CheckFailed):
         load_weights(tmp_path / "net.onnx", "fc:20x2", PLAIN, tmp_path / "b.safetensors")
+
+
+def merged(T, name, batch_norm):
+    """A convolution and the batch norm behind it as one convolution with a bias, as exporters write them."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    gamma, beta, mean, variance = (T[f"{batch_norm}.{part}"] for part in parts)
+    factor = gamma / np.sqrt(variance + np.float32(1e-5))
+    return T[f"{name}.weight"] * factor[:, None, None, None], beta - mean * factor
+
+
+def test_batch_norm_that_an_exporter_has_merged(tmp_path):
+    """Convolutions with names of the exporter's own, and no batch norm in the file."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    T, held, nodes = resnet(False), {}, []
+    pairs = [("stem.0", "stem.1"), *((f"blocks.{k}.conv{n}", f"blocks.{k}.bn{n}") for k in range(3) for n in (1, 2))]
+    for number, pair in enumerate(pairs):
+        names = f"onnx::Conv_{90 + 3 * number}", f"onnx::Conv_{91 + 3 * number}"
+        held |= dict(zip(names, merged(T, *pair), strict=True))
+        nodes.append(helper.make_node("Conv", ["x", *names], [f"y{number}"]))
+    held |= {name: array for name, array in T.items() if "shortcut" in name or "head" in name}
+    nodes.append(helper.make_node("Gemm", ["x", "head.weight", "head.bias"], ["z"], transB=1))
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(a, np.float32), name) for name, a in held.items()]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [], tensors)), tmp_path / "net.onnx")
+    load_weights(tmp_path / "net.onnx", "resnet8", IMAGE, tmp_path / "a.safetensors")
+    other, _ = converted(tmp_path, T, "resnet8", IMAGE, order=("stem", "blocks", "head"))
+    x = draw((4, 360))
+    ours, its = load(tmp_path / "a.safetensors").logits(x), other.logits(x)
+    assert np.allclose(ours, its, rtol=1e-3, atol=1e-4 * np.abs(its).max())
+
+
+def test_an_order_by_the_alphabet_alone_is_told(tmp_path):
+    """Batch norm of the stem would be taken after that of the blocks."""
+    T = {name.replace("stem.1", "bn"): array for name, array in resnet(False).items()}
+    with pytest.warns(UserWarning, match="blocks.0.bn1 is taken before bn by the alphabet; .* --order"):
+        converted(tmp_path, T, "resnet8", IMAGE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, taken = converted(tmp_path, T, "resnet8", IMAGE, order=("stem", "bn", "blocks", "head"))
+    assert list(taken.values())[:2] == ["stem.0", "bn"]
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,18 @@ def test_lower_layers_are_taken_and_the_head_of_other_classes_is_not(tmp_path):
     taken = run(tmp_path, recipe(network="fc:33", **still), data, start=old)
     heads = [arrays(tmp_path / r["run_dir"].rpartition("/")[2])[1][0] for r in (other, taken)]
     assert np.array_equal(heads[1], kept[1][0]) and not np.array_equal(heads[0], kept[1][0])
+
+
+def test_another_network_has_the_models_recipe_and_another_rule_its_own():
+    old = recipe(algorithm="bp", network="fc:33", lr=0.02, batch=7, **REAL).validated()
+    model = SimpleNamespace(recipe=old)
+    higher = further(model, "other", network="fc:33,20", epochs=3)
+    assert higher == replace(old, dataset="other", network="fc:33,20", epochs=3)
+    giff = recipe(algorithm="giff", network="fc:33", lr=0.02).validated()
+    wider = further(SimpleNamespace(recipe=giff), "other", network="fc:33,20")
+    assert (wider.algorithm, wider.lr, wider.groups, wider.theta) == ("giff", 0.02, "1|2", 2.0)
+    changed = further(model, "other", algorithm="drtp")
+    assert (changed.algorithm, changed.network, changed.lr) == ("drtp", "fc:33", 1e-4)
 
 
 def test_pretraining_by_backpropagation_serves_other_rules(tmp_path):

@@ -14,9 +14,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from tinyfoa_np.data import cells, csv_form, roles
+from tinyfoa_np.data import cells, csv_form, one_hot, roles
 from tinyfoa_np.data.arrays import first_line
 from tinyfoa_np.data.limits import LIMIT, opened, too_large
+from tinyfoa_np.data.one_hot import Values
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known, Roles
 from tinyfoa_np.errors import BadRequest
@@ -94,19 +95,25 @@ def read_new(path: Path, known: Known, limit: int = LIMIT) -> Table:
         return roles.found_again(str(path), names, count, known), {}
 
     _, _, _, _, columns = _columns(path, choose, known.reading, known, limit)
-    inputs, labels, groups, times = columns
-    return Table(inputs, labels, groups, times, known.names, known.label, known, {})
+    return again(columns, known)
 
 
-Columns = tuple[np.ndarray, Coded | None, Coded | None, np.ndarray | None]  # inputs, labels, groups, times
+#: inputs, labels, groups, times, and the values of inputs that have one column per value, by their position
+Columns = tuple[np.ndarray, Coded | None, Coded | None, np.ndarray | None, dict[int, Values]]
+
+
+def again(columns: Columns, known: Known) -> Table:
+    """Make a table of new samples."""
+    inputs, labels, groups, times, values = columns
+    return Table(one_hot.spread(inputs, values)[0], labels, groups, times, known.names, known.label, known, {})
 
 
 def settled(
     columns: Columns, names: Sequence[str] | None, count: int, which: Roles, left_out: dict[int, str], reading: Reading
 ) -> Table:
     """Make a table after examining its numeric columns: times and identifiers among them are omitted."""
-    inputs, labels, groups, times = columns
-    kept = {roles.place_of("", names, count, name) for name in reading.keep}
+    inputs, labels, groups, times, values = columns
+    kept = set(which.one_hot) | {roles.place_of("", names, count, name) for name in reading.keep}
     why = {
         n: reason
         for k, n in enumerate(which.inputs)
@@ -116,12 +123,15 @@ def settled(
         left_out = left_out | why
         stay = [k for k, n in enumerate(which.inputs) if n not in why]
         inputs = inputs if not why else np.ascontiguousarray(inputs[:, stay])
+        values = {stay.index(k): own for k, own in values.items()}
         which = which._replace(inputs=[which.inputs[k] for k in stay])
+    inputs, ordered = one_hot.spread(inputs, values)
     called = [names[n] for n in which.inputs] if names else None
     label = names[which.label] if names and which.label >= 0 else None
     distinct = called if called and len(set(called)) == len(called) else None
-    known = Known(reading, distinct, label, which.inputs, count, which.label)
+    known = Known(reading, distinct, label, which.inputs, count, which.label, values=ordered)
     told = {names[n] if names and names[n] else str(n + 1): reason for n, reason in sorted(left_out.items())}
+    called = called and one_hot.names_of(called, ordered)
     return Table(inputs, labels, groups, times, called, label, known, told)
 
 
@@ -166,7 +176,7 @@ def _parsed(
         count = len(form.names or next(iter(form.rows), ()))
         which, left_out = choose(form.names, form.rows, count)
         body = itertools.chain(sample[form.skipped :], lines)
-        taken = _Taken(path, form, which, count, reading.missing == "median", limit)
+        taken = _Taken(path, form, which, count, reading.missing == "median", limit, known)
         taken.take(body, header=form.names is not None and not form.commented)
         return form.names, count, which, left_out, taken.columns()
     finally:
@@ -176,11 +186,25 @@ def _parsed(
 class _Taken:
     """The part of a table read so far."""
 
-    def __init__(self, path: Path, form: csv_form.Form, which: Roles, count: int, gaps: bool, limit: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        form: csv_form.Form,
+        which: Roles,
+        count: int,
+        gaps: bool,
+        limit: int,
+        known: Known | None = None,
+    ) -> None:
         self.path, self.form, self.which, self.count, self.gaps, self.limit = path, form, which, count, gaps, limit
         self.values = array("d")
         self.labels, self.groups = _Codes(), _Codes()
         self.times: list[str] = []
+        self.values_of = {
+            n: Values(f"{path}: {roles.called(form.names, n)}", known.values[k] if known and known.values else None)
+            for k, n in enumerate(which.inputs)
+            if n in which.one_hot
+        }
         self.mark = ""  # decimal mark, once one is seen
         # whether a number shows that commas are decimal, not thousands separators; where such a comma was seen first
         self.decimal, self.thousands = False, ""
@@ -201,6 +225,9 @@ class _Taken:
                 fields.pop()  # trailing separator
             if len(fields) != self.count:
                 raise BadRequest(f"{self.path}, line {line}: {len(fields)} columns, not {self.count}")
+            for n, values in self.values_of.items():
+                code = values.number(fields[n].strip(), self._where(line, n))
+                fields[n] = f"{code:.0f}" if code == code else ""
             self._numbers(picked(fields) if picked else (fields[only],), line)
             if label >= 0:
                 self.labels.add(self._given(fields, label, line))
@@ -297,7 +324,8 @@ class _Taken:
         times = None
         if self.which.time >= 0:
             times = np.array(cells.moments(self.times, roles.called(self.form.names, self.which.time)), np.float64)
-        return inputs, labels, groups, times
+        values = {k: self.values_of[n] for k, n in enumerate(self.which.inputs) if n in self.values_of}
+        return inputs, labels, groups, times, values
 
 
 class _Codes:

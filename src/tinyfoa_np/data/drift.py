@@ -34,14 +34,14 @@ def outside(train: np.ndarray, test: np.ndarray, width: int) -> dict[int, str]:
     Examples
     --------
     >>> outside(np.arange(20.0).reshape(-1, 1), np.arange(15.0, 35).reshape(-1, 1), 1)
-    {0: '75 % of its test values are outside the range of the training samples'}
+    {0: '75 % of the test values are outside the range of the training samples'}
     """
     if not len(train) or not len(test):
         return {}
     rows, values = train.reshape(-1, width), test.reshape(-1, width)
     counts = ((values < rows.min(axis=0)) | (values > rows.max(axis=0))).sum(axis=0)
     return {
-        column: f"{100 * count / len(values):.0f} % of its test values are outside the range of the training samples"
+        column: f"{100 * count / len(values):.0f} % of the test values are outside the range of the training samples"
         for column, count in enumerate(counts.tolist())
         if count >= max(LEAST, OUTSIDE * len(values))
     }
@@ -68,7 +68,7 @@ def between(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, width: i
         by_class, by_group = (_variance_between(means, codes) / total for codes in (labels, groups))
         left = (by_group - by_class) / (1 - by_class)
     return {
-        column: f"nearly all of its variance is between groups by {shown(named)}"
+        column: f"nearly all of the variance is between groups by {shown(named)}"
         for column in np.flatnonzero((left >= BETWEEN) & (by_class <= EXPLAINED)).tolist()
     }
 
@@ -84,12 +84,12 @@ def warning(name: str, found: dict[int, str], names: Sequence[str] | None) -> st
     if not found:
         return ""
     names = names or [str(column + 1) for column in range(max(found) + 1)]
-    told = [f"{shown(names[column])!r} ({found[column]})" for column in sorted(found)]
-    more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
-    return (
-        f"{name} has columns that drift: {', '.join(told[:NAMED])}{more}; leave out with --drop those that do not "
-        "describe the class"
-    )
+    reasons: dict[str, list[str]] = {}
+    for column in sorted(found)[:NAMED]:
+        reasons.setdefault(found[column], []).append(repr(shown(names[column])))
+    told = ", ".join(f"{', '.join(columns)} ({reason})" for reason, columns in reasons.items())
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{name} has columns that drift: {told}{more}; leave out with --drop those that do not describe the class"
 
 
 def _variance_between(means: np.ndarray, codes: np.ndarray) -> np.ndarray:

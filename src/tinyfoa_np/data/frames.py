@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinyfoa_np.data import cells, roles
-from tinyfoa_np.data.csv_table import Coded, Columns, Table, settled
+from tinyfoa_np.data.csv_table import Coded, Columns, Table, again, settled
+from tinyfoa_np.data.one_hot import Values
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known, Roles
 from tinyfoa_np.errors import BadRequest
@@ -41,7 +42,7 @@ def read_new(frame: Any, name: str, known: Known) -> Table:
     """Read new samples from a frame, finding columns by name: see :func:`.csv_table.read_new`."""
     names, columns = _columns(frame, name)
     which = roles.found_again(name, names, len(names), known)
-    return Table(*_taken(name, names, columns, which, known.reading), known.names, known.label, known, {})
+    return again(_taken(name, names, columns, which, known.reading, known), known)
 
 
 def _columns(frame: Any, name: str) -> tuple[list[str], list[np.ndarray]]:
@@ -55,12 +56,25 @@ def _columns(frame: Any, name: str) -> tuple[list[str], list[np.ndarray]]:
     return names, [np.asarray(frame[column].to_numpy()) for column in frame.columns]
 
 
-def _taken(name: str, names: list[str], columns: list[np.ndarray], which: Roles, reading: Reading) -> Columns:
+def _taken(
+    name: str,
+    names: list[str],
+    columns: list[np.ndarray],
+    which: Roles,
+    reading: Reading,
+    known: Known | None = None,
+) -> Columns:
     gaps = reading.missing == "median"
     inputs = np.empty((len(columns[0]), len(which.inputs)))
+    values: dict[int, Values] = {}
     for k, n in enumerate(which.inputs):
-        inputs[:, k] = values = _numbers(columns[n], f"{name}, column {names[n]!r}")
-        missing = np.isnan(values)
+        what = f"{name}, column {names[n]!r}"
+        if n in which.one_hot:
+            values[k] = own = Values(what, known.values[k] if known and known.values else None)
+            inputs[:, k] = [own.number(text, f"{what}, row {row + 1}") for row, text in enumerate(_texts(columns[n]))]
+        else:
+            inputs[:, k] = _numbers(columns[n], what)
+        missing = np.isnan(inputs[:, k])
         if missing.any() and not gaps:
             raise BadRequest(
                 f"{name}, row {int(missing.argmax()) + 1}, column {names[n]!r}: a value is missing; fill it in, leave "
@@ -73,7 +87,7 @@ def _taken(name: str, names: list[str], columns: list[np.ndarray], which: Roles,
     times = None
     if which.time >= 0:
         times = _times(columns[which.time], f"{name}, column {names[which.time]!r}")
-    return inputs, labels, groups, times
+    return inputs, labels, groups, times, values
 
 
 def _numbers(column: np.ndarray, what: str) -> np.ndarray:

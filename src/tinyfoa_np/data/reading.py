@@ -9,6 +9,8 @@ from typing import Any
 from tinyfoa_np.errors import BadRequest
 
 MISSING = ("refuse", "median")
+#: fields that are lists of columns
+LISTS = ("drop", "keep", "one_hot")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Reading:
         Columns to omit.
     keep : tuple of str
         Columns to train on even if they look like times or identifiers.
+    one_hot : tuple of str
+        Columns of text, or of numbers that are codes: an input of 0 or 1 per value.
     group : str, optional
         Column of groups of related samples, for example a person's: the test set consists of whole groups.
     time : str, optional
@@ -38,6 +42,7 @@ class Reading:
     label: str | None = None
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    one_hot: tuple[str, ...] = ()
     group: str | None = None
     time: str | None = None
     missing: str = "refuse"
@@ -57,7 +62,7 @@ class Reading:
         for name in ("label", "group", "time"):
             if values[name] is not None:
                 values[name] = str(values[name])
-        for name in ("drop", "keep"):
+        for name in LISTS:
             values[name] = (values[name],) if isinstance(values[name], (str, int)) else values[name]
             values[name] = tuple(map(str, values[name]))
         if self.missing not in MISSING:
@@ -75,10 +80,12 @@ class Reading:
         if values["window"] and values["step"] is None:
             values["step"] = values["window"]
         roles = [values[name] for name in ("label", "group", "time") if values[name] is not None]
-        roles += [*values["drop"], *values["keep"]]
+        roles += [column for name in LISTS for column in values[name]]
         twice = next((name for n, name in enumerate(roles) if name in roles[:n]), None)
         if twice is not None:
-            raise BadRequest(f"column {twice!r} is named twice among label, group, time, drop and keep: name it once")
+            raise BadRequest(
+                f"column {twice!r} is named twice among label, group, time, drop, keep and one-hot: name it once"
+            )
         return Reading(**values)
 
     def to_record(self) -> dict[str, Any]:
@@ -94,7 +101,7 @@ class Reading:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Reading:
         """Restore a reading from :meth:`to_record`; raises `BadRequest` if the record is invalid."""
-        kinds: dict[str, Any] = {"drop": list, "keep": list, "window": int, "step": int, "header": bool}
+        kinds: dict[str, Any] = {**dict.fromkeys(LISTS, list), "window": int, "step": int, "header": bool}
         known = {field.name for field in fields(cls)}
         for name, value in record.items():
             right = isinstance(value, kinds.get(name, str)) and (name not in ("window", "step") or type(value) is int)

@@ -15,7 +15,8 @@ import numpy as np
 
 from tinyfoa_np.data.cells import is_missing, is_number, is_time, whole
 from tinyfoa_np.data.csv_form import LABELS
-from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.one_hot import MOST_VALUES, width_of
+from tinyfoa_np.data.reading import LISTS, Reading
 from tinyfoa_np.errors import BadRequest
 
 TIME, IDENTIFIER, COUNTER = "times", "identifiers", "a count of the rows"
@@ -29,13 +30,14 @@ _ENOUGH = 20
 class Roles(NamedTuple):
     """Positions of a table's columns by role, from 0; -1 if there is none.
 
-    ``inputs`` are in the order in which the network sees them.
+    ``inputs`` are in the order in which the network sees them; those in ``one_hot`` become an input per value.
     """
 
     inputs: list[int]
     label: int = -1
     group: int = -1
     time: int = -1
+    one_hot: tuple[int, ...] = ()
 
 
 class Known(NamedTuple):
@@ -55,7 +57,9 @@ class Known(NamedTuple):
     label_at : int
         Position of the label.
     medians : ndarray (I,), float64, or None
-        Replacements for missing values.
+        Replacements for missing values, for each input that the network sees.
+    values : list of lists of str, or None
+        For each input column, its values if there is an input of 0 or 1 per value, otherwise an empty list.
     """
 
     reading: Reading
@@ -65,6 +69,7 @@ class Known(NamedTuple):
     total: int
     label_at: int
     medians: np.ndarray | None = None
+    values: list[list[str]] | None = None
 
     def to_record(self) -> dict[str, Any]:
         """A JSON-compatible dictionary of the fields."""
@@ -78,7 +83,7 @@ class Known(NamedTuple):
         try:
             about = dict(record)
             reading = Reading.from_record(about.pop("reading"))
-            names, label, medians = (about.pop(name, None) for name in ("names", "label", "medians"))
+            names, label, medians, values = (about.pop(name, None) for name in ("names", "label", "medians", "values"))
             known = cls(reading, names, label, **about)
             places, width = known.places, len(known.places)
             if not all(type(n) is int for n in (known.total, known.label_at, *places)):
@@ -91,8 +96,11 @@ class Known(NamedTuple):
                 raise ValueError("names are not those of the inputs")
             if label is not None and type(label) is not str:
                 raise ValueError("the label has no name")
+            if values is not None:
+                _check_values(values, width)
+                known = known._replace(values=values)
             if medians is not None:
-                if len(medians) != width or not all(type(value) in (int, float) for value in medians):
+                if len(medians) != width_of(values, width) or not all(type(value) in (int, float) for value in medians):
                     raise ValueError("medians are not those of the inputs")
                 known = known._replace(medians=(finite := np.array(medians, np.float64)))
                 if not np.isfinite(finite).all():
@@ -100,6 +108,16 @@ class Known(NamedTuple):
             return known
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise BadRequest(f"how the samples were read is not known: {error}") from error
+
+
+def _check_values(values: Any, width: int) -> None:
+    """Refuse values that are not one list per column, of different texts; raises ValueError or TypeError."""
+    if type(values) is not list or len(values) != width:
+        raise ValueError("values are not those of the inputs")
+    for own in values:
+        right = type(own) is list and len(own) <= MOST_VALUES and all(type(value) is str for value in own)
+        if not right or len(set(own)) < len(own) or any(map(is_missing, own)):
+            raise ValueError("values are not those of a column")
 
 
 # -- a table to train on -----------------------------------------------------------------------------------------------
@@ -118,22 +136,26 @@ def assigned(
     if count < 2:
         raise BadRequest(f"{path} has one column: inputs and a label are needed, with commas between them")
     places = {name: place_of(path, names, count, getattr(reading, name)) for name in ("label", "group", "time")}
-    dropped, kept = ({place_of(path, names, count, name) for name in listed} for listed in (reading.drop, reading.keep))
+    dropped, kept, one_hot = (
+        {place_of(path, names, count, column) for column in getattr(reading, name)} for name in LISTS
+    )
     if places["label"] < 0:
-        free = [n for n in range(count) if n not in dropped | kept | {places["group"], places["time"]}]
+        free = [n for n in range(count) if n not in dropped | kept | one_hot | {places["group"], places["time"]}]
         if not free:
             raise BadRequest(f"{path} has no column left for the label: use --label COLUMN")
         named = named_label(names, rows) if names else -1
         places["label"] = named if named in free else free[-1]
     roles = [*places.values(), *dropped]
-    if len({n for n in (*roles, *kept) if n >= 0}) < sum(n >= 0 for n in roles) + len(kept):
-        raise BadRequest(f"{path}: a column is named twice among label, group, time, drop and keep: name it once")
+    if len({n for n in (*roles, *kept, *one_hot) if n >= 0}) < sum(n >= 0 for n in roles) + len(kept) + len(one_hot):
+        raise BadRequest(
+            f"{path}: a column is named twice among label, group, time, drop, keep and one-hot: name it once"
+        )
     inputs, left_out = [], {}
     for n in range(count):
         if n in roles:
             continue
         fields = [field for row in rows if len(row) == count and not is_missing(field := row[n].strip())]
-        if n not in kept and fields and not any(map(is_number, fields)):
+        if n not in kept | one_hot and fields and not any(map(is_number, fields)):
             why = _text(path, names, n, fields)
             if why:
                 left_out[n] = why
@@ -141,7 +163,7 @@ def assigned(
         inputs.append(n)
     if not inputs:
         raise BadRequest(f"{path} has no column left for the inputs")
-    return Roles(inputs, **places), left_out
+    return Roles(inputs, **places, one_hot=tuple(sorted(one_hot))), left_out
 
 
 def place_of(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:
@@ -199,8 +221,8 @@ def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[s
     name = names[place] if names and names[place] else place + 1
     raise BadRequest(
         f"{path}: {called(names, place)} holds text ({fields[0][:40]!r}), not numbers; is it the label (--label "
-        f"{name}), whom samples are from (--group {name}), or to be left out (--drop {name})? As an input, it needs a "
-        "column of 0 and 1 per value"
+        f"{name}), whom samples are from (--group {name}), an input of 0 or 1 per value (--one-hot {name}), or to be "
+        f"left out (--drop {name})?"
     )
 
 
@@ -262,16 +284,23 @@ def found_again(path: str, names: Sequence[str] | None, count: int, known: Known
         label = names.index(known.label) if known.label in names else named_label(names)
         label = -1 if label >= 0 and names[label] in known.names else label
         group, time = (_there(path, names, count, column) for column in (reading.group, reading.time))
-        return Roles([names.index(name) for name in known.names], label, group, time)
+        inputs = [names.index(name) for name in known.names]
+        return Roles(inputs, label, group, time, _with_values(inputs, known))
     if count == known.total:
         group, time = (_there(path, names, count, column) for column in (reading.group, reading.time))
-        return Roles(known.places, known.label_at, group, time)
+        return Roles(known.places, known.label_at, group, time, _with_values(known.places, known))
     if count == known.total - 1 and known.label_at >= 0:
-        return Roles([n - (n > known.label_at) for n in known.places])
+        inputs = [n - (n > known.label_at) for n in known.places]
+        return Roles(inputs, one_hot=_with_values(inputs, known))
     if count == len(known.places):
-        return Roles(list(range(count)))
+        return Roles(list(range(count)), one_hot=_with_values(range(count), known))
     more = "" if known.label_at < 0 else f", or {known.total - 1} without a label"
     raise BadRequest(f"{path} has {count} columns: {known.total}{more} are needed, as in training")
+
+
+def _with_values(places: Sequence[int], known: Known) -> tuple[int, ...]:
+    """The places of input columns that have an input per value."""
+    return tuple(n for n, own in zip(places, known.values or ()) if own)
 
 
 def _there(path: str, names: Sequence[str] | None, count: int, column: str | None) -> int:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,7 +34,7 @@ from tinyfoa_np.data.csv_table import Coded, Table
 from tinyfoa_np.data.dataset import Columns, Dataset, Split, fingerprint, not_finite
 from tinyfoa_np.data.limits import LIMIT, too_large
 from tinyfoa_np.data.published import Progress, quiet
-from tinyfoa_np.data.reading import Reading
+from tinyfoa_np.data.reading import LISTS, Reading
 from tinyfoa_np.data.roles import Known
 from tinyfoa_np.data.search_path import Place, listed
 from tinyfoa_np.errors import BadRequest
@@ -147,7 +148,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     """
     if len(parts) > 2:
         raise BadRequest(f"{name} holds {len(parts)} sets of samples: one to train on, one to test on at most")
-    reading = known.reading
+    reading, image = known.reading, None if known.reading.window else _image(parts[0].inputs.shape[1:])
     parts = [_rows(part, reading.missing == "median", limit) for part in parts]
     width = parts[0].inputs.shape[1]
     if reading.window:
@@ -177,7 +178,7 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if origin.get("columns") and reading.window:
         origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
     origin["reading"] = known.to_record()
-    return scaled(name, train, test, classes, width, origin)
+    return replace(scaled(name, train, test, classes, width, origin), image=image)
 
 
 def _drift(
@@ -275,7 +276,10 @@ def described(dataset: Dataset) -> str:
     names, label, classes = (origin.get(what) or () for what in ("columns", "label", "labels"))
     window = (reading.get("reading") or {}).get("window")
     if window and names:
-        told = f"{inputs // window} inputs{_listed(reading.get('names') or ())} in windows of {window} rows"
+        width = inputs // window
+        told = (
+            f"{width} inputs{_listed([each.removesuffix('[0]') for each in names[:width]])} in windows of {window} rows"
+        )
     else:
         told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
     told += f", label {shown(label)!r}" if label else ""
@@ -324,8 +328,10 @@ def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part],
             parts.append(Part(str(path), inputs, labelling.coded(str(path), given, _count(str(path), inputs))))
         else:
             raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
-        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", "drop", "keep", "time", "header"}):
-            raise BadRequest(f"--{min(told)} applies to tables only, and {path} is not a table: leave it out")
+        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", *LISTS, "time", "header"}):
+            raise BadRequest(
+                f"--{min(told).replace('_', '-')} applies to tables only, and {path} is not a table: leave it out"
+            )
     for part in parts:
         if part.labels is None:
             raise BadRequest(f"{part.name} has no labels")
@@ -486,6 +492,15 @@ def _new_arrays(path: Path, limit: int) -> Part:
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Channels, rows and columns of samples in that order, or of rows and columns; None of others."""
+    if len(shape) == 2:
+        return 1, *shape
+    if len(shape) != 3 or shape[2] <= 4 < min(shape[:2]):  # some files have channels last
+        return None
+    return shape[0], shape[1], shape[2]
 
 
 def _rows(part: Part, gaps: bool, limit: int) -> Part:

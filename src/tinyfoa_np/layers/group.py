@@ -346,7 +346,7 @@ class Group:
         """Error of a value, of the same shape."""
         return self.ram[f"e{self.program.error_of[v]}"]
 
-    def forward(self, samples: int, phase: str, prepare: Callable[[np.ndarray], None]) -> np.ndarray:
+    def forward(self, samples: int, phase: str, prepare: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
         """Run the forward pass; return its output (B, rows, columns, channels).
 
         Parameters
@@ -354,12 +354,13 @@ class Group:
         samples : int
         phase : str
             In ``forward`` batch norm uses batch statistics, otherwise its running statistics.
-        prepare : callable
-            Prepares the input (B, rows, columns, channels) in place, in the first step of the pass.
+        prepare : callable, optional
+            Prepares the input (B, rows, columns, channels) in place, in the first step of the pass; without it, the
+            output of the group below is read as it is.
         """
         for k, one in enumerate(self.program.operations):
             self.arena.enter(f"{phase}:{self.number}.{k}")
-            if k == 0:
+            if k == 0 and prepare:
                 prepare(self.value(0))
             self._run_operation(k, one, samples, phase == "forward" and not self.frozen)
         return self.output

@@ -377,7 +377,7 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
 def check_scope(recipe: Recipe) -> None:
     """Refuse recipes that the C trainer does not support, with a one-line error."""
     only = "the trainer in C supports "
-    if recipe.rule.homes.get("fc") != "tinyfoa_np.rules.tinyfoa:Layer" or not recipe.network.startswith("fc:"):
+    if not recipe.rule.in_c or not recipe.network.startswith("fc:"):
         raise BadRequest(f"{only}tinyfoa on fully connected networks, not {recipe.algorithm} on {recipe.network}")
     if not (recipe.binary_weights and recipe.binary_activations):
         raise BadRequest(f"{only}binary weights and activations: train with --binary-weights --binary-activations")

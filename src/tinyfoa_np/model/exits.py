@@ -46,19 +46,19 @@ class Thresholds:
         Raises
         ------
         BadRequest
-            If there are none.
+            If there are none, or the model's rule has none.
         CheckFailed
             If they are not those of such a network.
         """
         path = path.with_name(NAME)
+        with _stage(model, 1) as stage:
+            layers = stage.top
         if not path.exists():
             raise BadRequest(f"there is no {path}: run tinyfoa evaluate with --exit first")
         try:
             with open(open_file(path), "rb") as file:
                 known = parse_json(file.read(LARGEST))
             found = cls(list(known["mean"]), list(known["deviation"]))
-            with _stage(model, 1) as stage:
-                layers = stage.top
             for values in (found.mean, found.deviation):
                 if len(values) != layers or not all(type(v) is float and isfinite(v) for v in values):
                     raise ValueError("its numbers are not those of this network")

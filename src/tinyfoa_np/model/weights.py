@@ -6,7 +6,9 @@ of its shape that is left. Where the names do not follow the network, the caller
 
 Arrays are converted to this package's layout: a convolution is (rows, columns, inputs, outputs), and a linear layer on
 feature maps reads them position by position, not channel by channel. A bias before batch norm becomes part of its
-running mean. Activations, padding and the epsilon of batch norm are those of the network here: files do not have them.
+running mean, a bias of a shortcut part of its beta. If a file has no batch norm, which exporters merge into
+convolutions, the network's changes nothing. Activations, padding and the epsilon of batch norm are those of the network
+here: files do not have them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,11 +50,21 @@ LIMIT = 2**31
 
 @dataclass(eq=False)
 class Module:
-    """Tensors with the same first part of their names: shapes, and functions that read them."""
+    """Tensors with the same first part of their names: shapes, functions that read them, and its place in the order.
+
+    The place is the number of its beginning in the order that the caller gave, then the parts of its name.
+    """
 
     name: str
+    place: tuple[int, list[tuple[int, str]]]
     shapes: dict[str, Shape] = field(default_factory=dict)
     reads: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+
+    def by_letters(self, other: Module) -> bool:
+        """Whether only letters, and neither numbers nor the caller, order this module and another one."""
+        (first, own), (second, others) = self.place, other.place
+        differ = next(((a, b) for a, b in zip(own, others, strict=False) if a != b), None)
+        return first == second and differ is not None and differ[0][0] == differ[1][0] == -1
 
     def array(self, part: str, shape: Shape) -> np.ndarray:
         """A part as float32; zeros if there is none.
@@ -113,6 +126,8 @@ def load_weights(
     inputs = encoding_of(dataset, str(recipe.normalize))
     [stage] = stages_of(recipe, inputs, dataset.classes, 1)
     left = modules(path, order)
+    if told := _unsure(path, left):
+        warnings.warn(told, stacklevel=2)
     taken: dict[str, str] = {}
     tensors: dict[str, np.ndarray] = {}
     known = []
@@ -132,6 +147,18 @@ def load_weights(
         raise BadRequest(f"{path} has more than {network} has: {rest}")
     write(out, recipe, dataset, tensors, known)
     return taken
+
+
+def _unsure(path: Any, found: Sequence[Module]) -> str:
+    """A warning about modules of the same shapes whose order is only that of letters; empty if there are none."""
+    for n, module in enumerate(found):
+        for other in found[n + 1 :]:
+            if module.shapes == other.shapes and module.by_letters(other):
+                return (
+                    f"{path}: {module.name} is taken before {other.name} by the alphabet; if the network has another"
+                    " order, give the beginnings of its names with --order"
+                )
+    return ""
 
 
 # -- a network's parameters --------------------------------------------------------------------------------------------
@@ -160,6 +187,7 @@ def _group(path: Any, group: Group, left: list[Module], taken: dict[str, str]) -
     program = group.program
     weights, running = np.zeros(group.size, np.float32), np.zeros(program.statistics, np.float32)
     shifts: dict[int, np.ndarray] = {}  # biases that the network leaves to batch norm, by the value they are added to
+    merged = not any("running_mean" in module.shapes for module in left)
     for one in program.operations:
         if not one.weight:
             continue
@@ -167,11 +195,15 @@ def _group(path: Any, group: Group, left: list[Module], taken: dict[str, str]) -
         own = weights[one.at : one.at + one.size]
         if one.kind == NORM:
             width = one.weight[1:]
-            module = _take(path, left, f"batch norm {name}", [width], "running_mean")
-            own[:] = np.concatenate([module.array(part, width) for part in ("weight", "bias")])
-            mean, variance = (module.array(part, width) for part in PARTS[2:])
+            zeros, ones = np.zeros(width, np.float32), np.ones(width, np.float32)
+            gamma, beta, mean, variance = ones, zeros, zeros, ones - np.float32(one.epsilon)
+            if not merged:
+                module = _take(path, left, f"batch norm {name}", [width], "running_mean")
+                gamma, beta, mean, variance = (module.array(part, width) for part in PARTS)
+                taken[name] = module.name
             if variance.min() < 0:
                 raise CheckFailed(f"{module.name}.running_var is below 0")
+            own[:] = np.concatenate([gamma, beta + (0 if one.shortcut is None else shifts.pop(one.shortcut, 0))])
             running[one.running : one.running + count] = np.concatenate([mean - shifts.pop(one.source, 0), variance])
         else:
             module = _take(path, left, f"{one.kind} {name}", _shapes(one))
@@ -180,12 +212,10 @@ def _group(path: Any, group: Group, left: list[Module], taken: dict[str, str]) -
             if one.biased:
                 own[count:] = bias
             elif "bias" in module.shapes:
-                shifts[one.target] = bias
-        taken[name] = module.name
+                shifts[one.target], without = bias, module.name
+            taken[name] = module.name
     if shifts:
-        raise BadRequest(
-            f"{path} has a bias where the network has neither bias nor batch norm: {[*taken.values()][-1]}"
-        )
+        raise BadRequest(f"{path} has a bias where the network has neither bias nor batch norm: {without}")
     return weights, running
 
 
@@ -219,9 +249,18 @@ def modules(path: str | os.PathLike[str], order: Sequence[str] = ()) -> list[Mod
     """The modules of a file, sorted; parameters and errors as for :func:`load_weights`."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".safetensors", ".onnx"):
-        raise BadRequest(f"{path} is neither .safetensors nor .onnx: save the weights as safetensors")
+        raise BadRequest(
+            f"{path} is neither .safetensors nor .onnx: save the weights as safetensors"
+            " (safetensors.torch.save_file(net.state_dict(), path))"
+        )
     if not os.path.isfile(path):
         raise BadRequest(f"{path} does not exist")
+
+    def place(owner: str) -> tuple[int, list[tuple[int, str]]]:
+        begins = [n for n, first in enumerate(order) if f"{owner}.".startswith(first.rstrip(".") + ".")]
+        parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", owner) if part]
+        return min(begins, default=len(order)), parts
+
     found: dict[str, Module] = {}
     for name, shape, read in (_safetensors if suffix == ".safetensors" else _onnx)(path):
         owner, _, part = name.rpartition(".")
@@ -229,15 +268,9 @@ def modules(path: str | os.PathLike[str], order: Sequence[str] = ()) -> list[Mod
             continue
         if part not in PARTS or not prod(shape):
             raise BadRequest(f"{path} has a tensor {name[:60]!r}: names that end in {', '.join(PARTS)} are understood")
-        module = found.setdefault(owner, Module(owner))
+        module = found.setdefault(owner, Module(owner, place(owner)))
         module.shapes[part], module.reads[part] = shape, read
-
-    def place(module: Module) -> tuple[Any, ...]:
-        begins = [n for n, first in enumerate(order) if f"{module.name}.".startswith(first.rstrip(".") + ".")]
-        parts = re.split(r"(\d+)", module.name)
-        return min(begins, default=len(order)), [(int(p), "") if p.isdecimal() else (-1, p) for p in parts if p]
-
-    return sorted(found.values(), key=place)
+    return sorted(found.values(), key=lambda module: module.place)
 
 
 def _safetensors(path: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
@@ -282,19 +315,23 @@ def _onnx(path: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
 
 
 def _initializers(path: Any, onnx: Any, graph: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
-    turned = set()
+    turned, names = set(), dict[str, str]()
     for node in graph.node:
+        own = node.input[1] if node.op_type in ("Conv", "Gemm") else "."
+        if "." not in own:  # an exporter's name for what it has merged
+            names |= {name: f"{own}.{part}" for name, part in zip(node.input[1:], PARTS, strict=False)}
         straight = {a.name: a.i for a in node.attribute}.get("transB", 0) if node.op_type == "Gemm" else 0
         if node.op_type == "MatMul" or node.op_type == "Gemm" and not straight:
             turned.update(node.input[1:2])
     for tensor in graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise BadRequest(f"{path} keeps {str(tensor.name)[:60]!r} in another file: save the weights as safetensors")
-        if not tensor.dims or "." not in tensor.name:  # a constant of the graph
+        name = names.get(tensor.name, tensor.name)
+        if not tensor.dims or "." not in name:  # a constant of the graph
             continue
         if max(tensor.dims) >= LIMIT or min(tensor.dims) < 1:
             raise ValueError(f"{tensor.name[:60]!r} has the shape {list(tensor.dims)[:4]}")
         array = onnx.numpy_helper.to_array(tensor)
         if array.dtype.kind == "f":
             array = array.T if tensor.name in turned else array
-            yield tensor.name, array.shape, partial(np.asarray, array)
+            yield name, array.shape, partial(np.asarray, array)

@@ -40,6 +40,8 @@ PEPITA = "fc:2000x3"  # as published
 #: a quick look: smaller layers by published network, fewer samples, and yet enough steps to learn something
 QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4,8x3"}
 QUICK, QUICK_LR = {"epochs": 4, "limit": 5000, "batch": 20}, 10
+#: algorithms that need their published learning rate
+QUICK_AS_PUBLISHED = ("ff",)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def tasks(
 
 def _quick(published: dict[str, Any]) -> dict[str, Any]:
     """The fields of a published recipe that differ for a quick look."""
-    return {**QUICK, "network": QUICK_NETWORKS[published["network"]], "lr": QUICK_LR * published["lr"]}
+    faster = 1 if published["algorithm"] in QUICK_AS_PUBLISHED else QUICK_LR
+    return {**QUICK, "network": QUICK_NETWORKS[published["network"]], "lr": faster * published["lr"]}
 
 
 def _chosen(table: str, systems: Sequence[str]) -> list[tables.Row]:
@@ -341,8 +344,11 @@ def caption(table: str, todo: Sequence[Task]) -> str:
         parts.append(f"network{'s' * (len(networks) > 1)} {' and '.join(networks)} instead of the published ones")
     if recipe.batch != published.batch:
         parts.append(f"batch {recipe.batch} instead of {published.batch}")
-    if recipe.lr != published.lr and recipe.lr and published.lr:
-        parts.append(f"{recipe.lr / published.lr:.3g} times the published learning rates")
+    faster = [task for task in todo if task.recipe.lr != task.published.lr]
+    if faster and faster[0].recipe.lr and faster[0].published.lr:
+        same = dict.fromkeys(task.recipe.algorithm for task in todo if task not in faster)
+        times = f"{faster[0].recipe.lr / faster[0].published.lr:.3g} times the published learning rates"
+        parts.append(times + f" (not of {', '.join(same)})" * bool(same))
     if recipe.limit is not None:
         parts.append(f"the first {recipe.limit:,} training samples only")
     borrowed = [name for name in dict.fromkeys(task.dataset for task in todo) if name not in tables.DATASETS]

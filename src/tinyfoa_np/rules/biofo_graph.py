@@ -33,7 +33,6 @@ from ..ram.packing import Region
 from ..ram.phases import INFERENCE
 from ..recipe import Recipe
 from ..storage.flash import Flash
-from .bp_graph import unchanged
 from .feedback_graph import biased
 from .group_stage import GroupStage
 from .stage import Outcome
@@ -148,10 +147,8 @@ class Network(GroupStage):
 
     def forward(self, samples: int, phase: str, top: str) -> Group:
         """Run the layers up to the one in training, and its head; return the layer."""
-        prepare = self.unpack(samples)
         for group in self.layers[: self.turn + 1]:
-            group.forward(samples, phase, prepare)
-            prepare = unchanged
+            group.forward(samples, phase, self.unpack(group, samples))
         self.arena.enter(f"{top}:{group.top}")
         head, bias = (self.ram[name] for name in self._names(group))
         h = group.output.reshape(self.B, -1)

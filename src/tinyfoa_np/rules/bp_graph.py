@@ -27,10 +27,6 @@ from .group_stage import GroupStage
 from .stage import Outcome
 
 
-def unchanged(maps: np.ndarray) -> None:
-    """The output of a group is the input of the next as it is."""
-
-
 class Network(GroupStage):
     """A network trained by backpropagation; parameters as for :class:`.group_stage.GroupStage`."""
 
@@ -58,10 +54,8 @@ class Network(GroupStage):
 
     def forward(self, samples: int, phase: str) -> None:
         """Run the groups."""
-        prepare = self.unpack(samples)
         for group in self.layers:
-            group.forward(samples, phase, prepare)
-            prepare = unchanged
+            group.forward(samples, phase, self.unpack(group, samples))
 
     def _cross_entropy(self, samples: int, of: int, error: np.ndarray) -> tuple[float, int]:
         """Compute the logits' errors (B, C) for a batch of ``of``; return the summed loss and wrong predictions."""

@@ -145,8 +145,7 @@ class Network(Scored, GroupStage):
 
     def _forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
         """Run a layer; return its outputs y (B, P, O)."""
-        prepare = self.unpack(samples) if group.below is None else lambda maps: None
-        maps = group.forward(samples, phase, prepare)
+        maps = group.forward(samples, phase, self.unpack(group, samples))
         return maps.reshape(self.B, -1, maps.shape[-1])
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:

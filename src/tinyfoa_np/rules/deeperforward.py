@@ -118,8 +118,8 @@ class Network(Scored, GroupStage):
     def _prepare(self, group: Group, maps: np.ndarray, samples: int) -> None:
         """Compute a layer's input, normalized, with its shortcut; halve it for a later one."""
         number, blocks, below = group.number, self.C, group.below.output if group.below else maps
-        if group.below is None:
-            self.unpack(samples)(maps)
+        if unpack := self.unpack(group, samples):
+            unpack(maps)
             blocks = 1
             self._measure(maps, samples, blocks)
         known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums

@@ -171,11 +171,10 @@ class DRTP(DFA):
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded samples, layer by layer."""
-        samples, move, prepare = part.samples, self.next_step(step, part), self.unpack(part.samples)
+        samples, move = part.samples, self.next_step(step, part)
         loss, wrong = 0.0, 0
         for group in self.layers:
-            group.forward(samples, "forward", prepare)
-            prepare = bp_graph.unchanged
+            group.forward(samples, "forward", self.unpack(group, samples))
             if group.frozen:
                 continue
             self.arena.enter(f"gradient:{group.top}")

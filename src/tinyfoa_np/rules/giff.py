@@ -103,7 +103,7 @@ class Network(Scored, GroupStage):
 
     def forward(self, group: Group, samples: int, phase: str) -> np.ndarray:
         """Run a group; return its output d (B, P, O) at P positions."""
-        prepare = self._normalize(group.number - 1, samples) if group.number else self.unpack(samples)
+        prepare = self._normalize(group.number - 1, samples) if group.number else self.unpack(group, samples)
         return group.forward(samples, phase, prepare).reshape(self.B, -1, group.program.shapes[-1][2])
 
     def _normalize(self, g: int, samples: int) -> Callable[[np.ndarray], None]:

@@ -129,8 +129,10 @@ class GroupStage(Stage):
         self.t += part.first == 0
         return optimizer_step(self.recipe, self.t, step // self.batches)
 
-    def unpack(self, samples: int) -> Callable[[np.ndarray], None]:
-        """A function that unpacks the samples in the arena into the maps that the first group reads."""
+    def unpack(self, group: Group, samples: int) -> Callable[[np.ndarray], None] | None:
+        """A function that unpacks the samples in the arena into what the first group reads; None for others."""
+        if group.below:
+            return None
         return lambda maps: unpack_samples(self.inputs, self.ram.inputs, samples, maps, self.cores)
 
     @property

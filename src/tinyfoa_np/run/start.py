@@ -50,6 +50,9 @@ SLICING = ("slices", "schedule", "hold", "exchanges", "visits", "order")
 def further(model: Model, dataset: str, **given: Any) -> Recipe:
     """The recipe that trains a model on another data set: the model's own, with the given fields changed.
 
+    Another rule has its own defaults; of the model's recipe it takes what describes the layers. Another network takes
+    all but the fields whose defaults depend on it.
+
     Raises
     ------
     BadRequest
@@ -58,12 +61,15 @@ def further(model: Model, dataset: str, **given: Any) -> Recipe:
     if "normalize" in given:
         raise BadRequest("the scaling of inputs travels with the model: leave --normalize out")
     own = replace(model.recipe, dataset=dataset, digest=None, limit=None, start=None, freeze=None)
-    if given.get("algorithm", own.algorithm) != own.algorithm or given.get("network", own.network) != own.network:
-        # only what describes the layers has a meaning for another rule
+    by_network = own.rule.by_network
+    if given.get("algorithm", own.algorithm) != own.algorithm:
         shared = "network", "binary_weights", "binary_activations", "normalize", "seed", "lc_connect"
         own = Recipe(dataset=dataset, **{name: getattr(own, name) for name in shared})
-    elif set(given) & set(SLICING):
-        own = replace(own, **{name: getattr(Recipe, name) for name in SLICING})
+    else:
+        usual = SLICING if set(given) & set(SLICING) else ()
+        if by_network and given.get("network", own.network) != own.network:
+            usual = (*usual, *by_network(own.network))
+        own = replace(own, **{name: getattr(Recipe, name) for name in usual})
     return own.changed(given).validated()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ...errors import BadRequest
 from ...kernels.launching import launched
 from ..model import Model
@@ -17,7 +19,7 @@ from .packed import fully_connected, signs, unpacked
 __all__ = ["FORMATS", "WRITERS", "export", "fully_connected", "signs", "unpacked"]
 
 #: export formats: functions from a model to files by path
-WRITERS: dict[str, Callable[[Model], dict[str, bytes]]] = {
+WRITERS: dict[str, Callable[..., dict[str, bytes]]] = {
     "npz": lambda model: {"model.npz": npz.file(model)},
     "c-header": c_header.files,
     "onnx": lambda model: {"model.onnx": onnx_graph.file(model)},
@@ -26,7 +28,7 @@ WRITERS: dict[str, Callable[[Model], dict[str, bytes]]] = {
 FORMATS = {"npz": "model.npz", "c-header": "firmware", "onnx": "model.onnx"}
 
 
-def export(model: Model, to: str) -> dict[str, bytes]:
+def export(model: Model, to: str, limits: np.ndarray | None = None) -> dict[str, bytes]:
     """Export a model; return the files' contents by name.
 
     Parameters
@@ -34,6 +36,9 @@ def export(model: Model, to: str) -> dict[str, bytes]:
     model : Model
     to : str
         One of :data:`WRITERS`.
+    limits : ndarray (L,), optional
+        For ``c-header`` and a model of ``ff``: scores at which an answer stops after each layer
+        (:meth:`tinyfoa_np.model.exits.Thresholds.limits`).
 
     Raises
     ------
@@ -42,5 +47,7 @@ def export(model: Model, to: str) -> dict[str, bytes]:
     """
     if to not in WRITERS:
         raise BadRequest(f"there is no export to {to!r}: it must be one of {', '.join(WRITERS)}")
+    if limits is not None and to != "c-header":
+        raise BadRequest(f"--exit needs a program that stops early: --to c-header writes one, --to {to} does not")
     with launched():  # fixed heads are generated
-        return WRITERS[to](model)
+        return WRITERS[to](model) if limits is None else WRITERS[to](model, limits)

@@ -8,7 +8,7 @@ at the same time share a static block, laid out by the planner of the training a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from math import prod
@@ -45,15 +45,21 @@ from .c_text import array, c_string, number, plain
 _FRAME = "classify.h", "classify.c", "CMakeLists.txt", "library.properties", "classify.ino"
 
 
-def files(model: Model) -> dict[str, bytes]:
+def files(model: Model, limits: np.ndarray | None = None) -> dict[str, bytes]:
     """The files of the library, by path in its directory.
+
+    Parameters
+    ----------
+    model : Model
+    limits : ndarray (L,), optional
+        Of a model of ``ff``: an answer stops at the first layer whose largest score is at least this.
 
     Raises
     ------
     BadRequest
         If the rule does not define the prediction of its networks.
     """
-    writer = Writer(model, answer_of(model))
+    writer = Writer(model, answer_of(model), limits)
     recipe = model.recipe
     about = {
         "what": f"{recipe.rule.title} on {plain(short(recipe.dataset))}, {plain(recipe.network)}",
@@ -129,10 +135,15 @@ class Writer:
     ----------
     lines, constants : list of str
     constant_bytes : int
+    kept : set of int
+        Values that are kept for all labels at once: what layers hand on where an answer may stop before the last one.
     """
 
-    def __init__(self, model: Model, answer: Answer) -> None:
-        self.model, self.answer = model, answer
+    def __init__(self, model: Model, answer: Answer, limits: np.ndarray | None = None) -> None:
+        self.model, self.answer, self.limits = model, answer, limits
+        handed = {step.target for step in answer.steps if isinstance(step, Dense)} - {len(answer.values) - 1}
+        self.kept = set() if limits is None else handed
+        self.unit = "unit" if limits is None else "units[label]"  # the value of a set bit
         self.lines: list[str] = []
         self.constants: list[str] = []
         self.constant_bytes = 0
@@ -159,7 +170,7 @@ class Writer:
             lives[last].append(len(found.steps))
         regions = []
         for value, steps in lives.items():
-            words = _words(found.values[value])
+            words = _words(found.values[value]) * (found.classes if value in self.kept else 1)
             phases = tuple(f"evaluate:{k}" for k in range(min(steps), max(steps) + 1))
             regions.append(Region(f"value{value}", (words,), "uint32", phases))
         for k, step in enumerate(found.steps):
@@ -188,7 +199,10 @@ class Writer:
         return f"block.{member} + {offset // size}" if offset else f"block.{member}"
 
     def _value(self, value: int) -> str:
-        return self._at(f"value{value}", self.answer.values[value].kind) if value else "x"
+        if not value:
+            return "x"
+        own = f" + label * {_words(self.answer.values[value])}" if value in self.kept else ""
+        return self._at(f"value{value}", self.answer.values[value].kind) + own
 
     # -- constants -----------------------------------------------------------------------------------------------------
 
@@ -204,12 +218,13 @@ class Writer:
     # -- the function --------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        found, body = self.answer, []
-        for k, step in enumerate(found.steps):
-            body += [f"    {line}" for line in _WRITERS[type(step)](self, k, step)]
-        if found.each_label:
-            loop = f"    for (label = 0; label < {found.classes}; label++) {{"
-            body = [loop, *(f"    {line}" for line in body), "    }"]
+        found = self.answer
+        parts = [[f"    {line}" for line in _WRITERS[type(step)](self, k, step)] for k, step in enumerate(found.steps)]
+        body = [line for part in parts for line in part]
+        if self.limits is not None:
+            body = self._stopping(parts)
+        elif found.each_label:
+            body = self._for_each_label(body)
         text = "\n".join(body)
         counted = [name for name in ("label", "p", "o", "i") if f"for ({name} = " in text]
         if found.precise:
@@ -220,7 +235,29 @@ class Writer:
             ends = f"largest({last}, {found.classes}, {number(found.scale)}, scores);"
         self.lines += [f"    int {', '.join(counted)};"] if counted else []
         self.lines += [f"    float {name};" for name in ("z", "unit") if f" {name} = " in text]
+        self.lines += [f"    float units[{found.classes}];"] if "units[label] = " in text else []
         self.lines += [*body, f"    return {ends}"]
+
+    def _for_each_label(self, lines: Sequence[str]) -> list[str]:
+        loop = f"    for (label = 0; label < {self.answer.classes}; label++) {{"
+        return [loop, *(f"    {line}" for line in lines), "    }"]
+
+    def _stopping(self, parts: Sequence[Sequence[str]]) -> list[str]:
+        """All labels layer by layer; after each layer but the last, an answer whose largest score is high enough.
+
+        The score of the first layer is left out of the others' sum.
+        """
+        assert self.limits is not None
+        layers: list[list[str]] = [[]]
+        for step, lines in zip(self.answer.steps, parts, strict=True):
+            layers[-1] += lines
+            layers += [[]] if isinstance(step, Length) else []
+        body, about = self._for_each_label(layers[0]), f"goodness, {self.answer.classes}"
+        for k, (limit, lines) in enumerate(zip(self.limits, layers[1:-1], strict=False)):
+            body.append(f"    if (confident({about}, {float(limit)!r})) return largest_sum({about}, scores);")
+            again = [] if k else ["    goodness[label] = 0.0;"]
+            body += self._for_each_label([*again, *lines])
+        return body
 
 
 def _words(value: Value) -> int:
@@ -266,10 +303,8 @@ def _dense(writer: Writer, k: int, step: Dense) -> Iterable[str]:
     bias = "" if step.bias is None else f" + {writer._constant(f'bias{k}', step.bias)}[o]"
     row = f"{weights} + o * {step.weights.shape[1]}"
     product = _product(writer, writer._value(step.source), source.kind, row, step.packed, source.size)
-    unit = "unit * " if step.unit else ""
     gained = product if step.gain == 1 else f"{number(step.gain)} * {product}"
-    if unit:
-        gained = f"unit * ({gained})"
+    gained = f"{writer.unit} * ({gained})" if step.unit else gained
     return [
         f"for (o = 0; o < {outputs}; o++) {{",
         f"    z = {gained}{bias};",
@@ -436,8 +471,8 @@ def _length(writer: Writer, k: int, step: Length) -> Iterable[str]:
         "{",
         f"    double sum = {total};",
         "    goodness[label] += sum;",
-        f"    unit = over_rms({scale}, sum, {n});",
-        *([] if value.kind == "bits" else [f"    for (i = 0; i < {n}; i++) ({x})[i] *= unit;"]),
+        f"    {writer.unit} = over_rms({scale}, sum, {n});",
+        *([] if value.kind == "bits" else [f"    for (i = 0; i < {n}; i++) ({x})[i] *= {writer.unit};"]),
         "}",
     ]
 

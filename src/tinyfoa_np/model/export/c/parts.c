@@ -390,6 +390,14 @@ static void add_block_squares(const float *x, int positions, int width, int clas
     }
 }
 
+/* Whether the largest of some sums is at least a limit. */
+static int confident(const double *sums, int classes, double limit) {
+    int c;
+    for (c = 0; c < classes; c++)
+        if (sums[c] >= limit) return 1;
+    return 0;
+}
+
 /* The first of the largest scores, which are multiplied by scale where they are wanted. */
 static int largest(const float *values, int classes, float scale, float *scores) {
     int c, best = 0;
