@@ -354,6 +354,15 @@ _OWN = (
             "label_scale": 1.0,
             "peer": 0.03,
         },
+        options={
+            "classifiers": Option(
+                "all",
+                "softmax classifiers beside: one of all layers' outputs, or each layer has one of the outputs so far,"
+                " for evaluate --exit in one pass.",
+                choices=("all", "each"),
+                unsaid="all",
+            )
+        },
         micro_batches=False,
         signs_first=True,
         full_batches=True,
@@ -393,7 +402,7 @@ _OWN = (
         name="deeperforward",
         title="DeeperForward",
         homes={"graph": _RULES + "deeperforward:Network"},
-        graphs=("resnet8", "conv"),
+        graphs=("cnn", "resnet8", "conv"),
         norms=False,
         freezes=False,
         defaults={
@@ -411,7 +420,7 @@ _OWN = (
         name="cwcomp",
         title="CwComp",
         homes={"graph": _RULES + "cwcomp:Network"},
-        graphs=("conv",),
+        graphs=("cnn", "conv"),
         freezes=False,
         micro_batches=False,
         defaults={"lr": 0.01, "optimizer": "adam", "normalize": "standard", "shuffle": True},
