@@ -1,8 +1,9 @@
 """How well does each learning rule do on MNIST with its defaults, and in how many bytes, beside its paper's figure?
 
 Every rule of the catalogue trains for 20 epochs (per layer where layers train one after another), with one thread and
-seed 0: on two layers of 500 neurons if it trains such layers, else on the convolutional network ``cnn``. Runs are kept
-in a directory and resumed from it; rules that have not run yet are marked in the table.
+seed 0: on two layers of 500 neurons if it trains such layers, else on the convolutional network ``cnn``. So does bp
+with the optimizer Bop (``bop``), and the model of ff answers once more with LightFF's early exits (``lightff``). Runs
+are kept in a directory and resumed from it; rules that have not run yet are marked in the table.
 
     python benchmarks/rules.py --out runs/rules                 # train what is missing, then print the table
     python benchmarks/rules.py --out runs/rules --real          # the same with real weights and activations
@@ -17,8 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tinyfoa_np import catalogue
+import numpy as np
+
+from tinyfoa_np import catalogue, data
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.model import exits, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import jobs
 
@@ -37,16 +41,21 @@ PAPER = {
     "deeperforward": (0.50, "TinyCNN, 4 layers"),
     "lightff": (1.42, "3 layers, by DeeperForward's authors"),
 }
+#: what is no algorithm of its own: bp with another optimizer
+VARIANTS = {"bop": ("bp", {"optimizer": "bop", "binary_activations": False})}
+#: the answers of a trained ff, stopped at the first layer that is as confident as the paper's threshold asks
+EXITS = "lightff"
 HEAD = ("rule", "network", "weights, activations", "error, %", "arena, bytes", "published, %", "published for")
 
 
 def recipe_of(rule: str, dataset: str, epochs: int, all_real: bool = False) -> Recipe:
     """A rule's recipe with its defaults: real numbers where its signs do not learn, or everywhere."""
-    entry = catalogue.find(rule)
+    algorithm, own = VARIANTS.get(rule, (rule, {}))
+    entry = catalogue.find(algorithm)
     real = dict.fromkeys(("binary_weights", "binary_activations") if all_real else entry.real_defaults, False)
     for network in NETWORKS:
         try:
-            return Recipe(dataset=dataset, algorithm=rule, network=network, epochs=epochs, **real).validated()
+            return Recipe(dataset, network, algorithm, epochs=epochs, **{**real, **own}).validated()
         except BadRequest as error:
             refused = error
     raise refused
@@ -56,19 +65,33 @@ def row(run: jobs.Run) -> list[str]:
     """A line of the table."""
     recipe, result = run.recipe, jobs.finished(run)
     kinds = ("binary" if bits else "real" for bits in (recipe.binary_weights, recipe.binary_activations))
-    published, where = PAPER.get(recipe.algorithm, (None, ""))
+    published, where = PAPER.get(run.name.removesuffix("-real"), (None, ""))
     error = arena = "not yet"
     if result and result["outcome"] == "finished":
         error, arena = f"{result['error_pct']:.2f}", f"{result['arena']['watermark_bytes']:,}"
     elif result:
         error = arena = "diverged"
     known = "" if published is None else f"{published:.2f}"
-    return [recipe.algorithm, recipe.network, ", ".join(kinds), error, arena, known, where]
+    return [run.name, recipe.network, ", ".join(kinds), error, arena, known, where]
 
 
-def table(runs: list[jobs.Run]) -> str:
+def exit_row(run: jobs.Run, data_dir: str | None) -> list[str]:
+    """The line of LightFF: error of the model of ff if it stops early, and its share of the multiplications."""
+    ours = model.load(run.directory / "model.safetensors")
+    samples = data.load(run.recipe.dataset, data_dir)
+    known = exits.calibrated(ours, samples.train.inputs, samples.train.labels)
+    classes, stops = exits.predict(ours, samples.test.inputs, known.limits())
+    products = exits.products(ours)
+    error, share = 100 * np.mean(classes != samples.test.labels), 100 * products[stops].mean() / products[-1]
+    published, where = PAPER[EXITS]
+    about = [EXITS, run.recipe.network, f"of ff, {share:.0f} % of its multiplications", f"{error:.2f}"]
+    return [*about, f"{ours.memory['watermark_bytes']:,} to answer", f"{published:.2f}", where]
+
+
+def table(runs: list[jobs.Run], data_dir: str | None) -> str:
     """All rules in Markdown."""
     lines = [HEAD, ("---", "---", "---", "---:", "---:", "---:", "---"), *map(row, runs)]
+    lines += [exit_row(run, data_dir) for run in runs if run.name == "ff" and jobs.finished(run)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -83,10 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args(arguments)
-    names = given.rules.split(",") if given.rules else list(catalogue.names())
+    names = given.rules.split(",") if given.rules else [*catalogue.names(), *([] if given.real else VARIANTS)]
     runs = [
         jobs.Run(
-            name,
+            f"{name}-real" if given.real else name,
             recipe_of(name, given.dataset, given.epochs, given.real),
             Path(given.out) / (f"{name}-real" if given.real else name),
             given.data_dir,
@@ -102,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     if not given.table:
         jobs.perform_all(runs, given.jobs, quiet, on_end)
-    print(table(runs))
+    print(table(runs, given.data_dir))
     print(json.dumps({run.name: (jobs.finished(run) or {}).get("error_pct") for run in runs}))
     return 0
 

@@ -37,7 +37,7 @@ ALGORITHMS = {
     "pepita_tl": "forward hebbian anti_hebbian modulated",
     "pepita_wm": "forward modulated train_mirrored",
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
-    "lightff": "activations multi_pass_scores confidences thresholds exits",
+    "lightff": "activations multi_pass_scores one_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
     "biofo": "forward logits loss error gradient",
     "biofo_graph": "forward_map gradient_map",

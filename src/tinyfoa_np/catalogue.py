@@ -354,6 +354,15 @@ _OWN = (
             "label_scale": 1.0,
             "peer": 0.03,
         },
+        options={
+            "classifiers": Option(
+                "all",
+                "softmax classifiers beside: one of all layers' outputs, or each layer has one of the outputs so far,"
+                " for evaluate --exit in one pass.",
+                choices=("all", "each"),
+                unsaid="all",
+            )
+        },
         micro_batches=False,
         signs_first=True,
         full_batches=True,

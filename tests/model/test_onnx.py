@@ -24,7 +24,7 @@ def answered(ours, x):
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASE_NAMES)
 def test_answers_and_scores_are_the_models_but_for_rounding(tmp_path, number):
     network, image, options = CASES[number]
-    dataset = data_for(image, ("bytes", "real")[number % 2], 100 if network in ("resnet8", "dscnn") else 500)
+    dataset = data_for(image, ("bytes", "real")[number % 2], 100 if network in ("resnet8", "dscnn") else 1000)
     ours = trained(tmp_path, network, dataset, **options)
     x = mixed(dataset.test.inputs)
     classes, scores = answered(ours, x)

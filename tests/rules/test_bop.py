@@ -57,9 +57,10 @@ def test_there_is_one_moment_and_a_bit_for_each_weight(name):
         assert moments == 4 * layer.O * layer.I and objects[layer.name("signs")] == [layer.published_bytes]
 
 
-def test_it_learns(tmp_path):
-    which = of("stream", epochs=8, options={"gamma": 1e-2, "tau": 1e-3})
-    assert run(tmp_path, which, made(samples=300, tests=100))["error_pct"] <= 20  # 67, by chance
+@pytest.mark.parametrize(("name", "bits", "most"), [("stream", False, 20), ("stream", True, 40), ("bp", True, 30)])
+def test_it_learns(tmp_path, name, bits, most):
+    which = of(name, epochs=8, binary_activations=bits, options={"gamma": 1e-2, "tau": 1e-3})
+    assert run(tmp_path, which, made(samples=300, tests=100))["error_pct"] <= most  # 67, by chance
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,19 @@ def test_pretraining_by_backpropagation_serves_other_rules(tmp_path):
         assert np.array_equal(signs, Start.of(old).layers[0][0].clip(-1, 1) >= 0)
 
 
+def test_biases_that_a_model_of_convolutions_has_not_are_0(tmp_path):
+    data = images()
+    still = {"network": "conv:5,m2,f9", "epochs": 2}
+    old, _ = trained(tmp_path, data, algorithm="bp", **still)
+    result = run(tmp_path, recipe(algorithm="dfa", freeze="1", **still), data, start=old)
+    before, after = Start.of(old).layers[0][0], Start.of(load(result["run_dir"] + "/model.safetensors")).layers[0][0]
+    assert np.array_equal(before[:45], after[:45]) and before[:45].all() and not after[45:50].any()
+    with pytest.raises(BadRequest, match="lower layers are not those of bp on conv:5,m2,f9: bp has no biases"):
+        run(tmp_path, recipe(algorithm="bp", **still), data, start=trained(tmp_path, data, algorithm="dfa", **still)[0])
+    with pytest.raises(BadRequest, match="operation 1 is conv 3 x 3 x 1 x 5 there and conv 3 x 3 x 1 x 6 here"):
+        run(tmp_path, recipe(algorithm="bp", **{**still, "network": "conv:6"}), data, start=old)
+
+
 @pytest.mark.parametrize("normalize", ["standard", "unit"])
 @pytest.mark.parametrize("kind", ["bytes", "real"])
 def test_the_scaling_travels_with_the_model(tmp_path, kind, normalize):

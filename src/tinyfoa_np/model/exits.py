@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import BadRequest, CheckFailed
 from ..rules import lightff
-from ..rules.goodness import GoodnessStage
+from ..rules.classifiers import ClassifiedStage
 from ..storage.files import open_file, parse_json
 from ..storage.whole_file import write_whole
 from .model import BATCH, Model
@@ -68,7 +68,7 @@ class Thresholds:
 
 
 @contextmanager
-def _stage(model: Model, samples: int) -> Iterator[GoodnessStage]:
+def _stage(model: Model, samples: int) -> Iterator[ClassifiedStage]:
     """The network in its arena, with room for all labels of a sample.
 
     Raises
@@ -80,7 +80,7 @@ def _stage(model: Model, samples: int) -> Iterator[GoodnessStage]:
         raise BadRequest(f"--exit takes models of at most {2 * BATCH} classes, not {model.classes}")
     with model.inference(max(samples, -(-model.classes // 2))) as inference:
         (stage, *others) = inference.stages
-        if others or not isinstance(stage, GoodnessStage):
+        if others or not isinstance(stage, ClassifiedStage):
             raise BadRequest(f"--exit applies to models of ff, not of {model.recipe.algorithm}")
         yield stage
 
@@ -90,7 +90,8 @@ def calibrated(model: Model, x: np.ndarray, labels: np.ndarray) -> Thresholds:
     samples = model.encoded(x)
     with _stage(model, len(samples)) as stage:
         parts = [slice(start, start + stage.B) for start in range(0, len(samples), stage.B)]
-        found = np.concatenate([lightff.right_scores(stage, samples[own], labels[own]) for own in parts], axis=1)
+        right = lightff.right_probabilities if stage.each else lightff.right_scores
+        found = np.concatenate([right(stage, samples[own], labels[own]) for own in parts], axis=1)
     return Thresholds(found.mean(axis=1).tolist(), found.std(axis=1).tolist())
 
 
@@ -98,10 +99,17 @@ def predict(model: Model, x: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray
     """Class numbers (N,) and the layers (N,) at which the samples stop, from 0."""
     samples = model.encoded(x)
     with _stage(model, len(samples)) as stage:
-        return lightff.answers(stage, samples, limits)
+        return (lightff.one_pass_answers if stage.each else lightff.answers)(stage, samples, limits)
 
 
 def products(model: Model) -> np.ndarray:
-    """Multiplications of an answer that stops at each layer (L,): one pass per label through the layers so far."""
+    """Multiplications of an answer that stops at each layer (L,): one pass per label through the layers so far.
+
+    Or one pass through the layers and their classifiers, if each layer has one.
+    """
     with _stage(model, 1) as stage:
-        return model.classes * np.cumsum([layer.I * layer.O for layer in stage.answering])
+        hidden = np.array([layer.I * layer.O for layer in stage.answering])
+        if not stage.each:
+            return model.classes * np.cumsum(hidden)
+        beside = [sum(stage.layers[number].I * model.classes for number in numbers) for numbers in stage.exits]
+        return np.cumsum(hidden + beside)

@@ -47,7 +47,7 @@ class Inference:
         views = [Arena(self.arena.block) for _ in self.stages]  # over the same bytes, each with its stage's own names
         for number, (stage, own) in enumerate(zip(self.stages, views, strict=True)):
             own.lay_out(_under_own_names(plan, number, stage.inference_regions()))
-            stage.take(own, stage.answering)
+            stage.take(own, stage.loaded)
         for stage, above in zip(self.stages, self.stages[1:], strict=False):
             stage.ram.outputs = above.ram.inputs
         self.accounted_bytes = max(own.accounted for own in views)

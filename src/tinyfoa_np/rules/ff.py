@@ -10,7 +10,8 @@ labels. For layers k = 0, 1, ... with weights W_k and biases b_k
     loss                mean cross-entropy of p, + 0.03 var(m_k) over neurons, m_k a running mean of h_k, right labels
     error               dz = (2 (p - Y) / 2B) h + [right] 0.03 (2 / O) (m - mean m) (0.1 / B),  binary: times [|z| < 1]
     gradient            dW_k = dz^T x_k [|W_k| < 1],  db_k = sum dz              ([|W| < 1] only with binary weights)
-    classifier          on x_1, x_2, ... of inputs with 1/C for each label: cross-entropy of sum_k x_k+1 C_k^T
+    classifier          on x_1, x_2, ... of inputs with 1/C for each label: cross-entropy of sum_k x_k+1 C_k^T;
+                        or (``classifiers`` each) one for each layer, on h_0, .., h_k
     update              momentum with weight decay; then all parameters are clamped to +-1
     prediction          the label with the largest goodness, summed over layers: one pass per label
 
@@ -34,14 +35,14 @@ from ..layers.layer import Part
 from ..ram.packing import Region
 from ..ram.phases import BACKWARD, STEP
 from ..storage.flash import Flash
-from .goodness import NO_FACTOR, GoodnessStage
+from .classifiers import ClassifiedStage
+from .goodness import GoodnessStage
 from .stage import Outcome
 
 FIRST_MEAN = 0.5  # initial value of the running mean activities
-NO_LABELS = np.zeros(0, np.uint16)
 
 
-class Network(GoodnessStage):
+class Network(ClassifiedStage):
     """A network trained by forward-forward; parameters as for :class:`.goodness.GoodnessStage`."""
 
     beside_answers = GoodnessStage.beside_answers | {"mean"}
@@ -52,21 +53,15 @@ class Network(GoodnessStage):
         assert recipe.decay is not None and recipe.classifier_decay is not None
         self.losses: list[float] = []  # of the last step: each layer's, the peer loss, the classifier's
         layers: dict[str, Any] = {"binary_weights": recipe.binary_weights, "decay": recipe.decay, "rows": 2 * self.B}
-        parts: dict[str, Any] = {"binary_weights": False, "biased": False, "lr": recipe.classifier_lr}
-        parts["decay"] = recipe.classifier_decay
         self.layers = [self.dense(k, width, **layers) for k, width in enumerate(self.widths)]
-        self.layers += [self.dense(self.top + k, self.C, prefix=f"classifier{k}.", **parts) for k in range(self.top)]
+        self.classifiers()
 
     def extra(self) -> list[Region]:
         """Regions of the network besides those of its layers."""
         return [
             *self.row_regions(2 * self.B),
             Region("wrong", (self.B,), "uint16", STEP),
-            *(
-                Region(f"feature{k}", (self.B, kind.columns), kind.dtype, STEP)
-                for k, kind in enumerate(self.reads[self.top :])
-            ),
-            Region("feature_factor", (self.top if self.binary else 0, self.B), "float32", STEP),
+            *self.feature_regions(),
             *(Region(f"mean{k}", (width,), "float32") for k, width in enumerate(self.widths)),
             Region("coefficient", (2 * self.B,), "float32", ("gradient",)),
             Region("logits", (self.C, self.B), "float32", ("forward", "gradient")),
@@ -112,8 +107,6 @@ class Network(GoodnessStage):
         for k in range(self.top if changed else 0):
             flash.write("means", k, [self.ram[f"mean{k}"]])
 
-    # -- passes --------------------------------------------------------------------------------------------------------
-
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def draw(self, samples: int, step: int) -> np.ndarray:
@@ -127,7 +120,7 @@ class Network(GoodnessStage):
         """Run one training step on the loaded batch: the classifier, then layer by layer."""
         samples = part.samples
         self.losses = []
-        loss, wrong, kept = self._train_classifier(flash, samples, step)
+        loss, wrong, kept = self.train_classifiers(flash, samples, step)
         if not np.isfinite(loss):
             return Outcome(loss, wrong, f"the classifier's loss is {loss}")
         if not kept:
@@ -159,31 +152,6 @@ class Network(GoodnessStage):
             return Outcome(total_loss, wrong, f"the loss is {total_loss}")
         self.note(rows, step, sums)
         return Outcome(total_loss * samples, wrong)
-
-    def _train_classifier(self, flash: Flash, samples: int, step: int) -> tuple[float, int, bool]:
-        """Run one step of the classifier; return summed loss, wrong predictions, and whether all numbers are finite."""
-        ram = self.ram
-        self.arena.enter("forward")
-        self._embed(samples, NO_LABELS)
-        values, factor = ram.x[:samples], NO_FACTOR
-        ram.logits[:] = 0
-        for k in range(self.top):
-            feature = ram[f"feature{k}"][:samples]
-            own = ram.feature_factor[k] if self.binary else self._row_factor(k)
-            self._layer(k, values, factor, samples, None, feature, own)
-            if not self.binary:
-                ff_kernels.normalize(feature, samples, own, self.cores)
-            values, factor = feature, own if self.binary else NO_FACTOR
-            z = self._z(self.C, self.B)
-            self.whole_pass(self.top + k, feature, samples, z)
-            ff_kernels.add(z, samples, factor, ram.logits)
-        self.arena.enter("gradient")
-        (loss, wrong), kept = self.cross_entropy(samples), True
-        self.arena.enter("update")
-        for k in range(self.top if np.isfinite(loss) else 0):
-            feature, factor = ram[f"feature{k}"], ram.feature_factor[k] if self.binary else NO_FACTOR
-            kept = kept and self.train_layer(flash, self.top + k, feature, 1.0, samples, ram.error, step, factor)
-        return loss, wrong, kept
 
 
 def _zeros(out: np.ndarray, first: int, last: int, low: int, high: int) -> None:

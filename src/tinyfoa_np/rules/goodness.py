@@ -64,7 +64,7 @@ class GoodnessStage(Scored, NetworkStage):
 
     def row_regions(self, rows: int) -> list[Region]:
         """Regions of a pass of ``rows`` rows, and of predictions."""
-        sizes, tallest = [rows * kind.row_bytes for kind in self.reads[self.top :]], max(self.widths)
+        sizes, tallest = [rows * kind.row_bytes for kind in self.reads[self.top : 2 * self.top]], max(self.widths)
         z = (tallest, rows) if rows * tallest >= self.C * self.B else (self.C, self.B)
         return [
             *self.common_regions(rows),

@@ -1,24 +1,36 @@
 """LightFF: answers of a network trained by forward-forward that stop at the first confident layer.
 
-Aminifar and others, "LightFF: Lightweight Inference for Forward-Forward Algorithm", ECAI 2024 (arXiv 2404.05241), with
-one pass per label. Training is that of :mod:`.ff`; u_k(c) are the activations of layer k for a sample with label c.
+Aminifar and others, "LightFF: Lightweight Inference for Forward-Forward Algorithm", ECAI 2024 (arXiv 2404.05241).
+Training is that of :mod:`.ff`. With one pass per label, u_k(c) are the activations of layer k with label c:
 
     score           s_0(c) = |u_0(c)|^2,  s_k(c) = |u_1(c)|^2 + .. + |u_k(c)|^2    (forward-forward adds up all layers)
     calibration     m_k, d_k: mean and deviation of s_k(right label) over the training set
     exit            at the first layer with max over c of s_k(c) >= m_k - factor d_k, or at the last one
     prediction      the label with the largest score at that layer
 
-The factor is 1 in the paper. A larger one lets more samples go early. The published test loop compares the score of the
-right test label with the threshold, and so needs the answer in order to stop; the largest score is used here.
+With one pass in all, u_k are the activations of a sample with 1/C for each label, and every layer has a classifier
+(``--classifiers each`` in training), trained beside the layers, which it does not change:
 
-All labels of some samples go through a layer together; samples that stop leave the rows of those that go on.
+    score           p_k = softmax(C_k [u_0, .., u_k])
+    calibration     m_k, d_k: mean and deviation of p_k(right label) over the training set
+    exit            at the first layer with max over c of p_k(c) >= m_k - factor d_k, or at the last one
+
+The factor is 1 in the paper. A larger one lets more samples go early. The published test loop compares the score of the
+right test label with the threshold, and so needs the answer in order to stop; the largest score is used here. (The
+published score of one pass is C_k [u_0, .., u_k] minus its largest entry, so that the largest would always be 0.)
+
+All labels of some samples go through a layer together; samples that stop leave the rows of those that go on. With one
+pass the samples of a batch go on together, until all have stopped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..kernels import ff as ff_kernels
+from .classifiers import NO_LABELS, ClassifiedStage
 from .goodness import GoodnessStage
 
 
@@ -85,4 +97,38 @@ def answers(stage: GoodnessStage, samples: np.ndarray, limits: np.ndarray) -> tu
             if not len(going):
                 break
             _hand_on(stage, k, rows, np.flatnonzero(np.tile(~sure, stage.C)))
+    return classes, stops
+
+
+def _one_pass(stage: ClassifiedStage, samples: np.ndarray) -> Iterator[np.ndarray]:
+    """Probabilities (C, n) of the labels of at most B encoded samples after each layer, in one pass without a label."""
+    rows = len(samples)
+    stage.arena.enter("evaluate")
+    stage.ram.inputs[:rows] = samples
+    stage._embed(rows, NO_LABELS)
+    for k in range(stage.top):
+        stage.feature(k, rows, stage.scales[k])
+        stage.classify(k, rows, stage.scales, stage.ram.scores)
+        logits = stage.ram.scores[:, :rows]
+        powers = np.exp(logits - logits.max(axis=0))
+        yield powers / powers.sum(axis=0)
+
+
+def right_probabilities(stage: ClassifiedStage, samples: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probabilities (L, n) of the right labels (n,) of at most B encoded samples after each layer, in one pass."""
+    return np.stack([found[labels, np.arange(len(labels))] for found in _one_pass(stage, samples)])
+
+
+def one_pass_answers(stage: ClassifiedStage, samples: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted classes and the layers at which samples stop, as :func:`answers`, but in one pass."""
+    classes, stops = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+    for start in range(0, len(samples), stage.B):
+        part = slice(start, start + stage.B)
+        going = np.ones(len(samples[part]), bool)
+        for k, found in enumerate(_one_pass(stage, samples[part])):
+            sure = going & ((found.max(axis=0) >= limits[k]) | (k + 1 == stage.top))
+            classes[part][sure], stops[part][sure] = found.argmax(axis=0)[sure], k
+            going &= ~sure
+            if not going.any():
+                break
     return classes, stops

@@ -262,9 +262,14 @@ class Stage(ABC):
         """Layers needed for predictions."""
         return self.layers
 
+    @property
+    def loaded(self) -> Sequence[Layer]:
+        """Layers that inference holds, those needed for predictions first."""
+        return self.answering
+
     def inference_regions(self) -> list[Region]:
         """Regions needed for predictions, all in the phase ``evaluate``."""
-        trained = [region for layer in self.answering for region in layer.trained_regions()]
+        trained = [region for layer in self.loaded for region in layer.trained_regions()]
         return trained + [
             region
             for region in self.extra()
@@ -273,7 +278,7 @@ class Stage(ABC):
 
     def load(self, trained: Sequence[TrainedLayer]) -> None:
         """Fill the arena from trained layers; those needed for predictions come first."""
-        for layer, known in zip(self.answering, trained, strict=False):
+        for layer, known in zip(self.loaded, trained, strict=False):
             layer.load(known)
 
     @abstractmethod

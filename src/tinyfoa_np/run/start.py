@@ -213,9 +213,14 @@ class Start:
         )
         objects: Objects = {}
         for number, ((group, k, one), (old, _, other)) in enumerate(zip(news, olds, strict=False)):
-            if (one.kind, one.weight, one.biased) != (other.kind, other.weight, other.biased):
-                raise self._other(recipe, f"operation {number + 1} differs")
-            objects[group.name(f"given{k}")] = self._parameters(old, other)
+            there, here = (f"{each.kind} {' x '.join(map(str, each.weight))}" for each in (other, one))
+            if there != here:
+                raise self._other(recipe, f"operation {number + 1} is {there} there and {here} here")
+            weights, statistics = self._parameters(old, other)
+            if not one.biased and weights[one.size :].any():
+                raise self._other(recipe, f"{recipe.algorithm} has no biases")
+            weights = np.concatenate([weights[: one.size], np.zeros(max(0, one.size - len(weights)), np.float32)])
+            objects[group.name(f"given{k}")] = [weights, statistics]
         needed = [f"{group.name('given')}{k}" for group, k, _ in news if group.frozen]
         if not set(needed) <= set(objects):
             raise self._other(recipe, "it does not have all the frozen units")
