@@ -51,6 +51,8 @@ RECIPES = {
     "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
     "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
     "deep_resnet8": ((3, 8, 8), {"algorithm": "deeperforward", "network": "resnet8", "dropout": 0.25}),
+    "deep_cnn": ((2, 9, 8), {"algorithm": "deeperforward", "network": "cnn"}),
+    "cwcomp_cnn": ((2, 9, 8), {"algorithm": "cwcomp", "network": "cnn"}),
     "cwcomp": ((2, 9, 8), {"algorithm": "cwcomp", "network": "conv:6,9,12k5s2"}),
     "cwcomp_windows": (
         (1, 8, 9),
@@ -243,9 +245,7 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
     assert what is BadRequest and "pools 2 x 2" in message
 
 
-@pytest.mark.parametrize(
-    ("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "without batch norm"), ("cnn", "multiples of 3")]
-)
+@pytest.mark.parametrize(("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "without batch norm")])
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)
     what, message = outcome(run, tmp_path, which, images((2, 16, 16)))

@@ -60,6 +60,7 @@ CASES = [
     ("cnn", (2, 12, 11), {"algorithm": "dfa", "options": {"signal": "sign"}}),
     ("resnet8", (3, 8, 8), {"algorithm": "fa"}),
     ("resnet8", (3, 8, 8), {"algorithm": "deeperforward"}),
+    ("cnn", (1, 12, 11), {"algorithm": "cwcomp"}),
 ]
 
 
