@@ -27,7 +27,7 @@ from .options import (
     start_option,
 )
 from .printing import WIDTH, duration, empty_table, output
-from .runs import started
+from .runs import chosen_from, started
 
 if TYPE_CHECKING:
     from tinyfoa_np.reports.boards import Board
@@ -153,7 +153,7 @@ def plan(
     one = boards.board(board) if board else None
     shape = data.shape(dataset, reading=reading, max_bytes=max_bytes)
     if beginning:
-        recipe, shape = beginning.planned(recipe, shape)
+        recipe, shape = beginning.planned(chosen_from(beginning, given, shape.train.inputs.shape), shape)
     else:
         recipe = asked(given, preset, shape.train.inputs.shape)
     if to:

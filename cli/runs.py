@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyfoa_np import defaults
 from tinyfoa_np.data import is_files
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.errors import BadRequest
@@ -138,6 +139,15 @@ def started(
     if reading is None and model.reading and is_files(dataset):
         reading = Known.from_record(model.reading).reading
     return further(model, **given), beginning, reading
+
+
+def chosen_from(beginning: Start, given: dict[str, Any], shape: tuple[int, int]) -> Recipe:
+    """The recipe of :func:`started` for a training set of so many samples and inputs, which matters to another rule."""
+    from tinyfoa_np.run.start import further
+
+    model = beginning.model
+    usual = defaults.apply(given["dataset"], given.get("network", model.recipe.network))
+    return further(model, shape=shape if usual else None, **given)
 
 
 def _make(path: Path) -> list[Path]:

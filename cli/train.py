@@ -35,7 +35,7 @@ from .options import (
     recipe_options,
     start_option,
 )
-from .runs import new_run, old_run, reading_before, started
+from .runs import chosen_from, new_run, old_run, reading_before, started
 
 if TYPE_CHECKING:
     from tinyfoa_np.run.start import Start
@@ -156,8 +156,7 @@ def train(
     samples, chosen = None, ""  # a resumed run has them in flash
     if not resume:
         samples = _samples(recipe.dataset, data_dir, reading, max_bytes, quiet)
-        recipe = recipe if start else asked(given, preset, samples.train.inputs.shape)
-        chosen = _chosen(recipe, given, preset, start)
+        recipe, chosen = _settled(given, preset, beginning, samples.train.inputs.shape)
     layers = len(widths(recipe.network)) if recipe.rule.by_layer else 1  # trained one by one
     progress = contextlib.nullcontext(ignored) if quiet else TrainingProgress(layers, recipe.epochs, chosen=chosen)
     with directory as run, progress as on_event:
@@ -229,11 +228,17 @@ def _samples(
     return samples
 
 
-def _chosen(recipe: Recipe, given: dict[str, Any], preset: str | None, start: str | None) -> str:
-    """What the defaults or the paper's preset chose, for the first line of the progress."""
-    if not start and not preset and (defaulted := defaults.described(recipe, given)):
-        return f"chosen: {defaulted}"
-    return f"preset: {presets.described(recipe)}" if preset == presets.PRESETS[0] else ""
+def _settled(
+    given: dict[str, Any], preset: str | None, beginning: Start | None, shape: tuple[int, int]
+) -> tuple[Recipe, str]:
+    """The recipe for a training set, and what the defaults or the paper's preset chose, for the progress."""
+    if not beginning:
+        recipe = asked(given, preset, shape)
+    elif (recipe := chosen_from(beginning, given, shape)).algorithm == beginning.model.recipe.algorithm:
+        return recipe, ""
+    if not preset and (defaulted := defaults.described(recipe, given)):
+        return recipe, f"chosen: {defaulted}"
+    return recipe, f"preset: {presets.described(recipe)}" if preset == presets.PRESETS[0] else ""
 
 
 def _warn_of_chance(error_pct: float, samples: Dataset, recipe: Recipe) -> None:

@@ -94,6 +94,7 @@ RECIPES = {
     "drtp": Recipe("fuzz", "fc:21,9", "drtp"),
     "pepita": Recipe("fuzz", "fc:21,9", "pepita"),
     "ff": Recipe("fuzz", "fc:21,9", "ff"),
+    "ff-each": Recipe("fuzz", "fc:21,9", "ff", options={"classifiers": "each"}),
     "giff": Recipe("fuzz", "cnn", "giff"),
     "resnet8": Recipe("fuzz", "resnet8", "bp"),
     "bop": Recipe("fuzz", "fc:21,9", slices=2, optimizer="bop"),
@@ -104,12 +105,14 @@ RECIPES = {
     "fa": Recipe("fuzz", "fc:21,9", "fa"),
     "pepita_tl": Recipe("fuzz", "fc:21,9", "pepita_tl"),
     "deeperforward": Recipe("fuzz", "conv:6,p2,6", "deeperforward"),
+    "deeperforward-resnet8": Recipe("fuzz", "resnet8", "deeperforward"),
     "giff-fc": Recipe("fuzz", "fc:20,10", "giff"),
     "pepita_wm": Recipe("fuzz", "fc:21,9", "pepita_wm"),
     "cwcomp": Recipe("fuzz", "conv:6,p2,9", "cwcomp"),
     "fa-conv": Recipe("fuzz", "conv:6,m2,f9", "fa"),
     "drtp-conv": Recipe("fuzz", "conv:6,m2,f9", "drtp"),
     "biofo-conv": Recipe("fuzz", "conv:6,m2,9", "biofo"),
+    "monoforward-conv": Recipe("fuzz", "conv:6,m2,9", "monoforward"),
 }
 Damage = Callable[[random.Random], None]  # puts a damaged file or directory in its place
 

@@ -10,6 +10,7 @@ from tinyfoa_np.architectures import (
     architecture,
     group_text,
     grouped,
+    in_blocks,
     shape_after,
     statistics,
     units_of,
@@ -159,3 +160,11 @@ def test_products_are_counted_by_hand():
     # 3 x 3 on 4 x 4 positions with stride 2, then batch norm on what it makes
     assert paper.products([("normed", 2, 6, 2, 3, 3)], (4, 4, 2)) == 4 * 9 * 2 * 6 + 4 * 6
     assert paper.products([("dsconv", 6, 5, 1), ("pool", 2, 2)], (2, 2, 6)) == 4 * (9 * 6 + 6 + 6 * 5 + 5)
+
+
+def test_channels_in_blocks():
+    """Those of ``cnn`` become multiples of the classes, but not those of the images; a chain says what it has."""
+    assert [unit[0][1:3] for unit in in_blocks(made("cnn").units, 10)] == [(1, 20), (20, 40), (40, 20)]
+    assert [unit[0][1:3] for unit in in_blocks(made("cnn").units, 4)] == [(1, 16), (16, 32), (32, 16)]
+    chain = architecture("conv:7,p2,9", 64, (1, 8, 8), 10)
+    assert [tuple(unit) for unit in in_blocks(chain.units, 10)] == list(chain.units)

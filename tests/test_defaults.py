@@ -109,3 +109,16 @@ def test_what_giff_trains_convolutions_with():
     fields = chosen(500, algorithm="giff", network="cnn", answer="sum", rms=False)  # as a command gives them
     assert (fields["loss"], fields["answer"], fields["rms"]) == ("softmax", "sum", False)
     assert "loss" not in chosen(500, algorithm="giff")
+
+
+@pytest.mark.parametrize("algorithm", ["tinyfoa", "bp"])
+def test_more_inputs_than_samples_train_with_momentum(algorithm):
+    fields = chosen(100, 101, algorithm=algorithm)
+    assert (fields["optimizer"], fields["lr"]) == ("momentum", defaults.WIDE_LR[algorithm])
+    recipe = Recipe(dataset="a.csv", **fields).validated()
+    assert recipe.lr_schedule == "constant" and "optimizer momentum, lr 0.03" in defaults.described(recipe, {})
+    for given in ({"lr": 0.1}, {"optimizer": "sgd"}, {"binary_weights": True}, {"network": "lc:3"}):
+        assert "optimizer" not in chosen(100, 101, algorithm=algorithm, **given) or "optimizer" in given
+    assert "optimizer" not in chosen(100, 100, algorithm=algorithm)
+    usual = Recipe(dataset="a.csv", **chosen(100, 100, algorithm=algorithm)).validated()
+    assert "optimizer" not in defaults.described(usual, {})

@@ -28,7 +28,8 @@ ALLOWED = {
     "layers": "architectures errors kernels network numerics ram recipe slices storage",
     "rules": "architectures augmentation data errors kernels layers network numerics ram recipe slices storage",
     "model": "architectures catalogue data errors kernels layers network numerics ram recipe rules slices storage",
-    "run": "architectures catalogue data errors kernels layers model network numerics ram recipe rules slices storage",
+    "run": "architectures catalogue data defaults errors kernels layers model network numerics ram recipe rules slices"
+    " storage",
     "reports": "architectures catalogue data errors layers model network numerics papers ram recipe rules run storage",
     "papers": "architectures catalogue data errors layers model network plots recipe reports rules run storage",
     "plots": "architectures data errors layers model network papers ram recipe reports rules run slices storage text",

@@ -16,6 +16,7 @@ GIFF trains groups of units. Backpropagation trains all units and a head, a line
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -211,6 +212,19 @@ def architecture(network: str, inputs: int, image: tuple[int, int, int] | None, 
     if not prod(pooled):
         raise BadRequest(f"network {network} pools {size[0]} x {size[1]} positions: these images leave it fewer")
     return Architecture(built, (("pool", *size), ("linear", prod(pooled), classes)), shape)
+
+
+def in_blocks(units: Sequence[Sequence[Description]], classes: int) -> list[list[Description]]:
+    """Units of a network, those of ``cnn`` with channels in multiples of the classes; chains say how many they have."""
+
+    def wide(layer: Description, number: int) -> Description:
+        kind, *rest = layer
+        if kind != "conv":
+            return layer
+        below, width, stride = rest
+        return kind, -(-below // classes) * classes if number else below, -(-width // classes) * classes, stride
+
+    return [[wide(layer, number) for layer in unit] for number, unit in enumerate(units)]
 
 
 def _parts(layer: Description) -> tuple[str, list[int]]:

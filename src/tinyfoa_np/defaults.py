@@ -12,10 +12,14 @@ layers of M x M slices:
     bits      on your own data, in fully connected networks: activations are real, and weights, too, if
               I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, or where the catalogue's entry says so
               (``real_defaults``); on digits and in other networks as the entry says
+    wide      with more inputs than samples, real weights and an algorithm in :data:`WIDE_LR`: momentum, at that rate
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
 
 A neuron with signs for weights sees only the directions of a cube's corners: few if there are few inputs, and with few
 samples in many inputs most of them follow noise.
+
+Adam moves all weights at about the same speed, also those of inputs that tell little. With fewer samples than inputs,
+this fits noise; steps of momentum are in proportion to the gradient.
 
 GIFF's goodness is a mean over all outputs, so the scores of all labels are nearly the same at first. The sharpness, and
 many small steps, end this plateau early.
@@ -46,6 +50,8 @@ NETWORK, SMALLER = "fc:500x2", ((200, "fc:300"), (1000, "fc:300x2"))
 SMALLER_OF = {"giff": SMALLER[1:]}
 #: weights and activations are real for fewer inputs than this, or fewer samples per input than this
 FEW_INPUTS, PER_INPUT = 64, 5
+#: learning rates of momentum for more inputs than samples
+WIDE_LR = {"tinyfoa": 0.03, "bp": 0.03}
 #: learning rates if all weights train in every step, and those of networks with convolutions
 RATES = {
     "tinyfoa": 3e-3,
@@ -86,7 +92,7 @@ UNNORMED: dict[str, dict[str, Any]] = {
     },
 }
 #: fields determined by the rule, in display order
-CHOSEN = ("network", "batch", "epochs", "lr", "lr_schedule", "binary_weights", "binary_activations")
+CHOSEN = ("network", "batch", "epochs", "optimizer", "lr", "lr_schedule", "binary_weights", "binary_activations")
 
 
 def apply(dataset: str, network: str | None) -> bool:
@@ -139,6 +145,9 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     entry, schedule = catalogue.find(algorithm), fields.get("schedule", "auto")
     for name in _real(entry, fields, samples, inputs, own):
         fields.setdefault(name, False)
+    real = own and not convolutions and not is_local(fields["network"]) and fields.get("binary_weights") is False
+    if real and inputs > samples and algorithm in WIDE_LR and not {"lr", "optimizer"} & fields.keys():
+        fields.update(optimizer="momentum", lr=WIDE_LR[algorithm])
     if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))
@@ -192,6 +201,7 @@ def described(recipe: Recipe, given: dict[str, Any]) -> str:
         return ""
     chosen = {name: getattr(recipe, name) for name in CHOSEN if given.get(name) is None}
     usual = {"lr_schedule": Recipe.lr_schedule, "binary_weights": True, "binary_activations": True}
+    usual["optimizer"] = recipe.rule.defaults.get("optimizer", Recipe.optimizer)
     if recipe.deep:  # all are real
         usual.update(binary_weights=False, binary_activations=False)
     return ", ".join(_shown(name, value) for name, value in chosen.items() if (name, value) not in usual.items())

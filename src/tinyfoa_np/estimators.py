@@ -441,7 +441,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         usual = {name: parameter.default for name, parameter in signature(Classifier.__init__).parameters.items()}
         changed = {name: value for name, value in given.items() if name not in usual or value != usual[name]}
         own = changed.pop("options")
-        return further(self._beginning.model, **changed, **own)
+        return further(self._beginning.model, shape=shape, **changed, **own)
 
     def _shaped(self, features: int) -> tuple[int, int, int] | None:
         """Channels, rows and columns of the samples; None if they are not images, or not used as such."""

@@ -51,6 +51,8 @@ RECIPES = {
     "deep": ((2, 9, 8), {"algorithm": "deeperforward", "network": "conv:6k5,p2,p2,9,12s2", "dropout": 0.25}),
     "deep_fc": ((1, 3, 5), {"algorithm": "deeperforward", "network": "fc:21,12", "options": {"first_layer": 1}}),
     "deep_resnet8": ((3, 8, 8), {"algorithm": "deeperforward", "network": "resnet8", "dropout": 0.25}),
+    "deep_cnn": ((2, 9, 8), {"algorithm": "deeperforward", "network": "cnn"}),
+    "cwcomp_cnn": ((2, 9, 8), {"algorithm": "cwcomp", "network": "cnn"}),
     "cwcomp": ((2, 9, 8), {"algorithm": "cwcomp", "network": "conv:6,9,12k5s2"}),
     "cwcomp_windows": (
         (1, 8, 9),
@@ -70,6 +72,9 @@ RECIPES = {
     "drtp_conv": ((2, 9, 8), {"algorithm": "drtp", "network": "conv:6k5,m2,8,m2,f10"}),
     "biofo_conv": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
     "biofo_cnn": ((2, 9, 8), {"algorithm": "biofo", "network": "cnn", "epochs": 3}),
+    "monoforward_conv": ((2, 9, 8), {"algorithm": "monoforward", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
+    "monoforward_two": ((2, 9, 8), {"algorithm": "monoforward", "network": "conv:6k5,m2,8"}),
+    "biofo_two": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8"}),
     "drtp_cnn": ((2, 9, 8), {"algorithm": "drtp", "network": "cnn"}),
 }
 
@@ -126,6 +131,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
         "dfa_conv",
         "drtp_conv",
         "biofo_conv",
+        "monoforward_conv",
     ],
 )
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
@@ -239,9 +245,7 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
     assert what is BadRequest and "pools 2 x 2" in message
 
 
-@pytest.mark.parametrize(
-    ("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "without batch norm"), ("cnn", "multiples of 3")]
-)
+@pytest.mark.parametrize(("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "without batch norm")])
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)
     what, message = outcome(run, tmp_path, which, images((2, 16, 16)))
@@ -280,7 +284,11 @@ LARGE = {"batch": 60, "epochs": 2}
 
 
 @pytest.mark.parametrize(
-    "name", ["fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv"]
+    "name",
+    [
+        *("fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn"),
+        *("fa_conv", "dfa_conv", "drtp_conv", "biofo_two", "monoforward_two"),
+    ],
 )
 def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
     """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""

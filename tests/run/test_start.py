@@ -181,6 +181,9 @@ def test_another_network_has_the_models_recipe_and_another_rule_its_own():
     assert (wider.algorithm, wider.lr, wider.groups, wider.theta) == ("giff", 0.02, "1|2", 2.0)
     changed = further(model, "other", algorithm="drtp")
     assert (changed.algorithm, changed.network, changed.lr) == ("drtp", "fc:33", 1e-4)
+    chosen = further(model, "other", shape=(1500, 64), algorithm="drtp", epochs=7)
+    assert (chosen.network, chosen.lr, chosen.batch, chosen.epochs) == ("fc:33", 0.01, 20, 7)
+    assert not chosen.binary_weights and chosen.normalize == old.normalize
 
 
 def test_pretraining_by_backpropagation_serves_other_rules(tmp_path):

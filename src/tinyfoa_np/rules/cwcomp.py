@@ -20,7 +20,8 @@ in turn:
 No error passes to the layer below: a step needs the arrays of one layer. ``windows`` names the epochs in which each
 layer trains, for interleaved or layer-by-layer training: ``1-11|1-16|1-21|1-25``. In other epochs a layer only passes
 its outputs on, still with the statistics of the batch. A fully connected layer is a convolution of one position, not
-grouped, with nothing to pool. The authors train ``conv:20,80,240,480`` in batches of 128 with Adam at 0.01.
+grouped, with nothing to pool; the channels of ``cnn`` are rounded up to multiples of the classes. The authors train
+``conv:20,80,240,480`` in batches of 128 with Adam at 0.01.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from math import prod
 
 import numpy as np
 
-from ..architectures import Architecture, Description, Shape
+from ..architectures import Architecture, Description, Shape, in_blocks
 from ..errors import BadRequest
 from ..kernels import cwcomp as own_kernels
 from ..layers.graph import Program
@@ -96,7 +97,7 @@ class Network(Scored, GroupStage):
             raise BadRequest(
                 "algorithm cwcomp has no fully connected layers on convolutions: leave f out of the network"
             )
-        for number, unit in enumerate(architecture.units):
+        for number, unit in enumerate(in_blocks(architecture.units, self.C)):
             layers.append(chain(unit, number % 2 == 1, self.C))
             shape = self._pooled(layers[-1], shape)
         self.losses: list[float] = []  # of each layer in the last step, NaN if it did not train, then the predictor's

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..architectures import Architecture, Description, Shape, shape_after
+from ..architectures import Architecture, Description, Shape, in_blocks, shape_after
 from ..errors import BadRequest
 
 
@@ -32,7 +32,7 @@ class Layer(NamedTuple):
 def layers_of(architecture: Architecture, classes: int) -> list[Layer]:
     """The layers of a network, all without biases and batch norm.
 
-    Channels of residual networks are made multiples of the classes: 20, 40 and 80 in place of 16, 32 and 64.
+    Channels of ``cnn`` and residual networks are made multiples of the classes: 20, 40, 80 in place of 16, 32, 64.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def layers_of(architecture: Architecture, classes: int) -> list[Layer]:
     kinds = [kind for kind, *_ in described]
     if kinds[0] == "normed" and set(kinds[1:]) == {"residual"}:
         return list(_residual(described, classes))
-    found = list(_chain(architecture))
+    found = list(_chain(architecture, classes))
     for layer in found:
         width = layer.chain[-1][2]
         if width % classes:
@@ -54,9 +54,9 @@ def layers_of(architecture: Architecture, classes: int) -> list[Layer]:
     return found
 
 
-def _chain(network: Architecture) -> Iterator[Layer]:
+def _chain(network: Architecture, classes: int) -> Iterator[Layer]:
     """The layers of a chain, of which each is a unit."""
-    for unit in network.units:
+    for unit in in_blocks(network.units, classes):
         chain: list[Description] = []
         shortcut, keep = "", 0
         for kind, *rest in unit:
@@ -72,7 +72,7 @@ def _chain(network: Architecture) -> Iterator[Layer]:
             else:
                 raise BadRequest(
                     "algorithm deeperforward trains convolutions without batch norm: write 'conv:100k5,p2,200'"
-                    " or resnet8"
+                    ", cnn or resnet8"
                 )
         yield Layer(chain, shortcut, keep)
 

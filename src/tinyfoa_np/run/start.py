@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import defaults
 from ..data import Dataset
 from ..data.dataset import Columns
 from ..errors import BadRequest, CheckFailed
@@ -47,11 +48,21 @@ Objects = dict[str, list[np.ndarray]]
 SLICING = ("slices", "schedule", "hold", "exchanges", "visits", "order")
 
 
-def further(model: Model, dataset: str, **given: Any) -> Recipe:
+def further(model: Model, dataset: str, shape: tuple[int, int] | None = None, **given: Any) -> Recipe:
     """The recipe that trains a model on another data set: the model's own, with the given fields changed.
 
     Another rule has its own defaults; of the model's recipe it takes what describes the layers. Another network takes
     all but the fields whose defaults depend on it.
+
+    Parameters
+    ----------
+    model : Model
+    dataset : str
+    shape : (int, int), optional
+        Numbers of training samples and inputs, for which another rule's defaults are chosen
+        (:mod:`tinyfoa_np.defaults`); without it, they are those of published data sets.
+    **given
+        Fields of the recipe, and options of the rule.
 
     Raises
     ------
@@ -64,12 +75,12 @@ def further(model: Model, dataset: str, **given: Any) -> Recipe:
     by_network = own.rule.by_network
     if given.get("algorithm", own.algorithm) != own.algorithm:
         shared = "network", "binary_weights", "binary_activations", "normalize", "seed", "lc_connect"
-        own = Recipe(dataset=dataset, **{name: getattr(own, name) for name in shared})
-    else:
-        usual = SLICING if set(given) & set(SLICING) else ()
-        if by_network and given.get("network", own.network) != own.network:
-            usual = (*usual, *by_network(own.network))
-        own = replace(own, **{name: getattr(Recipe, name) for name in usual})
+        fields = {**{name: getattr(own, name) for name in shared}, **given, "dataset": dataset}
+        return Recipe().changed(defaults.completed(fields, *shape) if shape else fields).validated()
+    usual = SLICING if set(given) & set(SLICING) else ()
+    if by_network and given.get("network", own.network) != own.network:
+        usual = (*usual, *by_network(own.network))
+    own = replace(own, **{name: getattr(Recipe, name) for name in usual})
     return own.changed(given).validated()
 
 
