@@ -26,13 +26,17 @@ class State:
     @classmethod
     def of(cls, known: State | Mapping[str, Any]) -> State:
         """A copy of a state, or of one read from a root."""
-        return cls(**(asdict(known) if isinstance(known, State) else known))
+        return cls(**(known.plain() if isinstance(known, State) else known))
+
+    def plain(self) -> dict[str, Any]:
+        """As in a root."""
+        return asdict(self)
 
 
 def plain(state: Any) -> Any:
     """The state of a stage as a root holds it: dictionaries, lists and numbers alone."""
     if isinstance(state, State):
-        return asdict(state)
+        return state.plain()
     if isinstance(state, Mapping):
         return {name: plain(value) for name, value in state.items()}
     return list(map(plain, state)) if isinstance(state, (list, tuple)) else state

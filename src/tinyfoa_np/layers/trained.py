@@ -29,8 +29,11 @@ class Numbers:
     scale: float
 
     def __getitem__(self, name: str) -> Any:
-        value = getattr(self, name)
-        return value.hex() if isinstance(value, bytes) else value
+        return self.plain()[name]
+
+    def plain(self) -> dict[str, Any]:
+        """As in a root."""
+        return {"digest": self.digest.hex(), "alpha": self.alpha, "scale": self.scale}
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,9 @@ FEW, LONG = 8, 256
 
 
 def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else asdict(value)
+    if not hasattr(value, "plain"):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return value.plain()
 
 
 _text = partial(json.dumps, default=_plain)
@@ -27,8 +28,7 @@ def write_json(value: Any, write: Callable[[str], object], depth: int = 4, befor
     Parameters
     ----------
     value : object
-        JSON-compatible; iterators are written as lists, dataclasses as objects, bytes as
-        hexadecimal text.
+        JSON-compatible; iterators are written as lists, objects with a method ``plain()`` as what it returns.
     write : callable
         Takes a piece.
     depth : int
@@ -76,7 +76,7 @@ def _is_large(items: Collection[Any]) -> bool:
 def _is_nested(item: Any) -> bool:
     if isinstance(item, str):
         return len(item) > LONG
-    return isinstance(item, (dict, list, tuple)) or is_dataclass(item) or _is_iterator(item)
+    return isinstance(item, (dict, list, tuple)) or hasattr(item, "plain") or _is_iterator(item)
 
 
 def _is_iterator(item: Any) -> bool:
