@@ -73,11 +73,10 @@ def test_avx2_gives_the_same_model(tmp_path):
     assert found["sha"][:16] == PINNED
 
 
-def test_gradients_of_bits_with_avx2_equal_their_reference():
-    tests = "summed_in_fours or bits_are_turned"
-    lines = believing(
-        "avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).with_name("test_dense.py"), "-k", tests
-    )
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_gradients_of_bits_equal_their_reference(processor):
+    which = [Path(__file__).with_name("test_dense.py"), "-k", "summed_in_fours or bits_are_turned"]
+    lines = believing(processor, "-m", "pytest", "-q", "-p", "no:cacheprovider", *which)
     assert "2 passed" in lines[-1]
 
 

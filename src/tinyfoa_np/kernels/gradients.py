@@ -31,7 +31,7 @@ def sum_in_fours(typing: Any, dz: Any, d0: Any, bits: Any, room: Any, total: Any
         with cgutils.for_range(builder, builder.lshr(builder.add(room, I64(15)), I64(4))) as loop:
             start = builder.shl(loop.index, I64(4))
             here = lanes.at(errors, start)
-            mask = builder.bitcast(builder.trunc(builder.lshr(bits, start), I16), MASK16)
+            mask = lanes.mask(builder.trunc(builder.lshr(bits, start), I16))
             values = lanes.masked_load(here, mask)
             lanes.store_first(values, here, builder.sub(room, start))
             nth = [ir.Constant(ir.VectorType(I32, 4), [n, n + 4, n + 8, n + 12]) for n in range(4)]
@@ -235,7 +235,7 @@ def scale_where(
             here = lanes.at(values, builder.mul(loop.index, args[2]))
             word = builder.load(lanes.at(passes, builder.mul(loop.index, args[8])))
             scaled = builder.fmul(factor, lanes.masked_load(here, few))
-            mask = builder.bitcast(word, MASK16)
+            mask = lanes.mask(word)
             lanes.masked_store(builder.select(mask, scaled, ir.Constant(FLOATS16, None)), here, few)
         return lanes.nothing()
 

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..numerics import power
-from .simd import F32, FLOATS16, I8, I16, I32, I64, INTS16, MASK16, WORDS8, Lanes
+from .simd import F32, FLOATS16, I8, I16, I32, I64, INTS16, WORDS8, Lanes
 
 
 class Rule(NamedTuple):
@@ -472,7 +472,7 @@ def publish_run(typing: Any, w: Any, at: Any, low: Any, high: Any, largest: Any,
         def word(k: Any, own: Any) -> None:
             signs = I64(0)
             for part in range(4):
-                few = own and builder.bitcast(builder.trunc(builder.lshr(own, I64(16 * part)), I16), MASK16)
+                few = own and lanes.mask(builder.trunc(builder.lshr(own, I64(16 * part)), I16))
                 column = builder.add(builder.shl(k, I64(6)), I64(16 * part))
                 signs = builder.or_(signs, builder.shl(group(column, few), I64(16 * part)))
             if packed:

@@ -75,15 +75,17 @@ def dot_panel_samples(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = Lanes(context, builder, signature, args)
         inputs, panel = lanes.pointer(0, args[1], I64), lanes.pointer(5, args[6], I64)
-        sums = _and_popcounts(lanes, inputs, args[2], panel, args[7], SAMPLES)
-        own, rows = lanes.pointer(3, args[4], I32), []
+        rows = SAMPLES if WIDE else SAMPLES // 2  # as many as there are registers for their sums
+        starts = [lanes.at(inputs, builder.mul(args[2], I64(first))) for first in range(0, SAMPLES, rows)]
+        sums = [total for x in starts for total in _and_popcounts(lanes, x, args[2], panel, args[7], rows)]
+        own, values = lanes.pointer(3, args[4], I32), []
         for s, total in enumerate(sums):
             count = lanes.splat(builder.sext(builder.load(lanes.at(own, s)), I64), 8)
             dot = builder.sub(builder.shl(total, ir.Constant(WORDS8, [1] * 8)), count)
-            rows.append(builder.sitofp(dot, ir.VectorType(F32, 8)))
+            values.append(builder.sitofp(dot, ir.VectorType(F32, 8)))
         out = lanes.pointer(8, args[9], F32)
-        for neuron, values in enumerate(transposed(lanes, rows)):
-            lanes.store(values, lanes.at(out, builder.mul(args[10], I64(neuron))), 4)
+        for neuron, own in enumerate(transposed(lanes, values)):
+            lanes.store(own, lanes.at(out, builder.mul(args[10], I64(neuron))), 4)
         return lanes.nothing()
 
     return signature, codegen
@@ -260,7 +262,7 @@ def turn_over(
                 first = builder.mul(stride, builder.add(sample, I64(s)))
                 if kind == types.uint64:
                     place = lanes.at(lanes.pointer(0, first, I16), builder.lshr(column, I64(4)))
-                    value = builder.uitofp(builder.bitcast(builder.load(place), ir.VectorType(I1, 16)), FLOATS16)
+                    value = builder.uitofp(lanes.mask(builder.load(place)), FLOATS16)
                 elif kind == types.uint8:
                     place = lanes.at(lanes.pointer(0, first, I8), column)
                     number = builder.uitofp(lanes.masked_load(place, few, ir.VectorType(I8, 16)), FLOATS16)

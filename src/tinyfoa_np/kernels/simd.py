@@ -68,8 +68,17 @@ class Lanes:
 
     def first(self, count: Any, lanes: int) -> Any:
         """The mask of the first ``count`` of ``lanes`` lanes."""
-        numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-        return self.builder.icmp_signed("<", numbers, self.splat(count, lanes))
+        build, few = self.builder, I64(lanes)
+        count = build.trunc(build.select(build.icmp_signed("<", count, few), count, few), I32)
+        numbers = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+        return build.icmp_signed("<", numbers, self.splat(count, lanes))
+
+    def mask(self, word: Any) -> Any:
+        """The 16 bits of a word as a mask. Without AVX-512, LLVM would insert them one by one."""
+        if WIDE:
+            return self.builder.bitcast(word, MASK16)
+        words, bits = self.splat(self.builder.zext(word, I32), 16), ir.Constant(INTS16, [1 << k for k in range(16)])
+        return self.builder.icmp_unsigned("!=", self.builder.and_(words, bits), self.integers(0))
 
     def masked_load(self, pointer: Any, mask: Any, vector: ir.VectorType = FLOATS16) -> Any:
         """The values inside of the mask; those outside are not read: 0."""

@@ -4,7 +4,7 @@ Four samples' errors have 16 possible sums. The bits of an input, of these four 
 
 AVX-512 looks up 16 floats in one instruction. AVX2 has such an instruction for bytes only, for 32 inputs at a time.
 There (`PLANES`) a table consists of four planes, byte k of each of the 16 sums, and bits are turned into bytes of eight
-samples.
+samples. Other processors look up one sum at a time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .simd import AVX2, F32, FLOATS16, I1, I8, I16, I32, I64, INTS16, MASK16, WI
 
 #: whether look-ups are of bytes
 PLANES = AVX2 and not WIDE
-#: vectors of 16 gradients that one pass over the tables serves
-GRADIENT_VECTORS = 8 if WIDE else 2
+#: vectors of 16 gradients that one pass over the tables serves with AVX-512
+GRADIENT_VECTORS = 8
 BYTES32, BYTES64 = ir.VectorType(I8, 32), ir.VectorType(I8, 64)
 WORDS16, FLOATS8 = ir.VectorType(I16, 16), ir.VectorType(F32, 8)
 
@@ -129,26 +129,18 @@ def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = Lanes(context, builder, signature, args)
-        errors, tables, zero = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32), lanes.constant(0.0)
+        errors, tables = lanes.pointer(0, args[1], F32), lanes.pointer(0, args[3], F32)
         numbers, count = lanes.pointer(0, args[1], I32), cgutils.alloca_once_value(builder, I64(0))
-        masks = [ir.Constant(MASK16, [n >> j & 1 for n in range(16)]) for j in range(4)]
         floats4 = ir.VectorType(F32, 4)
         with cgutils.for_range(builder, args[2]) as loop:
             own = lanes.load(lanes.at(errors, builder.shl(loop.index, I64(2))), floats4, 4)
-            ones = [lanes.splat(builder.extract_element(own, I32(j)), 16) for j in range(4)]
-            first, *others = (builder.select(mask, one, zero) for mask, one in zip(masks, ones))
-            for other in others:
-                first = builder.fadd(first, other)
+            four = [builder.extract_element(own, I32(j)) for j in range(4)]
             at = loop.index if PLANES else builder.load(count)
-            if PLANES:
-                order = ir.Constant(ir.VectorType(I32, 64), [4 * n + k for k in range(4) for n in range(16)])
-                table = builder.bitcast(first, BYTES64)
-                first = builder.shuffle_vector(table, ir.Constant(BYTES64, ir.Undefined), order)
-            lanes.store(first, lanes.at(tables, builder.shl(at, I64(4))), 4)
+            table = _planes(lanes, four) if PLANES else _sums(lanes, four, list(range(16)))
+            lanes.store(table, lanes.at(tables, builder.shl(at, I64(4))), 4)
             if not PLANES:
-                builder.store(
-                    builder.trunc(loop.index, I32), lanes.at(numbers, at)
-                )  # at <= the group: it has been read
+                group = builder.trunc(loop.index, I32)
+                builder.store(group, lanes.at(numbers, at))  # at <= the group: its errors have been read
                 some = builder.bitcast(builder.fcmp_unordered("!=", own, ir.Constant(floats4, None)), ir.IntType(4))
                 some = builder.icmp_unsigned("!=", some, ir.Constant(ir.IntType(4), 0))
                 builder.store(builder.add(at, builder.zext(some, I64)), count)
@@ -157,28 +149,28 @@ def make_tables(typing: Any, dz: Any, d0: Any, groups: Any, t0: Any) -> Any:
     return signature, codegen
 
 
-def _shift_down(lanes: Lanes, values: Any, counts: Any) -> Any:
-    """16 integers, each shifted right by its own count, below 32."""
-    if WIDE:  # for equal counts, LLVM would choose an instruction that Intel's processors split in two
-        return lanes.call("llvm.x86.avx512.psrlv.d.512", INTS16, values, counts)
-    return lanes.builder.lshr(values, counts)
+def _sums(lanes: Lanes, errors: list[Any], entries: list[int]) -> Any:
+    """These entries of the table of four errors: each sums those whose bit is set in its number, in order."""
+    mask, vector = ir.VectorType(I1, len(entries)), ir.VectorType(F32, len(entries))
+    total = None
+    for j, error in enumerate(errors):
+        chosen = ir.Constant(mask, [n >> j & 1 for n in entries])
+        term = lanes.builder.select(chosen, lanes.splat(error, len(entries)), ir.Constant(vector, None))
+        total = term if total is None else lanes.builder.fadd(total, term)
+    return total
 
 
-def _picker(lanes: Lanes, table: Any) -> Any:
-    """Of a table of 16 float32 numbers, which is read here: those that the low four bits of 16 integers select."""
-    build = lanes.builder
-    if WIDE:
-        row = lanes.load(table, FLOATS16, 4)
-        return lambda index: lanes.call("llvm.x86.avx512.permvar.sf.512", FLOATS16, row, index)
-
-    def looked_up(index: Any) -> Any:
-        own, values = build.and_(index, lanes.integers(15)), ir.Constant(FLOATS16, ir.Undefined)
-        for lane in range(16):
-            at = build.zext(build.extract_element(own, I32(lane)), I64)
-            values = build.insert_element(values, build.load(lanes.at(table, at)), I32(lane))
-        return values
-
-    return looked_up
+def _planes(lanes: Lanes, errors: list[Any]) -> Any:
+    """The table of four errors as 64 bytes: byte k of entry n is byte 16 k + n."""
+    build, ints = lanes.builder, ir.VectorType(I32, 8)
+    together = [at + 4 * n + k for at in (0, 16) for k in range(4) for n in range(4)]
+    halves = []  # of the two halves of 128 bits, one has entries below 8; in each, equal bytes of four entries
+    for entries in ([*range(4), *range(8, 12)], [*range(4, 8), *range(12, 16)]):
+        table = build.bitcast(_sums(lanes, errors, entries), BYTES32)
+        order = ir.Constant(ir.VectorType(I32, 32), together)
+        halves.append(build.bitcast(build.shuffle_vector(table, ir.Constant(BYTES32, ir.Undefined), order), ints))
+    order = ir.Constant(INTS16, [at + k for k in range(4) for at in (0, 8, 4, 12)])
+    return build.shuffle_vector(*halves, order)
 
 
 def _sum_tables(vectors: int, masked: bool) -> Any:
@@ -217,10 +209,12 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
                 group = builder.load(lanes.at(groups, loop.index))
                 row = lanes.at(bits, builder.mul(builder.zext(builder.lshr(group, I32(3)), I64), stride))
                 down = lanes.splat(builder.shl(builder.and_(group, I32(7)), I32(2)), 16)
-                pick = _picker(lanes, lanes.at(entries, builder.shl(loop.index, I64(4))))
+                table = lanes.load(lanes.at(entries, builder.shl(loop.index, I64(4))), FLOATS16, 4)
                 for slot, at, part in zip(sums, starts, few):
                     word = lanes.load_few(lanes.at(row, at), part, INTS16)
-                    lanes.add_to(slot, pick(_shift_down(lanes, word, down)))
+                    # by name: for equal counts, LLVM would choose a shift that Intel's processors split in two
+                    index = lanes.call("llvm.x86.avx512.psrlv.d.512", INTS16, word, down)
+                    lanes.add_to(slot, lanes.call("llvm.x86.avx512.permvar.sf.512", FLOATS16, table, index))
             for slot, at, part in zip(sums, starts, few):
                 lanes.store_few(builder.load(slot), lanes.at(out, at), part)
             return lanes.nothing()
@@ -228,6 +222,48 @@ def _sum_tables(vectors: int, masked: bool) -> Any:
         return signature, codegen
 
     return sum_tables
+
+
+def _sum_singles(columns: int) -> Any:
+    @intrinsic
+    def sum_singles(
+        typing: Any,
+        tables: Any,
+        t0: Any,
+        numbers: Any,
+        count: Any,
+        x: Any,
+        x0: Any,
+        stride: Any,
+        gradient: Any,
+        g0: Any,
+    ) -> Any:
+        """As `_sum_tables` for these columns, one number at a time."""
+        place = types.intp
+        signature = types.void(tables, place, place, place, x, place, place, gradient, place)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = Lanes(context, builder, signature, args)
+            _, t0, numbers, count, _, x0, stride, _, g0 = args
+            entries, groups = lanes.pointer(0, t0, F32), lanes.pointer(0, numbers, I32)
+            bits, out = lanes.pointer(4, x0, I32), lanes.pointer(7, g0, F32)
+            sums = [cgutils.alloca_once_value(builder, F32(0.0)) for _ in range(columns)]
+            with cgutils.for_range(builder, count) as loop:
+                group = builder.load(lanes.at(groups, loop.index))
+                row = lanes.at(bits, builder.mul(builder.zext(builder.lshr(group, I32(3)), I64), stride))
+                down = builder.shl(builder.and_(group, I32(7)), I32(2))
+                table = lanes.at(entries, builder.shl(loop.index, I64(4)))
+                for k, slot in enumerate(sums):
+                    index = builder.and_(builder.lshr(builder.load(lanes.at(row, k)), down), I32(15))
+                    value = builder.load(lanes.at(table, builder.zext(index, I64)))
+                    builder.store(builder.fadd(builder.load(slot), value), slot)
+            for k, slot in enumerate(sums):
+                builder.store(builder.load(slot), lanes.at(out, k))
+            return lanes.nothing()
+
+        return signature, codegen
+
+    return sum_singles
 
 
 def _sum_planes(masked: bool) -> Any:
@@ -273,12 +309,20 @@ def _sum_planes(masked: bool) -> Any:
                 for slot, value in zip(sums, _floats(lanes, found)):
                     builder.store(lanes.call("llvm.fma.v8f32", FLOATS8, value, one, builder.load(slot)), slot)
 
-            pairs = builder.lshr(count, I64(1))
-            with cgutils.for_range(builder, pairs) as loop:
-                group, both = builder.shl(loop.index, I64(1)), bytes_of(loop.index)
+            def add_pair(pair: Any) -> None:
+                group, both = builder.shl(pair, I64(1)), bytes_of(pair)
                 add(group, both)
                 upper = builder.lshr(builder.bitcast(both, WORDS16), ir.Constant(WORDS16, [4] * 16))
                 add(builder.add(group, I64(1)), builder.bitcast(upper, BYTES32))
+
+            pairs = builder.lshr(count, I64(1))
+            fours = builder.and_(pairs, I64(-4))
+            if not masked:
+                with cgutils.for_range_slice(builder, I64(0), fours, I64(4)) as (first, _):
+                    for k in range(4):
+                        add_pair(builder.add(first, I64(k)))
+            with cgutils.for_range(builder, pairs, start=I64(0) if masked else fours) as loop:
+                add_pair(loop.index)
             with builder.if_then(builder.trunc(count, I1)):
                 add(builder.shl(pairs, I64(1)), bytes_of(pairs))
             for k, value in enumerate(_in_order(lanes, [builder.load(slot) for slot in sums])):
@@ -324,24 +368,23 @@ def _in_order(lanes: Lanes, values: list[Any]) -> list[Any]:
     return [lanes.builder.shuffle_vector(*pair, order) for order in orders for pair in pairs]
 
 
-_sum_planes_whole, _sum_planes_few = _sum_planes(False), _sum_planes(True)
-
-
 _sum_tables_whole, _sum_tables_some = _sum_tables(GRADIENT_VECTORS, False), _sum_tables(GRADIENT_VECTORS // 2, True)
 _sum_tables_few = _sum_tables(1, True)
+_sum_planes_whole, _sum_planes_few = _sum_planes(False), _sum_planes(True)
+_sum_eight, _sum_one = _sum_singles(8), _sum_singles(1)
 
 
-@njit(**INLINED)
-def sum_tables(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
-    # as _sum_tables, for any number of columns
-    k = 0
-    while PLANES and k < columns:
+def _with_planes(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
+    for k in range(0, columns, 32):
         if columns >= 32:
             k = min(k, columns - 32)  # the last sum some columns twice
             _sum_planes_whole(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, 32)
         else:
             _sum_planes_few(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns)
-        k += 32
+
+
+def _with_vectors(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
+    k = 0
     while k < columns:
         if columns - k >= 16 * GRADIENT_VECTORS:
             _sum_tables_whole(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, 0)
@@ -352,3 +395,18 @@ def sum_tables(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns)
         else:
             _sum_tables_few(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k, columns - k)
             k += 16
+
+
+def _with_numbers(tables, t0, numbers, count, x, x0, stride, gradient, g0, columns):
+    k = 0
+    while k < columns:
+        if columns - k >= 8:
+            _sum_eight(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k)
+            k += 8
+        else:
+            _sum_one(tables, t0, numbers, count, x, x0 + k, stride, gradient, g0 + k)
+            k += 1
+
+
+#: as _sum_tables, for any number of columns
+sum_tables = njit(**INLINED)(_with_planes if PLANES else _with_vectors if WIDE else _with_numbers)
