@@ -255,7 +255,8 @@ def _print(title: str, rows: list[Summary], out: str, table: str) -> None:
 
     console = output(WIDTH)
     console.print(f"{title}\n", soft_wrap=True)
-    for head, (columns, cells) in tables.PARTS.items():
+    parts = tables.PARTS if console.width >= tables.WIDE else tables.narrow(rows)
+    for head, (columns, cells) in parts.items():
         printed = empty_table(head, *columns)
         for row in rows:
             printed.add_row(*cells(row))
