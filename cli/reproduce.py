@@ -75,7 +75,7 @@ Examples:
 @click.option(
     "--quick",
     is_flag=True,
-    help="A first look at a table in minutes, not a reproduction: one seed, layers of 300 neurons (table3: 4 to 8 "
+    help="A first look at a table in minutes, not a reproduction: one seed, layers of 300 neurons (table3: 4 "
     "channels), 5,000 samples, 4 epochs, batch 20, 10 times the learning rate (ff: the published one). Other options "
     "override this.",
 )

@@ -94,7 +94,7 @@ def test_a_quick_look_shrinks_every_row_and_says_so(tmp_path, table):
     told = reproduce.caption(table, found)
     same = " (not of ff)" * any(task.recipe.algorithm == "ff" for task in found)
     assert f"batch 25 instead of 100; 10 times the published learning rates{same}; the first 5,000" in told
-    assert "networks" in told if table != "table3" else "network lc:4,8x3 instead" in told
+    assert "networks" in told if table != "table3" else "network lc:4x4 instead" in told
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from . import tinyfoa_tables as tables
 Summary = dict[str, Any]
 PEPITA = "fc:2000x3"  # as published
 #: a quick look: smaller layers by published network, fewer samples, and yet enough steps to learn something
-QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4,8x3"}
+QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4x4"}
 QUICK, QUICK_LR = {"epochs": 4, "limit": 5000, "batch": 20}, 10
 #: algorithms that need their published learning rate
 QUICK_AS_PUBLISHED = ("ff",)
