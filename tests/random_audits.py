@@ -4,6 +4,7 @@ Run by hand as ``python tests/random_audits.py 200 [FIRST]``; the tests run the 
 one attempt to be valid is drawn again, so every number is one trained recipe.
 """
 
+import re
 import shutil
 import sys
 import tempfile
@@ -44,7 +45,10 @@ def drawn(draw: np.random.Generator) -> tuple[Recipe, Dataset]:
     rule = catalogue.find(str(draw.choice(catalogue.names())))
     kind = str(draw.choice(list(rule.homes)))
     network = draw.choice(np.array(NETWORKS[kind], object))
-    if network is None:
+    deep = network is None and draw.random() < 0.15
+    if deep:
+        network = f"fc:{draw.integers(3, 13)}x{draw.integers(8, 33)}"
+    elif network is None:
         network = "fc:" + ",".join(str(draw.integers(3, 140)) for _ in range(draw.integers(1, 4)))
 
     def some(chance, value):
@@ -55,7 +59,7 @@ def drawn(draw: np.random.Generator) -> tuple[Recipe, Dataset]:
         "network": network,
         "schedule": str(draw.choice(["auto", *rule.schedules])),
         "slices": some(0.6, int(draw.integers(1, 6))),
-        "epochs": int(draw.integers(1, 6)),
+        "epochs": 1 if deep else int(draw.integers(1, 6)),
         "batch": int(draw.integers(1, 50)),
         "lr": some(0.5, float(draw.choice([1e-4, 1e-3, 1e-2]))),
         "lr_schedule": str(draw.choice(["constant", "drop:2", "cooldown", "cosine", "exponential:0.9"])),
@@ -107,7 +111,8 @@ def audit(number: int, where: Path) -> tuple[str, list[str]]:
     plain = train(which, data, where / "plain", threads=1)
     if plain["model_sha256"] != audited["model_sha256"]:
         wrong.append("the model differs from the one without a budget")
-    return f"{which.algorithm} {which.validated().kind}", wrong
+    deep = " deep" if re.fullmatch(r"fc:\d+x\d+", which.network) else ""
+    return f"{which.algorithm} {which.validated().kind}{deep}", wrong
 
 
 def main(count: int, first: int = 0) -> int:
