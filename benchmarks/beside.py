@@ -22,7 +22,7 @@ from tinyfoa_np.reports.forecast import forecast
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.train import train
 
-HEAD = ("network", "budget", "arena", "allocated beside it", "the largest", "bookkeeping", "stack")
+HEAD = ("network", "budget", "arena", "allocated beside it", "the largest", "description", "bookkeeping", "stack")
 #: the trainings, by what the table calls them: data set, and fields of the recipe
 TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "digits, fc:100x2, batch 10": ("digits", {"network": "fc:100x2", "batch": 10}),
@@ -44,9 +44,9 @@ class Row(NamedTuple):
     bookkeeping: int
     stack: int | None
 
-    def cells(self, peak: int, largest: int) -> list[str]:
-        """The row as text, with the allocations that were traced."""
-        bytes_ = [self.arena, peak, largest, self.bookkeeping, self.stack]
+    def cells(self, *traced: int) -> list[str]:
+        """The row as text, with the allocations that were traced: peak, largest, and of the description."""
+        bytes_ = [self.arena, *traced, self.bookkeeping, self.stack]
         return [self.name, *("none" if self.budget is None else f"{self.budget:,}",), *map(_text, bytes_)]
 
 
@@ -82,13 +82,13 @@ def rows(name: str) -> Iterator[Row]:
             return
 
 
-def measured(name: str, budget: int | None) -> tuple[int, int]:
-    """Bytes that an audited training allocates beside its arena at a time, and the largest block."""
+def measured(name: str, budget: int | None) -> tuple[int, int, int]:
+    """Bytes that an audited training allocates beside its arena at a time, the largest block, and the description's."""
     with tempfile.TemporaryDirectory() as where, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that not every slice trains
         result = train(recipe(name), data(TRAININGS[name][0]), where, ram=budget, threads=1, audit=True)
     assert not result["findings"], result["findings"]
-    return result["beside"]["peak_bytes"], result["beside"]["largest_bytes"]
+    return tuple(result["beside"][f"{what}_bytes"] for what in ("peak", "largest", "described"))
 
 
 def main() -> None:
@@ -98,9 +98,9 @@ def main() -> None:
     print(f"| {' | '.join(HEAD)} |\n| --- |{' ---: |' * (len(HEAD) - 1)}")
     for name in TRAININGS:
         for row in rows(name):
-            peak, largest = measured(name, row.budget)
-            print(f"| {' | '.join(row.cells(peak, largest))} |", flush=True)
-            found.append({**row._asdict(), "peak": peak, "largest": largest})
+            peak, largest, described = measured(name, row.budget)
+            print(f"| {' | '.join(row.cells(peak, largest, described))} |", flush=True)
+            found.append({**row._asdict(), "peak": peak, "largest": largest, "described": described})
     finish(given.json, {"rows": found})
 
 

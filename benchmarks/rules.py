@@ -79,13 +79,15 @@ def exit_row(run: jobs.Run, data_dir: str | None) -> list[str]:
     """The line of LightFF: error of the model of ff if it stops early, and its share of the multiplications."""
     ours = model.load(run.directory / "model.safetensors")
     samples = data.load(run.recipe.dataset, data_dir)
+    products = exits.products(ours)
     known = exits.calibrated(ours, samples.train.inputs, samples.train.labels)
     classes, stops = exits.predict(ours, samples.test.inputs, known.limits())
-    products = exits.products(ours)
     error, share = 100 * np.mean(classes != samples.test.labels), 100 * products[stops].mean() / products[-1]
     published, where = PAPER[EXITS]
     about = [EXITS, run.recipe.network, f"of ff, {share:.0f} % of its multiplications", f"{error:.2f}"]
-    return [*about, f"{ours.memory['watermark_bytes']:,} to answer", f"{published:.2f}", where]
+    assert ours.memory  # of the last prediction
+    arena = f"{ours.memory['watermark_bytes']:,} to answer {ours.memory['samples']} samples at a time"
+    return [*about, arena, f"{published:.2f}", where]
 
 
 def table(runs: list[jobs.Run], data_dir: str | None) -> str:

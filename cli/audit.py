@@ -177,6 +177,11 @@ def _allocated(beside: dict[str, int]) -> str:
     return (
         f"allocated beside the arena: at most {beside['peak_bytes']:,} bytes (limit 16,384),\n"
         f"         {beside['largest_bytes']:,} in one block; arrays {beside['arrays_peak_bytes']:,}"
+        + (
+            f"\n         the network's description: {beside['described_bytes']:,} (limit {beside[limit]:,})"
+            if (limit := "described_limit_bytes") in beside  # not in records of earlier versions
+            else ""
+        )
     )
 
 

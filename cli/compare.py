@@ -89,4 +89,6 @@ def _field(field: str, value: object) -> str:
         return f"{field} {short(str(value))}"
     if isinstance(value, bool):
         return f"{field} {'yes' if value else 'no'}"
+    if isinstance(value, float):
+        return f"{field} {value:.6g}"
     return f"{field} {'none' if value is None else value}"

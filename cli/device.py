@@ -87,6 +87,10 @@ def print_device_plan(result: dict[str, Any]) -> None:
             else f", {flash['erased_pages']:,} pages of {flash['page_bytes']:,} erased"
         ),
     ]
+    if not result["fits"]:
+        samples = size(result["samples_bytes"])
+        copied = f", --samples copied ({samples} of samples leave the program)" if result["samples_bytes"] else ""
+        lines.append(f"try     --flash nor{copied}, or narrower layers")
     if flash["trainings"] is not None:
         lines.append(f"wear    it survives {flash['trainings']:,.0f} such trainings, its wear levelled ideally")
     if time:

@@ -75,7 +75,7 @@ Examples:
 @click.option(
     "--quick",
     is_flag=True,
-    help="A first look at a table in minutes, not a reproduction: one seed, layers of 300 neurons (table3: 4 to 8 "
+    help="A first look at a table in minutes, not a reproduction: one seed, layers of 300 neurons (table3: 4 "
     "channels), 5,000 samples, 4 epochs, batch 20, 10 times the learning rate (ff: the published one). Other options "
     "override this.",
 )
@@ -255,7 +255,8 @@ def _print(title: str, rows: list[Summary], out: str, table: str) -> None:
 
     console = output(WIDTH)
     console.print(f"{title}\n", soft_wrap=True)
-    for head, (columns, cells) in tables.PARTS.items():
+    parts = tables.PARTS if console.width >= tables.WIDE else tables.narrow(rows)
+    for head, (columns, cells) in parts.items():
         printed = empty_table(head, *columns)
         for row in rows:
             printed.add_row(*cells(row))

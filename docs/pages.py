@@ -39,6 +39,7 @@ ALGORITHMS = {
     "ff": "with_labels normalize forward goodness layer_loss mean_activity peer_loss gradient classifier_gradient",
     "lightff": "activations multi_pass_scores one_pass_scores confidences thresholds exits",
     "monoforward": "gradients class_goodness",
+    "monoforward_graph": "map_gradients",
     "biofo": "forward logits loss error gradient",
     "biofo_graph": "forward_map gradient_map",
     "deeperforward": "normalized forward class_goodness gradient passed_on",
@@ -56,6 +57,7 @@ REFERENCES = {
     "pepita_wm": "pepita_tl",
     "biofo": "tinyfoa",
     "biofo_graph": "biofo",
+    "monoforward_graph": "monoforward",
 }
 #: the recipes of pages that are not called as their algorithm
 RECIPES = {
@@ -64,6 +66,7 @@ RECIPES = {
     "dfa_local": {**LOCAL, "algorithm": "dfa"},
     "feedback_graph": {"dataset": "mnist", "network": "conv:32k5,m2,f1000", "algorithm": "dfa"},
     "biofo_graph": {"dataset": "mnist", "network": "conv:16,m2,32,m2,64", "algorithm": "biofo"},
+    "monoforward_graph": {"dataset": "mnist", "network": "conv:16,m2,32,m2,64", "algorithm": "monoforward"},
     "lightff": {**EXAMPLE, "algorithm": "ff"},
     "deeperforward": {"dataset": "mnist", "network": "conv:20k5,p2,40,p2,80x2", "algorithm": "deeperforward"},
     "cwcomp": {"dataset": "mnist", "network": "conv:20,80,240,480", "algorithm": "cwcomp", "batch": 128},

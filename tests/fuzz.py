@@ -112,6 +112,7 @@ RECIPES = {
     "fa-conv": Recipe("fuzz", "conv:6,m2,f9", "fa"),
     "drtp-conv": Recipe("fuzz", "conv:6,m2,f9", "drtp"),
     "biofo-conv": Recipe("fuzz", "conv:6,m2,9", "biofo"),
+    "monoforward-conv": Recipe("fuzz", "conv:6,m2,9", "monoforward"),
 }
 Damage = Callable[[random.Random], None]  # puts a damaged file or directory in its place
 

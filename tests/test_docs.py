@@ -70,6 +70,19 @@ def small(name):
     return replace(shape, train=split(100), test=split(40))
 
 
+def resnet8():
+    """The tensors of a network in PyTorch, with names as in docs/finetuning.md."""
+    convolutions, norms = {"stem": (16, 3, 3, 3)}, {"bn": 16}
+    for k, (below, width) in enumerate(((16, 16), (16, 32), (32, 64))):
+        convolutions |= {f"blocks.{k}.conv1": (width, below, 3, 3), f"blocks.{k}.conv2": (width, width, 3, 3)}
+        convolutions |= {f"blocks.{k}.shortcut": (width, below, 1, 1)} if below < width else {}
+        norms |= {f"blocks.{k}.bn1": width, f"blocks.{k}.bn2": width}
+    parts = "weight", "bias", "running_mean", "running_var"
+    tensors = {f"{name}.weight": np.ones(shape, np.float32) for name, shape in convolutions.items()}
+    tensors |= {f"{name}.{part}": np.ones(width, np.float32) for name, width in norms.items() for part in parts}
+    return tensors | {"head.weight": np.ones((10, 64), np.float32), "head.bias": np.zeros(10, np.float32)}
+
+
 def yours(folder, digits):
     """Your own data, by the names they have in the pages."""
     x, y = digits.test.inputs, digits.test.labels
@@ -77,6 +90,8 @@ def yours(folder, digits):
     shapes = (100, 64), (100, 100), (10, 100)
     weights = {f"{n}.weight": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}
     save_file(weights, folder / "mlp.safetensors")
+    np.savez(folder / "images.npz", x=np.zeros((40, 3, 8, 8), np.uint8), y=np.arange(40) % 10)
+    save_file(resnet8(), folder / "resnet.safetensors")
     np.save(folder / "x.npy", x), np.save(folder / "y.npy", y)
     for name in ("data.csv", "train.csv", "test.csv"):
         np.savetxt(folder / name, np.column_stack([x, y]), "%d", delimiter=",")

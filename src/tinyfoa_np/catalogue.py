@@ -376,14 +376,14 @@ _OWN = (
     Algorithm(
         name="monoforward",
         title="Mono-Forward",
-        homes={"fc": _RULES + "monoforward:Layer"},
+        homes={"fc": _RULES + "monoforward:Layer", "graph": _RULES + "monoforward_graph:Network"},
+        graphs=("cnn", "conv"),
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "standard", "shuffle": True},
         options={"head_lr": Option(1e-3, "learning rate of the heads.", least=1e-9, most=1.0)},
         schedules=("stream", "slice"),
         by_layer=True,
         answers="heads",
         real_defaults=("binary_weights", "binary_activations"),
-        why_not="trains fully connected layers, each with a head",
     ),
     Algorithm(
         name="biofo",

@@ -119,6 +119,11 @@ def test_frames(log, tmp_path):
             Reading(one_hot=("place",), drop=("2",)),
             "named twice among label, group, time, drop, keep and one-hot",
         ),
+        (
+            [(k, "xy"[k % 2], f"v {k % 3}", "ab"[k % 2]) for k in range(30)],
+            Reading(),
+            r"column 'place' \('x'\), column 'valve' \('v 0'\) hold text.*--one-hot place,valve\).*--drop place,valve",
+        ),
         (ROWS, Reading(one_hot=("where",)), "has no column 'where'"),
         ([(k, f"v{k}", 0, "ab"[k % 2]) for k in range(300)], HOW, f"has more than {one_hot.MOST_VALUES} values"),
         ([(k, "", 0, "ab"[k % 2]) for k in range(9)], replace(HOW, missing="median"), "has no value"),

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,8 +257,11 @@ def test_tables_that_are_refused(folder, text, says):
 def test_names_that_are_refused(folder):
     np.save("x.npy", X)
     npz("d.npz", x=X, y=Y)
+    Path("d.xlsx").write_bytes(b"PK")
     for name, says in (
         ("no.csv", "no.csv does not exist"),
+        ("d.xlsx", "d.xlsx is in no format that can be read: save it as .csv"),
+        ("e.xlsx", "unknown data set"),
         ("x.npy", "inputs without labels"),
         ("d.npz,x.npy", "inputs without labels"),
         ("d.npz,d.npz,d.npz", "3 sets of samples"),
@@ -266,6 +270,10 @@ def test_names_that_are_refused(folder):
     ):
         with pytest.raises(BadRequest, match=says):
             data.load(name)
+    with pytest.raises(BadRequest, match="save it as .csv"):
+        data.load("d.xlsx", reading=Reading(label="y"))
+    with pytest.raises(BadRequest, match="--one-hot applies to files of your own, and digits is a known data set"):
+        data.load("digits", reading=Reading(one_hot=("y",)))
 
 
 # Any bytes

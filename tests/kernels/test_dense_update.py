@@ -36,8 +36,9 @@ from kernel_tools import (
     stored,
 )
 
+from tinyfoa_np.kernels import dense_gradient as gradient_kernels
 from tinyfoa_np.kernels import dense_update as update
-from tinyfoa_np.kernels.operands import Projected, Published
+from tinyfoa_np.kernels.operands import Given, Inputs, Projected, Published, Scratch
 from tinyfoa_np.kernels.optimizers import MOMENTS
 from tinyfoa_np.reference import bits, optimizers
 
@@ -237,3 +238,29 @@ def test_the_sum_of_magnitudes_is_exact(values, exponent, seed):
     arguments = {"weight": w, "first": 0, "last": 1, "low": 0, "high": w.size, "unit": unit}
     done = run(update.publish_slice, "published.weights", published=Published(weights, 0), **arguments)
     assert done.returned == exact_sum(w, unit)
+
+
+@pytest.mark.parametrize("handed", [True, False])
+@pytest.mark.parametrize("kind", ["bits", "bytes", "real"])
+def test_all_of_the_scratch_is_written_when_no_error_reaches_the_layer(kind, handed):
+    """As in deep narrow networks, whose audit looks for bytes that are never written."""
+    samples, columns, rows, classes = 22, 70, 3, 4
+    bits, dtype = kind == "bits", {"bits": "uint32", "bytes": "uint8", "real": "float32"}[kind]
+    values = np.ones(gradient_kernels.turned_shape(samples, columns) if bits else (samples, columns), dtype)
+    width = gradient_kernels.table_width(samples) if bits else gradient_kernels.list_width(samples, 1)
+    scratch = Scratch(
+        np.full((1, gradient_kernels.run_width(columns, bits)), np.nan, np.float32),
+        np.full((1, width), np.nan, np.float32),
+        np.full((1, 0 if bits else width), -1, np.int32),
+        np.zeros((0, 0), np.uint32),
+    )
+    none = np.zeros((rows, samples), np.float32), np.zeros((rows, 2), np.uint16)
+    projection = np.ones((rows, classes), np.float32)
+    projected = Projected(np.ones((classes, samples), np.float32), projection, none[1], 0)
+    source = Given(none[0], 0, np.zeros(0, np.float32)) if handed else projected
+    out, bias_out = np.ones(rows * columns, np.float32), np.ones(rows, np.float32)
+    inputs = Inputs(values, np.float32(1), np.float32(0))
+    part = (0, rows, 0, columns)
+    gradient_kernels.slice_gradient(inputs, samples, source, part, out.copy(), False, scratch, out, bias_out)
+    assert not np.isnan(scratch.dz).any() and not np.isnan(scratch.gradient).any() and (scratch.listed >= 0).all()
+    assert not out.any() and not bias_out.any()

@@ -94,7 +94,7 @@ def test_a_quick_look_shrinks_every_row_and_says_so(tmp_path, table):
     told = reproduce.caption(table, found)
     same = " (not of ff)" * any(task.recipe.algorithm == "ff" for task in found)
     assert f"batch 25 instead of 100; 10 times the published learning rates{same}; the first 5,000" in told
-    assert "networks" in told if table != "table3" else "network lc:4,8x3 instead" in told
+    assert "networks" in told if table != "table3" else "network lc:4x4 instead" in told
 
 
 @pytest.mark.parametrize(
@@ -300,3 +300,21 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(BadRequest, match="is a file"):
         tasks(tmp_path / "file", "bp")
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3"])
+def test_a_terminal_of_80_columns_shows_whole_cells(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(reproduce.data, "find", lambda *_: "")
+    todo = tasks(tmp_path, table=table, datasets=("mnist",), seeds=3)
+    for run in (run for task in todo for run in task.runs):
+        leave(run, error=12.34 + run.recipe.seed)
+    rows = [reproduce.summary(task) for task in todo]
+    for heads, cells in reproduce.narrow(rows).values():
+        body = [list(heads), *map(cells, rows)]
+        assert {len(line) for line in body} == {len(heads)}
+        widths = [max(len(line[k].removesuffix(" >")) for line in body) for k in range(len(heads))]
+        assert sum(widths) + 3 * (len(heads) - 1) + 1 <= 80, (heads, widths)
+    errors, _ = (cells(rows[0]) for _, cells in reproduce.narrow(rows).values())
+    assert errors[2] == "13.34 +- 1.00" and errors[3] == "3 seeds"
+    twice = [{**row, "dataset": name} for row in rows for name in ("mnist", "digits")]
+    assert reproduce.narrow(twice)["Errors, %"][1](twice[1])[0] == f"{rows[0]['system']} digits"

@@ -29,7 +29,7 @@ def traced(work):
 
 
 def test_nothing_is_nothing():
-    assert traced(lambda: None) == (0, 0, 0, 0)
+    assert traced(lambda: None) == (0,) * 6
 
 
 def test_arrays_count_at_their_peak():
@@ -108,24 +108,25 @@ def test_paused_nothing_counts_and_what_goes_does():
     assert sum(each.size for each in (two, three, four)) == 13_000
 
 
-def test_a_discount_is_for_so_many_bytes_that_remain_and_at_a_time():
+def test_what_describes_counts_on_its_own_until_it_goes():
     block, kept = np.zeros(100), [None] * 50
     with Trace() as trace:
-        with trace.discounted(50 * 120, 20_000):
+        with trace.describing():
             passing = bytearray(9000)
             del passing
             kept[:] = [block[k:] for k in range(50)]
-        assert trace.traced().peak < 1500 and trace.traced().largest < 1000  # of the discount itself
-        with trace.discounted(2000, 20_000):
-            remains = bytearray(5000)
-        assert 3000 <= trace.traced().peak < 5000 and trace.traced().largest == len(remains) + 1
-        with trace.discounted(2000, 20_000):
-            passing = bytearray(50_000)
-            del passing
-        assert 30_000 <= trace.traced().peak < 36_000 and trace.traced().largest == 50_001
-        with trace.discounted(2000, 20_000):
             own = np.zeros(9)
-    assert trace.traced().arrays_peak == own.nbytes
+            with trace.paused(), trace.describing():  # what is not counted is not counted here either
+                elsewhere = bytearray(10**6)
+        found = trace.traced()
+        assert found.peak < 1500 and found.largest < 1000  # of the instrument itself
+        assert 9000 <= found.described < 14_000 and 50 * 80 <= found.describing < 50 * 120
+        assert found.arrays_peak == own.nbytes
+        kept[:] = []
+        remains = bytearray(5000)  # again among the others
+        found = trace.traced()
+        assert found.describing < 1500 and found.peak > 5000 and found.largest == len(remains) + 1
+    assert len(elsewhere) == 10**6
 
 
 def test_tiny_objects_do_not_count_but_what_holds_many_does():

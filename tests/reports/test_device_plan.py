@@ -113,3 +113,17 @@ def test_streamed_slices_are_written_in_every_step():
     slices = [layer.grid.slice(k) for k in range(len(layer.grid))]
     mean = sum(sum(layer.plane_bytes(s.last - s.first, s.high - s.low)) for s in slices) / len(slices)
     assert more == pytest.approx(3 * 12 * mean, rel=0.01)
+
+
+def test_a_sample_of_own_numbers_takes_a_float_per_input(run, tmp_path):
+    """Numbers that float32 would change are float64 until they are scaled; the program has them as float."""
+    rows = [f"{k * k % 37 / 7 + 1e6},{k % 5},{k % 2}" for k in range(100)]
+    (tmp_path / "own.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    code, out, err = run("plan", "own.csv", "--to", "c-trainer", "--json")
+    plan = json.loads(out)
+    assert (code, err) == (0, "") and plan["samples_bytes"] == 80 * (2 * 4 + 2)
+    command = ["plan", "digits", "--to", "c-trainer", "--network", "fc:2000", "--board", "stm32l4r5"]
+    code, out, _ = run(*command)
+    assert code == 1 and "try     --flash nor, --samples copied (94.8 kB of samples leave" in out
+    code, out, _ = run(*command, "--samples", "copied")
+    assert code == 1 and "try     --flash nor, or narrower layers" in out

@@ -62,6 +62,44 @@ def test_resnet8_beside_the_reference(tmp_path, monkeypatch, image, classes, wid
     np.testing.assert_allclose(scores, total, atol=1e-5 * np.abs(total).max())
 
 
+def drawn(rng, classes, shape):
+    """Random layers with shortcuts of all kinds, that fit."""
+    layers, kept = [], None
+    rows, columns, channels = shape
+    for number in range(7):
+        before, stride = [], int(rng.integers(1, 3)) if rows % 2 == columns % 2 == 0 else 1
+        if kept and kept[:2] == (rows, columns):
+            how = rng.choice(["add", "concat", ""] if kept[2] == channels else ["concat", ""])
+            channels += kept[2] if how == "concat" else 0
+            before += [(str(how),)] if how else []
+        if number and rng.random() < 0.6:
+            before.append(("keep", stride))
+            kept = rows // stride, columns // stride, channels
+        width = int(classes * rng.integers(1, 4)) if rng.random() < 0.5 or not number else channels
+        layers.append([*before, ("plain", channels, width, stride, 3, 3)])
+        rows, columns, channels = rows // stride, columns // stride, width
+    return layers
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_shortcuts_beside_the_reference(tmp_path, monkeypatch, seed):
+    rng, classes, samples = np.random.default_rng(seed), 3, 5
+    X = rng.standard_normal((2, samples, 2, 8, 12)).astype(np.float32)
+    labels = rng.integers(0, classes, (2, samples))
+    recipe = Recipe(algorithm="deeperforward", network="fc:9", epochs=1, batch=samples, lr=1e-3).validated()
+    layers = drawn(rng, classes, (8, 12, 2))
+    with Flash.create(tmp_path / "flash", "twin") as flash:
+        run_ = Run(recipe, layers, (2, 8, 12), classes, 2, flash, monkeypatch)
+        weights = [run_.get(g)["0.c.weight"] for g in range(7)]
+        losses = []
+        for step in range(2):
+            assert not run_.step(step, X[step], labels[step]).diverged
+            losses.append(list(run_.stage.losses))
+        units = [unit(run_.stage.layout, number) for number in range(7)]
+    done = reference.train(list(zip(X, labels)), weights, units, classes, lr=recipe.lr, decay=recipe.decay)
+    np.testing.assert_allclose(losses, done.losses, rtol=5e-5)
+
+
 def test_micro_batches_give_the_same_model(tmp_path):
     """Without batch norm, a batch can be divided."""
     dataset = images((3, 8, 8), samples=45)

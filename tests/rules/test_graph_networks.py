@@ -72,6 +72,9 @@ RECIPES = {
     "drtp_conv": ((2, 9, 8), {"algorithm": "drtp", "network": "conv:6k5,m2,8,m2,f10"}),
     "biofo_conv": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
     "biofo_cnn": ((2, 9, 8), {"algorithm": "biofo", "network": "cnn", "epochs": 3}),
+    "monoforward_conv": ((2, 9, 8), {"algorithm": "monoforward", "network": "conv:6k5,m2,8,p2,f10", "epochs": 4}),
+    "monoforward_two": ((2, 9, 8), {"algorithm": "monoforward", "network": "conv:6k5,m2,8"}),
+    "biofo_two": ((2, 9, 8), {"algorithm": "biofo", "network": "conv:6k5,m2,8"}),
     "drtp_cnn": ((2, 9, 8), {"algorithm": "drtp", "network": "cnn"}),
 }
 
@@ -128,6 +131,7 @@ def test_planned_is_accounted_is_watermark(trained, name):
         "dfa_conv",
         "drtp_conv",
         "biofo_conv",
+        "monoforward_conv",
     ],
 )
 def test_threads_and_crashes_do_not_show(trained, tmp_path, name):
@@ -280,7 +284,11 @@ LARGE = {"batch": 60, "epochs": 2}
 
 
 @pytest.mark.parametrize(
-    "name", ["fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn", "fa_conv", "dfa_conv", "drtp_conv"]
+    "name",
+    [
+        *("fc", "cnn", "cnn_sgd", "cnn_add", "deep", "bp_cnn"),
+        *("fa_conv", "dfa_conv", "drtp_conv", "biofo_two", "monoforward_two"),
+    ],
 )
 def test_a_batch_in_parts_ends_in_the_same_bits(tmp_path, name):
     """Of several samples, and of one; some threads find no work then. The probe sees every byte of a step's parts."""

@@ -36,7 +36,7 @@ class Run:
         if recipe.algorithm == "giff":
             patch.setattr(giff, "grouped", lambda groups, network: [[k] for k in range(len(chains))])
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), giff.Network
-        elif recipe.algorithm in ("deeperforward", "biofo", "cwcomp"):
+        elif recipe.algorithm in ("deeperforward", "biofo", "monoforward", "cwcomp"):
             network, kind = Architecture(tuple(map(tuple, chains)), (), maps), recipe.rule.home("graph")
         elif recipe.algorithm in ("fa", "dfa", "drtp"):
             *units, head = map(tuple, chains)

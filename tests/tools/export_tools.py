@@ -55,6 +55,7 @@ CASES = [
     ("fc:20,10", None, {"algorithm": "cwcomp", "options": {"predictor": "goodness"}}),
     ("conv:10k5,m2,8,f20", (2, 12, 11), {"algorithm": "biofo", "epochs": 4}),
     ("cnn", (1, 12, 11), {"algorithm": "biofo", "epochs": 4}),
+    ("conv:10k5,m2,8,f20", (2, 12, 11), {"algorithm": "monoforward", "epochs": 4}),
     ("conv:10k5,m2,8,f20", (1, 12, 11), {"algorithm": "drtp"}),
     ("cnn", (2, 12, 11), {"algorithm": "dfa", "options": {"signal": "sign"}}),
     ("resnet8", (3, 8, 8), {"algorithm": "fa"}),

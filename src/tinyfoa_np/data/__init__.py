@@ -204,9 +204,12 @@ def _source(name: str, reading: Reading | None = None, max_bytes: int | None = N
         from tinyfoa_np.data.user_files import Own
 
         return Own(name, reading, max_bytes), False
-    if reading is not None and (asked := reading.to_record()):
-        raise BadRequest(f"--{min(asked)} applies to files of your own, and {name} is a known data set: leave it out")
     base = name.removesuffix(UNVERIFIED)
+    if base in _HOMES and reading is not None and (asked := reading.to_record()):
+        option = min(asked).replace("_", "-")
+        raise BadRequest(f"--{option} applies to files of your own, and {name} is a known data set: leave it out")
     if base not in _HOMES:
+        if os.path.isfile(name):
+            raise BadRequest(f"{name} is in no format that can be read: save it as .csv (or .npz, .npy)")
         raise BadRequest(f"unknown data set {name!r}; known are {', '.join(_HOMES)}, and files: .csv, .npz, .npy")
     return importlib.import_module(f"{__name__}.{_HOMES[base]}").SETS[base], base != name

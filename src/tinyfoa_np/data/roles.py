@@ -151,16 +151,21 @@ def assigned(
             f"{path}: a column is named twice among label, group, time, drop, keep and one-hot: name it once"
         )
     inputs, left_out = [], {}
+    texts: dict[int, str] = {}
     for n in range(count):
         if n in roles:
             continue
         fields = [field for row in rows if len(row) == count and not is_missing(field := row[n].strip())]
         if n not in kept | one_hot and fields and not any(map(is_number, fields)):
-            why = _text(path, names, n, fields)
+            why = _text(names, n, fields)
             if why:
                 left_out[n] = why
                 continue
+            if len(fields) >= 3:  # with fewer, reading reports the line
+                texts[n] = fields[0]
         inputs.append(n)
+    if texts:
+        raise _of_text(path, names, texts)
     if not inputs:
         raise BadRequest(f"{path} has no column left for the inputs")
     return Roles(inputs, **places, one_hot=tuple(sorted(one_hot))), left_out
@@ -210,19 +215,27 @@ def called(names: Sequence[str] | None, place: int) -> str:
     return f"column {names[place][:40]!r}" if names and names[place] else f"column {place + 1}"
 
 
-def _text(path: str, names: Sequence[str] | None, place: int, fields: Sequence[str]) -> str | None:
-    """The reason for omitting a column of text; raises `BadRequest` if there is none."""
+def _text(names: Sequence[str] | None, place: int, fields: Sequence[str]) -> str | None:
+    """The reason for omitting a column of text; None if there is none."""
     if 2 * sum(map(is_time, fields)) > len(fields):
         return TIME
     if len(fields) >= _ENOUGH and len(set(fields)) == len(fields) or names and _words(names[place]) & _WHO:
         return IDENTIFIER
-    if len(fields) < 3:
-        return None  # reading will report the line
-    name = names[place] if names and names[place] else place + 1
-    raise BadRequest(
-        f"{path}: {called(names, place)} holds text ({fields[0][:40]!r}), not numbers; is it the label (--label "
-        f"{name}), whom samples are from (--group {name}), an input of 0 or 1 per value (--one-hot {name}), or to be "
-        f"left out (--drop {name})?"
+    return None
+
+
+def _of_text(path: str, names: Sequence[str] | None, texts: dict[int, str]) -> BadRequest:
+    """An error that names all columns of text, each with one of its values, and what can be done."""
+    named = [names[place] if names and names[place] else str(place + 1) for place in texts]
+    first, every = named[0], ",".join(named)
+    if len(texts) == 1:
+        what = f"{called(names, min(texts))} holds text ({texts[min(texts)][:40]!r}), not numbers; is it"
+    else:
+        shown = ", ".join(f"{called(names, place)} ({text[:20]!r})" for place, text in texts.items())
+        what = f"{shown[:200]} hold text, not numbers; are they"
+    return BadRequest(
+        f"{path}: {what} the label (--label {first}), whom samples are from (--group {first}), inputs of 0 or 1 per "
+        f"value (--one-hot {every}), or to be left out (--drop {every})?"
     )
 
 

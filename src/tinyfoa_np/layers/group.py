@@ -37,7 +37,7 @@ from .parameters import COMMIT_BUFFER
 from .tiling import Tiling
 from .trained import TrainedLayer
 
-#: offset of the groups' label channels in the numbering of random numbers, beyond all operations
+#: offset of the groups' label channels and heads in the numbering of random numbers, beyond all operations
 LABELS = 1 << 16
 
 
@@ -52,7 +52,9 @@ class Group:
     below : Group, optional
         The group whose output is this one's input; without it, the input is the samples.
     extra : tuple of int
-        Shape of the additional parameters: (C + 1, k O), the label channel's weights and biases.
+        Shape of the additional parameters: (C + 1, k O), the label channel's weights and biases, or (N, C), a head.
+    extra_biased : bool
+        Whether their last row are biases.
     batches, threads : int
         Steps per epoch; T.
     held : int
@@ -82,13 +84,15 @@ class Group:
         program: Program,
         below: Group | None,
         extra: tuple[int, int],
+        extra_biased: bool,
         batches: int,
         threads: int,
         held: int,
         frozen: bool = False,
     ) -> None:
         assert recipe.optimizer is not None
-        self.recipe, self.program, self.extra, self.batches = recipe, program, extra, batches
+        self.recipe, self.program, self.batches = recipe, program, batches
+        self.extra, self.extra_biased = extra, extra_biased
         self.threads, self.B, self.micro = threads, held, held < recipe.batch and not frozen
         self.below = below
         self.above: Group | None = None
@@ -311,12 +315,10 @@ class Group:
                 for part, purpose in ((own[:count], random_kernels.WEIGHT), (own[count:], random_kernels.BIAS)):
                     bound = np.float32(one.bound)
                     random_kernels.uniform(part, 0, 1, 0, part.size, part.size, number, purpose, seed, bound)
-        label, classes = ram.weights[self.program.parameters :], self.extra[0] - 1
-        if label.size:
-            bound = np.float32(1 / sqrt(classes))
-            random_kernels.uniform(
-                label, 0, 1, 0, label.size, label.size, LABELS + self.number, random_kernels.WEIGHT, seed, bound
-            )
+        extra, inputs = ram.weights[self.program.parameters :], self.extra[0] - self.extra_biased
+        if extra.size:
+            about = 0, 1, 0, extra.size, extra.size, LABELS + self.number, random_kernels.WEIGHT
+            random_kernels.uniform(extra, *about, seed, np.float32(1 / sqrt(inputs)))
         self._take_given(flash)
         flash.write(self.name("slices"), 0, self._views())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -20,3 +22,21 @@ class State:
     group: int | None = None  # the group of biases whose moments are in the arena
     bias_steps: int = 0  # its optimizer steps
     dirty: bool = False  # the resident data differ from their copy in flash
+
+    @classmethod
+    def of(cls, known: State | Mapping[str, Any]) -> State:
+        """A copy of a state, or of one read from a root."""
+        return cls(**(known.plain() if isinstance(known, State) else known))
+
+    def plain(self) -> dict[str, Any]:
+        """As in a root."""
+        return asdict(self)
+
+
+def plain(state: Any) -> Any:
+    """The state of a stage as a root holds it: dictionaries, lists and numbers alone."""
+    if isinstance(state, State):
+        return state.plain()
+    if isinstance(state, Mapping):
+        return {name: plain(value) for name, value in state.items()}
+    return list(map(plain, state)) if isinstance(state, (list, tuple)) else state

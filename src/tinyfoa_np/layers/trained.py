@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..network import LocalShape
 from .encoding import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a commit says of a trained layer; read from a root, it is a dictionary with the same names.
+
+    Attributes
+    ----------
+    digest : bytes
+        SHA-256 of its parameters; hexadecimal in a root, and as an item.
+    alpha, scale : float
+        As in :class:`TrainedLayer`.
+    """
+
+    digest: bytes
+    alpha: float
+    scale: float
+
+    def __getitem__(self, name: str) -> Any:
+        return self.plain()[name]
+
+    def plain(self) -> dict[str, Any]:
+        """As in a root."""
+        return {"digest": self.digest.hex(), "alpha": self.alpha, "scale": self.scale}
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ from . import tinyfoa_tables as tables
 Summary = dict[str, Any]
 PEPITA = "fc:2000x3"  # as published
 #: a quick look: smaller layers by published network, fewer samples, and yet enough steps to learn something
-QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4,8x3"}
+QUICK_NETWORKS = {"fc:2000x4": "fc:300x4", PEPITA: "fc:300x3", presets.LOCAL_NETWORK: "lc:4x4"}
 QUICK, QUICK_LR = {"epochs": 4, "limit": 5000, "batch": 20}, 10
 #: algorithms that need their published learning rate
 QUICK_AS_PUBLISHED = ("ff",)
@@ -416,6 +416,26 @@ def memory(row: Summary) -> list[str]:
 
 #: parts of the printed table by title: columns, and a function for the cells of a row
 PARTS = {"Errors, %": (ERRORS, errors), "Memory, MB": (MEMORY, memory)}
+#: minimum width in characters at which these parts are printed without breaking cells
+WIDE = 110
+
+
+def narrow(rows: Sequence[Summary]) -> dict[str, tuple[tuple[str, ...], Callable[[Summary], list[str]]]]:
+    """The parts for a terminal of 80 columns: without what the caption says, and with short cells."""
+    several = len({row["dataset"] for row in rows}) > 1
+    heads = ("system", "the paper >", "here >", "of", "arena >", "comp >"), ("system", *MEMORY[2:-1])
+
+    def name(row: Summary) -> str:
+        return f"{row['system']} {row['dataset']}" if several else row["system"]
+
+    def of_errors(row: Summary) -> list[str]:
+        _, _, _, theirs, here, done, _, *comps = errors(row)
+        return [name(row), theirs, here, done, memory(row)[-1], "/".join(comps)]
+
+    def of_memory(row: Summary) -> list[str]:
+        return [name(row), *(cell.replace(" ", "") for cell in memory(row)[2:-1])]
+
+    return {"Errors, %": (heads[0], of_errors), "Memory, MB": (heads[1], of_memory)}
 
 
 def in_a_line(row: Summary) -> str:

@@ -10,7 +10,9 @@ allocator it wraps and records the block in a preallocated table.
         work()
         with trace.paused():
             tell_somebody()
-    trace.report()          # bytes: peak, largest, arrays_peak, arrays_largest
+        with trace.describing():
+            take_views()    # these blocks count on their own
+    trace.traced()          # bytes: peak, largest, arrays_peak, arrays_largest, described
 
 Blocks count if requested by the tracing thread or by threads unknown to Python (those of kernels). Objects of up to
 :data:`TINY` bytes do not count.
@@ -39,11 +41,12 @@ ENTRIES = 1 << 17
 #: objects of up to this many bytes never count: numbers and names, which the interpreter creates for every operation
 #: and caches for a while. A container of many of them is larger and counts.
 TINY = 64
-#: words before the table: lock; whether blocks count; the tracing thread; blocks without an entry; then, in bytes, all
-#: blocks now, their peak, and the largest; the same for arrays
-_LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS = 0, 8, 16, 24, 32, 40, 48, 56
+#: words before the table: lock; whether blocks count, and how; the tracing thread; blocks without an entry; then, in
+#: bytes, all blocks now, their peak, and the largest; the same for arrays, and for blocks that describe
+_LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS, _ABOUT = 0, 8, 16, 24, 32, 40, 48, 56, 80
 _HEAD = 128
-_ARRAY = 1 << 62  # marks the size of an array's block
+_DESCRIBING = 2  # in place of 1: blocks describe
+_ARRAY, _DESCRIBES = 1 << 62, 1 << 61  # mark the size of a block: of an array; one that describes
 #: a wrapper's own words: the wrapped allocator (context, malloc, calloc, realloc, free), the table, array flag
 _CONTEXT, _MALLOC, _CALLOC, _REALLOC, _FREE, _BOOKS, _KIND = range(0, 56, 8)
 _DOMAINS = (0, 1, 2)  # of Python's allocators: raw, mem, object
@@ -116,11 +119,12 @@ def _forget(books: int, block: int) -> None:
     entry = _find(books, block)
     if entry == 0 or _load(entry) == 0:
         return
-    size = _load(entry + 8)
-    if size & _ARRAY:
-        size &= ~_ARRAY
+    marked = _load(entry + 8)
+    size = marked & ~(_ARRAY | _DESCRIBES)
+    if marked & _ARRAY:
         _store(books + _ARRAYS, _load(books + _ARRAYS) - size)
-    _store(books + _NOW, _load(books + _NOW) - size)
+    place = books + (_ABOUT if marked & _DESCRIBES else _NOW)
+    _store(place, _load(place) - size)
     hole = (entry - books - _HEAD) // 16
     at = hole
     while True:
@@ -150,7 +154,7 @@ def _raise(place: int, now: int, size: int) -> None:
 def _note(own: int, before: int, block: int, size: int) -> None:
     """Record that a block replaces another; either may be 0."""
     books = _load(own + _BOOKS)
-    if _load(books + _ON) == 0 and _load(books + _NOW) == 0:
+    if _load(books + _ON) == 0 and _load(books + _NOW) == 0 and _load(books + _ABOUT) == 0:
         return
     while _swap(books + _LOCK, 1) != 0:
         pass
@@ -166,8 +170,10 @@ def _note(own: int, before: int, block: int, size: int) -> None:
             else:
                 _store(entry, block)
                 kind = _load(own + _KIND)
-                _store(entry + 8, size | kind)
-                _raise(books + _NOW, _load(books + _NOW) + size, size)
+                about = _load(books + _ON) == _DESCRIBING
+                place = books + (_ABOUT if about else _NOW)
+                _store(entry + 8, size | kind | (_DESCRIBES if about else 0))
+                _raise(place, _load(place) + size, size)
                 if kind != 0:
                     _raise(books + _ARRAYS, _load(books + _ARRAYS) + size, size)
     _swap(books + _LOCK, 0)
@@ -219,12 +225,15 @@ class _Handler(ctypes.Structure):
 
 
 class Traced(NamedTuple):
-    """Bytes allocated outside the arena: peak and largest block, of all allocations and of arrays."""
+    """Bytes allocated outside the arena: peak and largest block, of all allocations and of arrays; blocks allocated
+    inside :meth:`Trace.describing` count among the arrays, but otherwise apart: their peak, and those now."""
 
     peak: int
     largest: int
     arrays_peak: int
     arrays_largest: int
+    described: int
+    describing: int
 
 
 class _Compiling(event.Listener):
@@ -335,27 +344,19 @@ class Trace:
             self.resume(before)
 
     @contextmanager
-    def discounted(self, kept: int, at_a_time: int) -> Iterator[None]:
-        """Count allocations inside the block only beyond so many bytes: those that remain, and those at a time.
-
-        Arrays count in full among the arrays.
-        """
-        table = self._table
-        before, most, largest = (int(table[place // 8]) for place in (_NOW, _PEAK, _LARGEST))
-        table[_PEAK // 8] = before
+    def describing(self) -> Iterator[None]:
+        """Count allocations inside the block on their own."""
+        before = int(self._table[_ON // 8])
+        self._table[_ON // 8] = _DESCRIBING if before else 0
         try:
             yield
         finally:
-            remain, inside = int(table[_NOW // 8]) - before, int(table[_PEAK // 8]) - before
-            table[_NOW // 8] -= max(0, min(remain, kept))
-            table[_PEAK // 8] = max(most, int(table[_NOW // 8]), before + inside - at_a_time)
-            if remain <= kept and inside <= at_a_time:
-                table[_LARGEST // 8] = largest
+            self._table[_ON // 8] = before
 
     def traced(self) -> Traced:
         """Allocations since the trace was last entered."""
-        peak, largest = (int(self._table[place // 8]) for place in (_PEAK, _LARGEST))
-        return Traced(peak, largest, int(self._table[_ARRAYS // 8 + 1]), int(self._table[_ARRAYS // 8 + 2]))
+        places = (_PEAK, _LARGEST, _ARRAYS + 8, _ARRAYS + 16, _ABOUT + 8, _ABOUT)
+        return Traced(*(int(self._table[place // 8]) for place in places))
 
 
 def _array_api() -> Any:

@@ -136,7 +136,7 @@ class Arena:
             **{
                 region.name.removeprefix(prefix): self.take(region.name)
                 if region.nbytes
-                else np.zeros(region.shape, region.dtype)
+                else self.block[:0].view(region.dtype).reshape(region.shape)
                 for region in regions
                 if region.name in self.plan.offsets or not region.nbytes
             }

@@ -1,7 +1,8 @@
 """Mono-Forward: each layer learns through its own head, which is trained too.
 
 Gong and others, "Mono-Forward", arXiv 2501.09238. The goodness of every class is G = h M^T; its softmax cross-entropy
-trains both the layer and M. Layers train one after another, or in turn within each step.
+trains both the layer and M. Layers train one after another, or in turn within each step. A convolutional layer has a
+head on all numbers of its output.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .biofo import forward_map, gradient_map
 from .optimizers import Adam
 from .tinyfoa import clamp, error, forward, gradient, logits, loss
 from .training import Batch, steps
@@ -19,9 +21,9 @@ from .training import Batch, steps
 class Layer(NamedTuple):
     """A layer with its head, or their gradients."""
 
-    W: np.ndarray  # (O, I)
+    W: np.ndarray  # (O, I), or (O, I, 3, 3) of a convolution
     b: np.ndarray  # (O,)
-    M: np.ndarray  # (C, O)
+    M: np.ndarray  # (C, O), or (C, N) for the N numbers of a convolution's output
 
 
 class Trained(NamedTuple):
@@ -112,6 +114,59 @@ def train(
         outputs.append([forward(X, layers[k].W, layers[k].b, **toggles)[1] for X, _ in batches])
         batches = [(h, labels) for h, (_, labels) in zip(outputs[-1], batches)]
     return Trained(layers, losses, first, outputs)
+
+
+def map_gradients(
+    X: np.ndarray, layer: Layer, labels: np.ndarray, *, pooled: bool = False
+) -> tuple[Layer, np.ndarray, np.ndarray, float]:
+    """Gradients of a convolutional layer with ReLU, its output h, its goodness and its loss, for one batch.
+
+    ::
+
+        h = max(W * X + b, 0), if ``pooled`` its 2 x 2 maxima;  G = h M^T,  p = softmax(G)
+        dM = ((p - Y) / B)^T h
+        dh = ((p - Y) / B) M, back through maxima and ReLU;  dW = X * dz,  db = sum dz
+
+    Parameters
+    ----------
+    X : ndarray of float, (B, I, R, S)
+    layer : Layer
+    labels : ndarray of integer, (B,)
+    pooled : bool
+
+    Returns
+    -------
+    slopes : Layer
+    h : ndarray of float, (B, O, R, S), or (B, O, R // 2, S // 2)
+    G : ndarray of float, (B, C)
+    loss : float
+    """
+    r, h = forward_map(X, layer.W, layer.b, pooled)
+    flat = h.reshape(len(h), -1)
+    G = logits(flat, layer.M)
+    dG = error(G, labels)
+    return Layer(*gradient_map(X, layer.W, r, h, dG @ layer.M), dG.T @ flat), h, G, loss(G, labels)
+
+
+def train_map(
+    batches: Sequence[Batch],
+    layer: Layer,
+    *,
+    pooled: bool = False,
+    epochs: int = 1,
+    lr: float = 1e-3,
+    head_lr: float = 1e-3,
+) -> Trained:
+    """Train one convolutional layer and its head with Adam, on images X (B, I, R, S); see :func:`map_gradients`."""
+    optimizers = Adam(lr), Adam(lr), Adam(head_lr)
+    losses = np.empty((epochs * len(batches), 1))
+    first = layer
+    for t, (X, labels) in steps(batches, epochs):
+        slopes, _, _, losses[t, 0] = map_gradients(X, layer, labels, pooled=pooled)
+        first = slopes if t == 0 else first
+        layer = Layer(*(o.step(w, g) for o, w, g in zip(optimizers, layer, slopes)))
+    outputs = [forward_map(X, layer.W, layer.b, pooled)[1] for X, _ in batches]
+    return Trained([layer], losses, [first], [outputs])
 
 
 def class_goodness(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..layers.state import plain
 from ..rules.fit import Chosen
 from ..rules.stored import numbers
 
@@ -25,5 +26,5 @@ def bookkeeping_bytes(chosen: Sequence[Chosen]) -> int:
     found, objects = 0, _OTHERS
     for stage in (one.stage for one in chosen):
         objects += len(stage.objects()) + len(stage.layers)  # those of trained stages stay
-        found = max(found, NUMBER * numbers(stage.state) + OBJECT * objects)
+        found = max(found, NUMBER * numbers(plain(stage.state)) + OBJECT * objects)
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..data import Dataset
 from ..model.c_layout import NOR, ROOT_PAGES, STATE_BYTES, CLayout, Store, fit
 from ..recipe import Recipe
@@ -84,8 +86,8 @@ def device_plan(
     dict
         ``fits``; ``ram``: ``arena_bytes`` as in the binary, ``budget_bytes``, and what is ``streamed``; ``stack_bytes``
         and ``code_bytes``, the maxima measured; ``constants_bytes`` of the program: projections and, if mapped,
-        samples; ``flash``: ``held_bytes`` of ``nbytes`` (None if not known), ``erased_pages`` of ``page_bytes`` and
-        ``written_bytes`` in the whole training, ``trainings`` until wear-out; ``layers``: arena and
+        ``samples_bytes``; ``flash``: ``held_bytes`` of ``nbytes`` (None if not known), ``erased_pages`` of
+        ``page_bytes`` and ``written_bytes`` in the whole training, ``trainings`` until wear-out; ``layers``: arena and
         ``instructions_per_step``; ``time``: ``seconds_per_epoch`` of the slowest layer, ``seconds`` and ``joules`` of
         the whole training, or None without a board; ``regions`` of the layer with the largest arena.
 
@@ -97,10 +99,10 @@ def device_plan(
     layout = fit(recipe, dataset, store, mapped, ram)
     kind = kind_of(board) if board else KINDS[0]
     counts = [instructions(layer, layout.batches, kind) for layer in layout.layers]
-    constants = sum(4 * layer.O * layer.C for layer in layout.layers)
-    if mapped:
-        first = dataset.train.inputs
-        constants += layout.N * (first.dtype.itemsize * first.shape[1] + 2)
+    samples, inputs = 0, dataset.train.inputs
+    if mapped:  # a byte or a float per input, and the label
+        samples = layout.N * ((1 if inputs.dtype == np.uint8 else 4) * inputs.shape[1] + 2)
+    constants = sum(4 * layer.O * layer.C for layer in layout.layers) + samples
     flash = _flash(layout, constants, reserve_flash, board)
     return {
         "fits": flash["fits"],
@@ -114,6 +116,7 @@ def device_plan(
         "stack_bytes": STACK[kind],
         "code_bytes": CODE[kind],
         "constants_bytes": constants,
+        "samples_bytes": samples,
         "flash": flash,
         "layers": [
             {"layer": n + 1, "arena_bytes": STATE_BYTES + plan.nbytes, "instructions_per_step": round(count)}

@@ -76,7 +76,7 @@ class Record:
         Findings of the probe; empty if every byte is accounted for.
     beside : dict or None
         Bytes allocated outside the arena, if traced: peak (``peak_bytes``) and largest block (``largest_bytes``), of
-        all allocations and of arrays.
+        all allocations and of arrays; beside them what describes the network (``described_bytes``), and its limit.
     """
 
     recipe: Recipe

@@ -85,6 +85,7 @@ class Network(Scored, GroupStage):
 
     def extra(self) -> list[Region]:
         """Regions of the layers; means and deviations of the blocks of the layer in turn, and its goodness' error."""
+        readers = {begin: number for number, begin in self.kept_by.items()}  # the last of each
         width = max(self.shape[2], *(group.program.shapes[-1][2] for group in self.layers))
         return [
             *super().extra(),
@@ -94,7 +95,7 @@ class Network(Scored, GroupStage):
             Region("slopes", (self.C, self.B), "float32", BACKWARD),
             Region("scores", (self.C, self.B), "float32", COMPUTING),
             Region("result", (2,), "float64", BACKWARD),
-            *(self._halved(begin, number) for number, begin in self.kept_by.items() if self.layout[begin].keep == 2),
+            *(self._halved(begin, last) for begin, last in readers.items() if self.layout[begin].keep == 2),
         ]
 
     def _halved(self, begin: int, number: int) -> Region:

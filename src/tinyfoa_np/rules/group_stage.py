@@ -41,6 +41,7 @@ class GroupStage(Stage):
 
     layers: list[Group]
     frozen_groups: Collection[int] = ()  # numbers of groups that keep their parameters
+    extra_biased = True  # whether the last row of the parameters beside a program's layers are biases
 
     def __init__(
         self,
@@ -61,7 +62,8 @@ class GroupStage(Stage):
             program = self.program(chain, shape)
             frozen = len(self.layers) in self.frozen_groups
             own = self.recipe_of(len(self.layers))
-            below = Group(own, program, below, self.beside(program), batches, threads, self.B, frozen)
+            beside = self.beside(program), self.extra_biased
+            below = Group(own, program, below, *beside, batches, threads, self.B, frozen)
             self.layers.append(below)
             shape = program.shapes[program.output]
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,14 +98,14 @@ class LayerStage(Stage):
 
     @property
     def state(self) -> dict[str, Any]:
-        heads = [asdict(layer.state) for layer in self.layers[1:]]
-        known = {"parameters": asdict(self.parameters.state), "scale": self.scale, "sum_abs_z": self.sum_abs_z}
+        heads = [layer.state for layer in self.layers[1:]]
+        known = {"parameters": self.parameters.state, "scale": self.scale, "sum_abs_z": self.sum_abs_z}
         return {**known, "heads": heads} if heads else known
 
     @state.setter
     def state(self, known: dict[str, Any]) -> None:
         for layer, state in zip(self.layers, [known["parameters"], *known.get("heads", [])], strict=True):
-            layer.state = State(**deepcopy(state))
+            layer.state = State.of(state)
         self.scale, self.sum_abs_z = known["scale"], known["sum_abs_z"]
 
     def widest_steps(self) -> set[int]:

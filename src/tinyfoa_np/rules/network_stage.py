@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import asdict
 from itertools import chain, repeat
 from math import prod
 from typing import Any
@@ -168,12 +166,12 @@ class NetworkStage(Stage):
     @property
     def state(self) -> dict[str, Any]:
         own = {"scales": list(self.scales), "sums": list(self.sums), "seen": self.seen}
-        return {"layers": [asdict(layer.state) for layer in self.layers], **own}
+        return {"layers": [layer.state for layer in self.layers], **own}
 
     @state.setter
     def state(self, known: dict[str, Any]) -> None:
         for layer, state in zip(self.layers, known["layers"], strict=True):
-            layer.state = State(**deepcopy(state))
+            layer.state = State.of(state)
         self.scales, self.sums, self.seen = list(known["scales"]), list(known["sums"]), known["seen"]
 
     # -- passes --------------------------------------------------------------------------------------------------------

@@ -190,8 +190,10 @@ class Stage(ABC):
 
     def forget_given(self, flash: Flash) -> None:
         """Delete the parameters of another model, which the stage's own objects now contain."""
-        for name in set(self.given_objects()) & set(flash.names()):
-            flash.drop(name)
+        for layer in self.layers:
+            for name in layer.given_objects():
+                if name in flash.names():
+                    flash.drop(name)
 
     def restore(self, flash: Flash) -> None:
         """Rebuild the arena's content from flash."""
@@ -206,7 +208,7 @@ class Stage(ABC):
     @property
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """State outside the arena, as a new JSON-compatible dictionary."""
+        """State outside the arena: a dictionary of numbers, lists and the layers' own :class:`~.state.State`."""
 
     @state.setter
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..layers.state import plain
 from ..storage.item_file import SEAL_BYTES
 from .stage import Stage
 
@@ -35,7 +36,7 @@ def root_bytes(stages: Sequence[Stage]) -> int:
     found = _RUN
     for stage in stages:
         objects = len(stage.objects()) + 2 * len(stage.layers) + 2
-        found += _STAGE + _OBJECT * objects + _REGION * len(stage.regions()) + 2 * _NUMBER * numbers(stage.state)
+        found += _STAGE + _OBJECT * objects + _REGION * len(stage.regions()) + 2 * _NUMBER * numbers(plain(stage.state))
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import CheckFailed
 from ..layers.encoding import Encoding
+from ..layers.state import plain
 from ..ram.phases import PHASES
 from ..recipe import Recipe
 from ..rules.stage import Stage
@@ -79,12 +80,12 @@ def check_states(meta: dict[str, Any], stages: Sequence[Stage]) -> None:
     if len(meta["trained"]) != sum(len(stage.layers) for stage in stages[:layer]):
         raise Refused("what it has trained")
     for stage, state in zip(stages, meta["states"], strict=False):
-        if not alike(stage.state, state):
+        if not alike(plain(stage.state), state):
             raise Refused("the state of a trained stage")
     if meta["stage"] == "start":
         if meta["state"] is not None:
             raise Refused("its state")
-    elif not alike(stages[layer].state, meta["state"]):
+    elif not alike(plain(stages[layer].state), meta["state"]):
         raise Refused("the state of the stage in training")
 
 

@@ -7,15 +7,17 @@ be equal. Data kept anywhere else would be missing in the rehearsal.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..layers.state import plain
 from ..ram.allocations import Trace
+from ..ram.holdings import holdings
 from ..ram.probe import Findings, Guard, Left, Probe
 from ..storage.rehearsal import Rehearsal
 
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
 
 #: bytes that may be allocated outside the arena at a time, and by arrays among them
 ALLOWANCE, ARRAYS = 16 * 1024, 512
-#: bytes per region that are not counted as views of the arena are taken: those that remain, and those at a time
-VIEWS = 256, 768
+#: bytes that may describe the network: of a stage before it is opened, what remains when its views of the arena are
+#: taken, and what there is at a time; each in any case, and per region; and per object of the store
+BUILT, VIEWS, PASSING, TABLE = (2048, 224), (2048, 192), (4096, 256), 288
+#: packages whose variables may be no arrays, as well as the modules of a rule
+_PACKAGES = tuple(f"{__name__.partition('.')[0]}.{name}." for name in ("kernels", "layers", "rules", "storage"))
 #: objects of Python per region that a stage may have when it is opened
 OBJECTS = 8
 #: steps of a stage that are rehearsed in addition to the first, the widest and the last; drawn from the seed
@@ -60,32 +65,57 @@ class Examination:
         share = min(1.0, GUARDED / max(1, self.plan.nbytes))
         self._guarded = draw.random(self.steps) < share if share < 1 else None
         self.tests = set(draw.integers(0, max(1, run.test_set.batches), 2).tolist()) | {0}
+        self.regions = self.tables = self.built = 0
 
-    @contextmanager
+    @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Activate the instruments; enter after the arena is laid out, before a view is taken."""
         with self.trace:
             with self.trace.paused():
                 self.guard = Guard(self.run.arena, self.findings, self.trace)
                 self.guard.arm()
+            self.run.flash.describing = self._table
             try:
                 yield
             finally:
+                self.run.flash.describing = contextlib.nullcontext
                 self.guard.disarm()
 
-    @contextmanager
+    def _table(self) -> contextlib.AbstractContextManager[None]:
+        self.tables += 1
+        return self.trace.describing()
+
+    @contextlib.contextmanager
     def views(self) -> Iterator[None]:
-        """Discount what views of the arena and tables of their names take, as objects of Python; more is a finding."""
+        """Count apart what views of the arena and tables of their names take, as objects of Python."""
         with self.trace.paused():
-            regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
-        kept, at_a_time = (size * regions for size in VIEWS)
+            self.regions = len(self.run.stages[self.number].regions())  # also the empty ones, which have views, too
+            self._look_at_the_built()
         before = sys.getallocatedblocks()
-        with self.trace.discounted(kept, at_a_time):
+        with self.trace.describing():
             yield
         # tiny objects are not traced; what is made once per process was made by the rehearsal of the beginning
-        if self.fresh and (more := sys.getallocatedblocks() - before) > OBJECTS * regions:
-            line = f"{more:,} objects of Python were left when the stage was opened, {OBJECTS * regions:,} are allowed"
+        allowed = OBJECTS * self.regions
+        if self.fresh and (more := sys.getallocatedblocks() - before) > allowed:
+            line = f"{more:,} objects of Python were left when the stage was opened, {allowed:,} are allowed"
             self.findings.add("objects", "", line)
+
+    def _look_at_the_built(self) -> None:
+        """Measure what was allocated before anything was traced: the stage, and arrays among variables of modules."""
+        stage, arena = self.run.stages[self.number], self.run.arena
+        beyond = [stage.recipe, arena, arena.block, arena.block.base, self.trace]
+        found = holdings([stage], beyond)
+        self.built, allowed = found.nbytes, self._limit(BUILT)
+        if self.built > allowed:
+            line = f"the stage had {self.built:,} bytes before it was opened, {allowed:,} are allowed"
+            self.findings.add("built", "", line)
+        elsewhere = holdings(_modules([stage, *stage.layers]), beyond)
+        if more := found.buffers + elsewhere.buffers:
+            line = f"{more:,} bytes of arrays were there before the stage was opened, beside the arena"
+            self.findings.add("before", "", f"{line}; the largest had {max(found.largest, elsewhere.largest):,}")
+
+    def _limit(self, sizes: tuple[int, int]) -> int:
+        return sizes[0] + sizes[1] * self.regions
 
     def tell(self, now: str) -> None:
         """Announce the next activity of the training."""
@@ -133,7 +163,7 @@ class Examination:
     def _work(self, twin: Run, work: Callable[[Run], Any], then: Callable[[Run], None] | None) -> Left:
         result = work(twin)
         stored = {key: bytes(content) for key, content in twin.flash.written.items()}  # type: ignore[attr-defined]
-        left = Left(result, twin.stage.state, self.probe.content(twin.stage.carried()), stored)
+        left = Left(result, plain(twin.stage.state), self.probe.content(twin.stage.carried()), stored)
         if then:
             then(twin)
         return left
@@ -155,7 +185,7 @@ class Examination:
                     run.flash.read(name, item, [content])
                 stored[name, item] = bytes(content)
             run.flash.read_bytes = moved
-            for what in before.differs(Left(result, run.stage.state, regions, stored)):
+            for what in before.differs(Left(result, plain(run.stage.state), regions, stored)):
                 line = f"{now + ': ' if now else ''}{what} differs from what arena and flash alone lead to"
                 self.findings.add("differs", what, line)
             self.left = None
@@ -168,13 +198,34 @@ class Examination:
         return self.allocated()
 
     def allocated(self, now: str = "") -> dict[str, int]:
-        """The bytes allocated outside the arena since the instruments were activated; too many are a finding."""
+        """The bytes allocated outside the arena since the instruments were activated; too many are a finding.
+
+        What describes a region or an object of the store has a limit of its own; more counts with the rest.
+        """
         traced, where = self.trace.traced(), f"{now}: " if now else ""
-        if traced.peak > ALLOWANCE:
-            line = f"{traced.peak:,} bytes were allocated beside the arena at a time, {ALLOWANCE:,} are allowed"
+        kept, at_a_time = (self._limit(sizes) + TABLE * self.tables for sizes in (VIEWS, PASSING))
+        peak = max(traced.peak + max(0, traced.describing - kept), traced.described - at_a_time)
+        if peak > ALLOWANCE:
+            line = f"{peak:,} bytes were allocated beside the arena at a time, {ALLOWANCE:,} are allowed"
             self.findings.add("allocated", now, f"{where}{line}; the largest block had {traced.largest:,}")
         if traced.arrays_peak > ARRAYS:
             line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
             line += f", {ARRAYS} are allowed; the largest had {traced.arrays_largest:,}"
             self.findings.add("arrays", now, where + line)
-        return {f"{name}_bytes": value for name, value in traced._asdict().items()}
+        return {
+            "peak_bytes": peak,
+            "largest_bytes": traced.largest,
+            "arrays_peak_bytes": traced.arrays_peak,
+            "arrays_largest_bytes": traced.arrays_largest,
+            "described_bytes": min(traced.describing, kept) + self.built,
+            "described_limit_bytes": kept + self._limit(BUILT),
+        }
+
+
+def _modules(objects: Sequence[Any]) -> list[Any]:
+    """The modules that may keep arrays for a stage, and their classes."""
+    own = {kind.__module__ for one in objects for kind in type(one).__mro__} - sys.stdlib_module_names
+    names = [name for name in list(sys.modules) if name in own or name.startswith(_PACKAGES)]
+    modules = [sys.modules[name] for name in names]
+    classes = [one for each in modules for one in vars(each).values() if isinstance(one, type)]
+    return [*modules, *(one for one in classes if one.__module__ in names)]

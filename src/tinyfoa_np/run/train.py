@@ -33,6 +33,7 @@ from ..kernels import random as random_kernels
 from ..kernels.launching import Team, launched
 from ..layers.parameters import Parameters
 from ..layers.tiling import Tiling
+from ..layers.trained import Numbers
 from ..model import writing
 from ..model.model import Model
 from ..network import is_local
@@ -413,7 +414,7 @@ class _Run(Loading):
             self.exam.left = None  # the training itself hands over all batches
             self.exam.tell("")
         self.arena.enter("hand-over")
-        digests = stage.begin_hand_over(flash)
+        digests = list(map(bytes.fromhex, stage.begin_hand_over(flash)))
         for k in range(self.train_records.batches if stage.surveys else 0):
             self._hand_over_batch(self.train_records, k, True, outputs[0])
             self.tell(Event("handover", number, batch=k, batches=self.train_records.batches))
@@ -431,7 +432,7 @@ class _Run(Loading):
         if self.exam:
             self._note(number)
         for digest, known in zip(digests, stage.known(), strict=True):
-            meta["trained"].append({"digest": digest, "alpha": known["alpha"], "scale": known["scale"]})
+            meta["trained"].append(Numbers(digest, known["alpha"], known["scale"]))
         meta["errors"].append(error)
         meta["states"][number : number + 1] = [stage.state]
         for name in ("outputs", "test_outputs"):

@@ -33,7 +33,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class Flash:
         writes is one pass.
     fallback : str
         Empty, or a description of the damage that `open` found; it may then have opened the last commit but one.
+    describing : callable
+        A context manager in which `new` makes what stays in RAM of an object.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: str) -> None:
@@ -89,6 +91,7 @@ class Flash:
         self._listing_changed = True  # whether the directory must be synced before the next root
         self.read_bytes = self.written_bytes = self.exchanges = self.wear = 0
         self.fallback = ""
+        self.describing: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._lock = _writable(self._path / "lock", os.O_CREAT)
         try:
             if fcntl is not None:
@@ -236,7 +239,8 @@ class Flash:
             raise ValueError(f"object {name!r} needs 0, 1 or 2 slots and sizes of at least 0")
         with self._careful(f"make {name}"):
             fd = _writable(self._path / name, os.O_CREAT | os.O_EXCL)
-            entry = self._objects[name] = ItemFile(fd, known, slots)
+            with self.describing():
+                entry = self._objects[name.encode().decode()] = ItemFile(fd, known, slots)  # a name of its own
             self._listing_changed = True
             os.ftruncate(fd, entry.nbytes)
 
@@ -268,7 +272,7 @@ class Flash:
         entry = self._object(name)
         views, total = flat(buffers)
         self._turn(name, entry, item, offset, total)
-        if entry.seal is None:
+        if not entry.sealed:
             raise FlashError(f"{self._path / name}: item {item} was never written: write it before reading it")
         try:
             moved = entry.read(views, total, offset)

@@ -80,8 +80,8 @@ class ItemFile:
         The current item, its size, and the slot with its latest data.
     unsaved : bool
         Whether its seal must be written by :meth:`save`.
-    seal : Seal or None
-        The seal of that slot.
+    sealed : int
+        The number of the commit in the seal of that slot; 0 if the item was never written.
     target : int
         The slot for the next write: one that the last commit does not name.
     rewritten : int or None
@@ -90,7 +90,7 @@ class ItemFile:
 
     __slots__ = (
         *("fd", "sizes", "lasting", "slots", "nbytes", "count", "commits", "checksums", "named", "changed"),
-        *("item", "size", "slot", "unsaved", "seal", "target", "rewritten"),
+        *("item", "size", "slot", "unsaved", "sealed", "target", "rewritten"),
         *("_lines", "_written", "_first", "_last", "_buffer", "_begin", "_middle", "_wear", "_other", "_end"),
     )
 
@@ -117,8 +117,7 @@ class ItemFile:
 
     def leave(self) -> None:
         """Forget the current item; its pending seal is lost."""
-        self.item, self.unsaved = NEVER, False
-        self.seal: Seal | None = None
+        self.item, self.unsaved, self.sealed = NEVER, False, 0
         self.rewritten: int | None = None
 
     # -- places and seals ----------------------------------------------------------------------------------------------
@@ -167,8 +166,8 @@ class ItemFile:
         self.leave()
         self.size, self._begin, self._middle = self._place(item)
         self._fetch(self._begin + self.size)
-        self.seal, self.slot = self._found(last)
-        self._aim(last)
+        seal, self.slot = self._found(last)
+        self._aim(seal, last)
         self.item = item
 
     def _found(self, last: int) -> tuple[Seal | None, int]:
@@ -183,9 +182,9 @@ class ItemFile:
             return seal, slot
         return _newest(self._unpacked(), last)
 
-    def _aim(self, last: int) -> None:
+    def _aim(self, seal: Seal | None, last: int) -> None:
         """Choose the slot for the next write, and recall how often both slots have been written."""
-        seal = self.seal
+        self.sealed = seal.commit if seal else 0
         if seal is None:
             self.target, self._wear, self._other = 0, 0, 0
         elif self.slots == 1 or seal.commit == last:
@@ -196,7 +195,7 @@ class ItemFile:
 
     def written_since(self, last: int) -> bool:
         """Whether the current item was written after the commit before ``last``."""
-        return self.seal is not None and self.seal.commit == last
+        return self.sealed == last
 
     # -- the current item ----------------------------------------------------------------------------------------------
 
@@ -222,26 +221,27 @@ class ItemFile:
                 put(self.fd, [memoryview(seal.packed()), *views], self._middle, total + SEAL_BYTES)
             else:
                 put(self.fd, [*views, memoryview(seal.packed())], begin, total + SEAL_BYTES)
-            self.seal, self.slot, self.unsaved = seal, self.target, not whole
+            self.sealed, self.slot, self.unsaved = commit, self.target, not whole
         self._wear, self._end = wear, offset + total
         return wear
 
     def _count_in(self, commit: int) -> None:
         """Count the current item among those written for this commit."""
-        if self.seal is None or self.seal.commit < commit:
+        if self.sealed < commit:
             self._written, self.changed = self._written + 1, True
             self._first, self._last = min(self._first, self.item), max(self._last, self.item)
 
     def rewrite(self, commit: int) -> None:
         """End the rewriting of the current item: what was written takes the place of its data."""
         self._count_in(commit)
-        self.seal, self.slot = Seal(commit, 0, self._wear, self._other), self.target
+        self.sealed, self.slot = commit, self.target
         self.rewritten, self.unsaved = None, True
 
     def save(self) -> None:
         """Write the seal of the current item if it has changed; must precede :meth:`turn`."""
-        if self.unsaved and self.seal is not None:
-            self._put_seal(self.slot, self._begin + self.size, self.seal.packed())
+        if self.unsaved:
+            seal = Seal(self.sealed, 0, self._wear, self._other)
+            self._put_seal(self.slot, self._begin + self.size, seal.packed())
             self.unsaved = False
 
     def _put_seal(self, slot: int, begin: int, seal: bytes) -> None:
@@ -267,7 +267,7 @@ class ItemFile:
             if seal is None or seal.commit < number:
                 continue
             old = seals[1 - slot] if self.slots == 2 else None
-            new = seal._replace(checksum=self._checksum(item, slot, view))
+            new = Seal(seal.commit, self._checksum(item, slot, view), seal.wear, seal.other)
             self._put_seal(slot, begin + size, new.packed())
             self.commits += new.commit - (old.commit if old else 0)
             self.checksums += new.checksum - (old.checksum if old else 0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from .files import put
@@ -12,13 +13,22 @@ from .files import put
 FEW, LONG = 8, 256
 
 
+def _plain(value: Any) -> Any:
+    if not hasattr(value, "plain"):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return value.plain()
+
+
+_text = partial(json.dumps, default=_plain)
+
+
 def write_json(value: Any, write: Callable[[str], object], depth: int = 4, before: str = "") -> None:
     """Write the text of ``json.dumps(value)`` in pieces of some 100 characters.
 
     Parameters
     ----------
     value : object
-        JSON-compatible; iterators are written as lists.
+        JSON-compatible; iterators are written as lists, objects with a method ``plain()`` as what it returns.
     write : callable
         Takes a piece.
     depth : int
@@ -42,7 +52,7 @@ def write_json(value: Any, write: Callable[[str], object], depth: int = 4, befor
             write_json(item, write, depth - 1, f"{begin}{json.dumps(key)}: ")
             begin = ", "
         write("}")
-    elif isinstance(value, Iterator) or depth and isinstance(value, (list, tuple)) and any(map(_is_nested, value)):
+    elif _is_iterator(value) or depth and isinstance(value, (list, tuple)) and any(map(_is_nested, value)):
         begin = before + "["
         for item in value:
             write_json(item, write, depth - 1, begin)
@@ -51,11 +61,11 @@ def write_json(value: Any, write: Callable[[str], object], depth: int = 4, befor
     elif isinstance(value, (list, tuple)) and len(value) > FEW:
         begin = before + "["
         for at in range(0, len(value), FEW):
-            write(begin + json.dumps(value[at : at + FEW])[1:-1])
+            write(begin + _text(value[at : at + FEW])[1:-1])
             begin = ", "
         write("]")
     else:
-        write(before + json.dumps(value))
+        write(before + _text(value))
 
 
 def _is_large(items: Collection[Any]) -> bool:
@@ -64,7 +74,13 @@ def _is_large(items: Collection[Any]) -> bool:
 
 
 def _is_nested(item: Any) -> bool:
-    return len(item) > LONG if isinstance(item, str) else isinstance(item, (dict, list, tuple, Iterator))
+    if isinstance(item, str):
+        return len(item) > LONG
+    return isinstance(item, (dict, list, tuple)) or hasattr(item, "plain") or _is_iterator(item)
+
+
+def _is_iterator(item: Any) -> bool:
+    return hasattr(item, "__next__")  # an abstract class would remember every type that it is asked about
 
 
 class Through:

@@ -332,7 +332,13 @@ def projection(model: Model) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _heads(model: Model, found: Answer) -> None:
-    """Mono-Forward: each layer is followed by its own head; the last one is used."""
+    """Mono-Forward: each layer has a head, of which the last one is used."""
+    if model.recipe.deep:
+        for number, group in enumerate(groups := _groups(model, found)):
+            _program(model, found, group, number)
+        head = model.layers[-1].weights[groups[-1].program.parameters :].reshape(groups[-1].extra)
+        found.add(Convolve, "real", (1, 1, model.classes), head, None, 1, False)
+        return
     layers = model.layers[::2]
     for scale, layer in zip(input_scales(layers, model.recipe.binary_activations), layers, strict=True):
         _dense(found, layer, scale, _hidden(model))

@@ -67,7 +67,9 @@ def _of_groups(model: Model) -> dict[str, Any]:
         for one in group.program.operations:
             for name, array in parameters(one, trained).items():
                 found[f"group{number}.{one.name}.{name}"] = array
-        label = trained.weights[group.program.parameters :].reshape(group.extra)
-        if label.size:
-            found[f"group{number}.label.weight"], found[f"group{number}.label.bias"] = label[:-1], label[-1]
+        extra = trained.weights[group.program.parameters :].reshape(group.extra)
+        if extra.size and group.extra_biased:
+            found[f"group{number}.label.weight"], found[f"group{number}.label.bias"] = extra[:-1], extra[-1]
+        elif extra.size:
+            found[f"group{number}.head"] = extra
     return found
