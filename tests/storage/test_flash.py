@@ -540,3 +540,16 @@ def test_checksums_are_of_what_is_on_the_disk(where):
         for at, item in ((8192, 0), (16384 + 4096, 1)):
             commit, checksum, wear, other = struct.unpack_from("<QIII", (where / "w").read_bytes(), at)
             assert (commit, checksum, wear, other) == (2, sums[item], 1, 1)
+
+
+def test_passes_over_a_slot_are_counted_on_after_a_visit_to_another_item(tmp_path):
+    with Flash.create(tmp_path / "flash", "x") as flash:
+        flash.new("a", [8, 8])
+        for item in (0, 1):
+            flash.write("a", item, [b"12345678"])
+        flash.write("a", 0, [b"12345678"])
+        flash.write("a", 0, [b"1234"])  # its seal is written when another item is visited
+        flash.write("a", 1, [b"12345678"])
+        assert flash.wear == 3
+        flash.write("a", 0, [b"1234"])
+        assert flash.wear == 4
