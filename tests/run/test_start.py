@@ -10,6 +10,7 @@ from train_tools import Crash, crash_at, made, metrics, outcome, recipe, run
 
 from tinyfoa_np.data import Dataset, Split
 from tinyfoa_np.errors import BadRequest, CheckFailed
+from tinyfoa_np.layers.tiling import Tiling
 from tinyfoa_np.model.model import load
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run.directory import read_recipe
@@ -143,6 +144,13 @@ def test_training_starts_with_the_models_own_answers(tmp_path, options):
     file = run(tmp_path, which, data, start=old / "model.safetensors")
     models = [load(directory + "/model.safetensors") for directory in (result["run_dir"], file["run_dir"])]
     assert np.array_equal(models[0].predict(data.test.inputs), models[1].predict(data.test.inputs))
+
+
+@pytest.mark.parametrize("name", ["bp resnet8", "giff cnn"])
+def test_given_arrays_take_their_own_bytes(name):
+    stage = Layout(recipe(**CASES[name][0]).validated(), images(), 1).makers[0](Tiling(8))
+    for group in stage.layers:
+        assert sum(map(sum, group.given_objects().values())) == 4 * (group.size + group.program.statistics)
 
 
 def test_weights_of_a_model_file_are_alpha_times_signs(tmp_path):
