@@ -12,7 +12,7 @@ layers of M x M slices:
     bits      on your own data, in fully connected networks: activations are real, and weights, too, if
               I < :data:`FEW_INPUTS` or N < :data:`PER_INPUT` I, or where the catalogue's entry says so
               (``real_defaults``); on digits and in other networks as the entry says
-    wide      with more inputs than samples, real weights and an algorithm in :data:`WIDE_LR`: momentum, at that rate
+    wide      with more inputs than samples, real weights, and a rate in :data:`WIDE_LR`: momentum at that rate
     images    networks with convolutions: :data:`GRAPH_RATES`, batch 10; then :data:`NORMED` or :data:`UNNORMED`
 
 A neuron with signs for weights sees only the directions of a cube's corners: few if there are few inputs, and with few
@@ -146,8 +146,9 @@ def completed(given: dict[str, Any], samples: int, inputs: int, own: bool = True
     for name in _real(entry, fields, samples, inputs, own):
         fields.setdefault(name, False)
     real = own and not convolutions and not is_local(fields["network"]) and fields.get("binary_weights") is False
-    if real and inputs > samples and algorithm in WIDE_LR and not {"lr", "optimizer"} & fields.keys():
-        fields.update(optimizer="momentum", lr=WIDE_LR[algorithm])
+    wide = WIDE_LR.get(algorithm) if real and inputs > samples else None
+    if wide and not {"lr", "optimizer"} & fields.keys():
+        fields.update(optimizer="momentum", lr=wide)
     if entry.by_layer and (entry.schedules[0] if schedule == "auto" else schedule) == "slice":
         side = fields.setdefault("slices", 1 if inputs == 1 else 2)
         turns = (side if is_local(fields["network"]) else side**2) / max(1, fields.get("visits", 1))

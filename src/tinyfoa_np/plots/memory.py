@@ -78,6 +78,7 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
         canvas.YELLOW,
         (
             "gradient",
+            "head_gradient",
             "sums",
             "bias_sums",
             "dz",
@@ -93,6 +94,7 @@ WHAT: dict[str, tuple[str, tuple[str, ...]]] = {
             "panel",
             "run",
             "lost",
+            "head_lost",
             "partial",
             "slopes",
             "label_slopes",
