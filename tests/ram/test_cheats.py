@@ -204,7 +204,7 @@ def numbers_beside_the_tables(patches):
 
     def grow(entry, *args):
         made(entry, *args)
-        kept.append([float(k) for k in range(300 if patches.name == "tinyfoa" else 4000)])
+        kept.append([float(k) for k in range(400 if patches.name == "tinyfoa" else 4000)])
 
     patches.patch.setattr(item_file.ItemFile, "__init__", grow)
     return "bytes were allocated beside the arena at a time, 16,384 are allowed"
