@@ -142,7 +142,7 @@ def started(
 
 
 def chosen_from(beginning: Start, given: dict[str, Any], shape: tuple[int, int]) -> Recipe:
-    """The recipe of :func:`started` for a training set of so many samples and inputs, which matters to another rule."""
+    """The recipe of :func:`started`; another rule's defaults follow from the training set's (samples, inputs)."""
     from tinyfoa_np.run.start import further
 
     model = beginning.model

@@ -21,6 +21,15 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 REAL = {"binary_weights": False, "binary_activations": False}
 
 
+def answers_are_golden(trained, arrays, known):
+    """Answers and the layers that give them, of the test samples alone and 15 times over."""
+    answers, stops = exits.predict(trained, arrays["x_test"], known.limits())
+    np.testing.assert_array_equal(stops, arrays["exit_free"])
+    np.testing.assert_array_equal(answers, arrays["answer_free"])
+    many, _ = exits.predict(trained, np.tile(arrays["x_test"], (15, 1)), known.limits())  # in several groups
+    np.testing.assert_array_equal(many, np.tile(answers, 15))
+
+
 @pytest.mark.parametrize("path", golden_files("lightff_mp*.npz"), ids=lambda path: path.stem)
 def test_golden(path):
     with np.load(path) as file:
@@ -34,11 +43,7 @@ def test_golden(path):
     known = exits.calibrated(trained, arrays["x_train"], arrays["y_train"])
     for ours, name in ((known.mean, "mean"), (known.deviation, "std")):
         np.testing.assert_allclose(ours, arrays[name], rtol=0, atol=1e-5 * np.abs(arrays[name]).max())
-    answers, stops = exits.predict(trained, arrays["x_test"], known.limits())
-    np.testing.assert_array_equal(stops, arrays["exit_free"])
-    np.testing.assert_array_equal(answers, arrays["answer_free"])
-    many, _ = exits.predict(trained, np.tile(arrays["x_test"], (15, 1)), known.limits())  # in several groups
-    np.testing.assert_array_equal(many, np.tile(answers, 15))
+    answers_are_golden(trained, arrays, known)
     assert exits.products(trained)[-1] == classes * sum(W.size for W, _ in weights)
 
 
@@ -73,11 +78,7 @@ def test_golden_of_one_pass(path):
     known = exits.calibrated(trained, arrays["x_train"], arrays["y_train"])
     for ours, name in ((known.mean, "mean_free"), (known.deviation, "std_free")):
         np.testing.assert_allclose(ours, arrays[name], rtol=0, atol=1e-5 * np.abs(arrays[name]).max())
-    answers, stops = exits.predict(trained, arrays["x_test"], known.limits())
-    np.testing.assert_array_equal(stops, arrays["exit_free"])
-    np.testing.assert_array_equal(answers, arrays["answer_free"])
-    many, _ = exits.predict(trained, np.tile(arrays["x_test"], (15, 1)), known.limits())  # in several groups
-    np.testing.assert_array_equal(many, np.tile(answers, 15))
+    answers_are_golden(trained, arrays, known)
     every = sum(W.size for W, _ in weights) + sum(arrays[f"C{k}"].size for k in range(count))
     assert exits.products(trained)[-1] == every
 
