@@ -132,8 +132,9 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
                 more = builder.and_(more, builder.icmp_signed(">", rest, I64(0)))
                 for smaller in sizes[k + 1 :]:
                     if smaller * vectors >= BUSY:
-                        some = builder.mul(builder.sdiv(builder.add(rest, I64(smaller - 1)), I64(smaller)), I64(smaller))
-                        more = builder.and_(more, builder.icmp_signed(">=", some, I64(size)))
+                        some = builder.sdiv(builder.add(rest, I64(smaller - 1)), I64(smaller))
+                        sums = builder.mul(some, I64(smaller))
+                        more = builder.and_(more, builder.icmp_signed(">=", sums, I64(size)))
                 tiles = builder.add(tiles, builder.zext(more, tiles.type))
                 with cgutils.for_range(builder, tiles) as number:
                     begin = builder.add(done, builder.mul(number.index, I64(size)))
