@@ -71,6 +71,12 @@ class Known(NamedTuple):
     medians: np.ndarray | None = None
     values: list[list[str]] | None = None
 
+    def called(self) -> list[str]:
+        """For each input that the network sees, its column as :func:`place_of` finds it: a name, or a number from 1."""
+        columns = self.names or [str(place + 1) for place in self.places]
+        values = self.values or [[]] * len(columns)
+        return [column for column, own in zip(columns, values) for _ in own or [""]]
+
     def to_record(self) -> dict[str, Any]:
         """A JSON-compatible dictionary of the fields."""
         about = self._asdict() | {"reading": self.reading.to_record()}

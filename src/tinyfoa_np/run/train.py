@@ -126,6 +126,8 @@ def train(
     """
     beginning = None if start is None else Start.of(start)
     recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream, beginning)
+    if dataset.drift:
+        warnings.warn(dataset.drift, stacklevel=2)
     with contextlib.ExitStack() as stack:
         listener = on_event or stack.enter_context(ProgressLine(recipe))
         run = _Run(recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, listener, tilings)
