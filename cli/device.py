@@ -113,17 +113,27 @@ def check_flash(layout: CLayout, dataset: Dataset, board: str | None, mapped: bo
     known = boards.board(board) if board else None
     flash = plans.flash_of(layout, constants, known, RESERVE_FLASH if reserve is None else reserve)
     if not flash["fits"]:
-        told, tries = plans.problem(flash, samples)
+        told, tries = _problem(flash, samples)
         raise BadRequest(f"{told}: try {tries}")
+
+
+def _problem(flash: dict[str, Any], samples: int) -> tuple[str, str]:
+    """What does not fit into the flash, and what to try; ``samples`` bytes are in the program."""
+    if flash["nbytes"] is None:
+        told = f"the program would hold {flash['program_bytes']:,} bytes of {flash['program_nbytes']:,}"
+    else:
+        told = f"{flash['name']} would hold {flash['held_bytes']:,} bytes of {flash['nbytes']:,} that are left"
+    tries = ["--flash nor"] if flash["nbytes"] is not None else []
+    if samples:
+        tries.append(f"--samples copied ({size(samples)} of samples leave the program)")
+    return f"does not fit: {told}", ", ".join([*tries, "or narrower layers"]) if tries else "narrower layers"
 
 
 def print_device_plan(result: dict[str, Any]) -> None:
     """Print the verdict, then RAM, flash, time and the arena's regions."""
-    from tinyfoa_np.reports import device_plan as plans
-
     console = output(WIDTH)
     ram, flash, time = result["ram"], result["flash"], result["time"]
-    told, tries = ("fits", "") if result["fits"] else plans.problem(flash, result["samples_bytes"])
+    told, tries = ("fits", "") if result["fits"] else _problem(flash, result["samples_bytes"])
     there = "" if flash["nbytes"] is None else f" of {flash['nbytes']:,} that are left"
     of = "" if ram["budget_bytes"] is None else f" of {ram['budget_bytes']:,}"
     how = [name for name in ("slices", "signs") if ram[f"{name}_streamed"]]

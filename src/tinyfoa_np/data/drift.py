@@ -93,8 +93,8 @@ def warning(name: str, found: dict[int, str], called: Sequence[str], table: bool
     "log.csv has columns that drift: 'temp' (moves); leave out with --drop those that do not describe the class"
     """
     first: dict[str, str] = {}
-    for column in sorted(found):
-        first.setdefault(called[column], found[column])
+    for n in sorted(found):
+        first.setdefault(called[n], found[n])
     if not first:
         return ""
     reasons: dict[str, list[str]] = {}

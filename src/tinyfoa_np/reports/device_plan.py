@@ -9,7 +9,6 @@ import numpy as np
 from ..data import Dataset
 from ..model.c_layout import NOR, ROOT_PAGES, STATE_BYTES, CLayout, Store, fit
 from ..recipe import Recipe
-from ..text import size
 from .board_time import ASSUMES, VOLTS
 from .boards import Board
 from .instructions import CODE, KINDS, STACK, instructions, kind_of
@@ -173,18 +172,6 @@ def flash_of(
         "trainings": store.cycles * (there // store.page) / pages if store.cycles and there else None,
         **program,
     }
-
-
-def problem(flash: dict[str, Any], samples: int) -> tuple[str, str]:
-    """What does not fit into the flash of :func:`flash_of`, and what to try; ``samples`` bytes are in the program."""
-    if flash["nbytes"] is None:
-        told = f"the program would hold {flash['program_bytes']:,} bytes of {flash['program_nbytes']:,}"
-    else:
-        told = f"{flash['name']} would hold {flash['held_bytes']:,} bytes of {flash['nbytes']:,} that are left"
-    tries = ["--flash nor"] if flash["nbytes"] is not None else []
-    if samples:
-        tries.append(f"--samples copied ({size(samples)} of samples leave the program)")
-    return f"does not fit: {told}", ", ".join([*tries, "or narrower layers"]) if tries else "narrower layers"
 
 
 def _time(layout: CLayout, counts: list[float], board: Board) -> dict[str, Any]:

@@ -126,8 +126,6 @@ def train(
     """
     beginning = None if start is None else Start.of(start)
     recipe, dataset = _agreed(recipe, dataset, Path(run_dir), resume, stream, beginning)
-    if dataset.drift:
-        warnings.warn(dataset.drift, stacklevel=2)
     with contextlib.ExitStack() as stack:
         listener = on_event or stack.enter_context(ProgressLine(recipe))
         run = _Run(recipe, dataset, Path(run_dir), ram, threads, audit, lean, commit_every, listener, tilings)
@@ -151,6 +149,8 @@ def _agreed(
     else:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
+        if dataset.drift:
+            warnings.warn(dataset.drift, stacklevel=3)
     recipe = recipe.validated()
     if dataset.digest is not None and not stream:  # in a stream every part has its own
         if recipe.digest not in (None, dataset.digest):
