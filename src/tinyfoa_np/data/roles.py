@@ -98,8 +98,10 @@ class Known(NamedTuple):
                 raise ValueError("places are not those of columns")
             if not -1 <= known.label_at < known.total or known.label_at in places:
                 raise ValueError("the label has no place")
-            if names is not None and (len(names) != width or not all(type(name) is str for name in names)):
-                raise ValueError("names are not those of the inputs")
+            if names is not None:
+                distinct = all(type(name) is str for name in names) and len(set(names)) == width
+                if len(names) != width or not distinct:
+                    raise ValueError("names are not those of the inputs")
             if label is not None and type(label) is not str:
                 raise ValueError("the label has no name")
             if values is not None:
