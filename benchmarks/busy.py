@@ -7,18 +7,16 @@ thread, in one once more, which shows how far equals differ, in two, and in two 
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from math import sqrt
-from queue import SimpleQueue
+from multiprocessing.connection import Connection
 
 from measure import arguments, finish, machine, synthetic, table, trained
 
-from tinyfoa_np.data import Dataset
 from tinyfoa_np.kernels.launching import Team
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.events import Event
@@ -30,69 +28,57 @@ BEFORE, TURN, BATCHES = 40, 50, 256
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
 
 
-class Enough(Exception):
-    """The last turn is over."""
+def trains(slices: int, way: str, turns: Connection) -> None:
+    """A process that trains: at each word it takes the steps of a turn and sends back the mean of their seconds."""
+    if way == "two, always":
+        Team.FIRST = 10**9
+    steps, seconds, last = 0, 0.0, 0.0
 
-
-class Training(threading.Thread):
-    """A training that takes turns with others, in a thread of its own."""
-
-    def __init__(self, slices: int, way: str, dataset: Dataset) -> None:
-        super().__init__()
-        self.recipe = Recipe(network="fc:2000x2", slices=slices, batch=100, epochs=64).validated()
-        self.dataset, self.threads = dataset, WAYS[way]
-        self.goes_on: SimpleQueue[bool] = SimpleQueue()
-        self.done: SimpleQueue[float] = SimpleQueue()
-        self.steps, self.seconds, self.last = 0, 0.0, 0.0
-        usual, Team.FIRST = Team.FIRST, 10**9 if way == "two, always" else Team.FIRST
-        self.start()
-        self.done.get()
-        Team.FIRST = usual
-
-    def run(self) -> None:
-        with suppress(Enough):
-            trained(self.recipe, self.dataset, self.threads, self.heard)
-
-    def heard(self, event: Event) -> None:
-        """After a step: count it; after the last one of a turn, wait for the next turn."""
+    def heard(event: Event) -> None:
+        nonlocal steps, seconds, last
         now = time.perf_counter()
         if event.kind != "batch" or event.epoch == 0 and event.batch < BEFORE:
             return
         if event.batch > 0:  # the step alone: not the test error and the commit at the end of an epoch
-            self.steps, self.seconds = self.steps + 1, self.seconds + now - self.last
-        if self.last == 0.0 or self.steps == TURN:
-            self.done.put(self.seconds / TURN)
-            if not self.goes_on.get():
-                raise Enough
-            self.steps, self.seconds = 0, 0.0
-        self.last = time.perf_counter()
+            steps, seconds = steps + 1, seconds + now - last
+        if last == 0.0 or steps == TURN:
+            turns.send(seconds / TURN)
+            turns.recv()
+            steps, seconds = 0, 0.0
+        last = time.perf_counter()
 
-    def turn(self) -> float:
-        """Seconds of a step, over a turn."""
-        self.goes_on.put(True)
-        return self.done.get()
+    recipe = Recipe(network="fc:2000x2", slices=slices, batch=100, epochs=64).validated()
+    trained(recipe, synthetic(100 * BATCHES, 100), WAYS[way], heard)
 
 
 def measured(slices: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step in each turn of each way."""
-    dataset = synthetic(100 * BATCHES, 100)
+    """Seconds of a step in each turn of each way, after a first turn that does not count."""
+    spawn = multiprocessing.get_context("spawn")
+    ends = {way: spawn.Pipe() for way in WAYS}
+    # a process for each: GNU's OpenMP lets threads spin for a shorter time in a process that has many
+    trainings = [spawn.Process(target=trains, args=(slices, way, ends[way][1]), daemon=True) for way in WAYS]
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    for training in trainings:
+        training.start()
+    for here, _ in ends.values():
+        here.recv()  # it waits for its turn
     other = subprocess.Popen([sys.executable, "-c", BUSY])
     try:
-        trainings = {way: Training(slices, way, dataset) for way in WAYS}
-        for k in range(rounds):
+        for k in range(1 + rounds):
             for way in list(WAYS)[:: 1 if k % 2 else -1]:
-                taken[way].append(trainings[way].turn())
+                ends[way][0].send("go on")
+                taken[way].append(ends[way][0].recv())
     finally:
         other.kill()
-    for training in trainings.values():
-        training.goes_on.put(False)
-        training.join()
-    return taken
+        for training in trainings:
+            training.kill()
+    return {way: values[1:] for way, values in taken.items()}
 
 
 def main() -> None:
-    asked = arguments(__doc__, slices=("2,16", "values of M"), rounds=(40, f"turns of {TURN} steps of each way"))
+    asked = arguments(
+        __doc__, slices=("2,16", "values of M"), rounds=(32, f"turns of {TURN} steps of each way, at least 2")
+    )
     print(machine())
     results: dict[str, float] = {}
     for slices in map(int, asked.slices.split(",")):
