@@ -11,7 +11,7 @@ import click
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.text import size
 
-from .device import device_plan, of_trainer, print_device_plan
+from .device import check_board, device_plan, of_trainer, print_device_plan, reserve_options
 from .options import (
     Bytes,
     CommandOfRecipes,
@@ -64,18 +64,7 @@ Examples:
     help="Plan for the RAM and flash of this board, by its name or a part of it: stm32f746, nano 33.",
 )
 @click.option("--boards", "every", is_flag=True, help="Print a verdict for every known board.")
-@click.option(
-    "--reserve",
-    type=Bytes(),
-    metavar="SIZE",
-    help="Part of a board's RAM that is reserved for stack, bookkeeping and other data. [default: 16KiB]",
-)
-@click.option(
-    "--reserve-flash",
-    type=Bytes(),
-    metavar="SIZE",
-    help="Part of a board's program flash that is reserved for firmware. [default: 128KiB]",
-)
+@reserve_options("16KiB; 8KiB with --to c-trainer")
 @click.option(
     "--storage",
     metavar="WHERE",
@@ -134,7 +123,7 @@ def plan(
     """
     others = {"--storage": storage, "--lean": lean, "--threads": threads, "--boards": every}
     _check(to, others, {"--flash": flash, "--samples": samples})
-    _check_boards(board, every, {"--reserve": reserve, "--reserve-flash": reserve_flash})
+    check_board(board, every, {"--reserve": reserve, "--reserve-flash": reserve_flash})
     from tinyfoa_np import data
     from tinyfoa_np.reports import boards, forecast
     from tinyfoa_np.rules.fit import Layout
@@ -195,15 +184,6 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
         raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
     for option in [option for option, value in others.items() if value and to]:
         raise BadRequest(f"{option} is not for the trainer in C: leave it out, or --to {to}")
-
-
-def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuse options about a board if there is no board."""
-    if board and every:
-        raise BadRequest("--boards is about all boards, --board about one: give one of them")
-    for option, value in of_a_board.items():
-        if value is not None and not (board or every):
-            raise BadRequest(f"{option} is of a board: name one with --board")
 
 
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
