@@ -32,6 +32,7 @@ ABOUT = {
     "resnet8": "MLPerf Tiny's ResNet-8 for CIFAR-10",
     "mobilenetv1": "MLPerf Tiny's MobileNetV1, a quarter of its width",
     "dscnn": "MLPerf Tiny's DS-CNN for spectrograms of 49 x 10",
+    "resnet17": "DeeperForward's ResNet for CIFAR-10",
 }
 
 
