@@ -208,8 +208,8 @@ _RECIPE_OPTIONS = (
         "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
         "bp, fa, dfa, drtp, deeperforward, cwcomp and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
         "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer."
-        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (resnet8 also "
-        f"with deeperforward; cnn also with it, dfa, drtp, biofo and cwcomp). [default: {Recipe.network}]",
+        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (resnet8 and resnet17 "
+        f"also with deeperforward; cnn also with it, dfa, drtp, biofo and cwcomp). [default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",
