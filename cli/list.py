@@ -95,7 +95,7 @@ Examples:
 @json_option
 @debug_option
 def list_(what: str, as_json: bool) -> None:
-    """Name what there is: learning rules, networks, optimizers, data sets or boards.
+    """List learning rules, networks, optimizers, data sets or boards.
 
     RAM, block (the largest that an arena can have) and flash of boards are those on the chip.
     """
