@@ -52,7 +52,9 @@ def reserve_options(ram: str) -> Callable[[Command], Command]:
 
 
 def check_board(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuse options about a board if there is no board."""
+    """Refuse options about a board if there is no board, and a board without a name."""
+    if board is not None and not board.strip():
+        raise BadRequest("--board is empty: name a board (tinyfoa list boards)")
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
     for option, value in of_a_board.items():

@@ -264,6 +264,12 @@ def test_help_comes_in_sections_and_whole_sentences(run):
         assert len(names) == len(set(names)) and {"--label", "--network", "--theta", "--ram"} <= set(names)
 
 
+def test_a_group_without_a_command_shows_its_help(run):
+    for group, section in (((), "Use a model:"), (("data",), "Commands:")):
+        code, out, err = run(*group)
+        assert (code, err) == (0, "") and section in out
+
+
 def test_data_list_fits_a_terminal(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("TINYFOA_DATA", raising=False)
