@@ -13,15 +13,19 @@ from .options import data_dir_option, debug_option, json_option
 
 
 @click.group(
+    invoke_without_command=True,
     epilog="""\b
 Examples:
   tinyfoa data list
   tinyfoa data fetch mitbih
-  tinyfoa data verify mnist --data-dir ~/datasets"""
+  tinyfoa data verify mnist --data-dir ~/datasets""",
 )
 @debug_option
-def data() -> None:
+@click.pass_context
+def data(context: click.Context) -> None:
     """List the data sets, fetch them, or verify their files."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @data.command("list")

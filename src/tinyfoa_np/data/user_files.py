@@ -377,6 +377,8 @@ def from_npz(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> 
 
 
 def _count(name: str, inputs: np.ndarray) -> int:
+    if inputs.ndim > 1 and not len(inputs):
+        raise BadRequest(f"{name} has no samples")
     if inputs.ndim < 2 or not inputs.size:
         raise BadRequest(f"{name} has inputs {inputs.shape}: N rows, one sample each, are needed")
     return len(inputs)
