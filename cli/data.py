@@ -33,7 +33,7 @@ def data(context: click.Context) -> None:
 @json_option
 @debug_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """List data sets, their numbers of samples, and where each was found or how to get it."""
+    """List the data sets, and where each was found or how to get it."""
     from tinyfoa_np import data as sets
 
     rows = []

@@ -69,8 +69,8 @@ Examples:
     type=Names(),
     default=(),
     metavar="NUMBERS",
-    help="Points of a study, separated by commas: values of M, or numbers of exchanges. [default: M 2,4,8,16; exchanges "
-    "4 to 256]",
+    help="Points of a study, separated by commas: values of M, or numbers of exchanges. [default: M 2,4,8,16; "
+    "exchanges 4 to 256]",
 )
 @click.option(
     "--quick",
