@@ -33,7 +33,7 @@ def data(context: click.Context) -> None:
 @json_option
 @debug_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """Name, training and test samples, and where each data set was found or how to get it."""
+    """List the data sets, and where each was found or how to get it."""
     from tinyfoa_np import data as sets
 
     rows = []
@@ -78,9 +78,9 @@ def fetch(name: str, data_dir: str | None, quiet: bool) -> None:
 @json_option
 @debug_option
 def verify(name: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of the data set NAME, or of every one that is found, with their published digests.
+    """Compare the files of data set NAME with the published digests.
 
-    Exit code 1 when a file is truncated or altered.
+    Without NAME, the files of all data sets that are found. Exit code 1 if a file is truncated or altered.
     """
     from tinyfoa_np import data as sets
 

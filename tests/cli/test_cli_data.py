@@ -57,6 +57,9 @@ def test_from_a_table_to_answers(run, flowers, tmp_path):
     Path("turned.csv").write_text("".join(",".join(row) + "\n" for row in [[*turned[0][:-1], "id"], *turned[1:]]))
     assert run("predict", result["run_dir"], "turned.csv")[1] == answers[0][1]
     assert "x or x_test is needed" in run("predict", result["run_dir"], "other.npz")[2]
+    assert (
+        "neither .csv, .npz nor .npy" in run("predict", result["run_dir"], f"{result['run_dir']}/model.safetensors")[2]
+    )
 
 
 def test_other_data_are_refused(run, flowers, tmp_path):
@@ -126,6 +129,20 @@ def test_bad_requests(run, flowers, tmp_path, monkeypatch, arguments, says):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "") and says in one_error_line(err)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--network", "fc:"], "network 'fc:' is not understood"),
+        (["--network", "conv:x", "--algorithm", "bp"], "conv:x"),
+        (["--out", "flowers.csv"], "--out flowers.csv is a file"),
+    ],
+)
+def test_what_needs_no_data_is_refused_before_they_are_read(run, flowers, monkeypatch, arguments, says):
+    monkeypatch.setattr("tinyfoa_np.data.load", lambda *more, **named: pytest.fail("data are read"))
+    code, out, err = run("train", "flowers.csv", *arguments)
+    assert (code, out) == (2, "") and says in one_error_line(err)
 
 
 def test_files_that_are_not_the_published_ones(run, tmp_path, monkeypatch):

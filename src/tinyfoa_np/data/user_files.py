@@ -444,6 +444,8 @@ def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
             part = _part(str(path), csv_table.read_new(path, known, limit))
         elif suffix == ".npz":
             part = _new_arrays(path, limit)
+        elif suffix != ".npy":
+            raise BadRequest(f"{path} is neither .csv, .npz nor .npy: name a file of samples")
         else:
             part = Part(str(path), from_npy(path, limit), None)
     if reading.window and part.inputs.ndim == 2 and part.inputs.shape[1] != width:
