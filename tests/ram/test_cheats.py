@@ -454,14 +454,14 @@ def bytes_among_the_views(patches):
 
 def an_array_made_between_two_views(patches):
     """While the stage's regions are named one after another, and kept."""
-    own = patches.kind.own
+    besides = patches.kind.besides
 
     def named(stage):
-        for region in own(stage):
+        for region in besides(stage):
             stage.kept = np.ones(330, np.float32)
             yield region
 
-    patches.patch.setattr(patches.kind, "own", named)
+    patches.patch.setattr(patches.kind, "besides", named)
     return "1,320"
 
 

@@ -83,9 +83,20 @@ class Guard:
 
     def disarm(self) -> None:
         """Check the current phase, then stop checking."""
-        if self.arena.watch is not None:
+        if self.arena.watch == self._leave:
             self.check()
-            self.arena.watch = None
+        self.arena.watch = None
+
+    def rest(self) -> None:
+        """Check the current phase, then only overwrite regions as they end; that does not count as the work's either."""
+        self.disarm()
+        self.arena.watch = self._overwrite
+
+    def _overwrite(self, following: str) -> None:
+        before = self.trace.pause()
+        if self.arena.poison:
+            self.arena.overwrite_ended(following)
+        self.trace.resume(before)
 
     def check(self) -> None:
         """Compare the bytes that the current phase must not change."""

@@ -95,7 +95,7 @@ class GroupStage(Stage):
             Region("commit", (max(group.commit_bytes for group in self.layers),), "uint8", ("load",)),
         ]
 
-    def own(self) -> Iterator[Region]:
+    def besides(self) -> Iterator[Region]:
         """The regions of :meth:`extra`, and those of the groups' losses, group by group."""
         yield from self.extra()
         for group in self.layers:
