@@ -1,15 +1,19 @@
 """Two threads where another program keeps a core busy: no slower than one.
 
 Kernels share their work evenly, so a thread that loses its core holds up the others. A training therefore tries one
-thread now and then, and goes on with what was faster. This trains with one thread, with two, and with two that never
-try one, side by side with one busy process.
+thread now and then, and goes on with what was faster. Four trainings take short turns beside one busy process: in one
+thread, in one once more, which shows how far equals differ, in two, and in two without a try of one.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import statistics
 import subprocess
 import sys
 import time
+from math import sqrt
+from multiprocessing.connection import Connection
 
 from measure import arguments, finish, machine, synthetic, table, trained
 
@@ -17,53 +21,75 @@ from tinyfoa_np.kernels.launching import Team
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run.events import Event
 
-WAYS = {"one": 1, "two": 2, "two, always": 2}
+WAYS = {"one": 1, "one again": 1, "two": 2, "two, always": 2}
+#: steps before a training takes turns, a first trial of one thread among them; steps of a turn; batches of an epoch
+BEFORE, TURN, BATCHES = 40, 50, 256
+#: keeps a core busy as long as its parent lives
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
 
 
-class Enough(Exception):
-    """The steps that are clocked have been taken."""
-
-
-def seconds(recipe: Recipe, threads: int, steps: int, always: bool) -> float:
-    """Wall time of a step, after the first trial of one thread."""
-    clock: list[float] = []
+def trains(slices: int, way: str, turns: Connection) -> None:
+    """A process that trains: at each word it takes the steps of a turn and sends back the mean of their seconds."""
+    if way == "two, always":
+        Team.FIRST = 10**9
+    steps, seconds, last = 0, 0.0, 0.0
 
     def heard(event: Event) -> None:
-        if event.kind == "batch":
-            clock.append(time.perf_counter())
-            if len(clock) == 40 + steps:
-                raise Enough
+        nonlocal steps, seconds, last
+        now = time.perf_counter()
+        if event.kind != "batch" or event.epoch == 0 and event.batch < BEFORE:
+            return
+        if event.batch > 0:  # the step alone: not the test error and the commit at the end of an epoch
+            steps, seconds = steps + 1, seconds + now - last
+        if last == 0.0 or steps == TURN:
+            turns.send(seconds / TURN)
+            turns.recv()
+            steps, seconds = 0, 0.0
+        last = time.perf_counter()
 
-    usual, Team.EVERY = Team.EVERY, 10**9 if always else Team.EVERY
+    recipe = Recipe(network="fc:2000x2", slices=slices, batch=100, epochs=64).validated()
+    trained(recipe, synthetic(100 * BATCHES, 100), WAYS[way], heard)
+
+
+def measured(slices: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step in each turn of each way, after a first turn that does not count."""
+    spawn = multiprocessing.get_context("spawn")
+    ends = {way: spawn.Pipe() for way in WAYS}
+    # a process for each: GNU's OpenMP lets threads spin for a shorter time in a process that has many
+    trainings = [spawn.Process(target=trains, args=(slices, way, ends[way][1]), daemon=True) for way in WAYS]
+    taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    for training in trainings:
+        training.start()
+    for here, _ in ends.values():
+        here.recv()  # it waits for its turn
+    other = subprocess.Popen([sys.executable, "-c", BUSY])
     try:
-        trained(recipe, synthetic(100 * (41 + steps), 100), threads, heard)
-    except Enough:
-        pass
+        for k in range(1 + rounds):
+            for way in list(WAYS)[:: 1 if k % 2 else -1]:
+                ends[way][0].send("go on")
+                taken[way].append(ends[way][0].recv())
     finally:
-        Team.EVERY = usual
-    return (clock[-1] - clock[39]) / (len(clock) - 40)
+        other.kill()
+        for training in trainings:
+            training.kill()
+    return {way: values[1:] for way, values in taken.items()}
 
 
 def main() -> None:
-    asked = arguments(__doc__, steps=(240, "steps that are clocked"), rounds=(3, "of each way, in turn"))
+    asked = arguments(
+        __doc__, slices=("2,16", "values of M"), rounds=(32, f"turns of {TURN} steps of each way, at least 2")
+    )
     print(machine())
     results: dict[str, float] = {}
-    rows: list[list[str]] = []
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        for slices in (2, 16):
-            recipe = Recipe(network="fc:2000x2", slices=slices, batch=100, epochs=slices).validated()
-            best = dict.fromkeys(WAYS, float("inf"))
-            for _ in range(asked.rounds):
-                for way, threads in WAYS.items():
-                    best[way] = min(best[way], seconds(recipe, threads, asked.steps, way == "two, always"))
-            results[f"busy_2_vs_1_M{slices}"] = best["one"] / best["two"]
-            rows.append(
-                [f"M = {slices}", *(f"{1e3 * best[way]:.2f} ms" for way in WAYS), f"{best['one'] / best['two']:.2f}"]
-            )
-    finally:
-        other.kill()
-    table(["a step beside a busy core", *WAYS, "one / two"], rows)
+    for slices in map(int, asked.slices.split(",")):
+        taken = measured(slices, asked.rounds)
+        mean = {way: statistics.mean(values) for way, values in taken.items()}
+        row = [f"M = {slices}", *(f"{1e3 * mean[way]:.3f} ms" for way in WAYS)]
+        for name, way in (("1", "one again"), ("2", "two")):
+            ratios = [one / other for one, other in zip(taken["one"], taken[way], strict=True)]
+            results[f"busy_{name}_vs_1_M{slices}"] = ratio = mean["one"] / mean[way]
+            row.append(f"{ratio:.3f} +- {statistics.stdev(ratios) / sqrt(len(ratios)):.3f}")
+        table(["a step beside a busy core, mean", *WAYS, "one / again", "one / two"], [row])
     finish(asked.json, results)
 
 

@@ -111,8 +111,9 @@ def torch_augment(images: Any) -> Any:
     return torch.stack([image[:, y : y + R, x : x + S] for image, (y, x) in zip(around, places)])
 
 
-def torch_step(made: GroupStage) -> Callable[[bool], float]:
-    """The same network of backpropagation in PyTorch, from the same weights."""
+def torch_network(made: GroupStage) -> tuple[Callable[[Any], Any], list[Any]]:
+    """The same network of backpropagation in PyTorch, from the same weights: images (B, C, R, S) to logits, and its
+    parameters."""
     import torch
     import torch.nn.functional as F
 
@@ -141,12 +142,9 @@ def torch_step(made: GroupStage) -> Callable[[bool], float]:
         tensors = [tensor.contiguous().requires_grad_() for tensor in tensors]
         own.append((*tensors, *([bias] if one.biased else [])))
         parameters += own[-1]
-    optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
-    images = torch.from_numpy(made.ram.inputs.copy()).reshape(made.B, *made.inputs.image or ())
-    labels = torch.from_numpy(made.ram.labels.astype(np.int64))
 
-    def forward(augmented: bool) -> Any:
-        values = {0: (torch_augment(images) if augmented else images).float() * (1 / 255)}
+    def forward(images: Any) -> Any:
+        values = {0: images}
         for one, tensors in zip(program.operations, own):
             h = values[one.source]
             if one.kind == POOL:
@@ -170,9 +168,23 @@ def torch_step(made: GroupStage) -> Callable[[bool], float]:
             values[one.target] = F.relu(h) if one.relu else h
         return values[program.output].flatten(1)
 
+    return forward, parameters
+
+
+def torch_step(made: GroupStage) -> Callable[[bool], float]:
+    """As :func:`step`, in PyTorch."""
+    import torch
+    import torch.nn.functional as F
+
+    forward, parameters = torch_network(made)
+    optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
+    images = torch.from_numpy(made.ram.inputs.copy()).reshape(made.B, *made.inputs.image or ())
+    labels = torch.from_numpy(made.ram.labels.astype(np.int64))
+
     def once(augmented: bool) -> float:
         optimizer.zero_grad()
-        loss = F.cross_entropy(forward(augmented), labels)
+        h = (torch_augment(images) if augmented else images).float() * (1 / 255)
+        loss = F.cross_entropy(forward(h), labels)
         loss.backward()
         optimizer.step()
         return float(loss.detach())

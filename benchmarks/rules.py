@@ -1,12 +1,14 @@
 """How well does each learning rule do on MNIST with its defaults, and in how many bytes, beside its paper's figure?
 
 Every rule of the catalogue trains for 20 epochs (per layer where layers train one after another), with one thread and
-seed 0: on two layers of 500 neurons if it trains such layers, else on the convolutional network ``cnn``. So does bp
-with the optimizer Bop (``bop``), and the model of ff answers once more with LightFF's early exits (``lightff``). Runs
-are kept in a directory and resumed from it; rules that have not run yet are marked in the table.
+seed 0, on two layers of 500 neurons or another network; all else is as ``tinyfoa train`` chooses it without options.
+So do bp and tinyfoa with the optimizer Bop (``bop``, ``bop-tinyfoa``), and the model of ff with real weights answers
+once more with LightFF's early exits (``lightff``). Runs are kept in a directory and resumed from it; rules that have
+not run yet are marked in the table.
 
     python benchmarks/rules.py --out runs/rules                 # train what is missing, then print the table
     python benchmarks/rules.py --out runs/rules --real          # the same with real weights and activations
+    python benchmarks/rules.py --out runs/rules --rules cwcomp,deeperforward --network cnn
     python benchmarks/rules.py --out runs/rules --table         # only print
 """
 
@@ -20,13 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyfoa_np import catalogue, data
-from tinyfoa_np.errors import BadRequest
+from tinyfoa_np import catalogue, data, defaults
 from tinyfoa_np.model import exits, model
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import jobs
 
-NETWORKS = ("fc:500x2", "cnn")
+NETWORK = "fc:500x2"
 #: MNIST test error in % as published, and the network and epochs it was published for
 PAPER = {
     "bp": (1.62, "2 x 500, slides of DRTP's authors; 1.33 for 4 x 2000, TinyFoA's paper"),
@@ -41,31 +42,31 @@ PAPER = {
     "deeperforward": (0.50, "TinyCNN, 4 layers"),
     "lightff": (1.42, "3 layers, by DeeperForward's authors"),
 }
-#: what is no algorithm of its own: bp with another optimizer
-VARIANTS = {"bop": ("bp", {"optimizer": "bop", "binary_activations": False})}
+#: what is no algorithm of its own: one with another optimizer, of binary weights and real activations
+_BOP = {"optimizer": "bop", "binary_activations": False}
+VARIANTS = {"bop": ("bp", _BOP), "bop-tinyfoa": ("tinyfoa", _BOP)}
 #: the answers of a trained ff, stopped at the first layer that is as confident as the paper's threshold asks
 EXITS = "lightff"
+REAL = dict.fromkeys(("binary_weights", "binary_activations"), False)
 HEAD = ("rule", "network", "weights, activations", "error, %", "arena, bytes", "published, %", "published for")
 
 
-def recipe_of(rule: str, dataset: str, epochs: int, all_real: bool = False) -> Recipe:
-    """A rule's recipe with its defaults: real numbers where its signs do not learn, or everywhere."""
+def recipe_of(rule: str, given: argparse.Namespace) -> Recipe:
+    """A rule's recipe as ``tinyfoa train`` completes it, or with real weights and activations."""
     algorithm, own = VARIANTS.get(rule, (rule, {}))
-    entry = catalogue.find(algorithm)
-    real = dict.fromkeys(("binary_weights", "binary_activations") if all_real else entry.real_defaults, False)
-    for network in NETWORKS:
-        try:
-            return Recipe(dataset, network, algorithm, epochs=epochs, **{**real, **own}).validated()
-        except BadRequest as error:
-            refused = error
-    raise refused
+    chosen = {"dataset": given.dataset, "network": given.network, "algorithm": algorithm, "epochs": given.epochs}
+    fields = {**chosen, **own, **(REAL if given.real else {})}
+    if defaults.apply(given.dataset, given.network):
+        samples = data.load(given.dataset, given.data_dir).train.inputs
+        return Recipe(**defaults.completed(fields, len(samples), samples[0].size, own=False)).validated()
+    return Recipe(**defaults.published(fields)).validated()
 
 
 def row(run: jobs.Run) -> list[str]:
     """A line of the table."""
     recipe, result = run.recipe, jobs.finished(run)
     kinds = ("binary" if bits else "real" for bits in (recipe.binary_weights, recipe.binary_activations))
-    published, where = PAPER.get(run.name.removesuffix("-real"), (None, ""))
+    published, where = PAPER.get(run.name.partition("-")[0], (None, ""))
     error = arena = "not yet"
     if result and result["outcome"] == "finished":
         error, arena = f"{result['error_pct']:.2f}", f"{result['arena']['watermark_bytes']:,}"
@@ -93,7 +94,7 @@ def exit_row(run: jobs.Run, data_dir: str | None) -> list[str]:
 def table(runs: list[jobs.Run], data_dir: str | None) -> str:
     """All rules in Markdown."""
     lines = [HEAD, ("---", "---", "---", "---:", "---:", "---:", "---"), *map(row, runs)]
-    lines += [exit_row(run, data_dir) for run in runs if run.name == "ff" and jobs.finished(run)]
+    lines += [exit_row(run, data_dir) for run in runs if run.name == "ff-real" and jobs.finished(run)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -103,19 +104,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rules", default="", help="some of them, separated by commas [default: all]")
+    parser.add_argument("--network", default=NETWORK)
     parser.add_argument("--real", action="store_true", help="real weights and activations, as in most papers' figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args(arguments)
     names = given.rules.split(",") if given.rules else [*catalogue.names(), *([] if given.real else VARIANTS)]
+    suffix = ("" if given.network == NETWORK else f"-{given.network}") + ("-real" if given.real else "")
     runs = [
-        jobs.Run(
-            f"{name}-real" if given.real else name,
-            recipe_of(name, given.dataset, given.epochs, given.real),
-            Path(given.out) / (f"{name}-real" if given.real else name),
-            given.data_dir,
-        )
+        jobs.Run(f"{name}{suffix}", recipe_of(name, given), Path(given.out) / f"{name}{suffix}", given.data_dir)
         for name in names
     ]
 

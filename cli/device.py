@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from tinyfoa_np import catalogue
 from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.text import size
 
+from .options import Bytes, Command
 from .printing import WIDTH, duration, empty_table, output
 
 if TYPE_CHECKING:
     from tinyfoa_np.data import Dataset
-    from tinyfoa_np.model.c_layout import Store
+    from tinyfoa_np.model.c_layout import CLayout, Store
     from tinyfoa_np.recipe import Recipe
 
 
@@ -21,6 +25,41 @@ def of_trainer(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
     if preset or not catalogue.find(given.get("algorithm", catalogue.DEFAULT)).in_c:
         return given
     return {"binary_weights": True, "binary_activations": True, **given}
+
+
+def reserve_options(ram: str) -> Callable[[Command], Command]:
+    """Add the options for what a board keeps for other purposes; ``ram`` is the default of RAM in words."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--reserve-flash",
+                type=Bytes(),
+                metavar="SIZE",
+                help="Part of a board's program flash that is reserved for firmware. [default: 128KiB]",
+            ),
+            click.option(
+                "--reserve",
+                type=Bytes(),
+                metavar="SIZE",
+                help=f"Part of a board's RAM that is reserved for stack, bookkeeping and other data. [default: {ram}]",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def check_board(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
+    """Refuse options about a board if there is no board, and a board without a name."""
+    if board is not None and not board.strip():
+        raise BadRequest("--board is empty: name a board (tinyfoa list boards)")
+    if board and every:
+        raise BadRequest("--boards is about all boards, --board about one: give one of them")
+    for option, value in of_a_board.items():
+        if value is not None and not (board or every):
+            raise BadRequest(f"{option} is of a board: name one with --board")
 
 
 def store_of(board: str | None, flash: str | None, ram: int | None, reserve: int | None) -> tuple[Store, int | None]:
@@ -66,15 +105,42 @@ def device_plan(
     return plans.device_plan(recipe, dataset, store, samples == "mapped", ram, known, kept)
 
 
+def check_flash(layout: CLayout, dataset: Dataset, board: str | None, mapped: bool, reserve: int | None) -> None:
+    """Raise `BadRequest` if the plan would say that a training does not fit into the flash."""
+    from tinyfoa_np.reports import boards
+    from tinyfoa_np.reports import device_plan as plans
+    from tinyfoa_np.reports.stores import RESERVE_FLASH
+
+    constants, samples = plans.constants_of(layout, dataset, mapped)
+    known = boards.board(board) if board else None
+    flash = plans.flash_of(layout, constants, known, RESERVE_FLASH if reserve is None else reserve)
+    if not flash["fits"]:
+        told, tries = _problem(flash, samples)
+        raise BadRequest(f"{told}: try {tries}")
+
+
+def _problem(flash: dict[str, Any], samples: int) -> tuple[str, str]:
+    """What does not fit into the flash, and what to try; ``samples`` bytes are in the program."""
+    if flash["nbytes"] is None:
+        told = f"the program would hold {flash['program_bytes']:,} bytes of {flash['program_nbytes']:,}"
+    else:
+        told = f"{flash['name']} would hold {flash['held_bytes']:,} bytes of {flash['nbytes']:,} that are left"
+    tries = ["--flash nor"] if flash["nbytes"] is not None else []
+    if samples:
+        tries.append(f"--samples copied ({size(samples)} of samples leave the program)")
+    return f"does not fit: {told}", ", ".join([*tries, "or narrower layers"]) if tries else "narrower layers"
+
+
 def print_device_plan(result: dict[str, Any]) -> None:
     """Print the verdict, then RAM, flash, time and the arena's regions."""
     console = output(WIDTH)
     ram, flash, time = result["ram"], result["flash"], result["time"]
+    told, tries = ("fits", "") if result["fits"] else _problem(flash, result["samples_bytes"])
     there = "" if flash["nbytes"] is None else f" of {flash['nbytes']:,} that are left"
     of = "" if ram["budget_bytes"] is None else f" of {ram['budget_bytes']:,}"
     how = [name for name in ("slices", "signs") if ram[f"{name}_streamed"]]
     lines = [
-        "fits" if result["fits"] else f"does not fit: {flash['name']} would hold {flash['held_bytes']:,} bytes{there}",
+        told,
         f"arena   {ram['arena_bytes']:,}{of} bytes"
         + (f"; {' and '.join(how)} come from flash row by row" if how else ""),
         f"beside  {result['stack_bytes']:,} bytes of stack, {result['code_bytes']:,} of code (-Os), "
@@ -87,16 +153,14 @@ def print_device_plan(result: dict[str, Any]) -> None:
             else f", {flash['erased_pages']:,} pages of {flash['page_bytes']:,} erased"
         ),
     ]
-    if not result["fits"]:
-        samples = size(result["samples_bytes"])
-        copied = f", --samples copied ({samples} of samples leave the program)" if result["samples_bytes"] else ""
-        lines.append(f"try     --flash nor{copied}, or narrower layers")
+    if tries:
+        lines.append(f"try     {tries}")
     if flash["trainings"] is not None:
-        lines.append(f"wear    it survives {flash['trainings']:,.0f} such trainings, its wear levelled ideally")
+        lines.append(f"wear    survives {flash['trainings']:,.0f} such trainings, with ideal wear levelling")
     if time:
         energy = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
-        epoch = f"{duration(time['seconds_per_epoch'])} an epoch of the slowest layer"
-        lines += [f"time    {duration(time['seconds'])}{energy} in all, {epoch}", f"        ({time['assumes']})"]
+        epoch = f"{duration(time['seconds_per_epoch'])} per epoch of the slowest layer"
+        lines += [f"time    {duration(time['seconds'])}{energy} in total, {epoch}", f"        ({time['assumes']})"]
     for line in lines:
         console.print(line, soft_wrap=True)
     title = f"Layers, on a processor with {result['processor']} arithmetic"

@@ -10,7 +10,7 @@ import click
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.storage.whole_file import write_whole
 
-from .device import of_trainer, store_of
+from .device import check_board, check_flash, of_trainer, reserve_options, store_of
 from .options import (
     Bytes,
     CommandOfRecipes,
@@ -66,6 +66,7 @@ Examples:
 @recipe_options
 @click.option("--ram", type=Bytes(), metavar="SIZE", help="c-trainer: RAM available for the arena. [default: no limit]")
 @click.option("--board", metavar="NAME", help="c-trainer: use the RAM and flash of this board: stm32l4r5, rp2040, ...")
+@reserve_options("8KiB")
 @click.option(
     "--flash",
     type=click.Choice(("internal", "nor", "fram")),
@@ -91,6 +92,8 @@ def export(
     preset: str | None,
     ram: int | None,
     board: str | None,
+    reserve: int | None,
+    reserve_flash: int | None,
     flash: str | None,
     samples: str,
     data_dir: str | None,
@@ -107,10 +110,13 @@ def export(
     if to == TRAINER:
         if stops:
             raise BadRequest(f"--exit is for answers: it applies to --to c-header, not --to {TRAINER}")
+        check_board(board, False, {"--reserve": reserve, "--reserve-flash": reserve_flash})
         how = {"data_dir": data_dir, "reading": reading, "max_bytes": max_bytes}
-        click.echo(_trainer(source, Path(out or "trainer"), files, preset, ram, board, flash, samples, how, given))
+        device = {"board": board, "flash": flash, "ram": ram, "reserve": reserve}
+        click.echo(_trainer(source, Path(out or "trainer"), files, preset, samples, reserve_flash, device, how, given))
         return
-    if given or reading or files or max_bytes or preset or ram or board or flash:
+    of_board = (ram, board, reserve, reserve_flash, flash)
+    if given or reading or files or max_bytes or preset or any(value is not None for value in of_board):
         raise BadRequest(f"--to {to} writes a trained model: data, recipe and device options are for --to {TRAINER}")
     if not source:
         raise BadRequest("name a run to export")
@@ -154,20 +160,19 @@ def _trainer(
     target: Path,
     files: str | None,
     preset: str | None,
-    ram: int | None,
-    board: str | None,
-    flash: str | None,
     samples: str,
+    reserve_flash: int | None,
+    device: dict[str, Any],
     how: dict[str, Any],
     given: dict[str, Any],
 ) -> str:
     """Write a trainer for a recipe, or for the recipe and the weights of a run; return its path and its needs.
 
-    ``how`` has the arguments of `data.load` beside the name.
+    ``device`` has the arguments of `store_of`, ``how`` those of `data.load` beside the name.
     """
     from tinyfoa_np import data
     from tinyfoa_np.model import c_layout, c_trainer
-    from tinyfoa_np.run import device
+    from tinyfoa_np.run.device import images
     from tinyfoa_np.run.directory import read_recipe
 
     run = source is not None and not files and Path(source).is_dir()
@@ -185,7 +190,7 @@ def _trainer(
         given = of_trainer({"dataset": dataset, **given}, preset)
         recipe = asked(given, preset)  # before anything is loaded, as this can be refused at once
     c_layout.check_scope(recipe)
-    store, ram = store_of(board, flash, ram, None)
+    store, ram = store_of(**device)
     loaded = data.load(recipe.dataset, **how)
     if run and recipe.digest not in (None, loaded.digest):
         raise BadRequest(f"{recipe.dataset} does not contain the samples that {source} was trained on")
@@ -193,15 +198,11 @@ def _trainer(
         recipe = asked(given, preset, loaded.train.inputs.shape)
         c_layout.check_scope(recipe)
     layout = c_layout.fit(recipe, loaded, store, samples == "mapped", ram)
-    if store.nbytes and layout.flash_bytes > store.nbytes:
-        raise BadRequest(
-            f"the {store.name} has {store.nbytes:,} bytes in pages of {store.page:,}; training needs"
-            f" {layout.flash_bytes:,}: use --flash nor, fewer slices or --moments int8"
-        )
+    check_flash(layout, loaded, device["board"], samples == "mapped", reserve_flash)
     if target.exists() and not target.is_dir():
         raise BadRequest(f"--out {target} is a file; give a directory")
-    images, before = device.images(str(source), layout) if run else (None, 0)
-    c_trainer.write(layout, loaded, target, images, before)
+    written, before = images(str(source), layout) if run else (None, 0)
+    c_trainer.write(layout, loaded, target, written, before)
     cuts = ", slices streamed" * layout.cut.streamed + ", signs in flash" * layout.cut.signs_in_flash
     return (
         f"{target}: {layout.arena_bytes:,} bytes of RAM{cuts}; {layout.flash_bytes:,} bytes of {store.name} in pages"

@@ -32,6 +32,7 @@ ABOUT = {
     "resnet8": "MLPerf Tiny's ResNet-8 for CIFAR-10",
     "mobilenetv1": "MLPerf Tiny's MobileNetV1, a quarter of its width",
     "dscnn": "MLPerf Tiny's DS-CNN for spectrograms of 49 x 10",
+    "resnet17": "DeeperForward's ResNet for CIFAR-10",
 }
 
 
@@ -94,7 +95,7 @@ Examples:
 @json_option
 @debug_option
 def list_(what: str, as_json: bool) -> None:
-    """Name what there is: learning rules, networks, optimizers, data sets or boards.
+    """List learning rules, networks, optimizers, data sets or boards.
 
     RAM, block (the largest that an arena can have) and flash of boards are those on the chip.
     """

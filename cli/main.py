@@ -47,7 +47,7 @@ Examples:
 @debug_option
 @click.pass_context
 def tinyfoa(context: click.Context) -> None:
-    """Train neural networks forward-only inside one block of bytes, and measure what that took.
+    """Train neural networks in a RAM budget that you choose, and measure the memory to the byte.
 
     Exit codes: 0 done, 1 a check failed, 2 a bad request, 130 interrupted.
     """

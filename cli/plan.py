@@ -11,7 +11,7 @@ import click
 from tinyfoa_np.errors import BadRequest, CheckFailed
 from tinyfoa_np.text import size
 
-from .device import device_plan, of_trainer, print_device_plan
+from .device import check_board, device_plan, of_trainer, print_device_plan, reserve_options
 from .options import (
     Bytes,
     CommandOfRecipes,
@@ -64,18 +64,7 @@ Examples:
     help="Plan for the RAM and flash of this board, by its name or a part of it: stm32f746, nano 33.",
 )
 @click.option("--boards", "every", is_flag=True, help="Print a verdict for every known board.")
-@click.option(
-    "--reserve",
-    type=Bytes(),
-    metavar="SIZE",
-    help="Part of a board's RAM that is reserved for stack, bookkeeping and other data. [default: 16KiB]",
-)
-@click.option(
-    "--reserve-flash",
-    type=Bytes(),
-    metavar="SIZE",
-    help="Part of a board's program flash that is reserved for firmware. [default: 128KiB]",
-)
+@reserve_options("16KiB; 8KiB with --to c-trainer")
 @click.option(
     "--storage",
     metavar="WHERE",
@@ -134,7 +123,7 @@ def plan(
     """
     others = {"--storage": storage, "--lean": lean, "--threads": threads, "--boards": every}
     _check(to, others, {"--flash": flash, "--samples": samples})
-    _check_boards(board, every, {"--reserve": reserve, "--reserve-flash": reserve_flash})
+    check_board(board, every, {"--reserve": reserve, "--reserve-flash": reserve_flash})
     from tinyfoa_np import data
     from tinyfoa_np.reports import boards, forecast
     from tinyfoa_np.rules.fit import Layout
@@ -197,15 +186,6 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
         raise BadRequest(f"{option} is not for the trainer in C: leave it out, or --to {to}")
 
 
-def _check_boards(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuse options about a board if there is no board."""
-    if board and every:
-        raise BadRequest("--boards is about all boards, --board about one: give one of them")
-    for option, value in of_a_board.items():
-        if value is not None and not (board or every):
-            raise BadRequest(f"{option} is of a board: name one with --board")
-
-
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     """Print a plan; exit with code 1 if it does not fit."""
     if as_json:
@@ -256,7 +236,7 @@ def _verdict(result: dict[str, Any]) -> str:
     if reasons:
         return f"does not fit: {'; '.join(reasons)}"
     if ram["budget_bytes"] is None and flash["nbytes"] is None:
-        return "fits where there is as much RAM and flash; --ram and --board say what there is"
+        return "fits if there is that much RAM and flash; to give limits, use --ram or --board"
     return "fits"
 
 
@@ -303,7 +283,7 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
         return ["time    not known: the C trainer, whose instruction counts are known, does not support this training"]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
-        f"time    {duration(time['seconds'])}{spent} in all, {duration(time['seconds_per_epoch'])} an epoch of the "
+        f"time    {duration(time['seconds'])}{spent} in total, {duration(time['seconds_per_epoch'])} per epoch of the "
         "slowest layer",
         f"        ({time['assumes']})",
     ]
@@ -363,7 +343,7 @@ def _moves(result: dict[str, Any]) -> list[str]:
         lines.append(f"        in whole pages of {flash['page_bytes']:,} bytes: {pages:,} pages, {whole}")
     if count is not None:
         shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
-        lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
+        lines.append(f"wear    {flash['name']} survives {shown} such trainings, with ideal wear levelling")
     elif flash["nbytes"] is not None:
         lines.append(f"wear    how often {flash['name']} can be written is not known")
     return lines

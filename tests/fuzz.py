@@ -39,8 +39,10 @@ from hostile_tools import changed, changed_model, changed_run, opened_model
 from pickle_tools import GENUINE
 
 from tinyfoa_np import data, page
-from tinyfoa_np.data import cifar, idx, pickles
+from tinyfoa_np.data import cifar, csv_table, idx, pickles
 from tinyfoa_np.data.dataset import Dataset, Split
+from tinyfoa_np.data.reading import MISSING, Reading
+from tinyfoa_np.data.roles import Known
 from tinyfoa_np.errors import BadRequest, TinyFoAError
 from tinyfoa_np.model import c_layout, c_trainer, exits, export, model
 from tinyfoa_np.model.model import Model
@@ -82,6 +84,10 @@ TOKENS = (
     b"\\u0000",
     b"..",
     b"/",
+)
+#: a table of two classes with columns of text and of codes
+CODED = "mode,a,label,code\n" + "".join(
+    f"{('belt', 'arm', 'wrist')[n % 3]},{n * 7 % 11 / 2},{n % 2},{n // 2 % 4}\n" for n in range(24)
 )
 RECIPES = {
     "tinyfoa": Recipe("fuzz", "fc:21,9", slices=2),
@@ -289,6 +295,7 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     np.save(saved["npy"], x)
     np.save(folder / "labels.npy", y)
     table = "a,label,b\n" + "".join(f"{p:.3f},{'one two three'.split()[k]},{q:.3f}\n" for (p, q, _), k in zip(x, y))
+    known = recorded(folder)[0]
     run, store = trained(folder / "bytes", "tinyfoa"), folder / "store"
     recipe = (run / "recipe.json").read_text()
     identity = Recipe.from_json(recipe).validated().identity
@@ -329,6 +336,8 @@ def files(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
         "cifar": (bytes([3]) + bytes(3072), lambda c: cifar.SETS["cifar10"].parse(c, "file.bin")),
         "pickle": (GENUINE, lambda c: pickles.load(c, "file")),
         "csv": (table.encode(), written(".csv", lambda path: data.load(str(path)))),
+        "one-hot": (CODED.encode(), written(".csv", lambda path: data.load(str(path), reading=coded(path)))),
+        "one-hot-new": (CODED.encode(), written(".csv", lambda path: csv_table.read_new(path, known))),
         "npz": (saved["npz"].getvalue(), written(".npz", lambda path: data.load(str(path)))),
         "npy": (saved["npy"].getvalue(), written(".npy", lambda path: data.load(f"{path},{folder}/labels.npy"))),
         "recipe": (recipe.encode(), lambda c: Recipe.from_json(c.decode(errors="replace")).validated()),
@@ -356,6 +365,34 @@ def arrays(folder: Path) -> tuple[Path, Damage, Callable[[], object]]:
     return path, damage, lambda: data.load(f"{path},{folder}/labels.npy")
 
 
+def coded(path: Path) -> Reading:
+    """How a table with columns of codes is read: missing values are refused or filled, depending on its size."""
+    return Reading(one_hot=("mode", "code"), missing=MISSING[path.stat().st_size % 2])
+
+
+def recorded(folder: Path) -> tuple[Known, Path]:
+    """How the genuine table with columns of codes was read, as a model holds it; and that table."""
+    path = folder / "coded.csv"
+    path.write_text(CODED)
+    origin = data.load(str(path), reading=Reading(one_hot=("mode", "code"), missing="median")).origin
+    return Known.from_record((origin or {})["reading"]), path
+
+
+def records(folder: Path) -> tuple[Path, Damage, Callable[[], object]]:
+    """How a table was read, in which something is not what it was: the genuine table is read by it."""
+    (known, table), path = recorded(folder), folder / "record.json"
+    genuine = known.to_record()
+
+    def read() -> None:
+        own = Known.from_record(json.loads(path.read_text()))
+        inputs = csv_table.read_new(table, own).inputs
+        if own.medians is not None and inputs.shape[1] != len(own.medians):
+            raise AssertionError(f"inputs {inputs.shape}")
+
+    path.write_text(json.dumps(genuine))
+    return path, lambda rng: None if path.write_text(json.dumps(changed(genuine, rng))) else None, read
+
+
 def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]]:
     """Where a kind of file lies, what damages it, and what reads it."""
     what, _, name = kind.partition("-")
@@ -366,8 +403,8 @@ def kind_of(folder: Path, kind: str) -> tuple[Path, Damage, Callable[[], object]
         return runs(folder, name, {"begun": 7 if by_layer else 3}.get(what))
     if what in ("start", "trainer"):
         return {"start": starts, "trainer": trainers}[what](folder, name)
-    if kind == "header":
-        return arrays(folder)
+    if kind in ("header", "one-hot-record"):
+        return {"header": arrays, "one-hot-record": records}[kind](folder)
     genuine, read = files(folder)[kind]
     path = folder / "content"
     path.write_bytes(genuine)
@@ -387,6 +424,9 @@ KINDS = (
     "cifar",
     "pickle",
     "csv",
+    "one-hot",
+    "one-hot-new",
+    "one-hot-record",
     "npz",
     "npy",
     "recipe",

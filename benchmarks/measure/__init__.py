@@ -143,12 +143,16 @@ def aligned(values: np.ndarray) -> np.ndarray:
 
 
 def trained(
-    recipe: Recipe, dataset: Dataset, threads: int, on_event: Callable[[Event], None] | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    threads: int,
+    on_event: Callable[[Event], None] | None = None,
+    commit_every: int | None = None,
 ) -> dict[str, Any]:
     """What :func:`tinyfoa_np.run.train.train` returns; the run directory is gone afterwards."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a benchmark's few epochs leave slices untrained
-        return train(recipe, dataset, directory, threads=threads, on_event=on_event)
+        return train(recipe, dataset, directory, threads=threads, on_event=on_event, commit_every=commit_every)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Published deep networks by name, described layer by layer and divided into units that train together.
 
 ``mlp`` and ``cnn`` are those of GIFF's authors for MNIST; ``resnet8``, ``mobilenetv1`` (a quarter of its width) and
-``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10. Each accepts
-images of any size and any number of classes. Layers are described as in :mod:`tinyfoa_np.reference.graph`; batch norm
-follows every convolution except those of ``cnn``, and makes their biases superfluous.
+``dscnn`` the reference networks of MLPerf Tiny, for images of 3 x 32 x 32, 3 x 96 x 96 and 1 x 49 x 10; ``resnet17``,
+two residual blocks each of 100, 200, 400 and 800 channels, is that of DeeperForward's authors for 3 x 32 x 32. Each
+accepts images of any size and any number of classes. Layers are described as in :mod:`tinyfoa_np.reference.graph`;
+batch norm follows every convolution except those of ``cnn``, and makes their biases superfluous.
 
 ``conv:100k5,p2,200,400s2x2`` is a chain of convolutions with ReLU, without biases and batch norm: 100 channels by a
 window of 5 x 5 (3 x 3 if not given), the means of 2 x 2 positions, 200 channels, then two convolutions of 400 with
@@ -56,6 +57,13 @@ def _resnet8(channels: int) -> list[list[Description]]:
     return [[stem, ("residual", 16, 16, 1)], [("residual", 16, 32, 2)], [("residual", 32, 64, 2)]]
 
 
+def _resnet17(channels: int) -> list[list[Description]]:
+    widths = [width for width in (100, 200, 400, 800) for _ in range(2)]
+    stem: Description = ("normed", channels, widths[0], 1, 3, 3)
+    blocks = [("residual", below, width, width // below) for below, width in zip(widths[:1] + widths, widths)]
+    return [[stem, blocks[0]], *([block] for block in blocks[1:])]
+
+
 def _mobilenetv1(channels: int) -> list[list[Description]]:
     widths = [8, 16, 32, 32, 64, 64, *[128] * 6, 256, 256]
     layers: list[list[Description]] = [[("normed", channels, 8, 2, 3, 3)]]
@@ -71,7 +79,7 @@ def _dscnn(channels: int) -> list[list[Description]]:
     return [[("normed", channels, 64, 2, 10, 4), same], [same], [same], [same]]
 
 
-_MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn": _dscnn}
+_MAPS = {"cnn": _cnn, "resnet8": _resnet8, "mobilenetv1": _mobilenetv1, "dscnn": _dscnn, "resnet17": _resnet17}
 #: networks with a name
 NAMES = ("mlp", *_MAPS)
 _MLP = "fc:1000x3"

@@ -21,11 +21,11 @@ def table(path, columns, labels, **more):
 
 
 def told(path, **how):
-    """The warnings of loading a file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        data.load(path, reading=Reading(**how))
-    return [str(each.message) for each in caught]
+    """The warning about a file's columns, in a list, which is empty if none drift; reading does not issue it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = data.load(path, reading=Reading(**how)).drift
+    return [line] if line else []
 
 
 @pytest.fixture
@@ -78,6 +78,39 @@ def test_samples_drawn_alike_do_not_drift(samples, tmp_path):
         assert told(path, drop="who") == [] and told(path, group="who") == []
 
 
+def test_columns_are_named_as_drop_takes_them(people, tmp_path):
+    """Columns of text by their own name, columns without names by their number in the table."""
+    who, label, x = people
+    mode = ["belt" if n in (0, 2, 3) else "wrist" for n in who]
+    path = table(tmp_path / "log.csv", {"mode": mode, "x": x}, label, who=[f"p{n}" for n in who])
+    [line] = told(path, group="who", one_hot=("mode",))
+    assert ": 'mode' (nearly" in line and "belt" not in line
+    assert told(path, group="who", drop="mode") == []
+    bare = tmp_path / "bare.csv"
+    temp = np.round(20 + 3 * RANDOM.permutation(6)[who] + RANDOM.normal(0, 0.3, 240), 2)
+    bare.write_text("".join(f"{k},p{w},{a},{t}\n" for k, w, a, t in zip(label, who, x, temp)))
+    [line] = told(str(bare), header=False, label="1", group="2")
+    assert ": '4' (nearly" in line and told(str(bare), header=False, label="1", group="2", drop="4") == []
+    np.savez(tmp_path / "log.npz", x=np.stack([x, temp], axis=1), y=label, who=who)
+    [line] = told(str(tmp_path / "log.npz"), group="who")
+    assert ": '2' (nearly" in line and "--drop" not in line  # for tables only
+
+
+def test_the_warning_comes_where_a_model_is_trained(people, tmp_path, run):
+    who, label, x = people
+    temp = np.round(20 + 3 * RANDOM.permutation(6)[who] + RANDOM.normal(0, 0.3, 240), 2)
+    table(tmp_path / "log.csv", {"x": x, "temp": temp}, label, who=who)
+    recipe = ["--group", "who", "--network", "fc:8", "--epochs", "1"]
+    assert run("plan", "log.csv", *recipe)[2] == ""
+    code, out, err = run("train", "log.csv", *recipe, "--quiet")
+    assert (
+        code == 0 and err.startswith("tinyfoa: warning: log.csv has columns that drift: 'temp' (") and "--drop" in err
+    )
+    for command in (["evaluate", "runs/log-tinyfoa-1"], ["export", "log.csv", *recipe, "--to", "c-trainer"]):
+        code, out, err = run(*command)
+        assert (code, err) == (0, ""), command
+
+
 def test_many_columns_are_counted():
-    line = drift.warning("x.npz", dict.fromkeys(range(7), "why"), None)
+    line = drift.warning("x.npz", dict.fromkeys(range(7), "why"), "1234567")
     assert "drift: '1', '2', '3', '4' (why)" in line and " and 3 more;" in line

@@ -142,6 +142,9 @@ def test_a_reading_is_recorded():
     for change in ({name: value} for name, value in wrong.items()):
         with pytest.raises(BadRequest):
             Known.from_record(known.to_record() | change)
+    twice = Known(reading, ["x", "x"], "a", [1, 2], 4, 0).to_record()
+    with pytest.raises(BadRequest, match="names are not those of the inputs"):
+        Known.from_record(twice)
 
 
 @given(

@@ -32,11 +32,32 @@ def clocked(monkeypatch):
 
 def test_a_busy_machine_leaves_one_thread_and_an_idle_one_all(clocked):
     team = Team(2)
-    busy, idle = {1: 1.0, 2: 1.3}, {1: 1.0, 2: 0.6}
+    busy, idle = {1: 0.1, 2: 0.13}, {1: 0.1, 2: 0.06}
     assert clocked(team, 16, busy) == [2] * 16
-    assert clocked(team, Team.EVERY, busy) == [1] * 4 + [2] * 4 + [1] * (Team.EVERY - 8)
-    assert clocked(team, Team.EVERY, idle) == [1] * 4 + [2] * (Team.EVERY - 4)
-    assert clocked(team, Team.EVERY, busy)[8:] == [1] * (Team.EVERY - 8)
+    assert clocked(team, 8 + Team.EVERY, busy) == [1] * 4 + [2] * 4 + [1] * Team.EVERY
+    assert clocked(team, 8 + Team.EVERY, idle) == [1] * 4 + [2] * (4 + Team.EVERY)
+
+
+def test_a_trial_ends_when_it_is_lost(clocked):
+    team = Team(2)
+    clocked(team, 16, {1: 1.0, 2: 3.0})
+    assert clocked(team, 100, {1: 1.0, 2: 3.0}) == [1] * 4 + [2] * 2 + [1] * 94
+
+
+def test_trials_take_a_small_share_of_the_time_and_come_again(clocked):
+    for seconds in ({1: 0.002, 2: 0.005}, {1: 0.0001, 2: 0.004}, {1: 0.01, 2: 0.006}):
+        team, steps = Team(2), int(30 / min(seconds.values()))
+        clocked(team, Team.FIRST, seconds)
+        used = clocked(team, steps, seconds)
+        ideal, other = min(seconds, key=seconds.get), max(seconds, key=seconds.get)
+        assert sum(seconds[n] for n in used) < 1.004 * seconds[ideal] * steps
+        assert used.count(other) > 4
+
+
+def test_two_threads_that_become_slower_are_noticed_at_once(clocked):
+    team = Team(2)
+    clocked(team, 100, {1: 1.0, 2: 0.6})
+    assert clocked(team, 32, {1: 1.0, 2: 2.0}) == [2] * 16 + [1] * 4 + [2] * 3 + [1] * 9
 
 
 def test_one_thread_is_never_more(clocked):

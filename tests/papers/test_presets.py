@@ -193,6 +193,12 @@ def test_the_recipes_of_a_rule_s_authors(rule, dataset):
     assert (changed.epochs, changed.lr, changed.network) == (3, 0.25, recipe.network)
 
 
+def test_the_networks_of_deeperforward_s_authors():
+    networks = {"mnist": "conv:100k5,p2,200k5,p2,400x2", "cifar10": "resnet17"}
+    for dataset, network in networks.items():
+        assert presets.authors({"dataset": dataset, "algorithm": "deeperforward"})["network"] == network
+
+
 def test_options_of_a_rule_s_authors():
     def options(**given):
         return Recipe().changed(presets.chosen("authors", {"algorithm": "cwcomp", **given})).validated().options

@@ -94,6 +94,7 @@ def test_the_command(run):
         (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C"),
         (["--to", "c-trainer", "--lean"], "--lean is not for the trainer in C"),
         (["--flash", "nor"], "add --to c-trainer"),
+        (["--board", ""], "--board is empty"),
         (["--to", "c-trainer", "--flash", "internal"], "name one with --board"),
         (["--to", "c-trainer", "--algorithm", "bp"], "tinyfoa on fully connected networks"),
         (["--to", "c-trainer", "--ram", "100"], "does not fit into 100 bytes"),
@@ -127,3 +128,26 @@ def test_a_sample_of_own_numbers_takes_a_float_per_input(run, tmp_path):
     assert code == 1 and "try     --flash nor, --samples copied (94.8 kB of samples leave" in out
     code, out, _ = run(*command, "--samples", "copied")
     assert code == 1 and "try     --flash nor, or narrower layers" in out
+
+
+def test_export_and_plan_give_one_verdict(run):
+    """Both count the program's constants: the board's flash has room for the slots alone, not for samples as well."""
+    recipe = ["digits", "--to", "c-trainer", "--network", "fc:1150", "--board", "stm32l4r5"]
+    code, out, _ = run("plan", *recipe)
+    refused = out.splitlines()[0]
+    assert code == 1 and refused.startswith("does not fit: internal flash would hold")
+    code, out, err = run("export", *recipe)
+    assert (code, out) == (2, "") and refused in one_error_line(err) and "--samples copied" in err
+    for more in (["--flash", "nor"], ["--reserve-flash", "0"]):
+        code, out, _ = run("plan", *recipe, *more, "--json")
+        plan = json.loads(out)
+        assert code == 0, more
+        code, out, _ = run("export", *recipe, *more)
+        assert code == 0 and f"{plan['ram']['arena_bytes']:,} bytes of RAM" in out
+        assert f"{plan['flash']['held_bytes']:,} bytes of" in out, more
+    whole = ["digits", "--to", "c-trainer", "--network", "fc:40", "--board", "stm32l4r5", "--flash", "nor"]
+    for command, expected in (("plan", 1), ("export", 2)):
+        code, out, err = run(command, *whole, "--reserve-flash", "2040kB")
+        assert code == expected and "the program would hold 2,1" in out + err and "--flash nor" not in out + err
+    code, _, err = run("export", "digits", "--to", "c-trainer", "--reserve", "4KiB")
+    assert code == 2 and "--reserve is of a board" in one_error_line(err)

@@ -13,6 +13,7 @@ from tinyfoa_np.errors import BadRequest
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.reference import deeperforward as reference
 from tinyfoa_np.rules.fit import Layout
+from tinyfoa_np.rules.shortcuts import input_shapes, layers_of
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -60,6 +61,20 @@ def test_resnet8_beside_the_reference(tmp_path, monkeypatch, image, classes, wid
         assert off.mean() < 5e-4  # where a gradient is nearly 0, Adam magnifies its rounding
     total = reference.infer(X[-1], ours, units, classes, 1, 6)
     np.testing.assert_allclose(scores, total, atol=1e-5 * np.abs(total).max())
+
+
+def test_the_layers_of_resnet17_are_those_published():
+    """Behind the stem: none, add, none, concat for each resolution, whose last input is halved."""
+    network = architecture("resnet17", 3072, (3, 32, 32), 10)
+    layers = layers_of(network, 10)
+    widths = [100] * 5 + [200] * 4 + [400] * 4 + [800] * 4
+    assert [own.chain for own in layers] == [
+        [("plain", below, width, 2 if number in (5, 9, 13) else 1, 3, 3)]
+        for number, (below, width) in enumerate(zip([3, *(width for width in widths[1:])], widths))
+    ]
+    assert [own.shortcut for own in layers] == ["", "", "", "add", "", *["concat", "", "add", ""] * 3]
+    assert [own.keep for own in layers] == [0, 1, 0, 1, 0, *[2, 0, 1, 0] * 2, 2, 0, 0, 0]
+    assert [shape for *shape, _ in input_shapes(layers, network.shape)][::4] == [[n, n] for n in (32, 32, 16, 8, 4)]
 
 
 def drawn(rng, classes, shape):
@@ -123,7 +138,7 @@ def test_a_shortcut_that_is_not_halved_takes_no_copy():
     [
         ("resnet8", (3, 9, 8), "even number of rows"),
         ("resnet8", (1, 8, 9), "even number of rows"),
-        ("dscnn", (1, 12, 12), "or resnet8"),
+        ("dscnn", (1, 12, 12), "or resnet17"),
         ("conv:8", (1, 8, 8), "multiples of 3"),
     ],
 )

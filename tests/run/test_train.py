@@ -27,6 +27,7 @@ from train_tools import (
 
 from tinyfoa_np import data
 from tinyfoa_np.errors import BadRequest
+from tinyfoa_np.kernels.launching import Team
 from tinyfoa_np.network import layer_shapes
 from tinyfoa_np.ram.phases import PHASES
 from tinyfoa_np.reference import random
@@ -175,7 +176,7 @@ def test_a_budget_one_byte_short_is_refused_with_the_minimum(tmp_path):
 
 @pytest.mark.parametrize("kind", ["bytes", "real"])
 @pytest.mark.parametrize("binary_weights, binary_activations", TOGGLES)
-def test_same_recipe_same_model(tmp_path, kind, binary_weights, binary_activations):
+def test_same_recipe_same_model(tmp_path, monkeypatch, kind, binary_weights, binary_activations):
     """Threads, audit, commits and recomputation change how a run proceeds, never its result."""
     which = recipe(
         network="fc:80,33,20", epochs=2, slices=2, binary_weights=binary_weights, binary_activations=binary_activations
@@ -190,6 +191,10 @@ def test_same_recipe_same_model(tmp_path, kind, binary_weights, binary_activatio
         if "commit_every" not in options:  # what it moved is a matter of the run alone, not of who watches
             moved = ("read_bytes", "written_bytes", "exchanges")
             assert [other["flash"][key] for key in moved] == [plain["flash"][key] for key in moved], options
+    with monkeypatch.context() as hasty:  # the number of threads changes from step to step
+        for name in ("FIRST", "TRIED", "EVERY", "LONGEST"):
+            hasty.setattr(Team, name, 1)
+        assert run(tmp_path, which, dataset, threads=2)["model_sha256"] == plain["model_sha256"]
     recomputed = run(tmp_path, replace(which, recompute=True), dataset)
     assert recomputed["model_sha256"] == plain["model_sha256"]
     assert metrics(recomputed) == metrics(plain)

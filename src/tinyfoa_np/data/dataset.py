@@ -88,6 +88,8 @@ class Dataset:
         :func:`fingerprint` of the samples, if the name alone does not identify them.
     origin : dict, optional
         Further JSON-compatible facts about the origin of the samples: files, split, balance, labels.
+    drift : str
+        A warning for whoever trains on the samples, about columns that drift; empty if there are none.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Dataset:
     columns: Columns | None = None
     digest: str | None = None
     origin: dict[str, Any] | None = None
+    drift: str = ""
 
     def affine(self, normalize: str) -> tuple[float, float]:
         """Scale and offset of uint8 inputs: the data set's own (``standard``), or those for 0 to 1 (``unit``)."""

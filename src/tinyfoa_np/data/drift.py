@@ -73,23 +73,37 @@ def between(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, width: i
     }
 
 
-def warning(name: str, found: dict[int, str], names: Sequence[str] | None) -> str:
+def warning(name: str, found: dict[int, str], called: Sequence[str], table: bool = True) -> str:
     """One line about the columns found, at most :data:`NAMED` of them; empty if there are none.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data.
+    found : dict of int to str
+        Inputs, with the reason.
+    called : sequence of str
+        For each input, the name of its column; several inputs may be of one column.
+    table : bool
+        Whether ``--drop`` leaves columns of the data out.
 
     Examples
     --------
     >>> warning("log.csv", {1: "moves"}, ["x", "temp"])
     "log.csv has columns that drift: 'temp' (moves); leave out with --drop those that do not describe the class"
     """
-    if not found:
+    first: dict[str, str] = {}
+    for n in sorted(found):
+        first.setdefault(called[n], found[n])
+    if not first:
         return ""
-    names = names or [str(column + 1) for column in range(max(found) + 1)]
     reasons: dict[str, list[str]] = {}
-    for column in sorted(found)[:NAMED]:
-        reasons.setdefault(found[column], []).append(repr(shown(names[column])))
+    for column in list(first)[:NAMED]:
+        reasons.setdefault(first[column], []).append(repr(shown(column)))
     told = ", ".join(f"{', '.join(columns)} ({reason})" for reason, columns in reasons.items())
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"{name} has columns that drift: {told}{more}; leave out with --drop those that do not describe the class"
+    more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
+    how = "leave out with --drop" if table else "remove"
+    return f"{name} has columns that drift: {told}{more}; {how} those that do not describe the class"
 
 
 def _variance_between(means: np.ndarray, codes: np.ndarray) -> np.ndarray:

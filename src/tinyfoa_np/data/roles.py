@@ -71,6 +71,12 @@ class Known(NamedTuple):
     medians: np.ndarray | None = None
     values: list[list[str]] | None = None
 
+    def called(self) -> list[str]:
+        """For each input that the network sees, its column as :func:`place_of` finds it: a name, or a number from 1."""
+        columns = self.names or [str(place + 1) for place in self.places]
+        values = self.values or [[]] * len(columns)
+        return [column for column, own in zip(columns, values) for _ in own or [""]]
+
     def to_record(self) -> dict[str, Any]:
         """A JSON-compatible dictionary of the fields."""
         about = self._asdict() | {"reading": self.reading.to_record()}
@@ -92,8 +98,10 @@ class Known(NamedTuple):
                 raise ValueError("places are not those of columns")
             if not -1 <= known.label_at < known.total or known.label_at in places:
                 raise ValueError("the label has no place")
-            if names is not None and (len(names) != width or not all(type(name) is str for name in names)):
-                raise ValueError("names are not those of the inputs")
+            if names is not None:
+                distinct = all(type(name) is str for name in names) and len(set(names)) == width
+                if len(names) != width or not distinct:
+                    raise ValueError("names are not those of the inputs")
             if label is not None and type(label) is not str:
                 raise ValueError("the label has no name")
             if values is not None:
@@ -133,6 +141,8 @@ def assigned(
     BadRequest
         If a named column is missing, or an input column contains text.
     """
+    if not count:
+        raise BadRequest(f"{path} is empty")
     if count < 2:
         raise BadRequest(f"{path} has one column: inputs and a label are needed, with commas between them")
     places = {name: place_of(path, names, count, getattr(reading, name)) for name in ("label", "group", "time")}

@@ -171,34 +171,24 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if reading.missing == "median":
         known = known._replace(medians=_medians(name, train.inputs, width))
         train, test = (Split(filled(split.inputs, known.medians), split.labels) for split in (train, test))
-    if told := _drift(name, train, test, parts[0], numbers[0], width, origin, reading):
-        warnings.warn(told, stacklevel=2)
+    told = _drift(name, train, test, parts[0], numbers[0], known)
     if named:
         origin["labels"] = named
     if origin.get("columns") and reading.window:
         origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
     origin["reading"] = known.to_record()
-    return replace(scaled(name, train, test, classes, width, origin), image=image)
+    return replace(scaled(name, train, test, classes, width, origin), image=image, drift=told)
 
 
-def _drift(
-    name: str,
-    train: Split,
-    test: Split,
-    part: Part,
-    labels: np.ndarray,
-    width: int,
-    origin: dict[str, Any],
-    reading: Reading,
-) -> str:
+def _drift(name: str, train: Split, test: Split, part: Part, labels: np.ndarray, known: Known) -> str:
     """A warning about columns that drift between training and test samples, or between groups; empty if none do."""
     if train.inputs.dtype == np.uint8:
         return ""
-    found = drift.outside(train.inputs, test.inputs, width)
+    called = known.called()
+    found = drift.outside(train.inputs, test.inputs, len(called))
     if part.groups is not None and not np.isnan(part.inputs).any():
-        of_groups = drift.between(part.inputs, labels, part.groups.codes, width, str(reading.group))
-        found |= of_groups
-    return drift.warning(name, found, origin.get("columns"))
+        found |= drift.between(part.inputs, labels, part.groups.codes, len(called), str(known.reading.group))
+    return drift.warning(name, found, called, Path(part.name).suffix.lower() not in (".npy", ".npz"))
 
 
 def scaled(name: str, train: Split, test: Split, classes: int, width: int, origin: dict[str, Any]) -> Dataset:
@@ -387,6 +377,8 @@ def from_npz(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> 
 
 
 def _count(name: str, inputs: np.ndarray) -> int:
+    if inputs.ndim > 1 and not len(inputs):
+        raise BadRequest(f"{name} has no samples")
     if inputs.ndim < 2 or not inputs.size:
         raise BadRequest(f"{name} has inputs {inputs.shape}: N rows, one sample each, are needed")
     return len(inputs)
@@ -452,6 +444,8 @@ def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
             part = _part(str(path), csv_table.read_new(path, known, limit))
         elif suffix == ".npz":
             part = _new_arrays(path, limit)
+        elif suffix != ".npy":
+            raise BadRequest(f"{path} is neither .csv, .npz nor .npy: name a file of samples")
         else:
             part = Part(str(path), from_npy(path, limit), None)
     if reading.window and part.inputs.ndim == 2 and part.inputs.shape[1] != width:

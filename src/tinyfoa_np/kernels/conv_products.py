@@ -17,6 +17,8 @@ from .compiling import INLINED, njit
 from .simd import F32, FLOATS16, I64, WIDE, Lanes
 
 NO_FLOOR = np.float32(-np.inf)
+#: vectors of 16 sums that must be under way at a time for additions not to wait for one another
+BUSY = 8 if WIDE else 4
 
 
 def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: bool = False) -> Any:
@@ -51,8 +53,9 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
         For 16 ``vectors`` of o; if ``masked``, for the first ``few`` of them. All float32, from positions x0, w0, f0
         and z0 on, with the given distances between rows, rounds and steps. Without ``begun``, sums begin with 0
         in place of f, which may be z. What is below ``floor`` becomes it, NaN stays. With ``each``, x has its own o,
-        side by side: x[r, i, k, o]. Rows go in tiles of the largest of ``sizes`` that there is still room for; if they
-        may be done ``again``, the last tile reaches back so as to be whole.
+        side by side: x[r, i, k, o]. Rows go in tiles of the largest of ``sizes`` that there is still room for. If rows
+        may be done ``again``, a tile that reaches back over rows already done takes the rest: one of the size with the
+        fewest sums, among those whose sums hide how long an addition takes.
         """
         place = types.intp
         signature = types.void(
@@ -122,11 +125,17 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
                             lanes.store(total, at, 4)
 
             done = I64(0)
-            for size in sizes:
+            for k, size in enumerate(sizes):
                 todo = builder.sub(rows, done)
-                whole = builder.sdiv(todo, I64(size))
-                some = builder.and_(again, builder.icmp_signed(">=", todo, I64(size)))
-                tiles = builder.select(some, builder.sdiv(builder.add(todo, I64(size - 1)), I64(size)), whole)
+                tiles, rest = builder.sdiv(todo, I64(size)), builder.srem(todo, I64(size))
+                more = builder.and_(again, builder.icmp_signed(">=", rows, I64(size)))
+                more = builder.and_(more, builder.icmp_signed(">", rest, I64(0)))
+                for smaller in sizes[k + 1 :]:
+                    if smaller * vectors >= BUSY:
+                        some = builder.sdiv(builder.add(rest, I64(smaller - 1)), I64(smaller))
+                        sums = builder.mul(some, I64(smaller))
+                        more = builder.and_(more, builder.icmp_signed(">=", sums, I64(size)))
+                tiles = builder.add(tiles, builder.zext(more, tiles.type))
                 with cgutils.for_range(builder, tiles) as number:
                     begin = builder.add(done, builder.mul(number.index, I64(size)))
                     last = builder.sub(rows, I64(size))
@@ -141,7 +150,7 @@ def _products(vectors: int, sizes: tuple[int, ...], masked: bool = False, each: 
 
 
 # as many rows at a time as the registers hold the sums of, then fewer
-_products1 = _products(1, (16, 4, 1) if WIDE else (6, 2, 1), masked=True)
+_products1 = _products(1, (16, 8, 4, 1) if WIDE else (6, 2, 1), masked=True)
 
 
 _products2 = _products(2, (12, 4, 1) if WIDE else (3, 1))

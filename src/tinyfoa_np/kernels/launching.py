@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -67,9 +67,11 @@ def launched() -> Iterator[None]:
 class Team:
     """The threads of a training: as many as were planned, or one while that is faster.
 
-    The parts of a kernel's work are equal, so all threads wait for one that has lost its core to another program: two
-    threads can then be slower than one. Every `EVERY` steps, a few run in one thread and a few in all, and the
-    faster choice is kept. The division of the work stays as planned, and no result depends on the threads.
+    The parts of a kernel's work are equal, so all threads wait for one that has lost its core to another program, which
+    takes until the system's next time slice: two threads can then be three times slower than one. Now and then, a few
+    steps run in one thread and then a few in all, and the faster choice is kept. Trials that go on to show the same
+    come so seldom that they lose only a small share of the time, and one comes as soon as steps in all threads become
+    slower than those in one. No result depends on the threads.
 
     Parameters
     ----------
@@ -77,27 +79,49 @@ class Team:
         Maximum number of threads, at least 1; numba's own limit also applies.
     """
 
-    TRIED, EVERY = 4, 256  # steps of each way in a trial, and from one trial to the next
+    FIRST, TRIED, EVERY = 16, 4, 256  # steps before the first trial, of each way in one, at least between two
+    SHARE, LONGEST = (
+        1 / 400,
+        10.0,
+    )  # of the time that trials may lose; seconds between trials at most, if steps are short
 
     def __init__(self, threads: int) -> None:
-        self.most = self.chosen = min(threads, numba.config.NUMBA_NUM_THREADS)
-        self.steps = self.EVERY - 16  # the first trial comes soon, but kernels are compiled by then
-        self.seconds = [0.0, 0.0]  # of a trial: in one thread, in all
-        numba.set_num_threads(self.most)
+        self.most = min(threads, numba.config.NUMBA_NUM_THREADS)
+        self.ways = self._ways()
+        self.chosen = next(self.ways)
+        numba.set_num_threads(self.chosen)
 
     def run(self, step: Callable[[], Result]) -> Result:
         """The result of a training step."""
-        way, turn = divmod(self.steps % self.EVERY, self.TRIED)
-        self.steps += 1
         if self.most == 1:
             return step()
-        if turn == 0 and way < 3:  # one thread is tried, then all are, then what was faster goes on
-            if way == 2:
-                self.chosen = 1 if self.seconds[0] < self.seconds[1] else self.most
-                self.seconds = [0.0, 0.0]
-            numba.set_num_threads((1, self.most, self.chosen)[way])
         begun = time.perf_counter()
         result = step()
-        if way < 2:
-            self.seconds[way] += time.perf_counter() - begun
+        chosen = self.ways.send(time.perf_counter() - begun)
+        if chosen != self.chosen:
+            self.chosen = chosen
+            numba.set_num_threads(chosen)
         return result
+
+    def _ways(self) -> Generator[int, float, None]:
+        """Yield the threads of each step; its seconds are sent back."""
+        for _ in range(self.FIRST):  # kernels are compiled or loaded
+            yield self.most
+        slower = None
+        while True:
+            before, one, tried, seconds = slower, 0.0, 0, 0.0
+            for _ in range(self.TRIED):
+                one += yield 1
+            while tried < self.TRIED and seconds <= one:
+                seconds += yield self.most
+                tried += 1
+            usual, slower = one / self.TRIED, seconds / tried > one / self.TRIED
+            lost = seconds - tried * usual if slower else one - self.TRIED * seconds / tried
+            wait = min(lost / self.SHARE, self.LONGEST) if slower == before else 0.0  # once may be by chance
+            steps, passed, worse = 0, 0.0, 0
+            while steps < self.EVERY or passed < wait:
+                now = yield 1 if slower else self.most
+                steps, passed = steps + 1, passed + now
+                worse = max(0, worse + 1 if now > usual else worse - 1)
+                if worse == self.FIRST and not slower:
+                    break

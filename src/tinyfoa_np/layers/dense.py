@@ -11,6 +11,7 @@ from math import inf, prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import get_num_threads
 
 from ..kernels import dense_backward as backward_kernels
 from ..kernels import dense_forward as forward_kernels
@@ -104,7 +105,9 @@ class Dense(Parameters):
         if part.first == 0:
             sums[:] = 0
         scratch = view(self.work.scratch, *self.pass_scratch(held, rows, len(sums)))
-        results = Results(part.first, out.active, out.first, out.logits, out.values, sums)
+        # in one thread, one part is faster than several; but scratch that threads divide is to be written whole
+        parts = sums[:1] if get_num_threads() == 1 and scratch.ndim == 1 else sums
+        results = Results(part.first, out.active, out.first, out.logits, out.values, parts)
         gain, bias = np.float32(x.gain * self.alpha), ram.bias if out.biased else ram.bias[:0]
         for first in range(0, self.O, self.stretch):
             last = min(first + self.stretch, self.O)

@@ -113,6 +113,7 @@ AUTHORS: dict[str, dict[str, Any]] = {
 #: what differs on CIFAR
 _AUTHORS_CIFAR: dict[str, dict[str, Any]] = {
     "biofo": {"network": "fc:2000x6", "head": "ternary"},
+    "deeperforward": {"network": "resnet17"},
     "cwcomp": {"epochs": 25, "windows": "1-11|1-16|1-21|1-25"},
 }
 _PUBLISHED |= {"mitbih-natural": "mitbih", "mitbih-interpatient": "mitbih"}

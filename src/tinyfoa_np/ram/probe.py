@@ -88,7 +88,7 @@ class Guard:
         self.arena.watch = None
 
     def rest(self) -> None:
-        """Check the current phase, then only overwrite regions as they end; that does not count as the work's either."""
+        """Check the current phase, then only overwrite regions as they end; that does not count as work either."""
         self.disarm()
         self.arena.watch = self._overwrite
 

@@ -87,7 +87,8 @@ def device_plan(
         ``fits``; ``ram``: ``arena_bytes`` as in the binary, ``budget_bytes``, and what is ``streamed``; ``stack_bytes``
         and ``code_bytes``, the maxima measured; ``constants_bytes`` of the program: projections and, if mapped,
         ``samples_bytes``; ``flash``: ``held_bytes`` of ``nbytes`` (None if not known), ``erased_pages`` of
-        ``page_bytes`` and ``written_bytes`` in the whole training, ``trainings`` until wear-out; ``layers``: arena and
+        ``page_bytes`` and ``written_bytes`` in the whole training, ``trainings`` until wear-out, with a board
+        ``program_bytes`` (reserve and constants) of ``program_nbytes``; ``layers``: arena and
         ``instructions_per_step``; ``time``: ``seconds_per_epoch`` of the slowest layer, ``seconds`` and ``joules`` of
         the whole training, or None without a board; ``regions`` of the layer with the largest arena.
 
@@ -99,11 +100,8 @@ def device_plan(
     layout = fit(recipe, dataset, store, mapped, ram)
     kind = kind_of(board) if board else KINDS[0]
     counts = [instructions(layer, layout.batches, kind) for layer in layout.layers]
-    samples, inputs = 0, dataset.train.inputs
-    if mapped:  # a byte or a float per input, and the label
-        samples = layout.N * ((1 if inputs.dtype == np.uint8 else 4) * inputs.shape[1] + 2)
-    constants = sum(4 * layer.O * layer.C for layer in layout.layers) + samples
-    flash = _flash(layout, constants, reserve_flash, board)
+    constants, samples = constants_of(layout, dataset, mapped)
+    flash = flash_of(layout, constants, board, reserve_flash)
     return {
         "fits": flash["fits"],
         "board": board.name if board else None,
@@ -128,13 +126,43 @@ def device_plan(
     }
 
 
-def _flash(layout: CLayout, constants: int, reserve: int, board: Board | None) -> dict[str, Any]:
-    """Flash used by the training, and its wear."""
+def constants_of(layout: CLayout, dataset: Dataset, mapped: bool) -> tuple[int, int]:
+    """Bytes of constants in the program: projections and, if mapped, samples; and bytes of the samples alone."""
+    samples, inputs = 0, dataset.train.inputs
+    if mapped:  # a byte or a float per input, and the label
+        samples = layout.N * ((1 if inputs.dtype == np.uint8 else 4) * inputs.shape[1] + 2)
+    return sum(4 * layer.O * layer.C for layer in layout.layers) + samples, samples
+
+
+def flash_of(
+    layout: CLayout, constants: int, board: Board | None = None, reserve: int = RESERVE_FLASH
+) -> dict[str, Any]:
+    """Flash used by the training and by the program, and its wear.
+
+    Parameters
+    ----------
+    layout : CLayout
+    constants : int
+        Bytes of constants in the program, see :func:`constants_of`.
+    board : Board, optional
+        Its flash must also hold the program: the reserve and the constants.
+    reserve : int
+        Bytes of the program's flash reserved for firmware and the trainer's code.
+
+    Returns
+    -------
+    dict
+        ``flash`` of :func:`device_plan`; with a board, also ``program_bytes`` of ``program_nbytes``.
+    """
     store, (pages, written) = layout.store, traffic(layout)
     firmware = reserve + constants if board and store.nbytes else 0
     there = max(0, store.nbytes - firmware) // store.page * store.page if store.nbytes else None
+    fits, program = there is None or layout.flash_bytes <= there, {}
+    if board:
+        program = {"program_bytes": reserve + constants, "program_nbytes": internal(board).nbytes}
+        fits = fits and program["program_bytes"] <= program["program_nbytes"]
     return {
-        "fits": there is None or layout.flash_bytes <= there,
+        "fits": fits,
         "name": store.name,
         "nbytes": there,
         "held_bytes": layout.flash_bytes,
@@ -142,6 +170,7 @@ def _flash(layout: CLayout, constants: int, reserve: int, board: Board | None) -
         "erased_pages": None if store.in_place else pages,
         "written_bytes": written,
         "trainings": store.cycles * (there // store.page) / pages if store.cycles and there else None,
+        **program,
     }
 
 

@@ -16,11 +16,11 @@ channels of each layer are divided into C blocks, one per class. In a step the l
 Deviations are sqrt(variance + 1e-5). Each layer hands on blocks of mean 0, so that the goodness of the layer below
 tells the next one nothing. No error passes through a layer: a step needs the inputs, the outputs and the errors of one
 layer. Means of 2 x 2 positions (``p2``) may stand in front of a convolution. A fully connected layer is a convolution
-of one position. In ``resnet8`` some inputs are sums or concatenations, as :mod:`.shortcuts` says, and batch norm is
-left out; its channels and those of ``cnn`` are rounded up to multiples of the classes.
+of one position. In ``resnet8`` and ``resnet17`` some inputs are sums or concatenations, as :mod:`.shortcuts` says, and
+batch norm is left out; channels of ``resnet8`` and ``cnn`` are rounded up to multiples of the classes.
 
 The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and dropout
-0.2, and choose the layers that answer by 5,000 held-out samples. Their four layers: ``conv:100k5,p2,200k5,p2,400x2``.
+0.2, and choose the layers that answer by 5,000 held-out samples: ``conv:100k5,p2,200k5,p2,400x2``; ``resnet17``.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _chain(network: Architecture, classes: int) -> Iterator[Layer]:
             else:
                 raise BadRequest(
                     "algorithm deeperforward trains convolutions without batch norm: write 'conv:100k5,p2,200'"
-                    ", cnn or resnet8"
+                    ", cnn, resnet8 or resnet17"
                 )
         yield Layer(chain, shortcut, keep)
 

@@ -149,6 +149,8 @@ def _agreed(
     else:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             check_split(dataset, name, split)
+        if dataset.drift:
+            warnings.warn(dataset.drift, stacklevel=3)
     recipe = recipe.validated()
     if dataset.digest is not None and not stream:  # in a stream every part has its own
         if recipe.digest not in (None, dataset.digest):
