@@ -13,15 +13,19 @@ from .options import data_dir_option, debug_option, json_option
 
 
 @click.group(
+    invoke_without_command=True,
     epilog="""\b
 Examples:
   tinyfoa data list
   tinyfoa data fetch mitbih
-  tinyfoa data verify mnist --data-dir ~/datasets"""
+  tinyfoa data verify mnist --data-dir ~/datasets""",
 )
 @debug_option
-def data() -> None:
+@click.pass_context
+def data(context: click.Context) -> None:
     """List the data sets, fetch them, or verify their files."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @data.command("list")
@@ -29,7 +33,7 @@ def data() -> None:
 @json_option
 @debug_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """Name, training and test samples, and where each data set was found or how to get it."""
+    """List the data sets, and where each was found or how to get it."""
     from tinyfoa_np import data as sets
 
     rows = []
@@ -74,9 +78,9 @@ def fetch(name: str, data_dir: str | None, quiet: bool) -> None:
 @json_option
 @debug_option
 def verify(name: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of the data set NAME, or of every one that is found, with their published digests.
+    """Compare the files of data set NAME with the published digests.
 
-    Exit code 1 when a file is truncated or altered.
+    Without NAME, the files of all data sets that are found. Exit code 1 if a file is truncated or altered.
     """
     from tinyfoa_np import data as sets
 

@@ -52,7 +52,9 @@ def reserve_options(ram: str) -> Callable[[Command], Command]:
 
 
 def check_board(board: str | None, every: bool, of_a_board: dict[str, int | None]) -> None:
-    """Refuse options about a board if there is no board."""
+    """Refuse options about a board if there is no board, and a board without a name."""
+    if board is not None and not board.strip():
+        raise BadRequest("--board is empty: name a board (tinyfoa list boards)")
     if board and every:
         raise BadRequest("--boards is about all boards, --board about one: give one of them")
     for option, value in of_a_board.items():
@@ -154,11 +156,11 @@ def print_device_plan(result: dict[str, Any]) -> None:
     if tries:
         lines.append(f"try     {tries}")
     if flash["trainings"] is not None:
-        lines.append(f"wear    it survives {flash['trainings']:,.0f} such trainings, its wear levelled ideally")
+        lines.append(f"wear    survives {flash['trainings']:,.0f} such trainings, with ideal wear levelling")
     if time:
         energy = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
-        epoch = f"{duration(time['seconds_per_epoch'])} an epoch of the slowest layer"
-        lines += [f"time    {duration(time['seconds'])}{energy} in all, {epoch}", f"        ({time['assumes']})"]
+        epoch = f"{duration(time['seconds_per_epoch'])} per epoch of the slowest layer"
+        lines += [f"time    {duration(time['seconds'])}{energy} in total, {epoch}", f"        ({time['assumes']})"]
     for line in lines:
         console.print(line, soft_wrap=True)
     title = f"Layers, on a processor with {result['processor']} arithmetic"

@@ -198,6 +198,26 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _rules(wanted: Callable[[catalogue.Algorithm], object]) -> list[str]:
+    """Names of the algorithms for which something holds."""
+    return [entry.name for entry in catalogue.algorithms() if wanted(entry)]
+
+
+def _of_schedules() -> str:
+    """The algorithms by their schedules, for help: tinyfoa supports slice, stream and frozen; ..."""
+    known: dict[tuple[str, ...], list[str]] = {}
+    for entry in catalogue.algorithms():
+        known.setdefault(entry.schedules, []).append(entry.name)
+    others = max(known, key=lambda schedules: len(known[schedules]))
+    told = [f"{_listed(names)}: {_listed(list(own))}" for own, names in known.items() if own != others]
+    return f"{'; '.join(told)}; all others: {_listed(list(others))}"
+
+
+#: algorithms that train layers one after another on fully connected networks, and those for graphs of layers
+_BY_LAYER = _rules(lambda entry: entry.by_layer)
+_OF_GRAPHS = _rules(lambda entry: "graph" in entry.homes)
+
+
 # The recipe has the defaults. Here an absent option is None, to be distinguished from a given one: a resumed run has
 # its own recipe, which the command line may not contradict.
 _RECIPE_OPTIONS = (
@@ -206,10 +226,10 @@ _RECIPE_OPTIONS = (
         metavar="SPEC",
         help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
         "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
-        "bp, fa, dfa, drtp, deeperforward, cwcomp and giff, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
-        "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense layer."
-        f" With giff, bp and fa, the name of a network: {', '.join(NAMES)} (resnet8 and resnet17 "
-        f"also with deeperforward; cnn also with it, dfa, drtp, biofo and cwcomp). [default: {Recipe.network}]",
+        f"{_listed(_OF_GRAPHS)}, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
+        "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense "
+        f"layer. With the same, mlp and cnn; with giff, bp and fa any of {', '.join(NAMES)}; with deeperforward also "
+        f"resnet8 and resnet17. [default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",
@@ -226,16 +246,16 @@ _RECIPE_OPTIONS = (
         "--slices",
         type=int,
         metavar="M",
-        help="tinyfoa, bp: divide a layer's weights into an M x M grid of slices, or those of an lc layer into M "
-        "groups of output channels. [default: 2, or 1 with --schedule none]",
+        help=f"{_listed([*_BY_LAYER, 'bp'])}: divide a layer's weights into an M x M grid of slices, or "
+        "those of an lc layer into M groups of output channels. [default: 2, or 1 with --schedule none]",
     ),
     click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
         help="slice: one slice trains and is exchanged after each hold (with tinyfoa, only this slice is in RAM); "
-        "stream (tinyfoa): every slice trains in every step, one at a time in RAM; frozen: all slices but one on the "
-        "diagonal train, with the whole layer in RAM; none: all slices train, all in RAM. tinyfoa supports slice, "
-        "stream and frozen; bp none, slice and frozen; all others none. auto is the first of these. With tinyfoa and "
+        "stream: every slice trains in every step, one at a time in RAM; frozen: all slices but one on the "
+        "diagonal train, with the whole layer in RAM; none: all slices train, all in RAM. "
+        f"{_of_schedules()}. auto is the first of these. With tinyfoa and "
         "M above 2, each slice then has one turn, diagonal by diagonal, at a learning rate that grows with M. "
         f"[default: {Recipe.schedule}]",
     ),
@@ -255,22 +275,23 @@ _RECIPE_OPTIONS = (
         "--visits",
         type=int,
         metavar="R",
-        help="tinyfoa, schedule slice: train R slices in every step, one after another in the RAM of one, from a "
-        "single forward pass, at the cost of more flash traffic. "
+        help=f"{_listed(_BY_LAYER)}, schedule slice: train R slices in every step, one after another in the "
+        "RAM of one, from a single forward pass, at the cost of more flash traffic. "
         f"[default: 1; 2 with --schedule auto and M above {ONE_VISIT}]",
     ),
     click.option(
         "--order",
         type=click.Choice(ORDERS),
-        help="tinyfoa, schedule slice: the order of the slices. rows: one group of neurons after another; diagonal: "
-        f"one diagonal of the grid after another. [default: {ORDERS[0]}; {ORDERS[1]} with --schedule auto and M above "
-        f"2]",
+        help=f"{_listed(_BY_LAYER)}, schedule slice: the order of the slices. rows: one group of neurons after "
+        f"another; diagonal: one diagonal of the grid after another. [default: {ORDERS[0]}; {ORDERS[1]} with "
+        "--schedule auto and M above 2]",
     ),
     click.option(
         "--epochs",
         type=int,
         metavar="E",
-        help=f"Passes over the training samples; with tinyfoa, per layer. [default: {Recipe.epochs}]",
+        help=f"Passes over the training samples; with {_listed(_BY_LAYER)}, per layer (through convolutions, for "
+        f"all layers together). [default: {Recipe.epochs}]",
     ),
     click.option("--batch", type=int, metavar="B", help=f"Samples per step. [default: {Recipe.batch}]"),
     click.option(
@@ -314,7 +335,7 @@ _RECIPE_OPTIONS = (
         "--reshuffle",
         is_flag=True,
         default=None,
-        help="Shuffle again in every epoch: the training samples, or with tinyfoa the batches.",
+        help="Shuffle again in every epoch: the training samples, or the batches if layers train one after another.",
     ),
     click.option(
         "--augment",
@@ -336,7 +357,8 @@ _RECIPE_OPTIONS = (
         "--recompute",
         is_flag=True,
         default=None,
-        help="tinyfoa: compute the layers below again for every batch instead of storing their outputs in flash.",
+        help=f"{_listed(_rules(lambda entry: entry.recompute))}: compute the layers below again for every "
+        "batch instead of storing their outputs in flash.",
     ),
     click.option(
         "--freeze",
@@ -444,7 +466,8 @@ preset_option = click.option(
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
     "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. authors: the recipe of "
     f"the rule's own authors, for {', '.join(presets.AUTHORS)}. Options given explicitly override it. "
-    "[default: the defaults below]",
+    "[default: the defaults below; for digits and your own data, network, batch, epochs, rate and signs follow from "
+    "the data]",
 )
 
 

@@ -236,7 +236,7 @@ def _verdict(result: dict[str, Any]) -> str:
     if reasons:
         return f"does not fit: {'; '.join(reasons)}"
     if ram["budget_bytes"] is None and flash["nbytes"] is None:
-        return "fits where there is as much RAM and flash; --ram and --board say what there is"
+        return "fits if there is that much RAM and flash; to give limits, use --ram or --board"
     return "fits"
 
 
@@ -283,7 +283,7 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
         return ["time    not known: the C trainer, whose instruction counts are known, does not support this training"]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
-        f"time    {duration(time['seconds'])}{spent} in all, {duration(time['seconds_per_epoch'])} an epoch of the "
+        f"time    {duration(time['seconds'])}{spent} in total, {duration(time['seconds_per_epoch'])} per epoch of the "
         "slowest layer",
         f"        ({time['assumes']})",
     ]
@@ -343,7 +343,7 @@ def _moves(result: dict[str, Any]) -> list[str]:
         lines.append(f"        in whole pages of {flash['page_bytes']:,} bytes: {pages:,} pages, {whole}")
     if count is not None:
         shown = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
-        lines.append(f"wear    {flash['name']} survives {shown} such trainings, its wear levelled ideally")
+        lines.append(f"wear    {flash['name']} survives {shown} such trainings, with ideal wear levelling")
     elif flash["nbytes"] is not None:
         lines.append(f"wear    how often {flash['name']} can be written is not known")
     return lines

@@ -41,13 +41,12 @@ Examples:
 def predict(run: str, file: str, out: str | None, early: bool, max_bytes: int | None, as_json: bool) -> None:
     """Print the classes of the samples in FILE.
 
-    One class per line, by number, or as your own data name it; RUN is a run directory or its model.safetensors.
+    One class per line, by its number or by its name in your own data. RUN is a run directory or its model.safetensors.
 
     FILE is .npy: an array of N rows, one sample each; .npz, with such an array called x; or .csv, with or without the
-    column of labels. Columns are found by their names, in any order, if the table that was trained on had a header, and
-    this one has. Samples are in the encoding the model was trained on: bytes (uint8) for digits and mnist; your own
-    data as they are in your files: scaling, missing values and windows are those of the training. Images of N x height
-    x width are taken row by row.
+    column of labels. If this table and the one of the training have a header, columns are found by their names, in any
+    order. Samples are as in the training data: bytes (uint8) for digits and mnist, your own data as in your files;
+    scaling, missing values and windows are applied as in training. Images of N x height x width are read row by row.
     """
     path = model_file(run)
     from tinyfoa_np.data.user_files import samples_of

@@ -22,7 +22,7 @@ Examples:
 def report(run: str, out: str | None) -> None:
     """Write one page about the finished training in RUN, and print where it is.
 
-    Errors, memory and its audit, pictures and recipe, in one HTML file that asks for nothing else. Needs matplotlib,
+    Errors, memory and its audit, pictures and recipe, in one HTML file that needs no others. Needs matplotlib,
     the extra `plot`.
     """
     path = old_run(run)

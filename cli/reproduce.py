@@ -62,15 +62,15 @@ Examples:
     type=Names(),
     default=(),
     metavar="NAMES",
-    help="Lines of a study by how their names begin, with commas: auto,stream. [default: all lines]",
+    help="Lines of a study, by the beginnings of their names, separated by commas: auto,stream. [default: all lines]",
 )
 @click.option(
     "--at",
     type=Names(),
     default=(),
     metavar="NUMBERS",
-    help="Points of a study, with commas: values of M, or numbers of exchanges. [default: M 2,4,8,16; exchanges "
-    "4 to 256]",
+    help="Points of a study, separated by commas: values of M, or numbers of exchanges. [default: M 2,4,8,16; "
+    "exchanges 4 to 256]",
 )
 @click.option(
     "--quick",
@@ -131,8 +131,8 @@ def reproduce(
     """Train the systems of a table of the paper, or a study of its slices, and print errors and memory.
 
     TABLE is table1, table2 or table3 (locally connected networks). Each row is trained with its published recipe, once
-    for each seed. For forward, gradient and update there are the paper's MB, those of the closed form behind them, and
-    those measured. Rows appear as they finish; the table is also written as CSV, JSON and Markdown into DIR.
+    per seed. For forward, gradient and update, the table has the paper's MB, those of its closed form and the measured
+    ones. Rows appear as they finish; the table is also written as CSV, JSON and Markdown into DIR.
 
     STUDY is slices (error over M), exchanges (error over the number of exchanges) or giff (accuracy against RAM over
     theta, label width and groups, beside backpropagation, on network cnn). The first two compare schedules that train

@@ -358,7 +358,11 @@ class Recipe:
             rest = f"choose one of {', '.join(others)}"
             return BadRequest(f"algorithm {self.algorithm} does not train locally connected networks: {rest}")
         why = f"algorithm {self.algorithm} {self.rule.why_not}"
-        return BadRequest(f"{why}: {' and '.join(others)} train {self.network}" if others else why)
+        if not others:
+            return BadRequest(why)
+        return BadRequest(
+            f"{why}: for {self.network} choose {others[0]}; docs/rules.md has what {', '.join(others[1:])} train"
+        )
 
     def _one_turn_each(self, slices: int) -> dict[str, Any]:
         """Fields set by ``auto`` for more than 2 x 2 slices, unless given: docs/schedules.md."""

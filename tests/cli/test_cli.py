@@ -17,7 +17,7 @@ from tinyfoa_cli import main as cli_main
 from tinyfoa_cli.options import Bytes
 from tinyfoa_cli.runs import new_run
 
-from tinyfoa_np import data, errors
+from tinyfoa_np import catalogue, data, errors
 from tinyfoa_np.recipe import Recipe
 from tinyfoa_np.run import train as training
 
@@ -262,6 +262,25 @@ def test_help_comes_in_sections_and_whole_sentences(run):
         assert titles == ["Own data", "Recipe", "Options of one algorithm", "Options"]
         names = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  --")]
         assert len(names) == len(set(names)) and {"--label", "--network", "--theta", "--ram"} <= set(names)
+
+
+def test_a_group_without_a_command_shows_its_help(run):
+    for group, section in (((), "Use a model:"), (("data",), "Commands:")):
+        code, out, err = run(*group)
+        assert (code, err) == (0, "") and section in out
+
+
+def test_help_names_the_rules_that_have_slices_and_convolutions(run):
+    said = " ".join(run("train", "--help")[1].replace("-\n", "-").split())
+    slices, network, epochs = (
+        said.split(f" {option} ")[1] for option in ("--slices M", "--network SPEC", "--epochs E")
+    )
+    for entry in catalogue.algorithms():
+        sliced = entry.schedules != ("none",)
+        assert (entry.name in slices.split(": divide")[0]) is sliced, entry.name
+        assert (entry.name in epochs.split(", per layer")[0]) is entry.by_layer, entry.name
+        named = network.split("output channels. With ")[1].split(", convolutions:")[0]
+        assert (entry.name in re.split(r", | and ", named)) is ("graph" in entry.homes), entry.name
 
 
 def test_data_list_fits_a_terminal(run, tmp_path, monkeypatch):

@@ -57,6 +57,9 @@ def test_from_a_table_to_answers(run, flowers, tmp_path):
     Path("turned.csv").write_text("".join(",".join(row) + "\n" for row in [[*turned[0][:-1], "id"], *turned[1:]]))
     assert run("predict", result["run_dir"], "turned.csv")[1] == answers[0][1]
     assert "x or x_test is needed" in run("predict", result["run_dir"], "other.npz")[2]
+    assert (
+        "neither .csv, .npz nor .npy" in run("predict", result["run_dir"], f"{result['run_dir']}/model.safetensors")[2]
+    )
 
 
 def test_other_data_are_refused(run, flowers, tmp_path):

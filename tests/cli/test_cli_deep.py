@@ -57,6 +57,7 @@ def test_a_run_from_end_to_end(run, tmp_path, algorithm):
         (["--algorithm", "giff", "--slices", "2"], "slices does not apply to algorithm giff, which trains"),
         (["--algorithm", "giff", "--schedule", "none", "--slices", "2"], "leave it out"),
         (["--algorithm", "giff", "--hold", "2"], "hold does not apply to algorithm giff"),
+        (["--algorithm", "tinyfoa", "--network", "cnn"], "in slices: for cnn choose bp; docs/rules.md has what drtp"),
         (["--algorithm", "giff", "--network", "lc:16"], "does not train locally connected networks"),
         (["--algorithm", "bp", "--network", "cnn", "--groups", "1|2,3"], "groups does not apply to algorithm bp"),
         (["--algorithm", "bp", "--network", "fc:20", "--slices", "2"], "leave it out, or use schedule slice or frozen"),

@@ -192,7 +192,7 @@ X, Y = samples()
         ({"x": X, "y": Y[1:]}, "one label per sample"),
         ({"x": X, "y": np.stack([Y, Y], 1)}, "one label per sample"),
         ({"x": X[:, 0], "y": Y}, "N rows, one sample each, are needed"),
-        ({"x": X[:0], "y": Y[:0]}, "N rows, one sample each, are needed"),
+        ({"x": X[:0], "y": Y[:0]}, "has no samples"),
         ({"x": X[:, :0], "y": Y}, "N rows, one sample each, are needed"),
         ({"x": np.where(X == X[7, 2], np.nan, X), "y": Y}, "sample 8 holds NaN"),
         ({"x": np.where(X == X[7, 2], 1e39, X.astype(float)), "y": Y}, "sample 8 holds values beyond 3.4e38"),
@@ -224,9 +224,9 @@ def test_arrays_that_are_refused(folder, arrays, says):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("", "one column"),
+        ("", "is empty"),
         ("1\n2\n", "one column"),
-        ("a,b,c\n", "N rows, one sample each, are needed"),
+        ("a,b,c\n", "has no samples"),
         ("1,2,0\n1,2\n", "line 2: 2 columns, not 3"),
         ("1,2,0\n1,x,1\n", "line 2, column 2: 'x' is not a number; the label, which may be text"),
         ("1,2,0\n1,,1\n", "line 2, column 2: a value is missing"),

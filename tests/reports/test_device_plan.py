@@ -94,6 +94,7 @@ def test_the_command(run):
         (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C"),
         (["--to", "c-trainer", "--lean"], "--lean is not for the trainer in C"),
         (["--flash", "nor"], "add --to c-trainer"),
+        (["--board", ""], "--board is empty"),
         (["--to", "c-trainer", "--flash", "internal"], "name one with --board"),
         (["--to", "c-trainer", "--algorithm", "bp"], "tinyfoa on fully connected networks"),
         (["--to", "c-trainer", "--ram", "100"], "does not fit into 100 bytes"),

@@ -141,6 +141,8 @@ def assigned(
     BadRequest
         If a named column is missing, or an input column contains text.
     """
+    if not count:
+        raise BadRequest(f"{path} is empty")
     if count < 2:
         raise BadRequest(f"{path} has one column: inputs and a label are needed, with commas between them")
     places = {name: place_of(path, names, count, getattr(reading, name)) for name in ("label", "group", "time")}

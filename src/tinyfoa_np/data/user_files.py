@@ -377,6 +377,8 @@ def from_npz(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> 
 
 
 def _count(name: str, inputs: np.ndarray) -> int:
+    if inputs.ndim > 1 and not len(inputs):
+        raise BadRequest(f"{name} has no samples")
     if inputs.ndim < 2 or not inputs.size:
         raise BadRequest(f"{name} has inputs {inputs.shape}: N rows, one sample each, are needed")
     return len(inputs)
@@ -442,6 +444,8 @@ def samples_of(source: Any, model: Trained, limit: int | None = None) -> Part:
             part = _part(str(path), csv_table.read_new(path, known, limit))
         elif suffix == ".npz":
             part = _new_arrays(path, limit)
+        elif suffix != ".npy":
+            raise BadRequest(f"{path} is neither .csv, .npz nor .npy: name a file of samples")
         else:
             part = Part(str(path), from_npy(path, limit), None)
     if reading.window and part.inputs.ndim == 2 and part.inputs.shape[1] != width:
