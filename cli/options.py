@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import click
 
 from tinyfoa_np import catalogue, defaults
-from tinyfoa_np.architectures import NAMES
+from tinyfoa_np.architectures import NAMES, units_of
 from tinyfoa_np.data import is_files
 from tinyfoa_np.data.reading import LISTS, MISSING, Reading
 from tinyfoa_np.errors import BadRequest
-from tinyfoa_np.network import CONNECTIONS
+from tinyfoa_np.network import CONNECTIONS, widths
 from tinyfoa_np.papers import presets
 from tinyfoa_np.papers.presets import PRESETS
 from tinyfoa_np.recipe import (
@@ -496,7 +496,7 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
     Raises
     ------
     BadRequest
-        If the options contradict each other.
+        If the options contradict each other, or there is no such network.
     """
     fields = given
     if preset:
@@ -506,6 +506,9 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
     elif given.get("dataset") and not defaults.apply(given["dataset"], given.get("network")):
         fields = defaults.published(given)
     recipe = Recipe().changed(fields).validated()
+    units_of(recipe.network) if recipe.deep else widths(
+        recipe.network
+    )  # a misspelt one is refused before data are read
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if (recipe.deep or recipe.rule.real) and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)

@@ -28,6 +28,24 @@ def path_of(text: str) -> Path:
         return Path(text)
 
 
+def free(out: str) -> Path:
+    """The path of a directory to train into.
+
+    Raises
+    ------
+    BadRequest
+        `out` is a file, or a directory that is not empty.
+    """
+    path = path_of(out)
+    if path.exists() and not path.is_dir():
+        raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
+    if path.is_dir() and not startable(path):
+        begun = (path / "recipe.json").exists()
+        resume = f", or continue it with --resume {shlex.quote(str(path))}" if begun else ""
+        raise BadRequest(f"--out {path} is not empty; give another directory{resume}")
+    return path
+
+
 @contextlib.contextmanager
 def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
     """An empty directory to train into: `out`, or the first free ``runs/<dataset>-<algorithm>-<n>``.
@@ -38,16 +56,10 @@ def new_run(out: str | None, dataset: str, algorithm: str) -> Iterator[Path]:
     Raises
     ------
     BadRequest
-        `out` is a file, or a directory that is not empty.
+        As for :func:`free`.
     """
     if out:
-        path = path_of(out)
-        if path.exists() and not path.is_dir():
-            raise BadRequest(f"--out {path} is a file; give a directory that does not exist yet")
-        if path.is_dir() and not startable(path):
-            begun = (path / "recipe.json").exists()
-            resume = f", or continue it with --resume {shlex.quote(str(path))}" if begun else ""
-            raise BadRequest(f"--out {path} is not empty; give another directory{resume}")
+        path = free(out)
         made = _make(path)
     else:
         for number in itertools.count(1):

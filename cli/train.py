@@ -35,7 +35,7 @@ from .options import (
     recipe_options,
     start_option,
 )
-from .runs import chosen_from, new_run, old_run, reading_before, started
+from .runs import chosen_from, free, new_run, old_run, reading_before, started
 
 if TYPE_CHECKING:
     from tinyfoa_np.run.start import Start
@@ -183,7 +183,7 @@ def train(
 def _refuse_together(
     start: str | None, resume: str | None, out: str | None, lean: bool | None, given: dict[str, Any]
 ) -> None:
-    """Refuse options that exclude each other."""
+    """Refuse options that exclude each other, and a directory that cannot be trained into."""
     if start and resume:
         raise BadRequest("--from and --resume both determine the weights: give one of them")
     if given.get("freeze") and not (start or resume):
@@ -192,6 +192,8 @@ def _refuse_together(
         raise BadRequest("--lean is chosen when a run begins: leave it out, the run continues as it was started")
     if resume and out:
         raise BadRequest("--resume continues in its own directory; leave --out out")
+    if out:
+        free(out)
 
 
 def _continued(

@@ -131,6 +131,20 @@ def test_bad_requests(run, flowers, tmp_path, monkeypatch, arguments, says):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--network", "fc:"], "network 'fc:' is not understood"),
+        (["--network", "conv:x", "--algorithm", "bp"], "conv:x"),
+        (["--out", "flowers.csv"], "--out flowers.csv is a file"),
+    ],
+)
+def test_what_needs_no_data_is_refused_before_they_are_read(run, flowers, monkeypatch, arguments, says):
+    monkeypatch.setattr("tinyfoa_np.data.load", lambda *more, **named: pytest.fail("data are read"))
+    code, out, err = run("train", "flowers.csv", *arguments)
+    assert (code, out) == (2, "") and says in one_error_line(err)
+
+
 def test_files_that_are_not_the_published_ones(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYFOA_DATA", str(tmp_path))
     folder = tmp_path / "cifar-10-batches-bin"
