@@ -57,7 +57,14 @@ def test_trials_take_a_small_share_of_the_time_and_come_again(clocked):
 def test_two_threads_that_become_slower_are_noticed_at_once(clocked):
     team = Team(2)
     clocked(team, 100, {1: 1.0, 2: 0.6})
-    assert clocked(team, 32, {1: 1.0, 2: 2.0}) == [2] * 16 + [1] * 4 + [2] * 3 + [1] * 9
+    assert clocked(team, 32, {1: 1.0, 2: 2.0}) == [2] * 8 + [1] * 4 + [2] * 3 + [1] * 17
+
+
+def test_a_trial_of_one_thread_that_others_disturbed_is_not_taken_for_its_speed(clocked):
+    team = Team(2)
+    clocked(team, 16, {1: 1.0, 2: 2.0})
+    assert clocked(team, 2, {1: 9.0}) + clocked(team, 2, {1: 1.0}) == [1] * 4
+    assert clocked(team, 20, {1: 1.0, 2: 2.0}) == [2] * 3 + [1] * 17
 
 
 def test_one_thread_is_never_more(clocked):

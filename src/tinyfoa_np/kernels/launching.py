@@ -109,19 +109,19 @@ class Team:
             yield self.most
         slower = None
         while True:
-            before, one, tried, seconds = slower, 0.0, 0, 0.0
+            before, one, tried, seconds = slower, [], 0, 0.0
             for _ in range(self.TRIED):
-                one += yield 1
-            while tried < self.TRIED and seconds <= one:
+                one.append((yield 1))
+            usual = sorted(one)[(self.TRIED - 1) // 2]  # what others disturbed does not count
+            while tried < self.TRIED and seconds <= self.TRIED * usual:
                 seconds += yield self.most
                 tried += 1
-            usual, slower = one / self.TRIED, seconds / tried > one / self.TRIED
-            lost = seconds - tried * usual if slower else one - self.TRIED * seconds / tried
+            slower, lost = seconds > tried * usual, abs(seconds - tried * usual)
             wait = min(lost / self.SHARE, self.LONGEST) if slower == before else 0.0  # once may be by chance
             steps, passed, worse = 0, 0.0, 0
             while steps < self.EVERY or passed < wait:
                 now = yield 1 if slower else self.most
                 steps, passed = steps + 1, passed + now
                 worse = max(0, worse + 1 if now > usual else worse - 1)
-                if worse == self.FIRST and not slower:
+                if worse == self.FIRST // 2 and not slower:
                     break
