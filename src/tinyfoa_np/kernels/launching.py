@@ -80,10 +80,8 @@ class Team:
     """
 
     FIRST, TRIED, EVERY = 16, 4, 256  # steps before the first trial, of each way in one, at least between two
-    SHARE, LONGEST = (
-        1 / 400,
-        10.0,
-    )  # of the time that trials may lose; seconds between trials at most, if steps are short
+    SHARE = 1 / 400  # of the time that trials may lose
+    LONGEST = 10.0  # seconds from one trial to the next, at most, if steps are short
 
     def __init__(self, threads: int) -> None:
         self.most = min(threads, numba.config.NUMBA_NUM_THREADS)
