@@ -382,6 +382,10 @@ ELSEWHERE = [
     ("eight_megabytes_in_one_step", "dfa", dfa.Network, "layer0.slice"),
     ("restored_where_it_is_dead", "ff", ff.Network, "update.gradient"),
     ("restored_where_it_is_dead", "drtp", drtp.Network, "z"),
+    ("an_array_in_a_group", "giff", giff.Network, "g0.weights"),
+    ("a_rate_in_a_group", "giff", giff.Network, "g0.weights"),
+    ("bytes_among_the_views", "giff", giff.Network, "g0.weights"),
+    ("an_array_made_between_two_views", "giff", giff.Network, "g0.weights"),
 ]
 
 
@@ -422,6 +426,43 @@ def dead_where_it_is_written(patches):
 def restored_where_it_is_dead(patches):
     patches.around("restore", after=lambda stage, flash: patches.bytes_of(stage, patches.region).fill(1))
     return f"region {patches.region} were written"
+
+
+def an_array_in_a_group(patches):
+    """In an attribute that a group has anyway, filled when it is made."""
+    patches.around("__init__", after=lambda stage, *_: stage.layers[0].feedback.update({-1: np.ones(330, np.float32)}))
+    return "1,320 bytes of arrays were there before the stage was opened"
+
+
+def a_rate_in_a_group(patches):
+    """A number there that each step leaves to the next one."""
+
+    def change(stage, *_):
+        group, own = stage.layers[0], patches.bytes_of(stage, patches.region).view(np.float32)
+        own[:] += np.float32(group.feedback.get(-1, 0.0))
+        group.feedback[-1] = float(own[0]) / 7 + 0.01
+
+    patches.in_steps(change)
+    return patches.region
+
+
+def bytes_among_the_views(patches):
+    """Under a name that no region has."""
+    patches.around("open", after=lambda stage, arena: setattr(stage.layers[1].ram, "own", [bytes(100)] * 4000))
+    return "bytes were allocated beside the arena at a time, 16,384 are allowed"
+
+
+def an_array_made_between_two_views(patches):
+    """While the stage's regions are named one after another, and kept."""
+    besides = patches.kind.besides
+
+    def named(stage):
+        for region in besides(stage):
+            stage.kept = np.ones(330, np.float32)
+            yield region
+
+    patches.patch.setattr(patches.kind, "besides", named)
+    return "1,320"
 
 
 @pytest.mark.parametrize("cheat, algorithm, kind, region", ELSEWHERE)
@@ -465,15 +506,25 @@ def test_without_a_cheat_it_ends_with_0(run, samples, algorithm):
     assert run("audit", "honest", "--quick")[0] == 0
 
 
-#: GIFF's groups have more views than others' layers, so that 16 of them are at the limit
 RULES = ("ff", "drtp", "dfa", "fa", "pepita", "pepita_wm", "tinyfoa")
-DEEP = [("bp", 32), ("giff", 8), *((name, 16) for name in RULES)]
+DEEP = [
+    *((name, "fc:8x16", {}) for name in RULES),
+    ("bp", "fc:8x32", {}),
+    ("giff", "fc:8x32", {}),
+    ("giff", "fc:8x32", {"groups": ",".join(map(str, range(1, 33)))}),
+    ("giff", "fc:8x16", {"groups": "|".join(f"{n},{n + 1}" for n in range(1, 17, 2))}),
+    ("deeperforward", "fc:9x32", {}),
+    ("cwcomp", "fc:9x32", {}),
+    ("bp", "conv:9x32", {}),
+    ("drtp", "conv:9x16", {}),
+]
 
 
-@pytest.mark.parametrize("algorithm, layers", DEEP)
-def test_deep_networks_stay_within_the_same_limits(tmp_path, algorithm, layers):
-    which = recipe(algorithm=algorithm, network=f"fc:8x{layers}", batch=10, epochs=1)
-    result = run(tmp_path, which, made(samples=20, tests=5, inputs=9), audit=True, threads=1)
+@pytest.mark.parametrize("algorithm, network, options", DEEP)
+def test_deep_networks_stay_within_the_same_limits(tmp_path, algorithm, network, options):
+    which = recipe(algorithm=algorithm, network=network, batch=10, epochs=1, **options)
+    dataset = replace(made(samples=20, tests=5, inputs=9), image=(1, 3, 3))
+    result = run(tmp_path, which, dataset, audit=True, threads=1)
     beside = result["beside"]
     assert result["findings"] == [] and beside["peak_bytes"] <= ALLOWANCE
     assert 0 < beside["described_bytes"] <= beside["described_limit_bytes"]

@@ -121,6 +121,22 @@ def test_unarmed_it_sees_nothing_and_armed_again_what_follows():
     assert len(list(guard.findings)) == 1
 
 
+def test_a_resting_guard_overwrites_what_has_ended_and_its_own_work_does_not_count():
+    """Arenas above a size are guarded in some steps only; in the others nothing of the guard counts as the work's."""
+    arena, guard = guarded([Region(f"r{k}", (8,), "uint8", ("forward",)) for k in range(30)], poison=True)
+    guard.rest()
+    with Trace() as trace:
+        for phase in PHASES:
+            arena.enter(phase)
+    assert (arena.block[place(arena.plan, "r29")] == 0xFF).all()
+    assert trace.traced().peak < 1000  # 30 pairs of views would be more
+    guard.arm()
+    guard.rest()
+    arena.block[:] ^= 1
+    guard.disarm()
+    assert not list(guard.findings)  # this was nobody's turn to be watched
+
+
 # The probe
 
 

@@ -10,7 +10,7 @@ sample by sample, bit-identical to those of the whole batch. This excludes batch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod, sqrt
 
 import numpy as np
@@ -77,6 +77,12 @@ class Group:
     """
 
     binary_weights, alpha = False, 1.0
+    # a dictionary of so many attributes takes as much memory as ten views of the arena
+    __slots__ = (
+        *("recipe", "program", "below", "above", "number", "first", "extra", "extra_biased", "batches", "threads", "B"),
+        *("micro", "frozen", "size", "moments", "inputs", "O", "tiling", "grid", "dirty", "feedback", "apart", "lent"),
+        *("arena", "ram"),
+    )
 
     def __init__(
         self,
@@ -112,12 +118,12 @@ class Group:
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
-    def regions(self) -> list[Region]:
+    def regions(self) -> Iterator[Region]:
         """Regions of parameters, moments and statistics, always kept, and those of the group's turn, by steps."""
-        if not self.frozen:
-            return [*self._parameters(), *self._turn()]
+        yield from self._parameters()
         own = tuple(f"{phase}:{self.number}." for phase in BACKWARD)
-        return [*self._parameters(), *(one.limited(lambda phase: not phase.startswith(own)) for one in self._turn())]
+        for one in self._turn():
+            yield one.limited(lambda phase: not phase.startswith(own)) if self.frozen else one
 
     def _parameters(self) -> list[Region]:
         prefix, held = f"g{self.number}.", [self.size if self.moments > k else 0 for k in (0, 1)]
@@ -128,54 +134,43 @@ class Group:
             Region(prefix + "moment2", (held[1],), "float32", RESIDENT),
         ]
 
-    def _turn(self) -> list[Region]:
+    def _turn(self) -> Iterator[Region]:
         program, g, of = self.program, self.number, self.steps
-        found = [
-            Region(f"g{g}.v{v}", (self.B, *program.shapes[v]), "float32", self._value_steps(v))
-            for v in range(0 if self.apart else 1, len(program.shapes))
-        ]
-        found += [
-            Region(f"g{g}.e{k}", (self.B, *span.shape), "float32", of(program.between(span.first, span.last)))
-            for k, span in enumerate(program.errors)
-        ]
+        for v in range(0 if self.apart else 1, len(program.shapes)):
+            yield Region(f"g{g}.v{v}", (self.B, *program.shapes[v]), "float32", self._value_steps(v))
+        for k, span in enumerate(program.errors):
+            kept = of(program.between(span.first, span.last))
+            yield Region(f"g{g}.e{k}", (self.B, *span.shape), "float32", kept)
         for k, one in enumerate(program.operations):
-            width = program.shapes[one.target][2]
-            if one.kind == NORM and self.frozen:
-                kept = of([f"{phase}:{k}" for phase in PASSES])
-                found.append(Region(f"g{g}.statistics{k}", (4, width), "float32", kept))
-                continue
-            if one.kind == NORM:
-                kept = of([*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
-                found += [
-                    Region(f"g{g}.statistics{k}", (4, width), "float32", kept),
-                    Region(
-                        f"g{g}.partial{k}",
-                        (map_kernels.CHUNKS, 2, width),
-                        "float64",
-                        of([f"forward:{k}", f"gradient:{k}"]),
-                    ),
-                    Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"])),
-                ]
-                continue
-            if one.kind == GROUPED:
-                packed = min(self.threads, self.B), prod(program.shapes[one.source]) // one.weight[0]
-                kept = of([f"{phase}:{k}" for phase in PASSES])
-                found.append(Region(f"g{g}.packed{k}", packed, "float32", kept))
-            if self.sends(one):
-                panel = self.threads, backward_kernels.panel_width(one.weight)
-                found.append(Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"])))
-            if one.weight:
-                threads, run = self._run(one)
-                found += [
-                    Region(f"g{g}.gradient{k}", (threads, run), "float32", self.added_up(k)),
-                    Region(f"g{g}.lost{k}", (threads,), "bool", of([f"update:{k}"])),
-                ]
-            if one.biased:
-                found += [
-                    Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", self.added_up(k)),
-                    Region(f"g{g}.slopes{k}", (width,), "float32", of([f"update:{k}"])),
-                ]
-        return found
+            yield from self._operation_regions(k, one)
+
+    def _operation_regions(self, k: int, one: Operation) -> Iterator[Region]:
+        """Regions of one operation, besides its input and output."""
+        program, g, of, width = self.program, self.number, self.steps, self.program.shapes[one.target][2]
+        passes = of([f"{phase}:{k}" for phase in PASSES])
+        if one.kind == NORM and self.frozen:
+            yield Region(f"g{g}.statistics{k}", (4, width), "float32", passes)
+            return
+        if one.kind == NORM:
+            kept = of([*program.between(f"forward:{k}", f"gradient:{k}"), *(f"{p}:{k}" for p in INFERENCE)])
+            both, sums = of([f"forward:{k}", f"gradient:{k}"]), (map_kernels.CHUNKS, 2, width)
+            yield Region(f"g{g}.statistics{k}", (4, width), "float32", kept)
+            yield Region(f"g{g}.partial{k}", sums, "float64", both)
+            yield Region(f"g{g}.slopes{k}", (2 * width,), "float32", of([f"gradient:{k}", f"update:{k}"]))
+            return
+        if one.kind == GROUPED:
+            packed = min(self.threads, self.B), prod(program.shapes[one.source]) // one.weight[0]
+            yield Region(f"g{g}.packed{k}", packed, "float32", passes)
+        if self.sends(one):
+            panel = self.threads, backward_kernels.panel_width(one.weight)
+            yield Region(f"g{g}.panel{k}", panel, "float32", of([f"gradient:{k}"]))
+        if one.weight:
+            threads, run = self._run(one)
+            yield Region(f"g{g}.gradient{k}", (threads, run), "float32", self.added_up(k))
+            yield Region(f"g{g}.lost{k}", (threads,), "bool", of([f"update:{k}"]))
+        if one.biased:
+            yield Region(f"g{g}.partial{k}", (map_kernels.CHUNKS, 1, width), "float64", self.added_up(k))
+            yield Region(f"g{g}.slopes{k}", (width,), "float32", of([f"update:{k}"]))
 
     def sends(self, one: Operation) -> bool:
         """Whether an operation's weights, or what stands in for them, send an error down."""
@@ -523,7 +518,7 @@ class Group:
 
     def trained_regions(self) -> list[Region]:
         """Regions that hold the data inference needs."""
-        return self._parameters()[:2] + [region for region in self._turn() if "evaluate" in region.within]
+        return [*self._parameters()[:2], *(region for region in self._turn() if "evaluate" in region.within)]
 
     def load(self, trained: TrainedLayer) -> None:
         """Fill these regions from a trained group, whose ``bias`` holds the running statistics."""

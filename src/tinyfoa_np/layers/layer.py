@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -84,7 +84,7 @@ class Layer(Protocol):
     def alpha(self) -> float:
         """The current scale of the signs of binary weights; 1 if weights are real."""
 
-    def regions(self) -> list[Region]:
+    def regions(self) -> Iterable[Region]:
         """The regions of its parameters."""
 
     def carried(self) -> Collection[str]:

@@ -34,11 +34,12 @@ class Views:
 
     Parameters
     ----------
-    **arrays : ndarray
+    arrays : dict of str to ndarray
+        Becomes the object's own.
     """
 
-    def __init__(self, **arrays: np.ndarray) -> None:
-        self.__dict__.update(arrays)
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        object.__setattr__(self, "__dict__", arrays)
 
     def __getattr__(self, name: str) -> np.ndarray:
         raise AttributeError(f"there is no view of a region {name!r}")
@@ -133,7 +134,7 @@ class Arena:
     def views(self, regions: Iterable[Region], prefix: str = "") -> Views:
         """Views of the planned ones among these regions, by name without the common prefix."""
         return Views(
-            **{
+            {
                 region.name.removeprefix(prefix): self.take(region.name)
                 if region.nbytes
                 else self.block[:0].view(region.dtype).reshape(region.shape)

@@ -83,9 +83,20 @@ class Guard:
 
     def disarm(self) -> None:
         """Check the current phase, then stop checking."""
-        if self.arena.watch is not None:
+        if self.arena.watch == self._leave:
             self.check()
-            self.arena.watch = None
+        self.arena.watch = None
+
+    def rest(self) -> None:
+        """Check the current phase, then only overwrite regions as they end; that does not count as work either."""
+        self.disarm()
+        self.arena.watch = self._overwrite
+
+    def _overwrite(self, following: str) -> None:
+        before = self.trace.pause()
+        if self.arena.poison:
+            self.arena.overwrite_ended(following)
+        self.trace.resume(before)
 
     def check(self) -> None:
         """Compare the bytes that the current phase must not change."""
@@ -192,9 +203,11 @@ class Probe:
         self.plan, self.findings = spread(plan.regions), findings
         self.arena = Arena(self.plan.nbytes)
         self.places = _places(self.plan)
-        self.written = {r.name: np.zeros(r.nbytes, bool) for r in plan.regions}
         self._gaps = _gaps(list(self.places.values()), self.arena.block.size)
         self._expected = np.empty_like(self.arena.block)
+        self._seen = np.zeros(self.arena.block.size, bool)
+        self.written = {name: self._seen[place] for name, place in self.places.items()}
+        self._spans: dict[tuple[str, str], tuple[list[slice], list[slice], list[tuple[int, int, int]]]] = {}
         self._pattern = PATTERN
         self._now = ""
 
@@ -256,18 +269,50 @@ class Probe:
     def _leave(self, following: str) -> None:
         """Record the bytes written by the ending phase, and clear the data that the next phase does not inherit."""
         phase, block = self.arena.phase, self.arena.block
+        change = phase, following
+        if change not in self._spans:
+            self._spans[change] = self._spans_of(*change)
+        lived, cleared, kept = self._spans[change]
+        wrong = self._tell(phase) if any(_memcmp(*addresses) for addresses in kept) else []
+        before = [(place, self._seen[place].copy()) for place in wrong]
+        for span in lived:
+            self._seen[span] |= block[span] != self._pattern
+        for place, seen in before:  # what must not be written does not count as used
+            self._seen[place] = seen
+        for span in [*cleared, *(self._gaps if wrong else ())]:
+            block[span] = self._pattern
+        np.copyto(self._expected, block)
+
+    def _spans_of(self, phase: str, following: str) -> tuple[list[slice], list[slice], list[tuple[int, int, int]]]:
+        """Places live in a phase; those that the next one does not inherit; and the addresses that must not change."""
+        lived = self._runs(lambda region: region.lives(phase))
+        cleared = self._runs(lambda region: not (region.lives(phase) and region.lives(following)))
+        written = [self.places[r.name] for r in self.plan.regions if r.written_in(phase)]
+        starts = self.arena.block.ctypes.data, self._expected.ctypes.data
+        gaps = _gaps(written, self.arena.block.size)
+        return lived, cleared, [(starts[0] + g.start, starts[1] + g.start, g.stop - g.start) for g in gaps]
+
+    def _runs(self, chosen: Callable[[Region], bool]) -> list[slice]:
+        """The places of some regions; of neighbours together, with the gap between them."""
+        found: list[slice] = []
+        beside = False
         for region in self.plan.regions:
             place = self.places[region.name]
-            if region.written_in(phase):
-                self.written[region.name] |= block[place] != self._pattern
-            elif not np.array_equal(block[place], self._expected[place]):
-                count = int(np.count_nonzero(block[place] != self._expected[place]))
+            if chosen(region):
+                found[-1 if beside else len(found) :] = [slice(found[-1].start if beside else place.start, place.stop)]
+            beside = chosen(region)
+        return found
+
+    def _tell(self, phase: str) -> list[slice]:
+        """Report what the phase must not write and has changed, regions, then gaps; return their places."""
+        block, found = self.arena.block, []
+        for region in self.plan.regions:
+            place = self.places[region.name]
+            if not region.written_in(phase) and (count := int(np.count_nonzero(block[place] != self._expected[place]))):
                 _tell_written(self.findings, self._now, phase, region, count)
-            elif region.lives(phase):
-                self.written[region.name] |= block[place] != self._pattern
+                found.append(place)
         for gap in self._gaps:
-            if not np.array_equal(block[gap], self._expected[gap]):
-                count = int(np.count_nonzero(block[gap] != self._expected[gap]))
+            if count := int(np.count_nonzero(block[gap] != self._expected[gap])):
                 where = max(
                     (r for r in self.plan.regions if self.places[r.name].stop <= gap.start),
                     default=None,
@@ -276,12 +321,8 @@ class Probe:
                 behind = f", behind region {where.name}" if where else ""
                 line = f"{_during(self._now, phase)}{count} bytes outside all regions were written{behind}"
                 self.findings.add("outside", "", line)
-        for region in self.plan.regions:
-            if not (region.lives(phase) and region.lives(following)):
-                block[self.places[region.name]] = self._pattern
-        for gap in self._gaps:
-            block[gap] = self._pattern
-        np.copyto(self._expected, block)
+                found.append(gap)
+        return found
 
     def finish(self) -> None:
         """Report the regions with bytes that were never written in any observed work."""

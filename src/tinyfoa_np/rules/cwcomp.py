@@ -171,7 +171,7 @@ class Network(Scored, GroupStage):
                     return Outcome.of(loss, samples, False)
             if group is self.layers[-1]:
                 wrong = self.wrong(samples)
-        return Outcome(float(np.nansum(self.losses)) * samples, wrong)
+        return Outcome(sum(loss for loss in self.losses if loss == loss) * samples, wrong)  # without those not in turn
 
     def _judge(self, group: Group, y: np.ndarray, samples: int, of: int, in_turn: bool) -> float:
         """Compute the error of a layer's or the predictor's outputs; return the summed loss."""

@@ -6,7 +6,7 @@ In a step the groups (:mod:`tinyfoa_np.layers.group`) train in turn.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,15 +86,20 @@ class GroupStage(Stage):
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def extra(self) -> list[Region]:
-        """Regions of the batch and of the groups' losses."""
+        """Regions of the batch."""
         begin = tuple(f"{phase}:0.0" for phase in ("forward", *INFERENCE))
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, ("load", *begin)),
             Region("input_scale", (1,), "float32", ("load",)),
             Region("labels", (self.B,), "uint16", (*TRAINING, *INFERENCE)),
             Region("commit", (max(group.commit_bytes for group in self.layers),), "uint8", ("load",)),
-            *(region for group in self.layers for region in self._top_regions(group)),
         ]
+
+    def besides(self) -> Iterator[Region]:
+        """The regions of :meth:`extra`, and those of the groups' losses, group by group."""
+        yield from self.extra()
+        for group in self.layers:
+            yield from self._top_regions(group)
 
     def _top_regions(self, group: Group) -> list[Region]:
         """Regions needed for a group's loss; those of a frozen one serve the group above."""

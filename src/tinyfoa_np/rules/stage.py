@@ -74,7 +74,7 @@ class Stage(ABC):
     cores : int
         Number of threads that have work.
     ram : Views
-        The regions of :meth:`extra`.
+        The regions of :meth:`besides`.
     """
 
     #: regions of the phase ``evaluate`` that only serve to count wrong predictions, or to train
@@ -108,9 +108,13 @@ class Stage(ABC):
     def extra(self) -> list[Region]:
         """Regions of the stage besides those of its layers."""
 
+    def besides(self) -> Iterator[Region]:
+        """The regions of the stage besides those of its layers, one after another: of a deep network few at a time."""
+        yield from self.extra()
+
     def regions(self) -> list[Region]:
         """All regions of the stage, with their phases."""
-        return [*(region for layer in self.layers for region in layer.regions()), *self.extra()]
+        return [*(region for layer in self.layers for region in layer.regions()), *self.besides()]
 
     def carried(self) -> frozenset[str]:
         """Names of the regions whose content is kept from one batch to the next."""
@@ -133,7 +137,7 @@ class Stage(ABC):
         self.arena = arena
         for layer in layers:
             layer.open(arena)
-        self.ram = arena.views(self.extra())
+        self.ram = arena.views(self.besides())
 
     @property
     def held_samples(self) -> int:
@@ -274,7 +278,7 @@ class Stage(ABC):
         trained = [region for layer in self.loaded for region in layer.trained_regions()]
         return trained + [
             region
-            for region in self.extra()
+            for region in self.besides()
             if "evaluate" in region.within and region.name.rstrip("0123456789") not in self.beside_answers
         ]
 

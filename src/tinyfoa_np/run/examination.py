@@ -124,7 +124,8 @@ class Examination:
     def step(self, index: int) -> None:
         """Begin step ``index`` of the stage, from 0."""
         if self._guarded is not None:
-            (self.guard.arm if self._guarded[index] else self.guard.disarm)()
+            with self.trace.paused():
+                (self.guard.arm if self._guarded[index] else self.guard.rest)()
 
     def rehearse(self, now: str, work: Callable[[Run], Any], then: Callable[[Run], None] | None = None) -> None:
         """First run ``work(run)`` on a twin of the run; :meth:`compare` compares the results.
