@@ -66,7 +66,7 @@ def stage(network: str, algorithm: str, batch: int, folder: Path) -> tuple[Group
     layers = architecture(network, inputs.width, image, classes)
     made = kind(recipe, inputs, layers, classes, 1000, THREADS, Tiling(batch))
     change = Augmenter(recipe, inputs, THREADS)
-    plan = pack([*made.regions(), *change.regions()])
+    plan = pack([*made.regions(), *change.regions(batch)])
     arena = Arena(plan.nbytes)
     arena.lay_out(plan)
     flash = Flash.create(folder / algorithm, "benchmark")

@@ -56,6 +56,16 @@ def test_the_same_model_whatever_happens_and_every_byte_planned(tmp_path, name):
     assert len({one["model_sha256"] for one in (audited, plain, in_order)}) == 3
 
 
+@pytest.mark.parametrize(("batch", "augment"), [(1, AUGMENT), (2, "flip"), (3, "crop:1")])
+def test_no_thread_without_a_sample_has_scratch(tmp_path, batch, augment):
+    """Batches, and parts of them, of fewer samples than threads; images that stay as they are use theirs, too."""
+    which, dataset = of("bp_cnn", batch=batch, limit=6, epochs=1, augment=augment), images()
+    for ram in (None, least(tmp_path, which, dataset, threads=3)):
+        audited = run(tmp_path, which, dataset, audit=True, threads=3, ram=ram)
+        assert audited["findings"] == []
+        assert all(planned == accounted == watermark for planned, accounted, watermark in arenas(audited))
+
+
 def seen_inputs(monkeypatch, tmp_path, which, dataset, **options):
     """(epoch, inputs, labels) of each part of a batch that the first stage trains on."""
     seen, parts = [], _Run._parts

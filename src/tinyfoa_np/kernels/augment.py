@@ -74,10 +74,10 @@ def augment(inputs, samples, shape, change, epoch, first, seed, scratch, threads
             mirrored = change.flip and a >> np.uint64(31) != np.uint64(0)
             down, right = _offset(b, change.rows), _offset(c, change.columns)
             turn = (2.0 * (np.float64(d) * 2.0**-32) - 1.0) * (change.degrees / 360.0)
-            if not mirrored and down == 0 and right == 0 and turn == 0.0:
-                continue
             own[:] = inputs[s]
             image = inputs[s]
+            if not mirrored and down == 0 and right == 0 and turn == 0.0:
+                continue
             if change.degrees == 0.0:
                 for at in range(0, channels * rows * columns, rows * columns):
                     for r in range(rows):

@@ -23,7 +23,7 @@ class Augmenter:
     inputs : Encoding
         Encoding of the samples.
     threads : int
-        T: each thread needs scratch for one image.
+        T: each thread that gets samples needs scratch for one image.
 
     Raises
     ------
@@ -43,9 +43,13 @@ class Augmenter:
             asked.flip, asked.pixels(rows), asked.pixels(columns), asked.zeros, asked.degrees
         )
 
-    def regions(self) -> list[Region]:
-        """Scratch for one original image per thread; it shares its bytes with regions that only later phases need."""
-        return [Region("augment.image", (self.threads, self.inputs.columns), self.inputs.dtype, ("load",))]
+    def regions(self, held: int) -> list[Region]:
+        """Scratch for one original image per thread, if ``held`` samples are in the arena at a time.
+
+        It shares its bytes with regions that only later phases need.
+        """
+        shape = min(self.threads, held), self.inputs.columns
+        return [Region("augment.image", shape, self.inputs.dtype, ("load",))]
 
     def open(self, arena: Arena) -> None:
         """Take the view."""
@@ -53,4 +57,4 @@ class Augmenter:
 
     def __call__(self, inputs: np.ndarray, samples: int, epoch: int, first: int) -> None:
         """Change the first ``samples`` rows of ``inputs`` (B, columns); row 0 is sample number ``first``."""
-        kernels.augment(inputs, samples, self.shape, self.change, epoch, first, self.seed, self.image, self.threads)
+        kernels.augment(inputs, samples, self.shape, self.change, epoch, first, self.seed, self.image, len(self.image))

@@ -227,7 +227,7 @@ class Layout:
             lower = [make(Tiling(self.inner.batch)) for make in self.makers[:number]]
             regions += Below(lower, [], tiling, self.threads).regions()  # type: ignore[arg-type]
         if self.augment and (self.recipe.recompute or number == 0):
-            regions += self.augment.regions()
+            regions += self.augment.regions(stage.held_samples)
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:
