@@ -193,6 +193,16 @@ def test_findings_are_exactly_what_was_left_alone_and_what_was_overrun(runs):
     assert any("outside all regions" in line for line in findings) == bool(written - set().union(*places.values()))
 
 
+def test_what_is_written_before_a_region_lives_does_not_count_as_used():
+    def early(arena):
+        if arena.phase == "load":
+            arena.block[place(SPREAD, "z")] = 7
+
+    findings, _ = probed([early], ("load", "forward"))
+    assert "120 of 120 bytes of region z were never written" in findings
+    assert any("region z were written, which does not live then" in line for line in findings)
+
+
 def test_work_begins_twice_from_the_same_contents_and_nothing_else():
     begun, weights = [], np.arange(100, dtype=np.uint8)
 
