@@ -34,14 +34,23 @@ def test_a_busy_machine_leaves_one_thread_and_an_idle_one_all(clocked):
     team = Team(2)
     busy, idle = {1: 0.1, 2: 0.13}, {1: 0.1, 2: 0.06}
     assert clocked(team, 16, busy) == [2] * 16
-    assert clocked(team, 8 + Team.EVERY, busy) == [1] * 4 + [2] * 4 + [1] * Team.EVERY
-    assert clocked(team, 8 + Team.EVERY, idle) == [1] * 4 + [2] * (4 + Team.EVERY)
+    trial = [1] * 4 + [2] * 4
+    assert clocked(team, 32 + Team.EVERY, busy) == trial + [1] * 16 + trial + [1] * Team.EVERY
+    assert clocked(team, 32 + Team.EVERY, idle) == trial + [2] * 16 + trial + [2] * Team.EVERY
+
+
+def test_a_trial_of_all_threads_that_others_disturbed_is_soon_repeated(clocked):
+    team = Team(2)
+    clocked(team, 20, {1: 1.0, 2: 0.6})
+    assert clocked(team, 1, {2: 9.0}) == [2]
+    assert clocked(team, 16, {1: 1.0}) == [1] * 16
+    assert clocked(team, 100, {1: 1.0, 2: 0.6}).count(1) < 10
 
 
 def test_a_trial_ends_when_it_is_lost(clocked):
     team = Team(2)
     clocked(team, 16, {1: 1.0, 2: 3.0})
-    assert clocked(team, 100, {1: 1.0, 2: 3.0}) == [1] * 4 + [2] * 2 + [1] * 94
+    assert clocked(team, 100, {1: 1.0, 2: 3.0}) == ([1] * 4 + [2] * 2 + [1] * 16) + [1] * 4 + [2] * 2 + [1] * 72
 
 
 def test_trials_take_a_small_share_of_the_time_and_come_again(clocked):

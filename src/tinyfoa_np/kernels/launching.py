@@ -115,9 +115,10 @@ class Team:
                 seconds += yield self.most
                 tried += 1
             slower, lost = seconds > tried * usual, abs(seconds - tried * usual)
-            wait = min(lost / self.SHARE, self.LONGEST) if slower == before else 0.0  # once may be by chance
+            # what a trial shows for the first time may be by chance, and is soon tried again
+            wait, least = (min(lost / self.SHARE, self.LONGEST), self.EVERY) if slower == before else (0.0, self.FIRST)
             steps, passed, worse = 0, 0.0, 0
-            while steps < self.EVERY or passed < wait:
+            while steps < least or passed < wait:
                 now = yield 1 if slower else self.most
                 steps, passed = steps + 1, passed + now
                 worse = max(0, worse + 1 if now > usual else worse - 1)
