@@ -127,7 +127,8 @@ def test_a_hangup_commits_as_ctrl_c_does(tmp_path):
 
 def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path):
     (tmp_path / "click.py").write_text("import signal; signal.raise_signal(signal.SIGINT)\n")
-    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # in the background it is ignored
+    # a shell's background process ignores the signal
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = heeded + "; import sys; sys.path.insert(0, sys.argv[1]); from tinyfoa_cli.entry import main; main()"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr == "tinyfoa: interrupted\n"
