@@ -506,9 +506,11 @@ def asked(given: dict[str, Any], preset: str | None, shape: tuple[int, int] | No
     elif given.get("dataset") and not defaults.apply(given["dataset"], given.get("network")):
         fields = defaults.published(given)
     recipe = Recipe().changed(fields).validated()
-    units_of(recipe.network) if recipe.deep else widths(
-        recipe.network
-    )  # a misspelt one is refused before data are read
+    # a misspelt network is refused before data are read
+    if recipe.deep:
+        units_of(recipe.network)
+    else:
+        widths(recipe.network)
     bits = [name for name in ("binary_weights", "binary_activations") if given.get(name)]
     if (recipe.deep or recipe.rule.real) and bits:
         options = " and ".join("--" + name.replace("_", "-") for name in bits)

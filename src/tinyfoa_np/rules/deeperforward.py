@@ -19,8 +19,8 @@ layer. Means of 2 x 2 positions (``p2``) may stand in front of a convolution. A 
 of one position. In ``resnet8`` and ``resnet17`` some inputs are sums or concatenations, as :mod:`.shortcuts` says, and
 batch norm is left out; channels of ``resnet8`` and ``cnn`` are rounded up to multiples of the classes.
 
-The authors train 150 epochs, batches of 128, a rate from 0.08 to 0.008 along half a cosine wave, decay 5e-4 and dropout
-0.2, and choose the layers that answer by 5,000 held-out samples: ``conv:100k5,p2,200k5,p2,400x2``; ``resnet17``.
+The authors train 150 epochs in batches of 128, at a rate from 0.08 to 0.008 (half a cosine), decay 5e-4, dropout 0.2;
+5,000 held-out samples choose the layers that answer. Their networks: ``conv:100k5,p2,200k5,p2,400x2``, ``resnet17``.
 """
 
 from __future__ import annotations
