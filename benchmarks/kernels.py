@@ -1,6 +1,6 @@
 """Each kernel side by side with what it replaces: NumPy's matrix product, a kernel in C, the separate passes.
 
-    python benchmarks/kernels.py [--json] [--rounds N]
+    python benchmarks/kernels.py [--json] [--rounds N] [--only gradient,first_layer]
 
 Every figure is a ratio of medians measured in turns in one run, after a check that both sides computed the same; above
 1 is in the package's favour. All but ``threads_2_vs_1`` run on one thread.
@@ -418,12 +418,19 @@ def two_threads(rounds: int) -> Result:
 
 
 def main() -> None:
-    options: Any = arguments(__doc__, rounds=(20, "turns of each contestant"))
+    figures = (binary_product, gradient, fused, first_layer, dense_forward, backward, two_threads)
+    names = [figure.__name__ for figure in figures]
+    options: Any = arguments(
+        __doc__, rounds=(20, "turns of each contestant"), only=(",".join(names), "which are measured")
+    )
+    if unknown := set(options.only.split(",")) - set(names):
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     numba.set_num_threads(1)
     print(f"{machine()}, {blas()}\n")
     result: Result = {}
-    for figure in (binary_product, gradient, fused, first_layer, dense_forward, backward, two_threads):
-        result.update(figure(options.rounds))
+    for figure in figures:
+        if figure.__name__ in options.only.split(","):
+            result.update(figure(options.rounds))
     table(["above 1 is in our favour", ""], [[k, "-" if v is None else f"{v:.2f}"] for k, v in result.items()])
     finish(options.json, result)
 
