@@ -150,6 +150,23 @@ def test_changes_are_combined_until_the_training_fits():
         assert not forecast(changed, shape, store=store, board=nrf, lean=lean)["fits"]
 
 
+def test_signs_are_advised_where_weights_are_real():
+    """The advice holds: with its options the plan takes the bytes that it names, also the optimizer of wide data."""
+    shape = data.dataset.shaped("sensor", 400, 100, 8, "float32", 2)
+    which = recipe(dataset="sensor", network="fc:300x2", batch=20, binary_weights=False, binary_activations=False)
+    signs, options = "--binary-weights --binary-activations", {"binary_weights": True, "binary_activations": True}
+    for optimizer, words in (("adam", signs), ("momentum", f"{signs} --optimizer momentum")):
+        real = replace(which, optimizer=optimizer).validated()
+        tries = {one["change"]: one for one in forecast(real, shape, ram=20_000)["try"]}
+        assert forecast(replace(real, **options), shape)["ram"]["least_bytes"] == tries[words]["ram_bytes"] <= 20_000
+    # with a smaller budget they are a part of the advice; computing layers again, which takes RAM, is not
+    [first, *_] = (one["change"] for one in forecast(which.validated(), shape, ram=16_384)["try"])
+    assert signs in first and "--batch" in first and "--recompute" not in first
+    bits = replace(which, **options).validated()
+    assert not any("--binary" in one["change"] for one in forecast(bits, shape, ram=4000)["try"])
+    assert not any("--binary" in one["change"] for one in forecast(recipe(algorithm="giff").validated(), shape, ram=99)["try"])
+
+
 def test_what_nothing_helps_gets_no_advice():
     said = forecast(recipe(network="fc:40").validated(), made(), ram=64, store=Store("a card", 1000))
     assert not said["fits"] and said["try"] == []
