@@ -222,11 +222,12 @@ _RECIPE_OPTIONS = (
     click.option(
         "--network",
         metavar="SPEC",
-        help="Hidden layers. fc:2000x4: four fully connected layers of 2000; fc:500,300: two layers. lc:16,32 (tinyfoa, "
-        "bp, dfa; images): two locally connected layers, 3x3, with 16 and 32 output channels. conv:32k5,p2,64s2 "
+        help="Hidden layers. fc:2000x4: four fully connected layers of 2000; fc:500,300: two layers. lc:16,32 "
+        "(tinyfoa, bp, dfa; images): two locally connected layers, 3x3, with 16 and 32 output channels. "
+        "conv:32k5,p2,64s2 "
         f"({', '.join(_OF_GRAPHS)}): a 5x5 convolution to 32 channels, 2x2 mean pooling, a 3x3 convolution to 64 "
-        "channels with stride 2; m2: max pooling; f500 at the end: a dense layer (not deeperforward, cwcomp). mlp, cnn: "
-        "the rules of conv. "
+        "channels with stride 2; m2: max pooling; f500 at the end: a dense layer (not deeperforward, cwcomp). mlp, "
+        "cnn: the rules of conv. "
         f"{', '.join(name for name in NAMES if name not in ('mlp', 'cnn'))}: bp, fa, giff; the resnets also "
         f"deeperforward. [default: {Recipe.network}]",
     ),

@@ -280,7 +280,9 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={
-            "signal": Option("error", "what is sent to the layers: the output's error, or its sign.", choices=("error", "sign")),
+            "signal": Option(
+                "error", "what is sent to the layers: the output's error, or its sign.", choices=("error", "sign")
+            ),
             **_SENT,
         },
         answers="targets",
