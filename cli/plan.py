@@ -289,7 +289,10 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
     if board is None:
         return []
     if time is None:
-        return ["time    not known: the estimate is that of the trainer in C, which does not", "        support this recipe"]
+        return [
+            "time    not known: the estimate is that of the trainer in C, which does not",
+            "        support this recipe",
+        ]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
         f"time    {duration(time['seconds'])}{spent} in total, {duration(time['seconds_per_epoch'])} per epoch of the "

@@ -164,7 +164,9 @@ def test_signs_are_advised_where_weights_are_real():
     assert signs in first and "--batch" in first and "--recompute" not in first
     bits = replace(which, **options).validated()
     assert not any("--binary" in one["change"] for one in forecast(bits, shape, ram=4000)["try"])
-    assert not any("--binary" in one["change"] for one in forecast(recipe(algorithm="giff").validated(), shape, ram=99)["try"])
+    assert not any(
+        "--binary" in one["change"] for one in forecast(recipe(algorithm="giff").validated(), shape, ram=99)["try"]
+    )
 
 
 def test_what_nothing_helps_gets_no_advice():
