@@ -241,7 +241,7 @@ _RECIPE_OPTIONS = (
         "--algorithm",
         type=click.Choice(catalogue.names()),
         metavar="RULE",
-        help=f"Learning rule: {_listed(catalogue.names())} (tinyfoa list rules). [default: {Recipe.algorithm}]",
+        help=f"Learning rule: {_listed([*catalogue.names()])} (tinyfoa list rules). [default: {Recipe.algorithm}]",
     ),
     click.option(
         "--slices",
