@@ -91,7 +91,8 @@ int tinyfoa_reset(tinyfoa *t);
    answers are those of the last finished training. */
 int tinyfoa_predict(tinyfoa *t, const void *x, float *scores);
 
-/* SHA-256 of the trained network: the model_sha256 of `tinyfoa train`. */
+/* SHA-256 of the last finished training's network: the model_sha256 of `tinyfoa train`. TINYFOA_DAMAGED: flash does not
+   hold that network any more, and tinyfoa_predict would answer by another one; call this once after tinyfoa_open. */
 int tinyfoa_digest(tinyfoa *t, uint8_t out[32]);
 
 /* Where the training is. */
