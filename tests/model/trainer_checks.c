@@ -14,11 +14,13 @@
 #define ROW (TINYFOA_INPUTS * (TINYFOA_FLOATS ? 4u : 1u))
 #define ROOTS ((uint32_t)TINYFOA_ROOT_PAGES * TINYFOA_PAGE_BYTES)
 #define PADDED(bytes) (((size_t)(bytes) + 3) / 4 * 4)
+#define TRAINING_BYTES (PADDED((size_t)EXAMPLE_TRAINING * ROW) + PADDED(2 * EXAMPLE_TRAINING))
 
 static uint64_t arena[(TINYFOA_ARENA_BYTES + 7) / 8];
 static uint8_t cells[TINYFOA_FLASH_BYTES], copy[TINYFOA_FLASH_BYTES];
 static uint32_t operations, fails_at; /* the operation that fails; 0: none */
-static int open_items, open_root;     /* whether items, or a root, were written since the last sync */
+static uint32_t fatal, fatal_bytes; /* once something was programmed there, the next root fails; 0 bytes: none */
+static int open_items, open_root; /* whether items, or a root, were written since the last sync */
 static tinyfoa trainer, *const t = &trainer;
 static tinyfoa_data data;
 static uint8_t wanted[32]; /* the digest of an undisturbed training */
@@ -54,7 +56,15 @@ static int flash_program(void *user, uint32_t at, const void *from, uint32_t byt
         CHECK(!open_items);
         open_root = 1;
     }
-    if (fails()) return 1;
+#if !TINYFOA_STREAMED
+    for (uint32_t k = 0; k < bytes; k++) CHECK(cells[at + k] == 0xFF); /* erased */
+#endif
+    if (fatal_bytes && at - fatal < fatal_bytes) fails_at = 0, fatal_bytes = 0, fatal = 1;
+    else if (fatal == 1 && at < ROOTS) fails_at = operations + 1, fatal = 0;
+    if (fails()) { /* half of it is done */
+        memcpy(cells + at, from, bytes / 2);
+        return 1;
+    }
     memcpy(cells + at, from, bytes);
     return 0;
 }
@@ -153,7 +163,8 @@ static void arguments(void) {
     other = data;
     other.labels = NULL;
     CHECK(tinyfoa_fit_begin(t, &other, 0) == TINYFOA_ARGUMENT);
-    CHECK(tinyfoa_predict(t, data.inputs, scores) == TINYFOA_UNTRAINED && tinyfoa_digest(t, digest) == TINYFOA_UNTRAINED);
+    CHECK(tinyfoa_predict(t, data.inputs, scores) == TINYFOA_UNTRAINED);
+    CHECK(tinyfoa_digest(t, digest) == TINYFOA_UNTRAINED);
     CHECK(begun() == 0 && finished() == TINYFOA_DONE && as_wanted());
     tinyfoa_where(t, &now);
     CHECK(!now.training && now.epochs == TINYFOA_EPOCHS_BEFORE + TINYFOA_EPOCHS && now.seen == TINYFOA_SAMPLES);
@@ -227,18 +238,23 @@ static void failing_flash(void) {
 
 /* A commit between any two steps changes nothing, and is where a training goes on. */
 static void commits_anywhere(void) {
-    uint32_t n = 0;
+    uint32_t n = 0, epochs = TINYFOA_EPOCHS_BEFORE;
     int rc;
     fresh();
     CHECK(begun() == 0);
     do {
         tinyfoa_progress before, after;
+        int first;
         CHECK(tinyfoa_commit(t) == 0);
-        if (++n % 41 == 0) {
-            tinyfoa_where(t, &before);
+        tinyfoa_where(t, &before);
+        /* of each epoch, once */
+        first = before.batch == 1 && before.layer * TINYFOA_EPOCHS + before.epoch == epochs;
+        if (first || ++n % 97 == 0) { /* time to hand over a layer in between */
+            epochs += (uint32_t)first;
             CHECK(opened() == 0 && begun() == 0);
             tinyfoa_where(t, &after);
             CHECK(after.layer == before.layer && after.epoch == before.epoch && after.training);
+            CHECK(after.batch == (t->state->stage == TRAIN ? before.batch : 0)); /* other stages begin anew */
             CHECK(after.seen == before.seen && after.wrong == before.wrong && after.batches == before.batches);
         }
         rc = tinyfoa_step(t);
@@ -281,21 +297,82 @@ static void answers_between_steps(void) {
     CHECK(begun() == 0);
     while ((rc = tinyfoa_step(t)) == TINYFOA_MORE) {
         CHECK(tinyfoa_predict(t, data.inputs, now) == answer && !memcmp(before, now, sizeof now) && as_wanted());
-        if (++n % 29 == 0) CHECK(opened() == 0 && begun() == 0);
+        if (++n % 97 == 0) CHECK(opened() == 0 && begun() == 0);
     }
     CHECK(rc == TINYFOA_DONE && tinyfoa_predict(t, data.inputs, now) >= 0);
     for (n = 0; n < TINYFOA_CLASSES; n++) changed += before[n] != now[n];
     CHECK(changed && !as_wanted());
 }
 
-/* Flips a bit of a payload; returns what reading it back says. */
-static int flipped(uint32_t item, uint32_t slot, uint32_t byte) {
+/* The power goes twice when layers were handed over but not committed: the answers are still the last network's. */
+static void answers_after_a_lost_hand_over(void) {
+    const tinyfoa_layer *l;
+    float before[TINYFOA_CLASSES], now[TINYFOA_CLASSES];
+    int answer, k;
+    fresh();
+    CHECK(begun() == 0 && finished() == TINYFOA_DONE);
+    answer = tinyfoa_predict(t, data.inputs, before);
+    CHECK(begun() == 0);
+    for (l = tinyfoa_layers; l < tinyfoa_layers + TINYFOA_LAYERS; l++)
+        for (k = 0; k < 2; k++) {
+            fatal = l->trained;
+            fatal_bytes = 2 * l->trained_slot;
+            CHECK(finished() == TINYFOA_FLASH && opened() == 0);
+            CHECK(tinyfoa_predict(t, data.inputs, now) == answer && !memcmp(before, now, sizeof now) && as_wanted());
+            CHECK(begun() == 0 && tinyfoa_commit(t) == 0);
+        }
+    CHECK(finished() == TINYFOA_DONE && !as_wanted());
+}
+
+/* The power goes while a root is written, again and again: each time the next one finds an erased place. */
+static void torn_roots(void) {
+    uint32_t k;
+    fresh();
+    for (k = 0; k < 11; k++) {
+        operations = fails_at = fatal_bytes = 0;
+        fatal = 1;
+        CHECK(begun() == TINYFOA_FLASH && opened() == 0 && tinyfoa_step(t) == TINYFOA_DONE);
+    }
+    CHECK(begun() == 0 && finished() == TINYFOA_DONE && as_wanted());
+    for (k = 0; k < 11; k++) {
+        fatal = 1;
+        CHECK(tinyfoa_commit(t) == TINYFOA_FLASH && opened() == 0 && as_wanted());
+    }
+}
+
+/* What fills up the last unit of a section is as erased. */
+static void filled_units(void) {
+    const tinyfoa_layer *l = tinyfoa_layers;
+    uint32_t where, bytes = 4 * bound_of(l->outputs, 1), k;
+    tinyfoa_header h;
+    trained_to(0, 1, 0);
+    CHECK(tinyfoa_item(t, l->biases, l->bias_slot, &h, &where) == 0);
+    for (k = bytes; k < UNITS(bytes); k++) CHECK(cells[where + HEAD + k] == 0xFF);
+    CHECK(TINYFOA_UNIT_BYTES == 1 || UNITS(bytes) > bytes);
+}
+
+/* Where no neuron is on, all scores are 0: the first class. */
+static void ties(void) {
+    const tinyfoa_layer *l = &tinyfoa_layers[TINYFOA_LAYERS - 1];
+    float found[TINYFOA_CLASSES], low = -1000.0f;
+    uint32_t where, k;
+    tinyfoa_header h;
+    fresh();
+    CHECK(begun() == 0 && finished() == TINYFOA_DONE);
+    CHECK(tinyfoa_item(t, l->trained, l->trained_slot, &h, &where) == 0);
+    for (k = 0; k < l->outputs; k++) memcpy(cells + where + HEAD + UNITS(48) + 4 * k, &low, sizeof low);
+    CHECK(tinyfoa_predict(t, data.inputs, found) == 0);
+    for (k = 0; k < TINYFOA_CLASSES; k++) CHECK(found[k] == 0.0f);
+}
+
+/* Flips a bit of a payload, or of its header with head = 0; returns what reading it back says. */
+static int flipped(uint32_t item, uint32_t slot, uint32_t byte, uint32_t head) {
     tinyfoa_header h;
     uint32_t where;
     memcpy(cells, copy, sizeof cells);
     CHECK(opened() == 0);
     CHECK(tinyfoa_item(t, item, slot, &h, &where) == 0);
-    cells[where + HEAD + byte] ^= 0x10;
+    cells[where + head + byte] ^= 0x10;
     CHECK(begun() == 0);
     return finished();
 }
@@ -304,15 +381,23 @@ static int flipped(uint32_t item, uint32_t slot, uint32_t byte) {
 static void damaged_flash(void) {
     const tinyfoa_layer *l = tinyfoa_layers;
     uint32_t k, weights = 4 * bound_of(l->outputs, 1) * bound_of(l->inputs, 1), biases = 4 * bound_of(l->outputs, 1);
+    fresh();
+    CHECK(begun() == 0);
+    while (t->state->stage != TRAIN) CHECK(tinyfoa_step(t) == TINYFOA_MORE);
+    memcpy(copy, cells, sizeof cells);
+    for (k = 0; k < 32; k += 4) { /* headers, of which there is only one */
+        CHECK(flipped(l->slices, l->slice_slot, k, 0) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->biases, l->bias_slot, k, 0) == TINYFOA_DAMAGED);
+    }
     trained_to(0, 1, 0);
     memcpy(copy, cells, sizeof cells);
     for (k = 0; k < M * M; k++) {
-        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, 0) == TINYFOA_DAMAGED);
-        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, weights / 2) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, 0, HEAD) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, weights / 2, HEAD) == TINYFOA_DAMAGED);
     }
     for (k = 0; k < M; k++) {
-        CHECK(flipped(l->biases + 2 * k * l->bias_slot, l->bias_slot, 1) == TINYFOA_DAMAGED);
-        CHECK(flipped(l->biases + 2 * k * l->bias_slot, l->bias_slot, biases + 1) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->biases + 2 * k * l->bias_slot, l->bias_slot, 1, HEAD) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->biases + 2 * k * l->bias_slot, l->bias_slot, UNITS(biases) + 1, HEAD) == TINYFOA_DAMAGED);
     }
 }
 
@@ -326,7 +411,7 @@ static void damaged_moments(void) {
     CHECK(M > 1 && group < M);
     group = (group + 1) % M;
     CHECK(tinyfoa_item(t, l->biases + 2 * group * l->bias_slot, l->bias_slot, &h, &where) == 0);
-    cells[where + HEAD + biases] ^= 1;
+    cells[where + HEAD + UNITS(biases)] ^= 1;
     CHECK(finished() == TINYFOA_DAMAGED);
 }
 
@@ -361,7 +446,8 @@ static void foreign_flash(void) {
         root++;
     }
     CHECK(root > 2);
-    CHECK(opened() == 0 && tinyfoa_step(t) == TINYFOA_DONE && begun() == 0 && finished() == TINYFOA_DONE && as_wanted());
+    CHECK(opened() == 0 && tinyfoa_step(t) == TINYFOA_DONE);
+    CHECK(begun() == 0 && finished() == TINYFOA_DONE && as_wanted());
 }
 
 static uint32_t drawn(void) { /* xorshift (Marsaglia 2003) */
@@ -392,13 +478,14 @@ static void arithmetic(void) {
     CHECK(same(tinyfoa_fma(INFINITY, 1.0f, 1.0f), INFINITY) && same(tinyfoa_fma(1.0f, 1.0f, -INFINITY), -INFINITY));
     CHECK(same(tinyfoa_sqrt(INFINITY), INFINITY) && tinyfoa_sqrt(0.0f) == 0.0f && isnan(tinyfoa_sqrt(NAN)));
     CHECK(tinyfoa_bits64(tinyfoa_sqrt64(1.0)) == tinyfoa_bits64(1.0));
-    CHECK(tinyfoa_crc(0, "123456789", 9) == 0xCBF43926u && tinyfoa_crc(tinyfoa_crc(0, "1234", 4), "56789", 5) == 0xCBF43926u);
+    CHECK(tinyfoa_crc(0, "123456789", 9) == 0xCBF43926u); /* as published, in one piece and in two */
+    CHECK(tinyfoa_crc(tinyfoa_crc(0, "1234", 4), "56789", 5) == 0xCBF43926u);
     CHECK(tinyfoa_selftest() == 0);
 }
 
 /* The bits of the scores of all tests, a line each. */
 static void scores(void) {
-    const uint8_t *x = (const uint8_t *)data.inputs + PADDED((size_t)EXAMPLE_TRAINING * ROW) + PADDED(2 * EXAMPLE_TRAINING);
+    const uint8_t *x = (const uint8_t *)data.inputs + TRAINING_BYTES;
     float found[TINYFOA_CLASSES];
     uint32_t n, c;
     fresh();
@@ -434,6 +521,10 @@ static const struct {
     {"commits_anywhere", commits_anywhere},
     {"reset", reset},
     {"answers_between_steps", answers_between_steps},
+    {"answers_after_a_lost_hand_over", answers_after_a_lost_hand_over},
+    {"torn_roots", torn_roots},
+    {"ties", ties},
+    {"filled_units", filled_units},
     {"damaged_flash", damaged_flash},
     {"damaged_moments", damaged_moments},
     {"damaged_network", damaged_network},
@@ -446,8 +537,7 @@ static const struct {
 };
 
 int main(int argc, char **argv) {
-    static uint32_t samples[(PADDED((size_t)EXAMPLE_TRAINING * ROW) + PADDED(2 * EXAMPLE_TRAINING) +
-                             PADDED((size_t)EXAMPLE_TESTS * ROW)) / 4 + 1];
+    static uint32_t samples[(TRAINING_BYTES + PADDED((size_t)EXAMPLE_TESTS * ROW)) / 4 + 1];
     FILE *file = argc == 3 ? fopen(argv[2], "rb") : NULL;
     size_t k;
     if (!file || !fread(samples, 1, sizeof samples, file)) return 2;
