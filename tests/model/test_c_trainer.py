@@ -53,7 +53,7 @@ RECIPES = [
         {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)},
     ),
     ({"network": "fc:33,20", "epochs": 2, "lr": 0.01}, {"kind": "large"}),
-    ({"network": "fc:33,20", "epochs": 3, "lr": 2.0}, {"kind": "whole"}),
+    ({"network": "fc:33,20", "slices": 1, "epochs": 3, "lr": 2.0}, {"kind": "whole"}),
 ]
 
 #: what a sketch expects of the Arduino IDE, and a program around it

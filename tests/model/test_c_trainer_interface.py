@@ -29,7 +29,7 @@ EXPORTS = {
     "bytes": ({"network": "fc:21,15", "slices": 2, "epochs": 3}, "bytes", c_layout.Store(page=256, unit=8), None),
     "real": ({"network": "fc:21,15", "slices": 2, "epochs": 2, "schedule": "stream"}, "real", c_layout.NOR, None),
     "streamed": (
-        {"network": "fc:21,15", "epochs": 3},
+        {"network": "fc:21,15", "slices": 1, "epochs": 3},
         "bytes",
         c_layout.FRAM,
         c_layout.Cut(2, True, True),
