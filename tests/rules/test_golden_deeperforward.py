@@ -76,7 +76,7 @@ def test_golden(path, tmp_path, monkeypatch):
             ours[f"W{g}_end"] = run.get(g)[name]
             run.put(g, {name: arrays[f"W{g}_end"]})  # not our own, which may differ by more than 1e-5
         run.load(arrays["x"][-1], arrays["y"][-1])
-        stage.look(samples, "evaluate")
+        stage.infer(samples, "evaluate")
         ours["goodness_last_batch"] = stage.scores(samples).T.copy()
     given = {"x", "y", *(f"W{g}" for g in range(len(layers)))}
     assert set(ours) == set(arrays) - given
