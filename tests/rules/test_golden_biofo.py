@@ -34,13 +34,13 @@ def train(meta, arrays, k, X, flash, patch):
     rows, columns, channels = group.program.shapes[-1]
     stage.ram.head[:] = P.reshape(classes, channels, rows, columns).transpose(2, 3, 1, 0).reshape(-1, classes)
     stage.ram.bias[:] = arrays[f"Bb{k}"]
-    ours, losses, judge, seen = {}, [], stage._judge, []
+    ours, losses, loss_and_error, seen = {}, [], stage._loss_and_error, []
 
     def look(count, of):
         seen.append(stage.ram.logits[:samples].copy())
-        return judge(count, of)
+        return loss_and_error(count, of)
 
-    patch.setattr(stage, "_judge", look)
+    patch.setattr(stage, "_loss_and_error", look)
     for step, (x, labels) in enumerate(zip(X, arrays["y"])):
         outcome = run.step(step, x, labels)
         assert not outcome.diverged

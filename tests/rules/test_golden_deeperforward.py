@@ -53,13 +53,13 @@ def test_golden(path, tmp_path, monkeypatch):
 
     with Flash.create(tmp_path / "flash", "golden") as flash:
         run = Run(recipe, layers, tuple(image), meta["classes"], steps, flash, monkeypatch)
-        stage, judge = run.stage, run.stage._judge
+        stage, score = run.stage, run.stage._score
 
         def look(g, y, samples):
-            judge(g, y, samples)
+            score(g, y, samples)
             ours.setdefault(f"goodness{g}_step0", stage.ram.mean.T.copy())
 
-        monkeypatch.setattr(stage, "_judge", look)
+        monkeypatch.setattr(stage, "_score", look)
         names = [f"{len(own.chain) - 1}.c.weight" for own in stage.layout]
         for g, name in enumerate(names):
             run.put(g, {name: arrays[f"W{g}"]})
