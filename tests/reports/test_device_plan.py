@@ -98,6 +98,7 @@ def test_the_command(run):
         (["--to", "c-trainer", "--flash", "internal"], "name one with --board"),
         (["--to", "c-trainer", "--algorithm", "bp"], "tinyfoa on fully connected networks"),
         (["--to", "c-trainer", "--ram", "100"], "does not fit into 100 bytes"),
+        (["--to", "c-trainer", "--network", "fc:20000x2"], "addresses 4 GiB of RAM and of flash: "),
     ],
 )
 def test_bad_requests(run, arguments, says):
