@@ -9,7 +9,7 @@ Only one layer trains in a step: what it reads is computed again by the layers b
     loss                mean cross-entropy of p = softmax(a)
     error               dh = ((p - Y) / B) M
     gradient, update    ordinary, within the layer; the optimizer begins anew with each layer
-    prediction          the class with the largest a of the layer in training; in the end of the last one
+    prediction          the class with the largest a of the layer in training; after training, of the last layer
 """
 
 from __future__ import annotations
