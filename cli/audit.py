@@ -83,8 +83,7 @@ def _verdict(result: dict[str, Any]) -> list[str]:
     if budget is not None:
         full = min(BAR, round(BAR * planned / max(1, budget)))
         lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
-    what, how = recipe_lines(run)
-    return [*lines, f"run      {what}", f"         {how}"]
+    return [*lines, *recipe_lines("run      ", run)]
 
 
 def _phases(result: dict[str, Any]) -> Table:

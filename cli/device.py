@@ -131,8 +131,8 @@ def _problem(flash: dict[str, Any], samples: int) -> tuple[str, str]:
     return f"does not fit: {told}", ", ".join([*tries, "or narrower layers"]) if tries else "narrower layers"
 
 
-def print_device_plan(result: dict[str, Any]) -> None:
-    """Print the verdict, then RAM, flash, time and the arena's regions."""
+def print_device_plan(result: dict[str, Any], recipe: list[str]) -> None:
+    """Print the verdict, then the lines of the recipe, RAM, flash, time and the arena's regions."""
     console = output(WIDTH)
     ram, flash, time = result["ram"], result["flash"], result["time"]
     told, tries = ("fits", "") if result["fits"] else _problem(flash, result["samples_bytes"])
@@ -141,6 +141,7 @@ def print_device_plan(result: dict[str, Any]) -> None:
     how = [name for name in ("slices", "signs") if ram[f"{name}_streamed"]]
     lines = [
         told,
+        *recipe,
         f"arena   {ram['arena_bytes']:,}{of} bytes"
         + (f"; {' and '.join(how)} come from flash row by row" if how else ""),
         f"beside  {result['stack_bytes']:,} bytes of stack, {result['code_bytes']:,} of code (-Os), "

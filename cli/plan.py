@@ -147,7 +147,7 @@ def plan(
         recipe = asked(given, preset, shape.train.inputs.shape)
     if to:
         plans = device_plan(recipe, shape, board, flash, samples or "mapped", ram, reserve, reserve_flash)
-        _show(plans, as_json, print_device_plan)
+        _show(plans, as_json, lambda result: print_device_plan(result, _recipe(json.loads(recipe.to_json()))))
         return
     kept = forecast.RESERVE if reserve is None else reserve
     layout = Layout(recipe, shape, threads or 1)
@@ -271,8 +271,7 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
 
 def _recipe(recipe: dict[str, Any]) -> list[str]:
     """The recipe that is planned: options that were not given follow from the data."""
-    what, how = recipe_lines(recipe)
-    return [f"recipe  {what}", f"        {how}, {recipe['epochs']} epochs"]
+    return recipe_lines("recipe  ", recipe, f"{recipe['epochs']} epochs")
 
 
 def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:

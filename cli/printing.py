@@ -48,19 +48,25 @@ def empty_table(title: str, *columns: str) -> Table:
     return table
 
 
-def recipe_lines(recipe: dict[str, Any]) -> tuple[str, str]:
-    """A recipe in two lines of at most 80 characters: data, network and slices; numbers, optimizer and batch."""
+def recipe_lines(name: str, recipe: dict[str, Any], more: str = "") -> list[str]:
+    """A recipe after its `name`, in lines of at most 80 characters: data, network, slices, optimizer, batch."""
+    import textwrap
+
     from tinyfoa_np.network import is_local
 
-    kinds = (f"{'binary' if recipe[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
-    local = is_local(recipe["network"])
-    slices = f"{recipe['slices']} groups of channels" if local else f"{recipe['slices']} x {recipe['slices']} slices"
-    grid = "whole layers" if recipe["schedule"] == "none" else f"{slices}, schedule {recipe['schedule']}"
-    grid = f"connected {recipe['lc_connect']}, {grid}" if local else grid
-    return (
-        f"{recipe['algorithm']} on {recipe['dataset']}, {recipe['network']}, {grid},",
-        f"{', '.join(kinds)}, {recipe['optimizer']}, batch {recipe['batch']}",
-    )
+    local, side = is_local(recipe["network"]), recipe["slices"]
+    parts = [f"{recipe['algorithm']} on {recipe['dataset']}", recipe["network"]]
+    parts += [f"connected {recipe['lc_connect']}"] if local else []
+    if recipe["schedule"] == "none":
+        parts.append("whole layers")
+    else:
+        parts.append(f"{side} groups of channels" if local else f"{side} x {side} slices")
+        parts.append(f"schedule {recipe['schedule']}")
+    parts += (f"{'binary' if recipe[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
+    parts += [recipe["optimizer"], f"batch {recipe['batch']}", *([more] if more else [])]
+    kept = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)  # lines end between parts
+    lines = textwrap.wrap(kept, WIDTH, initial_indent=name, subsequent_indent=" " * len(name), break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def duration(seconds: float) -> str:

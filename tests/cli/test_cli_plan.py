@@ -23,9 +23,14 @@ def test_a_plan_says_what_it_is_of(run):
     for options in (["--board", "nrf52810"], ["--ram", "4KiB"]):
         code, out, err = run("plan", "log.csv", *options)
         assert (code, err) == (1, "") and max(map(len, out.splitlines())) <= 80
-        assert "recipe  tinyfoa on log.csv, fc:300, 2 x 2 slices, schedule slice,\n" in out
-        assert "        real weights, real activations, adam, batch 20, 100 epochs\n" in out
+        what = "recipe tinyfoa on log.csv, fc:300, 2 x 2 slices, schedule slice, real weights, real activations, adam, "
+        assert f"{what}batch 20, 100 epochs " in " ".join(out.split())
     assert "--binary-weights" in out.split("What would make it fit")[1]
+    code, out, _ = run("plan", "digits", "--network", "lc:4,8")
+    assert code == 0 and max(map(len, out.splitlines())) <= 80 and "connected full, 2 groups of channels,\n" in out
+    code, out, _ = run("plan", "log.csv", "--to", "c-trainer", "--network", "fc:20")
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert "fc:20, 2 x 2 slices, schedule slice, binary weights, binary activations, " in " ".join(out.split())
     code, _, err = run("train", "log.csv", "--ram", "2KiB", "--threads", "1")
     assert code == 2 and "binary weights and activations, a smaller batch or more slices need less" in err
 
