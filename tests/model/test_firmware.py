@@ -95,7 +95,7 @@ def test_scaling_is_included(tmp_path, algorithm, network):
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25, 42, 44, 45, 51])
+@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25, 42, 44, 45, 51, 54, 55, 56])
 def test_nothing_is_undefined(tmp_path, number):
     network, image, options = CASES[number]
     dataset = data_for(image, ("real", "bytes")[number % 2], tests=20)
