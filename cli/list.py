@@ -14,9 +14,8 @@ from tinyfoa_np.recipe import OPTIMIZERS
 from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
-from .printing import empty_table, output
+from .printing import WIDTH, empty_table, output
 
-WIDTH = 80
 #: the update step of each optimizer
 STEPS = {
     "adam": "m += 0.1 (g - m); v = 0.999 v + 0.001 g g; w -= lr m' / (sqrt v' + 1e-8)",

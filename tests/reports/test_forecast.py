@@ -13,7 +13,7 @@ from tinyfoa_np.reports.bookkeeping import bookkeeping_bytes
 from tinyfoa_np.reports.forecast import RESERVE, forecast
 from tinyfoa_np.reports.stores import RESERVE_FLASH, Store
 from tinyfoa_np.rules.fit import Layout
-from tinyfoa_np.rules.stored import root_bytes
+from tinyfoa_np.rules.flash_overhead import root_bytes
 from tinyfoa_np.storage.flash import Flash
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

@@ -23,10 +23,10 @@ from ..storage.records import Records
 from .augment import Augmenter
 from .build import deep_maker, makers
 from .cuts import Rung
+from .flash_overhead import root_bytes, seal_bytes
 from .recompute import Below
 from .stage import Stage
-from .stored import root_bytes, seal_bytes
-from .written import declared
+from .write_phases import declared
 
 
 @dataclass(frozen=True, eq=False)

@@ -433,7 +433,7 @@ class _Run(Loading):
             meta["arena"].append(measured(self.arena, self.chosen[number].tiling))
         if self.exam:
             self._note(number)
-        for digest, known in zip(digests, stage.known(), strict=True):
+        for digest, known in zip(digests, stage.inference_values(), strict=True):
             meta["trained"].append(Numbers(digest, known["alpha"], known["scale"]))
         meta["errors"].append(error)
         meta["states"][number : number + 1] = [stage.state]
