@@ -157,7 +157,8 @@ def _print(found: dict[str, Any], name: str) -> None:
     labels = [str(row["label"]) for row in found["classes"]]
     if len(labels) <= MOST_CLASSES:
         columns = [f"{label[:6]} >" for label in labels]
-        table = empty_table("Confusion matrix", "right class", *columns)
+        console.print("Confusion matrix: a row for each right class, a column for each answer")
+        table = empty_table("", "", *columns)
         for label, row in zip(labels, found["confusion"], strict=True):
             table.add_row(label[:12], *(str(count) if count else "." for count in row))
     else:
