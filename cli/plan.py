@@ -183,7 +183,7 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
     for option in [option for option, value in own.items() if value and to is None]:
         raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
     for option in [option for option, value in others.items() if value and to]:
-        raise BadRequest(f"{option} is not for the trainer in C: leave it out, or --to {to}")
+        raise BadRequest(f"{option} is not for the trainer in C: leave out {option} or --to {to}")
 
 
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
