@@ -134,8 +134,8 @@ In your firmware:
 5. Call `tinyfoa_predict` between steps, or after training.
 
 After a reset or a power cut, `tinyfoa_open` finds the last commit. If `tinyfoa_where` says that a training was
-interrupted, give `tinyfoa_fit_begin` the same samples; otherwise call it only for further training. All calls come from one thread, and not from interrupts.
-`example/arduino.ino` is a whole sketch.
+interrupted, give `tinyfoa_fit_begin` the same samples; otherwise call it only for further training. All calls come
+from one thread, and not from interrupts. `example/arduino.ino` is a whole sketch.
 """
 
 
