@@ -162,15 +162,16 @@ def main() -> None:
         name: Seconds(*(EPOCH / batches * statistics.median(column) for column in zip(*turns[name]))) for name in turns
     }
     print(f"{machine()}, {convolution.THREADS} threads; {batches} of {EPOCH} batches in {options.rounds} turns")
-    fastest = Seconds(*(min(epoch[name][k] for name in contestants) for k in range(2)))
-    ratio = Seconds(*(epoch[OURS][k] / fastest[k] for k in range(2)))
+    ratios = {name: Seconds(*(mine / its for mine, its in zip(epoch[OURS], of))) for name, of in epoch.items()}
     table(
-        ["an epoch on " + dataset.name, "seconds", "CPU seconds", "loss of the last turn"],
-        [[name, f"{of.wall:.1f}", f"{of.cpu:.1f}", f"{losses[name]:.3f}"] for name, of in epoch.items()],
+        ["an epoch on " + dataset.name, "seconds", "CPU seconds", "ours / it, seconds", "CPU", "loss of the last turn"],
+        [
+            [name, *(f"{x:.1f}" for x in of), *(f"{x:.2f}" for x in ratios[name]), f"{losses[name]:.3f}"]
+            for name, of in epoch.items()
+        ],
     )
-    print(f"ours / the faster of PyTorch's: {ratio.wall:.2f} of its seconds, {ratio.cpu:.2f} of its CPU seconds\n")
-    seconds = {name: of._asdict() for name, of in epoch.items()}
-    finish(options.json, {"seconds": seconds, "ratio": ratio._asdict(), "loss": losses, "data": dataset.name})
+    seconds, relative = ({name: of._asdict() for name, of in each.items()} for each in (epoch, ratios))
+    finish(options.json, {"seconds": seconds, "ratios": relative, "loss": losses, "data": dataset.name})
 
 
 if __name__ == "__main__":

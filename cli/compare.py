@@ -31,8 +31,8 @@ Examples:
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Print error, memory, flash and time of finished runs, one per line, and how their recipes differ.
 
-    RAM is the highest byte that training touched in its arena. Seconds are per epoch, of all layers where one trains
-    after another, with evaluation and commits.
+    RAM is the highest byte that training touched in its arena. Seconds are per epoch, with evaluation and commits;
+    if layers train one after another, they are summed over layers.
     """
     paths = [old_run(run) for run in runs]
     from tinyfoa_np.run import results as finished

@@ -141,7 +141,7 @@ max_data_option = click.option(
     "max_bytes",
     type=Bytes(),
     metavar="SIZE",
-    help="Own data: largest size of a file in memory (8GB). [default: 2GiB]",
+    help="Own data: largest accepted size of a file, on disk and in memory (8GB). [default: 2GiB]",
 )
 
 
@@ -173,8 +173,6 @@ def dataset_of(dataset: str | None, files: str | None) -> str | None:
     if files is not None:
         if dataset is not None:
             raise BadRequest(f"{dataset} and --data {files} both name what to train on: give one of them")
-        from tinyfoa_np.data import is_files
-
         if not is_files(files):
             raise BadRequest(f"--data is {files!r}: give files that end in .csv, .npz or .npy")
     return files or dataset
@@ -224,12 +222,14 @@ _RECIPE_OPTIONS = (
     click.option(
         "--network",
         metavar="SPEC",
-        help="Hidden layers. Fully connected: fc:2000x4 is four layers of 2000, fc:500,300 two layers. Locally "
-        "connected, 3x3, on images (tinyfoa, bp, dfa): lc:16,32 is two layers with 16 and 32 output channels. With "
-        f"{_listed(_OF_GRAPHS)}, convolutions: conv:32k5,p2,64s2 is one of 5x5 to 32 "
-        "channels, means of 2x2, and one of 3x3 to 64 with stride 2; m2 takes maxima, f500 at the end is a dense "
-        f"layer. With the same, mlp and cnn; with giff, bp and fa any of {', '.join(NAMES)}; with deeperforward also "
-        f"resnet8 and resnet17. [default: {Recipe.network}]",
+        help="Hidden layers. fc:2000x4: four fully connected layers of 2000; fc:500,300: two layers. lc:16,32 "
+        "(tinyfoa, bp, dfa; images): two locally connected layers, 3x3, with 16 and 32 output channels. "
+        "conv:32k5,p2,64s2 "
+        f"({', '.join(_OF_GRAPHS)}): a 5x5 convolution to 32 channels, 2x2 mean pooling, a 3x3 convolution to 64 "
+        "channels with stride 2; m2: max pooling; f500 at the end: a dense layer (not deeperforward, cwcomp). mlp, "
+        "cnn: the rules of conv. "
+        f"{', '.join(name for name in NAMES if name not in ('mlp', 'cnn'))}: bp, fa, giff; the resnets also "
+        f"deeperforward. [default: {Recipe.network}]",
     ),
     click.option(
         "--lc-connect",
@@ -255,15 +255,15 @@ _RECIPE_OPTIONS = (
         help="slice: one slice trains and is exchanged after each hold (with tinyfoa, only this slice is in RAM); "
         "stream: every slice trains in every step, one at a time in RAM; frozen: all slices but one on the "
         "diagonal train, with the whole layer in RAM; none: all slices train, all in RAM. "
-        f"{_of_schedules()}. auto is the first of these. With tinyfoa and "
-        "M above 2, each slice then has one turn, diagonal by diagonal, at a learning rate that grows with M. "
+        f"{_of_schedules()}. auto: the first one named for the rule; with tinyfoa and M above 2, each slice has one "
+        "turn, diagonal by diagonal, at a learning rate that grows with M. "
         f"[default: {Recipe.schedule}]",
     ),
     click.option(
         "--hold",
         metavar="TIME",
         help="How long a slice trains before the next one takes its place: epochs (1epoch, 3epochs) or batches (500). "
-        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2 over --visits]",
+        "[default: 1epoch; with --schedule auto and M above 2, --exchanges M^2 / VISITS]",
     ),
     click.option(
         "--exchanges",
@@ -298,8 +298,8 @@ _RECIPE_OPTIONS = (
         "--lr",
         type=float,
         metavar="RATE",
-        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SIDE} M over --visits, at most "
-        f"{LARGEST_LR}. {_defaults('lr')}",
+        help=f"Learning rate. With tinyfoa, --schedule auto and M above 2: {LR_PER_SIDE} M, at most {LARGEST_LR}, "
+        f"divided by --visits. {_defaults('lr')}",
     ),
     click.option(
         "--lr-schedule",
@@ -312,12 +312,12 @@ _RECIPE_OPTIONS = (
     click.option(
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
-        help=f"Update rule. {_defaults('optimizer')}",
+        help=f"Optimizer; tinyfoa list optimizers has the formulas. {_defaults('optimizer')}",
     ),
     click.option(
         "--moments",
         type=click.Choice(MOMENTS),
-        help="Storage of the optimizer's moments of the weights: four bytes per value, two or one. "
+        help="Type in which the optimizer's moments are stored: four bytes per value, two or one. "
         f"[default: {Recipe.moments}]",
     ),
     click.option(
@@ -370,8 +370,8 @@ _RECIPE_OPTIONS = (
         "--dropout",
         type=float,
         metavar="SHARE",
-        help="pepita, deeperforward: share of the hidden outputs that is dropped per batch; bp on lc networks: of the "
-        f"classifier's inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
+        help="Share of the values that is set to 0 in training. pepita, deeperforward: of the hidden outputs; bp on lc "
+        f"networks: of the classifier's inputs. [default: {catalogue.find('pepita').defaults['dropout']} with pepita; "
         f"{catalogue.find('bp').lc_defaults['dropout']} with bp]",
     ),
     click.option(
@@ -396,7 +396,7 @@ _RECIPE_OPTIONS = (
         "--label-scale",
         type=float,
         metavar="SIZE",
-        help=f"ff: value of a label that is written into the inputs. {_defaults('label_scale')}",
+        help=f"ff: input value that stands for the label. {_defaults('label_scale')}",
     ),
     click.option(
         "--peer", type=float, metavar="WEIGHT", help=f"ff: weight of the peer normalization. {_defaults('peer')}"
@@ -466,8 +466,8 @@ preset_option = click.option(
     help="paper: the recipe that the authors of the TinyFoA paper ran for this algorithm and data set (MNIST's for "
     "data sets without one). mlperf: MLPerf Tiny's for network resnet8, dscnn or mobilenetv1. authors: the recipe of "
     f"the rule's own authors, for {', '.join(presets.AUTHORS)}. Options given explicitly override it. "
-    "[default: the defaults below; for digits and your own data, network, batch, epochs, rate and signs follow from "
-    "the data]",
+    "[default: the defaults below; for digits and your own data, network, batch, epochs, learning rate, optimizer and "
+    "binary or real numbers follow from the data]",
 )
 
 
@@ -475,9 +475,9 @@ start_option = click.option(
     "--from",
     "start",
     metavar="MODEL",
-    help="Fine-tune: start with the weights of a run directory or a model.safetensors, and with its recipe where no "
-    "option is given. Layers that the networks share are taken, and the head if the classes are the same. [default: "
-    "random weights]",
+    help="Fine-tune: start from the weights of a run directory or a model.safetensors, with its recipe except for "
+    "options given here. Lower layers of the same shape are reused, and the head if the classes are the same. "
+    "[default: random weights]",
 )
 
 

@@ -85,7 +85,7 @@ Examples:
 @click.option(
     "--samples",
     type=click.Choice(("mapped", "copied")),
-    help="c-trainer: whether samples are read where they lie, or copied batch by batch. [default: mapped]",
+    help="c-trainer: whether samples are read in place or copied batch by batch into the arena. [default: mapped]",
 )
 @click.option("--lean", is_flag=True, help="As in train: delete a layer's full-precision weights once it is trained.")
 @click.option(

@@ -10,7 +10,7 @@ from tinyfoa_np.plots import KINDS
 from .options import debug_option
 from .runs import old_run, path_of
 
-#: what no picture is
+#: the kind that is not a picture
 TRACE = "trace"
 
 
@@ -37,20 +37,20 @@ Examples:
     "--layer",
     type=int,
     metavar="N",
-    help="Of which layer, from 1. [default: memory: that with the largest arena; else all]",
+    help="The layer to draw, from 1. [default: with memory, the one with the largest arena; otherwise all]",
 )
 @click.option(
     "--out",
     metavar="FILE",
-    help="A file ending in .png or .svg; of a trace, in .json. [default: KIND.png in RUN; with several runs, "
-    "compared.png here]",
+    help="File to write, ending in .png or .svg; for a trace, in .json. [default: KIND.png in RUN; with several runs, "
+    "compared.png in the current directory]",
 )
 @debug_option
 def plot(runs: tuple[str, ...], kind: str | None, layer: int | None, out: str | None) -> None:
     """Draw a picture of the finished training in RUN, and print where it is.
 
-    Several runs are drawn into one picture: test error by epoch, and at the end beside the bytes of RAM it took. Needs
-    matplotlib, the extra `plot`, but for a trace.
+    Several runs are drawn into one picture: test error by epoch, and final test error against bytes of RAM. Needs
+    matplotlib (the extra `plot`), except for a trace.
     """
     paths = [old_run(run) for run in runs]
     if kind == TRACE and len(paths) == 1:

@@ -21,6 +21,7 @@ SAID = (
     ("README.md", "| 12.70 | 7,340 |", "{planned:.2f} | {written:,.0f}", "mnist --schedule stream"),
     ("README.md", "| 48.71 | 16.6 |", "{planned:.2f} | {written:.1f}", "mnist --schedule frozen"),
     ("README.md", "take 852,228 bytes without a budget", "{bytes:,}", "mnist --slices 16"),
+    ("README.md", "824.3 kB: 824,260 bytes (planned", "{bytes:,}", "digits"),
     ("docs/tutorial.md", "152,900 of the 245,760 bytes", "{bytes:,} of the {budget:,}", "tutorial --board nrf52840"),
     ("docs/tutorial.md", "writes 231.6 MB to flash", "{written_mb:.1f}", "tutorial --lean --moments int8 --ram 16KiB"),
     ("docs/tutorial.md", "instead of 2.2 MB", "{written_mb:.1f}", "tutorial --lean --moments int8"),

@@ -280,7 +280,9 @@ _OWN = (
         defaults={"lr": 1e-3, "optimizer": "adam", "normalize": "unit", "shuffle": True},
         lc_defaults={"dropout": 0.2},
         options={
-            "signal": Option("error", "what is sent back: the output's error, or its sign.", choices=("error", "sign")),
+            "signal": Option(
+                "error", "what is sent to the layers: the output's error, or its sign.", choices=("error", "sign")
+            ),
             **_SENT,
         },
         answers="targets",
@@ -294,7 +296,7 @@ _OWN = (
         options={
             "feedback": Option(
                 "masked",
-                "with binary activations, whether an error is sent on after its layer's mask or before.",
+                "with binary activations, whether a layer masks its error before it is sent to the layer below.",
                 choices=("masked", "unmasked"),
                 unsaid="masked",
             ),
@@ -357,8 +359,8 @@ _OWN = (
         options={
             "classifiers": Option(
                 "all",
-                "softmax classifiers beside: one of all layers' outputs, or each layer has one of the outputs so far,"
-                " for evaluate --exit in one pass.",
+                "softmax classifiers: all, one on the outputs of all layers; each, one per layer on the outputs up to"
+                " it, so that evaluate --exit takes one pass.",
                 choices=("all", "each"),
                 unsaid="all",
             )
@@ -414,7 +416,7 @@ _OWN = (
             "decay": 5e-4,
         },
         answers="blocks",
-        options={"first_layer": Option(2, "lowest layer whose goodness answers.", least=1, most=1000)},
+        options={"first_layer": Option(2, "lowest layer whose goodness counts in the prediction.", least=1, most=1000)},
     ),
     Algorithm(
         name="cwcomp",
@@ -428,13 +430,13 @@ _OWN = (
         options={
             "predictor": Option(
                 "softmax",
-                "what answers: a softmax layer on the last layer's outputs, or the last layer's goodness.",
+                "what predicts the class: a softmax layer on the last layer's outputs, or the last layer's goodness.",
                 choices=("softmax", "goodness"),
             ),
             "predictor_lr": Option(0.01, "learning rate of the softmax predictor.", least=1e-9, most=1.0),
             "windows": Option(
                 "",
-                "first and last epoch in which each layer trains; all epochs if not given.",
+                "first and last epoch in which each layer trains, as 1-4|1-6|1-8; all epochs if not given.",
                 pattern=r"(\d{1,6}-\d{1,6}(\|\d{1,6}-\d{1,6})*)?",
                 form="first and last epoch of each layer, as 1-11|1-16|1-21|1-25",
             ),
@@ -469,7 +471,7 @@ _OWN = (
             ),
             "answer": Option(
                 "sum",
-                "whose goodness answers: the sum over the groups, or the last one's.",
+                "goodness that predicts the class: the sum over the groups, or that of the last group.",
                 choices=("sum", "last"),
                 unsaid="sum",
             ),

@@ -279,8 +279,8 @@ def test_help_names_the_rules_that_have_slices_and_convolutions(run):
         sliced = entry.schedules != ("none",)
         assert (entry.name in slices.split(": divide")[0]) is sliced, entry.name
         assert (entry.name in epochs.split(", per layer")[0]) is entry.by_layer, entry.name
-        named = network.split("output channels. With ")[1].split(", convolutions:")[0]
-        assert (entry.name in re.split(r", | and ", named)) is ("graph" in entry.homes), entry.name
+        named = network.split("64s2 (")[1].split("): a 5x5")[0]
+        assert (entry.name in named.split(", ")) is ("graph" in entry.homes), entry.name
 
 
 def test_data_list_fits_a_terminal(run, tmp_path, monkeypatch):
