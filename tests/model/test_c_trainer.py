@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_tools import made, recipe, run
+from train_tools import made, recipe, run, scaled
 
 from tinyfoa_np.data import Split
 from tinyfoa_np.errors import BadRequest
@@ -52,6 +52,8 @@ RECIPES = [
         {"network": "fc:33,20", "epochs": 2, "schedule": "stream", "lr": 0.01},
         {"store": c_layout.FRAM, "cut": c_layout.Cut(4, True, False)},
     ),
+    ({"network": "fc:33,20", "epochs": 2, "lr": 0.01}, {"kind": "large"}),
+    ({"network": "fc:33,20", "slices": 1, "epochs": 3, "lr": 2.0}, {"kind": "whole"}),
 ]
 
 #: what a sketch expects of the Arduino IDE, and a program around it
@@ -84,6 +86,17 @@ int main() {
 """
 
 
+def data_of(kind="bytes"):
+    """Samples; ``large``: |z| is clamped, at 2^20; ``whole``: z is often 0 or 1 once all weights are +-1."""
+    dataset = made("bytes" if kind == "bytes" else "real", samples=120, tests=30)
+    if kind == "large":
+        return scaled(dataset, 1e7)
+    if kind == "whole":
+        parts = [replace(split, inputs=np.rint(split.inputs)) for split in (dataset.train, dataset.test)]
+        return replace(dataset, train=parts[0], test=parts[1])
+    return dataset
+
+
 def export(directory, which, dataset, images=None, before=0, store=c_layout.NOR, mapped=True, cut=None, kind=None):
     layout = c_layout.CLayout(which.validated(), dataset, store, mapped, cut)
     c_trainer.write(layout, dataset, directory, images, before)
@@ -104,7 +117,7 @@ def result_of(directory, *arguments):
 @needs_a_compiler
 @pytest.mark.parametrize("options, about", RECIPES, ids=[str(k) for k in range(len(RECIPES))])
 def test_the_bits_and_the_bytes(tmp_path, options, about):
-    which, dataset = recipe(**options), made(about.get("kind", "bytes"), samples=120, tests=30)
+    which, dataset = recipe(**options), data_of(about.get("kind", "bytes"))
     layout = export(tmp_path, which, dataset, **about)
     compiled(tmp_path)
     found, wanted = result_of(tmp_path), run(tmp_path, which, dataset, threads=1)

@@ -91,13 +91,14 @@ def test_the_command(run):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C"),
+        (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C: leave out --boards or --to"),
         (["--to", "c-trainer", "--lean"], "--lean is not for the trainer in C"),
         (["--flash", "nor"], "add --to c-trainer"),
         (["--board", ""], "--board is empty"),
         (["--to", "c-trainer", "--flash", "internal"], "name one with --board"),
         (["--to", "c-trainer", "--algorithm", "bp"], "tinyfoa on fully connected networks"),
         (["--to", "c-trainer", "--ram", "100"], "does not fit into 100 bytes"),
+        (["--to", "c-trainer", "--network", "fc:20000x2"], "addresses 4 GiB of RAM and of flash: "),
     ],
 )
 def test_bad_requests(run, arguments, says):

@@ -49,7 +49,7 @@ def test_resnet8_beside_the_reference(tmp_path, monkeypatch, image, classes, wid
             losses.append(list(run_.stage.losses))
         ours = [run_.get(g)["0.c.weight"] for g in range(7)]
         run_.load(X[-1], labels[-1])
-        run_.stage.look(samples, "evaluate")
+        run_.stage.infer(samples, "evaluate")
         scores = run_.stage.scores(samples).T.copy()
     units = [unit(layers, number) for number in range(7)]
     assert [one.shortcut for one in units] == ["none", "none", "concat", "none", "concat", "none", "none"]

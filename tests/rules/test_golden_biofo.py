@@ -34,13 +34,13 @@ def train(meta, arrays, k, X, flash, patch):
     rows, columns, channels = group.program.shapes[-1]
     stage.ram.head[:] = P.reshape(classes, channels, rows, columns).transpose(2, 3, 1, 0).reshape(-1, classes)
     stage.ram.bias[:] = arrays[f"Bb{k}"]
-    ours, losses, judge, seen = {}, [], stage._judge, []
+    ours, losses, loss_and_error, seen = {}, [], stage._loss_and_error, []
 
     def look(count, of):
         seen.append(stage.ram.logits[:samples].copy())
-        return judge(count, of)
+        return loss_and_error(count, of)
 
-    patch.setattr(stage, "_judge", look)
+    patch.setattr(stage, "_loss_and_error", look)
     for step, (x, labels) in enumerate(zip(X, arrays["y"])):
         outcome = run.step(step, x, labels)
         assert not outcome.diverged
@@ -53,13 +53,13 @@ def train(meta, arrays, k, X, flash, patch):
     ours |= {f"W{k}_end": end["0.c.weight"], f"b{k}_end": end["0.c.bias"]}
     for x, labels in zip(X, arrays["y"]):
         run.load(x, labels)
-        stage.look(samples, "evaluate")
+        stage.infer(samples, "evaluate")
         handed.append(group.output[:samples].transpose(0, 3, 1, 2).copy())
     ours[f"h{k}_end"] = np.stack(handed)
     if f"W{k}_end" in arrays:  # not our own, which may differ by more than 1e-5
         run.put(0, {"0.c.weight": arrays[f"W{k}_end"], "0.c.bias": arrays[f"b{k}_end"]})
         run.load(X[-1], arrays["y"][-1])
-        stage.look(samples, "evaluate")
+        stage.infer(samples, "evaluate")
         ours[f"out{k}_last_batch"] = stage.ram.logits[:samples].copy()
     return ours
 

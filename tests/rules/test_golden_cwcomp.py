@@ -95,7 +95,7 @@ def test_golden(path, tmp_path, monkeypatch):
         ours |= {"S_end": top["0.fc.weight"], "Sb_end": top["0.fc.bias"]}
         put(run, arrays, "_end")  # not our own, which may differ by more than 1e-5
         run.load(arrays["x"][-1], arrays["y"][-1])
-        stage.look(samples, "evaluate")
+        stage.infer(samples, "evaluate")
         ours |= {f"goodness{g}_last_batch": G for g, (_, G) in seen.items()}
         ours["sf_last_batch"] = softmax(stage.scores(samples).T.astype(np.float64))
     given = {"x", "y", "S", "Sb", *(f"{short}{g}" for short in NAMES for g in range(len(layers)))}

@@ -53,13 +53,13 @@ def test_golden(path, tmp_path, monkeypatch):
 
     with Flash.create(tmp_path / "flash", "golden") as flash:
         run = Run(recipe, layers, tuple(image), meta["classes"], steps, flash, monkeypatch)
-        stage, judge = run.stage, run.stage._judge
+        stage, score = run.stage, run.stage._score
 
         def look(g, y, samples):
-            judge(g, y, samples)
+            score(g, y, samples)
             ours.setdefault(f"goodness{g}_step0", stage.ram.mean.T.copy())
 
-        monkeypatch.setattr(stage, "_judge", look)
+        monkeypatch.setattr(stage, "_score", look)
         names = [f"{len(own.chain) - 1}.c.weight" for own in stage.layout]
         for g, name in enumerate(names):
             run.put(g, {name: arrays[f"W{g}"]})
@@ -76,7 +76,7 @@ def test_golden(path, tmp_path, monkeypatch):
             ours[f"W{g}_end"] = run.get(g)[name]
             run.put(g, {name: arrays[f"W{g}_end"]})  # not our own, which may differ by more than 1e-5
         run.load(arrays["x"][-1], arrays["y"][-1])
-        stage.look(samples, "evaluate")
+        stage.infer(samples, "evaluate")
         ours["goodness_last_batch"] = stage.scores(samples).T.copy()
     given = {"x", "y", *(f"W{g}" for g in range(len(layers)))}
     assert set(ours) == set(arrays) - given

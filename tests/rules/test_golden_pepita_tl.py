@@ -92,7 +92,7 @@ def test_golden(path, tmp_path, monkeypatch):
         run.start([(arrays[f"W{k}_end"], None) for k in range(len(start))])
         run.load(arrays["x"][-1], arrays["y"][-1])
         run.arena.enter("evaluate")
-        stage.look(samples, None)
+        stage.infer(samples, None)
         stage.wrong(samples)
         ours["out_last_batch"] = outputs[-1]
     compare(ours, {key: array for key, array in arrays.items() if not is_given(key)})
@@ -154,7 +154,7 @@ def run_mirroring(meta, arrays, flash, patch):
         run.start([(arrays[f"W{k}_end"], None) for k in range(len(start))] + [(B.T, None) for B in feedback])
         run.load(arrays["x"][-1], arrays["y"][-1])
         run.arena.enter("evaluate")
-        stage.look(samples, None)
+        stage.infer(samples, None)
         stage.wrong(samples)
         ours["out_last_batch"] = outputs[-1]
     return ours

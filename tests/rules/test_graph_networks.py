@@ -366,7 +366,7 @@ def test_backpropagation_is_that_of_the_reference(tmp_path, monkeypatch, network
                     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6)
             new = {name: optimizers[name].step(parameters[name], slope) for name, slope in slopes.items()}
             parameters |= moved | new
-    assert list(own.stage.known()) == [{"alpha": 1.0, "scale": 1.0}]
+    assert list(own.stage.inference_values()) == [{"alpha": 1.0, "scale": 1.0}]
 
 
 @pytest.mark.parametrize(("network", "image"), [("resnet8", (3, 8, 8)), ("dscnn", (1, 9, 4)), ("cnn", (2, 9, 8))])

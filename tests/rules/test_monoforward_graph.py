@@ -65,7 +65,7 @@ def test_kernels_and_reference_agree(pooled, tmp_path, monkeypatch):
             assert np.abs(ours - theirs).max() <= 2e-4 * np.abs(theirs).max()
         X, labels = batches[-1]
         run.load(X, labels)
-        run.stage.look(SAMPLES, "evaluate")
+        run.stage.infer(SAMPLES, "evaluate")
         _, h, G, _ = monoforward.map_gradients(X, trained, labels, pooled=pooled)
         np.testing.assert_allclose(group.output[:SAMPLES], h.transpose(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(run.stage.scores(SAMPLES).T, G, rtol=1e-3, atol=1e-3)

@@ -177,7 +177,7 @@ def compare(case):
         if len(X) <= held:
             network.load(X, labels)
             network.arena.enter("evaluate")
-            stage.look(len(X), scales)
+            stage.infer(len(X), scales)
             wrong = stage.wrong(len(X))
             clear = clearly(answers)
             least = np.sum(clear & (answers.argmax(axis=1) != labels))

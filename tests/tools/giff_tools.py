@@ -133,7 +133,7 @@ def run_kernels(golden, patch):
         start(golden.groups("_end"))
         X, labels, _ = golden.batches[-1]
         run.load(X, labels)
-        stage.look(len(X), "evaluate")
+        stage.infer(len(X), "evaluate")
         ours["goodness_last_batch"] = stage.ram.scores[:, : len(X)].T.copy()
         if "logits_last_batch" in golden.arrays:
             ours["logits_last_batch"] = _by_group(stage, run, X, labels)
@@ -147,6 +147,6 @@ def _by_group(stage, run, X, labels):
     for count in range(1, len(whole) + 1):
         stage.layers = whole[:count]
         run.load(X, labels)
-        stage.look(len(X), "evaluate")
+        stage.infer(len(X), "evaluate")
         sums.append(stage.ram.scores[:, : len(X)].T.copy())
     return np.diff(np.stack(sums), axis=0, prepend=0)

@@ -129,7 +129,7 @@ def _drtp(run):
         run._start(*zip(*run.golden.layers_at_end))
         run.load(*run.golden.batches[-1])
         run.arena.enter("evaluate")
-        stage.look(run.samples, None)
+        stage.infer(run.samples, None)
         run.ours["out_last_batch"] = outputs[-1]
 
 
@@ -178,7 +178,7 @@ def _ff(run):
     run._start([layer.W for layer in end], [layer.b for layer in end], golden.arrays["C"])
     run.load(*golden.batches[-1])
     run.arena.enter("evaluate")
-    stage.look(run.samples, None)
+    stage.infer(run.samples, None)
     run.ours["goodness_last_batch"] = stage.ram.scores[:, : run.samples].T.copy()
 
 

@@ -79,7 +79,7 @@ def read(path: Path, reading: Reading | None = None, limit: int = LIMIT) -> Tabl
         return roles.assigned(str(path), names, rows, count, reading)
 
     names, count, which, left_out, columns = _columns(path, choose, reading, None, limit)
-    return settled(columns, names, count, which, left_out, reading)
+    return of_training_samples(columns, names, count, which, left_out, reading)
 
 
 def read_new(path: Path, known: Known, limit: int = LIMIT) -> Table:
@@ -92,23 +92,23 @@ def read_new(path: Path, known: Known, limit: int = LIMIT) -> Table:
     """
 
     def choose(names: Sequence[str] | None, rows: Sequence[Sequence[str]], count: int) -> tuple[Roles, dict[int, str]]:
-        return roles.found_again(str(path), names, count, known), {}
+        return roles.in_new_table(str(path), names, count, known), {}
 
     _, _, _, _, columns = _columns(path, choose, known.reading, known, limit)
-    return again(columns, known)
+    return of_new_samples(columns, known)
 
 
 #: inputs, labels, groups, times, and the values of inputs that have one column per value, by their position
 Columns = tuple[np.ndarray, Coded | None, Coded | None, np.ndarray | None, dict[int, Values]]
 
 
-def again(columns: Columns, known: Known) -> Table:
+def of_new_samples(columns: Columns, known: Known) -> Table:
     """Make a table of new samples."""
     inputs, labels, groups, times, values = columns
     return Table(one_hot.spread(inputs, values)[0], labels, groups, times, known.names, known.label, known, {})
 
 
-def settled(
+def of_training_samples(
     columns: Columns, names: Sequence[str] | None, count: int, which: Roles, left_out: dict[int, str], reading: Reading
 ) -> Table:
     """Make a table after examining its numeric columns: times and identifiers among them are omitted."""
@@ -117,7 +117,7 @@ def settled(
     why = {
         n: reason
         for k, n in enumerate(which.inputs)
-        if n not in kept and (reason := roles.telling(names[n] if names else str(n + 1), inputs[:, k]))
+        if n not in kept and (reason := roles.why_no_input(names[n] if names else str(n + 1), inputs[:, k]))
     }
     if len(why) < len(which.inputs):
         left_out = left_out | why

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyfoa_np.data import cells, roles
-from tinyfoa_np.data.csv_table import Coded, Columns, Table, again, settled
+from tinyfoa_np.data.csv_table import Coded, Columns, Table, of_new_samples, of_training_samples
 from tinyfoa_np.data.one_hot import Values
 from tinyfoa_np.data.reading import Reading
 from tinyfoa_np.data.roles import Known, Roles
@@ -35,14 +35,14 @@ def read(frame: Any, name: str, reading: Reading | None = None) -> Table:
     sample = [list(row) for row in zip(*(_texts(column[:_SAMPLE]) for column in columns))]
     which, left_out = roles.assigned(name, names, sample, len(names), reading)
     taken = _taken(name, names, columns, which, reading)
-    return settled(taken, names, len(names), which, left_out, reading)
+    return of_training_samples(taken, names, len(names), which, left_out, reading)
 
 
 def read_new(frame: Any, name: str, known: Known) -> Table:
     """Read new samples from a frame, finding columns by name: see :func:`.csv_table.read_new`."""
     names, columns = _columns(frame, name)
-    which = roles.found_again(name, names, len(names), known)
-    return again(_taken(name, names, columns, which, known.reading, known), known)
+    which = roles.in_new_table(name, names, len(names), known)
+    return of_new_samples(_taken(name, names, columns, which, known.reading, known), known)
 
 
 def _columns(frame: Any, name: str) -> tuple[list[str], list[np.ndarray]]:

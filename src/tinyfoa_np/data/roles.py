@@ -252,7 +252,7 @@ def _of_text(path: str, names: Sequence[str] | None, texts: dict[int, str]) -> B
 # -- what numbers tell -------------------------------------------------------------------------------------------------
 
 
-def telling(name: str, values: np.ndarray) -> str | None:
+def why_no_input(name: str, values: np.ndarray) -> str | None:
     """The reason why a numeric column (N,), in table order, is not an input (time, identifier); None if it is one."""
     values = values[np.isfinite(values)]
     if len(values) < 3:
@@ -290,7 +290,7 @@ def _words(name: str) -> set[str]:
 # -- a table of new samples --------------------------------------------------------------------------------------------
 
 
-def found_again(path: str, names: Sequence[str] | None, count: int, known: Known) -> Roles:
+def in_new_table(path: str, names: Sequence[str] | None, count: int, known: Known) -> Roles:
     """Roles of the columns of another table: by name if both have a header, else by position.
 
     Raises

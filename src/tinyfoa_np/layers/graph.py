@@ -275,7 +275,7 @@ class Program:
         last = max(reads, key=self.steps.index)
         return Span(self.shapes[number], reads[0], last)
 
-    def looked_at(self, number: int) -> list[int]:
+    def inference_span(self, number: int) -> list[int]:
         """The operations during which a value is kept when nothing trains."""
         readers = [k for k, one in enumerate(self.operations) if number in (one.source, one.shortcut)]
         begin = 0 if number == 0 else number - 1

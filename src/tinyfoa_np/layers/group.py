@@ -203,7 +203,7 @@ class Group:
             return self._input_steps()
         span, handed = program.value(v), self.above if v == program.output else None
         found = list(self.steps(program.between(span.first, steps[-1] if handed else span.last)))
-        found += self.steps([f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(v)])
+        found += self.steps([f"{phase}:{k}" for phase in INFERENCE for k in program.inference_span(v)])
         if handed:
             found += handed.first_steps if handed.apart else handed._input_steps()
         return tuple(found)
@@ -211,7 +211,7 @@ class Group:
     def _input_steps(self) -> tuple[str, ...]:
         """Phases and steps in which the input is kept."""
         program = self.program
-        passes = [f"{phase}:{k}" for phase in INFERENCE for k in program.looked_at(0)]
+        passes = [f"{phase}:{k}" for phase in INFERENCE for k in program.inference_span(0)]
         found = self.steps([*program.between(program.steps[0], program.value(0).last), *passes])
         return (*found, *self.until(self.lent)) if self.lent else found
 

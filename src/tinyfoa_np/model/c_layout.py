@@ -57,6 +57,8 @@ ALIGNMENT, STATE_BYTES, HEADER_BYTES, TRAINED_BYTES, DIGEST_BYTES = 8, 144, 32, 
 #: columns of a slice's row that train together
 BLOCK = 32
 ROOT_PAGES = 4
+#: bytes that 32-bit addresses reach, in the arena and in flash
+ADDRESSES = 2**32
 RESIDENT = tuple(phase for phase in PHASES if phase != "hand-over")
 PASSES = ("forward", "hand-over")
 
@@ -359,9 +361,11 @@ def fit(recipe: Recipe, dataset: Dataset, store: Store = NOR, mapped: bool = Tru
     Raises
     ------
     BadRequest
-        If none fits; the message gives the smallest sufficient RAM.
+        If none fits; the message gives the smallest sufficient RAM. If 32-bit addresses do not reach all of it.
     """
     layouts = [CLayout(recipe, dataset, store, mapped, cut) for cut in cuts(store)]
+    if (most := max(layouts[0].flash_bytes, min(layout.arena_bytes for layout in layouts))) >= ADDRESSES:
+        raise BadRequest(f"the trainer in C addresses 4 GiB of RAM and of flash: {most:,} bytes need narrower layers")
     for layout in layouts:
         if ram is None or layout.arena_bytes <= ram:
             return layout

@@ -240,10 +240,9 @@ def _source(layout: CLayout, dataset: Dataset, images: list[list[Item]] | None) 
     if images:
         lines += _images(images)
     if dataset.columns is not None:
-        values = [_float(value) for column in dataset.columns.affine(str(recipe.normalize)) for value in column]
-        half = len(values) // 2
-        rows = [f"    {{{', '.join(part)}}}," for part in (values[:half], values[half:])]
-        lines += ["const float tinyfoa_columns[2][TINYFOA_INPUTS] = {", *rows, "};", ""]
+        shift, factor = dataset.columns.affine(str(recipe.normalize))
+        lines += _array("double", "tinyfoa_shift", [float(value).hex() for value in shift], "const")
+        lines += _array("float", "tinyfoa_factor", [_float(value) for value in factor], "const")
     lines += ["const tinyfoa_layer tinyfoa_layers[TINYFOA_LAYERS] = {", *entries, "};", ""]
     return "\n".join(lines)
 
@@ -262,9 +261,9 @@ def _images(images: list[list[Item]]) -> list[str]:
     return [*lines, f"const tinyfoa_image *const tinyfoa_images[TINYFOA_LAYERS] = {{{', '.join(names)}}};", ""]
 
 
-def _array(kind: str, name: str, values: list[str]) -> list[str]:
+def _array(kind: str, name: str, values: list[str], qualifiers: str = "static const") -> list[str]:
     rows = ["    " + ", ".join(values[k : k + 6]) + "," for k in range(0, len(values), 6)]
-    return [f"static const {kind} {name}[{len(values)}] = {{", *rows, "};", ""]
+    return [f"{qualifiers} {kind} {name}[{len(values)}] = {{", *rows, "};", ""]
 
 
 def _float(value: Any) -> str:

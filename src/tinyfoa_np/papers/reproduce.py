@@ -11,9 +11,6 @@ with everything counted.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -29,8 +26,7 @@ from ..network import widths as widths_of
 from ..recipe import Recipe
 from ..run import jobs as workers
 from ..run.jobs import Run
-from ..storage.whole_file import write_whole
-from . import presets
+from . import formats, presets
 from . import tinyfoa_memory as paper
 from . import tinyfoa_tables as tables
 
@@ -467,38 +463,18 @@ def _figure(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def to_csv(rows: Sequence[Summary]) -> str:
-    """The rows as CSV, one line each below a header; empty cells for missing figures."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [name for name in rows[0] if name not in ("runs", "notes")], extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().replace("\r\n", "\n")
-
-
 def to_json(title: str, rows: Sequence[Summary]) -> str:
-    """The rows as one JSON object: ``caption``, ``remarks`` and ``rows``, with all their runs."""
-    return json.dumps({"caption": title, "remarks": remarks(rows), "rows": rows})
-
-
-def to_markdown(title: str, rows: Sequence[Summary]) -> str:
-    """The rows as two Markdown tables, errors and memory, with caption and remarks."""
-    parts = [f"# {title}", ""]
-    for head, (columns, cells) in PARTS.items():
-        parts += [f"## {head}", "", _line([name.removesuffix(" >") for name in columns])]
-        parts += [_line(["---:" if name.endswith(">") else "---" for name in columns])]
-        parts += [*(_line(cells(row)) for row in rows), ""]
-    return "\n".join([*parts, *(f"- {line}" for line in remarks(rows))]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """The table as one JSON object: ``caption``, ``remarks`` and ``rows``, with all their runs."""
+    return formats.to_json(title, remarks(rows), rows)
 
 
 def write(table: str, todo: Sequence[Task], rows: Sequence[Summary], out: str | os.PathLike[str]) -> None:
     """Write the table as CSV, JSON and Markdown into its directory."""
     title = caption(table, todo)
-    contents = {"csv": to_csv(rows), "json": to_json(title, rows) + "\n", "md": to_markdown(title, rows)}
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for kind, content in contents.items():
-        write_whole(Path(out) / f"{table}.{kind}", content.encode())
+    sections = [(heading, columns, [cells(row) for row in rows]) for heading, (columns, cells) in PARTS.items()]
+    contents = {
+        "csv": formats.to_csv(rows, without=("runs", "notes")),
+        "json": to_json(title, rows) + "\n",
+        "md": formats.to_markdown(title, remarks(rows), sections),
+    }
+    formats.write(out, table, contents)

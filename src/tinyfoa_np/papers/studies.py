@@ -11,8 +11,6 @@ Runs are stored in ``DATASET/LINE/POINT/lr-RATE/seed-N`` below the study's direc
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import statistics
@@ -27,7 +25,7 @@ from ..errors import BadRequest
 from ..recipe import Recipe
 from ..run import jobs as workers
 from ..run.jobs import Run
-from ..storage.whole_file import write_whole
+from . import formats
 
 #: studies by name, with their descriptions
 STUDIES = {
@@ -338,27 +336,9 @@ def remarks() -> list[str]:
     ]
 
 
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV, one line each below a header; empty cells for missing figures."""
-    text = io.StringIO()
-    names = [name for name in rows[0] if name not in ("searched", "layer_errors_pct")]
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def to_json(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as one JSON object."""
-    return json.dumps({"caption": title, "remarks": remarks(), "rows": rows})
-
-
-def to_markdown(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table, with caption and remarks."""
-    head = [name.removesuffix(" >") for name in COLUMNS]
-    rule = ["---:" if name.endswith(">") else "---" for name in COLUMNS]
-    lines = [f"| {' | '.join(each)} |" for each in (head, rule, *map(cells, rows))]
-    return "\n".join([f"# {title}", "", *lines, "", *(f"- {line}" for line in remarks())]) + "\n"
+    """The study as one JSON object: ``caption``, ``remarks`` and ``rows``."""
+    return formats.to_json(title, remarks(), rows)
 
 
 def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> list[Path]:
@@ -391,8 +371,10 @@ def picture(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> l
 def write(study: str, todo: Sequence[Point], out: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Write the study as CSV, JSON and Markdown into its directory; return its rows."""
     rows, title = [summary(point) for point in todo], caption(study, todo)
-    contents = {"csv": to_csv(rows), "json": to_json(title, rows) + "\n", "md": to_markdown(title, rows)}
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for kind, content in contents.items():
-        write_whole(Path(out) / f"{study}.{kind}", content.encode())
+    contents = {
+        "csv": formats.to_csv(rows, without=("searched", "layer_errors_pct")),
+        "json": to_json(title, rows) + "\n",
+        "md": formats.to_markdown(title, remarks(), [("", COLUMNS, [cells(row) for row in rows])]),
+    }
+    formats.write(out, study, contents)
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..layers.state import plain
 from ..rules.fit import Chosen
-from ..rules.stored import numbers
+from ..rules.flash_overhead import numbers
 
 #: bytes per number of the state, and per object in flash: two sums, and of its current item the number, slot, seal
 #: (24 bytes) and the end of the last write; sizes and places follow from the shapes

@@ -16,6 +16,7 @@ from .audit import peak
 from .board_time import board_time, code_bytes, stack_bytes
 from .boards import Board
 from .bookkeeping import bookkeeping_bytes
+from .device_plan import room
 from .stores import Store
 
 #: bytes of a board's RAM reserved for the stack, bookkeeping and the program's own data
@@ -77,7 +78,7 @@ def forecast(
     smallest = layout.fit(least := layout.least())
     beside: dict[str, Any] = _beside(recipe, dataset, smallest, board)
     if board:
-        ram = _room(board, max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)), ram)
+        ram = room(board, ram, max(reserve, beside["bookkeeping_bytes"] + (beside["stack_bytes"] or 0)))
     fits = ram is None or ram >= least
     chosen = layout.fit(ram) if fits else smallest
     flash = _flash(layout, chosen, store, lean)
@@ -99,12 +100,6 @@ def forecast(
         if fits:
             result["try"] += _elsewhere(others or {}, least, flash["held_bytes"])
     return result
-
-
-def _room(board: Board, reserve: int, ram: int | None) -> int:
-    """Bytes of a board's RAM for the arena, limited by ``ram``."""
-    room = max(0, board.block_bytes - reserve)
-    return room if ram is None else min(ram, room)
 
 
 def _planned(chosen: list[Chosen]) -> int:

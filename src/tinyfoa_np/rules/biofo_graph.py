@@ -8,10 +8,10 @@ train one after another, lowest first, in equal shares of the epochs; only one t
     loss                mean cross-entropy of p = softmax(a)
     error               dh = ((p - Y) / B) P
     gradient, update    ordinary, within the layer; the optimizer begins anew with each layer
-    prediction          the class with the largest a of the layer in training; in the end of the last one
+    prediction          the class with the largest a of the layer in training; after training, of the last layer
 
-Heads are those of the published scripts for convolutions, linear layers as PyTorch makes them. The batch norm that
-these scripts declare is never used. Outputs of lower layers are computed again in every step: all weights are in RAM.
+Heads are those of the published scripts for convolutions: linear layers with PyTorch's initialization. The batch norm
+that these scripts declare is never used. Outputs of lower layers are recomputed in every step: all weights are in RAM.
 A schedule of the learning rate runs once for each layer.
 """
 

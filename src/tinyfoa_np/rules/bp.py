@@ -147,5 +147,5 @@ class Network(NetworkStage):
         turn = None, part.first > 0, part.ends
         return self.train_layer(flash, k, self.values(k), self.gains[k], part.samples, self._dz(k), step, *turn)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+    def infer(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         return self.forward(samples, scales)

@@ -74,7 +74,7 @@ class Network(GroupStage):
         """A function that writes the error of an operation's output, if errors are not sent down."""
         return None
 
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         self.forward(samples, phase)
         self.arena.enter(f"{phase}:{self.layers[-1].top}")
 

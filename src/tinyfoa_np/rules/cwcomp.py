@@ -159,7 +159,7 @@ class Network(Scored, GroupStage):
             self.arena.enter(f"gradient:{group.top}")
             begin, end = self.windows[group.number] if group.number < self.trained else (0, 2**62)
             in_turn = begin <= step < end
-            loss = self._judge(group, y, samples, part.of, in_turn)
+            loss = self._loss_and_error(group, y, samples, part.of, in_turn)
             self.losses.append(loss / samples if in_turn else np.nan)
             if not np.isfinite(loss):
                 return Outcome.of(loss, samples, what=f"loss of layer {group.number + 1}")
@@ -173,7 +173,7 @@ class Network(Scored, GroupStage):
                 wrong = self.wrong(samples)
         return Outcome(sum(loss for loss in self.losses if loss == loss) * samples, wrong)  # without those not in turn
 
-    def _judge(self, group: Group, y: np.ndarray, samples: int, of: int, in_turn: bool) -> float:
+    def _loss_and_error(self, group: Group, y: np.ndarray, samples: int, of: int, in_turn: bool) -> float:
         """Compute the error of a layer's or the predictor's outputs; return the summed loss."""
         ram, error = self.ram, group.error(group.program.output).reshape(y.shape)
         if group.number == self.trained:
@@ -189,7 +189,7 @@ class Network(Scored, GroupStage):
         own_kernels.block_errors(y, samples, ram.slopes, error, self.cores)
         return loss
 
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         for group in self.layers:
             y = self._forward(group, samples, phase)
         self.arena.enter(f"{phase}:{self.layers[-1].top}")

@@ -143,7 +143,7 @@ class Network(Scored, GroupStage):
         known = self.ram.mean[:blocks], self.ram.inverse[:blocks], self.ram.sums
         own_kernels.block_stats(_places(maps), samples, *known)
 
-    def _judge(self, g: int, y: np.ndarray, samples: int) -> None:
+    def _score(self, g: int, y: np.ndarray, samples: int) -> None:
         """Compute a layer's goodness; add it to the scores if the layer answers."""
         scores, goodness = self.ram.scores, self.ram.mean
         self._measure(y, samples, self.C)
@@ -163,7 +163,7 @@ class Network(Scored, GroupStage):
             if self.recipe.dropout:
                 self._drop(g, y.reshape(self.B, -1), part, step)
             self.arena.enter(f"gradient:{group.top}")
-            self._judge(g, y, samples)
+            self._score(g, y, samples)
             loss, _ = cross_entropy(ram.mean, samples, ram.labels, ram.slopes, ram.result, part.of)
             self.losses.append(loss / samples)
             if not np.isfinite(loss):
@@ -188,11 +188,11 @@ class Network(Scored, GroupStage):
         assert self.recipe.lr is not None and self.recipe.decay is not None
         return np.float32(1 - self.recipe.lr * self.recipe.lr_at(step // self.batches) * self.recipe.decay)
 
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         for g, group in enumerate(self.layers):
             y = self._forward(group, samples, phase)
             self.arena.enter(f"{phase}:{group.top}")
-            self._judge(g, y, samples)
+            self._score(g, y, samples)
 
 
 def _places(maps: np.ndarray) -> np.ndarray:

@@ -154,7 +154,7 @@ class Network(NetworkStage):
         kept = self.train_layer(flash, self.top, values, given, samples, z, step, None, begun, ended)
         return Outcome.of(loss, wrong, kept)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+    def infer(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         given, sums = 1.0, []
         for k in range(self.top):
             total, s = self._layer(k, samples, given, NO_LABELS, None if scales is None else scales[k])

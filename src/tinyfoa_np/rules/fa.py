@@ -7,8 +7,9 @@ matrix B_k+1, of the shape of W_k+1, replaces the weights:
     error below         dz_k = (dz_k+1 B_k+1) (1 - h_k+1^2) [|z_k| < 1]
     gradient, update    as in DRTP
 
-([|z| < 1] only with binary activations.) Errors are averaged over the batch, as those of the output are. The error is
-known only after the forward pass of the whole network, so the inputs and z of all layers are kept until then.
+([|z| < 1] only with binary activations.) Errors of hidden layers are averaged over the batch, like those of the output.
+The error is known only after the forward pass of the whole network, so the inputs and z of all layers are kept until
+then.
 ``--hidden relu`` and ``--loss softmax`` are those of :mod:`.dfa`. Activations can be binary whether or not weights are,
 which is not published: the masks follow from the chain rule with B instead of W. The published code can wrap TinyFoA's
 binarized layer, and then sends the error on before its own mask:

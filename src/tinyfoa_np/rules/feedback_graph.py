@@ -3,7 +3,7 @@
 Layers are convolutions and, at the end, fully connected layers, all with biases and tanh, pooling between them, and an
 output layer on top. Feedback arrives at the output h of a layer, before the pooling of the layer above:
 
-    FA                  dh is that of backpropagation (:mod:`.bp_graph`), through pooling and all, but with fixed B_k in
+    FA                  dh is that of backpropagation (:mod:`.bp_graph`), also through pooling, but with fixed B_k in
                         place of the weights of layer k
     DFA                 dh = e B_k with e = y - Y; with ``--signal sign`` the signs of e; B_k (C, rows, columns, O)
     DRTP                dh = Y B_k
@@ -13,12 +13,12 @@ output layer on top. Feedback arrives at the output h of a layer, before the poo
     update              all layers, by the optimizer; no clamping
 
 B_k are uniform in +-sqrt(6 / I) for FA, with I inputs for each output of layer k, and in +-sqrt(6 / N) for the others,
-with N numbers in h. As on fully connected layers, hidden gradients of DFA and DRTP are sums over the batch and those of
-the output means. Weights and activations are real.
+with N numbers in h. As on fully connected layers, the gradients of DFA and DRTP are sums over the batch in hidden
+layers and means in the output layer. Weights and activations are real.
 
-DFA keeps the outputs of all layers until the backward pass, but no error beyond its layer's turn. With DRTP each layer
-trains right after its forward pass, so the outputs of two layers are kept. FA also passes batch norm and shortcuts,
-whose ReLUs stay; DFA and DRTP train ``cnn`` and ``conv:...``.
+DFA keeps the outputs of all layers until the backward pass, and an error only while its layer trains. With DRTP each
+layer trains right after its forward pass, so the outputs of two layers are kept. FA also trains networks with batch
+norm and shortcuts, where ReLU is not replaced by tanh; DFA and DRTP train ``cnn`` and ``conv:...``.
 """
 
 from __future__ import annotations

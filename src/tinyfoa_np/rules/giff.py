@@ -187,7 +187,7 @@ class Network(Scored, GroupStage):
         tensor = group.tensor(group.program.parameters, group.extra)
         return not part.ends or train_whole(tensor, slopes.reshape(-1), move)
 
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         scores = self.ram.scores
         for g, group in enumerate(self.layers):
             d = self.forward(group, samples, phase)

@@ -58,7 +58,7 @@ class GoodnessStage(Scored, NetworkStage):
                 " at least two labels, and as many inputs"
             )
         self.binary = binary(self.recipe)
-        self.looks = classes
+        self.inference_passes = classes
         hidden = [outputs_of(width, self.binary) for width in self.widths]
         self.reads = [Encoding("real", inputs.width), *hidden[:-1], *hidden]
 
@@ -136,7 +136,7 @@ class GoodnessStage(Scored, NetworkStage):
         """Array for the factor of each row of layer k's outputs."""
         return self.ram.factor_odd if k % 2 else self.ram.factor_even
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+    def infer(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         """Run one pass per label without training; return the summed |z| of each layer."""
         ram, sums = self.ram, [0.0] * self.top
         for label in range(self.C):

@@ -147,16 +147,16 @@ class GroupStage(Stage):
         return empty((0,))  # unused: digests read parameters in place
 
     @abstractmethod
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         """Run a pass without training, up to :meth:`scores`."""
 
     def evaluate(self, flash: Flash, part: Part) -> int:
-        self.look(part.samples, "evaluate")
+        self.infer(part.samples, "evaluate")
         return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
-        self.look(part.samples, "hand-over")
+        self.infer(part.samples, "hand-over")
         return self.wrong(part.samples)
 
     def answer(self, samples: int) -> None:
-        self.look(samples, "evaluate")
+        self.infer(samples, "evaluate")

@@ -9,7 +9,7 @@ Only one layer trains in a step: what it reads is computed again by the layers b
     loss                mean cross-entropy of p = softmax(a)
     error               dh = ((p - Y) / B) M
     gradient, update    ordinary, within the layer; the optimizer begins anew with each layer
-    prediction          the class with the largest a of the layer in training; in the end of the last one
+    prediction          the class with the largest a of the layer in training; after training, of the last layer
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class HeadStage(GroupStage):
         forward_kernels.connect(h, samples, *self.head_of(group), False, self.ram.logits, self.cores)
         return group
 
-    def _judge(self, samples: int, of: int) -> tuple[float, int]:
+    def _loss_and_error(self, samples: int, of: int) -> tuple[float, int]:
         ram = self.ram
         return cross_entropy(ram.logits.T, samples, ram.labels, ram.error.T, ram.result, of)
 
@@ -142,7 +142,7 @@ class HeadStage(GroupStage):
         """Run one training step on the loaded samples, in the layer whose turn it is."""
         samples, self.t, self.trained = part.samples, step + 1, False
         group = self.forward(samples, "forward", "gradient")
-        loss, wrong = self._judge(samples, part.of)
+        loss, wrong = self._loss_and_error(samples, part.of)
         if not np.isfinite(loss):
             return Outcome.of(loss, wrong)
         head, panel = self.head_of(group)[0], self.ram[f"panel{group.number}"]
@@ -161,11 +161,11 @@ class HeadStage(GroupStage):
         """Run one training step of a layer's head, if it has any; return False if a number is not finite."""
         return True
 
-    def look(self, samples: int, phase: str) -> None:
+    def infer(self, samples: int, phase: str) -> None:
         self.forward(samples, phase, phase)
 
     def wrong(self, samples: int) -> int:
-        return self._judge(samples, samples)[1]
+        return self._loss_and_error(samples, samples)[1]
 
     def scores(self, samples: int) -> np.ndarray:
         return self.ram.logits[:samples].T

@@ -235,7 +235,7 @@ class LayerStage(Stage):
         """Fix the stored s: the mean |z| over all ``samples`` of the training set."""
         self.scale = self.sum_abs_z / (samples * self.O) if self.recipe.binary_activations else 1.0
 
-    def known(self) -> Iterator[dict[str, Any]]:
+    def inference_values(self) -> Iterator[dict[str, Any]]:
         """Values that inference needs, besides weights, of the trained layer and of a head trained with it."""
         return ({"alpha": layer.alpha, "scale": self.scale} for layer in self.layers)
 

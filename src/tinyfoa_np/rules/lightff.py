@@ -15,12 +15,12 @@ With one pass in all, u_k are the activations of a sample with 1/C for each labe
     calibration     m_k, d_k: mean and deviation of p_k(right label) over the training set
     exit            at the first layer with max over c of p_k(c) >= m_k - factor d_k, or at the last one
 
-The factor is 1 in the paper. A larger one lets more samples go early. The published test loop compares the score of the
-right test label with the threshold, and so needs the answer in order to stop; the largest score is used here. (The
-published score of one pass is C_k [u_0, .., u_k] minus its largest entry, so that the largest would always be 0.)
+The factor is 1 in the paper. A larger one lets more samples stop early. The published test loop compares the score of
+the right test label with the threshold, so it needs to know the label; the largest score is used here. (The published
+score of one pass is C_k [u_0, .., u_k] minus its largest entry, so that the largest would always be 0.)
 
-All labels of some samples go through a layer together; samples that stop leave the rows of those that go on. With one
-pass the samples of a batch go on together, until all have stopped.
+All labels of some samples pass through a layer together, and the rows of samples that stop are removed. With one pass,
+the samples of a batch continue together until all have stopped.
 """
 
 from __future__ import annotations

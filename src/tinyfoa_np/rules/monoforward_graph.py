@@ -9,10 +9,10 @@ the epochs; only one trains in a step:
     error               dG = (p - Y) / B,  dh = dG M
     head                dM = dG^T h; the optimizer's step with a rate of its own (``head_lr``)
     gradient, update    ordinary, within the layer; the optimizer begins anew with each layer
-    prediction          the class with the largest G of the layer in training; in the end of the last one
+    prediction          the class with the largest G of the layer in training; after training, of the last layer
 
-Weights and activations are real, and heads have no biases. Outputs of lower layers are computed again in every step:
-all weights are in RAM. A schedule of the learning rate runs once for each layer. As on fully connected networks, the
+Weights and activations are real, and heads have no biases. Outputs of lower layers are recomputed in every step: all
+weights are in RAM. A schedule of the learning rate runs once for each layer. As on fully connected networks, the
 order of training, the optimizer and the biases of layers are choices of this project.
 """
 

@@ -56,7 +56,7 @@ class NetworkStage(Stage):
     Layers are numbered from 0; ``reads[k]`` is the encoding of layer k's inputs.
     """
 
-    looks = 1  # passes per sample when not training
+    inference_passes = 1  # passes per sample when not training
     reads: list[Encoding]
     layers: list[Dense]
     shapes: list[LayerShape] | list[LocalShape]
@@ -295,7 +295,7 @@ class NetworkStage(Stage):
             layer.work = Work(self.ram.scratch, self.ram.abs_z)
 
     @abstractmethod
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+    def infer(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         """Run a pass without training, up to :meth:`scores`; return the summed |z| of each hidden layer.
 
         ``scales`` are stored s_k, used instead of the batch's own.
@@ -310,21 +310,21 @@ class NetworkStage(Stage):
 
     def answer(self, samples: int) -> None:
         self.arena.enter("evaluate")
-        self.look(samples, self.scales)
+        self.infer(samples, self.scales)
 
     def evaluate(self, flash: Flash, part: Part) -> int:
         """Number of wrong predictions in the loaded samples, using the mean scales of the epoch so far."""
         self.arena.enter("evaluate")
-        self.look(part.samples, self.scales)
+        self.infer(part.samples, self.scales)
         return self.wrong(part.samples)
 
     def hand_over(self, flash: Flash, part: Part, trained: bool) -> int:
         """Pass the loaded samples through the trained network; return the number of wrong predictions."""
         self.arena.enter("hand-over")
-        sums = self.look(part.samples, None if trained else self.scales)
+        sums = self.infer(part.samples, None if trained else self.scales)
         if trained:
             self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
-            self.seen += self.looks * part.samples
+            self.seen += self.inference_passes * part.samples
         return self.wrong(part.samples)
 
     # -- a trained network ---------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class NetworkStage(Stage):
         if self.seen:
             self._settle()
 
-    def known(self) -> Iterator[dict[str, Any]]:
+    def inference_values(self) -> Iterator[dict[str, Any]]:
         """Values of each trained layer that inference needs besides its weights."""
         scales = chain(self.scales, repeat(1.0))
         return ({"alpha": layer.alpha, "scale": scale} for layer, scale in zip(self.layers, scales, strict=False))

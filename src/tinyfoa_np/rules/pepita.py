@@ -183,5 +183,5 @@ class Network(NetworkStage):
             for layer in self.layers:
                 layer.multiply_moments(flash, 0, before / now)
 
-    def look(self, samples: int, scales: Sequence[float] | None) -> list[float]:
+    def infer(self, samples: int, scales: Sequence[float] | None) -> list[float]:
         return self._first(samples, [], scales)

@@ -9,8 +9,8 @@ For hidden layers k = 0, 1, ... with real weights W_k, no biases, and an output 
     update              of either step by the optimizer, with weight decay and the same moments
 
 D_k are dropout masks divided by the keep rate, F is a fixed projection. PEPITA (:mod:`.pepita`) keeps a layer's outputs
-from the first pass until the second; here a layer trains as soon as it has been passed, in both, and its outputs live
-until the next layer has been passed. The two steps need whole batches.
+from the first pass until the second. Here, in both passes, a layer trains right after its forward pass, and its outputs
+are kept until the next layer has trained. The two steps need whole batches.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ class Stage(ABC):
     def settle(self, samples: int) -> None:  # noqa: B027 (most rules need nothing)
         """Fix the values that inference takes from all ``samples`` of the training set."""
 
-    def known(self) -> Iterator[dict[str, Any]]:
+    def inference_values(self) -> Iterator[dict[str, Any]]:
         """Values of each trained layer that inference needs besides its weights."""
         return ({"alpha": layer.alpha, "scale": 1.0} for layer in self.layers)
 

@@ -20,7 +20,7 @@ from ..rules.fit import Layout
 from ..storage.files import ROWS_LIMIT, read_json, read_whole
 from ..storage.flash import Flash
 from ..storage.sizes import Sizes
-from .claims import check_samples
+from .commit_checks import check_samples
 from .directory import stand_in
 from .outcome import Epoch, checked_result, epoch_of
 

@@ -31,7 +31,7 @@ from ..storage.files import open_file, sync_file, sync_parents
 from ..storage.flash import Flash
 from ..storage.records import Records
 from ..storage.whole_file import remove_parts, write_whole
-from . import claims
+from . import commit_checks
 from .directory import BEGUN, describe, described_first, stand_in, startable
 from .outcome import LINE_LIMIT, epoch_of
 
@@ -172,22 +172,22 @@ class Session:
                     self.metrics.close()
             self.flash.close()
 
-    def _check(self, further: bool, meta: dict[str, Any], objects: claims.Objects) -> None:
+    def _check(self, further: bool, meta: dict[str, Any], objects: commit_checks.Objects) -> None:
         """Validate a commit for this run; adopt its position and budget."""
         try:
-            if further and claims.position(meta) < len(self.stages):
+            if further and commit_checks.position(meta) < len(self.stages):
                 raise BadRequest(f"{self.directory} has not finished: tinyfoa train --resume {self._quoted()}")
-            claims.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
+            commit_checks.check_position(meta, len(self.stages), self.recipe.epochs, self.train_set)
             if not further and described_first(self.directory) != meta["first"]:
                 raise self._not_taken()
             self.meta = meta
             self._budget()
-            claims.check_states(meta, self.stages)
+            commit_checks.check_states(meta, self.stages)
             sets, outputs = [self.train_set, self.test_set], [records for records, _ in self._handed_on()]
             if further:  # those in flash are other samples, which are replaced
                 gone = {records.name for records in (*sets, *outputs)}
                 sets, objects = [], {name: known for name, known in objects.items() if name not in gone}
-            claims.check_objects(meta, objects, self.stages, outputs, sets, self.recipe)
+            commit_checks.check_objects(meta, objects, self.stages, outputs, sets, self.recipe)
             self._make_arena()  # only now, when the objects in flash are known to match this plan
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckFailed(
@@ -218,7 +218,7 @@ class Session:
         own = [(records, self.layout.inputs) for records in (self.train_set, self.test_set)]
         for records, held in (*own, *self._handed_on()):
             if records.name in self.flash.names():
-                claims.check_samples(self.flash, records, held, self.dataset.classes)
+                commit_checks.check_samples(self.flash, records, held, self.dataset.classes)
 
     def _open_metrics(self, path: Path) -> None:
         """Open the metrics after the last committed line, and read the time each stage has taken."""

@@ -110,7 +110,7 @@ static int write_biases(tinyfoa *t, uint32_t j, uint32_t steps) {
     return tinyfoa_end(t, bias_item(l, j), where, steps, 0, crc);
 }
 
-/* Biases of group j with their moments, or the moments alone. */
+/* Biases of group j with their moments, or the moments alone; then the biases are in the arena as flash has them. */
 static int read_biases(tinyfoa *t, uint32_t j, int all) {
     const tinyfoa_layer *l = layer_of(t);
     uint32_t first = bound_of(l->outputs, j), bytes = 4 * (bound_of(l->outputs, j + 1) - first), at, crc = 0;
@@ -118,11 +118,14 @@ static int read_biases(tinyfoa *t, uint32_t j, int all) {
     TRY(tinyfoa_item(t, bias_item(l, j), l->bias_slot, &h, &at));
     at += HEAD;
     if (all) TRY(tinyfoa_part(t, &at, &crc, floats(t, R_BIAS) + first, bytes));
-    else at += UNITS(bytes);
+    else {
+        crc = tinyfoa_crc(crc, floats(t, R_BIAS) + first, bytes);
+        at += UNITS(bytes);
+    }
     if (MOMENTS > 0) TRY(tinyfoa_part(t, &at, &crc, region(t, R_BIAS_MOMENT1), bytes));
     if (MOMENTS > 1) TRY(tinyfoa_part(t, &at, &crc, region(t, R_BIAS_MOMENT2), bytes));
     t->state->bias_steps = h.steps;
-    return all && crc != h.payload ? TINYFOA_DAMAGED : 0;
+    return crc == h.payload ? 0 : TINYFOA_DAMAGED;
 }
 
 /* Slice k and what is known of it; what is streamed stays in flash. */

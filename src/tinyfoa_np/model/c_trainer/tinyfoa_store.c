@@ -168,11 +168,13 @@ static int erased(tinyfoa *t, uint32_t at, int *answer) {
     return 0;
 }
 
-/* The next place for a root: within its page, where nothing was ever programmed; else the next page, 0 as a mark. */
+/* The next place for a root: within its page, where nothing was ever programmed; else the next page, to be erased. The
+   place after the last root is left out: if the power went while it was programmed, its cells may read as erased and
+   not be so. */
 static int place_root(tinyfoa *t, uint32_t last) {
     tinyfoa_state *s = t->state;
     int empty = 0;
-    for (s->root_at = last + ROOT_BYTES; s->root_at % TINYFOA_PAGE_BYTES + ROOT_BYTES <= TINYFOA_PAGE_BYTES;
+    for (s->root_at = last + 2 * ROOT_BYTES; s->root_at % TINYFOA_PAGE_BYTES + ROOT_BYTES <= TINYFOA_PAGE_BYTES;
          s->root_at += ROOT_BYTES) {
         if (s->root_at / TINYFOA_PAGE_BYTES != last / TINYFOA_PAGE_BYTES) break;
         TRY(erased(t, s->root_at, &empty));

@@ -45,16 +45,22 @@ static int write_trained(tinyfoa *t) {
     return tinyfoa_end(t, l->trained, where, 0, 0, crc);
 }
 
-/* What is known of a layer of the last finished training, and where its biases and signs are. */
-static int find_trained(tinyfoa *t, const tinyfoa_layer *l, trained_layer *known, uint32_t *biases, uint32_t *signs) {
+/* What is known of a layer of the last finished training, and where its biases and signs are; check: and whether they
+   are all as they were written. */
+static int find_trained(tinyfoa *t, const tinyfoa_layer *l, int check, trained_layer *known, uint32_t *biases,
+                        uint32_t *signs) {
     tinyfoa_header h;
-    uint32_t where;
+    uint32_t where, crc = 0;
     TRY(tinyfoa_find(t, l->trained, l->trained_slot, t->state->fit, &h, &where));
     if (!where) return TINYFOA_UNTRAINED;
     TRY(tinyfoa_get(t, where + HEAD, known, sizeof *known));
     *biases = where + HEAD + UNITS(sizeof *known);
     *signs = *biases + UNITS(4 * l->outputs);
-    return 0;
+    if (!check) return 0;
+    TRY(tinyfoa_verify(t, where + HEAD, sizeof *known, &crc));
+    TRY(tinyfoa_verify(t, *biases, 4 * l->outputs, &crc));
+    TRY(tinyfoa_verify(t, *signs, 4 * l->outputs * l->words, &crc));
+    return crc == h.payload ? 0 : TINYFOA_DAMAGED;
 }
 
 /* One layer of inference: bits for the next, or the scores. */
@@ -91,9 +97,10 @@ int tinyfoa_predict(tinyfoa *t, const void *x, float *scores) {
     double below = 1.0;
     uint32_t n, c, best = 0, biases, signs, *bits;
     if (t->failure) return t->failure;
+    if (!x || !scores) return TINYFOA_ARGUMENT;
     for (c = 0; c < C; c++) scores[c] = 0.0f;
     for (n = 0; n < TINYFOA_LAYERS; n++, l++) {
-        TRY(find_trained(t, l, &known, &biases, &signs));
+        TRY(find_trained(t, l, 0, &known, &biases, &signs));
         bits = n + 1 < TINYFOA_LAYERS ? words_at(t, R_ANSWER) + n % 2 * TINYFOA_WORDS : NULL;
         TRY(answer(t, l, x, (float)(below * known.alpha), biases, signs, bits, scores));
         below = (double)(float)known.scale;
@@ -112,7 +119,7 @@ int tinyfoa_digest(tinyfoa *t, uint8_t out[32]) {
     if (t->failure) return t->failure;
     tinyfoa_sha_begin(&sha);
     for (n = 0; n < TINYFOA_LAYERS; n++) {
-        TRY(find_trained(t, &tinyfoa_layers[n], &known, &biases, &signs));
+        TRY(find_trained(t, &tinyfoa_layers[n], 1, &known, &biases, &signs));
         tinyfoa_sha_add(&sha, known.digest, 32);
     }
     tinyfoa_sha_end(&sha, out);
@@ -146,8 +153,10 @@ static int install(tinyfoa *t) {
 int tinyfoa_open(tinyfoa *t, void *arena, size_t bytes, const tinyfoa_flash *flash) {
     tinyfoa_state *s;
     int found;
-    if (!t || !arena || !flash || bytes < TINYFOA_ARENA_BYTES || (uintptr_t)arena % 8) return TINYFOA_ARGUMENT;
+    if (!t) return TINYFOA_ARGUMENT;
     memset(t, 0, sizeof *t);
+    if (!arena || bytes < TINYFOA_ARENA_BYTES || (uintptr_t)arena % 8) return gave_up(t, TINYFOA_ARGUMENT);
+    if (!flash || !flash->read || !flash->program || !flash->erase) return gave_up(t, TINYFOA_ARGUMENT);
     t->arena = (uint8_t *)arena;
     t->state = s = (tinyfoa_state *)arena;
     t->flash = *flash;
@@ -182,7 +191,7 @@ int tinyfoa_fit_begin(tinyfoa *t, const tinyfoa_data *data, uint32_t epochs) {
 int tinyfoa_reset(tinyfoa *t) {
     tinyfoa_state *s = t->state;
     if (t->failure) return t->failure;
-    s->base = s->sequence;
+    s->base = s->sequence + 1; /* what was written since the last commit is void, too */
     s->stage = IDLE;
     s->fit = s->layer = s->batch = s->cursor = s->ready = s->dirty = 0;
     s->epoch = s->first_epoch = s->last_epoch = TINYFOA_EPOCHS_BEFORE;
@@ -346,6 +355,8 @@ int tinyfoa_commit(tinyfoa *t) {
 
 void tinyfoa_where(const tinyfoa *t, tinyfoa_progress *out) {
     const tinyfoa_state *s = t->state;
+    memset(out, 0, sizeof *out);
+    if (!s) return; /* tinyfoa_open was not called, or refused its arguments */
     out->layer = s->layer;
     out->epoch = s->epoch;
     out->batch = s->batch;
@@ -357,10 +368,11 @@ void tinyfoa_where(const tinyfoa *t, tinyfoa_progress *out) {
 }
 
 #ifdef TINYFOA_COLUMNS
-extern const float tinyfoa_columns[2][TINYFOA_INPUTS];
+extern const double tinyfoa_shift[TINYFOA_INPUTS];
+extern const float tinyfoa_factor[TINYFOA_INPUTS];
 void tinyfoa_scale(const float *raw, float *x) {
-    uint32_t i;
-    for (i = 0; i < TINYFOA_INPUTS; i++) x[i] = (raw[i] - tinyfoa_columns[0][i]) * tinyfoa_columns[1][i];
+    uint32_t i; /* centred in float64: float32 would lose small differences between large numbers */
+    for (i = 0; i < TINYFOA_INPUTS; i++) x[i] = (float)((double)raw[i] - tinyfoa_shift[i]) * tinyfoa_factor[i];
 }
 #endif
 

@@ -34,9 +34,12 @@ enum {
 };
 
 /* Non-volatile memory: TINYFOA_FLASH_BYTES from address 0, erased in pages of TINYFOA_PAGE_BYTES, programmed at
-   multiples of TINYFOA_UNIT_BYTES. Each function returns 0, or anything else for a failure. */
+   multiples of TINYFOA_UNIT_BYTES. Each function returns 0, or anything else for a failure.
+
+   What was being programmed or erased when the power went may hold anything. read() must deliver it all the same, as any
+   bytes: on chips whose flash has an ECC, a fault while reading means bytes of your choice and 0, not a failure. */
 typedef struct {
-    int (*read)(void *user, uint32_t at, void *to, uint32_t bytes);
+    int (*read)(void *user, uint32_t at, void *to, uint32_t bytes); /* any address, any number of bytes */
     int (*program)(void *user, uint32_t at, const void *from, uint32_t bytes);
     int (*erase)(void *user, uint32_t at); /* the page that begins there becomes 0xFF */
     int (*sync)(void *user);               /* returns when all of it is lasting; may be NULL */
@@ -72,10 +75,12 @@ typedef struct {
     uint32_t epochs;                       /* for which finished fits have trained, in all */
 } tinyfoa_progress;
 
-/* Looks for the last commit; the flash of another recipe, or an empty one, is cleared. 0 or an error. */
+/* Looks for the last commit; the flash of another recipe, or an empty one, is cleared. 0 or an error. The arena stays
+   the trainer's until the next tinyfoa_open; the flash driver is copied. */
 int tinyfoa_open(tinyfoa *t, void *arena, size_t bytes, const tinyfoa_flash *flash);
 
-/* Samples to train on, for so many epochs of the recipe (0: for all). After an interruption give the same ones. */
+/* Samples to train on, for so many epochs of the recipe (0: for all). After an interruption give the same ones. They
+   are read until the fit is done: inputs and labels must stay where they are, unchanged. */
 int tinyfoa_fit_begin(tinyfoa *t, const tinyfoa_data *data, uint32_t epochs);
 
 /* A bounded piece of work, at most one batch: TINYFOA_MORE, TINYFOA_DONE or an error. Commits after each epoch. */
@@ -87,11 +92,12 @@ int tinyfoa_commit(tinyfoa *t);
 /* Forgets all training: the next tinyfoa_fit_begin starts with the initial weights. */
 int tinyfoa_reset(tinyfoa *t);
 
-/* The class of a sample, the one with the largest of TINYFOA_CLASSES scores; negative: an error. Between steps the
-   answers are those of the last finished training. */
+/* The class of a sample, the first with the largest of TINYFOA_CLASSES scores; negative: an error. x is aligned as its
+   values are. Between steps the answers are those of the last finished training; they come from flash. */
 int tinyfoa_predict(tinyfoa *t, const void *x, float *scores);
 
-/* SHA-256 of the trained network: the model_sha256 of `tinyfoa train`. */
+/* SHA-256 of the last finished training's network: the model_sha256 of `tinyfoa train`. TINYFOA_DAMAGED: flash does not
+   hold that network any more, and tinyfoa_predict would answer by another one; call this once after tinyfoa_open. */
 int tinyfoa_digest(tinyfoa *t, uint8_t out[32]);
 
 /* Where the training is. */
