@@ -252,8 +252,8 @@ def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.nd
         wanted |= {f"inputs.{name}": ((inputs.width,), "float32") for name in ("shift", "factor")}
         if file.get_slice("inputs.shift").get_dtype() == "F64":  # older models centred in float32
             wanted["inputs.shift"] = (inputs.width,), "float64"
-    if set(file.keys()) != set(wanted):
-        raise ValueError(f"it has {sorted(set(file.keys()) ^ set(wanted))[0]!r}, or does not")
+    for name in sorted(set(file.keys()) ^ set(wanted)):
+        raise ValueError(f"tensor {name!r} is {'missing' if name in wanted else 'not one that its recipe has'}")
     for name, (shape, kind) in wanted.items():
         held = file.get_slice(name)
         if tuple(held.get_shape()) != shape or DTYPES.get(held.get_dtype()) != kind:
