@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyfoa_np.errors import CheckFailed
-from tinyfoa_np.network import is_local
 from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
-from .printing import empty_table, output
+from .printing import empty_table, output, recipe_lines
 from .runs import old_run
 
 if TYPE_CHECKING:
@@ -84,14 +83,8 @@ def _verdict(result: dict[str, Any]) -> list[str]:
     if budget is not None:
         full = min(BAR, round(BAR * planned / max(1, budget)))
         lines.append(f"budget   {'█' * full}{'░' * (BAR - full)} {planned:,} of {budget:,} bytes")
-    kinds = (f"{'binary' if run[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
-    local = is_local(run["network"])
-    slices = f"{run['slices']} groups of channels" if local else f"{run['slices']} x {run['slices']} slices"
-    grid = "whole layers" if run["schedule"] == "none" else f"{slices}, schedule {run['schedule']}"
-    grid = f"connected {run['lc_connect']}, {grid}" if local else grid
-    lines.append(f"run      {run['algorithm']} on {run['dataset']}, {run['network']}, {grid},")
-    lines.append(f"         {', '.join(kinds)}, {run['optimizer']}, batch {run['batch']}")
-    return lines
+    what, how = recipe_lines(run)
+    return [*lines, f"run      {what}", f"         {how}"]
 
 
 def _phases(result: dict[str, Any]) -> Table:

@@ -17,10 +17,12 @@ from .runs import model_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
+    from rich.table import Table
 
     from tinyfoa_np.model import Model
 
-#: with more classes, the confusion matrix does not fit a terminal, and the most frequent mistakes are listed instead
+#: with more classes, or where it is wider than the terminal, the most frequent mistakes replace the confusion matrix
 MOST_CLASSES = 12
 #: deviations below the mean at which --exit stops; the paper's is 1
 FACTORS = (2.0, 1.0, 0.0, -1.0)
@@ -154,17 +156,29 @@ def _print(found: dict[str, Any], name: str) -> None:
     for row in occurring(found):
         table.add_row(str(row["label"]), f"{row['samples']:,}", *(_share(row[share]) for share in shares))
     console.print(table)
-    labels = [str(row["label"]) for row in found["classes"]]
-    if len(labels) <= MOST_CLASSES:
-        columns = [f"{label[:6]} >" for label in labels]
-        table = empty_table("Confusion matrix", "right class", *columns)
-        for label, row in zip(labels, found["confusion"], strict=True):
-            table.add_row(label[:12], *(str(count) if count else "." for count in row))
+    confusion = _confusion([str(row["label"]) for row in found["classes"]], found["confusion"], console)
+    if confusion:
+        table = confusion
+        console.print("Confusion matrix: a row for each right class, a column for each answer")
     else:
         table = empty_table("Most frequent mistakes", "samples >", "right class", "answer")
         for row in found["mistakes"]:
             table.add_row(f"{row['samples']:,}", str(row["label"]), str(row["answer"]))
     console.print(table)
+
+
+def _confusion(labels: list[str], counts: list[list[int]] | None, console: Console) -> Table | None:
+    """The confusion matrix, with numbers in place of names above the columns if these are too wide; None if it is."""
+    if counts is None or len(labels) > MOST_CLASSES:
+        return None
+    numbered = [f"{number} {label}" for number, label in enumerate(labels, 1)]
+    for heads, names in ((labels, labels), ([str(number) for number in range(1, len(labels) + 1)], numbered)):
+        table = empty_table("", "", *(f"{head[:12]} >" for head in heads))
+        for name, row in zip(names, counts, strict=True):
+            table.add_row(name[:12], *(str(count) if count else "." for count in row))
+        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= console.width:
+            return table
+    return None
 
 
 def _share(value: float | None) -> str:

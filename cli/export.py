@@ -36,8 +36,8 @@ TRAINER = "c-trainer"
 Examples:
   tinyfoa export runs/digits-tinyfoa-1 --to c-header
   tinyfoa export runs/digits-tinyfoa-1 --to onnx --out digits.onnx
-  tinyfoa export digits --to c-trainer --network fc:100x2 --batch 10 --out trainer
-  tinyfoa export log.csv --group person --window 50 --to c-trainer --network fc:40 --out trainer
+  tinyfoa export digits --to c-trainer --network fc:100x2 --out trainer
+  tinyfoa export log.csv --window 50 --to c-trainer --network fc:40 --out log
   tinyfoa export runs/digits-tinyfoa-1 --to c-trainer --board stm32l4r5""",
 )
 @click.argument("source", metavar="RUN|DATASET", required=False)

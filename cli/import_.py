@@ -28,7 +28,7 @@ from .runs import path_of
     epilog="""\b
 Examples:
   tinyfoa import mlp.safetensors mnist --network fc:500x2 --out mlp
-  tinyfoa import resnet8.safetensors cifar10 --network resnet8 --order stem,blocks,head
+  tinyfoa import r.onnx cifar10 --network resnet8 --order stem,blocks,head
   tinyfoa train mnist --from mlp/model.safetensors --freeze 1 --epochs 5""",
 )
 @click.argument("file")

@@ -11,7 +11,6 @@ import click
 from tinyfoa_np import catalogue
 from tinyfoa_np.architectures import NAMES, units_of
 from tinyfoa_np.recipe import OPTIMIZERS
-from tinyfoa_np.text import size
 
 from .options import debug_option, json_option
 from .printing import WIDTH, empty_table, output
@@ -105,10 +104,15 @@ def list_(what: str, as_json: bool) -> None:
     for row in rows:
         row.pop("title", None)  # of rules, whose names say the same
     numbers = {key for key, value in rows[-1].items() if isinstance(value, int)}
-    table = empty_table("", *(f"{key} >" if key in numbers else key for key in rows[0]))
+    title = "RAM, block and flash in kB" if what == "boards" else ""
+    table = empty_table(title, *(f"{key} >" if key in numbers else key for key in rows[0]))
+    table.columns[0].no_wrap = True  # a name is to be copied
     for row in rows:
         table.add_row(*(_cell(key, value) for key, value in row.items()))
-    output(WIDTH).print(table)
+    console = output(WIDTH)
+    console.print(table)
+    if what == "boards":
+        console.print("block: the largest that an arena can have. -: flash is beside the chip.")
 
 
 def _cell(key: str, value: Any) -> str:
@@ -116,5 +120,7 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "-"
     if isinstance(value, int):
-        return size(value) if key in ("RAM", "block", "flash") else f"{value:,}"
+        if key in ("RAM", "block", "flash"):
+            return f"{value / 1e3:,.1f}" if value else "-"
+        return f"{value:,}"
     return "-" if value is None else str(value)

@@ -240,7 +240,8 @@ _RECIPE_OPTIONS = (
     click.option(
         "--algorithm",
         type=click.Choice(catalogue.names()),
-        help=f"Learning rule. [default: {Recipe.algorithm}]",
+        metavar="RULE",
+        help=f"Learning rule: {_listed([*catalogue.names()])} (tinyfoa list rules). [default: {Recipe.algorithm}]",
     ),
     click.option(
         "--slices",

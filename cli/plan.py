@@ -26,7 +26,7 @@ from .options import (
     recipe_options,
     start_option,
 )
-from .printing import WIDTH, duration, empty_table, output
+from .printing import WIDTH, duration, empty_table, output, recipe_lines
 from .runs import chosen_from, started
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def plan(
         if as_json:
             click.echo(json.dumps(results))
         else:
-            _print_boards(results)
+            _print_boards(results, json.loads(recipe.to_json()))
         return
     result = {"board": one.name if one else None, **of(one)}
     _show(result, as_json, lambda result: _print(result, one, kept))
@@ -183,7 +183,7 @@ def _check(to: str | None, others: dict[str, Any], own: dict[str, Any]) -> None:
     for option in [option for option, value in own.items() if value and to is None]:
         raise BadRequest(f"{option} is for the trainer in C: add --to c-trainer")
     for option in [option for option, value in others.items() if value and to]:
-        raise BadRequest(f"{option} is not for the trainer in C: leave it out, or --to {to}")
+        raise BadRequest(f"{option} is not for the trainer in C: leave out {option} or --to {to}")
 
 
 def _show(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
@@ -244,7 +244,7 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
     """Print the verdict, then bars, peak, traffic and suggestions."""
     console = output(WIDTH)
     ram, flash = result["ram"], result["flash"]
-    lines = [_verdict(result)]
+    lines = [_verdict(result), *_recipe(result["recipe"])]
     if board:
         lines.append(f"board   {board.name}: {board.core}, {board.mhz} MHz ({board.part})")
     need = ram["planned_bytes"] if ram["fits"] else ram["least_bytes"]
@@ -252,7 +252,8 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
     lines.append(f"RAM     {_bar(need, ram['budget_bytes'])}")
     lines.append(f"        {threads}; the smallest budget is {ram['least_bytes']:,}")
     lines.append(f"beside  {_beside(result['beside'], board, reserve)}")
-    lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}, when it holds most")
+    lines.append(f"flash   {_bar(flash['held_bytes'], flash['nbytes'])}")
+    lines.append("        when it holds most")
     for line in lines:
         console.print(line, soft_wrap=True)
     console.print(_cuts(result))
@@ -262,8 +263,16 @@ def _print(result: dict[str, Any], board: Board | None, reserve: int) -> None:
         console.print(line, soft_wrap=True)
     if result["try"]:
         console.print(_tries(result["try"]))
+        if any("samples as bytes" in one["change"] for one in result["try"]):
+            console.print("samples as bytes: scaled to 0..255, as uint8 in an .npz or .npy", soft_wrap=True)
     elif not result["fits"]:
         console.print("try     a smaller network: no other options make it fit", soft_wrap=True)
+
+
+def _recipe(recipe: dict[str, Any]) -> list[str]:
+    """The recipe that is planned: options that were not given follow from the data."""
+    what, how = recipe_lines(recipe)
+    return [f"recipe  {what}", f"        {how}, {recipe['epochs']} epochs"]
 
 
 def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
@@ -272,7 +281,7 @@ def _beside(beside: dict[str, Any], board: Board | None, reserve: int) -> str:
     parts = [f"{beside['bookkeeping_bytes']:,} bytes of bookkeeping"]
     parts.append(f"{stack:,} of stack" if stack else "stack not known")
     said = ", ".join(parts) + (f" (of {reserve:,} reserved)" if board else "")
-    return f"{said}; code {code:,} bytes" if code else f"{said}; code not known"
+    return f"{said}\n        code {f'{code:,} bytes' if code else 'not known'}"
 
 
 def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
@@ -280,7 +289,10 @@ def _time(time: dict[str, Any] | None, board: Board | None) -> list[str]:
     if board is None:
         return []
     if time is None:
-        return ["time    not known: the C trainer, whose instruction counts are known, does not support this training"]
+        return [
+            "time    not known: the estimate is that of the trainer in C, which does not",
+            "        support this recipe",
+        ]
     spent = "" if time["joules"] is None else f", {time['joules']:,.3g} J"
     return [
         f"time    {duration(time['seconds'])}{spent} in total, {duration(time['seconds_per_epoch'])} per epoch of the "
@@ -356,7 +368,7 @@ def _tries(tries: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _print_boards(results: dict[str, dict[str, Any]]) -> None:
+def _print_boards(results: dict[str, dict[str, Any]], recipe: dict[str, Any]) -> None:
     table = empty_table(
         "Does it fit? RAM in kB, flash in MB: needed, of available",
         "board",
@@ -383,6 +395,8 @@ def _print_boards(results: dict[str, dict[str, Any]]) -> None:
             survives if flash["fits"] else "",
         )
     console = output(WIDTH)
+    for line in _recipe(recipe):
+        console.print(line, soft_wrap=True)
     console.print(table)
     console.print("RAM: fits with other storage (--storage).")
     console.print("survives: trainings until the flash wears out.")

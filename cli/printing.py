@@ -48,6 +48,21 @@ def empty_table(title: str, *columns: str) -> Table:
     return table
 
 
+def recipe_lines(recipe: dict[str, Any]) -> tuple[str, str]:
+    """A recipe in two lines of at most 80 characters: data, network and slices; numbers, optimizer and batch."""
+    from tinyfoa_np.network import is_local
+
+    kinds = (f"{'binary' if recipe[f'binary_{what}'] else 'real'} {what}" for what in ("weights", "activations"))
+    local = is_local(recipe["network"])
+    slices = f"{recipe['slices']} groups of channels" if local else f"{recipe['slices']} x {recipe['slices']} slices"
+    grid = "whole layers" if recipe["schedule"] == "none" else f"{slices}, schedule {recipe['schedule']}"
+    grid = f"connected {recipe['lc_connect']}, {grid}" if local else grid
+    return (
+        f"{recipe['algorithm']} on {recipe['dataset']}, {recipe['network']}, {grid},",
+        f"{', '.join(kinds)}, {recipe['optimizer']}, batch {recipe['batch']}",
+    )
+
+
 def duration(seconds: float) -> str:
     """Format a time with a suitable unit: 0.43 s, 12 s, 5.2 min, 3.4 h, 2.1 days."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):

@@ -37,7 +37,7 @@ Examples:
   tinyfoa reproduce table1 --quick
   tinyfoa reproduce table1 --epochs 10 --seeds 1
   tinyfoa reproduce table1 --systems 'bp,tinyfoa*' --out runs/bp-tinyfoa
-  tinyfoa reproduce table2 --datasets digits --network fc:500x4 --jobs 2 --json
+  tinyfoa reproduce table2 --datasets digits --network fc:500x4 --json
   tinyfoa reproduce slices --lines auto,stream --at 4,16
   tinyfoa reproduce exchanges --network fc:500x2 --epochs 5"""
 )

@@ -52,6 +52,7 @@ def test_every_command_and_option_explains_itself(run):
             if isinstance(option, click.Option):
                 assert option.help, (name, option.name)
         code, out, _ = run(*name, "--help")
+        assert max(map(len, out.splitlines())) <= 80, name
         assert code == 0 and "Options:" in out
         if name[0] != "data":
             assert f"tinyfoa {name[0]} " in out.split("Examples:")[1]

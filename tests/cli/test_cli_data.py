@@ -95,6 +95,26 @@ def test_new_samples_are_evaluated(run, flowers):
     assert (code, out) == (2, "") and "a label weed that the model does not have" in one_error_line(err)
 
 
+def test_a_confusion_matrix_fits_the_terminal(run):
+    """Many classes with long names have numbers above the columns; no name and no count is cut."""
+    for classes in (3, 9):
+        names = [f"activity{k}" for k in range(classes)]
+        rows = [f"{k},{k * k % 13},{names[k % classes]}" for k in range(40 * classes)]
+        Path("log.csv").write_text("\n".join(["a,b,label", *rows]))
+        assert run("train", "log.csv", *OPTIONS, "--quiet", "--out", f"run{classes}")[0] == 0
+        code, out, err = run("evaluate", f"run{classes}")
+        assert (code, err) == (0, "") and max(map(len, out.splitlines())) <= 80 and "…" not in out
+        head, _, *cells = out.split("a row for each right class, a column for each answer\n")[1].split("\n")[1:-2]
+        own, columns = [line.split() for line in cells], head.split()
+        if classes == 3:
+            assert columns == names == [line[0] for line in own]
+        else:
+            assert columns == [str(k) for k in range(1, 10)] and [line[:2] for line in own] == [
+                [str(k + 1), name] for k, name in enumerate(names)
+            ]
+        assert sum(int(count) for line in own for count in line[-classes:] if count != ".") == 8 * classes
+
+
 def test_options_that_are_not_given_follow_from_the_file(run, flowers):
     """The chosen numbers are printed and recorded; plan counts with the same."""
     code, out, err = run("train", "flowers.csv", "--epochs", 2, "--json", "--out", "one")

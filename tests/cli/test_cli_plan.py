@@ -1,6 +1,7 @@
 """``tinyfoa plan``: its verdicts, its exit codes, and that training agrees with it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from cli_tools import SMALL, one_error_line
@@ -13,6 +14,20 @@ def test_a_plan_that_fits_says_so_first_and_needs_no_data(run, tmp_path):
     assert "of 131,072 bytes" in out and "projection regenerated" in out
     assert "GB written in" in out and "2 threads;" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_what_it_is_of(run):
+    """The data determine what was not given, so the recipe is printed; everything fits a terminal."""
+    rows = "".join(f"{k % 7},{k * k % 11},{'no' if k % 3 else 'yes'}\n" for k in range(60))
+    Path("log.csv").write_text(f"a,b,label\n{rows}")
+    for options in (["--board", "nrf52810"], ["--ram", "4KiB"]):
+        code, out, err = run("plan", "log.csv", *options)
+        assert (code, err) == (1, "") and max(map(len, out.splitlines())) <= 80
+        assert "recipe  tinyfoa on log.csv, fc:300, 2 x 2 slices, schedule slice,\n" in out
+        assert "        real weights, real activations, adam, batch 20, 100 epochs\n" in out
+    assert "--binary-weights" in out.split("What would make it fit")[1]
+    code, _, err = run("train", "log.csv", "--ram", "2KiB", "--threads", "1")
+    assert code == 2 and "binary weights and activations, a smaller batch or more slices need less" in err
 
 
 def test_a_plan_that_does_not_fit_ends_with_1_and_what_would(run):

@@ -95,7 +95,7 @@ def test_scaling_is_included(tmp_path, algorithm, network):
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25, 42, 44, 45, 51])
+@pytest.mark.parametrize("number", [0, 6, 13, 18, 22, 25, 42, 44, 45, 51, 54, 55, 56])
 def test_nothing_is_undefined(tmp_path, number):
     network, image, options = CASES[number]
     dataset = data_for(image, ("real", "bytes")[number % 2], tests=20)
@@ -126,6 +126,72 @@ def test_answers_stop_at_the_first_confident_layer(tmp_path, toggles):
     assert [int(line.split()[0]) for line in done.stdout.decode().splitlines()] == answers.tolist()
     with pytest.raises(BadRequest, match="--to c-header writes one, --to onnx does not"):
         export.export(ours, "onnx", limits)
+
+
+#: calls parts with arrays that end where their shapes do: a program's own lie side by side in one block
+PARTS = """
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "parts.c"
+static void *room(int count, size_t size) { return calloc((size_t)count, size); }
+static float *reals(int count) { return (float *)room(count, sizeof(float)); }
+static uint32_t *words(int bits) { return (uint32_t *)room((bits + 31) / 32, sizeof(uint32_t)); }
+int main(void) {
+    int rows, columns, stride, n;
+    for (n = 1; n <= 97; n++) {
+        reals_by_reals(reals(n), reals(n), n), bytes_by_reals((uint8_t *)room(n, 1), 1.0f, 0.0f, reals(n), n);
+        bits_by_reals(words(n), reals(n), n), reals_by_signs(reals(n), words(n), n);
+        bits_by_signs(words(n), words(n), n);
+        bytes_by_signs((uint8_t *)room(n, 1), words(n), n), sum_of_signs(words(n), n), ones_of(words(n), n);
+        tanh_of_all(reals(n), n), sum_of_squares(reals(n), n);
+        connect(reals(3 * n), 3, n, reals(n * 5), reals(5), 5, 1, reals(3 * 5));
+    }
+    for (rows = 2; rows <= 7; rows++)
+        for (columns = 2; columns <= 7; columns++) {
+            int all = rows * columns, channels = 5, side, place;
+            for (stride = 1; stride <= 3; stride++) {
+                int above = (rows + stride - 1) / stride * ((columns + stride - 1) / stride);
+                convolve(reals(all * 5), rows, columns, 5, 5, reals(3 * 4 * 5 * 2), 3, 4, reals(2), stride, 2, 2, 1,
+                         reals(above * 2));
+                convolve_each(reals(all * 5), rows, columns, 5, reals(4 * 3 * 5), 4, 3, stride, reals(above * 5));
+            }
+            pool(reals(all * 5), rows, columns, 5, 2, 1, reals(rows / 2 * columns * 5));
+            pool_largest(reals(all * 5), rows, columns, 5, 1, 2, reals(rows * (columns / 2) * 5));
+            normalize(reals(all * 5), all, 5, reals(5), reals(5), reals(all * 5), 1, reals(all * 5));
+            for (side = 1; side <= 2; side++) {
+                means_of_bits(words(all * 5), rows, columns, 5, side, 1.0f, reals(side * side * 5));
+                means_of_reals(reals(all * 5), rows, columns, 5, side, 1.0f, reals(side * side * 5));
+            }
+            for (place = 0; place < all; place++) {
+                patch_of_bits(words(all * channels), rows, columns, channels, place, 2, 3, words(9 * 3));
+                patch_of_reals(reals(all * 5), rows, columns, 1, 5, place, 2, 3, reals(9 * 3));
+                patch_of_bytes((uint8_t *)room(all * 5, 1), rows, columns, all, 1, 1.0f, 0.0f, place, 2, 3,
+                               reals(9 * 3));
+            }
+            standardize(reals(all * 6), all, 6, 3), add_block_means(reals(all * 6), all, 6, 3, (double *)room(3, 8));
+            add_block_squares(reals(all * 6), all, 6, 3, (double *)room(3, 8));
+            add_goodness(reals(5), 5, reals(3 * 5), 3, 1, (double *)room(3, 8));
+            add_goodness_of_maps(reals(all * 5), all, 5, reals(3 * 5), 3, 0, (double *)room(5, 8),
+                                 (double *)room(3, 8));
+        }
+    return 0;
+}
+"""
+
+
+@needs_a_compiler
+def test_parts_stay_within_their_arrays(tmp_path):
+    (tmp_path / "main.c").write_text(PARTS)
+    source = Path(export.__file__).parent / "c"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unused-value", *SANITIZED, "-O0"]
+    command = [COMPILERS[0], *flags, f"-I{source}", tmp_path / "main.c", "-o", tmp_path / "run", "-lm"]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [tmp_path / "run"], env={"ASAN_OPTIONS": "detect_leaks=0"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 #: what newlib's start needs around it: vectors, an FPU that is on, a heap

@@ -465,16 +465,25 @@ static void arithmetic(void) {
     for (n = 0; n < 200000; n++) {
         float a = tinyfoa_float(drawn()), b = tinyfoa_float(drawn()), c = tinyfoa_float(drawn());
         float near = tinyfoa_float((drawn() >> 9) + 0x3F800000u), also = tinyfoa_float((drawn() >> 9) + 0x3F800000u);
+        /* between two floats, but for a little: (1 + m 2^-12)^2, with m odd and below 2^11 */
+        float half = 1.0f + (float)(drawn() % 1024 * 2 + 1) * 0x1p-12f, little = c < 0.0f ? -0x1p-60f : 0x1p-60f;
         double unit = tinyfoa_double(((uint64_t)(1003 + n % 20) << 52) + ((uint64_t)drawn() << 20) + drawn() % 4096);
+        float small = tinyfoa_float((a < 0.0f ? 0x3F000000u : 0x38000000u) - (drawn() >> 5)); /* and rounded half up */
+        int32_t steps = (int32_t)(n % 43);
+        CHECK(tinyfoa_fixed(tinyfoa_bits(small), steps) == (uint64_t)floor(ldexp((double)small, steps) + 0.5));
         CHECK(same(tinyfoa_sqrt(fabsf(a)), sqrtf(fabsf(a))));
         CHECK(same(tinyfoa_sqrt(fabsf(a) * 0x1p-126f), sqrtf(fabsf(a) * 0x1p-126f))); /* subnormal, too */
         CHECK(same(tinyfoa_sqrt(near * near), sqrtf(near * near)));
         CHECK(tinyfoa_bits64(tinyfoa_sqrt64(unit)) == tinyfoa_bits64(sqrt(unit)));
         CHECK(same(tinyfoa_fma(a, b, c), fmaf(a, b, c)));
+        CHECK(same(tinyfoa_fma(half, half, little), fmaf(half, half, little)));
+        CHECK(same(tinyfoa_fma(-half, half, little), fmaf(-half, half, little)));
         CHECK(same(tinyfoa_fma(near, also, -near * also), fmaf(near, also, -near * also)));
         CHECK(same(tinyfoa_fma(near, also, c * 0x1p-80f), fmaf(near, also, c * 0x1p-80f)));
         CHECK(same(tinyfoa_fma(near, also * 0x1p-140f, c * 0x1p-140f), fmaf(near, also * 0x1p-140f, c * 0x1p-140f)));
     }
+    CHECK(tinyfoa_fixed(tinyfoa_bits(0.5f), 0) == 1 && tinyfoa_fixed(tinyfoa_bits(0.49999997f), 0) == 0);
+    CHECK(tinyfoa_fixed(tinyfoa_bits(2.5f), 0) == 3 && tinyfoa_fixed(1, 149) == 1 && tinyfoa_fixed(1, 148) == 1);
     CHECK(same(tinyfoa_fma(INFINITY, 1.0f, 1.0f), INFINITY) && same(tinyfoa_fma(1.0f, 1.0f, -INFINITY), -INFINITY));
     CHECK(same(tinyfoa_sqrt(INFINITY), INFINITY) && tinyfoa_sqrt(0.0f) == 0.0f && isnan(tinyfoa_sqrt(NAN)));
     CHECK(tinyfoa_bits64(tinyfoa_sqrt64(1.0)) == tinyfoa_bits64(1.0));

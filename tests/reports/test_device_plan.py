@@ -91,7 +91,7 @@ def test_the_command(run):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C"),
+        (["--to", "c-trainer", "--boards"], "--boards is not for the trainer in C: leave out --boards or --to"),
         (["--to", "c-trainer", "--lean"], "--lean is not for the trainer in C"),
         (["--flash", "nor"], "add --to c-trainer"),
         (["--board", ""], "--board is empty"),

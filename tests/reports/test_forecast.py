@@ -7,7 +7,7 @@ import pytest
 from train_tools import CLASSES, made, recipe, run
 
 from tinyfoa_np import data
-from tinyfoa_np.reports.advice import BYTES
+from tinyfoa_np.reports.advice import BYTES, Search
 from tinyfoa_np.reports.boards import board
 from tinyfoa_np.reports.bookkeeping import bookkeeping_bytes
 from tinyfoa_np.reports.forecast import RESERVE, forecast
@@ -148,6 +148,24 @@ def test_changes_are_combined_until_the_training_fits():
     assert forecast(small, shape, store=store, board=nrf, lean=True)["fits"]
     for changed, lean in ((replace(small, limit=500), True), (replace(which, limit=200), True), (small, False)):
         assert not forecast(changed, shape, store=store, board=nrf, lean=lean)["fits"]
+
+
+def test_signs_are_advised_where_weights_are_real():
+    """The advice holds: with its options the plan takes the bytes that it names, also the optimizer of wide data."""
+    shape = data.dataset.shaped("sensor", 400, 100, 8, "float32", 2)
+    which = recipe(dataset="sensor", network="fc:300x2", batch=20, binary_weights=False, binary_activations=False)
+    signs, options = "--binary-weights --binary-activations", {"binary_weights": True, "binary_activations": True}
+    for optimizer, words in (("adam", signs), ("momentum", f"{signs} --optimizer momentum")):
+        real = replace(which, optimizer=optimizer).validated()
+        tries = {one["change"]: one for one in forecast(real, shape, ram=20_000)["try"]}
+        assert forecast(replace(real, **options), shape)["ram"]["least_bytes"] == tries[words]["ram_bytes"] <= 20_000
+    # with a smaller budget they are a part of the advice; computing layers again, which takes RAM, is not
+    [first, *_] = (one["change"] for one in forecast(which.validated(), shape, ram=16_384)["try"])
+    assert signs in first and "--batch" in first and "--recompute" not in first
+    # where they are already there, or the rule has none, they are no kind of change
+    for other in (replace(which, **options), recipe(algorithm="giff")):
+        kinds = Search(other.validated(), shape, 4000, None, 1, False).kinds()
+        assert not any("--binary" in change.words for kind in kinds for change in kind)
 
 
 def test_what_nothing_helps_gets_no_advice():

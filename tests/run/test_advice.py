@@ -24,6 +24,12 @@ def test_what_to_try(recipe, says):
     assert told.endswith(says) and "the most frequent class, 40.0 %" in told
 
 
+def test_rare_classes_are_looked_for():
+    """A larger rate does not help a training that answers the most frequent class of very unequal ones."""
+    told = advice(3.5, np.array([195, 5]), "test", Recipe().validated())
+    assert "recall of the rare classes" in told and "class_weight" in told and "larger lr" not in told
+
+
 def test_nothing_if_something_was_learned():
     assert advice(39.0, np.array([60, 40]), "test", Recipe()) == ""
     assert advice(0.0, np.array([60, 0]), "test", Recipe()) == ""

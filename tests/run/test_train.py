@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tracemalloc
 import warnings
 from dataclasses import replace
@@ -447,11 +448,25 @@ def test_exchanges_in_closed_form(tmp_path):
 )
 def test_slices_whose_turn_never_comes_are_warned_of(tmp_path, options, trained):
     whole = options.get("slices", 2) ** 2
+    about = warned(tmp_path / "a", recipe(**options))  # 3 steps an epoch
+    assert [told for told, _ in about] == [f"only {trained} of {whole} slices per layer will be trained"] * (
+        trained < whole
+    )
+    for _, advice in about:  # it suffices, and fewer epochs do not
+        if epochs := re.search(r"use at least (\d+) epochs, a shorter hold or schedule stream", advice):
+            assert not warned(tmp_path / "b", recipe(**{**options, "epochs": int(epochs[1])}))
+            if (fewer := int(epochs[1]) - 1) > options["epochs"]:
+                assert warned(tmp_path / "c", recipe(**{**options, "epochs": fewer}))
+        else:
+            assert advice == " use more exchanges or schedule stream" and "exchanges" in options
+
+
+def warned(folder, which):
+    """What a training warns of, with the advice."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run(tmp_path, recipe(**options), made())  # 3 steps an epoch
-    about = [str(warning.message).split(":")[0] for warning in caught if issubclass(warning.category, UserWarning)]
-    assert about == [f"only {trained} of {whole} slices per layer will be trained"] * (trained < whole)
+        run(folder, which, made())
+    return [str(warning.message).split(":") for warning in caught if issubclass(warning.category, UserWarning)]
 
 
 # What it returns and leaves

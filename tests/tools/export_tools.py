@@ -61,6 +61,9 @@ CASES = [
     ("resnet8", (3, 8, 8), {"algorithm": "fa"}),
     ("resnet8", (3, 8, 8), {"algorithm": "deeperforward"}),
     ("cnn", (1, 12, 11), {"algorithm": "cwcomp"}),
+    ("fc:64,32", (1, 8, 8), {}),  # rows that end with a word
+    ("fc:64,32", (1, 8, 8), {"algorithm": "ff"}),
+    ("lc:6,9", (2, 9, 7), {"algorithm": "bp", "binary_activations": False}),
 ]
 
 

@@ -11,7 +11,8 @@ from tinyfoa_np.data.cells import control_character, is_missing, is_number, numb
 from tinyfoa_np.data.csv_table import MOST_CLASSES, Coded
 from tinyfoa_np.errors import BadRequest
 
-_WHICH = "in a CSV that is the column named label, class, target or y, or else the last: use --label COLUMN"
+#: of labels that look like measurements
+_CLASSES = "is it the label? Labels must be classes; measured values cannot be predicted"
 
 
 def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
@@ -40,14 +41,18 @@ def coded(name: str, labels: np.ndarray, samples: int) -> Coded:
         wrong = known[near != known] if known.dtype.kind == "f" else known[:0]
     if len(wrong) or known.dtype.kind == "f" and (np.abs(known) >= 2**63).any():
         value = wrong[0] if len(wrong) else known[-1]
-        raise BadRequest(f"{name} has a label {value}, which is not a whole number: is it the label? {_WHICH}")
+        raise BadRequest(f"{name} has a label {value}, which is not a whole number: {_CLASSES}")
     if known.dtype.kind == "f" and np.abs(known).max() > 2.0 ** (bits := np.finfo(known.dtype).nmant + 1):
         raise BadRequest(f"{name} has labels beyond 2**{bits}, where {known.dtype} skips whole numbers: use integers")
     return Coded(codes.reshape(-1), [str(int(value)) for value in near.tolist()])
 
 
-def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list[str | int] | None, int]:
+def numbered(
+    parts: Sequence[tuple[str, Coded]], column: str = ""
+) -> tuple[list[np.ndarray], list[str | int] | None, int]:
     """Class numbers (N,) int64 of each set's labels; the sorted labels if they are not 0 to C - 1; and C.
+
+    The first set determines the classes; ``column`` is the name of its labels, if they have one.
 
     Raises
     ------
@@ -55,7 +60,8 @@ def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list
         If the labels cannot be classes, or a later set has a label that the first does not have.
     """
     name, labels = parts[0]
-    known = _values(name, labels.values)
+    its = f"{name}, column {shown(column)!r}," if column else name
+    known = _values(its, labels.values)
     classes: list[str | int] = sorted(set(known))
     samples = len(labels.codes)
     if len(classes) < 2:
@@ -63,7 +69,7 @@ def numbered(parts: Sequence[tuple[str, Coded]]) -> tuple[list[np.ndarray], list
     if len(classes) > MOST_CLASSES:
         raise BadRequest(f"{name} has {len(classes):,} classes: at most {MOST_CLASSES:,} are possible")
     if 2 * len(classes) > samples + 3:
-        raise BadRequest(f"{name} has {len(classes)} classes in {samples} samples: is it the label? {_WHICH}")
+        raise BadRequest(f"{its} has {len(classes)} classes in {samples} samples: {_CLASSES}{_other(its)}")
     numbers = [recoded(other, each, classes, name) for other, each in parts]
     return numbers, None if classes == list(range(len(classes))) else classes, len(classes)
 
@@ -87,6 +93,11 @@ def recoded(name: str, labels: Coded, classes: Sequence[str | int], trained: str
     return np.array(found, np.int64)[labels.codes] if found else np.zeros(0, np.int64)
 
 
+def _other(name: str) -> str:
+    """How to name another column of a table as the label."""
+    return "; --label COLUMN selects another column" if ".csv" in name.lower() else ""
+
+
 def _values(name: str, spelled: Sequence[str]) -> list[str | int]:
     """Labels as integers if all are spelled so, else as texts; measurements are refused."""
     numbers = [whole(label) for label in spelled]
@@ -95,7 +106,6 @@ def _values(name: str, spelled: Sequence[str]) -> list[str | int]:
     if all(map(is_number, spelled)):
         with_fraction = next((label for label in spelled if not number(label).is_integer()), None)
         if with_fraction is not None:
-            raise BadRequest(
-                f"{name} has a label {with_fraction[:40]}, which is not a whole number: is it the label? {_WHICH}"
-            )
+            value = with_fraction[:40]
+            raise BadRequest(f"{name} has a label {value}, which is not a whole number: {_CLASSES}{_other(name)}")
     return list(spelled)

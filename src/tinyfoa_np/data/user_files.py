@@ -154,7 +154,8 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if reading.window:
         parts = [cut(part, reading, limit) for part in parts]
         origin["window"] = f"samples of {reading.window} rows, a new one every {reading.step}"
-    numbers, named, classes = labelling.numbered([(part.name, part.labels) for part in parts if part.labels])
+    labels = [(part.name, part.labels) for part in parts if part.labels]
+    numbers, named, classes = labelling.numbered(labels, str(origin.get("label") or ""))
     if len(parts) == 1:
         train, test = _split(name, parts[0], numbers[0], reading, origin)
     else:

@@ -120,6 +120,8 @@ class Search:
             yield [Change("--recompute", {"recompute": True})]
         batches = [recipe.batch // 2**k for k in range(1, 17) if recipe.batch // 2**k]
         yield [Change(f"--batch {size}", {"batch": size}) for size in batches]
+        if bits := self._bits():
+            yield [bits]
         if self.dataset.train.inputs.dtype != np.uint8:
             yield [Change(BYTES, {}, as_bytes=True)]
         if local and recipe.lc_connect != CONNECTIONS[1]:
@@ -132,6 +134,16 @@ class Search:
             yield [Change(f"--network {name}", {"network": name}) for name in narrower(recipe.network)]
         if not recipe.rule.by_layer:
             yield [Change(f"--algorithm {DEFAULT}", {"algorithm": DEFAULT, **unset(recipe)})]
+
+    def _bits(self) -> Change | None:
+        """Signs for weights and activations, where the recipe has real ones and its rule can do without."""
+        recipe, fields = self.recipe, {"binary_weights": True, "binary_activations": True}
+        if recipe.deep or recipe.rule.real or (recipe.binary_weights and recipe.binary_activations):
+            return None
+        words = "--binary-weights --binary-activations"
+        if recipe.optimizer != recipe.rule.defaults.get("optimizer", Recipe.optimizer):
+            words += f" --optimizer {recipe.optimizer}"  # with real weights the data may have chosen it
+        return Change(words, fields)
 
     def single(self) -> Iterator[dict[str, Any]]:
         """The smallest sufficient change of each kind; changes of the network are skipped."""
@@ -194,7 +206,8 @@ def suggestions(
     samples, network = BYTES.split()[0], "--network"
     for groups in ([(samples, network), ("--limit", network)], [(network,)], [()]):
         for without in groups:
-            made = search.together(without)
+            # computing layers again spares flash, at the cost of RAM
+            made = search.together(without) or search.together((*without, "--recompute"))
             if made and made not in found:
                 found.append(made)
         if found:

@@ -231,7 +231,8 @@ class Layout:
         return Chosen(stage, tiling, pack(regions))
 
     def _advice(self) -> str:
-        fewer = "fewer threads, " if self.threads > 1 else ""
+        real = not (self.recipe.deep or self.recipe.rule.real or self.recipe.binary_activations)
+        fewer = ("fewer threads, " if self.threads > 1 else "") + ("binary weights and activations, " if real else "")
         if self.recipe.rule.by_layer:
             return f"{fewer}a smaller batch or more slices need less"
         if not self.recipe.deep:

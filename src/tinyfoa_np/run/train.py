@@ -189,11 +189,8 @@ class _Run(Loading):
         self.exam: Examination | None = None
         visited, slices = self._visited(self.layout.inner)
         if visited < slices:
-            warnings.warn(
-                f"only {visited} of {slices} slices per layer will be trained: use more epochs, a shorter hold, more"
-                " exchanges, or schedule stream",
-                stacklevel=3,
-            )
+            told = f"only {visited} of {slices} slices per layer will be trained"
+            warnings.warn(f"{told}: use {self._more(self.layout.inner, slices)} or schedule stream", stacklevel=3)
 
     def _visited(self, recipe: Recipe) -> tuple[int, int]:
         """Number of slices of a layer that will be trained, and number of all slices."""
@@ -209,6 +206,14 @@ class _Run(Loading):
             is_local(recipe.network),
         )
         return len(schedule.first_steps(recipe.slices)), recipe.slices ** (1 if schedule.groups else 2)
+
+    def _more(self, recipe: Recipe, slices: int) -> str:
+        """What lets all slices train, in words."""
+        turns, batches = -(-slices // (recipe.visits or 1)), self.train_set.batches
+        if recipe.exchanges:
+            return "more exchanges" if recipe.exchanges < turns else "more epochs"
+        epochs = (turns - 1) * recipe.hold_steps(batches) // batches + 1  # the last turn begins in this epoch
+        return f"at least {epochs:,} epochs, a shorter hold"
 
     def _cuts(self) -> str:
         """Describe the tilings chosen for a budget, in words."""
