@@ -12,7 +12,8 @@ from tinyfoa_np.ram import outside
 
 
 @pytest.fixture
-def told():
+def told(tmp_path):
+    """The calls that are told, from behind pytest's own for the folder."""
     calls = []
     outside.watch(lambda *call: calls.append(call))
     yield calls
