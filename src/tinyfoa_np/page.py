@@ -142,9 +142,9 @@ def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]])
 def _summary(result: dict[str, Any], audit: dict[str, Any]) -> str:
     watermark, flash = audit["arena"]["watermark_bytes"], result["flash"]
     error = result["error_pct"]
-    told = "no test samples" if error is None else f"test error {error:.2f} %"
+    outcome = "no test samples" if error is None else f"test error {error:.2f} %"
     return (
-        f"<p><strong>{told}, in {watermark:,} bytes of RAM</strong> ({size(watermark)}), everything counted."
+        f"<p><strong>{outcome}, in {watermark:,} bytes of RAM</strong> ({size(watermark)}), everything counted."
         f" {size(flash['bytes'])} of flash; {size(flash['read_bytes'])} read from it and"
         f" {size(flash['written_bytes'])} written to it; {flash['exchanges']:,} exchanges of slices.</p>"
     )
@@ -180,13 +180,13 @@ def _answers(run_dir: str | os.PathLike[str], result: dict[str, Any]) -> list[st
         for row in occurring(found)
     ]
     wrong, count, apart = found["wrong"], found["samples"], found["calibration"]["expected_error_pct"]
-    told = (
+    sentence = (
         f"<p>{wrong:,} of {count:,} test samples wrong. Always answering the most frequent class would be wrong for"
         f" {found['majority_error_pct']:.2f} %. Confidence and accuracy differ by {apart:.1f} % on average.</p>"
     )
     parts = [
         "<h2>Answers</h2>",
-        told,
+        sentence,
         _table("By class", ["class", "samples >", "precision >", "recall >", "F1 >"], by_class),
     ]
     labels = [str(row["label"]) for row in found["classes"]]
@@ -245,7 +245,7 @@ def _paper(audit: dict[str, Any]) -> str:
 def _recipe(recipe: dict[str, Any], origin: dict[str, Any], sha256: str) -> str:
     table = [[name, value] for name, value in recipe.items() if value is not None]
     names = {"columns": "inputs, in order", "labels": "classes, in order"}
-    table += [[told, ", ".join(map(str, origin[name]))] for name, told in names.items() if origin.get(name)]
+    table += [[heading, ", ".join(map(str, origin[name]))] for name, heading in names.items() if origin.get(name)]
     return _table("The same recipe and data give the same model", ["field", "value"], table) + (
         f'\n<p class="quiet">Model <span style="overflow-wrap: anywhere">{_text(sha256)}</span></p>'
     )

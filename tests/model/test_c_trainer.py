@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,16 @@ def test_no_undefined_behaviour(tmp_path):
     except subprocess.CalledProcessError:
         pytest.skip("the compiler has no sanitizers")
     assert result_of(tmp_path)["model_sha256"]
+
+
+def test_the_readme_has_the_sizes(tmp_path):
+    layout = export(tmp_path, recipe(network="fc:33,20"), made("real"), store=c_layout.Store(page=2048, unit=8))
+    text = (tmp_path / "README.md").read_text("ascii")
+    assert f"| arena | {layout.arena_bytes:,} bytes" in text and f"| flash | {layout.flash_bytes:,} bytes" in text
+    assert "pages of 2,048, programmed in units of 8 bytes" in text and "up to 70, of 70 values each (`float`)" in text
+    header = (tmp_path / "tinyfoa_trainer.h").read_text("ascii")
+    for name in re.findall(r"`(tinyfoa_[a-z_]+)`", text):
+        assert f"{name}(" in header
 
 
 @needs_a_compiler

@@ -299,6 +299,11 @@ def test_the_example_and_cmake(tmp_path):
     done = subprocess.run([tmp_path / "run"], input=x.tobytes(), capture_output=True, check=True, text=False)
     answers, margins = zip(*(line.split() for line in done.stdout.decode().splitlines()), strict=True)
     assert (np.array(answers, int) == ours.predict(x)).all()
+    subprocess.run([COMPILERS[0], "-c", sources[1], "-o", tmp_path / "lib.o"], check=True)
+    if shutil.which("size"):  # zeroed bytes: the RAM that the library says it takes
+        [ram] = re.findall(r"constants, ([\d,]+) bytes of RAM", sources[1].read_text())
+        table = subprocess.run(["size", tmp_path / "lib.o"], capture_output=True, text=True, check=True).stdout
+        assert table.splitlines()[1].split()[2] == ram.replace(",", "")
     best = np.sort(ours.logits(x), axis=1)
     assert np.allclose(np.array(margins, float), best[:, -1] - best[:, -2], rtol=1e-4, atol=1e-5)
     if shutil.which("cmake"):

@@ -163,7 +163,10 @@ def test_every_tensor_must_be_what_the_recipe_says(trained, name):
             lost = tensor.copy()
             lost.reshape(-1)[-1] = np.nan
             assert "finite" in refused(path, sealed({**tensors, which: lost}, about))
-    refused(path, sealed({**tensors, "layer9.weights": tensors["layer0.weights"]}, about))
+    surplus = refused(path, sealed({**tensors, "layer9.weights": tensors["layer0.weights"]}, about))
+    assert "tensor 'layer9.weights' is not one that its recipe has" in surplus
+    lacking = {key: value for key, value in tensors.items() if key != "layer0.weights"}
+    assert "tensor 'layer0.weights' is missing" in refused(path, sealed(lacking, about))
 
 
 def test_signs_without_weights(trained):

@@ -372,7 +372,7 @@ static int flipped(uint32_t item, uint32_t slot, uint32_t byte, uint32_t head) {
     memcpy(cells, copy, sizeof cells);
     CHECK(opened() == 0);
     CHECK(tinyfoa_item(t, item, slot, &h, &where) == 0);
-    cells[where + head + byte] ^= 0x10;
+    cells[where + head + byte] ^= 0x80;
     CHECK(begun() == 0);
     return finished();
 }
@@ -392,8 +392,8 @@ static void damaged_flash(void) {
     trained_to(0, 1, 0);
     memcpy(copy, cells, sizeof cells);
     for (k = 0; k < M * M; k++) {
-        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, 0, HEAD) == TINYFOA_DAMAGED);
-        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, weights / 2, HEAD) == TINYFOA_DAMAGED);
+        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, 3, HEAD) == TINYFOA_DAMAGED); /* a sign */
+        CHECK(flipped(l->slices + 2 * k * l->slice_slot, l->slice_slot, weights / 8 * 4 + 3, HEAD) == TINYFOA_DAMAGED);
     }
     for (k = 0; k < M; k++) {
         CHECK(flipped(l->biases + 2 * k * l->bias_slot, l->bias_slot, 1, HEAD) == TINYFOA_DAMAGED);

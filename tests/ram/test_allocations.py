@@ -1,12 +1,14 @@
 """The trace: every block that Python, NumPy and kernels allocate, to the byte, and none that others do."""
 
+import ctypes
+import sys
 import threading
 
 import numba
 import numpy as np
 import pytest
 
-from tinyfoa_np.ram.allocations import TINY, Trace
+from tinyfoa_np.ram.allocations import CACHED, TINY, Trace
 
 
 @numba.njit
@@ -29,7 +31,8 @@ def traced(work):
 
 
 def test_nothing_is_nothing():
-    assert traced(lambda: None) == (0,) * 6
+    found = traced(lambda: None)
+    assert found[:6] == (0,) * 6 and found.tiny == 0 and found.tiny_peak < 1000
 
 
 def test_arrays_count_at_their_peak():
@@ -129,7 +132,44 @@ def test_what_describes_counts_on_its_own_until_it_goes():
     assert len(elsewhere) == 10**6
 
 
-def test_tiny_objects_do_not_count_but_what_holds_many_does():
+def test_tiny_objects_count_on_their_own():
+    kept, most = [None] * 5000, 5000 * sys.getsizeof(0.5)
+    with Trace() as trace:
+        for k in range(5000):
+            kept[k] = k + 0.5
+        with trace.paused():
+            kept[:3000] = [None] * 3000
+        found = trace.traced()
+        kept[:] = [None] * 5000
+    assert found.peak < 1000 and found.arrays_peak == 0
+    assert most - 4000 <= found.tiny <= found.tiny_peak <= most + 1000  # CPython keeps up to 100 for their next use
+    assert int(trace._table[13]) < 4000
+
+
+def test_very_many_tiny_objects_do_not_fill_the_table():
+    with Trace() as trace:
+        kept = list(map(float, range(200_000)))
+        after = np.zeros(1000, np.uint8)
+    found = trace.traced()
+    assert 1 << 20 <= found.tiny_peak < 1.1 * (1 << 20) and found.arrays_peak == after.nbytes
+    assert len(kept) == 200_000
+
+
+def test_names_that_c_code_looks_up_do_not_add_up():
+    """They stay in CPython's cache of attributes; at a pause that is emptied."""
+    name = b"a_name"
+    look = ctypes.pythonapi.PyObject_HasAttrString
+    look.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    with Trace() as trace:
+        for _ in range(30):
+            for _ in range(200):
+                look(trace, name)
+            with trace.paused():
+                pass
+    assert trace.traced().tiny <= CACHED
+
+
+def test_tiny_objects_are_in_no_other_figure_but_what_holds_many_is():
     assert traced(lambda: [float(k) for k in range(4)]).peak <= 2 * TINY + 100
     assert traced(lambda: {k: float(k) for k in range(1000)}).peak > 16 * 1024
 

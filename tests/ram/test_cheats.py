@@ -7,15 +7,18 @@ from dataclasses import replace
 import numba
 import numpy as np
 import pytest
+from cheat_tools import Patches
 from train_tools import made, recipe, run
 
 from tinyfoa_np.model import writing
+from tinyfoa_np.ram.allocations import CACHED
+from tinyfoa_np.ram.holdings import ROOM
 from tinyfoa_np.ram.packing import Region
 from tinyfoa_np.rules import biofo, bp, dfa, drtp, fa, ff, giff, monoforward, pepita, pepita_tl, tinyfoa
 from tinyfoa_np.rules.fit import Layout
 from tinyfoa_np.run import train
 from tinyfoa_np.run.events import Diverged
-from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS, BUILT, TABLE, VIEWS
+from tinyfoa_np.run.examination import ALLOWANCE, ARRAYS, BUILT, NAMES, TABLE, TINIES, VIEWS
 from tinyfoa_np.run.session import Session
 from tinyfoa_np.storage import item_file, root
 
@@ -27,41 +30,6 @@ STAGES = {
     "bp": (bp.Network, {"algorithm": "bp", "epochs": 4, "batch": 16}, made(), "layer0.slice"),
     "giff": (giff.Network, {"algorithm": "giff", "epochs": 4, "batch": 16}, made(), "g0.weights"),
 }
-
-
-class Patches:
-    """What a cheat changes, and what it knows of the stage."""
-
-    def __init__(self, monkeypatch, kind, region):
-        self.patch, self.kind, self.region = monkeypatch, kind, region
-
-    def around(self, name, before=None, after=None):
-        """Lets something happen before or after a method of the stage."""
-        method = getattr(self.kind, name)
-
-        def changed(stage, *args, **kwargs):
-            if before:
-                before(stage, *args)
-            result = method(stage, *args, **kwargs)
-            if after:
-                after(stage, *args)
-            return result
-
-        self.patch.setattr(self.kind, name, changed)
-
-    def in_steps(self, cheat, *steps):
-        """Lets something happen at the end of a training step, in some or in all; called with the stage."""
-        self.around("train_step", after=lambda stage, flash, part, step: steps and step not in steps or cheat(stage))
-
-    def with_region(self, region):
-        """The stage asks for one more region."""
-        regions = self.kind.regions
-        self.patch.setattr(self.kind, "regions", lambda stage: [*regions(stage), region])
-        self.around("open", after=lambda stage, arena: setattr(stage, "mine", arena.take(region.name)))
-
-    def bytes_of(self, stage, name):
-        plan = stage.arena.plan
-        return stage.arena.block[plan.offsets[name] : plan.offsets[name] + plan.region(name).nbytes]
 
 
 def a_megabyte_in_every_step(patches):
@@ -534,3 +502,4 @@ def test_the_limits_are_those_of_the_documentation():
     """docs/memory.md and the help promise 16 KiB beside any arena; a larger limit would hide what is kept there."""
     assert (ALLOWANCE, ARRAYS) == (16 * 1024, 512)
     assert (BUILT, VIEWS, TABLE) == ((2048, 224), (2048, 192), 288)
+    assert (TINIES, NAMES, ROOM, CACHED) == ((12 * 1024, 288), 256 * 1024, 16 * 1024, 8 * 1024)

@@ -1,6 +1,9 @@
 """What objects hold, found by following their references."""
 
+import collections
+import io
 import mmap
+import sys
 import types
 from array import array
 from functools import lru_cache
@@ -9,7 +12,15 @@ import numba
 import numpy as np
 import pytest
 
-from tinyfoa_np.ram.holdings import holdings
+from tinyfoa_np.ram.holdings import ROOM, holdings
+
+
+def marked(kept):
+    def function():
+        pass
+
+    function.kept = kept
+    return function
 
 
 class Holder:
@@ -38,6 +49,7 @@ WAYS = {
     "attribute": Holder,
     "view": lambda kept: Holder(np.frombuffer(kept, np.uint8)[::7]),
     "closure": closed,
+    "function": marked,
     "default": lambda kept: lambda own=kept: own,
     "cache": remembered,
     "method": lambda kept: Holder(kept).__init__,
@@ -59,6 +71,18 @@ def test_an_array_is_found_wherever_it_is(way):
 )
 def test_other_buffers_are_found_like_arrays(kept):
     assert holdings([Holder(kept)]).largest == 4000
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [[0] * 3000, dict.fromkeys(range(900)), collections.deque([0] * 3000), io.BytesIO(bytes(20_000))],
+    ids=lambda kept: type(kept).__name__,
+)
+def test_large_containers_are_room_and_small_or_fixed_ones_are_not(kept):
+    found = holdings([Holder(kept)])
+    assert found.rooms == found.largest == sys.getsizeof(kept) > ROOM and found.buffers == 0
+    fixed = Holder([[0] * 1000, (0,) * 3000, "a" * 20_000, bytes(20_000)])
+    assert holdings([fixed]).rooms == holdings([fixed]).largest == 0
 
 
 def test_what_is_shared_counts_once_and_what_is_beyond_not_at_all():

@@ -86,9 +86,9 @@ def form_of(
     ValueError
         If the form is ambiguous; the message says what to do.
     """
-    skipped, told, comment = _before(lines)
+    skipped, separator, comment = _before(lines)
     sample = lines[skipped:]
-    delimiter = told or max(DELIMITERS, key=lambda each: _fitness(sample, each))
+    delimiter = separator or max(DELIMITERS, key=lambda each: _fitness(sample, each))
     rows = _rows(sample, delimiter)
     if not rows:
         list(csv.reader(sample, delimiter=delimiter, strict=True))  # raises an error that describes the first line
@@ -118,17 +118,17 @@ def sample_of(lines: Iterator[str]) -> list[str]:
 
 def _before(lines: Sequence[str]) -> tuple[int, str | None, str]:
     """Number of lines before the table, the separator given in one of them, and the last comment's text."""
-    told, comment, n = None, "", 0
+    separator, comment, n = None, "", 0
     for n, line in enumerate(lines):
         text = line.strip().strip('"')
         match = re.fullmatch(r"(?i)sep=(.)", line.strip("\r\n").strip('"'))
         if match and not n:
-            told = match[1]
+            separator = match[1]
         elif text.startswith("#"):
             comment = text.lstrip("# ")
         elif text:
-            return n, told, comment
-    return (n + 1 if lines else 0), told, comment
+            return n, separator, comment
+    return (n + 1 if lines else 0), separator, comment
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:

@@ -130,9 +130,9 @@ def of_training_samples(
     label = names[which.label] if names and which.label >= 0 else None
     distinct = called if called and len(set(called)) == len(called) else None
     known = Known(reading, distinct, label, which.inputs, count, which.label, values=ordered)
-    told = {names[n] if names and names[n] else str(n + 1): reason for n, reason in sorted(left_out.items())}
+    reasons = {names[n] if names and names[n] else str(n + 1): reason for n, reason in sorted(left_out.items())}
     called = called and one_hot.names_of(called, ordered)
-    return Table(inputs, labels, groups, times, called, label, known, told)
+    return Table(inputs, labels, groups, times, called, label, known, reasons)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -296,15 +296,15 @@ class _Taken:
         return value
 
     def _wrong(self, field: str, place: int, line: int) -> str:
-        told = f"{self._where(line, place)}: {field[:40]!r} is not a number"
+        problem = f"{self._where(line, place)}: {field[:40]!r} is not a number"
         if field.strip("+-").lower() in ("inf", "infinity"):
-            return f"{told} that can be trained on: infinite values are missing values; fill them in"
+            return f"{problem} that can be trained on: infinite values are missing values; fill them in"
         if any(mark in field for mark in ".,") and field.translate({ord(c): None for c in ".,' +-"}).isdecimal():
-            return f"{told}: use a decimal point, and no thousands separators"
+            return f"{problem}: use a decimal point, and no thousands separators"
         if self.which.label < 0 or self.form.names and roles.named_label(self.form.names) >= 0:
-            return told
+            return problem
         return (
-            f"{told}; the label, which may be text, is the column named {', '.join(csv_form.LABELS)}, or the last: "
+            f"{problem}; the label, which may be text, is the column named {', '.join(csv_form.LABELS)}, or the last: "
             "use --label COLUMN, or leave this one out with --drop COLUMN"
         )
 

@@ -100,10 +100,10 @@ def warning(name: str, found: dict[int, str], called: Sequence[str], table: bool
     reasons: dict[str, list[str]] = {}
     for column in list(first)[:NAMED]:
         reasons.setdefault(first[column], []).append(repr(shown(column)))
-    told = ", ".join(f"{', '.join(columns)} ({reason})" for reason, columns in reasons.items())
+    listed = ", ".join(f"{', '.join(columns)} ({reason})" for reason, columns in reasons.items())
     more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
     how = "leave out with --drop" if table else "remove"
-    return f"{name} has columns that drift: {told}{more}; {how} those that do not describe the class"
+    return f"{name} has columns that drift: {listed}{more}; {how} those that do not describe the class"
 
 
 def _variance_between(means: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def load(content: bytes, name: str) -> dict[str, Any]:
             if isinstance(key, (bytes, str))
         }
     except Exception as error:  # instructions in an invalid order can cause any error
-        said = str(error).splitlines()[0] if str(error) else ""
-        reason = f"{type(error).__name__} {said[:80]}".strip()
+        first = str(error).splitlines()[0] if str(error) else ""
+        reason = f"{type(error).__name__} {first[:80]}".strip()
         raise CheckFailed(f"{name} is not a pickle of plain containers and arrays of bytes: {reason}") from error
     return {key: getattr(value, "array", None) if isinstance(value, _Array) else value for key, value in plain.items()}

@@ -147,8 +147,8 @@ class Files:
                 rows.append((str(path), False, str(error).removeprefix(f"{path} ")))
                 continue
             ok = digest == self.digests[name]
-            said = f"{self.algorithm} {digest}"
-            rows.append((str(path), ok, said + ("" if ok else f", published {self.digests[name]}")))
+            found = f"{self.algorithm} {digest}"
+            rows.append((str(path), ok, found + ("" if ok else f", published {self.digests[name]}")))
         return rows
 
 

@@ -172,13 +172,13 @@ def prepared(name: str, parts: list[Part], known: Known, origin: dict[str, Any],
     if reading.missing == "median":
         known = known._replace(medians=_medians(name, train.inputs, width))
         train, test = (Split(filled(split.inputs, known.medians), split.labels) for split in (train, test))
-    told = _drift(name, train, test, parts[0], numbers[0], known)
+    drift = _drift(name, train, test, parts[0], numbers[0], known)
     if named:
         origin["labels"] = named
     if origin.get("columns") and reading.window:
         origin["columns"] = [f"{column}[{t}]" for t in range(reading.window) for column in origin["columns"]]
     origin["reading"] = known.to_record()
-    return replace(scaled(name, train, test, classes, width, origin), image=image, drift=told)
+    return replace(scaled(name, train, test, classes, width, origin), image=image, drift=drift)
 
 
 def _drift(name: str, train: Split, test: Split, part: Part, labels: np.ndarray, known: Known) -> str:
@@ -228,14 +228,14 @@ def _split(name: str, part: Part, labels: np.ndarray, reading: Reading, origin: 
     groups = part.groups.codes if part.groups else None
     if part.times is not None:
         chosen = splits.by_time(part.times, groups, OTHERS)
-        told = f"the last fifth by {reading.time}" + (f" of each {reading.group}" if part.groups else "")
+        rule = f"the last fifth by {reading.time}" + (f" of each {reading.group}" if part.groups else "")
     elif part.groups:
         chosen = splits.by_group(labels, part.groups.codes, part.groups.values, OTHERS, SEED)
         names = sorted({part.groups.values[code] for code in np.unique(part.groups.codes[chosen])})
-        told = f"{reading.group} {', '.join(map(shown, names))}"
+        rule = f"{reading.group} {', '.join(map(shown, names))}"
     else:
         chosen = splits.by_class(labels, OTHERS)
-        told = "the last fifth of each class"
+        rule = "the last fifth of each class"
     trained = ~chosen if part.first is None else splits.apart(part.first, reading.window or 1, chosen)
     if not chosen.any() or not trained.any():
         by = (
@@ -251,9 +251,9 @@ def _split(name: str, part: Part, labels: np.ndarray, reading: Reading, origin: 
         spelled = (
             part.labels.values[part.labels.codes[int((labels == min(lost)).argmax())]] if part.labels else min(lost)
         )
-        raise BadRequest(f"{name} has class {shown(spelled)} in the test samples only ({told}): nothing would learn it")
+        raise BadRequest(f"{name} has class {shown(spelled)} in the test samples only ({rule}): nothing would learn it")
     left = count - int(trained.sum()) - int(chosen.sum())
-    origin["split"] = f"tested on: {told}, {int(chosen.sum())} of {count} samples" + (
+    origin["split"] = f"tested on: {rule}, {int(chosen.sum())} of {count} samples" + (
         f"; {left} that share rows with them are left out" if left else ""
     )
     rows = order[trained[order]], np.flatnonzero(chosen)
@@ -268,14 +268,14 @@ def described(dataset: Dataset) -> str:
     window = (reading.get("reading") or {}).get("window")
     if window and names:
         width = inputs // window
-        told = (
+        text = (
             f"{width} inputs{_listed([each.removesuffix('[0]') for each in names[:width]])} in windows of {window} rows"
         )
     else:
-        told = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
-    told += f", label {shown(label)!r}" if label else ""
-    told += f", {dataset.classes} classes{_listed(classes)}"
-    return f"{told}; {len(dataset.train.labels):,} samples to train on, {len(dataset.test.labels):,} to test on"
+        text = f"{inputs} input{'s' * (inputs > 1)}{_listed(names)}"
+    text += f", label {shown(label)!r}" if label else ""
+    text += f", {dataset.classes} classes{_listed(classes)}"
+    return f"{text}; {len(dataset.train.labels):,} samples to train on, {len(dataset.test.labels):,} to test on"
 
 
 def _listed(names: Sequence[object]) -> str:
@@ -319,9 +319,9 @@ def _parts(paths: list[Path], reading: Reading, limit: int) -> tuple[list[Part],
             parts.append(Part(str(path), inputs, labelling.coded(str(path), given, _count(str(path), inputs))))
         else:
             raise BadRequest(f"{path} has inputs without labels: write both, {path},LABELS.npy")
-        if suffix != ".csv" and (told := reading.to_record().keys() & {"label", *LISTS, "time", "header"}):
+        if suffix != ".csv" and (roles := reading.to_record().keys() & {"label", *LISTS, "time", "header"}):
             raise BadRequest(
-                f"--{min(told).replace('_', '-')} applies to tables only, and {path} is not a table: leave it out"
+                f"--{min(roles).replace('_', '-')} applies to tables only, and {path} is not a table: leave it out"
             )
     for part in parts:
         if part.labels is None:

@@ -240,9 +240,9 @@ class Program:
         self.shapes.append(shape)
         if self.tanh and about.get("relu") and kind != NORM:
             about |= {"relu": False, "tanh": True}
-        made = Operation(kind, source, target, weight, self.parameters, **about)
-        self.operations.append(made)
-        self.parameters += made.size
+        operation = Operation(kind, source, target, weight, self.parameters, **about)
+        self.operations.append(operation)
+        self.parameters += operation.size
         return target
 
     # -- how long arrays are needed ------------------------------------------------------------------------------------

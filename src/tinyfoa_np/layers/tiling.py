@@ -56,19 +56,19 @@ class Tiling:
         For a locally connected layer both are positions.
         """
         neurons, rows_of = ("positions", "positions") if local else ("neurons", "rows")
-        said = []
+        parts = []
         if self.samples < batch:
-            said.append(f"micro-batches of {self.samples}")
+            parts.append(f"micro-batches of {self.samples}")
         if self.stream_weights:
-            said.append(f"weights of {min(self.neurons, outputs)} {neurons} at a time from flash")
+            parts.append(f"weights of {min(self.neurons, outputs)} {neurons} at a time from flash")
         if self.stream_slice:
-            said.append(f"{min(self.rows, rows)} of a slice's {rows} {rows_of} at a time from flash and back")
+            parts.append(f"{min(self.rows, rows)} of a slice's {rows} {rows_of} at a time from flash and back")
         if self.regenerate:
-            said.append("projection regenerated in each pass")
+            parts.append("projection regenerated in each pass")
         if self.gather:
-            said.append("only the input columns of the slice in training kept")
+            parts.append("only the input columns of the slice in training kept")
         if self.tight:
-            said.append("batches handed over in halves")
+            parts.append("batches handed over in halves")
         if local and not self.keep_products:
-            said.append("products recomputed in each pass")
-        return ", ".join(said) or "everything that a step reads again stays in RAM"
+            parts.append("products recomputed in each pass")
+        return ", ".join(parts) or "everything that a step reads again stays in RAM"

@@ -73,7 +73,7 @@ def write(
     before: int = 0,
     samples: bool = True,
 ) -> None:
-    """Write the library, the configuration and the example.
+    """Write the library, the configuration, the example and a README.
 
     Parameters
     ----------
@@ -100,12 +100,58 @@ def write(
         write_whole(target / "example" / name, source.joinpath("example", name).read_bytes())
     write_whole(target / "tinyfoa_config.h", header.encode("ascii"))
     write_whole(target / "tinyfoa_config.c", tables.encode("ascii"))
+    write_whole(target / "README.md", _readme(layout).encode("ascii"))
     if samples:
         write_whole(target / "example" / "data.bin", content)
     counts = layout.N, len(dataset.test.labels)
     defines = zip(("TRAINING", "TESTS"), counts)
     text = "".join(f"#define EXAMPLE_{name} {count}\n" for name, count in defines)
     write_whole(target / "example" / "data.h", ("/* Samples in data.bin. */\n" + text).encode("ascii"))
+
+
+#: the README of an export, with sizes to be filled in
+_README = """# Trainer of {network}
+
+C99 that trains this network on a device and classifies with it, written by tinyfoa-np: `tinyfoa_trainer.h` is the
+interface, `tinyfoa_config.h` the sizes and the recipe, `example/` programs that use it.
+
+| | |
+| --- | --- |
+| arena | {arena:,} bytes of RAM (`TINYFOA_ARENA_BYTES`), aligned to 8; nothing is allocated besides |
+| flash | {flash:,} bytes (`TINYFOA_FLASH_BYTES`) in pages of {page:,}, programmed in units of {unit} |
+| samples | up to {samples:,}, of {inputs:,} values each (`{value}`); {classes} classes |
+
+    make -C example run-host     trains on this computer and prints one line of JSON
+    make -C example run-qemu     the same on an emulated Cortex-M7
+
+In your firmware:
+
+1. Compile `tinyfoa_*.c` of this directory, with GCC or Clang and without `-ffast-math`.
+2. Write three functions that read, program and erase your flash; `tinyfoa_trainer.h` says what they must do.
+3. Call `tinyfoa_selftest` once, `tinyfoa_open` with the arena and the flash, and `tinyfoa_fit_begin` with the samples.
+4. Call `tinyfoa_step` from your main loop until it returns `TINYFOA_DONE`. The longest step erases pages and writes a
+   slice: set the watchdog by that.
+5. Call `tinyfoa_predict` between steps, or after training.
+
+After a reset or a power cut, `tinyfoa_open` finds the last commit. If `tinyfoa_where` says that a training was
+interrupted, give `tinyfoa_fit_begin` the same samples; otherwise call it only for further training. All calls come
+from one thread, and not from interrupts. `example/arduino.ino` is a whole sketch.
+"""
+
+
+def _readme(layout: CLayout) -> str:
+    """The README, with the sizes of this export."""
+    return _README.format(
+        network=_plain(layout.recipe.network),
+        arena=layout.arena_bytes,
+        flash=layout.flash_bytes,
+        page=layout.store.page,
+        unit=f"{layout.store.unit} byte" + "s" * (layout.store.unit > 1),
+        samples=layout.N,
+        inputs=layout.layers[0].I,
+        value="float" if layout.kind == "real" else "uint8_t",
+        classes=layout.C,
+    )
 
 
 def data_bytes(layout: CLayout, dataset: Dataset) -> bytes:

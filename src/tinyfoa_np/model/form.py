@@ -128,7 +128,7 @@ def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float
         If they differ.
     """
     inputs, image = form.inputs, known.get("image")
-    said = (
+    recorded = (
         known["kind"],
         known["width"],
         number(known["input_scale"]),
@@ -146,7 +146,7 @@ def check_layer(known: Mapping[str, Any], form: Form, which: int) -> tuple[float
         form.outputs,
         asdict(form.shape) if form.shape else None,
     )
-    if said != right or not is_count(known["outputs"]) or not isinstance(known["digest"], str):
+    if recorded != right or not is_count(known["outputs"]) or not isinstance(known["digest"], str):
         raise ValueError(f"layer {which + 1} is not what its recipe says")
     return number(known["alpha"], 0.0), number(known["scale"], 0.0)
 

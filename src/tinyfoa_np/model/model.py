@@ -217,7 +217,8 @@ def load(path: str | os.PathLike[str]) -> Model:
             if _digest(tensors, about) != about["sha256"]:
                 raise ValueError("its checksum does not hold: the file was altered")
             trained = [
-                _trained_layer(said, form, n, tensors) for n, (said, form) in enumerate(zip(known, layers, strict=True))
+                _trained_layer(recorded, form, n, tensors)
+                for n, (recorded, form) in enumerate(zip(known, layers, strict=True))
             ]
             affine = None
             if "inputs.shift" in tensors:
@@ -233,8 +234,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     except OtherNumerics as error:
         raise OtherNumerics(f"{path}: {error}") from error
     except (SafetensorError, BadRequest, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        raise CheckFailed(f"{path} is not a whole model: {said[0]}") from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise CheckFailed(f"{path} is not a whole model: {lines[0]}") from error
 
 
 def check_size(path: str | os.PathLike[str]) -> None:
@@ -252,8 +253,8 @@ def _tensors(file: Any, inputs: Encoding, layers: list[Form]) -> dict[str, np.nd
         wanted |= {f"inputs.{name}": ((inputs.width,), "float32") for name in ("shift", "factor")}
         if file.get_slice("inputs.shift").get_dtype() == "F64":  # older models centred in float32
             wanted["inputs.shift"] = (inputs.width,), "float64"
-    if set(file.keys()) != set(wanted):
-        raise ValueError(f"it has {sorted(set(file.keys()) ^ set(wanted))[0]!r}, or does not")
+    for name in sorted(set(file.keys()) ^ set(wanted)):
+        raise ValueError(f"tensor {name!r} is {'missing' if name in wanted else 'not one that its recipe has'}")
     for name, (shape, kind) in wanted.items():
         held = file.get_slice(name)
         if tuple(held.get_shape()) != shape or DTYPES.get(held.get_dtype()) != kind:

@@ -310,8 +310,8 @@ def _onnx(path: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:
         model = onnx.load(os.fspath(path), load_external_data=False)
         yield from _initializers(path, onnx, model.graph)
     except (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        raise CheckFailed(f"{path} is not an ONNX file with weights: {said[0]}") from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise CheckFailed(f"{path} is not an ONNX file with weights: {lines[0]}") from error
 
 
 def _initializers(path: Any, onnx: Any, graph: Any) -> Iterator[tuple[str, Shape, Callable[[], np.ndarray]]]:

@@ -135,8 +135,8 @@ def _write(
     ordered = sorted(chain(names, scaling), key=lambda name: (_ORDER.index(find(name).dtype), name))
 
     def about() -> dict[str, Any]:
-        said = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known()}
-        return said | {name: origin[name] for name in NAMED if origin.get(name)}
+        description = {"format": FORMAT, "recipe": recipe.to_json(), "classes": dataset.classes, "layers": known()}
+        return description | {name: origin[name] for name in NAMED if origin.get(name)}
 
     sealed, length = digest(about(), sorted(ordered), find), 0
 
@@ -176,9 +176,9 @@ def _scaling(columns: Columns, normalize: str, which: int) -> Iterator[memoryvie
 
 def digest(about: dict[str, Any], names: Iterable[str], tensor: Callable[[str], Tensor]) -> str:
     """SHA-256 of a model's description and every tensor's name, dtype, shape and bytes; names in order."""
-    said = {name: about[name] for name in ("format", "recipe", "classes", "layers", *NAMED) if name in about}
+    description = {name: about[name] for name in ("format", "recipe", "classes", "layers", *NAMED) if name in about}
     hashed = hashlib.sha256()
-    write_json(said, lambda piece: hashed.update(piece.encode()))
+    write_json(description, lambda piece: hashed.update(piece.encode()))
     for name in names:
         one = tensor(name)
         hashed.update(f"{name} {one.dtype} {one.shape}".encode())

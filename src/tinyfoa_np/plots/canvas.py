@@ -120,8 +120,8 @@ def key(sheet: Axes, x: float, y: float, mark: str, colour: str, text: str) -> f
             sheet.plot(x + 12, y, mark, color=colour, markersize=9, markeredgecolor="white")
         case _:
             sheet.plot((x, x + 24), (y, y), color=colour, linewidth=2.5, linestyle="--" if mark == "dashes" else "-")
-    said = sheet.text(x + 32, y, text, fontsize=SMALL, va="center")
-    return x + 32 + extent(said)[0] + 26
+    label = sheet.text(x + 32, y, text, fontsize=SMALL, va="center")
+    return x + 32 + extent(label)[0] + 26
 
 
 def save(figure: Figure, file: IO[bytes], kind: str) -> None:

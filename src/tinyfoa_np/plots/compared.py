@@ -53,9 +53,9 @@ def figure(run_dirs: Sequence[str | os.PathLike[str]]) -> Figure:
     sheet.text(40, 36, f"{len(ends)} runs", fontsize=canvas.LARGE, va="center")
     y = TOP
     for n, (name, end) in enumerate(zip(names, ends, strict=True)):
-        told = f"{printable(name)}: {end['algorithm']}, {end['error_pct']:.2f} % in {end['ram_bytes']:,} bytes"
+        label = f"{printable(name)}: {end['algorithm']}, {end['error_pct']:.2f} % in {end['ram_bytes']:,} bytes"
         _, colour, line = _look(n)
-        canvas.key(sheet, 40 + 780 * (n % 2), y + 20, "line" if line == "-" else "dashes", colour, told[:80])
+        canvas.key(sheet, 40 + 780 * (n % 2), y + 20, "line" if line == "-" else "dashes", colour, label[:80])
         y += LINE if n % 2 else 0
     top = y + LINE + 50
     left, right = canvas.frame(picture, 110, top, 780, 905), canvas.frame(picture, 920, top, 1570, 905)

@@ -222,10 +222,10 @@ def _titles(sheet: Axes, run: Record, number: int) -> None:
     if not run.whole_network:
         whose = f"layer {number + 1} of {layers}, {run.shapes[number].inputs} to {run.shapes[number].outputs}"
     largest = ", the largest" if layers > 1 and number == run.largest and not run.whole_network else ""
-    said = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
+    sentences = f"RAM of {whose}{largest}: {plan.nbytes:,} bytes. "
     if run.tilings:
-        said += f"{'Without a' if run.budget is None else 'Within the'} budget: {report.cut(run, number)}."
-    titles.write(sheet, run.recipe, layers, said)
+        sentences += f"{'Without a' if run.budget is None else 'Within the'} budget: {report.cut(run, number)}."
+    titles.write(sheet, run.recipe, layers, sentences)
 
 
 # -- bytes of regions by phase -------------------------------------------------------------------------------------
@@ -312,9 +312,9 @@ def _peak(axes: Axes, sheet: Axes, plan: Plan, phase: str) -> None:
     middle = box.x0 + (column + 0.5) * box.width / axes.get_xlim()[1]
     sheet.plot(middle, TOP - 10, "v", color=canvas.BLACK, markersize=10)
     nbytes = plan.phase_bytes(phase)
-    said = sheet.text(middle, TOP - 33, f"peak: {phase}, {nbytes:,} bytes", ha="center", va="center")
-    half = canvas.extent(said)[0] / 2
-    said.set_x(min(max(middle, box.x0 + half), box.x1 - half))
+    label = sheet.text(middle, TOP - 33, f"peak: {phase}, {nbytes:,} bytes", ha="center", va="center")
+    half = canvas.extent(label)[0] / 2
+    label.set_x(min(max(middle, box.x0 + half), box.x1 - half))
 
 
 # -- amounts, compared with the paper ------------------------------------------------------------------------------

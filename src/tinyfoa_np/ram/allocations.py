@@ -12,16 +12,17 @@ allocator it wraps and records the block in a preallocated table.
             tell_somebody()
         with trace.describing():
             take_views()    # these blocks count on their own
-    trace.traced()          # bytes: peak, largest, arrays_peak, arrays_largest, described
+    trace.traced()          # bytes: peak, largest, arrays_peak, arrays_largest, described, describing, tiny, ..
 
 Blocks count if requested by the tracing thread or by threads unknown to Python (those of kernels). Objects of up to
-:data:`TINY` bytes do not count.
+:data:`TINY` bytes count on their own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -38,15 +39,19 @@ from ..kernels.compiling import cfunc, njit
 
 #: entries of the table of live blocks: a power of two
 ENTRIES = 1 << 17
-#: objects of up to this many bytes never count: numbers and names, which the interpreter creates for every operation
-#: and caches for a while. A container of many of them is larger and counts.
+#: objects of up to this many bytes count on their own: numbers and names, which the interpreter creates for every
+#: operation and caches for a while, so that their peak differs a little from run to run
 TINY = 64
+#: so many tiny bytes more than ever before, and CPython's cache of attributes is emptied at the next pause
+CACHED = 8 * 1024
+#: tiny bytes beyond which no more are recorded: far above any limit, and well within the table
+_ENOUGH = 1 << 20
 #: words before the table: lock; whether blocks count, and how; the tracing thread; blocks without an entry; then, in
-#: bytes, all blocks now, their peak, and the largest; the same for arrays, and for blocks that describe
-_LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS, _ABOUT = 0, 8, 16, 24, 32, 40, 48, 56, 80
+#: bytes, all blocks now, their peak, and the largest; the same for arrays, for blocks that describe, and for tiny ones
+_LOCK, _ON, _THREAD, _LOST, _NOW, _PEAK, _LARGEST, _ARRAYS, _ABOUT, _TINIES = 0, 8, 16, 24, 32, 40, 48, 56, 80, 104
 _HEAD = 128
 _DESCRIBING = 2  # in place of 1: blocks describe
-_ARRAY, _DESCRIBES = 1 << 62, 1 << 61  # mark the size of a block: of an array; one that describes
+_ARRAY, _DESCRIBES, _IS_TINY = 1 << 62, 1 << 61, 1 << 60  # mark the size of a block: of an array; one that describes
 #: a wrapper's own words: the wrapped allocator (context, malloc, calloc, realloc, free), the table, array flag
 _CONTEXT, _MALLOC, _CALLOC, _REALLOC, _FREE, _BOOKS, _KIND = range(0, 56, 8)
 _DOMAINS = (0, 1, 2)  # of Python's allocators: raw, mem, object
@@ -120,10 +125,10 @@ def _forget(books: int, block: int) -> None:
     if entry == 0 or _load(entry) == 0:
         return
     marked = _load(entry + 8)
-    size = marked & ~(_ARRAY | _DESCRIBES)
+    size = marked & ~(_ARRAY | _DESCRIBES | _IS_TINY)
     if marked & _ARRAY:
         _store(books + _ARRAYS, _load(books + _ARRAYS) - size)
-    place = books + (_ABOUT if marked & _DESCRIBES else _NOW)
+    place = books + (_TINIES if marked & _IS_TINY else _ABOUT if marked & _DESCRIBES else _NOW)
     _store(place, _load(place) - size)
     hole = (entry - books - _HEAD) // 16
     at = hole
@@ -154,13 +159,17 @@ def _raise(place: int, now: int, size: int) -> None:
 def _note(own: int, before: int, block: int, size: int) -> None:
     """Record that a block replaces another; either may be 0."""
     books = _load(own + _BOOKS)
-    if _load(books + _ON) == 0 and _load(books + _NOW) == 0 and _load(books + _ABOUT) == 0:
+    counting = _load(books + _ON)
+    if counting == 0 and _load(books + _NOW) == 0 and _load(books + _ABOUT) == 0 and _load(books + _TINIES) == 0:
         return
     while _swap(books + _LOCK, 1) != 0:
         pass
     if before != 0:
         _forget(books, before)
-    if block != 0 and _load(books + _ON) != 0 and (size > TINY or _load(own + _KIND) != 0):
+    kind = _load(own + _KIND)
+    tiny = size <= TINY and kind == 0
+    about = counting == _DESCRIBING
+    if block != 0 and counting != 0 and not (tiny and (about or _load(books + _TINIES) > _ENOUGH)):
         thread = _this_thread()
         if thread == 0 or thread == _load(books + _THREAD):
             _forget(books, block)  # one allocator may have called another: only the outer one counts
@@ -169,10 +178,8 @@ def _note(own: int, before: int, block: int, size: int) -> None:
                 _store(books + _LOST, _load(books + _LOST) + 1)
             else:
                 _store(entry, block)
-                kind = _load(own + _KIND)
-                about = _load(books + _ON) == _DESCRIBING
-                place = books + (_ABOUT if about else _NOW)
-                _store(entry + 8, size | kind | (_DESCRIBES if about else 0))
+                _store(entry + 8, size | kind | (_IS_TINY if tiny else _DESCRIBES if about else 0))
+                place = books + (_TINIES if tiny else _ABOUT if about else _NOW)
                 _raise(place, _load(place) + size, size)
                 if kind != 0:
                     _raise(books + _ARRAYS, _load(books + _ARRAYS) + size, size)
@@ -226,7 +233,9 @@ class _Handler(ctypes.Structure):
 
 class Traced(NamedTuple):
     """Bytes allocated outside the arena: peak and largest block, of all allocations and of arrays; blocks allocated
-    inside :meth:`Trace.describing` count among the arrays, but otherwise apart: their peak, and those now."""
+    inside :meth:`Trace.describing` count among the arrays, but otherwise apart: their peak, and those now. Objects of
+    up to :data:`TINY` bytes have two figures of their own: their peak, to which CPython's cache of names adds up to
+    256 KiB, and the most at a pause, less at most :data:`CACHED`."""
 
     peak: int
     largest: int
@@ -234,6 +243,8 @@ class Traced(NamedTuple):
     arrays_largest: int
     described: int
     describing: int
+    tiny_peak: int
+    tiny: int
 
 
 class _Compiling(event.Listener):
@@ -248,6 +259,11 @@ class _Compiling(event.Listener):
 
     def on_end(self, event: Any) -> None:
         self.table[_ON // 8] = self.before.pop()
+
+
+def _clear_type_cache() -> None:
+    """Drop the names in CPython's cache of attributes: up to 4096, each of them a copy if C code looked it up."""
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
 
 
 class Trace:
@@ -304,7 +320,7 @@ class Trace:
         for length in range(1, 20):
             tuples = [tuple([None] * length) for _ in range(2000)]
         del tuples
-        self._table[:] = 0
+        self._table[:] = self._tiny = 0
         self._table[_THREAD // 8] = _this()
         for domain, _, own in self._domains:
             ctypes.pythonapi.PyMem_SetAllocator(ctypes.c_int(domain), ctypes.byref(own))
@@ -329,6 +345,9 @@ class Trace:
         """Stop counting allocations until :meth:`resume` is called with the returned value."""
         before = int(self._table[_ON // 8])
         self._table[_ON // 8] = 0
+        if self._table[_TINIES // 8] > self._tiny + CACHED:
+            _clear_type_cache()
+            self._tiny = max(self._tiny, int(self._table[_TINIES // 8]))
         return before
 
     def resume(self, before: int) -> None:
@@ -353,10 +372,18 @@ class Trace:
         finally:
             self._table[_ON // 8] = before
 
+    @property
+    def counting(self) -> bool:
+        """Whether allocations count now."""
+        return bool(self._table[_ON // 8])
+
     def traced(self) -> Traced:
         """Allocations since the trace was last entered."""
-        places = (_PEAK, _LARGEST, _ARRAYS + 8, _ARRAYS + 16, _ABOUT + 8, _ABOUT)
-        return Traced(*(int(self._table[place // 8]) for place in places))
+        places = (_PEAK, _LARGEST, _ARRAYS + 8, _ARRAYS + 16, _ABOUT + 8, _ABOUT, _TINIES + 8)
+        numbers = [int(self._table[place // 8]) for place in places]
+        self.resume(self.pause())
+        numbers.append(self._tiny)
+        return Traced(*numbers)
 
 
 def _array_api() -> Any:

@@ -14,13 +14,19 @@ from .allocations import TINY
 
 #: not followed: code, and what it belongs to
 _CODE = (ModuleType, type, BuiltinFunctionType, CodeType, FrameType)
+#: no room: what they hold cannot be exchanged
+_FIXED = (str, bytes, int, tuple, frozenset)
+#: bytes above which a list, a dictionary and the like count as room for data; smaller ones are tables of a module
+ROOM = 16 * 1024
 
 
 class Holdings(NamedTuple):
-    """Bytes of some objects: of all, of arrays and other buffers above :data:`~.allocations.TINY`, of the largest."""
+    """Bytes of some objects: of all, of arrays and other buffers above :data:`~.allocations.TINY`, of lists and other
+    containers above :data:`ROOM`, and of the largest buffer or container."""
 
     nbytes: int
     buffers: int
+    rooms: int
     largest: int
 
 
@@ -39,7 +45,7 @@ def holdings(roots: Iterable[Any], beyond: Iterable[Any] = ()) -> Holdings:
     Holdings
     """
     seen = {id(one) for one in beyond}
-    nbytes = buffers = largest = 0
+    nbytes = buffers = rooms = largest = 0
     todo = [one for root in roots for one in (vars(root).values() if isinstance(root, (type, ModuleType)) else [root])]
     while todo:
         one = todo.pop()
@@ -50,13 +56,18 @@ def holdings(roots: Iterable[Any], beyond: Iterable[Any] = ()) -> Holdings:
             todo.append(whole)
             continue
         content = _content(one)
-        nbytes += max(sys.getsizeof(one, 0), content)
+        size = max(sys.getsizeof(one, 0), content)
+        nbytes += size
         if content > TINY and not isinstance(one, bytes):
             buffers, largest = buffers + content, max(largest, content)
+        elif size > ROOM and not isinstance(one, _FIXED):
+            rooms, largest = rooms + size, max(largest, size)
         # of a function not the variables of its module
-        own = (one.__closure__, one.__defaults__, one.__kwdefaults__) if isinstance(one, FunctionType) else ()
-        todo += own or gc.get_referents(one)
-    return Holdings(nbytes, buffers, largest)
+        if isinstance(one, FunctionType):
+            todo += [one.__closure__, one.__defaults__, one.__kwdefaults__, one.__dict__]
+        else:
+            todo += gc.get_referents(one)
+    return Holdings(nbytes, buffers, rooms, largest)
 
 
 def _viewed(one: Any) -> Any:

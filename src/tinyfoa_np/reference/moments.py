@@ -50,11 +50,11 @@ def words(rows: int, width: int, *, first: int, stride: int, seed: int, layer: i
     ndarray of uint32, (rows, width)
     """
     count = -(-width // BLOCK)
-    made = [
+    parts = [
         blocks(first + row * stride, 8 * count, seed=seed, layer=layer, purpose=MOMENT).reshape(count, 8, 4)
         for row in range(rows)
     ]  # (blocks, 8, words)
-    return np.stack(made).transpose(0, 1, 3, 2).reshape(rows, -1)[:, :width]
+    return np.stack(parts).transpose(0, 1, 3, 2).reshape(rows, -1)[:, :width]
 
 
 def halves(random: np.ndarray, second: bool) -> np.ndarray:

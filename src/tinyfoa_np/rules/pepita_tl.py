@@ -94,11 +94,11 @@ class Network(pepita.Network):
         dropout, seed = self.recipe.dropout, np.uint64(self.recipe.seed)
         if not dropout:
             return [NO_MASK] * self.top
-        kept, made = np.uint64(round((1 - dropout) * 65536)), [self.ram[f"mask{k}"] for k in range(self.top)]
-        for k, (mask, width) in enumerate(zip(made, self.widths, strict=True)):
+        kept, masks = np.uint64(round((1 - dropout) * 65536)), [self.ram[f"mask{k}"] for k in range(self.top)]
+        for k, (mask, width) in enumerate(zip(masks, self.widths, strict=True)):
             number = k + SECOND * second
             random_kernels.mask(mask, 0, samples, width, kept, step, number, seed, self.cores)
-        return made
+        return masks
 
     def train_step(self, flash: Flash, part: Part, step: int) -> Outcome:
         """Run one training step on the loaded batch: two passes, in both of which layers train as they are passed."""

@@ -87,14 +87,14 @@ class Layer(LayerStage):
         """Regions of the batch, its labels and logits, the head, and scratch of passes and update."""
         own, threads, shape, some = self.parameters, self.parameters.threads, self.shape, self.parameters.pass_places
         head = some if self.tiling.regenerate else shape.places
-        made = PRODUCTS if self.tiling.regenerate else PHASES
+        phases = PRODUCTS if self.tiling.regenerate else PHASES
         kept = shape.places if self.tiling.keep_products else some
         lasts = (*PRODUCTS, "gradient") if self.tiling.keep_products else PRODUCTS
         return [
             Region("inputs", (self.B, self.inputs.columns), self.inputs.dtype, (*TRAINING, *INFERENCE)),
             Region("input_scale", (1,), "float32", (*TRAINING, *INFERENCE)),
             Region("labels", (self.B,), "uint16", ("load", "forward", "gradient", *INFERENCE)),
-            Region("projection", (head * shape.channels, self.C), "float32", made),
+            Region("projection", (head * shape.channels, self.C), "float32", phases),
             Region("head_bias", (self.C,), "float32"),
             Region("patch", *own.patch_buffers(), PRODUCTS),
             Region("scratch", *own.product_scratch(), PRODUCTS),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..layers.state import plain
+from ..ram import outside
 from ..ram.allocations import Trace
 from ..ram.holdings import holdings
 from ..ram.probe import Findings, Guard, Left, Probe
@@ -29,6 +30,10 @@ ALLOWANCE, ARRAYS = 16 * 1024, 512
 #: bytes that may describe the network: of a stage before it is opened, what remains when its views of the arena are
 #: taken, and what there is at a time; each in any case, and per region; and per object of the store
 BUILT, VIEWS, PASSING, TABLE = (2048, 224), (2048, 192), (4096, 256), 288
+#: bytes of objects of up to 64 bytes at the end of a phase: in any case, and per region. Most are freed objects that
+#: CPython and NumPy keep for their next use, which a view of the instruments may be. Within a phase, the 4096 names of
+#: CPython's cache of attributes come on top
+TINIES, NAMES = (12 * 1024, 288), 256 * 1024
 #: packages whose variables may be no arrays, as well as the modules of a rule
 _PACKAGES = tuple(f"{__name__.partition('.')[0]}.{name}." for name in ("kernels", "layers", "rules", "storage"))
 #: objects of Python per region that a stage may have when it is opened
@@ -75,11 +80,20 @@ class Examination:
                 self.guard = Guard(self.run.arena, self.findings, self.trace)
                 self.guard.arm()
             self.run.flash.describing = self._table
+            outside.watch(self._outside)
             try:
                 yield
             finally:
+                outside.rest()
                 self.run.flash.describing = contextlib.nullcontext
                 self.guard.disarm()
+
+    def _outside(self, what: str, path: str) -> None:
+        """Report that memory was taken from the system, unless the store did so or nothing is counted now."""
+        if self.trace.counting and not path.startswith(str(self.run.directory)):
+            with self.trace.paused():
+                now = f"{self.guard.now}: " if self.guard.now else ""
+                self.findings.add("outside", what, f"{now}{what} beside the arena{': ' + path if path else ''}")
 
     def _table(self) -> contextlib.AbstractContextManager[None]:
         self.tables += 1
@@ -109,8 +123,8 @@ class Examination:
         if self.built > allowed:
             line = f"the stage had {self.built:,} bytes before it was opened, {allowed:,} are allowed"
             self.findings.add("built", "", line)
-        elsewhere = holdings(_modules([stage, *stage.layers]), beyond)
-        if more := found.buffers + elsewhere.buffers:
+        elsewhere = holdings([*_modules([stage, *stage.layers]), stage.recipe], beyond[1:])
+        if more := found.buffers + elsewhere.buffers + elsewhere.rooms:
             line = f"{more:,} bytes of arrays were there before the stage was opened, beside the arena"
             self.findings.add("before", "", f"{line}; the largest had {max(found.largest, elsewhere.largest):,}")
 
@@ -213,6 +227,10 @@ class Examination:
             line = f"{traced.arrays_peak:,} bytes of arrays were allocated beside the arena at a time"
             line += f", {ARRAYS} are allowed; the largest had {traced.arrays_largest:,}"
             self.findings.add("arrays", now, where + line)
+        allowed = self._limit(TINIES)
+        if (tiny := max(traced.tiny, traced.tiny_peak - NAMES)) > allowed:
+            line = f"{tiny:,} bytes of small objects were there beside the arena at a time, {allowed:,} are allowed"
+            self.findings.add("tiny", now, where + line)
         return {
             "peak_bytes": peak,
             "largest_bytes": traced.largest,
@@ -224,9 +242,17 @@ class Examination:
 
 
 def _modules(objects: Sequence[Any]) -> list[Any]:
-    """The modules that may keep arrays for a stage, and their classes."""
+    """The modules that may keep arrays for a stage, and their classes: all of a rule's own package."""
     own = {kind.__module__ for one in objects for kind in type(one).__mro__} - sys.stdlib_module_names
-    names = [name for name in list(sys.modules) if name in own or name.startswith(_PACKAGES)]
-    modules = [sys.modules[name] for name in names]
-    classes = [one for each in modules for one in vars(each).values() if isinstance(one, type)]
-    return [*modules, *(one for one in classes if one.__module__ in names)]
+    packages = {type(one).__module__.partition(".")[0] for one in objects} - {__name__.partition(".")[0]}
+    starts = (*_PACKAGES, *(f"{package}." for package in packages))
+    modules = {
+        name: module for name, module in list(sys.modules.items()) if name in own or f"{name}.".startswith(starts)
+    }
+    found: dict[int, type] = {}
+    new: list[Any] = list(modules.values())
+    while new:  # classes, and those within them
+        inner = [one for each in new for one in vars(each).values() if isinstance(one, type)]
+        new = [one for one in inner if one.__module__ in modules and id(one) not in found]
+        found.update((id(one), one) for one in new)
+    return [*modules.values(), *found.values()]

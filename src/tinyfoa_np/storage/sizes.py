@@ -40,14 +40,14 @@ class Sizes(Sequence[int]):
     @classmethod
     def parsed(cls, lines: Any) -> Sizes:
         """Take lines from untrusted JSON; raises ValueError or TypeError if they are not sizes of items."""
-        made = cls(tuple((times, tuple((count, size) for count, size in line)) for times, line in lines))
-        counts = [times for times, _ in made.lines] + [count for _, line in made.lines for count, _ in line]
-        sizes = [size for _, line in made.lines for _, size in line]
+        found = cls(tuple((times, tuple((count, size) for count, size in line)) for times, line in lines))
+        counts = [times for times, _ in found.lines] + [count for _, line in found.lines for count, _ in line]
+        sizes = [size for _, line in found.lines for _, size in line]
         if not all(type(number) is int for number in counts + sizes) or min(counts, default=1) < 1:
             raise ValueError("counts of items")
-        if min(sizes, default=0) < 0 or made.total >= 2**60 or made.items > MOST_ITEMS:
+        if min(sizes, default=0) < 0 or found.total >= 2**60 or found.items > MOST_ITEMS:
             raise ValueError("sizes of items")
-        return made
+        return found
 
     @property
     def total(self) -> int:

@@ -152,8 +152,8 @@ class Writer:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of the static block."""
-        return self.plan.nbytes
+        """Bytes of the static block, which is aligned to 8."""
+        return -(-self.plan.nbytes // 8) * 8
 
     # -- where values are ----------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Writer:
 
     def block(self) -> str:
         """The declaration of the block, as a union of the types of numbers it holds."""
-        words, sums = -(-self.plan.nbytes // 4), -(-self.plan.nbytes // 8)
+        words, sums = self.scratch_bytes // 4, self.scratch_bytes // 8
         return f"static union {{ uint32_t words[{words}]; float values[{words}]; double sums[{sums}]; }} block;"
 
     def _at(self, name: str, kind: str) -> str:

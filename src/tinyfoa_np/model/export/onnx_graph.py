@@ -56,7 +56,7 @@ def file(model: Model) -> bytes:
         raise BadRequest(f'the export needs onnx ({error}): install it with pip install ".[onnx]"') from error
     graph = _Graph(model)
     kind = TensorProto.UINT8 if model.inputs.kind == "bytes" else TensorProto.FLOAT
-    made = helper.make_model(
+    model_proto = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "tinyfoa",
@@ -70,10 +70,10 @@ def file(model: Model) -> bytes:
         producer_name="tinyfoa-np",
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
-    made.ir_version = IR
+    model_proto.ir_version = IR
     labels = {"labels": json.dumps(model.labels)} if model.labels else {}
-    helper.set_model_props(made, {"recipe": model.recipe.to_json(), **labels})
-    content: bytes = made.SerializeToString()
+    helper.set_model_props(model_proto, {"recipe": model.recipe.to_json(), **labels})
+    content: bytes = model_proto.SerializeToString()
     return content
 
 
