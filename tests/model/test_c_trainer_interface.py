@@ -47,6 +47,7 @@ NAMES = (
     "answers_between_steps",
     "answers_after_a_lost_hand_over",
     "torn_roots",
+    "forged_roots",
     "ties",
     "filled_units",
     "damaged_flash",

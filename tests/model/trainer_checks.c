@@ -340,6 +340,24 @@ static void torn_roots(void) {
     }
 }
 
+/* A root whose sum holds, but which says what no training can be at, is refused before anything else is read. */
+static void forged_roots(void) {
+    tinyfoa_state *s = (tinyfoa_state *)arena;
+    uint32_t k;
+    for (k = 0; k < 8; k++) {
+        trained_to(0, TINYFOA_EPOCHS_BEFORE + 1, 1);
+        if (k == 0) s->stage = HAND_OVER + 1;
+        if (k == 1) s->layer = TINYFOA_LAYERS;
+        if (k == 2) s->samples = TINYFOA_SAMPLES + 1;
+        if (k == 3) s->samples = 0;
+        if (k == 4) s->batch = (TINYFOA_SAMPLES + TINYFOA_BATCH - 1) / TINYFOA_BATCH;
+        if (k == 5) s->epoch = s->last_epoch;
+        if (k == 6) s->first_epoch = s->epoch + 1;
+        if (k == 7) s->stage = IDLE, s->epoch = s->last_epoch + 1;
+        CHECK(tinyfoa_root_write(t) == 0 && opened() == TINYFOA_DAMAGED && begun() == TINYFOA_DAMAGED);
+    }
+}
+
 /* What fills up the last unit of a section is as erased. */
 static void filled_units(void) {
     const tinyfoa_layer *l = tinyfoa_layers;
@@ -532,6 +550,7 @@ static const struct {
     {"answers_between_steps", answers_between_steps},
     {"answers_after_a_lost_hand_over", answers_after_a_lost_hand_over},
     {"torn_roots", torn_roots},
+    {"forged_roots", forged_roots},
     {"ties", ties},
     {"filled_units", filled_units},
     {"damaged_flash", damaged_flash},

@@ -184,6 +184,17 @@ static int place_root(tinyfoa *t, uint32_t last) {
     return 0;
 }
 
+/* Whether a training can be where a root says. Its sum holds, but somebody else may have written it, and the numbers
+   choose addresses. */
+static int possible(const tinyfoa_state *s) {
+    uint32_t size = s->samples < TINYFOA_BATCH ? s->samples : TINYFOA_BATCH;
+    if (s->stage > HAND_OVER || s->layer >= TINYFOA_LAYERS || s->samples > TINYFOA_SAMPLES) return 0;
+    if (s->epoch < s->first_epoch || s->epoch > s->last_epoch) return 0;
+    if (s->stage == IDLE) return 1;
+    if (!s->samples) return 0;
+    return s->stage != TRAIN || (s->epoch < s->last_epoch && s->batch < (s->samples + size - 1) / size);
+}
+
 /* The state of the last commit, 1; or a cleared flash, 0. */
 int tinyfoa_root_read(tinyfoa *t) {
     tinyfoa_state *s = t->state;
@@ -199,6 +210,7 @@ int tinyfoa_root_read(tinyfoa *t) {
             memcpy((uint8_t *)s + offsetof(tinyfoa_state, sequence), words + 2, 4 * 12);
         }
     }
+    if (!possible(s)) return TINYFOA_DAMAGED;
     TRY(clear_all_stale(t));
     s->resident = s->group = NOBODY;
     if (last != NOBODY) {
