@@ -254,8 +254,11 @@ def test_the_sketch_compiles_for_a_cortex_m4(tmp_path):
 
 
 @pytest.mark.skipif(not QEMU, reason="no arm-none-eabi-gcc, qemu-system-arm or make")
-def test_an_emulated_cortex_m7(tmp_path):
-    which, dataset = recipe(network="fc:20x2", epochs=1, lr=0.01), made(samples=64)
+@pytest.mark.parametrize(
+    "options", [{}, {"slices": 4, "visits": 2, "moments": "int8", "lr_schedule": "cooldown"}], ids=["plain", "largest"]
+)
+def test_an_emulated_cortex_m7(tmp_path, options):
+    which, dataset = recipe(network="fc:20x2", epochs=1, lr=0.01, **options), made(samples=64)
     layout = export(tmp_path, which, dataset)
     done = subprocess.run(
         ["make", "-s", "-C", tmp_path / "example", "run-qemu"],
