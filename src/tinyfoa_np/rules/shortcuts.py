@@ -71,8 +71,8 @@ def _chain(network: Architecture, classes: int) -> Iterator[Layer]:
                 shortcut = kind
             else:
                 raise BadRequest(
-                    "algorithm deeperforward trains convolutions without batch norm: write 'conv:100k5,p2,200'"
-                    ", cnn, resnet8 or resnet17"
+                    "algorithm deeperforward has neither batch norm nor fully connected layers on convolutions: write"
+                    " 'conv:100k5,p2,200', cnn, resnet8 or resnet17"
                 )
         yield Layer(chain, shortcut, keep)
 
