@@ -245,7 +245,9 @@ def test_samples_that_are_no_images_are_refused(tmp_path):
     assert what is BadRequest and "pools 2 x 2" in message
 
 
-@pytest.mark.parametrize(("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "neither batch norm nor fully connected")])
+@pytest.mark.parametrize(
+    ("network", "words"), [("conv:6,8", "multiples of 3"), ("dscnn", "neither batch norm nor fully connected")]
+)
 def test_classes_without_blocks_of_channels_are_refused(tmp_path, network, words):
     _, which = of("deep", network=network)
     what, message = outcome(run, tmp_path, which, images((2, 16, 16)))
