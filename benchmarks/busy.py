@@ -3,7 +3,7 @@
 Kernels share their work evenly, so a thread that loses its core holds up the others. A training therefore tries one
 thread now and then, and goes on with what was faster. Four trainings take short turns beside one busy process: in one
 thread, in one once more, which shows how far equals differ, in two, and in two without a try of one. Equal processes
-differ by up to 3 % as long as they live, since their pages of memory differ, so this is done with several sets of them.
+differ by up to 5 % as long as they live, since their pages of memory differ, so this is done with several sets of them.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from train_tools import made, recipe, run
 
 from tinyfoa_np.rules import giff, tinyfoa
 from tinyfoa_np.run.examination import _modules
+from tinyfoa_np.run.train import train
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -98,6 +99,16 @@ def test_hidden_memory_is_found(tmp_path, monkeypatch, cheat, kind, region):
     which = recipe(algorithm=algorithm, network="fc:33,20", schedule="auto", epochs=3, batch=16)
     findings = run(tmp_path, which, made(), audit=True, threads=1)["findings"]
     assert any(named in line for line in findings), (named, findings)
+
+
+@pytest.mark.parametrize("name", ["run-hidden", "run/../hidden"])
+def test_a_file_whose_path_begins_as_the_run_s_is_found(tmp_path, monkeypatch, name):
+    patches = Patches(monkeypatch, tinyfoa.Layer, "slice")
+    patches.in_steps(lambda stage: open(f"{tmp_path}/{name}", "wb").close(), 2)
+    which = recipe(network="fc:33,20", schedule="auto", epochs=3, batch=16)
+    findings = train(which, made(), tmp_path / "run", audit=True, threads=1)["findings"]
+    named = f"step 3: a file was opened for writing beside the arena: {tmp_path}/{name}"
+    assert any(named in line for line in findings), findings
 
 
 def test_all_of_a_rule_s_own_package_is_looked_at(monkeypatch):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,10 +92,14 @@ class Examination:
 
     def _outside(self, what: str, path: str) -> None:
         """Report that memory was taken from the system, unless the store did so or nothing is counted now."""
-        if self.trace.counting and not path.startswith(str(self.run.directory)):
-            with self.trace.paused():
-                now = f"{self.guard.now}: " if self.guard.now else ""
-                self.findings.add("outside", what, f"{now}{what} beside the arena{': ' + path if path else ''}")
+        if not self.trace.counting:
+            return
+        with self.trace.paused():
+            own = Path(os.path.realpath(self.run.directory))
+            if path and Path(os.path.realpath(path)).is_relative_to(own):
+                return
+            now = f"{self.guard.now}: " if self.guard.now else ""
+            self.findings.add("outside", what, f"{now}{what} beside the arena{': ' + path if path else ''}")
 
     def _table(self) -> contextlib.AbstractContextManager[None]:
         self.tables += 1
