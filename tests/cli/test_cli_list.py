@@ -30,7 +30,7 @@ def test_everything_has_its_name_and_fits_the_terminal(run, what, names):
     assert code == 0 and [row["name"] for row in rows] == list(names)
     code, out, _ = run("list", what)
     assert code == 0 and max(map(len, out.splitlines())) <= 80
-    assert all(re.search(rf"^ {re.escape(name)} ", out, re.M) for name in names if what != "data")
+    assert all(re.search(rf"^ {re.escape(name)} ", out, re.M) for name in names)
 
 
 def test_what_cannot_be_listed(run):
